@@ -1,0 +1,81 @@
+//! Where the bytes of an image live: a regular file, a block device, memory.
+//!
+//! Reading takes `&self` and everything that changes bytes takes `&mut self`: a read-only check is
+//! handed a shared reference and cannot write, by its type.
+
+mod memory;
+
+pub use memory::MemoryStorage;
+
+use crate::units::Offset;
+
+/// What an I/O error happened in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Reading bytes.
+    Read,
+    /// Writing bytes.
+    Write,
+    /// Changing the length.
+    SetLen,
+    /// Making earlier writes durable.
+    Flush,
+    /// Giving back the space behind bytes.
+    Discard,
+}
+
+impl std::fmt::Display for Operation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Read => "reading",
+            Self::Write => "writing",
+            Self::SetLen => "changing the length",
+            Self::Flush => "flushing",
+            Self::Discard => "discarding",
+        })
+    }
+}
+
+/// A failed operation on the storage: what was tried, where, and what the system said.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation} {length} bytes at offset {offset} failed: {source}")]
+pub struct StorageError {
+    /// What was tried.
+    pub operation: Operation,
+    /// Where it began; the new length for [`Operation::SetLen`].
+    pub offset: Offset,
+    /// How many bytes it was for.
+    pub length: u64,
+    /// What the system said.
+    pub source: std::io::Error,
+}
+
+/// Something that holds the bytes of an image.
+pub trait Storage: Send + Sync {
+    /// The present length, in bytes.
+    fn len(&self) -> u64;
+
+    /// Whether it holds no bytes at all.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The length, in bytes, that it can never exceed; `None` when it can grow, as a file can.
+    fn capacity(&self) -> Option<u64>;
+
+    /// Fills `buffer` from `offset` on; what lies past the end reads as zeros.
+    fn read_at(&self, offset: Offset, buffer: &mut [u8]) -> Result<(), StorageError>;
+
+    /// Writes all of `bytes` at `offset`, growing where that is possible.
+    fn write_at(&mut self, offset: Offset, bytes: &[u8]) -> Result<(), StorageError>;
+
+    /// Sets the length in bytes; what is new reads as zeros.
+    fn set_len(&mut self, length: u64) -> Result<(), StorageError>;
+
+    /// Returns once everything written before survives a power cut.
+    fn flush(&mut self) -> Result<(), StorageError>;
+
+    /// Gives back the space behind `length` bytes at `offset`, whose content no longer matters.
+    /// Doing nothing is allowed.
+    fn discard(&mut self, offset: Offset, length: u64) -> Result<(), StorageError>;
+}

@@ -1,0 +1,72 @@
+//! Positions and counts, each a type of its own, so that a byte position cannot be added to a
+//! cluster number. Conversions between bytes and clusters need the cluster size and go through
+//! [`Geometry`](crate::Geometry).
+
+use std::fmt;
+
+/// A byte position in the image file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Offset(pub u64);
+
+/// The number of a cluster in the image file, counted from 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cluster(pub u64);
+
+/// A number of clusters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClusterCount(pub u64);
+
+/// The number of a refblock: the index of its entry in the reftable, and of the range of clusters
+/// that it covers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RefblockIndex(pub u64);
+
+impl Offset {
+    /// The position `bytes` further on; `None` past 2^64.
+    #[must_use]
+    pub const fn checked_add(self, bytes: u64) -> Option<Self> {
+        match self.0.checked_add(bytes) {
+            Some(sum) => Some(Self(sum)),
+            None => None,
+        }
+    }
+}
+
+impl Cluster {
+    /// The cluster `count` further on, or the last representable one.
+    #[must_use]
+    pub const fn saturating_add(self, count: ClusterCount) -> Self {
+        Self(self.0.saturating_add(count.0))
+    }
+
+    /// How many clusters lie from `start` up to this one, itself not included; 0 when this one
+    /// lies before `start`.
+    #[must_use]
+    pub const fn since(self, start: Self) -> ClusterCount {
+        ClusterCount(self.0.saturating_sub(start.0))
+    }
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+impl fmt::Display for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl fmt::Display for ClusterCount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl fmt::Display for RefblockIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}

@@ -1,0 +1,3 @@
+//! The independent judge of qcow2 refcount repairs.
+
+pub mod case;

@@ -1,0 +1,2 @@
+//! The commands of the harness: `cargo xtask …`.
+fn main() {}

@@ -9,5 +9,5 @@ pub mod storage;
 pub mod units;
 
 pub use geometry::Geometry;
-pub use storage::{MemoryStorage, Storage, StorageError};
+pub use storage::{FileStorage, Locking, MemoryStorage, OpenError, Storage, StorageError};
 pub use units::{Cluster, ClusterCount, Offset, RefblockIndex};

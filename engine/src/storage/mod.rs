@@ -3,8 +3,14 @@
 //! Reading takes `&self` and everything that changes bytes takes `&mut self`: a read-only check is
 //! handed a shared reference and cannot write, by its type.
 
+mod error;
+mod file;
+mod lock;
 mod memory;
 
+pub use error::{FileKind, Holder, OpenError};
+pub use file::FileStorage;
+pub use lock::Locking;
 pub use memory::MemoryStorage;
 
 use crate::units::Offset;

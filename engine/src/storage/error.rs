@@ -1,0 +1,104 @@
+//! Why an image cannot be opened.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// What a path leads to when it is neither a regular file nor a block device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A directory.
+    Directory,
+    /// A named pipe.
+    Fifo,
+    /// A character device, such as a terminal.
+    CharacterDevice,
+    /// A socket.
+    Socket,
+    /// Something that this system has and this program does not know.
+    Other,
+}
+
+impl fmt::Display for FileKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Directory => "a directory",
+            Self::Fifo => "a named pipe",
+            Self::CharacterDevice => "a character device",
+            Self::Socket => "a socket",
+            Self::Other => "a special file",
+        })
+    }
+}
+
+/// What another process does with an image that it keeps others away from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// It writes, as a running machine does.
+    Writer,
+    /// It reads and relies on nobody writing.
+    Reader,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Writer => "another process has it open for writing",
+            Self::Reader => "another process has it open for reading",
+        })
+    }
+}
+
+/// Why an image cannot be opened. Nothing has been written when one of these comes back.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The system refused.
+    #[error("could not open '{}': {}", .path.display(), reason(.source))]
+    Open {
+        /// The path as given.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Neither a regular file nor a block device.
+    #[error("'{}' is {kind}; an image is a regular file or a block device", .path.display())]
+    Kind {
+        /// The path as given.
+        path: PathBuf,
+        /// What it is instead.
+        kind: FileKind,
+    },
+    /// Another process holds the image.
+    #[error(
+        "'{}' is in use: {holder} (it holds the lock on byte {byte}); end that process first{}",
+        .path.display(),
+        if *.can_share { ", or check without repairing and without locks (-U)" } else { "" }
+    )]
+    Locked {
+        /// The path as given.
+        path: PathBuf,
+        /// What the other process does.
+        holder: Holder,
+        /// The byte of the file whose lock it holds.
+        byte: u8,
+        /// Whether [`Locking::Ignored`](super::Locking::Ignored) would open it all the same.
+        can_share: bool,
+    },
+    /// The locks could not be taken or tested, for another reason than that somebody holds them.
+    #[error("could not lock '{}': {}", .path.display(), reason(.source))]
+    Lock {
+        /// The path as given.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The system's text for an error, without the number that the standard library adds.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}

@@ -1,0 +1,85 @@
+//! Damage is deterministic, says what it changed, and bears any bytes at all.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::{Applied, Damage, ReftableDamage, SparseBytes, apply, random_damage};
+use super::{ReadWriteAt, refcounts::random_bytes};
+
+/// A header, a reftable, a refblock and an L1 table, a cluster of 512 bytes each.
+fn small_image() -> Vec<u8> {
+    let mut image = vec![0; 4 * 512];
+    for (at, field) in [
+        (0, 0x5146_49fb_u32),
+        (4, 3),
+        (20, 9),
+        (36, 1),
+        (56, 1),
+        (96, 4),
+        (100, 104),
+    ] {
+        image[at..at + 4].copy_from_slice(&field.to_be_bytes());
+    }
+    for (at, field) in [(40, 3 * 512_u64), (48, 512), (512, 2 * 512)] {
+        image[at..at + 8].copy_from_slice(&field.to_be_bytes());
+    }
+    for cluster in 0..4 {
+        image[2 * 512 + 2 * cluster + 1] = 1;
+    }
+    image
+}
+
+fn undo(image: &mut dyn ReadWriteAt, applied: &Applied) {
+    for change in applied.changes.iter().rev() {
+        image.write_at(change.at, &change.before).unwrap();
+    }
+}
+
+#[test]
+fn damage_is_deterministic_and_names_every_byte_it_changed() {
+    let mut effects = 0;
+    for seed in 0..2_000 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        for damage in random_damage(&mut rng) {
+            let (mut first, mut second) = (small_image(), small_image());
+            let applied = apply(&mut first, &damage).unwrap();
+            apply(&mut second, &damage).unwrap();
+            assert_eq!(first, second, "{damage:?}");
+            effects += usize::from(!applied.is_nothing());
+            undo(&mut first, &applied);
+            assert_eq!(first, small_image(), "{damage:?}");
+        }
+    }
+    assert!(effects > 500, "only {effects} acts of damage had an effect");
+}
+
+#[test]
+fn damage_bears_any_bytes() {
+    for seed in 0..3_000 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed.into());
+        let mut image = small_image();
+        for _ in 0..rng.random_range(0..6) {
+            let at = rng.random_range(0..image.len());
+            image[at] = rng.random();
+        }
+        let mut sparse = SparseBytes::default();
+        sparse.write_at(0, &image).unwrap();
+        for damage in random_damage(&mut rng) {
+            let applied = apply(&mut image, &damage).unwrap();
+            assert_eq!(apply(&mut sparse, &damage).unwrap(), applied);
+        }
+        assert_eq!(image, sparse.bytes(0, image.len()));
+        let noise = apply(
+            &mut random_bytes(seed, 700),
+            &Damage::Reftable(ReftableDamage::Gone),
+        );
+        assert!(noise.unwrap().is_nothing());
+    }
+}
+
+#[test]
+fn a_reftable_that_is_gone_leaves_offset_and_clusters_zero() {
+    let mut image = small_image();
+    apply(&mut image, &Damage::Reftable(ReftableDamage::Gone)).unwrap();
+    assert_eq!(image[48..60], [0; 12]);
+}

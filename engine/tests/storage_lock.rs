@@ -161,6 +161,7 @@ fn qemu_refuses_an_image_under_repair_and_reads_it_with_force_share() {
     let (_held, path) = image();
     let writer = FileStorage::open_read_write(&path).unwrap();
     let Some((code, messages)) = qemu_check(&path, &[]) else {
+        drop(writer);
         return a_writer_first(&path);
     };
     assert_eq!(code, Some(1));

@@ -1,0 +1,316 @@
+//! The algorithm of this project: the least reftable that can do, everything placed once, nothing
+//! abandoned, the old structures untouched.
+//!
+//! For a reftable of R clusters, from the least R that covers the highest counted cluster upward:
+//! the table takes the lowest free run of R; every range with a counted cluster, the table's own
+//! included, needs a refblock, which takes the lowest free cluster of a range that is in use
+//! anyway; when those are used up, an unused range is opened, which then needs a refblock too. If R
+//! clusters of reftable cover all that, this is the layout; otherwise everything is released and
+//! the R that was needed, always larger, is next.
+//!
+//! # Why it is complete and the reftable the smallest
+//!
+//! Let `f` be the free clusters of a range. Opening an unused range with `f >= 1` costs one refblock
+//! and yields `f` places, so it never makes things worse. Whether R fits below a given cluster
+//! therefore only depends on sums: the free clusters there, less R, less one refblock for each range
+//! in use and each unused one with a free cluster. Where the table lies does not enter, so its
+//! lowest run is as good as any, and reaches least far. For a larger R the lowest run does not
+//! begin earlier and the sum is smaller, so it needs no less reach: every R between the one that
+//! failed and the one that it needed fails as well. The oracle compares with brute force.
+//!
+//! # Why it ends, and soon
+//!
+//! R only grows and no image may have a reftable over 8 MiB. The number of tries is bounded much
+//! lower, see [`proven_tries`].
+
+use super::layout::Layout;
+use super::overlay::{free_run, next_free};
+use super::{Input, PlanError, free_space, within_reftable_limit};
+use crate::geometry::Geometry;
+use crate::table::{RefcountTable, Run, RunSet};
+use crate::units::{Cluster, ClusterCount, RefblockIndex};
+
+/// Within which part of the storage, and around what, a placement is sought.
+struct Space<'a> {
+    input: &'a Input<'a>,
+    excluded: &'a RunSet,
+    limit: Cluster,
+}
+
+/// Why a space has no placement.
+enum Failure {
+    /// Too little is free for a reftable of this size and the refblocks.
+    NoRoom {
+        reftable: ClusterCount,
+        needed: ClusterCount,
+    },
+    Plan(PlanError),
+}
+
+pub fn plan(input: &Input<'_>) -> Result<Layout, PlanError> {
+    let reserved = input.reserved;
+    if input.doubtful.is_empty() {
+        return plan_around(input, reserved);
+    }
+    let both: RunSet = reserved
+        .runs()
+        .iter()
+        .chain(input.doubtful.runs())
+        .copied()
+        .collect();
+    match plan_around(input, &both) {
+        Err(PlanError::NoSpace { .. }) => plan_around(input, reserved),
+        planned => planned,
+    }
+}
+
+/// Inside the file as it is; then, if it can grow, with the space after its end.
+fn plan_around(input: &Input<'_>, excluded: &RunSet) -> Result<Layout, PlanError> {
+    let file = Cluster(input.file.0);
+    let storage = input
+        .capacity
+        .map_or(Cluster(u64::MAX), |capacity| Cluster(capacity.0));
+    let inside = Space {
+        input,
+        excluded,
+        limit: file.min(storage),
+    };
+    let result = match inside.place() {
+        Err(Failure::NoRoom { .. }) if storage > file => Space {
+            input,
+            excluded,
+            limit: storage,
+        }
+        .place(),
+        result => result,
+    };
+    result.map_err(|failure| match failure {
+        Failure::Plan(error) => error,
+        Failure::NoRoom { reftable, needed } => {
+            let limit = ClusterCount(storage.0);
+            let (free, longest_run) = free_space(input.references, excluded, limit);
+            let reserved = input.reserved.count();
+            PlanError::NoSpace {
+                needed,
+                reftable,
+                free,
+                longest_run,
+                reserved,
+            }
+        }
+    })
+}
+
+impl Space<'_> {
+    fn place(&self) -> Result<Layout, Failure> {
+        let geometry = self.geometry();
+        let highest = self.references().last_used().unwrap_or_default();
+        let mut reftable_clusters = reach(geometry, highest);
+        let mut from = Cluster(0);
+        let mut tries = 0;
+        loop {
+            let reftable = self.reftable_run(&mut reftable_clusters, from)?;
+            tries += 1;
+            let refblocks = self.place_refblocks(reftable)?;
+            let last = refblocks
+                .last()
+                .map_or(RefblockIndex(0), |(refblock, _)| *refblock);
+            let needed = geometry.reftable_clusters_for(last.0 + 1);
+            if needed <= reftable_clusters {
+                let order = (0..refblocks.len()).collect();
+                let abandoned = RunSet::new();
+                return Ok(Layout {
+                    reftable,
+                    refblocks,
+                    abandoned,
+                    order,
+                    tries,
+                });
+            }
+            reftable_clusters = needed;
+            // A longer run never begins before the first shorter one.
+            from = reftable.first;
+        }
+    }
+
+    /// The lowest free run of `clusters`, which grows until the table covers itself where it lies.
+    fn reftable_run(&self, clusters: &mut ClusterCount, from: Cluster) -> Result<Run, Failure> {
+        let mut from = from;
+        loop {
+            within_reftable_limit(self.input, *clusters).map_err(Failure::Plan)?;
+            let Some(gap) = free_run(self.references(), self.excluded, from, self.limit) else {
+                let refblocks = self.references().used_refblock_count();
+                let needed = ClusterCount(clusters.0 + refblocks);
+                return Err(Failure::NoRoom {
+                    reftable: *clusters,
+                    needed,
+                });
+            };
+            if gap.count < *clusters {
+                from = gap.end();
+                continue;
+            }
+            let run = Run::new(gap.first, *clusters);
+            let needed = reach(self.geometry(), Cluster(run.end().0 - 1));
+            if needed <= *clusters {
+                return Ok(run);
+            }
+            *clusters = needed;
+            from = gap.first;
+        }
+    }
+
+    /// A cluster for each refblock that is needed with the reftable at `reftable`.
+    fn place_refblocks(&self, reftable: Run) -> Result<Vec<(RefblockIndex, Cluster)>, Failure> {
+        let mut taken = self.excluded.clone();
+        taken.insert(reftable);
+        let mut ranges = self.ranges_in_use(reftable);
+        let mut places = self.places_in_use(&ranges, &taken);
+        let mut unused = RefblockIndex(0);
+        while places.len() < ranges.len() {
+            let Some((opened, first)) = self.next_unused(&ranges, &taken, unused) else {
+                return Err(Failure::NoRoom {
+                    reftable: reftable.count,
+                    needed: ClusterCount(reftable.count.0 + ranges.len() as u64),
+                });
+            };
+            unused = RefblockIndex(opened.0 + 1);
+            // Sorted, as the searches below expect.
+            let position = ranges.partition_point(|range| *range < opened);
+            ranges.insert(position, opened);
+            let mut place = first;
+            while place < self.end_of(opened) && places.len() < ranges.len() {
+                places.push(place);
+                place = next_free(self.references(), &taken, Run::single(place).end());
+            }
+        }
+        // Neighbouring ranges get neighbouring refblocks, which are written together.
+        places.sort_unstable();
+        Ok(ranges.into_iter().zip(places).collect())
+    }
+
+    /// The ranges with a counted cluster, those of the reftable included, in ascending order.
+    fn ranges_in_use(&self, reftable: Run) -> Vec<RefblockIndex> {
+        let geometry = self.geometry();
+        let first = geometry.refblock_of(reftable.first).0;
+        let last = geometry.refblock_of(Cluster(reftable.end().0 - 1)).0;
+        let mut ranges: Vec<_> = self.references().used_refblocks().collect();
+        let own = (first..=last).map(RefblockIndex);
+        ranges.extend(own.filter(|refblock| !self.references().is_used(*refblock)));
+        ranges.sort_unstable();
+        ranges
+    }
+
+    /// The lowest free clusters of ranges in use, as many as there are ranges, if there are.
+    fn places_in_use(&self, ranges: &[RefblockIndex], taken: &RunSet) -> Vec<Cluster> {
+        let mut places = Vec::new();
+        let mut from = Cluster(0);
+        while places.len() < ranges.len() {
+            let place = next_free(self.references(), taken, from);
+            if place >= self.limit {
+                break;
+            }
+            let range = self.geometry().refblock_of(place);
+            match ranges.binary_search(&range) {
+                Ok(_) => {
+                    places.push(place);
+                    from = Run::single(place).end();
+                }
+                Err(next) => {
+                    let Some(next) = ranges.get(next) else { break };
+                    from = self.geometry().first_covered(*next);
+                }
+            }
+        }
+        places
+    }
+
+    /// The lowest range from `from` on that is not in use and has a free cluster, and that cluster.
+    fn next_unused(
+        &self,
+        ranges: &[RefblockIndex],
+        taken: &RunSet,
+        from: RefblockIndex,
+    ) -> Option<(RefblockIndex, Cluster)> {
+        let mut from = from;
+        loop {
+            let start = self.geometry().first_covered(from);
+            let place = next_free(self.references(), taken, start);
+            if place >= self.limit {
+                return None;
+            }
+            let range = self.geometry().refblock_of(place);
+            if ranges.binary_search(&range).is_err() {
+                return Some((range, place));
+            }
+            from = RefblockIndex(range.0 + 1);
+        }
+    }
+
+    const fn references(&self) -> &RefcountTable {
+        self.input.references
+    }
+
+    const fn geometry(&self) -> &Geometry {
+        self.input.references.geometry()
+    }
+
+    /// The first cluster after a range, or after the space.
+    fn end_of(&self, range: RefblockIndex) -> Cluster {
+        self.geometry()
+            .first_covered(RefblockIndex(range.0 + 1))
+            .min(self.limit)
+    }
+}
+
+/// The least reftable that covers a cluster.
+const fn reach(geometry: &Geometry, cluster: Cluster) -> ClusterCount {
+    geometry.reftable_clusters_for(geometry.refblock_of(cluster).0 + 1)
+}
+
+/// The number of tries within which a placement is found or ruled out, when `reserved` clusters
+/// must be worked around. `None`: no bound but that R grows (only toys with B*E - E <= 2).
+///
+/// Let D(R) be the free clusters of the first R*E ranges, less R, less one refblock for each of
+/// those ranges that is in use or has a free cluster; a try fails, and the next is larger, exactly
+/// if D(R) < 0. Let R' = R + d be the next try. R' was chosen so that its ranges have places enough
+/// for a table of R clusters; the d clusters more are all that can be missing then, so D(R') >= -d.
+///
+/// Nothing reserved: as the first try covers the highest counted cluster, the ranges that a further
+/// d' clusters of reftable add are empty, and worth B - 1 places each, E(B-1)d' in all. Missing s
+/// places, the next try has d' = ceil(s / (E(B-1))), which leaves a surplus of E(B-1)d' - s against
+/// the d' clusters that the table has grown by. The first shortage is at most the largest reftable,
+/// and the loop below follows it down. At every geometry of the format the third try is the last.
+///
+/// With S reserved clusters: if a try grown by d and the next, grown by d', both fail, the ranges
+/// added between them yield less than d + d', so more than E(B-1)d' - d - d' of their clusters are
+/// reserved. Summed over k failing tries after the second, the second grown by at most the largest
+/// reftable M: S + M >= (E(B-1) - 2) k.
+#[must_use]
+pub const fn proven_tries(geometry: &Geometry, reserved: ClusterCount) -> Option<u64> {
+    let yields = geometry.entries_per_reftable_cluster() * (geometry.refcounts_per_refblock() - 1);
+    let largest = geometry.max_reftable_clusters().0;
+    if yields < 2 || (yields == 2 && reserved.0 > 0) {
+        return None;
+    }
+    if reserved.0 > 0 {
+        return Some(3 + (reserved.0 + largest) / (yields - 2));
+    }
+    let mut tries = 3;
+    let mut missing = largest;
+    loop {
+        let more = missing.div_ceil(yields);
+        let surplus = more * yields - missing;
+        if surplus >= more {
+            return Some(tries);
+        }
+        missing = more - surplus;
+        tries += 1;
+    }
+}
+
+/// The largest number of tries whatever is reserved: R grows with each, up to the largest reftable.
+#[must_use]
+pub const fn tries_within_file(geometry: &Geometry) -> u64 {
+    geometry.max_reftable_clusters().0
+}

@@ -1,0 +1,187 @@
+//! The counts that one refblock covers.
+
+use super::width;
+use crate::geometry::{Geometry, RefcountOrder};
+use crate::table::OutOfMemory;
+
+/// Bytes that one entry of the sparse form takes up.
+const SPARSE_ENTRY_BYTES: usize = size_of::<(u32, u64)>();
+
+/// The counts of one refblock's range: few of them as a sorted list, many as the refblock's bytes.
+///
+/// A refblock of 2 MiB covers up to 16 million clusters, and an image can refer to a single one in
+/// each of a great many ranges. The list keeps memory in proportion to the references; it gives
+/// way to the bytes once these are no longer than the list.
+#[derive(Clone, Debug)]
+pub enum Chunk {
+    Sparse(Vec<(u32, u64)>),
+    Dense(Box<[u8]>),
+}
+
+impl Chunk {
+    pub const fn new() -> Self {
+        Self::Sparse(Vec::new())
+    }
+
+    pub fn get(&self, order: RefcountOrder, index: usize) -> u64 {
+        match self {
+            Self::Sparse(list) => list
+                .binary_search_by_key(&(index as u32), |entry| entry.0)
+                .map_or(0, |position| list[position].1),
+            Self::Dense(bytes) => width::get(order, bytes, index),
+        }
+    }
+
+    pub fn set(
+        &mut self,
+        geometry: &Geometry,
+        index: usize,
+        value: u64,
+    ) -> Result<(), OutOfMemory> {
+        if let Self::Sparse(list) = self {
+            match list.binary_search_by_key(&(index as u32), |entry| entry.0) {
+                Ok(position) if value == 0 => {
+                    list.remove(position);
+                    return Ok(());
+                }
+                Ok(position) => {
+                    list[position].1 = value;
+                    return Ok(());
+                }
+                Err(_) if value == 0 => return Ok(()),
+                Err(position) if fits_sparse(geometry, list.len() + 1) => {
+                    list.try_reserve(1).map_err(|_| OutOfMemory)?;
+                    list.insert(position, (index as u32, value));
+                    return Ok(());
+                }
+                Err(_) => self.make_dense(geometry)?,
+            }
+        }
+        if let Self::Dense(bytes) = self {
+            width::set(geometry.order(), bytes, index, value);
+        }
+        Ok(())
+    }
+
+    /// Raises a run of counts by one each; returns how many were at the maximum and stayed.
+    pub fn increment_run(
+        &mut self,
+        geometry: &Geometry,
+        first: usize,
+        count: usize,
+    ) -> Result<u64, OutOfMemory> {
+        if let Self::Sparse(list) = self {
+            if fits_sparse(geometry, list.len() + count) {
+                return self.increment_list(geometry, first, count);
+            }
+            self.make_dense(geometry)?;
+        }
+        let Self::Dense(bytes) = self else {
+            return Ok(0);
+        };
+        Ok(width::increment_run(geometry.order(), bytes, first, count))
+    }
+
+    fn increment_list(
+        &mut self,
+        geometry: &Geometry,
+        first: usize,
+        count: usize,
+    ) -> Result<u64, OutOfMemory> {
+        let mut at_maximum = 0;
+        for index in first..first + count {
+            let value = self.get(geometry.order(), index);
+            if value == geometry.max_refcount() {
+                at_maximum += 1;
+            } else {
+                self.set(geometry, index, value + 1)?;
+            }
+        }
+        Ok(at_maximum)
+    }
+
+    /// The first index from `from` on whose count is 0 (`zero`) or is not.
+    pub fn find(&self, geometry: &Geometry, from: usize, zero: bool) -> Option<usize> {
+        match self {
+            Self::Dense(bytes) => width::find(geometry.order(), bytes, from, zero),
+            Self::Sparse(list) => {
+                let mut position = list.partition_point(|entry| (entry.0 as usize) < from);
+                if !zero {
+                    return list.get(position).map(|entry| entry.0 as usize);
+                }
+                let mut index = from;
+                while list
+                    .get(position)
+                    .is_some_and(|entry| entry.0 as usize == index)
+                {
+                    index += 1;
+                    position += 1;
+                }
+                (index < geometry.refcounts_per_refblock() as usize).then_some(index)
+            }
+        }
+    }
+
+    /// The last index whose count is not 0.
+    pub fn last_used(&self, geometry: &Geometry) -> Option<usize> {
+        match self {
+            Self::Sparse(list) => list.last().map(|entry| entry.0 as usize),
+            Self::Dense(bytes) => {
+                let last_byte = bytes.iter().rposition(|byte| *byte != 0)?;
+                let order = geometry.order().get();
+                let first = if order < 3 {
+                    last_byte << (3 - order)
+                } else {
+                    last_byte >> (order - 3)
+                };
+                let past = if order < 3 {
+                    first + (1 << (3 - order))
+                } else {
+                    first + 1
+                };
+                (first..past)
+                    .rev()
+                    .find(|index| width::get(geometry.order(), bytes, *index) != 0)
+            }
+        }
+    }
+
+    /// Writes the counts into `refblock` as a refblock has them; the rest of it becomes 0.
+    pub fn encode(&self, geometry: &Geometry, refblock: &mut [u8]) {
+        refblock.fill(0);
+        match self {
+            Self::Sparse(list) => {
+                for (index, value) in list {
+                    width::set(geometry.order(), refblock, *index as usize, *value);
+                }
+            }
+            Self::Dense(bytes) => {
+                let length = bytes.len().min(refblock.len());
+                refblock[..length].copy_from_slice(&bytes[..length]);
+            }
+        }
+    }
+
+    /// Bytes of memory that it holds.
+    pub fn memory(&self) -> usize {
+        match self {
+            Self::Sparse(list) => list.capacity() * SPARSE_ENTRY_BYTES,
+            Self::Dense(bytes) => bytes.len(),
+        }
+    }
+
+    fn make_dense(&mut self, geometry: &Geometry) -> Result<(), OutOfMemory> {
+        let mut bytes = Vec::new();
+        bytes
+            .try_reserve_exact(geometry.refblock_bytes())
+            .map_err(|_| OutOfMemory)?;
+        bytes.resize(geometry.refblock_bytes(), 0);
+        self.encode(geometry, &mut bytes);
+        *self = Self::Dense(bytes.into_boxed_slice());
+        Ok(())
+    }
+}
+
+fn fits_sparse(geometry: &Geometry, entries: usize) -> bool {
+    entries.saturating_mul(SPARSE_ENTRY_BYTES) < geometry.refblock_bytes()
+}

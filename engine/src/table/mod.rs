@@ -1,0 +1,184 @@
+//! How often each cluster is referred to, or how often the disk says that it is.
+
+mod chunk;
+mod runs;
+pub(crate) mod width;
+
+use std::collections::BTreeMap;
+
+use chunk::Chunk;
+
+pub use runs::{Run, RunSet};
+
+use crate::geometry::Geometry;
+use crate::units::{Cluster, ClusterCount, RefblockIndex};
+
+/// Memory for a table ran out; the table is as it was before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not enough memory for the table of refcounts")]
+pub struct OutOfMemory;
+
+/// The refcounts of an image, sparse: memory follows the clusters that have one, never the size
+/// of the file or a number in it.
+#[derive(Clone, Debug)]
+pub struct RefcountTable {
+    geometry: Geometry,
+    /// One chunk a refblock, present only while a count in it is not 0.
+    chunks: BTreeMap<u64, Chunk>,
+}
+
+impl RefcountTable {
+    /// A table in which every count is 0.
+    #[must_use]
+    pub const fn new(geometry: Geometry) -> Self {
+        Self {
+            geometry,
+            chunks: BTreeMap::new(),
+        }
+    }
+
+    /// The geometry that it is laid out by.
+    #[must_use]
+    pub const fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// Sets every count to 0.
+    pub fn clear(&mut self) {
+        self.chunks.clear();
+    }
+
+    /// The count of a cluster.
+    #[must_use]
+    pub fn get(&self, cluster: Cluster) -> u64 {
+        let (refblock, index) = self.split(cluster);
+        self.chunks
+            .get(&refblock)
+            .map_or(0, |chunk| chunk.get(self.geometry.order(), index))
+    }
+
+    /// Sets the count of a cluster; a value over the maximum of the width becomes the maximum.
+    pub fn set(&mut self, cluster: Cluster, value: u64) -> Result<(), OutOfMemory> {
+        let (refblock, index) = self.split(cluster);
+        let value = value.min(self.geometry.max_refcount());
+        if value == 0 {
+            let Some(chunk) = self.chunks.get_mut(&refblock) else {
+                return Ok(());
+            };
+            chunk.set(&self.geometry, index, 0)?;
+            if chunk.find(&self.geometry, 0, false).is_none() {
+                self.chunks.remove(&refblock);
+            }
+            return Ok(());
+        }
+        self.chunks
+            .entry(refblock)
+            .or_insert_with(Chunk::new)
+            .set(&self.geometry, index, value)
+    }
+
+    /// Raises the counts of a run by one each, except those at the maximum of the width; returns
+    /// how many of those there were. Clusters past 2^64 do not exist and are not counted.
+    pub fn increment(&mut self, run: Run) -> Result<ClusterCount, OutOfMemory> {
+        let mut at_maximum = 0;
+        let mut next = run.first;
+        let mut left = run.count.0.min(u64::MAX - run.first.0);
+        while left > 0 {
+            let (refblock, index) = self.split(next);
+            let count = left.min(self.geometry.refcounts_per_refblock() - index as u64);
+            let chunk = self.chunks.entry(refblock).or_insert_with(Chunk::new);
+            at_maximum += chunk.increment_run(&self.geometry, index, count as usize)?;
+            next = next.saturating_add(ClusterCount(count));
+            left -= count;
+        }
+        Ok(ClusterCount(at_maximum))
+    }
+
+    /// The first cluster from `from` on whose count is 0. There always is one.
+    #[must_use]
+    pub fn next_free(&self, from: Cluster) -> Cluster {
+        let (mut refblock, mut index) = self.split(from);
+        for (number, chunk) in self.chunks.range(refblock..) {
+            if *number != refblock {
+                break;
+            }
+            if let Some(found) = chunk.find(&self.geometry, index, true) {
+                return self.join(refblock, found);
+            }
+            refblock += 1;
+            index = 0;
+        }
+        self.join(refblock, index)
+    }
+
+    /// The first cluster from `from` on whose count is not 0.
+    #[must_use]
+    pub fn next_used(&self, from: Cluster) -> Option<Cluster> {
+        let (refblock, index) = self.split(from);
+        self.chunks.range(refblock..).find_map(|(number, chunk)| {
+            let start = if *number == refblock { index } else { 0 };
+            chunk
+                .find(&self.geometry, start, false)
+                .map(|found| self.join(*number, found))
+        })
+    }
+
+    /// The last cluster whose count is not 0.
+    #[must_use]
+    pub fn last_used(&self) -> Option<Cluster> {
+        let (number, chunk) = self.chunks.last_key_value()?;
+        chunk
+            .last_used(&self.geometry)
+            .map(|found| self.join(*number, found))
+    }
+
+    /// The refblocks that cover a cluster with a count, in ascending order.
+    pub fn used_refblocks(&self) -> impl DoubleEndedIterator<Item = RefblockIndex> + '_ {
+        self.chunks.keys().copied().map(RefblockIndex)
+    }
+
+    /// How many refblocks cover a cluster with a count.
+    #[must_use]
+    pub fn used_refblock_count(&self) -> u64 {
+        self.chunks.len() as u64
+    }
+
+    /// Whether any cluster that a refblock covers has a count.
+    #[must_use]
+    pub fn is_used(&self, refblock: RefblockIndex) -> bool {
+        self.chunks.contains_key(&refblock.0)
+    }
+
+    /// Fills `bytes` with the counts as the refblock has them on disk; what is longer than the
+    /// refblock becomes 0.
+    pub fn encode(&self, refblock: RefblockIndex, bytes: &mut [u8]) {
+        match self.chunks.get(&refblock.0) {
+            Some(chunk) => chunk.encode(&self.geometry, bytes),
+            None => bytes.fill(0),
+        }
+    }
+
+    /// Bytes of memory that the counts take up.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.chunks
+            .values()
+            .map(|chunk| chunk.memory() + size_of::<(u64, Chunk)>())
+            .sum()
+    }
+
+    const fn split(&self, cluster: Cluster) -> (u64, usize) {
+        let mask = self.geometry.refcounts_per_refblock() - 1;
+        (
+            self.geometry.refblock_of(cluster).0,
+            (cluster.0 & mask) as usize,
+        )
+    }
+
+    const fn join(&self, refblock: u64, index: usize) -> Cluster {
+        Cluster((refblock << self.geometry.refblock_bits()) + index as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests;

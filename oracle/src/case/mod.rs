@@ -1,10 +1,16 @@
 //! The one value that everything generates, shrinks, stores and replays: an image, the damage done
 //! to it, the storage that it lies on, who repairs it, and what goes wrong meanwhile.
 
+mod big;
+pub mod build;
 pub mod damage;
+mod file;
+pub mod impossible;
 pub mod model;
+mod random;
 pub mod real;
 pub mod synthetic;
+mod validate;
 
 use arbitrary::Arbitrary;
 use serde::{Deserialize, Serialize};
@@ -24,7 +30,7 @@ impl Pick {
 }
 
 /// Everything that decides what happens, and nothing else: the same case gives the same run.
-#[derive(Clone, Debug, PartialEq, Eq, Arbitrary, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
     /// The image before any damage.
@@ -56,7 +62,7 @@ pub enum Image {
 }
 
 /// Whether the storage can grow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Arbitrary, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StorageLimit {
     /// As a file does.
@@ -111,6 +117,7 @@ pub struct Crash {
     pub after: u32,
     /// Which of the unflushed sectors reached the disk: the seed of a random subset; 0 means none
     /// of them and `u64::MAX` all.
+    #[serde(with = "big")]
     pub kept: u64,
 }
 

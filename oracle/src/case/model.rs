@@ -1,10 +1,19 @@
 //! Toys of a dozen clusters with nothing but counts, for the planners.
 
-use arbitrary::Arbitrary;
+use arbitrary::{Arbitrary, Unstructured};
 use serde::{Deserialize, Serialize};
 
-/// A toy image.
-#[derive(Clone, Debug, PartialEq, Eq, Arbitrary, Serialize, Deserialize)]
+use super::impossible::{Impossible, in_range};
+
+/// Bytes of a reftable entry.
+const ENTRY_BYTES: u32 = 8;
+/// Most clusters of a toy: more is what synthetic images are for.
+const CLUSTERS_MAX: u64 = 1 << 20;
+
+/// A toy image. Byte 0 of cluster 0 has the reftable's pointer, 8 bytes of offset and 4 of
+/// clusters; a refblock uses the first B * width / 8 bytes of its cluster and a reftable cluster
+/// the first E * 8.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
     /// Binary logarithm of B, the refcounts of a refblock.
@@ -14,7 +23,156 @@ pub struct Model {
     /// Binary logarithm of the refcount width.
     pub refcount_order: u32,
     /// References of each cluster, from cluster 0 (the header) on.
+    #[serde(with = "super::big::list")]
     pub references: Vec<u64>,
-    /// Clusters of the old refcount structures: reserved, not referenced.
+    /// Clusters of the old refcount structures: reserved, not referenced. First the reftable, in a
+    /// row, then the refblocks of the ranges from 0 on. Empty: there is no reftable.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub old: Vec<u32>,
+}
+
+/// What each of the `old` clusters is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OldStructures {
+    /// First cluster of the reftable.
+    pub reftable: u32,
+    /// Clusters of the reftable.
+    pub reftable_clusters: u32,
+    /// The refblocks of the ranges from 0 on.
+    pub refblocks: Vec<u32>,
+}
+
+impl Model {
+    /// Binary logarithm of the cluster size: the smallest, from 16 bytes on, that holds a refblock
+    /// and E reftable entries.
+    #[must_use]
+    pub fn cluster_bits(&self) -> u32 {
+        let refblock = (self.refblock_bits + self.refcount_order).saturating_sub(3);
+        let entries = self.reftable_entry_bits + ENTRY_BYTES.trailing_zeros();
+        4.max(refblock).max(entries)
+    }
+
+    /// Bytes of a cluster.
+    #[must_use]
+    pub fn cluster_size(&self) -> u64 {
+        1 << self.cluster_bits()
+    }
+
+    /// Bits of a refcount.
+    #[must_use]
+    pub const fn width(&self) -> u32 {
+        1 << self.refcount_order
+    }
+
+    /// The largest refcount.
+    #[must_use]
+    pub const fn max_refcount(&self) -> u64 {
+        u64::MAX >> (64 - self.width())
+    }
+
+    /// What each of the `old` clusters is; `None` when there are none. The reftable has as many
+    /// clusters as its refblocks need, at least one.
+    pub fn old_structures(&self) -> Result<Option<OldStructures>, Impossible> {
+        let Some(&reftable) = self.old.first() else {
+            return Ok(None);
+        };
+        let entries = 1 << self.reftable_entry_bits;
+        let enough = |&clusters: &usize| clusters * entries >= self.old.len() - clusters;
+        let clusters = (1..=self.old.len()).find(enough).unwrap_or(1);
+        let (table, refblocks) = self.old.split_at(clusters);
+        let mut reftable_clusters = 0;
+        for (expected, &cluster) in (reftable..).zip(table) {
+            if cluster != expected {
+                let why = "is part of the reftable, which is not in a row";
+                return Err(Impossible::OldStructure { cluster, why });
+            }
+            reftable_clusters += 1;
+        }
+        Ok(Some(OldStructures {
+            reftable,
+            reftable_clusters,
+            refblocks: refblocks.to_vec(),
+        }))
+    }
+
+    /// Fails where there cannot be such a toy.
+    pub fn validate(&self) -> Result<(), Impossible> {
+        in_range("refcount_order", self.refcount_order.into(), 0, 6)?;
+        in_range("refblock_bits", self.refblock_bits.into(), 1, 20)?;
+        in_range(
+            "reftable_entry_bits",
+            self.reftable_entry_bits.into(),
+            0,
+            18,
+        )?;
+        if self.refblock_bits + self.refcount_order < 3 {
+            return Err(Impossible::RefblockUnderOneByte {
+                refblock_bits: self.refblock_bits,
+                refcount_order: self.refcount_order,
+            });
+        }
+        in_range("cluster_bits", self.cluster_bits().into(), 4, 21)?;
+        let clusters = self.references.len() as u64;
+        in_range("the number of clusters", clusters, 1, CLUSTERS_MAX)?;
+        if self.references[0] == 0 {
+            return Err(Impossible::NoHeader);
+        }
+        let max = self.max_refcount();
+        let counts = (0_u64..).zip(&self.references);
+        if let Some((cluster, &references)) = { counts }.find(|&(_, &count)| count > max) {
+            return Err(Impossible::TooManyReferences {
+                cluster,
+                references,
+                max,
+            });
+        }
+        self.validate_old()
+    }
+
+    fn validate_old(&self) -> Result<(), Impossible> {
+        let mut seen = std::collections::BTreeSet::new();
+        for &cluster in &self.old {
+            let why = match self.references.get(cluster as usize) {
+                None => "lies past the end of the image",
+                Some(1..) => "is referenced as well",
+                Some(0) if !seen.insert(cluster) => "is named twice",
+                Some(0) => continue,
+            };
+            return Err(Impossible::OldStructure { cluster, why });
+        }
+        self.old_structures().map(|_| ())
+    }
+}
+
+impl<'a> Arbitrary<'a> for Model {
+    fn arbitrary(u: &mut Unstructured<'a>) -> arbitrary::Result<Self> {
+        let refcount_order = u.int_in_range(0..=6)?;
+        let refblock_bits = u.int_in_range(3_u32.saturating_sub(refcount_order).max(1)..=5)?;
+        let reftable_entry_bits = u.int_in_range(0..=3)?;
+        let max = u64::MAX >> (64 - (1 << refcount_order));
+        let clusters = u.int_in_range(1..=48_usize)?;
+        let mut references = vec![1; clusters];
+        let mut free = Vec::new();
+        for (cluster, count) in (0..).zip(&mut references).skip(1) {
+            *count = [0, 0, 1, 1, 2, max][u.choose_index(6)?].min(max);
+            if *count == 0 {
+                free.push(cluster);
+            }
+        }
+        let mut model = Self {
+            refblock_bits,
+            reftable_entry_bits,
+            refcount_order,
+            references,
+            old: Vec::new(),
+        };
+        // A reftable of one cluster and refblocks, wherever there is space.
+        let most = free.len().min(1 + (1 << reftable_entry_bits));
+        for _ in 0..u.int_in_range(0..=most)? {
+            model
+                .old
+                .push(free.swap_remove(u.choose_index(free.len())?));
+        }
+        Ok(model)
+    }
 }

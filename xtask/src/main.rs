@@ -1,2 +1,35 @@
 //! The commands of the harness: `cargo xtask …`.
-fn main() {}
+
+mod differential;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The exit code of a command that could not run, as against one that found something.
+const CANNOT_RUN: u8 = 2;
+
+/// The commands of the harness.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Damages real images and compares recount with qemu-img, check by check.
+    Differential(differential::Args),
+}
+
+fn main() -> ExitCode {
+    // An unknown command ends here, with exit code 2.
+    let outcome = match Cli::parse().command {
+        Command::Differential(args) => differential::run(&args),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::from(CANNOT_RUN)
+    })
+}

@@ -32,6 +32,9 @@ pub struct Entry {
 /// The active L1 table, or a snapshot's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct L1Table {
+    /// The snapshot it belongs to, counted in the order of the snapshot table; `None` for the
+    /// active one.
+    pub snapshot: Option<usize>,
     /// Where the table begins.
     pub offset: u64,
     /// Its entries that are not 0.
@@ -179,13 +182,18 @@ impl Structures {
     }
 
     fn find_l1_tables(&mut self, image: &dyn ReadWriteAt) -> io::Result<()> {
-        let active = (be64(image, 40)?, be32(image, 36)?);
-        let of_snapshots = self.snapshots.iter().map(|s| (s.l1_offset, s.l1_entries));
-        for (offset, entries) in std::iter::once(active).chain(of_snapshots) {
+        let active = (None, be64(image, 40)?, be32(image, 36)?);
+        let of_snapshots = self.snapshots.iter().enumerate();
+        let of_snapshots = of_snapshots.map(|(i, s)| (Some(i), s.l1_offset, s.l1_entries));
+        for (snapshot, offset, entries) in std::iter::once(active).chain(of_snapshots) {
             if self.is_table(offset) {
                 let mut entries = table(image, offset, entries.into())?;
                 entries.retain(|entry| entry.value != 0);
-                self.l1_tables.push(L1Table { offset, entries });
+                self.l1_tables.push(L1Table {
+                    snapshot,
+                    offset,
+                    entries,
+                });
             }
         }
         Ok(())

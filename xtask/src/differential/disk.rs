@@ -1,0 +1,48 @@
+//! Images between memory and files, holes staying holes.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use recount_oracle::case::damage::bytes::PAGE;
+use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
+
+/// Reads a file.
+pub fn load(path: &Path) -> io::Result<SparseBytes> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let mut image = SparseBytes::zeros(length);
+    let mut position = 0;
+    let mut buffer = vec![0; 64 * PAGE];
+    loop {
+        let start = match seek(&file, SeekFrom::Data(position)) {
+            Ok(start) => start,
+            // No data from here to the end.
+            Err(Errno::NXIO) => return Ok(image),
+            Err(error) => return Err(error.into()),
+        };
+        let end = seek(&file, SeekFrom::Hole(start))?;
+        position = start;
+        while position < end {
+            let part = usize::try_from(end - position).unwrap_or(usize::MAX);
+            let part = part.min(buffer.len());
+            file.read_exact_at(&mut buffer[..part], position)?;
+            image.write_at(position, &buffer[..part])?;
+            position += part as u64;
+        }
+    }
+}
+
+/// Writes a file anew.
+pub fn store(path: &Path, image: &SparseBytes) -> io::Result<()> {
+    let file = File::create(path)?;
+    file.set_len(image.len())?;
+    for (position, page) in image.pages() {
+        let inside = usize::try_from(image.len() - position).unwrap_or(usize::MAX);
+        file.write_all_at(&page[..inside.min(PAGE)], position)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,236 @@
+//! What the guest sees, of the active layer and of every snapshot: a fingerprint of each cluster
+//! that the image holds, read by this module's own walk. Compressed and encrypted clusters are
+//! compared as stored; they read the same when the stored bytes are the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use recount_oracle::case::damage::SparseBytes;
+use recount_oracle::case::damage::find::{
+    COMPRESSED, Entry, L1Table, OFFSET_BITS, Structures, be64, structures,
+};
+
+/// Bit 0 of an L2 entry: reads as zeros (specification, "Standard Cluster Descriptor").
+const ZERO: u64 = 1;
+
+/// One cluster of the guest's disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Reads as zeros.
+    Zeros,
+    /// The fingerprint of stored bytes.
+    Stored(u64),
+    /// Where in the external data file it lies.
+    External(u64),
+    /// Its entry leads nowhere, or to a cluster that holds a structure of the image too.
+    Unreadable,
+}
+
+/// A layer: the active one (`None`) or that of a snapshot, by its place in the snapshot table.
+pub type Layer = Option<usize>;
+
+/// What the guest sees. Clusters that the image does not hold are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GuestData {
+    layers: BTreeMap<Layer, BTreeMap<u64, Content>>,
+}
+
+impl GuestData {
+    /// Reads the image; nothing when it has no header.
+    pub fn read(image: &SparseBytes) -> Self {
+        let found = structures(image).ok().flatten();
+        found.map_or_else(Self::default, |found| Reader::new(image, &found).read())
+    }
+
+    /// How many clusters can be read.
+    pub fn readable(&self) -> usize {
+        let all = self.layers.values().flat_map(BTreeMap::values);
+        all.filter(|&&content| content != Content::Unreadable)
+            .count()
+    }
+
+    /// The first cluster that can be read here and reads otherwise in `other`: layer and number.
+    pub fn first_loss(&self, other: &Self) -> Option<(Layer, u64, Content, Option<Content>)> {
+        let nothing = BTreeMap::new();
+        self.layers.iter().find_map(|(&layer, clusters)| {
+            let theirs = other.layers.get(&layer).unwrap_or(&nothing);
+            clusters.iter().find_map(|(&cluster, &content)| {
+                let now = theirs.get(&cluster).copied();
+                let lost = content != Content::Unreadable && now != Some(content);
+                lost.then_some((layer, cluster, content, now))
+            })
+        })
+    }
+}
+
+struct Reader<'a> {
+    image: &'a SparseBytes,
+    found: &'a Structures,
+    /// Host clusters that hold structures: a repair may write there.
+    structures: BTreeSet<u64>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(image: &'a SparseBytes, found: &'a Structures) -> Self {
+        let mut reader = Self {
+            image,
+            found,
+            structures: BTreeSet::from([0]),
+        };
+        let (reftable, clusters) = found.reftable;
+        let length = u64::from(clusters).saturating_mul(found.cluster_size());
+        reader.add(reftable, length.min(found.length));
+        for refblock in found.refblocks() {
+            reader.add(refblock.value, 1);
+        }
+        for table in &found.l1_tables {
+            let last = table
+                .entries
+                .last()
+                .map_or(0, |entry| entry.at - table.offset);
+            reader.add(table.offset, last + 8);
+            for entry in &table.entries {
+                reader.add(entry.value & OFFSET_BITS, 1);
+            }
+        }
+        for snapshot in &found.snapshots {
+            reader.add(snapshot.at, 64);
+        }
+        for bitmap in &found.bitmaps {
+            reader.add(bitmap.at, 1);
+            for entry in &bitmap.entries {
+                reader.add(entry.at, 1);
+                reader.add(entry.value & OFFSET_BITS, 1);
+            }
+        }
+        reader
+    }
+
+    fn add(&mut self, offset: u64, length: u64) {
+        let bits = self.found.cluster_bits;
+        let last = offset.saturating_add(length.max(1) - 1) >> bits;
+        self.structures.extend(offset >> bits..=last);
+    }
+
+    fn read(&self) -> GuestData {
+        let layers = self.found.l1_tables.iter();
+        let layers = layers.map(|table| (table.snapshot, self.layer(table)));
+        GuestData {
+            layers: layers.collect(),
+        }
+    }
+
+    fn layer(&self, table: &L1Table) -> BTreeMap<u64, Content> {
+        let entry_size = if self.found.extended_l2 { 16 } else { 8 };
+        let per_table = self.found.cluster_size() / entry_size;
+        let mut clusters = BTreeMap::new();
+        for l1_entry in &table.entries {
+            let l2_table = l1_entry.value & OFFSET_BITS;
+            if !self.found.is_table(l2_table) {
+                continue;
+            }
+            let first = (l1_entry.at - table.offset) / 8 * per_table;
+            // The finder lists each L2 table once, in the order of the file.
+            let all = &self.found.l2_entries;
+            let end = l2_table + self.found.cluster_size();
+            let from = all.partition_point(|entry| entry.at < l2_table);
+            for entry in all[from..].iter().take_while(|entry| entry.at < end) {
+                if let Some(content) = self.content(*entry) {
+                    clusters.insert(first + (entry.at - l2_table) / entry_size, content);
+                }
+            }
+        }
+        clusters
+    }
+
+    /// What an L2 entry leads to; `None` when it holds nothing.
+    fn content(&self, entry: Entry) -> Option<Content> {
+        let offset = entry.value & OFFSET_BITS;
+        if entry.value & COMPRESSED != 0 {
+            // qemu counts no reference for these, so nothing keeps the cluster as it is.
+            let invalid = self.found.data_file
+                || self.found.extended_l2 && be64(self.image, entry.at + 8).unwrap_or(1) != 0;
+            if invalid {
+                return Some(Content::Unreadable);
+            }
+            return Some(self.compressed(entry.value));
+        }
+        if self.found.data_file {
+            let is_zero = !self.found.extended_l2 && entry.value & ZERO != 0;
+            return Some(if is_zero {
+                Content::Zeros
+            } else {
+                Content::External(offset)
+            });
+        }
+        if self.found.extended_l2 {
+            return self.subclusters(entry, offset);
+        }
+        match (entry.value & ZERO, offset) {
+            (ZERO, _) => Some(Content::Zeros),
+            (_, 0) => None,
+            _ => Some(self.stored(offset, u64::MAX)),
+        }
+    }
+
+    fn subclusters(&self, entry: Entry, offset: u64) -> Option<Content> {
+        let bitmap = be64(self.image, entry.at + 8).ok()?;
+        let (zeros, allocated) = (bitmap >> 32, bitmap & 0xffff_ffff);
+        match (zeros & allocated, allocated, zeros) {
+            (0, 0, 0) => None,
+            (0, 0, 0xffff_ffff) => Some(Content::Zeros),
+            // What reads as zeros is the same wherever the rest lies.
+            (0, 0, _) => Some(Content::Stored(fingerprint(&bitmap.to_be_bytes()))),
+            (0, ..) => Some(self.stored(offset, bitmap)),
+            _ => Some(Content::Unreadable),
+        }
+    }
+
+    /// A cluster of stored bytes, of which the subclusters in the low half of `bitmap` count.
+    fn stored(&self, offset: u64, bitmap: u64) -> Content {
+        let whole = offset.is_multiple_of(self.found.cluster_size());
+        if !whole || offset >= self.found.length || self.holds_structures(offset, 1) {
+            return Content::Unreadable;
+        }
+        let size = usize::try_from(self.found.cluster_size()).unwrap_or(usize::MAX);
+        if bitmap == u64::MAX {
+            return Content::Stored(fingerprint(&self.image.bytes(offset, size)));
+        }
+        let mut bytes = self.image.bytes(offset, size);
+        for (index, subcluster) in bytes.chunks_mut(size / 32).enumerate() {
+            if bitmap >> index & 1 == 0 {
+                subcluster.fill(0);
+            }
+        }
+        bytes.extend(bitmap.to_be_bytes());
+        Content::Stored(fingerprint(&bytes))
+    }
+
+    /// A compressed cluster: offset in the low bits, then the sectors that it takes up besides the
+    /// first (specification, "Compressed Clusters Descriptor").
+    fn compressed(&self, entry: u64) -> Content {
+        let offset_bits = 62 - (self.found.cluster_bits - 8);
+        let descriptor = entry & (COMPRESSED - 1);
+        let offset = descriptor & ((1 << offset_bits) - 1);
+        let length = ((descriptor >> offset_bits) + 1) * 512 - offset % 512;
+        let outside = offset + length > self.found.clusters() * self.found.cluster_size();
+        if outside || self.holds_structures(offset, length) {
+            return Content::Unreadable;
+        }
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        Content::Stored(fingerprint(&self.image.bytes(offset, length)))
+    }
+
+    fn holds_structures(&self, offset: u64, length: u64) -> bool {
+        let bits = self.found.cluster_bits;
+        let clusters = offset >> bits..=(offset + length - 1) >> bits;
+        self.structures.range(clusters).next().is_some()
+    }
+}
+
+/// The same for the same bytes, in this process and in any other.
+fn fingerprint(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    hasher.finish()
+}

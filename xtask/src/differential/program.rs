@@ -1,0 +1,139 @@
+//! Runs a program under a time limit and a file size limit. A program that overstays is ended with
+//! its whole process group.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, Signal, kill_process_group, pidfd_open, prlimit,
+};
+
+/// The longest file that a program may leave: no image of the harness comes near.
+const LONGEST_FILE: u64 = 1 << 42;
+
+/// How a program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// With this exit code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+    /// It was ended because it took too long.
+    TimedOut,
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit {code}"),
+            Self::Signal(signal) => write!(f, "killed by signal {signal}"),
+            Self::TimedOut => f.write_str("timed out"),
+        }
+    }
+}
+
+/// What a program said and how it ended.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// How it ended.
+    pub ended: Ended,
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
+}
+
+/// A program could not be run at all.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot run {}: {source}", program.display())]
+pub struct CannotRun {
+    /// Which.
+    pub program: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// Runs `program` in the folder `directory` for at most `limit`.
+pub fn run<S: AsRef<OsStr>>(
+    program: &Path,
+    arguments: impl IntoIterator<Item = S>,
+    directory: &Path,
+    limit: Duration,
+) -> Result<Output, CannotRun> {
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(directory);
+    execute(&mut command, limit).map_err(|source| CannotRun {
+        program: program.to_owned(),
+        source,
+    })
+}
+
+fn execute(command: &mut Command, limit: Duration) -> io::Result<Output> {
+    // Files, not pipes: nobody has to empty them while the program runs.
+    let (mut stdout, mut stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(stdout.try_clone()?)
+        .stderr(stderr.try_clone()?)
+        .process_group(0)
+        .spawn()?;
+    let ended = supervise(&mut child, limit);
+    if ended.is_err() {
+        child.kill()?;
+        child.wait()?;
+    }
+    Ok(Output {
+        ended: ended?,
+        stdout: content(&mut stdout)?,
+        stderr: content(&mut stderr)?,
+    })
+}
+
+fn supervise(child: &mut Child, limit: Duration) -> io::Result<Ended> {
+    let pid = Pid::from_child(child);
+    let size = Rlimit {
+        current: Some(LONGEST_FILE),
+        maximum: Some(LONGEST_FILE),
+    };
+    // It may have ended already.
+    let _ = prlimit(Some(pid), Resource::Fsize, size);
+    if !ends_within(pid, limit)? {
+        kill_process_group(pid, Signal::KILL)?;
+        child.wait()?;
+        return Ok(Ended::TimedOut);
+    }
+    let status = child.wait()?;
+    Ok(status.code().map_or_else(
+        || Ended::Signal(status.signal().unwrap_or_default()),
+        Ended::Code,
+    ))
+}
+
+fn ends_within(pid: Pid, limit: Duration) -> io::Result<bool> {
+    let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+    let deadline = Instant::now() + limit;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).map_err(io::Error::other)?;
+        let mut waiting = [PollFd::new(&pidfd, PollFlags::IN)];
+        match poll(&mut waiting, Some(&left)) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn content(file: &mut File) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,139 @@
+//! The programs that are compared: qemu-img of some version, and recount.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::program::{self, CannotRun, Ended, Output};
+use super::verdict::Verdict;
+
+/// How long one program may take over one image.
+pub const LIMIT: Duration = Duration::from_secs(20);
+
+/// The secret that every LUKS image of the harness is opened with.
+pub const SECRET: &str = "secret,id=key,data=recount";
+
+/// What kind of program a checker is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    QemuImg { version: (u32, u32) },
+    Recount,
+}
+
+/// A program with `qemu-img check`'s command line.
+#[derive(Clone, Debug)]
+pub struct Checker {
+    path: PathBuf,
+    kind: Kind,
+}
+
+/// What a check may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repair {
+    /// Nothing.
+    None,
+    /// `-r leaks`.
+    Leaks,
+    /// `-r all`, by the algorithm of this name where the program has several.
+    All(Option<Algorithm>),
+}
+
+/// A rebuild algorithm that reproduces qemu-img's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// qemu-img 7.1 and later.
+    FirstFit,
+    /// qemu-img up to 7.0.
+    Tail,
+}
+
+impl Algorithm {
+    /// As on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FirstFit => "first-fit",
+            Self::Tail => "tail",
+        }
+    }
+}
+
+impl Checker {
+    /// The program at `path`, whose `--version` says what it is.
+    pub fn find(path: &Path) -> Result<Self, CannotRun> {
+        let said = program::run(path, ["--version"], Path::new("."), LIMIT)?;
+        let kind = match qemu_version(&said) {
+            Some(version) => Kind::QemuImg { version },
+            None if said.ended == Ended::Code(0) => Kind::Recount,
+            None => {
+                return Err(CannotRun {
+                    program: path.to_owned(),
+                    source: io::Error::other(said.stderr),
+                });
+            }
+        };
+        let path = path.to_owned();
+        Ok(Self { path, kind })
+    }
+
+    /// Its name and version, for people.
+    pub fn describe(&self) -> String {
+        match self.kind {
+            Kind::QemuImg { version } => format!("qemu-img {}.{}", version.0, version.1),
+            Kind::Recount => "recount".to_owned(),
+        }
+    }
+
+    /// The algorithm that a qemu-img rebuilds with; `None` for recount, which has them all.
+    pub fn algorithm(&self) -> Option<Algorithm> {
+        match self.kind {
+            Kind::QemuImg { version } if version >= (7, 1) => Some(Algorithm::FirstFit),
+            Kind::QemuImg { .. } => Some(Algorithm::Tail),
+            Kind::Recount => None,
+        }
+    }
+
+    /// Checks the image `file` in `directory`.
+    pub fn check(
+        &self,
+        directory: &Path,
+        file: &str,
+        encrypted: bool,
+        repair: Repair,
+    ) -> Result<Verdict, CannotRun> {
+        let arguments = self.arguments(file, encrypted, repair);
+        program::run(&self.path, arguments, directory, LIMIT).map(Verdict::new)
+    }
+
+    /// The arguments of a check.
+    fn arguments(&self, file: &str, encrypted: bool, repair: Repair) -> Vec<String> {
+        let mut arguments = vec!["check".to_owned(), "--output=json".to_owned()];
+        let is_qemu = self.kind != Kind::Recount;
+        match repair {
+            Repair::None => {}
+            Repair::Leaks => arguments.push("-rleaks".to_owned()),
+            Repair::All(_) => arguments.push("-rall".to_owned()),
+        }
+        if let (Repair::All(Some(algorithm)), false) = (repair, is_qemu) {
+            arguments.push(format!("--algorithm={}", algorithm.name()));
+        }
+        if is_qemu {
+            // The image need not survive the power cut that no case has.
+            arguments.push("-Tunsafe".to_owned());
+        }
+        if encrypted && is_qemu {
+            // qemu-img opens no encrypted image without its key; recount never looks inside.
+            let options = format!("driver=qcow2,file.filename={file},encrypt.key-secret=key");
+            arguments.extend(["--object", SECRET, "--image-opts", &options].map(str::to_owned));
+        } else {
+            arguments.extend(["-fqcow2", file].map(str::to_owned));
+        }
+        arguments
+    }
+}
+
+/// The version in `qemu-img version 10.0.2 (Debian …)`.
+fn qemu_version(said: &Output) -> Option<(u32, u32)> {
+    let version = said.stdout.strip_prefix("qemu-img version ")?;
+    let mut numbers = version.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}

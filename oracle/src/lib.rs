@@ -1,4 +1,5 @@
 //! The independent judge of qcow2 refcount repairs.
 
+pub mod audit;
 pub mod case;
 pub mod properties;

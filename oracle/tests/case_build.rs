@@ -2,13 +2,9 @@
 //! seeds: the same seed gives the same bytes, and qemu-img, where it is installed, finds nothing
 //! wrong with any that has its refcount structures.
 
-use std::fs::File;
-use std::path::Path;
-use std::process::{Command, Output};
+mod common;
 
-use arbitrary::{Arbitrary, Unstructured};
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use common::{Scratch, from_seed, qemu_img_check};
 use recount_oracle::case::build::lay_out;
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::synthetic::{Structures, Synthetic};
@@ -16,23 +12,10 @@ use recount_oracle::case::{Image, StorageLimit};
 
 const SEEDS: u64 = 400;
 
-fn synthetic(seed: u64) -> Synthetic {
-    let mut bytes = vec![0; 4096];
-    ChaCha8Rng::seed_from_u64(seed).fill_bytes(&mut bytes);
-    Synthetic::arbitrary(&mut Unstructured::new(&bytes)).unwrap()
-}
-
-/// `None` without qemu-img.
-fn check(image: &Path) -> Option<Output> {
-    let mut command = Command::new("qemu-img");
-    command.args(["check", "--output=json", "-f", "qcow2"]);
-    command.arg(image).output().ok()
-}
-
 #[test]
 fn the_same_value_gives_the_same_bytes() {
     for seed in 0..SEEDS {
-        let image = Image::Synthetic(synthetic(seed));
+        let image = Image::Synthetic(from_seed(seed));
         let [first, second] = [(); 2].map(|()| {
             let mut bytes = SparseBytes::default();
             let layout = lay_out(&image).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
@@ -46,12 +29,10 @@ fn the_same_value_gives_the_same_bytes() {
 
 #[test]
 fn qemu_img_finds_nothing_wrong_with_what_is_built() {
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("base.raw"), vec![1; 1 << 16]).unwrap();
-    let path = directory.path().join("image.qcow2");
+    let scratch = Scratch::new();
     let mut checked = 0;
     for seed in 0..SEEDS {
-        let mut image = synthetic(seed);
+        let mut image: Synthetic = from_seed(seed);
         // Without structures there is nothing to find right. An encrypted image wants its key; it
         // is checked without encryption.
         image.structures = match image.structures {
@@ -60,20 +41,18 @@ fn qemu_img_finds_nothing_wrong_with_what_is_built() {
         };
         image.luks = false;
         let layout = lay_out(&Image::Synthetic(image.clone())).unwrap();
-        let mut file = File::create(&path).unwrap();
+        let mut file = scratch.file("image.qcow2");
         layout.write(StorageLimit::Growing, &mut file).unwrap();
-        let Some(output) = check(&path) else {
+        let Some(check) = qemu_img_check(&scratch.path("image.qcow2")) else {
             eprintln!("qemu-img is not installed: images are built and not checked");
             assert!(file.metadata().unwrap().len() > 0);
             continue;
         };
-        let [stdout, stderr] = [output.stdout, output.stderr].map(String::from_utf8);
         assert_eq!(
-            output.status.code(),
+            check.exit,
             Some(0),
-            "seed {seed}: {image:?}\n{}{}",
-            stderr.unwrap(),
-            stdout.unwrap(),
+            "seed {seed}: {image:?}\n{}",
+            check.stderr
         );
         checked += 1;
     }

@@ -1,0 +1,279 @@
+//! The header and its extensions (specification, "Header", "Header extensions"), refused where
+//! qemu refuses to open the image.
+
+use super::reader::{Reader, be32, be64};
+use super::refusal::Refusal::{self, Extension, Field, Magic, Table};
+use super::refusal::Unreadable::{self, NotOpened};
+
+const MAGIC: u64 = 0x5146_49fb;
+/// Every incompatible feature that is known: dirty, corrupt, external data file, compression type,
+/// extended L2.
+const KNOWN_FEATURES: u64 = 0x1f;
+const EXTERNAL_DATA: u64 = 1 << 2;
+const COMPRESSION_TYPE: u64 = 1 << 3;
+const EXTENDED_L2: u64 = 1 << 4;
+const BITMAPS_CONSISTENT: u64 = 1;
+const REFTABLE_MAX: u64 = 8 << 20;
+const L1_MAX: u64 = 32 << 20;
+const BACKING_NAME_MAX: u64 = 1023;
+const BITMAPS_MAX: u64 = 65_535;
+const BITMAP_DIRECTORY_MAX: u64 = 64 << 20;
+
+/// A stretch of bytes that a header extension names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// Where it begins, in bytes.
+    pub offset: u64,
+    /// How many bytes.
+    pub bytes: u64,
+}
+
+/// What the header says. Offsets and sizes are in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Version of the format, 2 or 3.
+    pub version: u64,
+    /// Binary logarithm of the cluster size.
+    pub cluster_bits: u64,
+    /// The guest's disk.
+    pub virtual_size: u64,
+    /// The active L1 table.
+    pub l1_offset: u64,
+    /// Its entries.
+    pub l1_entries: u64,
+    /// The reftable.
+    pub reftable_offset: u64,
+    /// Its clusters.
+    pub reftable_clusters: u64,
+    /// How many snapshots.
+    pub snapshots: u64,
+    /// The snapshot table.
+    pub snapshots_offset: u64,
+    /// Incompatible features.
+    pub incompatible: u64,
+    /// Compatible features.
+    pub compatible: u64,
+    /// Autoclear features.
+    pub autoclear: u64,
+    /// Binary logarithm of the refcount width.
+    pub refcount_order: u64,
+    /// The LUKS header.
+    pub luks: Option<Region>,
+    /// How many bitmaps, and their directory; only while they are consistent.
+    pub bitmaps: Option<(u64, Region)>,
+}
+
+impl Header {
+    /// Bytes of a cluster.
+    #[must_use]
+    pub const fn cluster_size(&self) -> u64 {
+        1 << self.cluster_bits
+    }
+
+    /// Bits of a refcount.
+    #[must_use]
+    pub const fn refcount_bits(&self) -> u64 {
+        1 << self.refcount_order
+    }
+
+    /// The largest refcount.
+    #[must_use]
+    pub const fn max_refcount(&self) -> u64 {
+        u64::MAX >> (64 - self.refcount_bits())
+    }
+
+    /// Refcounts of a refblock: the clusters that it covers.
+    #[must_use]
+    pub const fn refblock_entries(&self) -> u64 {
+        self.cluster_size() * 8 / self.refcount_bits()
+    }
+
+    /// Whether L2 entries are 16 bytes and have subclusters.
+    #[must_use]
+    pub const fn extended_l2(&self) -> bool {
+        self.incompatible & EXTENDED_L2 != 0
+    }
+
+    /// Whether guest data lies in another file.
+    #[must_use]
+    pub const fn external_data(&self) -> bool {
+        self.incompatible & EXTERNAL_DATA != 0
+    }
+
+    /// Entries of an L2 table.
+    #[must_use]
+    pub const fn l2_entries(&self) -> u64 {
+        self.cluster_size() / if self.extended_l2() { 16 } else { 8 }
+    }
+
+    /// Whether an offset is the first byte of a cluster.
+    #[must_use]
+    pub const fn is_aligned(&self, offset: u64) -> bool {
+        offset.is_multiple_of(self.cluster_size())
+    }
+}
+
+/// Fails with the refusal unless `fine`.
+fn demand(fine: bool, refusal: Refusal) -> Result<(), Unreadable> {
+    if fine {
+        Ok(())
+    } else {
+        Err(NotOpened(refusal))
+    }
+}
+
+/// Fails unless a field is in its range.
+fn demand_field(fine: bool, field: &'static str, value: u64) -> Result<(), Unreadable> {
+    demand(fine, Field { field, value })
+}
+
+/// Reads and judges the header.
+pub(super) fn read(reader: &mut Reader<'_>) -> Result<Header, Unreadable> {
+    let raw = reader.bytes(0, 112)?;
+    demand(be32(&raw) == MAGIC, Magic)?;
+    let version = be32(&raw[4..]);
+    demand_field(version == 2 || version == 3, "version", version)?;
+    let cluster_bits = be32(&raw[20..]);
+    demand_field(
+        (9..=21).contains(&cluster_bits),
+        "cluster_bits",
+        cluster_bits,
+    )?;
+    // A version 2 header ends at byte 72.
+    let newer = |at: usize| if version == 3 { be64(&raw[at..]) } else { 0 };
+    let header = Header {
+        version,
+        cluster_bits,
+        virtual_size: be64(&raw[24..]),
+        l1_entries: be32(&raw[36..]),
+        l1_offset: be64(&raw[40..]),
+        reftable_offset: be64(&raw[48..]),
+        reftable_clusters: be32(&raw[56..]),
+        snapshots: be32(&raw[60..]),
+        snapshots_offset: be64(&raw[64..]),
+        incompatible: newer(72),
+        compatible: newer(80),
+        autoclear: newer(88),
+        refcount_order: if version == 3 { be32(&raw[96..]) } else { 4 },
+        luks: None,
+        bitmaps: None,
+    };
+    let header_length = if version == 3 { be32(&raw[100..]) } else { 72 };
+    judge_fields(&header, &raw, header_length)?;
+    judge_tables(&header)?;
+    let backing_offset = be64(&raw[8..]);
+    let end = if backing_offset == 0 {
+        header.cluster_size()
+    } else {
+        backing_offset
+    };
+    let encryption = be32(&raw[32..]);
+    read_extensions(reader, header, header_length, end, encryption)
+}
+
+fn judge_fields(header: &Header, raw: &[u8], header_length: u64) -> Result<(), Unreadable> {
+    let cluster_size = header.cluster_size();
+    if header.version == 3 {
+        let fits = (104..=cluster_size).contains(&header_length);
+        demand_field(fits, "header_length", header_length)?;
+    }
+    let backing_offset = be64(&raw[8..]);
+    demand_field(
+        backing_offset <= cluster_size,
+        "backing_file_offset",
+        backing_offset,
+    )?;
+    if backing_offset != 0 {
+        let length = be32(&raw[16..]);
+        let room = BACKING_NAME_MAX.min(cluster_size - backing_offset);
+        demand_field(length <= room, "backing_file_size", length)?;
+    }
+    let unknown = header.incompatible & !KNOWN_FEATURES;
+    demand_field(unknown == 0, "incompatible_features", header.incompatible)?;
+    let order = header.refcount_order;
+    demand_field(order <= 6, "refcount_order", order)?;
+    let encryption = be32(&raw[32..]);
+    demand_field(encryption <= 2, "crypt_method", encryption)?;
+    let compression = if header_length > 104 {
+        u64::from(raw[104])
+    } else {
+        0
+    };
+    let named = header.incompatible & COMPRESSION_TYPE != 0;
+    let known = compression <= 1 && named == (compression != 0);
+    demand_field(known, "compression_type", compression)?;
+    let subclusters = !header.extended_l2() || header.cluster_bits >= 14;
+    demand_field(subclusters, "cluster_bits", header.cluster_bits)
+}
+
+fn judge_tables(header: &Header) -> Result<(), Unreadable> {
+    let reftable = header.reftable_clusters * header.cluster_size();
+    let l1 = header.l1_entries * 8;
+    for (table, offset, bytes, most) in [
+        (
+            "refcount table",
+            header.reftable_offset,
+            reftable,
+            REFTABLE_MAX,
+        ),
+        ("L1 table", header.l1_offset, l1, L1_MAX),
+    ] {
+        let ends = offset.checked_add(bytes).is_some_and(|end| end < 1 << 63);
+        let fine = bytes <= most && ends && header.is_aligned(offset);
+        demand(fine, Table { table, offset })?;
+    }
+    let needed = header
+        .virtual_size
+        .div_ceil(header.cluster_size() * header.l2_entries());
+    let entries = header.l1_entries;
+    demand(entries >= needed, Refusal::L1TooSmall { entries, needed })
+}
+
+fn read_extensions(
+    reader: &mut Reader<'_>,
+    mut header: Header,
+    start: u64,
+    end: u64,
+    encryption: u64,
+) -> Result<Header, Unreadable> {
+    let mut at = start;
+    while at < end {
+        let head = reader.bytes(at, 8)?;
+        let (kind, length, offset) = (be32(&head), be32(&head[4..]), at);
+        let malformed = Extension { kind, offset };
+        at += 8;
+        demand(at <= end && length <= end - at, malformed)?;
+        match kind {
+            0 => break,
+            0xe279_2aca => demand(length < 16, malformed)?,
+            0x0537_be77 => {
+                let data = reader.bytes(at, 16)?;
+                let (offset, bytes) = (be64(&data), be64(&data[8..]));
+                let fine = encryption == 2 && length == 16 && header.is_aligned(offset);
+                demand(fine, malformed)?;
+                header.luks = Some(Region { offset, bytes });
+            }
+            0x2385_2875 => {
+                demand(length == 24, malformed)?;
+                if header.autoclear & BITMAPS_CONSISTENT != 0 {
+                    let data = reader.bytes(at, 24)?;
+                    header.bitmaps = Some(bitmaps(&header, &data).ok_or(NotOpened(malformed))?);
+                }
+            }
+            _ => (),
+        }
+        at += length.next_multiple_of(8);
+    }
+    Ok(header)
+}
+
+/// The bitmaps extension; `None` when it is malformed.
+fn bitmaps(header: &Header, data: &[u8]) -> Option<(u64, Region)> {
+    let (count, reserved) = (be32(data), be32(&data[4..]));
+    let (bytes, offset) = (be64(&data[8..]), be64(&data[16..]));
+    let fine = reserved == 0
+        && (1..=BITMAPS_MAX).contains(&count)
+        && bytes <= BITMAP_DIRECTORY_MAX
+        && header.is_aligned(offset);
+    fine.then_some((count, Region { offset, bytes }))
+}

@@ -1,0 +1,146 @@
+//! What the disk says of each cluster (specification, "Host cluster management").
+
+use std::collections::BTreeMap;
+
+use super::corruption::Wrong;
+use super::reader::{be, can_be_read};
+use super::references::{Referrer, Walk};
+use super::refusal::Unreadable;
+
+/// Bits 9 to 63 of a reftable entry.
+const OFFSET: u64 = 0xffff_ffff_ffff_fe00;
+/// Bits 0 to 8 of a reftable entry.
+const RESERVED: u64 = 0x1ff;
+
+/// The refcounts on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnDisk {
+    /// Where the header says the reftable is, in bytes.
+    pub reftable_offset: u64,
+    /// How many clusters it has.
+    pub reftable_clusters: u64,
+    /// The reftable's entries that are not 0, as they are.
+    pub entries: BTreeMap<u64, u64>,
+    /// The refcounts that are not 0, by cluster.
+    counts: BTreeMap<u64, u64>,
+    /// Clusters that a refblock covers.
+    refblock_entries: u64,
+    cluster_size: u64,
+}
+
+impl OnDisk {
+    /// A cluster's refcount; `None` where the reftable entry leads into the middle of a cluster, or
+    /// so far that nothing can be read there.
+    #[must_use]
+    pub fn count(&self, cluster: u64) -> Option<u64> {
+        let entry = self.entries.get(&(cluster / self.refblock_entries));
+        if entry.is_some_and(|entry| !self.is_readable(entry & OFFSET)) {
+            return None;
+        }
+        Some(self.counts.get(&cluster).copied().unwrap_or(0))
+    }
+
+    /// Whether a refblock at this offset can be read.
+    pub(super) fn is_readable(&self, offset: u64) -> bool {
+        offset.is_multiple_of(self.cluster_size) && can_be_read(offset, self.cluster_size)
+    }
+
+    /// All refcounts that are not 0, by cluster.
+    #[must_use]
+    pub const fn counts(&self) -> &BTreeMap<u64, u64> {
+        &self.counts
+    }
+
+    /// Where each refblock is, in bytes, by the range of clusters that it covers.
+    pub fn refblocks(&self) -> impl Iterator<Item = (u64, u64)> {
+        let offsets = self.entries.iter();
+        let offsets = offsets.map(|(&index, &entry)| (index, entry & OFFSET));
+        offsets.filter(|&(_, offset)| offset != 0)
+    }
+}
+
+/// Reads the reftable and all refblocks.
+pub(super) fn read(walk: &mut Walk<'_, '_>) -> Result<OnDisk, Unreadable> {
+    let header = walk.header;
+    let entries = header.reftable_clusters * (header.cluster_size() / 8);
+    let mut disk = OnDisk {
+        reftable_offset: header.reftable_offset,
+        reftable_clusters: header.reftable_clusters,
+        refblock_entries: header.refblock_entries(),
+        cluster_size: header.cluster_size(),
+        entries: BTreeMap::new(),
+        counts: BTreeMap::new(),
+    };
+    for (index, entry) in walk.reader.table(header.reftable_offset, entries)? {
+        walk.reader.pay_for_keeping()?;
+        disk.entries.insert(index, entry);
+    }
+    for (index, offset) in disk.refblocks().collect::<Vec<_>>() {
+        if !disk.is_readable(offset) || offset >= walk.reader.length() {
+            continue;
+        }
+        let block = walk.reader.bytes(offset, header.cluster_size())?;
+        let first = index.saturating_mul(disk.refblock_entries);
+        for (at, count) in nonzero_counts(&block, header.refcount_bits()) {
+            walk.reader.pay_for_keeping()?;
+            disk.counts.insert(first.saturating_add(at), count);
+        }
+    }
+    Ok(disk)
+}
+
+/// The refcounts of a refblock that are not 0, with their places: big-endian from 8 bits on,
+/// narrower ones from the low bits of their byte up.
+pub(super) fn nonzero_counts(block: &[u8], bits: u64) -> Vec<(u64, u64)> {
+    let mut found = Vec::new();
+    if bits >= 8 {
+        let width = bits as usize / 8;
+        for (at, raw) in (0..).zip(block.chunks_exact(width)) {
+            let count = be(raw);
+            if count != 0 {
+                found.push((at, count));
+            }
+        }
+        return found;
+    }
+    let each = 8 / bits;
+    for (byte_at, &byte) in (0..).zip(block).filter(|&(_, &byte)| byte != 0) {
+        for place in 0..each {
+            let count = u64::from(byte) >> (place * bits) & ((1 << bits) - 1);
+            if count != 0 {
+                found.push((byte_at * each + place, count));
+            }
+        }
+    }
+    found
+}
+
+/// Counts the references to refblocks and judges the reftable's entries. Gives whether the
+/// structures must be rebuilt for it.
+pub(super) fn judge(walk: &mut Walk<'_, '_>, disk: &OnDisk) -> Result<bool, Unreadable> {
+    let mut rebuild = false;
+    for (&index, &entry) in &disk.entries {
+        let referrer = Referrer::Refblock { index };
+        let offset = entry & OFFSET;
+        let cluster = offset >> walk.header.cluster_bits;
+        if entry & RESERVED != 0 {
+            walk.corrupt(referrer, Wrong::Reserved { entry });
+            rebuild = true;
+        } else if !walk.header.is_aligned(offset) {
+            walk.corrupt(referrer, Wrong::Unaligned { offset });
+            rebuild = true;
+        } else if cluster >= walk.clusters {
+            let bytes = walk.header.cluster_size();
+            walk.corrupt(referrer, Wrong::PastTheEnd { offset, bytes });
+        } else {
+            walk.refer_cluster(referrer, offset)?;
+            // Counted as far as the width goes: with 1-bit refcounts a shared refblock is not seen.
+            let references = walk.references.get(&cluster).map_or(0, Vec::len) as u64;
+            if references.min(walk.header.max_refcount()) != 1 {
+                walk.corrupt(referrer, Wrong::RefblockShared { cluster });
+                rebuild = true;
+            }
+        }
+    }
+    Ok(rebuild)
+}

@@ -1,0 +1,193 @@
+//! Who refers to each cluster.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::corruption::{Corruption, Wrong};
+use super::header::Header;
+use super::reader::Reader;
+use super::refusal::{Refusal, Unreadable};
+
+/// The active layer or a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LayerId {
+    /// What the guest sees now.
+    Active,
+    /// A snapshot, by its place in the snapshot table, from 0.
+    Snapshot(u64),
+}
+
+impl fmt::Display for LayerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Active => f.write_str("the active layer"),
+            Self::Snapshot(number) => write!(f, "snapshot {number}"),
+        }
+    }
+}
+
+/// Something that refers to clusters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Referrer {
+    /// The header, to its own cluster.
+    Header,
+    /// The header or the snapshot table, to an L1 table.
+    L1 {
+        /// Whose L1 table.
+        layer: LayerId,
+    },
+    /// An L1 entry, to an L2 table.
+    L2 {
+        /// Whose L1 table.
+        layer: LayerId,
+        /// The entry.
+        l1_index: u64,
+    },
+    /// An L2 entry, to a cluster of data.
+    Data {
+        /// Whose L1 table.
+        layer: LayerId,
+        /// The L1 entry.
+        l1_index: u64,
+        /// The L2 entry.
+        l2_index: u64,
+    },
+    /// An L2 entry, to the clusters that compressed data lies in.
+    Compressed {
+        /// Whose L1 table.
+        layer: LayerId,
+        /// The L1 entry.
+        l1_index: u64,
+        /// The L2 entry.
+        l2_index: u64,
+    },
+    /// The header, to the snapshot table.
+    SnapshotTable,
+    /// The header, to the reftable.
+    Reftable,
+    /// A reftable entry, to a refblock.
+    Refblock {
+        /// The entry.
+        index: u64,
+    },
+    /// The header extension, to the LUKS header.
+    LuksHeader,
+    /// The header extension, to the bitmap directory.
+    BitmapDirectory,
+    /// The bitmap directory, to a bitmap table.
+    BitmapTable {
+        /// Which bitmap, from 0.
+        bitmap: u64,
+    },
+    /// A bitmap table entry, to a cluster of bits.
+    BitmapData {
+        /// Which bitmap, from 0.
+        bitmap: u64,
+        /// The entry.
+        index: u64,
+    },
+}
+
+impl fmt::Display for Referrer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header => f.write_str("the header"),
+            Self::L1 { layer } => write!(f, "the L1 table of {layer}"),
+            Self::L2 { layer, l1_index } => write!(f, "L1 entry {l1_index} of {layer}"),
+            Self::Data {
+                layer,
+                l1_index,
+                l2_index,
+            } => write!(f, "L2 entry {l1_index}/{l2_index} of {layer}"),
+            Self::Compressed {
+                layer,
+                l1_index,
+                l2_index,
+            } => write!(f, "compressed L2 entry {l1_index}/{l2_index} of {layer}"),
+            Self::SnapshotTable => f.write_str("the snapshot table"),
+            Self::Reftable => f.write_str("the reftable"),
+            Self::Refblock { index } => write!(f, "reftable entry {index}"),
+            Self::LuksHeader => f.write_str("the LUKS header"),
+            Self::BitmapDirectory => f.write_str("the bitmap directory"),
+            Self::BitmapTable { bitmap } => write!(f, "the table of bitmap {bitmap}"),
+            Self::BitmapData { bitmap, index } => write!(f, "entry {index} of bitmap {bitmap}"),
+        }
+    }
+}
+
+/// What a walk from the header finds.
+pub(super) struct Walk<'a, 'b> {
+    pub(super) reader: &'a mut Reader<'b>,
+    pub(super) header: &'a Header,
+    /// Who refers to each cluster.
+    pub(super) references: BTreeMap<u64, Vec<Referrer>>,
+    /// Clusters to compare: those of the file, and those past its end that were referred to.
+    pub(super) clusters: u64,
+    pub(super) corruptions: Vec<Corruption>,
+    /// The first thing for which qemu-img gives up.
+    pub(super) blocked: Option<Refusal>,
+}
+
+impl<'a, 'b> Walk<'a, 'b> {
+    pub(super) fn new(reader: &'a mut Reader<'b>, header: &'a Header) -> Self {
+        Self {
+            clusters: reader.length().div_ceil(header.cluster_size()),
+            reader,
+            header,
+            references: BTreeMap::new(),
+            corruptions: Vec::new(),
+            blocked: None,
+        }
+    }
+
+    pub(super) fn corrupt(&mut self, referrer: Referrer, wrong: Wrong) {
+        self.corruptions.push(Corruption { referrer, wrong });
+    }
+
+    /// Something that qemu-img gives up for. The audit goes on behind it.
+    pub(super) fn block(&mut self, referrer: Referrer, refusal: Refusal) {
+        self.corrupt(referrer, Wrong::Unreadable { refusal });
+        self.blocked.get_or_insert(refusal);
+    }
+
+    /// A reference to each cluster that a stretch of bytes touches; none when it ends a cluster or
+    /// more past the end of the file.
+    pub(super) fn refer(
+        &mut self,
+        referrer: Referrer,
+        offset: u64,
+        bytes: u64,
+    ) -> Result<(), Unreadable> {
+        let cluster_size = self.header.cluster_size();
+        if bytes == 0 || bytes >= 1 << 63 {
+            return Ok(());
+        }
+        let end = u128::from(offset) + u128::from(bytes);
+        if end >= u128::from(self.reader.length()) + u128::from(cluster_size) {
+            self.corrupt(referrer, Wrong::PastTheEnd { offset, bytes });
+            return Ok(());
+        }
+        let last = (offset + (bytes - 1)) / cluster_size;
+        for cluster in offset / cluster_size..=last {
+            self.reader.pay_for_keeping()?;
+            let max = self.header.max_refcount();
+            let referrers = self.references.entry(cluster).or_default();
+            let counted = referrers.len() as u64;
+            referrers.push(referrer);
+            if counted >= max {
+                self.corrupt(referrer, Wrong::TooManyReferences { cluster, max });
+            }
+            self.clusters = self.clusters.max(cluster + 1);
+        }
+        Ok(())
+    }
+
+    /// A reference to one cluster's worth of bytes.
+    pub(super) fn refer_cluster(
+        &mut self,
+        referrer: Referrer,
+        offset: u64,
+    ) -> Result<(), Unreadable> {
+        self.refer(referrer, offset, self.header.cluster_size())
+    }
+}

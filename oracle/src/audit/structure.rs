@@ -1,0 +1,105 @@
+//! The refcount structures of a toy: nothing but pointer, reftable, refblocks and counts.
+
+use std::collections::BTreeMap;
+
+use super::bytes::Bytes;
+use super::reader::{be32, be64};
+use super::refcounts::nonzero_counts;
+use super::refusal::Unreadable;
+
+/// Most entries of a toy's reftable that are looked at.
+const ENTRIES_MAX: u64 = 1 << 20;
+
+/// The sizes of a toy: see [`crate::case::model::Model`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ToyGeometry {
+    /// Binary logarithm of the cluster size.
+    pub cluster_bits: u32,
+    /// Binary logarithm of B, the refcounts of a refblock.
+    pub refblock_bits: u32,
+    /// Binary logarithm of E, the reftable entries of a cluster.
+    pub reftable_entry_bits: u32,
+    /// Binary logarithm of the refcount width.
+    pub refcount_order: u32,
+}
+
+impl From<&crate::case::model::Model> for ToyGeometry {
+    fn from(model: &crate::case::model::Model) -> Self {
+        Self {
+            cluster_bits: model.cluster_bits(),
+            refblock_bits: model.refblock_bits,
+            reftable_entry_bits: model.reftable_entry_bits,
+            refcount_order: model.refcount_order,
+        }
+    }
+}
+
+/// What a toy's header leads to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ToyStructure {
+    /// The pointer in the header: byte offset of the reftable.
+    pub reftable_offset: u64,
+    /// And its clusters.
+    pub reftable_clusters: u64,
+    /// The reftable's entries that are not 0: byte offset of the refblock of each range.
+    pub refblocks: BTreeMap<u64, u64>,
+    /// Refcounts that are not 0, by cluster.
+    pub counts: BTreeMap<u64, u64>,
+}
+
+impl ToyStructure {
+    /// How often each cluster is used by the structures themselves.
+    #[must_use]
+    pub fn own_clusters(&self, geometry: ToyGeometry) -> BTreeMap<u64, u64> {
+        let mut uses = BTreeMap::new();
+        let first = self.reftable_offset >> geometry.cluster_bits;
+        let reftable = first..first.saturating_add(self.reftable_clusters.min(ENTRIES_MAX));
+        let refblocks = self.refblocks.values();
+        for cluster in reftable.chain(refblocks.map(|&offset| offset >> geometry.cluster_bits)) {
+            *uses.entry(cluster).or_default() += 1;
+        }
+        uses
+    }
+}
+
+/// Reads the structures of a toy.
+pub fn structure(bytes: &dyn Bytes, geometry: ToyGeometry) -> Result<ToyStructure, Unreadable> {
+    let length = bytes.length()?;
+    let cluster_size = 1_u64 << geometry.cluster_bits;
+    let mut pointer = [0; 12];
+    bytes.read(0, &mut pointer)?;
+    let mut found = ToyStructure {
+        reftable_offset: be64(&pointer),
+        reftable_clusters: be32(&pointer[8..]),
+        ..ToyStructure::default()
+    };
+    let entries_per_cluster = 1 << geometry.reftable_entry_bits;
+    let entries = found.reftable_clusters.saturating_mul(entries_per_cluster);
+    for index in 0..entries.min(ENTRIES_MAX) {
+        let inside = index / entries_per_cluster * cluster_size + index % entries_per_cluster * 8;
+        let Some(at) = found.reftable_offset.checked_add(inside) else {
+            break;
+        };
+        if at >= length {
+            break;
+        }
+        let mut entry = [0; 8];
+        bytes.read(at, &mut entry)?;
+        let offset = u64::from_be_bytes(entry);
+        if offset == 0 {
+            continue;
+        }
+        found.refblocks.insert(index, offset);
+        if offset >= length {
+            continue;
+        }
+        let refblock_bytes = (1_usize << (geometry.refblock_bits + geometry.refcount_order)) / 8;
+        let mut block = vec![0; refblock_bytes];
+        bytes.read(offset, &mut block)?;
+        for (place, count) in nonzero_counts(&block, 1 << geometry.refcount_order) {
+            let cluster = (index << geometry.refblock_bits) + place;
+            found.counts.insert(cluster, count);
+        }
+    }
+    Ok(found)
+}

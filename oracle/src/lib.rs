@@ -2,4 +2,5 @@
 
 pub mod audit;
 pub mod case;
+pub mod disk;
 pub mod properties;

@@ -1,0 +1,105 @@
+//! What was done to a disk, in order: by a repair on the simulated disk, or by another program
+//! according to its log.
+
+use std::fmt;
+
+/// One thing that was done. Positions and lengths are in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Bytes were written; volatile until the next flush.
+    Write {
+        /// Where.
+        offset: u64,
+        /// What.
+        bytes: Vec<u8>,
+        /// Whether they were durable at once (forced unit access).
+        durable: bool,
+    },
+    /// A write failed, and its bytes may reach the disk all the same.
+    WriteFailed {
+        /// Where.
+        offset: u64,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// Bytes were given back and read as zeros.
+    Discard {
+        /// Where.
+        offset: u64,
+        /// How many.
+        length: u64,
+    },
+    /// The length was changed.
+    SetLen {
+        /// The new one.
+        length: u64,
+    },
+    /// Everything before became durable.
+    Flush,
+    /// A flush failed: what was volatile then may be lost for ever.
+    FlushFailed,
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Write {
+                offset,
+                bytes,
+                durable,
+            } => {
+                let how = if *durable { ", durable at once" } else { "" };
+                write!(f, "write {} bytes at {offset:#x}{how}", bytes.len())
+            }
+            Self::WriteFailed { offset, bytes } => {
+                write!(f, "failed write of {} bytes at {offset:#x}", bytes.len())
+            }
+            Self::Discard { offset, length } => write!(f, "discard {length} bytes at {offset:#x}"),
+            Self::SetLen { length } => write!(f, "set the length to {length} bytes"),
+            Self::Flush => f.write_str("flush"),
+            Self::FlushFailed => f.write_str("failed flush"),
+        }
+    }
+}
+
+/// Everything that was done, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trace {
+    events: Vec<Event>,
+}
+
+impl Trace {
+    /// Adds what was done last.
+    pub fn push(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    /// What was done, in order.
+    #[must_use]
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    /// Where each write began and how many bytes it had, failed ones left out.
+    pub fn writes(&self) -> impl Iterator<Item = (u64, usize)> {
+        self.events.iter().filter_map(|event| match event {
+            Event::Write { offset, bytes, .. } => Some((*offset, bytes.len())),
+            _ => None,
+        })
+    }
+
+    /// Whether nothing was changed.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        let flush = |event: &Event| matches!(event, Event::Flush | Event::FlushFailed);
+        self.events.iter().all(flush)
+    }
+}
+
+impl FromIterator<Event> for Trace {
+    fn from_iter<T: IntoIterator<Item = Event>>(events: T) -> Self {
+        Self {
+            events: events.into_iter().collect(),
+        }
+    }
+}

@@ -2,5 +2,6 @@
 
 pub mod audit;
 pub mod case;
+pub mod crash;
 pub mod disk;
 pub mod properties;

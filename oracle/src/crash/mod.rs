@@ -1,0 +1,209 @@
+//! The states that a power cut may leave a disk in, built from the bytes before and a trace of what
+//! was done since, whoever did it. What is assumed of disks: [`disk`](crate::disk).
+//!
+//! Between two flushes the possible states only become more, so it is enough to look at each
+//! trace just before each flush and at its end: a cut at an earlier point is the case in which
+//! what was written later is lost.
+
+mod select;
+mod volatile;
+
+use std::fmt;
+use std::ops::ControlFlow;
+
+use crate::case::Crash;
+use crate::case::damage::SparseBytes;
+use crate::disk::{Event, Trace};
+use volatile::{Item, Volatile};
+
+/// Longest list of sectors in a description.
+const LISTED_MAX: usize = 8;
+/// Seeds tried to find one that stands for a given state.
+const SEEDS_TRIED: u64 = 1 << 14;
+
+/// How many states are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// All states between two flushes where they are at most 2 to this.
+    pub exhaustive_bits: u32,
+    /// Where they are more: so many of each kind (one sector lost, one sector kept, cut after a
+    /// write, cut within a write, random).
+    pub samples: u32,
+    /// Where the random ones begin.
+    pub seed: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            exhaustive_bits: 10,
+            samples: 64,
+            seed: 1,
+        }
+    }
+}
+
+/// One state that a power cut may leave.
+pub struct CrashState<'a> {
+    /// The bytes, as they are read when the power is back.
+    pub bytes: &'a SparseBytes,
+    /// How many events of the trace had happened, at most.
+    pub after: usize,
+    items: &'a [Item<'a>],
+    selection: &'a [usize],
+    between_events: bool,
+}
+
+impl CrashState<'_> {
+    /// How a case names this state, so that it can be replayed; `None` where no seed was found, and
+    /// between a durable write and what comes after it.
+    #[must_use]
+    pub fn crash(&self) -> Option<Crash> {
+        if self.between_events {
+            return None;
+        }
+        let mut seeds = (0..SEEDS_TRIED).chain([u64::MAX]);
+        let kept = seeds.find(|&seed| select::random(self.items, seed) == self.selection)?;
+        let after = u32::try_from(self.after).ok()?;
+        Some(Crash { after, kept })
+    }
+}
+
+impl fmt::Display for CrashState<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sectors = self.items.iter().filter(|item| item.offset().is_some());
+        let kept = |item: &Item<'_>, choice: usize| choice == item.live;
+        write!(
+            f,
+            "after a power cut within the first {} writes and flushes, of {} unflushed sectors",
+            self.after,
+            sectors.count(),
+        )?;
+        let lost: Vec<String> = self
+            .items
+            .iter()
+            .zip(self.selection)
+            .filter(|&(item, &choice)| !kept(item, choice))
+            .map(|(item, _)| match item.offset() {
+                Some(offset) => format!("{offset:#x}"),
+                None => "the file's new length".to_owned(),
+            })
+            .collect();
+        if lost.is_empty() {
+            return f.write_str(" none lost");
+        }
+        write!(
+            f,
+            " lost: {}",
+            lost[..lost.len().min(LISTED_MAX)].join(", ")
+        )?;
+        if lost.len() > LISTED_MAX {
+            write!(f, " and {} more", lost.len() - LISTED_MAX)?;
+        }
+        Ok(())
+    }
+}
+
+/// What may become of some bytes: those before, what was done since, and how large a sector is.
+#[derive(Clone, Copy, Debug)]
+pub struct Crashes<'a> {
+    /// The bytes before the first event, all durable.
+    pub before: &'a SparseBytes,
+    /// What was done since.
+    pub trace: &'a Trace,
+    /// Bytes of a sector.
+    pub sector: u64,
+}
+
+impl Crashes<'_> {
+    /// Visits the states that a power cut may leave, the bytes before first, until `visit` breaks;
+    /// how many there were, and what it broke with.
+    pub fn each<B>(
+        &self,
+        limits: &Limits,
+        mut visit: impl FnMut(&CrashState<'_>) -> ControlFlow<B>,
+    ) -> (u64, Option<B>) {
+        let mut search = Search {
+            limits,
+            visit: &mut visit,
+            states: 0,
+            found: None,
+        };
+        let mut volatile = Volatile::new(self.before.clone(), self.sector);
+        // Breaking ends the search; what it broke with is remembered.
+        let _ = search.run(self.trace, &mut volatile);
+        (search.states, search.found)
+    }
+
+    /// The state that a case names.
+    #[must_use]
+    pub fn state(&self, crash: Crash) -> SparseBytes {
+        let events = self.trace.events();
+        let after = crash.after as usize % (events.len() + 1);
+        let mut volatile = Volatile::new(self.before.clone(), self.sector);
+        // The power fails within the last event, before a durable write has become so.
+        let last = after.checked_sub(1).map(|last| &events[last]);
+        for event in &events[..after.saturating_sub(1)] {
+            volatile.begin(event);
+            volatile.end(event);
+        }
+        if let Some(last) = last {
+            volatile.begin(last);
+        }
+        let items = volatile.items();
+        volatile.state(&items, &select::random(&items, crash.kept))
+    }
+}
+
+/// A visit to all states, under way.
+struct Search<'v, B> {
+    limits: &'v Limits,
+    visit: &'v mut dyn FnMut(&CrashState<'_>) -> ControlFlow<B>,
+    states: u64,
+    found: Option<B>,
+}
+
+impl<B> Search<'_, B> {
+    fn run(&mut self, trace: &Trace, volatile: &mut Volatile) -> ControlFlow<()> {
+        self.visit(volatile, &[], &[])?;
+        for event in trace.events() {
+            if matches!(event, Event::Flush) && volatile.is_unsettled() {
+                self.all(volatile)?;
+            }
+            volatile.begin(event);
+            if matches!(event, Event::Write { durable: true, .. }) {
+                self.all(volatile)?;
+                volatile.end(event);
+                // With it, but without what was written before it.
+                let items = volatile.items();
+                self.visit(volatile, &items, &vec![0; items.len()])?;
+            }
+        }
+        self.all(volatile)
+    }
+
+    /// Visits what is possible now, except that nothing unsettled was kept.
+    fn all(&mut self, volatile: &Volatile) -> ControlFlow<()> {
+        let items = volatile.items();
+        select::each(&items, self.limits, &mut |selection| {
+            self.visit(volatile, &items, selection)
+        })
+    }
+
+    fn visit(
+        &mut self,
+        volatile: &Volatile,
+        items: &[Item<'_>],
+        selection: &[usize],
+    ) -> ControlFlow<()> {
+        self.states += 1;
+        let state = CrashState {
+            bytes: &volatile.state(items, selection),
+            after: volatile.events(),
+            items,
+            selection,
+            between_events: volatile.has_ended(),
+        };
+        (self.visit)(&state).map_break(|found| self.found = Some(found))
+    }
+}

@@ -1,0 +1,124 @@
+//! Which of the possible outcomes of a power cut are looked at: all of them where they are few,
+//! telling ones and random ones where they are many. A selection has a choice for each item.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::Limits;
+use super::volatile::Item;
+
+/// Called for each selection until it has seen enough.
+pub(super) type Visit<'v> = &'v mut dyn FnMut(&[usize]) -> ControlFlow<()>;
+
+/// Visits selections, no one twice, and not the one in which nothing was kept.
+pub(super) fn each(items: &[Item<'_>], limits: &Limits, visit: Visit<'_>) -> ControlFlow<()> {
+    if fits(items, limits.exhaustive_bits) {
+        return all(items, visit);
+    }
+    let mut seen = HashSet::from([vec![0; items.len()]]);
+    let mut once = |selection: Vec<usize>| {
+        if seen.contains(&selection) {
+            return ControlFlow::Continue(());
+        }
+        visit(&selection)?;
+        seen.insert(selection);
+        ControlFlow::Continue(())
+    };
+    let live: Vec<usize> = items.iter().map(|item| item.live).collect();
+    once(live.clone())?;
+    in_order(items, limits, &mut once)?;
+    for position in spread(items.len(), limits.samples) {
+        let mut one_lost = live.clone();
+        one_lost[position] = 0;
+        once(one_lost)?;
+        let mut one_kept = vec![0; items.len()];
+        one_kept[position] = live[position];
+        once(one_kept)?;
+    }
+    for seed in 0..u64::from(limits.samples) {
+        once(random(items, limits.seed.wrapping_add(seed)))?;
+    }
+    ControlFlow::Continue(())
+}
+
+/// The selection that a seed stands for: 0 keeps nothing, `u64::MAX` what programs read.
+pub(super) fn random(items: &[Item<'_>], seed: u64) -> Vec<usize> {
+    match seed {
+        0 => vec![0; items.len()],
+        u64::MAX => items.iter().map(|item| item.live).collect(),
+        seed => {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            let choose = |item: &Item<'_>| rng.random_range(0..item.choices());
+            items.iter().map(choose).collect()
+        }
+    }
+}
+
+/// Whether all selections together are at most 2^bits.
+fn fits(items: &[Item<'_>], bits: u32) -> bool {
+    let limit = 1_usize << bits;
+    let product = items.iter().try_fold(1_usize, |product, item| {
+        product
+            .checked_mul(item.choices())
+            .filter(|&product| product <= limit)
+    });
+    product.is_some()
+}
+
+/// Counts through all selections but the first.
+fn all(items: &[Item<'_>], visit: Visit<'_>) -> ControlFlow<()> {
+    let mut selection = vec![0; items.len()];
+    loop {
+        let mut positions = items.iter().zip(&mut selection);
+        let carried = positions.all(|(item, choice)| {
+            *choice = (*choice + 1) % item.choices();
+            *choice == 0
+        });
+        if carried {
+            return ControlFlow::Continue(());
+        }
+        visit(&selection)?;
+    }
+}
+
+/// Everything up to a write reached the disk and nothing after it; and the same with only the
+/// first half of that write's sectors.
+fn in_order(
+    items: &[Item<'_>],
+    limits: &Limits,
+    once: &mut dyn FnMut(Vec<usize>) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let mut events: Vec<usize> = items.iter().flat_map(Item::events).collect();
+    events.sort_unstable();
+    events.dedup();
+    for position in spread(events.len(), limits.samples) {
+        let event = events[position];
+        let before = |item: &Item<'_>| event.checked_sub(1).map_or(0, |last| item.as_of(last));
+        let done: Vec<usize> = items.iter().map(|item| item.as_of(event)).collect();
+        let of_event: Vec<usize> = (0..items.len())
+            .filter(|&item| items[item].events().any(|of| of == event))
+            .collect();
+        let mut torn = done.clone();
+        for &item in &of_event[of_event.len() / 2..] {
+            torn[item] = before(&items[item]);
+        }
+        once(torn)?;
+        once(done)?;
+    }
+    ControlFlow::Continue(())
+}
+
+/// At most `count` of the positions below `length`, evenly spread, first and last among them.
+fn spread(length: usize, count: u32) -> impl Iterator<Item = usize> {
+    let taken = length.min(count as usize);
+    (0..taken).map(move |index| {
+        if taken < 2 {
+            0
+        } else {
+            index * (length - 1) / (taken - 1)
+        }
+    })
+}

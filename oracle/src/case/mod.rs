@@ -5,11 +5,14 @@ mod big;
 pub mod build;
 pub mod damage;
 mod file;
+pub mod generate;
+pub mod id;
 pub mod impossible;
 pub mod model;
 mod random;
 pub mod real;
 pub mod synthetic;
+pub mod text;
 mod validate;
 
 use arbitrary::Arbitrary;

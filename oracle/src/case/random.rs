@@ -3,10 +3,10 @@
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 
+use super::StorageLimit;
 use super::synthetic::{
     Allocation, Bitmap, Content, Run, Sharing, Snapshots, Structures, Synthetic,
 };
-use super::{Case, Image, StorageLimit};
 
 /// Binary logarithms of cluster sizes: small ones more often, for they are quick.
 const CLUSTER_BITS: [u32; 16] = [9, 9, 9, 9, 9, 10, 10, 11, 12, 12, 14, 14, 16, 16, 18, 21];
@@ -18,20 +18,6 @@ const SCATTER_SPAN: u32 = 16_384;
 const STRETCH_BITS: u32 = 27;
 /// A header of a small cluster with extensions leaves room for so many bytes more.
 const UNKNOWN_EXTENSION_MAX: u32 = 40;
-
-impl<'a> Arbitrary<'a> for Case {
-    fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
-        let image = u.arbitrary()?;
-        let damaged = !matches!(image, Image::Model(_));
-        Ok(Self {
-            image,
-            storage: u.arbitrary()?,
-            algorithm: u.arbitrary()?,
-            schedule: u.arbitrary()?,
-            damage: if damaged { u.arbitrary()? } else { Vec::new() },
-        })
-    }
-}
 
 impl<'a> Arbitrary<'a> for StorageLimit {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {

@@ -18,10 +18,10 @@ pub struct Synthetic {
     #[serde(default, skip_serializing_if = "is_default")]
     pub extended_l2: bool,
     /// Which clusters of the file are used, and in which order.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub allocation: Allocation,
     /// The refcount structures.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub structures: Structures,
     /// What the guest sees in the active layer, from guest cluster 0 on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

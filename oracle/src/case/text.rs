@@ -1,0 +1,169 @@
+//! The text form of a case: TOML that a person can read, write and edit.
+//!
+//! ```toml
+//! version = 1
+//! story = "No free run is long enough for the reftable."
+//!
+//! [case]
+//! algorithm = "first-fit"
+//!
+//! [case.image.synthetic]
+//! version = 3
+//! cluster_bits = 9
+//! structures = "absent"
+//! allocation = { striped = { step = 2 } }
+//! guest = [{ clusters = 20, content = "data" }]
+//!
+//! [verdicts."qemu-img 10.0.2"]
+//! exit = 0
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::Case;
+use super::impossible::Impossible;
+
+/// The version of the text form.
+pub const VERSION: u32 = 1;
+
+/// A case with what is said about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaseFile {
+    /// The version of the text form: [`VERSION`].
+    pub version: u32,
+    /// What the case shows, in a few sentences.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub story: Option<String>,
+    /// The case.
+    pub case: Case,
+    /// What came of it, by subject.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub verdicts: BTreeMap<String, Verdict>,
+}
+
+/// What came of a case with one subject. Everything may be missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verdict {
+    /// The repair's exit code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<i32>,
+    /// Whether it had to be stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timed_out: Option<bool>,
+    /// Whether a check afterwards finds nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repaired_clean: Option<bool>,
+    /// The check's figures under the names of its JSON.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counters: BTreeMap<String, i64>,
+    /// Properties by name: `holds`, or what went wrong.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub properties: BTreeMap<String, String>,
+    /// Anything else worth knowing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+impl From<Case> for CaseFile {
+    fn from(case: Case) -> Self {
+        Self {
+            version: VERSION,
+            story: None,
+            case,
+            verdicts: BTreeMap::new(),
+        }
+    }
+}
+
+/// Why a text is not a case.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TextError {
+    /// Not TOML, or not what a case file has there.
+    #[error("{file}:{line}:{column}: {expected}")]
+    Syntax {
+        /// The file.
+        file: String,
+        /// Line, from 1.
+        line: usize,
+        /// Column in characters, from 1.
+        column: usize,
+        /// What was found and what was expected.
+        expected: String,
+    },
+    /// Written in another version of the text form.
+    #[error("{file}:{line}:1: expected `version = {VERSION}`, found version {found}")]
+    Version {
+        /// The file.
+        file: String,
+        /// Line of the version, from 1.
+        line: usize,
+        /// The version that it names.
+        found: u32,
+    },
+    /// There is no such case.
+    #[error("{file}: this case is impossible: {why}")]
+    Impossible {
+        /// The file.
+        file: String,
+        /// Why.
+        why: Impossible,
+    },
+}
+
+/// Only the version, whatever else there is.
+#[derive(Deserialize)]
+struct Versioned {
+    version: toml::Spanned<u32>,
+}
+
+/// Reads a case file. `file` is for the error.
+pub fn parse(file: &Path, text: &str) -> Result<CaseFile, TextError> {
+    let name = || file.display().to_string();
+    let syntax = |error: toml::de::Error| {
+        let (line, column) = position(text, error.span().map_or(0, |span| span.start));
+        TextError::Syntax {
+            file: name(),
+            line,
+            column,
+            expected: error.message().replace('\n', " "),
+        }
+    };
+    // Before the rest, which another version may say differently.
+    let version = toml::from_str::<Versioned>(text).map_err(syntax)?.version;
+    if *version.get_ref() != VERSION {
+        return Err(TextError::Version {
+            file: name(),
+            line: position(text, version.span().start).0,
+            found: *version.get_ref(),
+        });
+    }
+    let parsed: CaseFile = toml::from_str(text).map_err(syntax)?;
+    match parsed.case.validate() {
+        Ok(()) => Ok(parsed),
+        Err(why) => Err(TextError::Impossible { file: name(), why }),
+    }
+}
+
+/// The text of a case file; [`parse`] gives the same back.
+#[must_use]
+#[expect(
+    clippy::missing_panics_doc,
+    reason = "no value of the type is without a text"
+)]
+pub fn print(file: &CaseFile) -> String {
+    // Not the pretty form, which gives each number of a list a line of its own.
+    toml::to_string(file).expect("numbers past 2^63 are written as text, all keys are strings")
+}
+
+/// Line and column, from 1, of a byte of the text.
+fn position(text: &str, byte: usize) -> (usize, usize) {
+    let before = text.get(..byte).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (line, before[start..].chars().count() + 1)
+}

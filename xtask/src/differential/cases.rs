@@ -1,6 +1,7 @@
 //! Which cases a run goes through: case `i` of seed `s` is the same in every run.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use rand::SeedableRng;
@@ -19,6 +20,34 @@ pub struct CaseId {
     pub seed: u64,
     /// The place in the run, from 0.
     pub index: u64,
+}
+
+/// A case of a run.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CaseName {
+    /// Made from a seed.
+    Random(CaseId),
+    /// Read from a file.
+    Recorded(PathBuf),
+}
+
+impl CaseName {
+    /// The option that runs this case alone.
+    pub fn option(&self) -> String {
+        match self {
+            Self::Random(id) => format!("--only {id}"),
+            Self::Recorded(path) => format!("--case {}", path.display()),
+        }
+    }
+}
+
+impl fmt::Display for CaseName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Random(id) => id.fmt(f),
+            Self::Recorded(path) => path.display().fmt(f),
+        }
+    }
 }
 
 /// A case is named by two numbers with a colon between them.
@@ -48,7 +77,7 @@ impl fmt::Display for CaseId {
 }
 
 impl CaseId {
-    /// The first case that has the same image.
+    /// The number of its image, from 0.
     pub const fn group(self) -> u64 {
         self.index / CASES_PER_IMAGE
     }

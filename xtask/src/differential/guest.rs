@@ -50,16 +50,41 @@ impl GuestData {
     }
 
     /// The first cluster that can be read here and reads otherwise in `other`: layer and number.
-    pub fn first_loss(&self, other: &Self) -> Option<(Layer, u64, Content, Option<Content>)> {
+    pub fn first_loss(&self, other: &Self) -> Option<Loss> {
         let nothing = BTreeMap::new();
         self.layers.iter().find_map(|(&layer, clusters)| {
             let theirs = other.layers.get(&layer).unwrap_or(&nothing);
             clusters.iter().find_map(|(&cluster, &content)| {
                 let now = theirs.get(&cluster).copied();
                 let lost = content != Content::Unreadable && now != Some(content);
-                lost.then_some((layer, cluster, content, now))
+                lost.then_some(Loss {
+                    layer,
+                    cluster,
+                    before: content,
+                    after: now,
+                })
             })
         })
+    }
+}
+
+/// A cluster that reads otherwise than before.
+#[derive(Clone, Copy, Debug)]
+pub struct Loss {
+    layer: Layer,
+    cluster: u64,
+    before: Content,
+    after: Option<Content>,
+}
+
+impl std::fmt::Display for Loss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "guest cluster {} of ", self.cluster)?;
+        match self.layer {
+            Some(index) => write!(f, "snapshot {index}")?,
+            None => f.write_str("the active layer")?,
+        }
+        write!(f, " was {:x?} and is {:x?}", self.before, self.after)
     }
 }
 

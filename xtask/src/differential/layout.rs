@@ -1,78 +1,103 @@
 //! The refcount structure of an image, byte for byte, to compare two rebuilds.
 
-use std::collections::BTreeMap;
-
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::damage::find::structures;
+use serde::{Deserialize, Serialize};
 
 /// Everything that a rebuild writes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Layout {
     /// The header's pointer: offset and clusters.
-    pub reftable: (u64, u32),
-    /// The reftable's entries that are not 0, by index.
-    pub entries: BTreeMap<usize, u64>,
-    /// The content of each refblock, by index.
-    refblocks: BTreeMap<usize, Vec<u8>>,
+    reftable: (u64, u32),
+    /// The reftable's entries that are not 0, in order.
+    refblocks: Vec<Refblock>,
 }
+
+/// A reftable entry and what it leads to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Refblock {
+    /// The entry's index.
+    index: usize,
+    /// The entry.
+    entry: u64,
+    /// The checksum of the refblock's content.
+    crc: u32,
+    /// The content, which is not recorded.
+    #[serde(skip)]
+    content: Vec<u8>,
+}
+
+impl PartialEq for Refblock {
+    fn eq(&self, other: &Self) -> bool {
+        (self.index, self.entry, self.crc) == (other.index, other.entry, other.crc)
+    }
+}
+
+impl Eq for Refblock {}
 
 impl Layout {
     /// Reads it; `None` when there is no header.
     pub fn read(image: &SparseBytes) -> Option<Self> {
         let found = structures(image).ok().flatten()?;
-        let mut layout = Self {
-            reftable: found.reftable,
-            entries: BTreeMap::new(),
-            refblocks: BTreeMap::new(),
-        };
         let size = usize::try_from(found.cluster_size()).ok()?;
-        for (index, entry) in found.reftable_entries.iter().enumerate() {
-            if entry.value == 0 {
-                continue;
+        let used = found.reftable_entries.iter().enumerate();
+        let used = used.filter(|(_, entry)| entry.value != 0);
+        let refblocks = used.map(|(index, entry)| {
+            let content = image.bytes(entry.value, size);
+            let mut crc = flate2::Crc::new();
+            crc.update(&content);
+            Refblock {
+                index,
+                entry: entry.value,
+                crc: crc.sum(),
+                content,
             }
-            layout.entries.insert(index, entry.value);
-            if found.is_table(entry.value) {
-                let content = image.bytes(entry.value, size);
-                layout.refblocks.insert(index, content);
-            }
-        }
-        Some(layout)
+        });
+        Some(Self {
+            reftable: found.reftable,
+            refblocks: refblocks.collect(),
+        })
     }
 
     /// The first difference, in words.
     pub fn difference(&self, other: &Self) -> Option<String> {
+        let ((offset, clusters), (their_offset, their_clusters)) = (self.reftable, other.reftable);
         if self.reftable != other.reftable {
-            let (ours, theirs) = (self.reftable, other.reftable);
             return Some(format!(
-                "reftable at {:#x}, {} clusters, against {:#x}, {}",
-                ours.0, ours.1, theirs.0, theirs.1
+                "reftable at {offset:#x}, {clusters} clusters, \
+                 against {their_offset:#x}, {their_clusters}"
             ));
         }
-        let entry = |layout: &Self, index| layout.entries.get(&index).copied().unwrap_or(0);
-        let all = self.entries.keys().chain(other.entries.keys()).copied();
-        for index in all {
-            let (ours, theirs) = (entry(self, index), entry(other, index));
-            if ours != theirs {
-                return Some(format!(
-                    "reftable entry {index} is {ours:#x} against {theirs:#x}"
-                ));
-            }
-            if self.refblocks.get(&index) != other.refblocks.get(&index) {
-                return Some(self.refblock_difference(other, index));
-            }
+        let (ours, theirs) = (self.refblocks.len(), other.refblocks.len());
+        let mut pairs = self.refblocks.iter().zip(&other.refblocks);
+        match pairs.find(|(ours, theirs)| ours != theirs) {
+            Some((ours, theirs)) => Some(ours.difference(theirs)),
+            None if ours != theirs => Some(format!("{ours} refblocks against {theirs}")),
+            None => None,
         }
-        None
     }
+}
 
-    fn refblock_difference(&self, other: &Self, index: usize) -> String {
-        let none = Vec::new();
-        let ours = self.refblocks.get(&index).unwrap_or(&none);
-        let theirs = other.refblocks.get(&index).unwrap_or(&none);
-        let mut pairs = ours.iter().zip(theirs);
-        let byte = pairs.position(|(ours, theirs)| ours != theirs);
-        let byte = byte.unwrap_or_default();
-        let at = |bytes: &[u8]| bytes.get(byte).copied().unwrap_or_default();
-        let (ours, theirs) = (at(ours), at(theirs));
-        format!("refblock {index} differs from byte {byte} on: {ours:#x} against {theirs:#x}")
+impl Refblock {
+    fn difference(&self, other: &Self) -> String {
+        if (self.index, self.entry) != (other.index, other.entry) {
+            return format!(
+                "reftable entry {} is {:#x}, against entry {}, {:#x}",
+                self.index, self.entry, other.index, other.entry
+            );
+        }
+        let mut bytes = self.content.iter().zip(&other.content);
+        match bytes.position(|(ours, theirs)| ours != theirs) {
+            Some(byte) => format!(
+                "refblock {} differs from byte {byte} on: {:#x} against {:#x}",
+                self.index, self.content[byte], other.content[byte]
+            ),
+            None => format!(
+                "refblock {} differs: checksum {:#x} against {:#x}",
+                self.index, self.crc, other.crc
+            ),
+        }
     }
 }

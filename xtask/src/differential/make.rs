@@ -1,6 +1,7 @@
 //! Makes the images of recipes with qemu-img and qemu-io.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -94,13 +95,8 @@ impl Maker {
     }
 
     fn create_anew(&self, recipe: &Recipe, directory: &Path) -> Result<(), MakeError> {
+        self.companions(recipe, directory)?;
         let size = recipe.virtual_size().to_string();
-        if recipe.kind == Kind::Backing {
-            let backing = ["create", "-q", "-fqcow2", "backing.qcow2", &size];
-            program::run(&self.qemu_img, backing, directory, LIMIT)?;
-            let write = ["-c", "write -q -P 85 0 512", "backing.qcow2"];
-            program::run(&self.qemu_io, write, directory, LIMIT)?;
-        }
         let mut arguments = ["create", "-q", "-fqcow2"].map(str::to_owned).to_vec();
         if recipe.kind == Kind::Luks {
             arguments.extend(["--object", SECRET].map(str::to_owned));
@@ -109,6 +105,31 @@ impl Maker {
         arguments.extend([IMAGE.to_owned(), size]);
         let said = program::run(&self.qemu_img, arguments, directory, LIMIT)?;
         refused(recipe, &said)
+    }
+
+    /// Makes the files that qemu needs beside the image: its backing or data file.
+    pub fn companions(&self, recipe: &Recipe, directory: &Path) -> Result<(), MakeError> {
+        let size = recipe.virtual_size();
+        match recipe.kind {
+            Kind::Backing => {
+                let create = [
+                    "create",
+                    "-q",
+                    "-fqcow2",
+                    "backing.qcow2",
+                    &size.to_string(),
+                ];
+                program::run(&self.qemu_img, create, directory, LIMIT)?;
+                let write = ["-c", "write -q -P 85 0 512", "backing.qcow2"];
+                program::run(&self.qemu_io, write, directory, LIMIT)?;
+            }
+            Kind::DataFile => {
+                let file = File::create(directory.join("data.raw"))?;
+                file.set_len(size)?;
+            }
+            Kind::Plain | Kind::Luks => {}
+        }
+        Ok(())
     }
 
     /// Runs the commands collected so far in one qemu-io.

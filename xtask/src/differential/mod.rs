@@ -9,8 +9,12 @@ mod judge;
 mod layout;
 mod make;
 mod nowhere;
+mod observe;
 mod program;
+mod record;
+mod recorder;
 mod run;
+mod session;
 mod tally;
 mod tools;
 mod verdict;
@@ -47,9 +51,16 @@ pub struct Args {
     /// Run this one case, as printed for a mismatch.
     #[arg(long, value_name = "SEED:INDEX")]
     only: Option<cases::CaseId>,
-    /// With --only: leave the case's files in this folder.
-    #[arg(long, value_name = "DIR", requires = "only")]
+    /// Run this recorded case against its recorded verdicts.
+    #[arg(long, value_name = "FILE", conflicts_with = "only")]
+    case: Option<PathBuf>,
+    /// With --only or --case: leave the case's files in this folder.
+    #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
+    /// Write what qemu-img says into corpus/cases/ instead of comparing: its verdict on every case
+    /// that is there, and such cases of the seed as show something new.
+    #[arg(long, conflicts_with_all = ["only", "case", "time"])]
+    record: bool,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -14,12 +14,14 @@ use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Resource, Rlimit, Signal, kill_process_group, pidfd_open, prlimit,
 };
+use serde::{Deserialize, Serialize};
 
 /// The longest file that a program may leave: no image of the harness comes near.
 const LONGEST_FILE: u64 = 1 << 42;
 
 /// How a program ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Ended {
     /// With this exit code.
     Code(i32),

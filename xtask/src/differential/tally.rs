@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::cases::CaseId;
+use super::cases::CaseName;
 use super::comparison::{Comparison, Ending, Purpose};
 
 /// So many mismatches are told in full; the others are counted.
@@ -24,12 +24,12 @@ pub struct Tally {
     cases: u64,
     counts: BTreeMap<Comparison, Count>,
     purposes: BTreeMap<Purpose, u64>,
-    mismatches: Vec<(CaseId, Comparison, String)>,
+    mismatches: Vec<(CaseName, Comparison, String)>,
 }
 
 impl Tally {
     /// Adds what one case gave.
-    pub fn add(&mut self, case: CaseId, endings: Vec<(Comparison, Ending)>) {
+    pub fn add(&mut self, case: &CaseName, endings: Vec<(Comparison, Ending)>) {
         self.cases += 1;
         for (comparison, ending) in endings {
             let count = self.counts.entry(comparison).or_default();
@@ -42,7 +42,7 @@ impl Tally {
                 }
                 Ending::Failed(story) => {
                     count.failed += 1;
-                    self.mismatches.push((case, comparison, story));
+                    self.mismatches.push((case.clone(), comparison, story));
                 }
             }
         }
@@ -59,19 +59,21 @@ impl Tally {
     }
 
     /// Prints the mismatches and the table.
-    pub fn print(&mut self, elapsed: Duration, rerun: impl Fn(CaseId) -> String) {
+    pub fn print(&mut self, elapsed: Duration, rerun: impl Fn(&CaseName) -> String) {
         self.mismatches
-            .sort_by_key(|(case, comparison, _)| (*comparison, *case));
+            .sort_by(|(case, comparison, _), (other_case, other, _)| {
+                (comparison, case).cmp(&(other, other_case))
+            });
         for (case, comparison, story) in self.mismatches.iter().take(TOLD) {
             println!(
                 "case {case}: {comparison}\n    {story}\n    rerun: {}\n",
-                rerun(*case)
+                rerun(case)
             );
         }
         if let Some(untold @ 1..) = self.mismatches.len().checked_sub(TOLD) {
             println!("… and {untold} more mismatches:");
             for (case, comparison, _) in self.mismatches.iter().skip(TOLD) {
-                println!("    {comparison}: {}", rerun(*case));
+                println!("    {comparison}: {}", rerun(case));
             }
             println!();
         }

@@ -83,12 +83,11 @@ impl Checker {
         }
     }
 
-    /// The algorithm that a qemu-img rebuilds with; `None` for recount, which has them all.
-    pub fn algorithm(&self) -> Option<Algorithm> {
+    /// The version of a qemu-img: major, minor.
+    pub const fn version(&self) -> (u32, u32) {
         match self.kind {
-            Kind::QemuImg { version } if version >= (7, 1) => Some(Algorithm::FirstFit),
-            Kind::QemuImg { .. } => Some(Algorithm::Tail),
-            Kind::Recount => None,
+            Kind::QemuImg { version } => version,
+            Kind::Recount => (0, 0),
         }
     }
 

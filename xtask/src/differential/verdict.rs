@@ -8,13 +8,16 @@ use serde_json::Value;
 use super::program::{Ended, Output};
 
 /// What a check said.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Verdict {
     /// How the program ended.
     pub ended: Ended,
     /// The JSON's counters; `None` when it printed no JSON, as a check that failed does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counters: Option<Counters>,
-    /// Its messages.
+    /// Its messages, which are not recorded.
+    #[serde(skip)]
     pub stderr: String,
 }
 

@@ -1,0 +1,170 @@
+//! Cases with the verdicts of qemu-img, in text, each with its damaged image beside it: what a run
+//! compares with where qemu-img is not installed.
+//!
+//! An image file is gzip around the image's length and its pages that are not zeros, each with its
+//! position; numbers are 8 bytes, little-endian.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use recount_oracle::case::Case;
+use recount_oracle::case::damage::bytes::PAGE;
+use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
+use serde::{Deserialize, Serialize};
+
+use super::observe::Observation;
+
+/// Beside `NAME.toml` lies `NAME.image`.
+const IMAGE_EXTENSION: &str = "image";
+
+/// A case and what qemu-img said about it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// The case as a run names it.
+    pub id: String,
+    /// The case.
+    pub case: Case,
+    /// What each version said.
+    pub verdicts: Vec<Observation>,
+}
+
+/// Recorded cases cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// A file.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A text is not a recorded case.
+    #[error("{} is not a recorded case: {source}", path.display())]
+    Text {
+        /// Which.
+        path: PathBuf,
+        /// Where and why.
+        source: toml::de::Error,
+    },
+    /// A case cannot be written as text.
+    #[error("a case cannot be written as text: {0}")]
+    Unwritable(#[from] toml::ser::Error),
+}
+
+/// All recorded cases of a folder, by file name; none when the folder does not exist.
+pub fn load_all(folder: &Path) -> Result<Vec<(PathBuf, Record)>, RecordError> {
+    let failed = |source| RecordError::Io {
+        path: folder.to_owned(),
+        source,
+    };
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut records = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        // Cases of other commands have no image beside them.
+        let is_record = path
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+            && path.with_extension(IMAGE_EXTENSION).exists();
+        if is_record {
+            let record = load(&path)?;
+            records.push((path, record));
+        }
+    }
+    records.sort_by(|(left, _), (right, _)| left.cmp(right));
+    Ok(records)
+}
+
+/// The record at `path`.
+pub fn load(path: &Path) -> Result<Record, RecordError> {
+    let text = fs::read_to_string(path).map_err(|source| io_error(path, source))?;
+    toml::from_str(&text).map_err(|source| RecordError::Text {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// The damaged image of the record at `path`.
+pub fn load_image(path: &Path) -> Result<SparseBytes, RecordError> {
+    let path = path.with_extension(IMAGE_EXTENSION);
+    let read = || {
+        let mut bytes = Vec::new();
+        GzDecoder::new(File::open(&path)?).read_to_end(&mut bytes)?;
+        unpack(&bytes)
+    };
+    read().map_err(|source| io_error(&path, source))
+}
+
+/// Writes a record, and its image unless that is there already.
+pub fn store(path: &Path, record: &Record, image: Option<&[u8]>) -> Result<(), RecordError> {
+    let failed = |source| io_error(path, source);
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(failed)?;
+    }
+    fs::write(path, toml::to_string(record)?).map_err(failed)?;
+    if let Some(bytes) = image {
+        fs::write(path.with_extension(IMAGE_EXTENSION), bytes).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// The bytes of an image file.
+pub fn pack(image: &SparseBytes) -> io::Result<Vec<u8>> {
+    let mut packed = GzEncoder::new(Vec::new(), Compression::best());
+    packed.write_all(&image.len().to_le_bytes())?;
+    for (position, page) in image.pages() {
+        packed.write_all(&position.to_le_bytes())?;
+        packed.write_all(page)?;
+    }
+    packed.finish()
+}
+
+fn unpack(bytes: &[u8]) -> io::Result<SparseBytes> {
+    let cut_short = || io::Error::from(io::ErrorKind::UnexpectedEof);
+    let (length, mut rest) = bytes.split_first_chunk().ok_or_else(cut_short)?;
+    let length = u64::from_le_bytes(*length);
+    let mut image = SparseBytes::default();
+    while !rest.is_empty() {
+        let (position, after) = rest.split_first_chunk().ok_or_else(cut_short)?;
+        let (page, after) = after.split_first_chunk::<PAGE>().ok_or_else(cut_short)?;
+        image.write_at(u64::from_le_bytes(*position), page)?;
+        rest = after;
+    }
+    image.set_len(length)?;
+    Ok(image)
+}
+
+fn io_error(path: &Path, source: io::Error) -> RecordError {
+    RecordError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_survives_packing() {
+        let mut image = SparseBytes::default();
+        image.write_at(5_000, b"in the second page").unwrap();
+        image.write_at(1 << 40, &[1]).unwrap();
+        image.set_len((1 << 40) + 7).unwrap();
+        let mut bytes = Vec::new();
+        let packed = pack(&image).unwrap();
+        GzDecoder::new(&packed[..]).read_to_end(&mut bytes).unwrap();
+        assert_eq!(unpack(&bytes).unwrap(), image);
+        assert!(packed.len() < 200, "{} bytes", packed.len());
+        assert!(unpack(&bytes[..bytes.len() - 1]).is_err());
+    }
+}

@@ -1,0 +1,135 @@
+//! `--record`: writes what qemu-img says into the corpus. Cases that are there already get the
+//! verdict of this version; a run of the seed then adds those that show something new.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::ExitCode;
+
+use recount_oracle::case::Case;
+use recount_oracle::case::real::Kind;
+use serde_json::Value;
+
+use super::cases::CaseId;
+use super::observe::Observation;
+use super::record::{self, Record};
+use super::run::RunError;
+use super::session::{Session, bench, damage, recipe};
+use super::tools::Checker;
+
+/// Images that take up more than this, compressed, are not recorded.
+const LARGEST_IMAGE: usize = 6 << 10;
+
+/// Records into `folder`.
+pub fn record(session: &Session<'_>, folder: &Path, seed: u64) -> Result<ExitCode, RunError> {
+    let Some(theirs) = session.theirs() else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let mut shown = BTreeSet::new();
+    let old = record::load_all(folder)?;
+    let before = old.len();
+    for (path, mut record) in old {
+        traits(&record.case, &mut shown);
+        let image = record::load_image(&path)?;
+        let Some(recipe) = recipe(&record.case) else {
+            continue;
+        };
+        let directory = session.folder()?;
+        session.maker().companions(recipe, directory.path())?;
+        let observed = Observation::make(theirs, bench(directory.path(), recipe, &image))?;
+        record
+            .verdicts
+            .retain(|old| old.version != observed.version);
+        record.verdicts.push(observed);
+        record.verdicts.sort_by_key(|observed| observed.version);
+        record::store(&path, &record, None)?;
+    }
+    let added = add_new(session, theirs, folder, seed, &mut shown)?;
+    println!(
+        "{before} cases recorded again, {added} new ones, in {}",
+        folder.display()
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+fn add_new(
+    session: &Session<'_>,
+    theirs: &Checker,
+    folder: &Path,
+    seed: u64,
+    shown: &mut BTreeSet<String>,
+) -> Result<usize, RunError> {
+    let mut added = 0;
+    for index in 0..session.wanted() {
+        let id = CaseId { seed, index };
+        let case = id.case();
+        let mut all = shown.clone();
+        traits(&case, &mut all);
+        let Some(recipe) = recipe(&case).filter(|recipe| recipe.kind != Kind::Luks) else {
+            // The key material of an encrypted image would fill the repository.
+            continue;
+        };
+        if all.len() == shown.len() {
+            continue;
+        }
+        let directory = session.folder()?;
+        let whole = session.maker().make(recipe, directory.path())?;
+        let damaged = damage(&whole, case.damage.clone())?;
+        let packed = record::pack(&damaged.image)?;
+        let idle = damaged.acts.iter().any(|(_, applied)| applied.is_nothing());
+        if idle || packed.len() > LARGEST_IMAGE {
+            continue;
+        }
+        let observed = Observation::make(theirs, bench(directory.path(), recipe, &damaged.image))?;
+        let path = folder.join(format!("real-{seed}-{index}.toml"));
+        let record = Record {
+            id: id.to_string(),
+            case,
+            verdicts: vec![observed],
+        };
+        record::store(&path, &record, Some(&packed))?;
+        *shown = all;
+        added += 1;
+    }
+    Ok(added)
+}
+
+/// Adds what a case shows: every kind of image, step and damage by name, without their numbers.
+fn traits(case: &Case, shown: &mut BTreeSet<String>) {
+    let Ok(Value::Object(fields)) = serde_json::to_value(case) else {
+        return;
+    };
+    for part in ["image", "damage"] {
+        if let Some(value) = fields.get(part) {
+            names(part, value, shown);
+        }
+    }
+}
+
+fn names(path: &str, value: &Value, shown: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                // Geometry is shown in each of its sizes.
+                let number = value
+                    .as_u64()
+                    .filter(|_| matches!(name.as_str(), "cluster_bits" | "refcount_order"));
+                let number = number
+                    .map(|number| format!("={number}"))
+                    .unwrap_or_default();
+                names(&format!("{path}.{name}{number}"), value, shown);
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                names(path, item, shown);
+            }
+        }
+        Value::String(name) => {
+            shown.insert(format!("{path}.{name}"));
+        }
+        Value::Bool(false) => {}
+        _ => {
+            shown.insert(path.to_owned());
+        }
+    }
+}

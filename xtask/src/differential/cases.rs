@@ -110,3 +110,101 @@ fn generator(seed: u64, stream: u64) -> ChaCha8Rng {
     rng.set_stream(stream);
     rng
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use recount_oracle::case::real::Step;
+
+    use super::*;
+
+    fn ids() -> impl Iterator<Item = CaseId> {
+        (0..4_000).map(|index| CaseId { seed: 11, index })
+    }
+
+    #[test]
+    fn a_case_is_the_same_each_time() {
+        for id in ids().take(64) {
+            assert_eq!(id.case(), id.case());
+            assert_eq!(id.recipe(), id.recipe().settled(), "{id}");
+            assert_eq!(id.to_string().parse::<CaseId>().unwrap(), id);
+        }
+        let others = ids().map(|id| CaseId { seed: 12, ..id });
+        let differing = ids()
+            .zip(others)
+            .filter(|(id, other)| id.case() != other.case());
+        assert!(differing.count() > 3_900);
+    }
+
+    #[test]
+    fn every_kind_of_image_and_damage_appears() {
+        let mut kinds = BTreeSet::new();
+        for id in ids() {
+            let recipe = id.recipe();
+            let words = format!("{:?}", (recipe.kind, recipe.preallocation, id.damage()));
+            let names = words.split(|c: char| !c.is_ascii_alphanumeric());
+            let names = names.filter(|name| name.starts_with(|c: char| c.is_ascii_uppercase()));
+            kinds.extend(names.map(str::to_owned));
+            kinds.insert(format!("cluster {}", recipe.cluster_bits));
+            kinds.insert(format!("width {}", recipe.refcount_order));
+            for (is_so, name) in [
+                (recipe.version_2, "version 2"),
+                (recipe.extended_l2, "extended L2"),
+                (
+                    recipe.zstd && recipe.steps.iter().any(is_compressed),
+                    "zstd",
+                ),
+                (
+                    recipe.lazy_refcounts && recipe.steps.contains(&Step::Kill),
+                    "killed",
+                ),
+            ] {
+                kinds.extend(is_so.then(|| name.to_owned()));
+            }
+        }
+        for expected in [
+            "Plain",
+            "Backing",
+            "DataFile",
+            "Luks",
+            "Metadata",
+            "Falloc",
+            "Full",
+            "version 2",
+            "extended L2",
+            "zstd",
+            "killed",
+            "Gone",
+            "OffsetZero",
+            "Refcount",
+            "Refblock",
+            "ReftableEntry",
+            "L1Entry",
+            "L2Entry",
+            "Compressed",
+            "Subclusters",
+            "Snapshot",
+            "Bitmap",
+            "Header",
+            "Truncated",
+            "CopyOf",
+            "Scattered",
+            "PastEnd",
+            "Shifted",
+        ] {
+            assert!(
+                kinds.contains(expected),
+                "{expected} is missing from {kinds:?}"
+            );
+        }
+        let sizes = (9..=21).map(|bits| format!("cluster {bits}"));
+        for size in sizes.chain((0..=6).map(|order| format!("width {order}"))) {
+            assert!(kinds.contains(&size), "{size} is missing");
+        }
+    }
+
+    const fn is_compressed(step: &Step) -> bool {
+        matches!(step, Step::Compressed { .. })
+    }
+}

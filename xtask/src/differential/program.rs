@@ -139,3 +139,73 @@ fn content(file: &mut File) -> io::Result<String> {
     file.read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn here() -> &'static Path {
+        Path::new(".")
+    }
+
+    #[test]
+    fn a_program_that_overstays_is_ended() {
+        let begin = Instant::now();
+        let limit = Duration::from_millis(50);
+        let output = run(Path::new("sleep"), ["1000"], here(), limit).unwrap();
+        assert_eq!(output.ended, Ended::TimedOut);
+        assert!(begin.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn the_group_of_a_program_that_overstays_is_ended_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let working = folder.path().canonicalize().unwrap();
+        let limit = Duration::from_millis(500);
+        // The inner `timeout` starts `sleep`; both are in the group of the outer one.
+        let arguments = [
+            "--foreground",
+            "1000",
+            "timeout",
+            "--foreground",
+            "1000",
+            "sleep",
+            "987",
+        ];
+        let output = run(Path::new("timeout"), arguments, &working, limit).unwrap();
+        assert_eq!(output.ended, Ended::TimedOut);
+        let processes = std::fs::read_dir("/proc").unwrap();
+        let sleeps = processes.filter_map(|entry| {
+            let folder = entry.ok()?.path();
+            let command = std::fs::read(folder.join("cmdline")).ok()?;
+            let here = std::fs::read_link(folder.join("cwd")).ok()?;
+            (here == working && command.starts_with(b"sleep\0")).then_some(folder)
+        });
+        // Ended, but perhaps not yet waited for by its new parent: such have no command line.
+        assert_eq!(sleeps.count(), 0);
+    }
+
+    #[test]
+    fn what_a_program_says_and_its_exit_code_come_back() {
+        let output = run(
+            Path::new("cat"),
+            ["absent"],
+            here(),
+            Duration::from_secs(10),
+        )
+        .unwrap();
+        assert_eq!(output.ended, Ended::Code(1));
+        assert!(output.stdout.is_empty() && output.stderr.contains("absent"));
+    }
+
+    #[test]
+    fn a_program_that_does_not_exist_is_named() {
+        let missing = run(
+            Path::new("./no-such"),
+            ["x"],
+            here(),
+            Duration::from_secs(1),
+        );
+        assert!(missing.unwrap_err().to_string().contains("./no-such"));
+    }
+}

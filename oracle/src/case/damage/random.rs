@@ -8,8 +8,12 @@ use super::{
 };
 use crate::case::Pick;
 
-/// Up to four acts of damage; none in one case of thirty.
+/// Up to four acts of damage; none in one case of thirty. In one of eight, an entry that leads
+/// nowhere and nothing else: what lies behind it is whole, and can come back.
 pub fn random_damage(rng: &mut impl Rng) -> Vec<Damage> {
+    if rng.random_ratio(1, 8) {
+        return vec![nowhere(rng)];
+    }
     let acts = match rng.random_range(0..30) {
         0 => 0,
         1..=19 => 1,
@@ -76,6 +80,39 @@ fn act(rng: &mut impl Rng) -> Damage {
         _ => Damage::Truncated {
             clusters: rng.random_range(0..4),
             bytes: if rng.random() { rng.random() } else { 0 },
+        },
+    }
+}
+
+fn nowhere(rng: &mut impl Rng) -> Damage {
+    let becomes = match rng.random_range(0..5) {
+        0..=1 => PointerDamage::Shifted {
+            sectors: rng.random(),
+        },
+        2..=3 => PointerDamage::PastEnd {
+            clusters: rng.random_range(0..2000),
+        },
+        _ => PointerDamage::Bit {
+            bit: rng.random_range(30..56),
+        },
+    };
+    match rng.random_range(0..10) {
+        0..=3 => Damage::L1Entry {
+            table: pick(rng),
+            entry: pick(rng),
+            becomes,
+        },
+        4..=5 => Damage::L2Entry {
+            entry: pick(rng),
+            becomes,
+        },
+        6..=8 => Damage::Snapshot {
+            snapshot: pick(rng),
+            becomes: SnapshotDamage::L1Offset(becomes),
+        },
+        _ => Damage::Snapshot {
+            snapshot: pick(rng),
+            becomes: SnapshotDamage::L1OffsetBytes(rng.random_range(1..512)),
         },
     }
 }

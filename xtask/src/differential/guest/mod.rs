@@ -2,6 +2,9 @@
 //! that the image holds, read by this module's own walk. Compressed and encrypted clusters are
 //! compared as stored; they read the same when the stored bytes are the same.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 

@@ -1,0 +1,118 @@
+//! The guest's data is what qemu reads: each cluster of real images against `qemu-img convert`,
+//! where qemu is installed, and a hand-made image everywhere.
+
+use std::path::{Path, PathBuf};
+
+use recount_oracle::case::damage::ReadWriteAt;
+use recount_oracle::case::real::{Kind, Step};
+
+use super::super::cases::CaseId;
+use super::super::make::Maker;
+use super::super::program::{self, Ended};
+use super::super::tools::LIMIT;
+use super::*;
+
+/// An image of 512-byte clusters: header, L1 table, L2 table, data, data.
+fn image(l2: &[u64]) -> SparseBytes {
+    let mut image = SparseBytes::zeros(5 * 512);
+    let fields = [(0, 0x5146_49fb_u32), (4, 2), (20, 9), (36, 1)];
+    for (at, field) in fields {
+        image.write_at(at, &field.to_be_bytes()).unwrap();
+    }
+    let entries = l2.iter().zip((2 * 512_u64..).step_by(8));
+    let pointers = [(40, 512), (512, 2 * 512)];
+    let entries = entries.map(|(entry, at)| (at, *entry));
+    for (at, field) in pointers.into_iter().chain(entries) {
+        image.write_at(at, &field.to_be_bytes()).unwrap();
+    }
+    image.write_at(3 * 512, &[0x33; 512]).unwrap();
+    image.write_at(4 * 512, &[0x44; 512]).unwrap();
+    image
+}
+
+fn active(data: &GuestData) -> &BTreeMap<u64, Content> {
+    &data.layers[&None]
+}
+
+#[test]
+fn each_kind_of_entry_reads_as_specified() {
+    // Data, nothing, zeros, unaligned is impossible here, past the end, the L2 table itself.
+    let data = GuestData::read(&image(&[3 * 512, 0, 1, 7 * 512, 2 * 512]));
+    let expected = [
+        (0, Content::Stored(fingerprint(&[0x33; 512]))),
+        (2, Content::Zeros),
+        (3, Content::Unreadable),
+        (4, Content::Unreadable),
+    ];
+    assert_eq!(active(&data), &BTreeMap::from(expected));
+    assert_eq!(data.readable(), 2);
+}
+
+#[test]
+fn a_changed_a_moved_and_a_missing_cluster_are_told_apart() {
+    let before = GuestData::read(&image(&[3 * 512, 4 * 512]));
+    let moved = image(&[4 * 512, 4 * 512]);
+    let loss = before.first_loss(&GuestData::read(&moved)).unwrap();
+    assert_eq!((loss.layer, loss.cluster), (None, 0));
+    let missing = GuestData::read(&image(&[3 * 512, 0]));
+    assert_eq!(before.first_loss(&missing).unwrap().cluster, 1);
+    assert!(
+        missing.first_loss(&before).is_none(),
+        "more than before is no loss"
+    );
+}
+
+/// The bytes of a layer, as qemu reads them.
+fn convert(folder: &Path, layer: Option<&str>) -> Option<Vec<u8>> {
+    let mut arguments = vec!["convert", "-Oraw", "base.qcow2", "raw"];
+    arguments.extend(layer.into_iter().flat_map(|name| ["-l", name]));
+    let said = program::run(Path::new("qemu-img"), arguments, folder, LIMIT).ok()?;
+    assert_eq!(said.ended, Ended::Code(0), "{}", said.stderr);
+    Some(std::fs::read(folder.join("raw")).unwrap())
+}
+
+#[test]
+fn stored_clusters_and_zeros_are_those_that_qemu_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    let maker = Maker::new(PathBuf::from("qemu-img"), PathBuf::from("qemu-io"));
+    let plain = (0..).map(|group| {
+        CaseId {
+            seed: 3,
+            index: 8 * group,
+        }
+        .recipe()
+    });
+    let mut recipes = plain.filter(|recipe| {
+        let small = recipe.virtual_size() <= 16 << 20;
+        // Compressed clusters and parts of clusters are compared as stored, which is not as read.
+        let compressed = recipe
+            .steps
+            .iter()
+            .any(|step| matches!(step, Step::Compressed { .. }));
+        small && recipe.kind == Kind::Plain && !recipe.extended_l2 && !compressed
+    });
+    let mut compared = 0;
+    for recipe in recipes.by_ref().take(12) {
+        let Ok(image) = maker.make(&recipe, folder.path()) else {
+            eprintln!("qemu is not installed: apt-get install qemu-utils");
+            return;
+        };
+        let Some(raw) = convert(folder.path(), None) else {
+            return;
+        };
+        let data = GuestData::read(&image);
+        let size = 1 << recipe.cluster_bits;
+        for (number, cluster) in raw.chunks(size).enumerate() {
+            let mut whole = cluster.to_vec();
+            whole.resize(size, 0);
+            let zeros = whole.iter().all(|&byte| byte == 0);
+            match active(&data).get(&(number as u64)) {
+                Some(Content::Stored(stored)) => assert_eq!(*stored, fingerprint(&whole)),
+                Some(Content::Zeros) | None => assert!(zeros, "cluster {number} of {recipe:?}"),
+                other => panic!("cluster {number} of {recipe:?} is {other:?}"),
+            }
+            compared += usize::from(!zeros);
+        }
+    }
+    assert!(compared > 20, "only {compared} clusters with data");
+}

@@ -1,0 +1,61 @@
+//! A command that cannot run says why and exits with 2, so that no script takes it for a result.
+
+use std::process::{Command, Output};
+
+fn xtask(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.args(arguments).output().unwrap()
+}
+
+fn assert_cannot_run(arguments: &[&str], message: &str) {
+    let output = xtask(arguments);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains(message), "{said}");
+}
+
+#[test]
+fn an_unknown_task_cannot_run() {
+    assert_cannot_run(&["differental"], "differental");
+}
+
+#[test]
+fn a_missing_qemu_img_that_is_required_cannot_run() {
+    let arguments = [
+        "differential",
+        "--require-qemu",
+        "--qemu-img",
+        "/no/such/qemu-img",
+    ];
+    assert_cannot_run(&arguments, "apt-get install qemu-utils");
+}
+
+#[test]
+fn a_case_of_a_seed_cannot_run_without_qemu_img() {
+    let arguments = [
+        "differential",
+        "--only",
+        "1:2",
+        "--qemu-img",
+        "/no/such/qemu-img",
+    ];
+    assert_cannot_run(&arguments, "/no/such/qemu-img");
+}
+
+#[test]
+fn a_missing_recount_cannot_run() {
+    let arguments = ["differential", "--recount", "/no/such/recount"];
+    assert_cannot_run(&arguments, "/no/such/recount");
+}
+
+#[test]
+fn a_malformed_case_cannot_run() {
+    assert_cannot_run(&["differential", "--only", "1-2"], "SEED:INDEX");
+}
+
+#[test]
+fn a_recorded_case_that_is_none_cannot_run() {
+    let file = env!("CARGO_MANIFEST_DIR").to_owned() + "/Cargo.toml";
+    let arguments = ["differential", "--recount", "true", "--case", &file];
+    assert_cannot_run(&arguments, "Cargo.toml is not a recorded case");
+}

@@ -7,14 +7,26 @@
 // An index into a table of an image is below 2^32 or comes from a slice; both fit.
 const _: () = assert!(usize::BITS >= 64, "recount needs a 64-bit target");
 
+pub mod check;
+pub mod finding;
+pub mod format;
 pub mod geometry;
+pub mod image;
+pub mod observer;
 pub mod rebuild;
+pub mod references;
+pub mod repair;
 pub mod storage;
 pub mod table;
 pub mod units;
 
+pub use check::{CheckError, Report, check};
+pub use finding::Finding;
 pub use geometry::Geometry;
+pub use image::{Image, ImageError};
+pub use observer::{Action, Observer, Stage};
 pub use rebuild::{Algorithm, Layout, PlanError};
+pub use repair::{Outcome, RepairFailure, RepairOptions, Scope, repair};
 pub use storage::{FileStorage, Locking, MemoryStorage, OpenError, Storage, StorageError};
 pub use table::{OutOfMemory, RefcountTable, Run, RunSet};
 pub use units::{Cluster, ClusterCount, Offset, RefblockIndex};

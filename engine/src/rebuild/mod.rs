@@ -11,7 +11,7 @@ pub use commit::{CommitError, commit};
 pub use layout::Layout;
 pub use planned::{proven_tries, tries_within_file};
 
-use crate::table::{OutOfMemory, RefcountTable, RunSet};
+use crate::table::{OutOfMemory, RefcountTable, Run, RunSet};
 use crate::units::{Cluster, ClusterCount};
 
 /// How new refcount structures are placed.
@@ -127,6 +127,28 @@ fn free_space(
         from = run.end();
     }
     (ClusterCount(free), ClusterCount(longest))
+}
+
+/// The lowest run of `count` free clusters for something else that a rebuild puts into the image:
+/// inside the file, or after its end where the storage can grow.
+pub(crate) fn lowest_free_run(input: &Input<'_>, count: ClusterCount) -> Option<Run> {
+    let excluded = &mut input.reserved.clone();
+    excluded.extend(input.doubtful);
+    let limit = input
+        .capacity
+        .map_or(Cluster(u64::MAX), |capacity| Cluster(capacity.0));
+    [Cluster(input.file.0).min(limit), limit]
+        .into_iter()
+        .find_map(|limit| {
+            let mut from = Cluster(0);
+            loop {
+                let gap = overlay::free_run(input.references, excluded, from, limit)?;
+                if gap.count >= count {
+                    return Some(Run::new(gap.first, count));
+                }
+                from = gap.end();
+            }
+        })
 }
 
 /// An error unless the file may become `end` clusters long.

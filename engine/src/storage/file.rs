@@ -8,6 +8,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::libc;
+use nix::unistd::{Whence, lseek64};
 
 use super::error::{FileKind, OpenError};
 use super::lock::{self, Access, LockFailure, Locking};
@@ -109,6 +110,20 @@ impl Storage for FileStorage {
         }
         buffer[filled..].fill(0);
         Ok(())
+    }
+
+    fn next_data(&self, offset: Offset) -> Option<Offset> {
+        if offset.0 >= self.length {
+            return None;
+        }
+        let from = i64::try_from(offset.0).ok()?;
+        match lseek64(&self.file, from, Whence::SeekData) {
+            Ok(data) => Some(Offset(data.cast_unsigned().max(offset.0))),
+            // A hole up to the end.
+            Err(Errno::ENXIO) => None,
+            // No holes here that the system could tell.
+            Err(_) => Some(offset),
+        }
     }
 
     fn write_at(&mut self, offset: Offset, bytes: &[u8]) -> Result<(), StorageError> {

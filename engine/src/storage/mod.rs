@@ -72,6 +72,12 @@ pub trait Storage: Send + Sync {
     /// Fills `buffer` from `offset` on; what lies past the end reads as zeros.
     fn read_at(&self, offset: Offset, buffer: &mut [u8]) -> Result<(), StorageError>;
 
+    /// The first byte from `offset` on that may be other than 0; `None` when there is none before
+    /// the end. Storage that knows its holes skips them here.
+    fn next_data(&self, offset: Offset) -> Option<Offset> {
+        (offset.0 < self.len()).then_some(offset)
+    }
+
     /// Writes all of `bytes` at `offset`, growing where that is possible.
     fn write_at(&mut self, offset: Offset, bytes: &[u8]) -> Result<(), StorageError>;
 

@@ -63,41 +63,41 @@ impl Chunk {
         Ok(())
     }
 
-    /// Raises a run of counts by one each; returns how many were at the maximum and stayed.
-    pub fn increment_run(
+    /// Adds `times` to a run of counts, each stopping at the maximum; returns what was left over.
+    pub fn add_run(
         &mut self,
         geometry: &Geometry,
         first: usize,
         count: usize,
+        times: u64,
     ) -> Result<u64, OutOfMemory> {
         if let Self::Sparse(list) = self {
             if fits_sparse(geometry, list.len() + count) {
-                return self.increment_list(geometry, first, count);
+                return self.add_to_list(geometry, first, count, times);
             }
             self.make_dense(geometry)?;
         }
         let Self::Dense(bytes) = self else {
             return Ok(0);
         };
-        Ok(width::increment_run(geometry.order(), bytes, first, count))
+        Ok(width::add_run(geometry.order(), bytes, first, count, times))
     }
 
-    fn increment_list(
+    fn add_to_list(
         &mut self,
         geometry: &Geometry,
         first: usize,
         count: usize,
+        times: u64,
     ) -> Result<u64, OutOfMemory> {
-        let mut at_maximum = 0;
+        let mut left_over = 0_u64;
         for index in first..first + count {
-            let value = self.get(geometry.order(), index);
-            if value == geometry.max_refcount() {
-                at_maximum += 1;
-            } else {
-                self.set(geometry, index, value + 1)?;
-            }
+            let before = self.get(geometry.order(), index);
+            let after = before.saturating_add(times).min(geometry.max_refcount());
+            self.set(geometry, index, after)?;
+            left_over = left_over.saturating_add(times - (after - before));
         }
-        Ok(at_maximum)
+        Ok(left_over)
     }
 
     /// The first index from `from` on whose count is 0 (`zero`) or is not.
@@ -119,6 +119,20 @@ impl Chunk {
                 }
                 (index < geometry.refcounts_per_refblock() as usize).then_some(index)
             }
+        }
+    }
+
+    /// How many of a run of counts are 1.
+    pub fn count_ones(&self, order: RefcountOrder, first: usize, count: usize) -> u64 {
+        match self {
+            Self::Sparse(list) => {
+                let start = list.partition_point(|entry| (entry.0 as usize) < first);
+                let run = list[start..]
+                    .iter()
+                    .take_while(|entry| (entry.0 as usize) < first + count);
+                run.filter(|entry| entry.1 == 1).count() as u64
+            }
+            Self::Dense(bytes) => width::count_ones(order, bytes, first, count),
         }
     }
 

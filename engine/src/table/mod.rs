@@ -13,7 +13,7 @@ pub use runs::{Run, RunSet};
 use crate::geometry::Geometry;
 use crate::units::{Cluster, ClusterCount, RefblockIndex};
 
-/// Memory for a table ran out; the table is as it was before.
+/// Memory for a table ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not enough memory for the table of refcounts")]
 pub struct OutOfMemory;
@@ -80,18 +80,38 @@ impl RefcountTable {
     /// Raises the counts of a run by one each, except those at the maximum of the width; returns
     /// how many of those there were. Clusters past 2^64 do not exist and are not counted.
     pub fn increment(&mut self, run: Run) -> Result<ClusterCount, OutOfMemory> {
-        let mut at_maximum = 0;
+        self.add(run, 1).map(ClusterCount)
+    }
+
+    /// Adds `times` to the counts of a run, each stopping at the maximum of the width; returns the
+    /// sum of what was left over.
+    pub fn add(&mut self, run: Run, times: u64) -> Result<u64, OutOfMemory> {
+        let mut left_over = 0_u64;
         let mut next = run.first;
         let mut left = run.count.0.min(u64::MAX - run.first.0);
-        while left > 0 {
+        while left > 0 && times > 0 {
             let (refblock, index) = self.split(next);
             let count = left.min(self.geometry.refcounts_per_refblock() - index as u64);
             let chunk = self.chunks.entry(refblock).or_insert_with(Chunk::new);
-            at_maximum += chunk.increment_run(&self.geometry, index, count as usize)?;
+            let more = chunk.add_run(&self.geometry, index, count as usize, times)?;
+            left_over = left_over.saturating_add(more);
             next = next.saturating_add(ClusterCount(count));
             left -= count;
         }
-        Ok(ClusterCount(at_maximum))
+        Ok(left_over)
+    }
+
+    /// How many clusters of a run, which lies within the range of one refblock, have the count 1.
+    #[must_use]
+    pub fn count_ones(&self, run: Run) -> u64 {
+        let (refblock, index) = self.split(run.first);
+        let fitting = run
+            .count
+            .0
+            .min(self.geometry.refcounts_per_refblock() - index as u64);
+        self.chunks.get(&refblock).map_or(0, |chunk| {
+            chunk.count_ones(self.geometry.order(), index, fitting as usize)
+        })
     }
 
     /// The first cluster from `from` on whose count is 0. There always is one.
@@ -130,6 +150,21 @@ impl RefcountTable {
         chunk
             .last_used(&self.geometry)
             .map(|found| self.join(*number, found))
+    }
+
+    /// The last cluster before `end` whose count is not 0, if it lies in the range of the refblock
+    /// that covers the cluster before `end`.
+    #[must_use]
+    pub fn last_used_before(&self, end: Cluster) -> Option<Cluster> {
+        let (refblock, last) = self.split(Cluster(end.0.checked_sub(1)?));
+        let chunk = self.chunks.get(&refblock)?;
+        let found = match chunk.last_used(&self.geometry)? {
+            found if found <= last => Some(found),
+            _ => (0..=last)
+                .rev()
+                .find(|index| chunk.get(self.geometry.order(), *index) != 0),
+        };
+        found.map(|found| self.join(refblock, found))
     }
 
     /// The refblocks that cover a cluster with a count, in ascending order.

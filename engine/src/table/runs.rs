@@ -39,6 +39,34 @@ impl Run {
         self.first.0 <= cluster.0 && cluster.0 < self.end().0
     }
 
+    /// Its parts that share a key, in ascending order; the key ascends with the clusters, and
+    /// changes only where the refblock does.
+    pub(crate) fn split_at<K: PartialEq>(
+        self,
+        key: impl Fn(Cluster) -> K,
+    ) -> impl Iterator<Item = Self> {
+        let mut rest = self;
+        std::iter::from_fn(move || {
+            if rest.count.0 == 0 {
+                return None;
+            }
+            let here = key(rest.first);
+            // The first cluster with another key, found by halving.
+            let (mut low, mut high) = (1, rest.count.0);
+            while low < high {
+                let middle = low + (high - low) / 2;
+                if key(rest.first.saturating_add(ClusterCount(middle))) == here {
+                    low = middle + 1;
+                } else {
+                    high = middle;
+                }
+            }
+            let part = Self::new(rest.first, ClusterCount(low));
+            rest = Self::new(part.end(), ClusterCount(rest.count.0 - low));
+            Some(part)
+        })
+    }
+
     /// Its clusters, in ascending order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = Cluster> + use<> {
         (self.first.0..self.end().0).map(Cluster)
@@ -121,6 +149,17 @@ impl RunSet {
         let first = if touched.is_empty() { run.first } else { first };
         let merged = Run::new(first, end.since(first));
         self.runs.splice(start..past, [merged]);
+    }
+}
+
+impl RunSet {
+    /// Adds the clusters of another set.
+    pub fn extend(&mut self, other: &Self) {
+        if self.runs.is_empty() {
+            self.runs.clone_from(&other.runs);
+            return;
+        }
+        *self = self.runs.iter().chain(&other.runs).copied().collect();
     }
 }
 

@@ -38,40 +38,58 @@ pub fn set(order: RefcountOrder, block: &mut [u8], index: usize, value: u64) {
     }
 }
 
-/// Raises `count` refcounts from `first` on by one each, except those at the maximum. Returns how
-/// many were at the maximum. The range lies within the block.
-pub fn increment_run(order: RefcountOrder, block: &mut [u8], first: usize, count: usize) -> u64 {
+/// Adds `times` to `count` refcounts from `first` on, each stopping at the maximum. Returns how much
+/// was left over, summed. The range lies within the block.
+pub fn add_run(
+    order: RefcountOrder,
+    block: &mut [u8],
+    first: usize,
+    count: usize,
+    times: u64,
+) -> u64 {
     match order.get() {
         0..=2 => {
-            let mut at_maximum = 0;
+            let mut left_over = 0;
             for index in first..first + count {
-                let value = get(order, block, index);
-                if value == order.max_refcount() {
-                    at_maximum += 1;
-                } else {
-                    set(order, block, index, value + 1);
-                }
+                let sum = get(order, block, index).saturating_add(times);
+                set(order, block, index, sum.min(order.max_refcount()));
+                left_over += sum.saturating_sub(order.max_refcount());
             }
-            at_maximum
+            left_over
         }
-        3 => raise(run_of::<1>(block, first, count), |bytes| {
-            u8::from_be_bytes(bytes).checked_add(1).map(u8::to_be_bytes)
+        3 => add(run_of::<1>(block, first, count), times, |bytes, times| {
+            let sum = u64::from(u8::from_be_bytes(bytes)).saturating_add(times);
+            let kept = sum.min(u64::from(u8::MAX));
+            ((kept as u8).to_be_bytes(), sum - kept)
         }),
-        4 => raise(run_of::<2>(block, first, count), |bytes| {
-            u16::from_be_bytes(bytes)
-                .checked_add(1)
-                .map(u16::to_be_bytes)
+        4 => add(run_of::<2>(block, first, count), times, |bytes, times| {
+            let sum = u64::from(u16::from_be_bytes(bytes)).saturating_add(times);
+            let kept = sum.min(u64::from(u16::MAX));
+            ((kept as u16).to_be_bytes(), sum - kept)
         }),
-        5 => raise(run_of::<4>(block, first, count), |bytes| {
-            u32::from_be_bytes(bytes)
-                .checked_add(1)
-                .map(u32::to_be_bytes)
+        5 => add(run_of::<4>(block, first, count), times, |bytes, times| {
+            let sum = u64::from(u32::from_be_bytes(bytes)).saturating_add(times);
+            let kept = sum.min(u64::from(u32::MAX));
+            ((kept as u32).to_be_bytes(), sum - kept)
         }),
-        _ => raise(run_of::<8>(block, first, count), |bytes| {
-            u64::from_be_bytes(bytes)
-                .checked_add(1)
-                .map(u64::to_be_bytes)
+        _ => add(run_of::<8>(block, first, count), times, |bytes, times| {
+            let before = u64::from_be_bytes(bytes);
+            let sum = before.saturating_add(times);
+            (sum.to_be_bytes(), times - (sum - before))
         }),
+    }
+}
+
+/// How many of `count` refcounts from `first` on are 1. The range lies within the block.
+pub fn count_ones(order: RefcountOrder, block: &[u8], first: usize, count: usize) -> u64 {
+    match order.get() {
+        0..=2 => (first..first + count)
+            .filter(|index| get(order, block, *index) == 1)
+            .count() as u64,
+        3 => equal_to::<1>(block, first, count, 1_u8.to_be_bytes()),
+        4 => equal_to::<2>(block, first, count, 1_u16.to_be_bytes()),
+        5 => equal_to::<4>(block, first, count, 1_u32.to_be_bytes()),
+        _ => equal_to::<8>(block, first, count, 1_u64.to_be_bytes()),
     }
 }
 
@@ -147,18 +165,27 @@ fn run_of<const N: usize>(block: &mut [u8], first: usize, count: usize) -> &mut 
         .unwrap_or_default()
 }
 
-fn raise<const N: usize>(
+fn add<const N: usize>(
     run: &mut [[u8; N]],
-    successor: impl Fn([u8; N]) -> Option<[u8; N]>,
+    times: u64,
+    sum_of: impl Fn([u8; N], u64) -> ([u8; N], u64),
 ) -> u64 {
-    let mut at_maximum = 0;
+    let mut left_over = 0;
     for bytes in run {
-        match successor(*bytes) {
-            Some(raised) => *bytes = raised,
-            None => at_maximum += 1,
-        }
+        let (sum, more) = sum_of(*bytes, times);
+        *bytes = sum;
+        left_over += more;
     }
-    at_maximum
+    left_over
+}
+
+fn equal_to<const N: usize>(block: &[u8], first: usize, count: usize, value: [u8; N]) -> u64 {
+    let run = block
+        .as_chunks::<N>()
+        .0
+        .get(first..first + count)
+        .unwrap_or_default();
+    run.iter().filter(|bytes| **bytes == value).count() as u64
 }
 
 fn position_of<const N: usize>(block: &[u8], from: usize, zero: bool) -> Option<usize> {
@@ -218,13 +245,18 @@ mod tests {
     }
 
     #[test]
-    fn raising_a_run_stops_at_the_maximum_and_counts_it() {
+    fn adding_to_a_run_stops_at_the_maximum_and_says_what_was_left_over() {
         for order in orders() {
             let mut block = [0; 32];
             set(order, &mut block, 1, order.max_refcount());
-            assert_eq!(increment_run(order, &mut block, 0, 3), 1, "{order:?}");
+            assert_eq!(add_run(order, &mut block, 0, 3, 1), 1, "{order:?}");
             let counts: Vec<u64> = (0..4).map(|index| get(order, &block, index)).collect();
             assert_eq!(counts, [1, order.max_refcount(), 1, 0], "{order:?}");
+            if order < RefcountOrder::MAX {
+                let more = order.max_refcount() + 4;
+                assert_eq!(add_run(order, &mut block, 2, 2, more), 5 + 4, "{order:?}");
+                assert_eq!(get(order, &block, 3), order.max_refcount());
+            }
         }
     }
 

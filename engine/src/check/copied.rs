@@ -1,0 +1,226 @@
+//! The COPIED bits of the active layer: set exactly where the refcount on disk is 1.
+
+use std::collections::BTreeMap;
+
+use super::DiskCounts;
+use crate::finding::Finding;
+use crate::format::entry::{L1Entry, L2Entry, L2Format, L2Kind};
+use crate::image::Image;
+use crate::observer::{Action, Observer, Stage};
+use crate::references::{L2Item, for_each_entry, for_each_item};
+use crate::storage::{Storage, StorageError};
+use crate::table::Run;
+use crate::units::{ClusterCount, Offset};
+
+/// What became of the COPIED bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CopiedCheck {
+    /// Bits that are wrong and stay so.
+    pub wrong: u64,
+    /// Bits that were set right.
+    pub repaired: u64,
+}
+
+/// Counts the wrong bits.
+pub fn check_copied(
+    image: &Image,
+    storage: &dyn Storage,
+    counts: &mut DiskCounts<'_>,
+    observer: &mut dyn Observer,
+) -> Result<CopiedCheck, StorageError> {
+    let mut result = CopiedCheck::default();
+    let l1 = check_l1(image, storage, counts, observer, Action::Reported)?;
+    result.wrong += l1.wrong.iter().map(|(_, _, times)| times).sum::<u64>();
+    let total = l1.tables.len() as u64;
+    let mut buffer = vec![0; image.geometry().cluster_size() as usize];
+    for (done, (table, times)) in l1.tables.into_iter().enumerate() {
+        observer.progress(Stage::Copied, done as u64, total);
+        storage.read_at(table, &mut buffer)?;
+        let wrong = check_l2(image, table, &buffer, counts, observer, Action::Reported)?;
+        result.wrong += times * wrong.len() as u64;
+    }
+    Ok(result)
+}
+
+/// Sets the wrong bits right, in memory and in `write`; `may_write` says of an L2 table whether its
+/// cluster is nothing else as well.
+pub fn repair_copied(
+    image: &Image,
+    storage: &mut dyn Storage,
+    table: &crate::table::RefcountTable,
+    may_write: &dyn Fn(Offset) -> bool,
+    observer: &mut dyn Observer,
+) -> Result<CopiedCheck, StorageError> {
+    let mut result = CopiedCheck::default();
+    let l1 = {
+        let mut counts = DiskCounts::of_table(table, image, storage);
+        check_l1(image, storage, &mut counts, observer, Action::Repaired)?
+    };
+    for (position, entry, _) in &l1.wrong {
+        storage.write_at(*position, &entry.0.to_be_bytes())?;
+        result.repaired += 1;
+    }
+    let entry_bytes = if image.header.has_extended_l2() {
+        16
+    } else {
+        8
+    };
+    let mut buffer = vec![0; image.geometry().cluster_size() as usize];
+    for (offset, times) in l1.tables {
+        storage.read_at(offset, &mut buffer)?;
+        let writable = may_write(offset);
+        let action = if writable {
+            Action::Repaired
+        } else {
+            Action::Reported
+        };
+        let wrong = {
+            let mut counts = DiskCounts::of_table(table, image, storage);
+            check_l2(image, offset, &buffer, &mut counts, observer, action)?
+        };
+        if !writable && !wrong.is_empty() {
+            observer.finding(
+                &Finding::TableNotWritten { table: offset },
+                Action::Reported,
+            );
+            result.wrong += times * wrong.len() as u64;
+            continue;
+        }
+        let Some((first, last)) = wrong.first().zip(wrong.last()) else {
+            continue;
+        };
+        for (index, entry) in &wrong {
+            let position = (index * entry_bytes) as usize;
+            buffer[position..position + 8].copy_from_slice(&entry.raw.to_be_bytes());
+        }
+        // From the first wrong entry to the last, in one write.
+        let start = (first.0 * entry_bytes) as usize;
+        let end = (last.0 * entry_bytes) as usize + 8;
+        storage.write_at(Offset(offset.0 + start as u64), &buffer[start..end])?;
+        result.repaired += wrong.len() as u64;
+    }
+    Ok(result)
+}
+
+/// The active L1 table's wrong entries, set right, and the L2 tables with how often it refers to
+/// each.
+struct L1Check {
+    wrong: Vec<(Offset, L1Entry, u64)>,
+    tables: BTreeMap<Offset, u64>,
+}
+
+fn check_l1(
+    image: &Image,
+    storage: &dyn Storage,
+    counts: &mut DiskCounts<'_>,
+    observer: &mut dyn Observer,
+    action: Action,
+) -> Result<L1Check, StorageError> {
+    let (l1, entries) = (
+        image.header.l1_table_offset,
+        u64::from(image.header.l1_size),
+    );
+    let mut check = L1Check {
+        wrong: Vec::new(),
+        tables: BTreeMap::new(),
+    };
+    for_each_entry(storage, l1, entries, |index, entry| {
+        let entry = L1Entry(entry);
+        let table = entry.l2_table();
+        if table == Offset(0) {
+            return Ok(());
+        }
+        // Where the refcount cannot be read, the whole table is passed over (observed).
+        let Some(refcount) = counts.get(image.geometry().cluster_of(table))? else {
+            return Ok(());
+        };
+        if entry.copied() != (refcount == 1) {
+            let finding = Finding::L1Copied {
+                index,
+                entry: entry.0,
+                refcount,
+            };
+            observer.finding(&finding, action);
+            let position = Offset(l1.0 + index * 8);
+            check
+                .wrong
+                .push((position, entry.with_copied(refcount == 1), 1));
+        }
+        *check.tables.entry(table).or_default() += 1;
+        Ok::<_, StorageError>(())
+    })?;
+    Ok(check)
+}
+
+/// The wrong entries of an L2 table, set right.
+fn check_l2(
+    image: &Image,
+    table: Offset,
+    bytes: &[u8],
+    counts: &mut DiskCounts<'_>,
+    observer: &mut dyn Observer,
+    action: Action,
+) -> Result<Vec<(u64, L2Entry)>, StorageError> {
+    let geometry = image.geometry();
+    let format = L2Format {
+        cluster_bits: geometry.cluster_bits(),
+        extended: image.header.has_extended_l2(),
+        data_file: image.header.has_data_file(),
+    };
+    let mut wrong = Vec::new();
+    let mut check_one = |counts: &mut DiskCounts<'_>, index: u64, entry: L2Entry| {
+        let (L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset)) = entry.kind(format) else {
+            return Ok(());
+        };
+        let refcount = if format.data_file {
+            Some(1)
+        } else {
+            counts.get(geometry.cluster_of(offset))?
+        };
+        if let Some(refcount) = refcount
+            && entry.copied() != (refcount == 1)
+        {
+            let finding = Finding::L2Copied {
+                table,
+                index,
+                entry: entry.raw,
+                refcount,
+            };
+            observer.finding(&finding, action);
+            wrong.push((index, entry.with_copied(refcount == 1)));
+        }
+        Ok::<_, StorageError>(())
+    };
+    for_each_item(geometry, format, bytes, |item| match item {
+        L2Item::Entry { index, entry } => check_one(counts, index, entry),
+        L2Item::Run {
+            index,
+            offset,
+            count,
+            copied,
+        } => {
+            if format.data_file && copied {
+                return Ok(());
+            }
+            let run = Run::new(geometry.cluster_of(offset), ClusterCount(count));
+            for part in run.split_at(|cluster| geometry.refblock_of(cluster)) {
+                let expected = if copied { part.count.0 } else { 0 };
+                if !format.data_file && counts.ones_if_equal(part) == Some(expected) {
+                    continue;
+                }
+                for cluster in part.iter() {
+                    let within = cluster.since(run.first).0;
+                    let offset = Offset(cluster.0 << geometry.cluster_bits());
+                    let entry = L2Entry {
+                        raw: offset.0,
+                        subclusters: 0,
+                    };
+                    let entry = entry.with_copied(copied);
+                    check_one(counts, index + within, entry)?;
+                }
+            }
+            Ok(())
+        }
+    })?;
+    Ok(wrong)
+}

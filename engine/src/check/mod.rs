@@ -1,0 +1,111 @@
+//! Comparing the references with the refcounts on disk: the read-only check, and the survey that
+//! a repair begins with.
+
+mod compare;
+mod copied;
+mod report;
+
+pub use compare::{Comparison, DiskCounts};
+pub(crate) use copied::{check_copied, repair_copied};
+pub use report::Report;
+
+use crate::image::{Image, ImageError};
+use crate::observer::Observer;
+use crate::references::{OldStructures, References, SnapshotTable, WalkError, Walker};
+use crate::storage::{Storage, StorageError};
+use crate::table::OutOfMemory;
+
+/// Why a check did not complete. Nothing has been written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckError {
+    /// It is not an image that can be opened.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The references could not be counted.
+    #[error(transparent)]
+    Walk(#[from] WalkError),
+}
+
+impl From<StorageError> for CheckError {
+    fn from(error: StorageError) -> Self {
+        Self::Walk(error.into())
+    }
+}
+
+impl From<OutOfMemory> for CheckError {
+    fn from(error: OutOfMemory) -> Self {
+        Self::Walk(error.into())
+    }
+}
+
+/// All that is known of an image's refcounts, before anything is written.
+#[derive(Clone, Debug)]
+pub struct Survey {
+    /// What everything refers to, the present refcount structures included.
+    pub references: References,
+    /// The present refcount structures.
+    pub old: OldStructures,
+    /// How the refcounts on disk differ.
+    pub comparison: Comparison,
+}
+
+impl Survey {
+    /// Walks and compares. `repair` allows the liberties of [`SnapshotTable::read`] and leaves out
+    /// what a repair will replace.
+    pub fn take(
+        image: &Image,
+        storage: &dyn Storage,
+        repair: bool,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, CheckError> {
+        let snapshots = SnapshotTable::read(image, storage, repair, observer)?;
+        let mut references = Walker::walk(image, storage, snapshots, repair, observer)?;
+        let old = OldStructures::count(image, storage, &mut references, observer)?;
+        let comparison = Comparison::compare(image, storage, &references, &old, observer)?;
+        Ok(Self {
+            references,
+            old,
+            comparison,
+        })
+    }
+
+    /// The refcounts on disk.
+    #[must_use]
+    pub const fn disk_counts<'a>(
+        &'a self,
+        image: &'a Image,
+        storage: &'a dyn Storage,
+    ) -> DiskCounts<'a> {
+        DiskCounts::of_survey(self, image, storage)
+    }
+
+    /// Whether `-r all` builds the refcount structures anew. A new snapshot table takes clusters,
+    /// and the way that can always give it some is a rebuild.
+    #[must_use]
+    pub const fn is_rebuilt_by_repair(&self) -> bool {
+        self.comparison.needs_rebuild
+            || self.old.repair_rebuilds
+            || self.references.snapshots.corruptions > 0
+    }
+
+    /// Corruptions but those of the COPIED bits.
+    #[must_use]
+    pub const fn corruptions(&self) -> u64 {
+        self.references.corruptions + self.old.corruptions + self.comparison.corruptions
+    }
+}
+
+/// Checks an image without writing to it: counters and their meaning are those of
+/// `qemu-img check`.
+pub fn check(storage: &dyn Storage, observer: &mut dyn Observer) -> Result<Report, CheckError> {
+    let image = Image::open(storage)?;
+    let survey = Survey::take(&image, storage, false, observer)?;
+    let copied = {
+        let mut counts = survey.disk_counts(&image, storage);
+        check_copied(&image, storage, &mut counts, observer)?
+    };
+    let mut report = Report::of(&image, &survey);
+    report.corruptions += copied.wrong + survey.references.snapshots.corruptions;
+    Ok(report)
+}

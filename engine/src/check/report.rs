@@ -1,0 +1,57 @@
+//! The counters of a check.
+
+use super::Survey;
+use crate::image::Image;
+use crate::references::DeadEnds;
+
+/// The counters of `qemu-img check`, each with its meaning there, and what recount says beyond.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Errors that kept parts from being checked.
+    pub check_errors: u64,
+    /// Inconsistencies that lose data on a next write.
+    pub corruptions: u64,
+    /// Clusters whose refcount is above their references.
+    pub leaks: u64,
+    /// The first byte after the last cluster that is referred to or has a refcount.
+    pub image_end_offset: u64,
+    /// Clusters of the virtual disk.
+    pub total_clusters: u64,
+    /// Clusters that the active layer maps.
+    pub allocated_clusters: u64,
+    /// Those of them that do not follow their predecessor.
+    pub fragmented_clusters: u64,
+    /// Those of them that are compressed.
+    pub compressed_clusters: u64,
+    /// Whether the refcount structures can only be built anew.
+    pub needs_rebuild: bool,
+    /// What refers to clusters and could not be followed. While there is any, a repair keeps
+    /// whatever is allocated.
+    pub dead_ends: DeadEnds,
+}
+
+impl Report {
+    /// The counters of a survey; COPIED bits and the snapshot table come on top.
+    pub(crate) fn of(image: &Image, survey: &Survey) -> Self {
+        let (references, comparison) = (&survey.references, &survey.comparison);
+        let last = comparison.last_used.unwrap_or_default();
+        Self {
+            check_errors: comparison.unreadable_clusters,
+            corruptions: survey.corruptions(),
+            leaks: comparison.leaks,
+            image_end_offset: (last.0 + 1) << image.geometry().cluster_bits(),
+            total_clusters: image.virtual_clusters().0,
+            allocated_clusters: references.allocated,
+            fragmented_clusters: references.fragmented,
+            compressed_clusters: references.compressed,
+            needs_rebuild: comparison.needs_rebuild || survey.old.needs_rebuild,
+            dead_ends: references.dead_ends.clone(),
+        }
+    }
+
+    /// Whether nothing at all is wrong.
+    #[must_use]
+    pub const fn is_clean(&self) -> bool {
+        self.check_errors == 0 && self.corruptions == 0 && self.leaks == 0
+    }
+}

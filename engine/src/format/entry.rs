@@ -1,0 +1,319 @@
+//! Entries of the tables that refer to clusters: L1, L2, reftable, bitmap table.
+
+use crate::geometry::Geometry;
+use crate::units::Offset;
+
+/// Bits 9 to 55: a host offset.
+const OFFSET_MASK: u64 = 0x00ff_ffff_ffff_fe00;
+/// Bit 63: the refcount of what is referred to is exactly 1.
+const COPIED: u64 = 1 << 63;
+/// Bit 62: compressed.
+const COMPRESSED: u64 = 1 << 62;
+/// Bit 0: reads as zeros.
+const ZERO: u64 = 1;
+const SECTOR: u64 = 512;
+/// Bits 1 to 8 and 56 to 61 of an L2 entry that is not compressed.
+const L2_RESERVED: u64 = 0x3f00_0000_0000_01fe;
+const REFTABLE_RESERVED: u64 = 0x1ff;
+/// Bit 0 of a bitmap table entry without an offset: all bits are 1.
+const BITMAP_ALL_ONES: u64 = 1;
+
+/// An entry of an L1 table (specification, "L1 table entry").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct L1Entry(pub u64);
+
+impl L1Entry {
+    /// Whether there is no L2 table: every bit is 0.
+    #[must_use]
+    pub const fn is_unused(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Where the L2 table is.
+    #[must_use]
+    pub const fn l2_table(self) -> Offset {
+        Offset(self.0 & OFFSET_MASK)
+    }
+
+    /// Whether it says that the L2 table's refcount is 1.
+    #[must_use]
+    pub const fn copied(self) -> bool {
+        self.0 & COPIED != 0
+    }
+
+    /// The same entry with the COPIED bit as given.
+    #[must_use]
+    pub const fn with_copied(self, copied: bool) -> Self {
+        Self(if copied {
+            self.0 | COPIED
+        } else {
+            self.0 & !COPIED
+        })
+    }
+
+    /// Whether bits are set that must not be.
+    #[must_use]
+    pub const fn has_reserved_bits(self) -> bool {
+        self.0 & !(OFFSET_MASK | COPIED) != 0
+    }
+}
+
+/// What an L2 entry depends on beside its bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct L2Format {
+    /// Binary logarithm of the cluster size.
+    pub cluster_bits: u32,
+    /// Whether entries have 16 bytes, the second half a subcluster bitmap.
+    pub extended: bool,
+    /// Whether guest data is in another file.
+    pub data_file: bool,
+}
+
+/// What an L2 entry says (specification, "L2 table entry").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum L2Kind {
+    /// Nothing here; reads from the backing file.
+    Unallocated,
+    /// Reads as zeros, without a cluster.
+    PlainZero,
+    /// Reads as zeros, with a cluster set aside.
+    PreallocatedZero(Offset),
+    /// Data in a cluster.
+    Normal(Offset),
+    /// Compressed data.
+    Compressed {
+        /// Its first byte.
+        offset: Offset,
+        /// Bytes from there to the end of its last sector.
+        length: u64,
+    },
+}
+
+/// An L2 entry with its subcluster bitmap, 0 without extended L2 entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct L2Entry {
+    /// The entry.
+    pub raw: u64,
+    /// Low half: allocated subclusters; high half: subclusters that read as zeros.
+    pub subclusters: u64,
+}
+
+impl L2Entry {
+    /// What it says.
+    #[must_use]
+    pub const fn kind(self, format: L2Format) -> L2Kind {
+        let offset = Offset(self.raw & OFFSET_MASK);
+        if self.raw & COMPRESSED != 0 {
+            return self.compressed(format);
+        }
+        if self.raw & ZERO != 0 && !format.extended {
+            return match offset {
+                Offset(0) => L2Kind::PlainZero,
+                offset => L2Kind::PreallocatedZero(offset),
+            };
+        }
+        // In an external data file offset 0 is a cluster like any other.
+        if offset.0 == 0 && !(format.data_file && self.copied()) {
+            return L2Kind::Unallocated;
+        }
+        L2Kind::Normal(offset)
+    }
+
+    const fn compressed(self, format: L2Format) -> L2Kind {
+        let length_shift = 62 - (format.cluster_bits - 8);
+        let offset = self.raw & ((1 << length_shift) - 1);
+        let sectors = (self.raw & (COMPRESSED - 1)) >> length_shift;
+        let length = (sectors + 1) * SECTOR - offset % SECTOR;
+        L2Kind::Compressed {
+            offset: Offset(offset),
+            length,
+        }
+    }
+
+    /// The offset of a normal cluster at the beginning of a host cluster with nothing unusual
+    /// about the entry: no reserved bit, no contradiction in its subclusters.
+    #[must_use]
+    pub const fn plain_offset(self, geometry: &Geometry) -> Option<Offset> {
+        let offset = Offset(self.raw & OFFSET_MASK);
+        let plain = self.raw & !(OFFSET_MASK | COPIED) == 0
+            && offset.0 != 0
+            && geometry.is_aligned(offset)
+            && !self.has_contradicting_subclusters();
+        if plain { Some(offset) } else { None }
+    }
+
+    /// Whether it says that the cluster's refcount is 1.
+    #[must_use]
+    pub const fn copied(self) -> bool {
+        self.raw & COPIED != 0
+    }
+
+    /// The same entry with the COPIED bit as given.
+    #[must_use]
+    pub const fn with_copied(self, copied: bool) -> Self {
+        let raw = if copied {
+            self.raw | COPIED
+        } else {
+            self.raw & !COPIED
+        };
+        Self { raw, ..self }
+    }
+
+    /// Whether bits are set that must not be, in an entry that is not compressed.
+    #[must_use]
+    pub const fn has_reserved_bits(self) -> bool {
+        self.raw & L2_RESERVED != 0
+    }
+
+    /// Whether a subcluster is both allocated and zero.
+    #[must_use]
+    pub const fn has_contradicting_subclusters(self) -> bool {
+        (self.subclusters >> 32) & self.subclusters != 0
+    }
+
+    /// Whether any subcluster is allocated.
+    #[must_use]
+    pub const fn has_allocated_subclusters(self) -> bool {
+        self.subclusters as u32 != 0
+    }
+
+    /// The entry that reads as this one does but refers to no cluster, for one that holds no data:
+    /// plain zero, or with subclusters all allocated ones zero.
+    #[must_use]
+    pub const fn without_cluster(self, format: L2Format) -> Self {
+        if !format.extended {
+            return Self {
+                raw: ZERO,
+                subclusters: 0,
+            };
+        }
+        let zeros = (self.subclusters | (self.subclusters << 32)) & !(u32::MAX as u64);
+        Self {
+            raw: 0,
+            subclusters: zeros,
+        }
+    }
+}
+
+/// An entry of the reftable (specification, "Refcount table entry").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReftableEntry(pub u64);
+
+impl ReftableEntry {
+    /// Where the refblock is; 0 when there is none.
+    #[must_use]
+    pub const fn refblock(self) -> Offset {
+        Offset(self.0 & !REFTABLE_RESERVED)
+    }
+
+    /// Whether bits are set that must not be.
+    #[must_use]
+    pub const fn has_reserved_bits(self) -> bool {
+        self.0 & REFTABLE_RESERVED != 0
+    }
+}
+
+/// An entry of a bitmap table (specification, "Bitmap table").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BitmapTableEntry(pub u64);
+
+impl BitmapTableEntry {
+    /// Where the bitmap's data is; 0 when it has none.
+    #[must_use]
+    pub const fn data(self) -> Offset {
+        Offset(self.0 & OFFSET_MASK)
+    }
+
+    /// Whether it breaks a rule: reserved bits, an unaligned offset, or "all ones" with data.
+    #[must_use]
+    pub const fn is_malformed(self, geometry: &Geometry) -> bool {
+        let has_data = self.data().0 != 0;
+        self.0 & !(OFFSET_MASK | BITMAP_ALL_ONES) != 0
+            || has_data && (self.0 & BITMAP_ALL_ONES != 0 || !geometry.is_aligned(self.data()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: L2Format = L2Format {
+        cluster_bits: 16,
+        extended: false,
+        data_file: false,
+    };
+
+    const fn entry(raw: u64) -> L2Entry {
+        L2Entry {
+            raw,
+            subclusters: 0,
+        }
+    }
+
+    #[test]
+    fn an_l2_entry_says_what_the_specification_says() {
+        let normal = L2Kind::Normal(Offset(0x5_0000));
+        assert_eq!(entry(COPIED | 0x5_0000).kind(PLAIN), normal);
+        assert_eq!(
+            entry(0x5_0001).kind(PLAIN),
+            L2Kind::PreallocatedZero(Offset(0x5_0000))
+        );
+        assert_eq!(entry(1).kind(PLAIN), L2Kind::PlainZero);
+        assert_eq!(entry(COPIED).kind(PLAIN), L2Kind::Unallocated);
+        let data_file = L2Format {
+            data_file: true,
+            ..PLAIN
+        };
+        assert_eq!(entry(COPIED).kind(data_file), L2Kind::Normal(Offset(0)));
+        let extended = L2Format {
+            extended: true,
+            ..PLAIN
+        };
+        assert_eq!(entry(0x5_0001).kind(extended), normal);
+    }
+
+    #[test]
+    fn a_compressed_entry_gives_offset_and_length_to_the_end_of_its_last_sector() {
+        // 64 KiB clusters: x = 54, sectors in bits 54 to 61.
+        let raw = COMPRESSED | (3 << 54) | 0x1234;
+        let expected = L2Kind::Compressed {
+            offset: Offset(0x1234),
+            length: 4 * 512 - 0x34,
+        };
+        assert_eq!(entry(raw).kind(PLAIN), expected);
+        let raw = COMPRESSED | (0xff << 54) | 0x200;
+        let expected = L2Kind::Compressed {
+            offset: Offset(0x200),
+            length: 256 * 512,
+        };
+        assert_eq!(entry(raw | COPIED).kind(PLAIN), expected);
+    }
+
+    #[test]
+    fn an_entry_freed_of_its_cluster_reads_as_before() {
+        assert_eq!(entry(0x5_0201).without_cluster(PLAIN), entry(1));
+        let extended = L2Format {
+            extended: true,
+            ..PLAIN
+        };
+        let with_zeros = L2Entry {
+            raw: 0x5_0200,
+            subclusters: 0xf0 << 32,
+        };
+        let expected = L2Entry {
+            raw: 0,
+            subclusters: 0xf0 << 32,
+        };
+        assert_eq!(with_zeros.without_cluster(extended), expected);
+    }
+
+    #[test]
+    fn a_bitmap_table_entry_may_have_data_or_be_all_ones_but_not_both() {
+        let geometry = Geometry::new(16, 4).expect("valid");
+        assert!(!BitmapTableEntry(0x5_0000).is_malformed(&geometry));
+        assert!(!BitmapTableEntry(1).is_malformed(&geometry));
+        assert!(BitmapTableEntry(0x5_0001).is_malformed(&geometry));
+        assert!(BitmapTableEntry(0x5_0200).is_malformed(&geometry));
+        assert!(BitmapTableEntry(1 << 56).is_malformed(&geometry));
+    }
+}

@@ -1,0 +1,62 @@
+//! Entries of the snapshot table (specification, "Snapshots").
+//!
+//! ```text
+//!   0 l1_table_offset    16 date_sec        32 vm_state_size
+//!   8 l1_size            20 date_nsec       36 extra_data_size
+//!  12 id_str_size        24 vm_clock_nsec   40 extra data, id, name; then padded to 8
+//!  14 name_size
+//! ```
+
+use super::{be16, be32, be64};
+use crate::units::Offset;
+
+/// Bytes of an entry before its extra data.
+pub const FIXED_BYTES: u64 = 40;
+/// More snapshots than that nobody opens.
+pub const MAX_SNAPSHOTS: u32 = 65_536;
+/// A larger snapshot table nobody opens.
+pub const MAX_TABLE_BYTES: u64 = 64 << 20;
+/// Longer extra data nobody opens.
+pub const MAX_EXTRA_DATA: u32 = 1024;
+/// Extra data that a version 3 image must have: VM state size and disk size.
+pub const V3_MIN_EXTRA_DATA: u32 = 16;
+/// A larger L1 table nobody opens.
+pub const MAX_L1_ENTRIES: u32 = (32 << 20) / 8;
+
+/// The parts of an entry that refer to clusters, and its sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotEntry {
+    /// Where the entry begins.
+    pub position: Offset,
+    /// Where its L1 table is, not yet validated.
+    pub l1_table_offset: Offset,
+    /// Entries of its L1 table, not yet validated.
+    pub l1_size: u32,
+    /// Bytes of its extra data.
+    pub extra_data_size: u32,
+    /// Bytes of its id.
+    pub id_size: u16,
+    /// Bytes of its name.
+    pub name_size: u16,
+}
+
+impl SnapshotEntry {
+    /// Parses the first [`FIXED_BYTES`] bytes of an entry at `position`.
+    #[must_use]
+    pub fn parse(position: Offset, bytes: &[u8]) -> Self {
+        Self {
+            position,
+            l1_table_offset: Offset(be64(bytes, 0)),
+            l1_size: be32(bytes, 8),
+            id_size: be16(bytes, 12),
+            name_size: be16(bytes, 14),
+            extra_data_size: be32(bytes, 36),
+        }
+    }
+
+    /// Bytes of the entry without the padding after it.
+    #[must_use]
+    pub const fn length(&self) -> u64 {
+        FIXED_BYTES + self.extra_data_size as u64 + self.id_size as u64 + self.name_size as u64
+    }
+}

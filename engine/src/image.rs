@@ -1,0 +1,96 @@
+//! Opening an image: its header and header extensions.
+
+use crate::format::extension::{ExtensionError, Extensions};
+use crate::format::header::{Header, HeaderError, KNOWN_BYTES};
+use crate::geometry::Geometry;
+use crate::storage::{Storage, StorageError};
+use crate::units::{ClusterCount, Offset};
+
+/// The protocol layer of qemu sees a file as whole sectors, the last one filled with zeros.
+const SECTOR: u64 = 512;
+
+/// Why an image cannot be opened. It has not been changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The header.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    /// A header extension.
+    #[error(transparent)]
+    Extension(#[from] ExtensionError),
+    /// The storage.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// What the first cluster says about an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// The header.
+    pub header: Header,
+    /// The header extensions that refer to clusters.
+    pub extensions: Extensions,
+}
+
+impl Image {
+    /// Reads and validates header and header extensions.
+    pub fn open(storage: &dyn Storage) -> Result<Self, ImageError> {
+        let mut known = [0; KNOWN_BYTES];
+        storage.read_at(Offset(0), &mut known)?;
+        let header = Header::parse(&known)?;
+        // At most 2 MiB, and no more than there is: the rest reads as zeros.
+        let length = Extensions::end(&header)
+            .0
+            .min(storage.len())
+            .max(KNOWN_BYTES as u64);
+        let mut first_cluster = vec![0; length as usize];
+        storage.read_at(Offset(0), &mut first_cluster)?;
+        let extensions = Extensions::parse(&header, &first_cluster)?;
+        Ok(Self { header, extensions })
+    }
+
+    /// Cluster size and refcount width.
+    #[must_use]
+    pub const fn geometry(&self) -> &Geometry {
+        &self.header.geometry
+    }
+
+    /// Clusters of the virtual disk, from its size in whole sectors, as qemu counts them.
+    #[must_use]
+    pub const fn virtual_clusters(&self) -> ClusterCount {
+        self.geometry()
+            .clusters_for(self.header.size / SECTOR * SECTOR)
+    }
+}
+
+/// How far a file reaches, in whole sectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Bytes, rounded up to whole sectors.
+    pub bytes: u64,
+    /// Clusters, the last one perhaps in part.
+    pub clusters: ClusterCount,
+}
+
+impl Extent {
+    /// The extent of what is stored now.
+    #[must_use]
+    pub fn of(storage: &dyn Storage, geometry: &Geometry) -> Self {
+        let bytes = storage
+            .len()
+            .checked_next_multiple_of(SECTOR)
+            .unwrap_or(u64::MAX);
+        Self {
+            bytes,
+            clusters: geometry.clusters_for(bytes),
+        }
+    }
+
+    /// Whether a region ends before, or less than a cluster after, the end: qemu lets a table
+    /// reach into the rest of a last cluster that the file holds in part.
+    #[must_use]
+    pub fn holds(&self, geometry: &Geometry, offset: Offset, length: u64) -> bool {
+        let end = u128::from(offset.0) + u128::from(length);
+        end < u128::from(self.bytes) + u128::from(geometry.cluster_size())
+    }
+}

@@ -1,0 +1,47 @@
+//! What the engine tells while it works: findings as they are made, and how far it is.
+
+use crate::finding::Finding;
+use crate::repair::Step;
+
+/// What became of a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It is reported and stays as it is.
+    Reported,
+    /// It is being repaired.
+    Repaired,
+}
+
+/// A stage of the work, in the order in which they come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Following everything that refers to a cluster.
+    References,
+    /// Comparing with the refcounts on disk.
+    Refcounts,
+    /// Looking at the COPIED bits.
+    Copied,
+    /// Writing.
+    Writing,
+}
+
+/// Receives findings and progress. Everything is optional.
+pub trait Observer {
+    /// One finding. There can be as many as the image has clusters.
+    fn finding(&mut self, finding: &Finding, action: Action) {
+        let _ = (finding, action);
+    }
+
+    /// A step of a repair that is durable now.
+    fn step(&mut self, step: &Step) {
+        let _ = step;
+    }
+
+    /// `done` of `total` parts of a stage.
+    fn progress(&mut self, stage: Stage, done: u64, total: u64) {
+        let _ = (stage, done, total);
+    }
+}
+
+/// Nobody is interested.
+impl Observer for () {}

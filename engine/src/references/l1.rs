@@ -1,0 +1,148 @@
+//! L1 tables, of the active layer and of the snapshots.
+
+use std::collections::BTreeMap;
+
+use super::{SnapshotTable, WalkError, Walker, for_each_entry};
+use crate::finding::{Finding, Layer, Referrer};
+use crate::format::entry::L1Entry;
+use crate::format::snapshot::MAX_L1_ENTRIES;
+use crate::image::Image;
+use crate::storage::Storage;
+use crate::units::Offset;
+
+/// An L1 table that several layers may share: hostile ones share the same one tens of thousands of
+/// times over.
+#[derive(Clone, Copy)]
+struct L1Uses {
+    layer: Layer,
+    active: u64,
+    all: u64,
+}
+
+impl Walker<'_> {
+    /// Counts all L1 tables and collects the L2 tables that they lead to.
+    pub(super) fn walk_l1_tables(&mut self) -> Result<(), WalkError> {
+        for ((offset, entries), uses) in self.l1_tables() {
+            let length = u64::from(entries) * 8;
+            self.count_region(Referrer::L1Table(uses.layer), offset, length, uses.all)?;
+            let storage = self.storage;
+            for_each_entry(storage, offset, u64::from(entries), |index, entry| {
+                self.visit_l1_entry(uses, index, L1Entry(entry))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The distinct L1 tables that can be followed; those that cannot are reported.
+    fn l1_tables(&mut self) -> BTreeMap<(Offset, u32), L1Uses> {
+        let header = &self.image.header;
+        let mut tables = BTreeMap::new();
+        let active = L1Uses {
+            layer: Layer::Active,
+            active: 1,
+            all: 1,
+        };
+        tables.insert((header.l1_table_offset, header.l1_size), active);
+        let count = self.references.snapshots.entries.len() as u32;
+        if header.has_data_file() && count > 0 {
+            self.corruption(Finding::SnapshotsInDataFile { count }, 1);
+        }
+        for index in 0..count {
+            let entry = self.references.snapshots.entries[index as usize].entry;
+            let (offset, entries) = (entry.l1_table_offset, entry.l1_size);
+            let finding = if !self.image.geometry().is_aligned(offset) {
+                Finding::SnapshotL1Unaligned {
+                    snapshot: index,
+                    offset,
+                }
+            } else if entries > MAX_L1_ENTRIES {
+                Finding::SnapshotL1TooLarge {
+                    snapshot: index,
+                    entries,
+                }
+            } else {
+                let layer = Layer::Snapshot(index);
+                let uses = tables.entry((offset, entries)).or_insert(L1Uses {
+                    layer,
+                    active: 0,
+                    all: 0,
+                });
+                uses.all += 1;
+                continue;
+            };
+            self.corruption(finding, 1);
+            self.references.dead_ends.push(finding);
+        }
+        tables
+    }
+
+    fn visit_l1_entry(
+        &mut self,
+        uses: L1Uses,
+        index: u64,
+        entry: L1Entry,
+    ) -> Result<(), WalkError> {
+        let (layer, times) = (uses.layer, uses.all);
+        if entry.has_reserved_bits() {
+            self.corruption(
+                Finding::L1Reserved {
+                    layer,
+                    index,
+                    entry: entry.0,
+                },
+                times,
+            );
+        }
+        let offset = entry.l2_table();
+        self.count_region(
+            Referrer::L2Table,
+            offset,
+            self.image.geometry().cluster_size(),
+            times,
+        )?;
+        if !self.image.geometry().is_aligned(offset) {
+            let finding = Finding::L1Unaligned {
+                layer,
+                index,
+                offset,
+            };
+            self.corruption(finding, times);
+            self.references.dead_ends.push(finding);
+        } else if offset == Offset(0) {
+            // Only stray bits: the header taken for an L2 table.
+            self.references.dead_ends.push(Finding::L1Reserved {
+                layer,
+                index,
+                entry: entry.0,
+            });
+        }
+        let l2 = self.l2_tables.entry(offset).or_default();
+        l2.active += uses.active;
+        l2.all += times;
+        Ok(())
+    }
+}
+
+/// How often L1 tables lead to each L2 table, over all layers whose L1 table can be followed.
+pub fn l2_table_uses(
+    image: &Image,
+    storage: &dyn Storage,
+) -> Result<BTreeMap<Offset, u64>, WalkError> {
+    let snapshots = SnapshotTable::read(image, storage, true, &mut ())?;
+    let header = &image.header;
+    let mut tables = BTreeMap::from([((header.l1_table_offset, header.l1_size), 1)]);
+    for snapshot in &snapshots.entries {
+        let (offset, entries) = (snapshot.entry.l1_table_offset, snapshot.entry.l1_size);
+        if header.geometry.is_aligned(offset) && entries <= MAX_L1_ENTRIES {
+            *tables.entry((offset, entries)).or_default() += 1;
+        }
+    }
+    let mut uses = BTreeMap::new();
+    for ((offset, entries), times) in tables {
+        for_each_entry(storage, offset, u64::from(entries), |_, entry| {
+            *uses.entry(L1Entry(entry).l2_table()).or_default() += times;
+            Ok::<_, WalkError>(())
+        })?;
+    }
+    Ok(uses)
+}

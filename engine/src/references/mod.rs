@@ -1,0 +1,295 @@
+//! Following everything that refers to a cluster, and counting.
+//!
+//! qemu walks layer by layer and visits a shared L2 table once for each layer. Here the L1 tables
+//! come first and every distinct L2 table is then read once, in ascending order, and counted as
+//! often as it is referred to. The counts are the same, and so are the counters.
+
+mod bitmaps;
+mod l1;
+mod l2;
+mod refcounts;
+mod snapshots;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(crate) use l1::l2_table_uses;
+pub(crate) use l2::{L2Item, for_each_item};
+pub use refcounts::{OldStructures, Reftable};
+pub use snapshots::{Snapshot, SnapshotTable};
+
+use crate::finding::{Finding, Referrer};
+use crate::format::entry::L2Format;
+use crate::image::{Extent, Image};
+use crate::observer::{Action, Observer};
+use crate::storage::{Storage, StorageError};
+use crate::table::{OutOfMemory, RefcountTable, Run};
+use crate::units::{ClusterCount, Offset};
+
+/// Why the references could not all be counted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WalkError {
+    /// The storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// Memory ran out.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
+    /// The snapshot table's place or size makes no sense.
+    #[error(
+        "the snapshot table of {snapshots} entries at offset {offset} (header bytes 60 to 71) is \
+         not cluster aligned, too large, or past 2^63"
+    )]
+    SnapshotTable {
+        /// Entries that the header claims.
+        snapshots: u32,
+        /// Where it is said to be.
+        offset: Offset,
+    },
+    /// A snapshot table entry has more extra data than anyone reads.
+    #[error(
+        "snapshot table entry {snapshot} has {bytes} bytes of extra data, over the limit of 1024; \
+         `-r all` drops what is over"
+    )]
+    SnapshotExtraData {
+        /// Its number.
+        snapshot: u32,
+        /// Bytes of its extra data.
+        bytes: u32,
+    },
+    /// The snapshot table is over 64 MiB.
+    #[error("the snapshot table is over 64 MiB from entry {snapshot} on; `-r all` drops the rest")]
+    SnapshotTableTooLarge {
+        /// The first entry beyond.
+        snapshot: u32,
+    },
+    /// The bitmap directory cannot be read.
+    #[error("the bitmap directory at offset {offset} is broken at byte {position}")]
+    BitmapDirectory {
+        /// Where the directory is.
+        offset: Offset,
+        /// Where in it the first wrong entry is.
+        position: u64,
+    },
+    /// A bitmap's table cannot be read.
+    #[error("entry {index}, {entry:#x}, of the bitmap table at offset {table} is malformed")]
+    BitmapTable {
+        /// Where the table is.
+        table: Offset,
+        /// The entry's number.
+        index: u64,
+        /// The entry.
+        entry: u64,
+    },
+}
+
+/// What stands in the way of following everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeadEnds {
+    /// How many there are.
+    pub count: u64,
+    /// The first few.
+    pub examples: Vec<Finding>,
+}
+
+/// As many dead ends as a message can name.
+const MAX_EXAMPLES: usize = 8;
+
+impl DeadEnds {
+    fn push(&mut self, finding: Finding) {
+        self.count += 1;
+        if self.examples.len() < MAX_EXAMPLES {
+            self.examples.push(finding);
+        }
+    }
+}
+
+/// How often an L2 table is referred to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct L2Uses {
+    active: u64,
+    all: u64,
+}
+
+/// What the walk has counted.
+#[derive(Clone, Debug)]
+pub struct References {
+    /// How often each cluster is referred to, by everything but reftable and refblocks.
+    pub table: RefcountTable,
+    /// Corruptions met on the way.
+    pub corruptions: u64,
+    /// Clusters that the active layer maps.
+    pub allocated: u64,
+    /// Those of them that do not follow their predecessor.
+    pub fragmented: u64,
+    /// Those of them that are compressed.
+    pub compressed: u64,
+    /// Entries and tables that lead nowhere.
+    pub dead_ends: DeadEnds,
+    /// Entries without data and with an unaligned offset, by position in the file, that a repair
+    /// replaces by ones without a cluster; empty unless it was asked for.
+    pub unaligned_empty: BTreeSet<Offset>,
+    /// The snapshot table.
+    pub snapshots: SnapshotTable,
+}
+
+impl References {
+    /// Takes the counts out; those left behind are all 0.
+    pub(crate) fn take_table(&mut self) -> RefcountTable {
+        let empty = RefcountTable::new(*self.table.geometry());
+        std::mem::replace(&mut self.table, empty)
+    }
+}
+
+/// Counts references. One for each walk.
+pub struct Walker<'a> {
+    image: &'a Image,
+    storage: &'a dyn Storage,
+    observer: &'a mut dyn Observer,
+    extent: Extent,
+    /// Whether unaligned entries without data are to be replaced, and so not counted.
+    replace_unaligned_empty: bool,
+    l2_tables: BTreeMap<Offset, L2Uses>,
+    references: References,
+}
+
+impl<'a> Walker<'a> {
+    /// Counts everything that `image` refers to but its refcount structures.
+    pub fn walk(
+        image: &'a Image,
+        storage: &'a dyn Storage,
+        snapshots: SnapshotTable,
+        replace_unaligned_empty: bool,
+        observer: &'a mut dyn Observer,
+    ) -> Result<References, WalkError> {
+        let mut walker = Walker {
+            image,
+            storage,
+            observer,
+            extent: Extent::of(storage, image.geometry()),
+            replace_unaligned_empty,
+            l2_tables: BTreeMap::new(),
+            references: References {
+                table: RefcountTable::new(*image.geometry()),
+                corruptions: 0,
+                allocated: 0,
+                fragmented: 0,
+                compressed: 0,
+                dead_ends: DeadEnds::default(),
+                unaligned_empty: BTreeSet::new(),
+                snapshots,
+            },
+        };
+        walker.run()?;
+        Ok(walker.references)
+    }
+
+    fn run(&mut self) -> Result<(), WalkError> {
+        let cluster_size = self.image.geometry().cluster_size();
+        self.count_region(Referrer::Header, Offset(0), cluster_size, 1)?;
+        self.walk_l1_tables()?;
+        self.walk_l2_tables()?;
+        let table = &self.references.snapshots;
+        let (offset, length) = (table.offset, table.length);
+        self.count_region(Referrer::SnapshotTable, offset, length, 1)?;
+        if let Some(luks) = self.image.extensions.luks {
+            self.count_region(Referrer::LuksHeader, luks.offset, luks.length, 1)?;
+        }
+        self.walk_bitmaps()
+    }
+
+    /// Counts `times` references to each cluster that a region touches, unless it lies past the
+    /// end of the file.
+    fn count_region(
+        &mut self,
+        referrer: Referrer,
+        offset: Offset,
+        length: u64,
+        times: u64,
+    ) -> Result<(), WalkError> {
+        let geometry = self.image.geometry();
+        if length == 0 {
+            return Ok(());
+        }
+        if !self.extent.holds(geometry, offset, length) {
+            let finding = Finding::PastEnd {
+                referrer,
+                offset,
+                length,
+            };
+            self.corruption(finding, times);
+            self.references.dead_ends.push(finding);
+            return Ok(());
+        }
+        let first = geometry.cluster_of(offset);
+        // The end is below 2^64: the extent holds it.
+        let last = geometry.cluster_of(Offset(offset.0 + (length - 1)));
+        self.count_run(Run::new(first, ClusterCount(last.0 - first.0 + 1)), times)
+    }
+
+    /// Counts `times` references to each cluster of a run that lies within the file.
+    fn count_run(&mut self, run: Run, times: u64) -> Result<(), WalkError> {
+        let left_over = self.references.table.add(run, times)?;
+        if left_over > 0 {
+            let finding = Finding::Overflow {
+                first: run.first,
+                references: left_over,
+            };
+            self.corruption(finding, left_over);
+        }
+        Ok(())
+    }
+
+    /// One finding that counts as `times` corruptions.
+    fn corruption(&mut self, finding: Finding, times: u64) {
+        self.references.corruptions += times;
+        self.observer.finding(&finding, Action::Reported);
+    }
+
+    const fn l2_format(&self) -> L2Format {
+        L2Format {
+            cluster_bits: self.image.header.geometry.cluster_bits(),
+            extended: self.image.header.has_extended_l2(),
+            data_file: self.image.header.has_data_file(),
+        }
+    }
+}
+
+/// Reads a table of 8-byte entries in pieces and hands over each entry that is not 0 with its
+/// index. What lies past the end of the file is 0, and so are holes.
+pub fn for_each_entry<E: From<StorageError>>(
+    storage: &dyn Storage,
+    offset: Offset,
+    entries: u64,
+    mut visit: impl FnMut(u64, u64) -> Result<(), E>,
+) -> Result<(), E> {
+    const PIECE_BYTES: u64 = 64 << 10;
+    let mut buffer = Vec::new();
+    let mut index = 0;
+    while index < entries {
+        let position = Offset(offset.0.saturating_add(index * 8));
+        let Some(data) = storage.next_data(position) else {
+            break;
+        };
+        // Back to the entry that the data begins in.
+        index += (data.0 - position.0) / 8;
+        let left = entries.saturating_sub(index).saturating_mul(8);
+        let position = Offset(offset.0.saturating_add(index * 8));
+        let length = left
+            .min(PIECE_BYTES)
+            .min(storage.len().saturating_sub(position.0).next_multiple_of(8));
+        buffer.resize(length as usize, 0);
+        storage.read_at(position, &mut buffer)?;
+        for bytes in buffer.as_chunks::<8>().0 {
+            let entry = u64::from_be_bytes(*bytes);
+            if entry != 0 {
+                visit(index, entry)?;
+            }
+            index += 1;
+        }
+        if length == 0 {
+            break;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! Reading the snapshot table, with the liberties that a repair may take.
+
+use super::WalkError;
+use crate::finding::Finding;
+use crate::format::snapshot::{
+    FIXED_BYTES, MAX_EXTRA_DATA, MAX_SNAPSHOTS, MAX_TABLE_BYTES, SnapshotEntry, V3_MIN_EXTRA_DATA,
+};
+use crate::image::Image;
+use crate::observer::{Action, Observer};
+use crate::storage::Storage;
+use crate::units::Offset;
+
+/// A snapshot, as far as it refers to clusters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Its entry in the snapshot table.
+    pub entry: SnapshotEntry,
+    /// Bytes of its extra data that are kept.
+    pub extra_data_kept: u32,
+}
+
+/// The snapshot table, and what is wrong with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotTable {
+    /// Where it is.
+    pub offset: Offset,
+    /// Bytes that it takes up.
+    pub length: u64,
+    /// Its entries.
+    pub entries: Vec<Snapshot>,
+    /// Corruptions that writing the table anew mends.
+    pub corruptions: u64,
+    /// Entries that were cut off because nobody could read them.
+    pub dropped: u32,
+}
+
+impl SnapshotTable {
+    /// Reads the table. With `repair`, what is over a limit is cut off and reported; without, it
+    /// is an error.
+    pub fn read(
+        image: &Image,
+        storage: &dyn Storage,
+        repair: bool,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, WalkError> {
+        let header = &image.header;
+        let mut claimed = header.nb_snapshots;
+        let mut table = Self {
+            offset: header.snapshots_offset,
+            ..Self::default()
+        };
+        if claimed > MAX_SNAPSHOTS && repair {
+            table.dropped = claimed - MAX_SNAPSHOTS;
+            claimed = MAX_SNAPSHOTS;
+        }
+        let smallest = u64::from(claimed) * FIXED_BYTES;
+        let aligned = image.geometry().is_aligned(table.offset);
+        if claimed > MAX_SNAPSHOTS || !aligned || table.offset.0 > i64::MAX as u64 - smallest {
+            return Err(WalkError::SnapshotTable {
+                snapshots: claimed,
+                offset: table.offset,
+            });
+        }
+        table.read_entries(image, storage, claimed, repair)?;
+        table.corruptions += u64::from(table.dropped);
+        table.report(image, repair, observer);
+        Ok(table)
+    }
+
+    fn read_entries(
+        &mut self,
+        image: &Image,
+        storage: &dyn Storage,
+        claimed: u32,
+        repair: bool,
+    ) -> Result<(), WalkError> {
+        let start = self.offset.0;
+        let mut kept_length = 0_u64;
+        for index in 0..claimed {
+            let position = Offset((start + self.length).next_multiple_of(8));
+            let mut bytes = [0; FIXED_BYTES as usize];
+            storage.read_at(position, &mut bytes)?;
+            let entry = SnapshotEntry::parse(position, &bytes);
+            if entry.extra_data_size > MAX_EXTRA_DATA && !repair {
+                let bytes = entry.extra_data_size;
+                return Err(WalkError::SnapshotExtraData {
+                    snapshot: index,
+                    bytes,
+                });
+            }
+            let extra_data_kept = entry.extra_data_size.min(MAX_EXTRA_DATA);
+            let cut = u64::from(entry.extra_data_size - extra_data_kept);
+            let length = position.0 - start + entry.length();
+            kept_length = kept_length.next_multiple_of(8) + entry.length() - cut;
+            if kept_length > MAX_TABLE_BYTES || i32::try_from(length).is_err() {
+                if !repair {
+                    return Err(WalkError::SnapshotTableTooLarge { snapshot: index });
+                }
+                self.dropped += claimed - index;
+                break;
+            }
+            self.length = length;
+            self.corruptions += u64::from(cut > 0);
+            let incomplete = image.header.version >= 3 && extra_data_kept < V3_MIN_EXTRA_DATA;
+            self.corruptions += u64::from(incomplete);
+            self.entries.push(Snapshot {
+                entry,
+                extra_data_kept,
+            });
+        }
+        Ok(())
+    }
+
+    fn report(&self, image: &Image, repair: bool, observer: &mut dyn Observer) {
+        let action = if repair {
+            Action::Repaired
+        } else {
+            Action::Reported
+        };
+        if self.dropped > 0 {
+            observer.finding(
+                &Finding::SnapshotsOverLimit {
+                    dropped: self.dropped,
+                },
+                action,
+            );
+        }
+        for (index, snapshot) in (0..).zip(&self.entries) {
+            let bytes = snapshot.entry.extra_data_size;
+            if bytes > MAX_EXTRA_DATA {
+                observer.finding(
+                    &Finding::SnapshotExtraData {
+                        snapshot: index,
+                        bytes,
+                    },
+                    action,
+                );
+            } else if image.header.version >= 3 && bytes < V3_MIN_EXTRA_DATA {
+                observer.finding(
+                    &Finding::SnapshotIncomplete {
+                        snapshot: index,
+                        bytes,
+                    },
+                    action,
+                );
+            }
+        }
+    }
+}

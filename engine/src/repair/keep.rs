@@ -1,0 +1,93 @@
+//! What is kept while a table cannot be followed.
+
+use super::{Repair, RepairOptions};
+use crate::check::Survey;
+use crate::finding::Finding;
+use crate::geometry::Geometry;
+use crate::observer::Action;
+use crate::table::{Run, RunSet};
+use crate::units::{Cluster, ClusterCount, RefblockIndex};
+
+/// A cluster whose refcount is above its references by this much.
+pub(super) type Surplus = (Cluster, u64);
+
+impl Repair<'_> {
+    /// Whether what nobody refers to has to be kept.
+    pub(super) const fn keeps(&self, survey: &Survey) -> bool {
+        keeps(survey, self.options)
+    }
+
+    /// Reports what is kept, and returns it.
+    pub(super) fn note_kept(&mut self, survey: &Survey) -> Vec<Surplus> {
+        let table = &survey.references.table;
+        for (cluster, refcount, references) in survey.comparison.leaks_of(table) {
+            let finding = Finding::Kept {
+                cluster,
+                refcount,
+                references,
+            };
+            self.observer.finding(&finding, Action::Reported);
+        }
+        let kept = surplus(survey);
+        self.outcome.kept.clusters = kept.len() as u64;
+        self.outcome.kept.dead_ends = survey.references.dead_ends.count;
+        self.outcome
+            .kept
+            .examples
+            .clone_from(&survey.references.dead_ends.examples);
+        kept
+    }
+}
+
+/// Whether what nobody refers to has to be kept.
+pub(super) const fn keeps(survey: &Survey, options: &RepairOptions) -> bool {
+    let cut = survey.references.snapshots.dropped > 0;
+    (survey.references.dead_ends.count > 0 || cut) && !options.release_unreachable
+}
+
+/// The clusters whose refcount is above their references.
+pub(super) fn surplus(survey: &Survey) -> Vec<Surplus> {
+    let leaks = survey.comparison.leaks_of(&survey.references.table);
+    leaks
+        .map(|(cluster, refcount, references)| (cluster, refcount - references))
+        .collect()
+}
+
+/// The clusters of which the disk does not credibly say whether they are allocated: those whose
+/// refblock is missing, cannot be read or trusted, or claims of a cluster in use that it is free.
+pub(super) fn doubtful(survey: &Survey, geometry: &Geometry, file: ClusterCount) -> RunSet {
+    let covered = geometry.refcounts_per_refblock();
+    let last = file.0.div_ceil(covered);
+    let comparison = &survey.comparison;
+    let present = survey
+        .old
+        .reftable
+        .entries
+        .iter()
+        .map(|(refblock, _)| refblock.0);
+    let contradicted = comparison
+        .differences(&survey.references.table)
+        .filter(|(_, refcount, references)| refcount < references)
+        .map(|(cluster, _, _)| geometry.refblock_of(cluster));
+    let untrusted = survey
+        .old
+        .untrusted
+        .iter()
+        .chain(&comparison.unreadable)
+        .copied();
+    let range =
+        |refblock: RefblockIndex| Run::new(geometry.first_covered(refblock), ClusterCount(covered));
+    let mut doubtful: RunSet = contradicted.chain(untrusted).map(range).collect();
+    // The gaps between the refblocks that are there.
+    let mut next = 0;
+    for refblock in present
+        .take_while(|refblock| *refblock < last)
+        .chain([last])
+    {
+        let first = geometry.first_covered(RefblockIndex(next));
+        let past = geometry.first_covered(RefblockIndex(refblock));
+        doubtful.insert(Run::new(first, past.since(first)));
+        next = refblock + 1;
+    }
+    doubtful
+}

@@ -1,0 +1,239 @@
+//! Repairing an image: everything that a check can find and that has one right answer.
+//!
+//! The order, each step durable before the next begins: entries without data that point astray are
+//! replaced; the refcount structures are built anew, or refcounts are raised; refcounts are
+//! lowered; COPIED bits; the snapshot table; and when a second check finds no corruption, the dirty
+//! and corrupt bits are cleared. A power cut between any two leaves an image no worse than before.
+//!
+//! # Keeping
+//!
+//! While a table that refers to clusters cannot be followed, clusters without a reference may be
+//! referred to from behind it. Then nothing that is allocated is released, discarded or written
+//! over: mending the table later brings everything back. qemu-img frees them.
+
+mod in_place;
+mod keep;
+mod outcome;
+mod plan;
+mod rebuild;
+mod snapshots;
+
+use keep::keeps;
+pub use outcome::{Fixed, Kept, Outcome, RepairError, RepairFailure, Step};
+pub use plan::{RepairPlan, plan};
+
+use crate::check::{CheckError, Report, Survey, check, check_copied, repair_copied};
+use crate::format::entry::{L2Entry, L2Format};
+use crate::format::header::{CORRUPT, DIRTY, INCOMPATIBLE_FEATURES_POSITION};
+use crate::image::Image;
+use crate::observer::Observer;
+use crate::rebuild::Algorithm;
+use crate::references::l2_table_uses;
+use crate::storage::Storage;
+use crate::table::RefcountTable;
+use crate::units::Offset;
+
+/// What a repair may change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// Refcounts above the references; COPIED bits if nothing else is wrong.
+    Leaks,
+    /// Everything.
+    #[default]
+    All,
+}
+
+/// How to repair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RepairOptions {
+    /// What may be changed.
+    pub scope: Scope,
+    /// How refcount structures are placed when they have to be built anew.
+    pub algorithm: Algorithm,
+    /// Lets the new structures overwrite the old ones, for a device without room for both. A crash
+    /// before the end then leaves no valid refcounts, only what another repair can build anew.
+    pub reuse_old: bool,
+    /// Releases what is allocated and not referred to even while a table cannot be followed.
+    pub release_unreachable: bool,
+    /// Checks the result by reading it back.
+    pub verify: bool,
+}
+
+impl Default for RepairOptions {
+    fn default() -> Self {
+        Self {
+            scope: Scope::default(),
+            algorithm: Algorithm::default(),
+            reuse_old: false,
+            release_unreachable: false,
+            verify: true,
+        }
+    }
+}
+
+/// Repairs an image. Findings and steps go to the observer as they come; a failure carries the
+/// steps that were done before it.
+pub fn repair(
+    storage: &mut dyn Storage,
+    options: &RepairOptions,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, RepairFailure> {
+    let mut repair = Repair {
+        storage,
+        options,
+        observer,
+        outcome: Outcome::default(),
+    };
+    match repair.run() {
+        Ok(()) => Ok(repair.outcome),
+        Err(error) => Err(RepairFailure {
+            error,
+            done: repair.outcome.steps,
+        }),
+    }
+}
+
+struct Repair<'a> {
+    storage: &'a mut dyn Storage,
+    options: &'a RepairOptions,
+    observer: &'a mut dyn Observer,
+    outcome: Outcome,
+}
+
+impl Repair<'_> {
+    fn run(&mut self) -> Result<(), RepairError> {
+        let image = Image::open(self.storage).map_err(CheckError::from)?;
+        let report = match self.options.scope {
+            Scope::Leaks => self.release_leaks(&image)?,
+            Scope::All => self.repair_all(&image)?,
+        };
+        let report = if self.options.verify && !self.outcome.steps.is_empty() {
+            check(self.storage, &mut ())?
+        } else {
+            report
+        };
+        if report.check_errors == 0 && report.corruptions == 0 {
+            self.clear_flags(&image)?;
+        }
+        self.outcome.report = report;
+        Ok(())
+    }
+
+    /// `-r leaks`.
+    fn release_leaks(&mut self, image: &Image) -> Result<Report, RepairError> {
+        let survey = Survey::take(image, self.storage, false, self.observer)?;
+        if survey.comparison.needs_rebuild || survey.old.needs_rebuild {
+            return Err(RepairError::NeedsRebuild);
+        }
+        let keep = self.keeps(&survey);
+        let mut report = Report::of(image, &survey);
+        report.corruptions += survey.references.snapshots.corruptions;
+        if keep {
+            self.note_kept(&survey);
+        } else {
+            let released = self.lower_refcounts(image, &survey, false)?;
+            report.leaks -= released;
+            self.outcome.fixed.leaks += released;
+        }
+        // With nothing else wrong the refcounts on disk are the references now.
+        let copied = if report.is_clean() {
+            self.set_copied(image, &survey.references.table)?
+        } else {
+            let mut counts = survey.disk_counts(image, self.storage);
+            check_copied(image, self.storage, &mut counts, self.observer)?.wrong
+        };
+        report.corruptions += copied;
+        Ok(report)
+    }
+
+    /// `-r all`.
+    fn repair_all(&mut self, image: &Image) -> Result<Report, RepairError> {
+        let mut survey = Survey::take(image, self.storage, true, self.observer)?;
+        let mut report = Report::of(image, &survey);
+        self.replace_unaligned_empty(image, &survey)?;
+        let table = if survey.is_rebuilt_by_repair() {
+            self.rebuild(image, &mut survey, &mut report)?
+        } else {
+            self.repair_in_place(image, &mut survey, &mut report)?
+        };
+        report.corruptions += self.set_copied(image, &table)?;
+        Ok(report)
+    }
+
+    /// Replaces entries that hold no data and point to no cluster by ones that read the same.
+    fn replace_unaligned_empty(
+        &mut self,
+        image: &Image,
+        survey: &Survey,
+    ) -> Result<(), RepairError> {
+        let header = &image.header;
+        let format = L2Format {
+            cluster_bits: header.geometry.cluster_bits(),
+            extended: header.has_extended_l2(),
+            data_file: header.has_data_file(),
+        };
+        let entry_bytes = if format.extended { 16 } else { 8 };
+        let positions = &survey.references.unaligned_empty;
+        for position in positions {
+            let mut bytes = [0; 16];
+            self.storage.read_at(*position, &mut bytes[..entry_bytes])?;
+            let words = bytes.as_chunks_mut::<8>().0;
+            let entry = L2Entry {
+                raw: u64::from_be_bytes(words[0]),
+                subclusters: u64::from_be_bytes(words[1]),
+            };
+            let replaced = entry.without_cluster(format);
+            words[0] = replaced.raw.to_be_bytes();
+            words[1] = replaced.subclusters.to_be_bytes();
+            self.storage.write_at(*position, &bytes[..entry_bytes])?;
+        }
+        if !positions.is_empty() {
+            self.storage.flush()?;
+            self.outcome.fixed.corruptions += positions.len() as u64;
+            self.step(Step::ReplacedEntries {
+                entries: positions.len() as u64,
+            });
+        }
+        Ok(())
+    }
+
+    /// Sets the COPIED bits by the refcounts that are on disk by now; returns how many stay wrong.
+    fn set_copied(&mut self, image: &Image, table: &RefcountTable) -> Result<u64, RepairError> {
+        let uses = l2_table_uses(image, self.storage)?;
+        // A table whose cluster has more references than L1 entries lead to it is data or another
+        // table as well, and is not written to.
+        let may_write = |offset: Offset| {
+            let cluster = image.geometry().cluster_of(offset);
+            image.geometry().is_aligned(offset)
+                && table.get(cluster) <= uses.get(&offset).copied().unwrap_or(0)
+        };
+        let copied = repair_copied(image, self.storage, table, &may_write, self.observer)?;
+        if copied.repaired > 0 {
+            self.storage.flush()?;
+            self.outcome.fixed.corruptions += copied.repaired;
+            self.step(Step::SetCopied {
+                entries: copied.repaired,
+            });
+        }
+        Ok(copied.wrong)
+    }
+
+    /// Clears the dirty and the corrupt bit.
+    fn clear_flags(&mut self, image: &Image) -> Result<(), RepairError> {
+        let features = image.header.incompatible_features;
+        let cleared = features & !(DIRTY | CORRUPT);
+        if cleared == features {
+            return Ok(());
+        }
+        let position = Offset(INCOMPATIBLE_FEATURES_POSITION);
+        self.storage.write_at(position, &cleared.to_be_bytes())?;
+        self.storage.flush()?;
+        self.step(Step::ClearedFlags);
+        Ok(())
+    }
+
+    fn step(&mut self, step: Step) {
+        self.observer.step(&step);
+        self.outcome.steps.push(step);
+    }
+}

@@ -1,0 +1,179 @@
+//! Building the refcount structures anew.
+
+use super::keep::{Surplus, doubtful};
+use super::snapshots::NewSnapshotTable;
+use super::{Repair, RepairError, RepairOptions, Step};
+use crate::check::{CheckError, Report, Survey};
+use crate::image::{Extent, Image};
+use crate::rebuild::{self, Algorithm, Input, Layout};
+use crate::storage::Storage;
+use crate::table::{RefcountTable, Run, RunSet};
+use crate::units::{ClusterCount, Offset};
+
+/// What a planner needs to know of an image.
+pub(super) struct Ground {
+    /// The counts that the new structures will have, but for their own clusters.
+    pub table: RefcountTable,
+    /// See [`Input`].
+    pub reserved: RunSet,
+    /// See [`Input`].
+    pub doubtful: RunSet,
+    /// See [`Input`].
+    pub file: ClusterCount,
+    /// See [`Input`].
+    pub capacity: Option<ClusterCount>,
+    /// Clusters that the disk says are in use, and that nobody refers to or keeps.
+    pub released: RunSet,
+}
+
+impl Ground {
+    /// Takes the counts out of a survey; `kept` counts on top of the references.
+    pub fn of(
+        image: &Image,
+        storage: &dyn Storage,
+        options: &RepairOptions,
+        survey: &mut Survey,
+        kept: Option<&[Surplus]>,
+    ) -> Result<Self, RepairError> {
+        let geometry = image.geometry();
+        let file = Extent::of(storage, geometry).clusters;
+        let mut ground = Self {
+            table: RefcountTable::new(*geometry),
+            reserved: RunSet::new(),
+            doubtful: RunSet::new(),
+            file,
+            // Whole clusters only: a refblock does not fit into a part of one.
+            capacity: storage
+                .capacity()
+                .map(|bytes| ClusterCount(bytes >> geometry.cluster_bits())),
+            released: RunSet::new(),
+        };
+        if let Some(kept) = kept {
+            ground.doubtful = doubtful(survey, geometry, file);
+            for (cluster, surplus) in kept {
+                survey
+                    .references
+                    .table
+                    .add(Run::single(*cluster), *surplus)?;
+            }
+        } else {
+            let differences = survey.comparison.differences(&survey.references.table);
+            let unused = differences.filter(|(_, _, references)| *references == 0);
+            ground.released = unused.map(|(cluster, _, _)| Run::single(cluster)).collect();
+        }
+        if options.algorithm == Algorithm::Planned {
+            survey.old.uncount(&mut survey.references)?;
+            if kept.is_none() {
+                ground.released.extend(&survey.old.clusters);
+            }
+            if !options.reuse_old {
+                ground.reserved.extend(&survey.old.clusters);
+            }
+        }
+        ground.table = survey.references.take_table();
+        Ok(ground)
+    }
+
+    pub const fn input(&self) -> Input<'_> {
+        Input {
+            references: &self.table,
+            reserved: &self.reserved,
+            doubtful: &self.doubtful,
+            file: self.file,
+            capacity: self.capacity,
+        }
+    }
+}
+
+impl Repair<'_> {
+    /// Plans, writes and switches to new structures, and to a new snapshot table where that is
+    /// due; the counts as they are on disk afterwards.
+    pub(super) fn rebuild(
+        &mut self,
+        image: &Image,
+        survey: &mut Survey,
+        report: &mut Report,
+    ) -> Result<RefcountTable, RepairError> {
+        let keep = self.keeps(survey);
+        let kept = keep.then(|| self.note_kept(survey));
+        let mut ground = Ground::of(image, self.storage, self.options, survey, kept.as_deref())?;
+        let table = &survey.references.snapshots;
+        let snapshots = NewSnapshotTable::prepare(image, self.storage, table, &mut ground)?;
+        let algorithm = self.options.algorithm;
+        let layout = rebuild::plan(algorithm, &ground.input())?;
+        if let Some(snapshots) = &snapshots {
+            snapshots.write(image, self.storage)?;
+        }
+        rebuild::commit(algorithm, &layout, &ground.table, self.storage)?;
+        self.step(Step::Rebuilt {
+            algorithm,
+            reftable: Offset(layout.reftable.first.0 << image.geometry().cluster_bits()),
+            reftable_clusters: layout.reftable.count,
+            refblocks: layout.refblocks.len() as u64,
+        });
+        if let Some(snapshots) = &snapshots {
+            snapshots.switch(self.storage)?;
+            self.outcome.fixed.corruptions += survey.references.snapshots.corruptions;
+            self.step(Step::RewroteSnapshotTable {
+                snapshots: snapshots.count,
+            });
+        }
+        self.count_fixed(survey, report, keep);
+        if algorithm != Algorithm::Planned || snapshots.is_some() {
+            // What QEMU's algorithms counted of the old structures and gave up is leaked now, and
+            // so is the old snapshot table.
+            let again = Image::open(self.storage).map_err(CheckError::from)?;
+            return self.release_left_over(&again, &survey.old.clusters, &layout, keep);
+        }
+        for run in layout.allocated().runs() {
+            ground.table.add(*run, 1)?;
+        }
+        let free = ground.released.runs().iter().flat_map(Run::iter);
+        let free = free
+            .filter(|cluster| ground.table.get(*cluster) == 0)
+            .map(Run::single)
+            .collect();
+        self.discard(image, &free)?;
+        Ok(ground.table)
+    }
+
+    /// Releases what the rebuild itself left behind; with `keep` nothing else.
+    fn release_left_over(
+        &mut self,
+        image: &Image,
+        old: &RunSet,
+        layout: &Layout,
+        keep: bool,
+    ) -> Result<RefcountTable, RepairError> {
+        let mut survey = Survey::take(image, self.storage, false, &mut ())?;
+        if keep {
+            // As if what is kept were referred to as often as it is counted.
+            let surplus: Vec<_> = survey
+                .comparison
+                .differences(&survey.references.table)
+                .filter(|(cluster, refcount, references)| {
+                    let own = old.contains(*cluster) || layout.abandoned.contains(*cluster);
+                    refcount > references && !own
+                })
+                .collect();
+            for (cluster, refcount, _) in surplus {
+                survey.references.table.set(cluster, refcount)?;
+            }
+        }
+        self.lower_refcounts(image, &survey, false)?;
+        Ok(survey.references.take_table())
+    }
+
+    /// Counts what was repaired as qemu does: what was found before and is not any more. Only what
+    /// the walk itself met can remain; COPIED bits come on top.
+    const fn count_fixed(&mut self, survey: &Survey, report: &mut Report, keep: bool) {
+        let remaining = survey.references.corruptions;
+        self.outcome.fixed.corruptions += report.corruptions.saturating_sub(remaining);
+        report.corruptions = remaining;
+        report.check_errors = 0;
+        if !keep {
+            self.outcome.fixed.leaks += report.leaks;
+            report.leaks = 0;
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Every case that the strategies give is possible, survives its text form, and what is built from
+//! it holds what it says.
+
+use proptest::prelude::*;
+use proptest::test_runner::{TestError, TestRunner};
+use recount_oracle::audit::{Mismatch, audit, structure};
+use recount_oracle::case::build::{build, bytes};
+use recount_oracle::case::damage::SparseBytes;
+use recount_oracle::case::synthetic::{Content, Structures, Synthetic};
+use recount_oracle::case::text::{parse, print};
+use recount_oracle::case::{Case, Image};
+use recount_proptests::{case, damaged, model, synthetic};
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn cases_are_possible_and_survive_text(case in prop_oneof![case(), damaged()]) {
+        prop_assert_eq!(case.validate(), Ok(()));
+        let text = print(&case.clone().into());
+        let again = parse("case.toml".as_ref(), &text).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        prop_assert_eq!(again.case, case);
+    }
+
+    #[test]
+    fn undamaged_images_with_structures_are_clean(case in case()) {
+        if let Image::Synthetic(image) = &case.image {
+            let mut bytes = SparseBytes::default();
+            build(&case, &mut bytes).unwrap();
+            let audit = audit(&bytes).unwrap();
+            prop_assert!(audit.corruptions.is_empty(), "{:?}", audit.corruptions);
+            let whole = image.structures != Structures::Absent;
+            prop_assert_eq!(audit.is_clean(), whole);
+            let loss = audit.mismatches.iter().any(Mismatch::is_leak);
+            prop_assert!(!loss, "leaks {:?}", audit.mismatches);
+        }
+    }
+
+    #[test]
+    fn old_structures_of_a_toy_count_what_they_cover(model in model()) {
+        let image = Image::Model(model.clone());
+        let case = Case {
+            image,
+            damage: Vec::new(),
+            storage: recount_oracle::case::StorageLimit::Growing,
+            algorithm: recount_oracle::case::Algorithm::Planned,
+            schedule: recount_oracle::case::Schedule::Quiet,
+        };
+        let bytes = bytes(&case).unwrap();
+        let found = structure(&bytes, (&model).into()).unwrap();
+        let covered = model.old.len().saturating_sub(1) << model.refblock_bits;
+        for (cluster, &references) in (0_u64..).zip(&model.references) {
+            let old = model.old.iter().any(|&old| u64::from(old) == cluster);
+            let expected = if cluster >= covered as u64 { 0 } else { references + u64::from(old) };
+            let counted = found.counts.get(&cluster).copied().unwrap_or(0);
+            prop_assert_eq!(counted, expected, "cluster {}", cluster);
+        }
+        let own = found.own_clusters((&model).into());
+        let old = model.old.iter().map(|&cluster| (u64::from(cluster), 1)).collect();
+        prop_assert_eq!(own, old);
+    }
+}
+
+#[test]
+fn shrinking_ends_in_an_image_with_little_else_than_what_fails() {
+    let compressed = |image: &Synthetic| {
+        let mut contents = image.guest.iter().map(|run| run.content);
+        contents.any(|content| matches!(content, Content::Compressed { .. }))
+    };
+    let mut runner = TestRunner::deterministic();
+    let Err(TestError::Fail(_, image)) = runner.run(&synthetic(), |image| {
+        prop_assert!(!compressed(&image));
+        Ok(())
+    }) else {
+        panic!("no compressed cluster in any image");
+    };
+    assert_eq!(image.cluster_bits, 9, "{image:?}");
+    let clusters: u32 = image.guest.iter().map(|run| run.clusters).sum();
+    assert_eq!((image.guest.len(), clusters), (1, 1), "{image:?}");
+    assert!(
+        image.snapshots.is_empty() && image.bitmaps.is_empty(),
+        "{image:?}"
+    );
+}

@@ -8,7 +8,7 @@ use super::refcounts::nonzero_counts;
 use super::refusal::Unreadable;
 
 /// Most entries of a toy's reftable that are looked at.
-const ENTRIES_MAX: u64 = 1 << 20;
+const ENTRIES_MAX: u64 = 1 << 14;
 
 /// The sizes of a toy: see [`crate::case::model::Model`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -59,6 +59,16 @@ pub enum Table {
     Reftable,
 }
 
+impl Table {
+    /// The header field that says how large it is.
+    const fn size_field(self) -> &'static str {
+        match self {
+            Self::L1 => "l1_size (bytes 36 to 39)",
+            Self::Reftable => "refcount_table_clusters (bytes 56 to 59)",
+        }
+    }
+}
+
 impl std::fmt::Display for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -72,7 +82,7 @@ impl std::fmt::Display for Table {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
     /// The first four bytes are not the magic number.
-    #[error("not a qcow2 image: bytes 0 to 3 are {found:#010x} instead of 0x514649fb")]
+    #[error("not a qcow2 image: its magic (bytes 0 to 3) is {found:#010x} instead of 0x514649fb")]
     Magic {
         /// What they are.
         found: u32,
@@ -135,7 +145,10 @@ pub enum HeaderError {
         cluster_size: u64,
     },
     /// A table is larger than any program would read.
-    #[error("the table at {table} has {bytes} bytes, more than the {limit} allowed")]
+    #[error(
+        "{} makes a table of {bytes} bytes, more than the {limit} with which an image can be opened",
+        table.size_field()
+    )]
     TableTooLarge {
         /// Which table.
         table: Table,

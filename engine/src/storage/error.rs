@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What a path leads to when it is neither a regular file nor a block device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl fmt::Display for Holder {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The system refused.
-    #[error("could not open '{}': {}", .path.display(), reason(.source))]
+    #[error("could not open {}: {}", shown(.path), reason(.source))]
     Open {
         /// The path as given.
         path: PathBuf,
@@ -61,7 +61,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Neither a regular file nor a block device.
-    #[error("'{}' is {kind}; an image is a regular file or a block device", .path.display())]
+    #[error("{} is {kind}; an image is a regular file or a block device", shown(.path))]
     Kind {
         /// The path as given.
         path: PathBuf,
@@ -70,8 +70,8 @@ pub enum OpenError {
     },
     /// Another process holds the image.
     #[error(
-        "'{}' is in use: {holder} (it holds the lock on byte {byte}); end that process first{}",
-        .path.display(),
+        "{} is in use: {holder} (it holds the lock on byte {byte}); end that process first{}",
+        shown(.path),
         if *.can_share { ", or check without repairing and without locks (-U)" } else { "" }
     )]
     Locked {
@@ -85,13 +85,29 @@ pub enum OpenError {
         can_share: bool,
     },
     /// The locks could not be taken or tested, for another reason than that somebody holds them.
-    #[error("could not lock '{}': {}", .path.display(), reason(.source))]
+    #[error("could not lock {}: {}", shown(.path), reason(.source))]
     Lock {
         /// The path as given.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// A path as messages name it: in quotes, with control characters escaped, so that no file name can
+/// break a line or command a terminal.
+#[must_use]
+pub fn shown(path: &Path) -> String {
+    let mut text = String::from("'");
+    for character in path.to_string_lossy().chars() {
+        if character.is_control() {
+            text.extend(character.escape_default());
+        } else {
+            text.push(character);
+        }
+    }
+    text.push('\'');
+    text
 }
 
 /// The system's text for an error, without the number that the standard library adds.

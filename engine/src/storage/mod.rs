@@ -8,7 +8,7 @@ mod file;
 mod lock;
 mod memory;
 
-pub use error::{FileKind, Holder, OpenError};
+pub use error::{FileKind, Holder, OpenError, shown};
 pub use file::FileStorage;
 pub use lock::Locking;
 pub use memory::MemoryStorage;

@@ -1,2 +1,7 @@
-use clap as _;
-fn main() {}
+//! The command line: `recount check`.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

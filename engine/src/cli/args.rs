@@ -1,0 +1,200 @@
+//! The options of the command line and the help that explains them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Checks and repairs the refcount structures of qcow2 images.
+#[derive(Debug, Parser)]
+#[command(version, infer_long_args = true, args_override_self = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check an image, and with -r repair it: options, output and exit codes of `qemu-img check`
+    #[command(
+        infer_long_args = true,
+        args_override_self = true,
+        long_about = CHECK_ABOUT,
+        after_long_help = CHECK_AFTER
+    )]
+    Check(CheckArguments),
+}
+
+#[derive(Args, Debug)]
+pub struct CheckArguments {
+    /// The format of the image; without it the file's first bytes decide
+    #[arg(short, long, value_name = "FMT")]
+    pub format: Option<String>,
+
+    /// Repair: `leaks` sets refcounts that are too high and nothing else; `all` repairs everything
+    ///
+    /// `leaks` gives back clusters that nothing refers to. It fails, and writes nothing, when the
+    /// refcount structures need to be rebuilt. `all` also raises refcounts that are too low,
+    /// rebuilds refblocks and reftable where they are damaged, and sets right the COPIED, dirty and
+    /// corrupt bits. Neither changes guest data.
+    #[arg(short, long, value_name = "leaks|all", conflicts_with = "force_share")]
+    pub repair: Option<RepairWhat>,
+
+    /// How the result is printed
+    #[arg(
+        long,
+        value_name = "human|json",
+        default_value = "human",
+        hide_default_value = true
+    )]
+    pub output: OutputFormat,
+
+    /// Print no result; the exit code and messages about errors remain
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    /// Check an image that another process has open; what that process has half written shows as
+    /// errors
+    #[arg(short = 'U', long)]
+    pub force_share: bool,
+
+    /// Accepted because `qemu-img check` has it; it changes nothing here
+    #[arg(short = 'T', long, value_name = "MODE")]
+    pub cache: Option<String>,
+
+    #[command(flatten)]
+    pub rebuild: RebuildArguments,
+
+    /// The image: a regular file or a block device
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+/// What `qemu-img check` does not have.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Options that qemu-img does not have")]
+pub struct RebuildArguments {
+    /// Show what -r would write, and write nothing (`-r all` unless -r is given)
+    #[arg(long)]
+    pub plan: bool,
+
+    /// Where a rebuild puts the new structures
+    #[arg(long, value_name = "NAME", default_value = "planned")]
+    pub algorithm: AlgorithmName,
+
+    /// Let a rebuild write over the old refcount structures, for a full device; a crash meanwhile
+    /// can leave neither the old ones nor the new
+    #[arg(long)]
+    pub reuse_old: bool,
+
+    /// Release unreferenced clusters even where a damaged table may be what referred to them
+    #[arg(long)]
+    pub release_unreachable: bool,
+
+    /// Do not check the result of a repair by reading it back
+    #[arg(long)]
+    pub no_verify: bool,
+}
+
+/// What `-r` repairs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RepairWhat {
+    Leaks,
+    All,
+}
+
+/// How the result is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    Human,
+    Json,
+}
+
+/// The names of the rebuild algorithms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AlgorithmName {
+    /// Inside the file first, the old structures untouched until the new ones are in use
+    Planned,
+    /// What qemu-img does since 7.1; it need not end, and says so when it will not
+    FirstFit,
+    /// What qemu-img did up to 7.0
+    Tail,
+}
+
+const CHECK_ABOUT: &str = "\
+Check the refcount structures of a qcow2 image: what every table refers to is counted, and the
+counts are compared with those that the image stores. Without -r nothing is written. The result goes
+to standard output, a message for each finding to standard error.
+
+With -r what is found is repaired, and the image is checked once more; that second result is
+printed. Structures are rebuilt in free clusters and come into use by one write to the header, so
+that a crash leaves either the old ones or the new.";
+
+const CHECK_AFTER: &str = "\
+What is kept:
+  Where a table that refers to clusters is itself damaged (an L1, L2, snapshot or bitmap entry
+  that leads nowhere), no allocated cluster is released or written over, even when nothing seems to
+  refer to it: mending the entry brings its data back. The messages name the damage. Where that
+  data is not wanted, --release-unreachable gives the space back, for good.
+
+Exit codes:
+   0  no errors: none found, or all of them repaired
+   1  the check did not complete; the image could not be opened; wrong options
+   2  there are corruptions
+   3  there are leaked clusters and no corruptions
+  63  the format has no checks
+
+Examples:
+  recount check disk.qcow2                    is it whole?
+  recount check --plan disk.qcow2             what would a repair write?
+  recount check -r leaks disk.qcow2           give back leaked clusters
+  recount check -r all disk.qcow2             repair everything
+  recount check -r all /dev/vg/disk           the same on a block device, which cannot grow
+  recount check -r all --reuse-old /dev/vg/disk
+                                              a device without room for the new structures
+  recount check -U --output=json disk.qcow2   while a machine runs on it";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_options_do_not_contradict_each_other() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_way_in_which_scripts_write_the_options_of_qemu_img_is_understood() {
+        for line in [
+            "check -f qcow2 -r leaks --output json x",
+            "check -fqcow2 -rleaks --output=json x",
+            "check --format=qcow2 --repair=leaks --output=json x",
+            "check x --format qcow2 --repair leaks --out json",
+            "check -r all -r leaks -f raw -f qcow2 --output=human --output=json x",
+            "check -q -T none -f qcow2 -r leaks --output=json -- x",
+        ] {
+            let words = ["recount"].into_iter().chain(line.split(' '));
+            let Arguments {
+                command: Command::Check(arguments),
+            } = Arguments::try_parse_from(words).expect(line);
+            assert_eq!(arguments.format.as_deref(), Some("qcow2"), "{line}");
+            assert_eq!(arguments.repair, Some(RepairWhat::Leaks), "{line}");
+            assert_eq!(arguments.output, OutputFormat::Json, "{line}");
+            assert_eq!(arguments.file, PathBuf::from("x"), "{line}");
+        }
+    }
+
+    #[test]
+    fn sharing_an_image_and_repairing_it_exclude_each_other() {
+        let error = Arguments::try_parse_from(["recount", "check", "-U", "-r", "all", "x"]);
+        assert_eq!(
+            error.expect_err("refused").kind(),
+            clap::error::ErrorKind::ArgumentConflict
+        );
+    }
+}

@@ -1,0 +1,56 @@
+//! Why the command ended without a result, as a user reads it.
+
+use std::io;
+use std::path::PathBuf;
+
+use recount::CheckError;
+use recount::repair::{RepairError, RepairFailure, Step};
+use recount::storage::{OpenError, shown};
+
+/// Why the command ended without a result.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("unknown format '{}'; recount checks qcow2 images (-f qcow2)", .0.escape_debug())]
+    UnknownFormat(String),
+    #[error(
+        "{}: this image format does not support checks: the magic (bytes 0 to 3) is not that of a \
+         qcow2 image (-f qcow2 if it ought to be one)", shown(.0)
+    )]
+    NotQcow2(PathBuf),
+    #[error("{}: this image format does not support checks (raw images have none)", shown(.0))]
+    Raw(PathBuf),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("{}: {error}", shown(.file))]
+    Check { file: PathBuf, error: CheckError },
+    #[error("{}: {failure}{}", shown(.file), done(&.failure.done))]
+    Repair {
+        file: PathBuf,
+        failure: RepairFailure,
+    },
+    #[error("{}: {error}; nothing was written", shown(.file))]
+    Plan { file: PathBuf, error: RepairError },
+    #[error("could not write the result: {0}")]
+    Output(#[from] io::Error),
+    #[error("could not write the result: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl Failure {
+    /// What the process exits with: qemu-img's code for a format without checks, or 1.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::NotQcow2(_) | Self::Raw(_) => 63,
+            _ => 1,
+        }
+    }
+}
+
+/// What a repair had done before it failed.
+fn done(steps: &[Step]) -> String {
+    if steps.is_empty() {
+        return "; nothing was written".to_owned();
+    }
+    let steps: Vec<String> = steps.iter().map(Step::to_string).collect();
+    format!("; before that it {}", steps.join(", "))
+}

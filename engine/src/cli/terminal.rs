@@ -1,0 +1,110 @@
+//! What goes to standard error: messages, and on a terminal a progress bar for whatever takes
+//! longer than a second.
+
+use std::fmt::Display;
+use std::io::{self, BufWriter, IsTerminal as _, Stderr, Write as _};
+use std::time::{Duration, Instant};
+
+use recount::repair::Step;
+use recount::{Action, Finding, Observer, Stage};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// How long work goes on without a progress bar.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Standard error. Failing to write there changes nothing: there is nowhere left to say so.
+pub struct Terminal {
+    started: Instant,
+    shows_progress: bool,
+    bar: Option<ProgressBar>,
+    messages: BufWriter<Stderr>,
+}
+
+impl Terminal {
+    pub fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            shows_progress: io::stderr().is_terminal(),
+            bar: None,
+            messages: BufWriter::new(io::stderr()),
+        }
+    }
+
+    /// Prints one line.
+    pub fn say(&mut self, message: impl Display) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| {
+                let _ = writeln!(self.messages, "{message}");
+                let _ = self.messages.flush();
+            }),
+            None => {
+                let _ = writeln!(self.messages, "{message}");
+            }
+        }
+    }
+
+    /// Shows how far the work is, once it has taken long enough to ask.
+    fn show_progress(&mut self, stage: Stage, done: u64, total: u64) {
+        if !self.shows_progress {
+            return;
+        }
+        if self.bar.is_none() && self.started.elapsed() >= PATIENCE {
+            let _ = self.messages.flush();
+            self.bar = Some(new_bar());
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_message(name(stage));
+            bar.set_length(total);
+            bar.set_position(done);
+        }
+    }
+
+    /// Takes the bar away and brings out every message, before the result is printed.
+    pub fn finish(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        let _ = self.messages.flush();
+    }
+}
+
+impl Observer for Terminal {
+    /// In the manner of `qemu-img check`, whose messages scripts may look for.
+    fn finding(&mut self, finding: &Finding, action: Action) {
+        match (action, finding) {
+            (Action::Repaired, _) => self.say(format_args!("Repairing {finding}")),
+            (Action::Reported, Finding::Leak { .. }) => {
+                self.say(format_args!("Leaked {finding}"));
+            }
+            (Action::Reported, Finding::Kept { .. }) => self.say(finding),
+            (Action::Reported, _) => self.say(format_args!("ERROR {finding}")),
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        self.say(format_args!("recount: {step}"));
+    }
+
+    fn progress(&mut self, stage: Stage, done: u64, total: u64) {
+        self.show_progress(stage, done, total);
+    }
+}
+
+const fn name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::References => "counting references",
+        Stage::Refcounts => "comparing refcounts",
+        Stage::Copied => "looking at COPIED bits",
+        Stage::Writing => "writing",
+    }
+}
+
+fn new_bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("{elapsed:>4} [{bar:40}] {percent:>3}%  {msg}")
+    {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar
+}

@@ -1,0 +1,103 @@
+//! A block device cannot grow: the new structures have to fit into what is free on it. On a loop
+//! device where the tests may attach one; elsewhere the same image in a file.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::image::{self, CLUSTER, CLUSTERS, Image, L2, REFBLOCK};
+use crate::run::{qemu_img, recount};
+
+/// A block device over a file.
+struct Device {
+    path: PathBuf,
+}
+
+impl Device {
+    fn attach(file: &Path) -> Option<Self> {
+        let output = Command::new("losetup")
+            .args(["--find", "--show"])
+            .arg(file)
+            .output()
+            .ok()?;
+        let path = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| Self {
+            path: path.trim().into(),
+        })
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup")
+            .arg("--detach")
+            .arg(&self.path)
+            .status();
+    }
+}
+
+/// An image of `clusters` clusters whose last `tail` ones are in use and whose refcounts are gone.
+fn full_tail(clusters: usize, tail: usize) -> Image {
+    let mut image = Image::clean();
+    image.bytes.resize(clusters * CLUSTER, 0);
+    image.put64(image::SIZE, 32 << 10);
+    for index in 0..tail {
+        let cluster = clusters - 1 - index;
+        image.put64(L2 + 8 * (10 + index), 1 << 63 | (cluster * CLUSTER) as u64);
+        image.bytes[cluster * CLUSTER..][..CLUSTER].fill(0xb0);
+    }
+    image.bytes[REFBLOCK..][..CLUSTER].fill(0);
+    image
+}
+
+#[test]
+fn a_device_with_a_full_tail_is_repaired_within_its_size_and_its_data_stay() {
+    let image = full_tail(600, 40);
+    let (_directory, path) = image.write();
+    let device = Device::attach(&path);
+    let target = device
+        .as_ref()
+        .map_or(path.as_path(), |device| &device.path);
+    let run = recount(&["-f", "qcow2", "-r", "all"], target);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    if let Some(theirs) = qemu_img(&["-f", "qcow2"], target) {
+        assert_eq!(theirs.code, Some(0), "{theirs:?}");
+    }
+    drop(device);
+    let after = std::fs::read(&path).expect("the image");
+    assert_eq!(after.len(), image.bytes.len());
+    for range in [
+        5 * CLUSTER..CLUSTERS * CLUSTER,
+        560 * CLUSTER..600 * CLUSTER,
+    ] {
+        assert!(after[range.clone()] == image.bytes[range]);
+    }
+}
+
+#[test]
+fn a_device_without_room_is_left_alone_and_the_message_says_how_much_is_missing() {
+    // Header, L1 table, L2 table and data fill it but for the old structures' two clusters.
+    let mut image = Image::clean();
+    image.bytes[REFBLOCK..][..CLUSTER].fill(0);
+    let (_directory, path) = image.write();
+    let Some(device) = Device::attach(&path) else {
+        // A file grows instead.
+        assert_eq!(recount(&["-r", "all"], &path).code, Some(0));
+        return;
+    };
+    let run = recount(&["-f", "qcow2", "-r", "all"], &device.path);
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert_eq!(run.stdout, "");
+    for part in ["need 2 clusters", "--reuse-old"] {
+        assert!(run.stderr.contains(part), "{part}: {run:?}");
+    }
+    assert_eq!(
+        std::fs::read(&device.path).expect("the device"),
+        image.bytes
+    );
+
+    let run = recount(&["-f", "qcow2", "-r", "all", "--reuse-old"], &device.path);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    drop(device);
+    assert_eq!(recount(&[], &path).code, Some(0));
+    assert_eq!(image::data(&path), image.bytes[5 * CLUSTER..]);
+}

@@ -1,0 +1,134 @@
+//! Repairs as a user starts them: what is written, what is kept, and that a plan writes nothing.
+
+use crate::image::{self, CLUSTER, CLUSTERS, Image, L1, REFBLOCK, REFTABLE};
+use crate::run::{Untouched, qemu_img, recount};
+
+/// Refcounts of zero everywhere: the structures need to be rebuilt.
+fn without_refcounts() -> Image {
+    let mut image = Image::clean();
+    image.bytes[REFBLOCK..][..CLUSTER].fill(0);
+    image
+}
+
+#[test]
+fn every_algorithm_rebuilds_an_image_that_is_clean_afterwards_with_its_data() {
+    for algorithm in ["planned", "first-fit", "tail"] {
+        let (_directory, path) = without_refcounts().write();
+        let data = image::data(&path);
+        let run = recount(&["-r", "all", "--algorithm", algorithm], &path);
+        assert_eq!(run.code, Some(0), "{algorithm}: {run:?}");
+        assert!(run.stdout.contains("found and repaired"), "{run:?}");
+        assert!(run.stdout.contains("No errors were found"), "{run:?}");
+        assert_eq!(image::data(&path), data, "{algorithm}");
+        assert_eq!(recount(&[], &path).code, Some(0), "{algorithm}");
+        if let Some(theirs) = qemu_img(&[], &path) {
+            assert_eq!(theirs.code, Some(0), "{algorithm}: {theirs:?}");
+        }
+    }
+}
+
+#[test]
+fn a_second_repair_writes_nothing() {
+    let (_directory, path) = without_refcounts().write();
+    assert_eq!(recount(&["-r", "all"], &path).code, Some(0));
+    let bytes = std::fs::read(&path).expect("the image");
+    let run = recount(&["-r", "all"], &path);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(!run.stdout.contains("repaired"), "{run:?}");
+    assert_eq!(std::fs::read(&path).expect("the image"), bytes);
+}
+
+#[test]
+fn releasing_leaks_where_a_rebuild_is_needed_fails_and_writes_nothing() {
+    let (_directory, path) = without_refcounts().write();
+    let bytes = std::fs::read(&path).expect("the image");
+    for output in ["--output=human", "--output=json"] {
+        let run = recount(&["-r", "leaks", output], &path);
+        assert_eq!(run.code, Some(1), "{run:?}");
+        assert_eq!(run.stdout, "");
+        assert!(run.stderr.contains("-r all"), "says what to do: {run:?}");
+    }
+    assert_eq!(std::fs::read(&path).expect("the image"), bytes);
+}
+
+#[test]
+fn a_plan_shows_what_a_repair_would_write_and_writes_nothing() {
+    let mut leaky = Image::clean();
+    leaky.bytes.resize((CLUSTERS + 1) * CLUSTER, 0);
+    leaky.set_refcount(CLUSTERS, 1);
+    for (what, image) in [
+        ("clean", Image::clean()),
+        ("a rebuild", without_refcounts()),
+        ("a leak", leaky),
+    ] {
+        let (_directory, path) = image.write();
+        let before = Untouched::of(&path);
+        let human = recount(&["--plan"], &path);
+        let json = recount(&["--plan", "--output=json"], &path);
+        before.assert_still(&path, what);
+        assert!(!human.stdout.is_empty(), "{what}: {human:?}");
+        let json: serde_json::Value = serde_json::from_str(&json.stdout).expect("JSON");
+        assert!(json.is_object(), "{what}: {json}");
+        assert_eq!(
+            human.stdout.contains("rebuil"),
+            what == "a rebuild",
+            "{what}: {human:?}"
+        );
+    }
+}
+
+#[test]
+fn data_behind_a_damaged_entry_is_kept_and_comes_back_when_the_entry_is_mended() {
+    for also_without_refcounts in [false, true] {
+        let mut image = Image::clean();
+        let entry = image.bytes[L1..][..8].to_vec();
+        image.put64(L1, 1 << 63 | 1 << 30);
+        if also_without_refcounts {
+            image.put64(REFTABLE, 0);
+        }
+        let (_directory, path) = image.write();
+        let data = image::data(&path);
+        let run = recount(&["-r", "all"], &path);
+        assert!(matches!(run.code, Some(2 | 3)), "{run:?}");
+        assert!(run.stderr.to_lowercase().contains("kept"), "{run:?}");
+
+        let mut mended = std::fs::read(&path).expect("the image");
+        mended[L1..][..8].copy_from_slice(&entry);
+        std::fs::write(&path, mended).expect("written");
+        assert_eq!(image::data(&path), data);
+        let run = recount(&["-r", "all"], &path);
+        assert_eq!(run.code, Some(0), "{run:?}");
+        assert_eq!(image::data(&path), data);
+    }
+}
+
+#[test]
+fn unreachable_clusters_are_released_when_that_is_asked_for() {
+    let mut image = Image::clean();
+    image.put64(L1, 1 << 63 | 1 << 30);
+    let (_directory, path) = image.write();
+    let run = recount(&["-r", "all", "--release-unreachable"], &path);
+    assert_eq!(run.code, Some(2), "the entry itself remains: {run:?}");
+    assert!(
+        !run.stdout.contains("leaked clusters were found"),
+        "{run:?}"
+    );
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_an_error() {
+    let (_directory, path) = Image::clean().write();
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .expect("Linux has it");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_recount"))
+        .arg("check")
+        .arg(&path)
+        .stdout(full)
+        .output()
+        .expect("the program starts");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("No space left"), "{said}");
+}

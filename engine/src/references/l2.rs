@@ -95,18 +95,18 @@ impl Walker<'_> {
             let mut next_contiguous = None;
             let format = self.l2_format();
             for_each_item(&geometry, format, &buffer, |item| {
-                let entry = Visit {
+                let mut visit = Visit {
                     table: offset,
                     uses,
                     next_contiguous: &mut next_contiguous,
                 };
-                self.visit_l2_item(entry, item)
+                self.visit_l2_item(&mut visit, item)
             })?;
         }
         Ok(())
     }
 
-    fn visit_l2_item(&mut self, visit: Visit<'_>, item: L2Item) -> Result<(), WalkError> {
+    fn visit_l2_item(&mut self, visit: &mut Visit<'_>, item: L2Item) -> Result<(), WalkError> {
         match item {
             L2Item::Run { offset, count, .. } => {
                 self.count_mapped(visit.uses, visit.next_contiguous, offset, count);
@@ -155,7 +155,7 @@ impl Walker<'_> {
 
     fn visit_l2_entry(
         &mut self,
-        visit: Visit<'_>,
+        visit: &mut Visit<'_>,
         index: u64,
         entry: L2Entry,
     ) -> Result<(), WalkError> {
@@ -175,7 +175,7 @@ impl Walker<'_> {
         }
         match kind {
             L2Kind::Compressed { offset, length } => {
-                self.visit_compressed(&visit, index, entry, offset, length)
+                self.visit_compressed(visit, index, entry, offset, length)
             }
             L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) => {
                 self.visit_cluster(visit, index, entry, offset)
@@ -244,7 +244,7 @@ impl Walker<'_> {
 
     fn visit_cluster(
         &mut self,
-        visit: Visit<'_>,
+        visit: &mut Visit<'_>,
         index: u64,
         entry: L2Entry,
         offset: Offset,

@@ -78,6 +78,7 @@ fn story_and_verdicts_survive_text() {
         repaired_clean: Some(true),
         counters: [("corruptions".to_owned(), 7)].into(),
         properties: [("no-leaks".to_owned(), "cluster 3 is counted 1".to_owned())].into(),
+        observed: None,
         note: Some("slow".to_owned()),
     };
     file.verdicts.insert("planned".to_owned(), verdict);

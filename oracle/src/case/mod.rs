@@ -9,6 +9,7 @@ pub mod generate;
 pub mod id;
 pub mod impossible;
 pub mod model;
+pub mod observed;
 mod random;
 pub mod real;
 pub mod synthetic;

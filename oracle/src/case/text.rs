@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Case;
 use super::impossible::Impossible;
+use super::observed::Observed;
 
 /// The version of the text form.
 pub const VERSION: u32 = 1;
@@ -64,6 +65,9 @@ pub struct Verdict {
     /// Properties by name: `holds`, or what went wrong.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, String>,
+    /// All that qemu-img said and did, where the case is a damaged real image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed: Option<Observed>,
     /// Anything else worth knowing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,

@@ -2,14 +2,13 @@
 
 use recount_oracle::case::damage::find::{Structures, structures};
 use recount_oracle::case::damage::{Applied, Damage, ReadWriteAt, SnapshotDamage};
+use recount_oracle::case::observed::{Layout, Observed, Said};
 
 use super::comparison::{Comparison, Ending, Purpose};
 use super::guest::GuestData;
-use super::layout::Layout;
 use super::nowhere::{has_live_bitmaps, leads_nowhere, refblock_past_end};
-use super::observe::{Bench, CaseError, Observation, Repaired, THEIRS};
-use super::tools::{Checker, Repair};
-use super::verdict::Verdict;
+use super::observe::{Bench, CaseError, Repaired, THEIRS};
+use super::tools::{Algorithm, Checker, Repair};
 
 /// One case, about to be judged.
 pub struct Trial<'a> {
@@ -18,7 +17,7 @@ pub struct Trial<'a> {
     /// qemu-img, to check what recount has repaired; `None` when it is not installed.
     pub theirs: Option<&'a Checker>,
     /// What qemu-img says and does.
-    pub observed: &'a Observation,
+    pub observed: &'a Observed,
     /// The damaged image.
     pub bench: Bench<'a>,
     /// The acts of damage, and the bytes that each changed.
@@ -73,10 +72,7 @@ impl Run<'_> {
             ..
         } = self.trial;
         let ours = bench.run(ours, "damaged.qcow2", Repair::None)?;
-        self.end(
-            Comparison::ReadOnlyCheck,
-            same(&observed.check, &ours.verdict),
-        );
+        self.end(Comparison::ReadOnlyCheck, same(&observed.check, &ours.said));
         let story = || "a check without -r changed the file".to_owned();
         let untouched = ours.image == *bench.damaged;
         self.end(
@@ -114,7 +110,7 @@ impl Run<'_> {
         let ending = match theirs {
             Some(theirs) if observed.settled.is_clean() => {
                 let verdict = bench.check(theirs, "ours.qcow2", Repair::None)?;
-                let story = || format!("our repair: {}\n    then theirs: {verdict}", ours.verdict);
+                let story = || format!("our repair: {}\n    then theirs: {verdict}", ours.said);
                 match Ending::expect(verdict.is_clean(), story) {
                     // Kept clusters are leaks to qemu-img.
                     Ending::Failed(_) if self.nowhere && only_leaks(&verdict) => {
@@ -134,7 +130,7 @@ impl Run<'_> {
         let ending = match before.first_loss(&GuestData::read(&ours.image)) {
             _ if before.readable() == 0 => Ending::NotApplicable,
             None => Ending::Passed,
-            Some(loss) => Ending::Failed(format!("{loss}\n    our repair: {}", ours.verdict)),
+            Some(loss) => Ending::Failed(format!("{loss}\n    our repair: {}", ours.said)),
         };
         self.end(Comparison::GuestData, ending);
     }
@@ -142,7 +138,7 @@ impl Run<'_> {
     fn in_place(&mut self, ours: &Repaired) {
         let theirs = &self.trial.observed.all;
         let ending = if theirs.is_answer() && !self.trial.observed.rebuilds {
-            self.on_purpose(same(theirs, &ours.verdict), theirs, &ours.verdict)
+            self.on_purpose(same(theirs, &ours.said), theirs, &ours.said)
         } else {
             Ending::NotApplicable
         };
@@ -158,12 +154,12 @@ impl Run<'_> {
         } = self.trial;
         let (layout, verdict) = match &observed.layout {
             Some(layout) => {
-                let repair = Repair::All(Some(observed.algorithm()));
+                let repair = Repair::All(Some(Algorithm::of_qemu(observed.qemu)));
                 let ours = bench.run(ours, "rebuilt.qcow2", repair)?;
-                let verdicts = same(&observed.all, &ours.verdict);
+                let verdicts = same(&observed.all, &ours.said);
                 (
-                    self.on_purpose(layouts(layout, &ours), &observed.all, &ours.verdict),
-                    self.on_purpose(verdicts, &observed.all, &ours.verdict),
+                    self.on_purpose(layouts(layout, &ours), &observed.all, &ours.said),
+                    self.on_purpose(verdicts, &observed.all, &ours.said),
                 )
             }
             None => (Ending::NotApplicable, Ending::NotApplicable),
@@ -180,7 +176,7 @@ impl Run<'_> {
             observed,
             ..
         } = self.trial;
-        let ours = bench.run(ours, "ours.qcow2", Repair::Leaks)?.verdict;
+        let ours = bench.run(ours, "ours.qcow2", Repair::Leaks)?.said;
         let ending = self.on_purpose(same(&observed.leaks, &ours), &observed.leaks, &ours);
         self.end(Comparison::LeaksRepair, ending);
         Ok(())
@@ -203,7 +199,7 @@ impl Run<'_> {
                 None => Ending::expect(written, || "the entry cannot be put right".to_owned()),
                 Some(loss) => Ending::Failed(format!(
                     "put right, but {loss}\n    our repair: {}",
-                    ours.verdict
+                    ours.said
                 )),
             }
         } else {
@@ -213,7 +209,7 @@ impl Run<'_> {
     }
 
     /// Whether a difference is one of the documented ones, narrowly.
-    fn on_purpose(&self, ending: Ending, theirs: &Verdict, ours: &Verdict) -> Ending {
+    fn on_purpose(&self, ending: Ending, theirs: &Said, ours: &Said) -> Ending {
         let (Ending::Failed(story), Some(found)) = (&ending, &self.found) else {
             return ending;
         };
@@ -230,12 +226,12 @@ impl Run<'_> {
     }
 }
 
-fn only_leaks(verdict: &Verdict) -> bool {
+fn only_leaks(verdict: &Said) -> bool {
     verdict.counter("corruptions") == 0 && verdict.counter("check-errors") == 0
 }
 
 /// Whether all that ours did otherwise is to keep what theirs released as leaks.
-fn keeps(theirs: &Verdict, ours: &Verdict) -> bool {
+fn keeps(theirs: &Said, ours: &Said) -> bool {
     let same = |name| theirs.counter(name) == ours.counter(name);
     ["corruptions", "check-errors"].into_iter().all(same)
         && ours.counter("leaks") >= theirs.counter("leaks")
@@ -257,7 +253,7 @@ const fn is_mapping(damage: &Damage) -> bool {
     )
 }
 
-fn same(theirs: &Verdict, ours: &Verdict) -> Ending {
+fn same(theirs: &Said, ours: &Said) -> Ending {
     Ending::expect(theirs.agrees_with(ours), || {
         format!("qemu-img: {theirs}\n    recount:  {ours}")
     })
@@ -270,7 +266,7 @@ fn layouts(theirs: &Layout, ours: &Repaired) -> Ending {
     match layout.difference(theirs) {
         None => Ending::Passed,
         Some(difference) => {
-            let said = &ours.verdict;
+            let said = &ours.said;
             Ending::Failed(format!(
                 "ours against theirs: {difference}\n    our repair: {said}"
             ))

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use recount_oracle::case::damage::SparseBytes;
+use recount_oracle::case::observed::Ended;
 use recount_oracle::case::real::{Kind, Preallocation, Recipe, Step};
 
 use super::disk;
-use super::program::{self, CannotRun, Ended, Output};
+use super::program::{self, CannotRun, Output};
 use super::tools::{LIMIT, SECRET};
 
 /// The file that a recipe's image is made in.

@@ -6,7 +6,6 @@ mod comparison;
 mod disk;
 mod guest;
 mod judge;
-mod layout;
 mod make;
 mod nowhere;
 mod observe;
@@ -17,7 +16,6 @@ mod run;
 mod session;
 mod tally;
 mod tools;
-mod verdict;
 
 use std::path::PathBuf;
 use std::time::Duration;

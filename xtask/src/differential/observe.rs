@@ -4,13 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use recount_oracle::case::damage::SparseBytes;
-use serde::{Deserialize, Serialize};
+use recount_oracle::case::observed::{Layout, Observed, Said};
 
 use super::disk;
-use super::layout::Layout;
 use super::program::CannotRun;
-use super::tools::{Algorithm, Checker, Repair};
-use super::verdict::Verdict;
+use super::tools::{Checker, Repair};
 
 /// qemu-img says this on standard error, and only when it rebuilds.
 const REBUILDING: &str = "Rebuilding refcount structure";
@@ -48,14 +46,14 @@ pub struct Bench<'a> {
 /// An image after a repair, and what the repair said.
 pub struct Repaired {
     /// What it said.
-    pub verdict: Verdict,
+    pub said: Said,
     /// The image.
     pub image: SparseBytes,
 }
 
 impl Bench<'_> {
     /// Checks a file as it is.
-    pub fn check(&self, by: &Checker, file: &str, repair: Repair) -> Result<Verdict, CaseError> {
+    pub fn check(&self, by: &Checker, file: &str, repair: Repair) -> Result<Said, CaseError> {
         Ok(by.check(self.directory, file, self.encrypted, repair)?)
     }
 
@@ -63,9 +61,9 @@ impl Bench<'_> {
     pub fn run(&self, by: &Checker, file: &str, repair: Repair) -> Result<Repaired, CaseError> {
         let path = self.directory.join(file);
         disk::store(&path, self.damaged).map_err(|source| self.io(source))?;
-        let verdict = self.check(by, file, repair)?;
+        let said = self.check(by, file, repair)?;
         let image = disk::load(&path).map_err(|source| self.io(source))?;
-        Ok(Repaired { verdict, image })
+        Ok(Repaired { said, image })
     }
 
     fn io(&self, source: io::Error) -> CaseError {
@@ -74,54 +72,21 @@ impl Bench<'_> {
     }
 }
 
-/// Everything that a comparison needs to know of one qemu-img.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Observation {
-    /// Its version: major, minor.
-    pub version: (u32, u32),
-    /// Whether `-r all` rebuilt.
-    pub rebuilds: bool,
-    /// A check without repair.
-    pub check: Verdict,
-    /// `-r leaks`.
-    pub leaks: Verdict,
-    /// `-r all`.
-    pub all: Verdict,
-    /// A check after `-r all`.
-    pub settled: Verdict,
-    /// The refcount structure after `-r all`, where that rebuilt.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub layout: Option<Layout>,
-}
-
-impl Observation {
-    /// Runs qemu-img in all the ways that are compared.
-    pub fn make(by: &Checker, bench: Bench<'_>) -> Result<Self, CaseError> {
-        let leaks = bench.run(by, THEIRS, Repair::Leaks)?.verdict;
-        let all = bench.run(by, THEIRS, Repair::All(None))?;
-        let settled = bench.check(by, THEIRS, Repair::None)?;
-        // The copy is as damaged; a check without repair writes nothing.
-        let check = bench.run(by, "damaged.qcow2", Repair::None)?.verdict;
-        let rebuilds = all.verdict.stderr.contains(REBUILDING);
-        let complete = rebuilds && all.verdict.counters.is_some();
-        Ok(Self {
-            version: by.version(),
-            rebuilds,
-            check,
-            leaks,
-            settled,
-            layout: complete.then(|| Layout::read(&all.image)).flatten(),
-            all: all.verdict,
-        })
-    }
-
-    /// The algorithm that this version rebuilds with.
-    pub fn algorithm(&self) -> Algorithm {
-        if self.version >= (7, 1) {
-            Algorithm::FirstFit
-        } else {
-            Algorithm::Tail
-        }
-    }
+/// Runs qemu-img in all the ways that are compared.
+pub fn observe(by: &Checker, bench: Bench<'_>) -> Result<Observed, CaseError> {
+    let leaks = bench.run(by, THEIRS, Repair::Leaks)?.said;
+    let all = bench.run(by, THEIRS, Repair::All(None))?;
+    let settled = bench.check(by, THEIRS, Repair::None)?;
+    let check = bench.run(by, "damaged.qcow2", Repair::None)?.said;
+    let rebuilds = all.said.stderr.contains(REBUILDING);
+    let complete = rebuilds && all.said.counters.is_some();
+    Ok(Observed {
+        qemu: by.version(),
+        rebuilds,
+        check,
+        leaks,
+        settled,
+        layout: complete.then(|| Layout::read(&all.image)).flatten(),
+        all: all.said,
+    })
 }

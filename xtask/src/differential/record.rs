@@ -11,27 +11,12 @@ use std::path::{Path, PathBuf};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use recount_oracle::case::Case;
 use recount_oracle::case::damage::bytes::PAGE;
 use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
-use serde::{Deserialize, Serialize};
-
-use super::observe::Observation;
+use recount_oracle::case::text::{self, CaseFile, TextError};
 
 /// Beside `NAME.toml` lies `NAME.image`.
 const IMAGE_EXTENSION: &str = "image";
-
-/// A case and what qemu-img said about it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Record {
-    /// The case as a run names it.
-    pub id: String,
-    /// The case.
-    pub case: Case,
-    /// What each version said.
-    pub verdicts: Vec<Observation>,
-}
 
 /// Recorded cases cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -44,21 +29,13 @@ pub enum RecordError {
         /// What the system said.
         source: io::Error,
     },
-    /// A text is not a recorded case.
-    #[error("{} is not a recorded case: {source}", path.display())]
-    Text {
-        /// Which.
-        path: PathBuf,
-        /// Where and why.
-        source: toml::de::Error,
-    },
-    /// A case cannot be written as text.
-    #[error("a case cannot be written as text: {0}")]
-    Unwritable(#[from] toml::ser::Error),
+    /// A text is not a case.
+    #[error(transparent)]
+    Text(#[from] TextError),
 }
 
 /// All recorded cases of a folder, by file name; none when the folder does not exist.
-pub fn load_all(folder: &Path) -> Result<Vec<(PathBuf, Record)>, RecordError> {
+pub fn load_all(folder: &Path) -> Result<Vec<(PathBuf, CaseFile)>, RecordError> {
     let failed = |source| RecordError::Io {
         path: folder.to_owned(),
         source,
@@ -85,12 +62,9 @@ pub fn load_all(folder: &Path) -> Result<Vec<(PathBuf, Record)>, RecordError> {
 }
 
 /// The record at `path`.
-pub fn load(path: &Path) -> Result<Record, RecordError> {
+pub fn load(path: &Path) -> Result<CaseFile, RecordError> {
     let text = fs::read_to_string(path).map_err(|source| io_error(path, source))?;
-    toml::from_str(&text).map_err(|source| RecordError::Text {
-        path: path.to_owned(),
-        source,
-    })
+    Ok(text::parse(path, &text)?)
 }
 
 /// The damaged image of the record at `path`.
@@ -105,12 +79,12 @@ pub fn load_image(path: &Path) -> Result<SparseBytes, RecordError> {
 }
 
 /// Writes a record, and its image unless that is there already.
-pub fn store(path: &Path, record: &Record, image: Option<&[u8]>) -> Result<(), RecordError> {
+pub fn store(path: &Path, record: &CaseFile, image: Option<&[u8]>) -> Result<(), RecordError> {
     let failed = |source| io_error(path, source);
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(failed)?;
     }
-    fs::write(path, toml::to_string(record)?).map_err(failed)?;
+    fs::write(path, text::print(record)).map_err(failed)?;
     if let Some(bytes) = image {
         fs::write(path.with_extension(IMAGE_EXTENSION), bytes).map_err(failed)?;
     }

@@ -6,12 +6,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use recount_oracle::case::Case;
+use recount_oracle::case::observed::{Ended, Observed};
 use recount_oracle::case::real::Kind;
+use recount_oracle::case::text::{CaseFile, Verdict};
 use serde_json::Value;
 
 use super::cases::CaseId;
-use super::observe::Observation;
-use super::record::{self, Record};
+use super::observe::observe;
+use super::record;
 use super::run::RunError;
 use super::session::{Session, bench, damage, recipe};
 use super::tools::Checker;
@@ -35,12 +37,8 @@ pub fn record(session: &Session<'_>, folder: &Path, seed: u64) -> Result<ExitCod
         };
         let directory = session.folder()?;
         session.maker().companions(recipe, directory.path())?;
-        let observed = Observation::make(theirs, bench(directory.path(), recipe, &image))?;
-        record
-            .verdicts
-            .retain(|old| old.version != observed.version);
-        record.verdicts.push(observed);
-        record.verdicts.sort_by_key(|observed| observed.version);
+        let observed = observe(theirs, bench(directory.path(), recipe, &image))?;
+        put(&mut record, theirs, observed);
         record::store(&path, &record, None)?;
     }
     let added = add_new(session, theirs, folder, seed, &mut shown)?;
@@ -79,18 +77,31 @@ fn add_new(
         if idle || packed.len() > LARGEST_IMAGE {
             continue;
         }
-        let observed = Observation::make(theirs, bench(directory.path(), recipe, &damaged.image))?;
+        let observed = observe(theirs, bench(directory.path(), recipe, &damaged.image))?;
         let path = folder.join(format!("real-{seed}-{index}.toml"));
-        let record = Record {
-            id: id.to_string(),
-            case,
-            verdicts: vec![observed],
-        };
+        let mut record = CaseFile::from(case);
+        record.story = Some(format!("Case {id} of `cargo xtask differential`."));
+        put(&mut record, theirs, observed);
         record::store(&path, &record, Some(&packed))?;
         *shown = all;
         added += 1;
     }
     Ok(added)
+}
+
+/// Adds a verdict, in place of an older one of the same version.
+fn put(record: &mut CaseFile, theirs: &Checker, observed: Observed) {
+    let verdict = Verdict {
+        exit: match observed.all.ended {
+            Ended::Code(code) => Some(code),
+            _ => None,
+        },
+        timed_out: (observed.all.ended == Ended::TimedOut).then_some(true),
+        repaired_clean: Some(observed.settled.is_clean()),
+        observed: Some(observed),
+        ..Verdict::default()
+    };
+    record.verdicts.insert(theirs.describe(), verdict);
 }
 
 /// Adds what a case shows: every kind of image, step and damage by name, without their numbers.

@@ -19,7 +19,7 @@ use super::comparison::{Comparison, Ending};
 use super::guest::GuestData;
 use super::judge::{Trial, judge};
 use super::make::Maker;
-use super::observe::{Bench, Observation};
+use super::observe::{Bench, observe};
 use super::record;
 use super::run::RunError;
 use super::tally::Tally;
@@ -217,7 +217,7 @@ impl<'a> Session<'a> {
             let endings = judge(&Trial {
                 ours: &self.ours,
                 theirs: self.theirs.as_ref(),
-                observed: &Observation::make(theirs, bench)?,
+                observed: &observe(theirs, bench)?,
                 bench,
                 damage: &damaged.acts,
                 whole: &seen,
@@ -235,7 +235,11 @@ impl<'a> Session<'a> {
         let Some(recipe) = recipe(&record.case) else {
             return Ok(());
         };
-        for observed in &record.verdicts {
+        for observed in record
+            .verdicts
+            .values()
+            .filter_map(|said| said.observed.as_ref())
+        {
             let endings = judge(&Trial {
                 ours: &self.ours,
                 theirs: None,

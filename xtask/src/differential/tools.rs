@@ -1,11 +1,14 @@
 //! The programs that are compared: qemu-img of some version, and recount.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::program::{self, CannotRun, Ended, Output};
-use super::verdict::Verdict;
+use recount_oracle::case::observed::{Counters, Ended, Said};
+use serde_json::Value;
+
+use super::program::{self, CannotRun, Output};
 
 /// How long one program may take over one image.
 pub const LIMIT: Duration = Duration::from_secs(20);
@@ -48,6 +51,15 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
+    /// That of a version of qemu-img: major, minor.
+    pub const fn of_qemu((major, minor): (u32, u32)) -> Self {
+        if major > 7 || major == 7 && minor >= 1 {
+            Self::FirstFit
+        } else {
+            Self::Tail
+        }
+    }
+
     /// As on the command line.
     pub const fn name(self) -> &'static str {
         match self {
@@ -98,9 +110,9 @@ impl Checker {
         file: &str,
         encrypted: bool,
         repair: Repair,
-    ) -> Result<Verdict, CannotRun> {
+    ) -> Result<Said, CannotRun> {
         let arguments = self.arguments(file, encrypted, repair);
-        program::run(&self.path, arguments, directory, LIMIT).map(Verdict::new)
+        program::run(&self.path, arguments, directory, LIMIT).map(said)
     }
 
     /// The arguments of a check.
@@ -130,9 +142,20 @@ impl Checker {
     }
 }
 
+/// What a program printed, the JSON's numbers by name.
+fn said(output: Output) -> Said {
+    let counters = serde_json::from_str::<BTreeMap<String, Value>>(&output.stdout).ok();
+    let number = |(name, value): (String, Value)| value.as_i64().map(|value| (name, value));
+    Said {
+        ended: output.ended,
+        counters: counters.map(|all| Counters(all.into_iter().filter_map(number).collect())),
+        stderr: output.stderr,
+    }
+}
+
 /// The version in `qemu-img version 10.0.2 (Debian …)`.
-fn qemu_version(said: &Output) -> Option<(u32, u32)> {
-    let version = said.stdout.strip_prefix("qemu-img version ")?;
+fn qemu_version(output: &Output) -> Option<(u32, u32)> {
+    let version = output.stdout.strip_prefix("qemu-img version ")?;
     let mut numbers = version.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }

@@ -4,11 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use recount_oracle::case::damage::ReadWriteAt;
+use recount_oracle::case::observed::Ended;
 use recount_oracle::case::real::{Kind, Step};
 
 use super::super::cases::CaseId;
 use super::super::make::Maker;
-use super::super::program::{self, Ended};
+use super::super::program;
 use super::super::tools::LIMIT;
 use super::*;
 

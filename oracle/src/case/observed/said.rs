@@ -1,16 +1,36 @@
 //! What a check said: the exit code and the counters of its JSON.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::program::{Ended, Output};
+/// How a program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ended {
+    /// With this exit code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+    /// It was ended because it took too long.
+    TimedOut,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit {code}"),
+            Self::Signal(signal) => write!(f, "killed by signal {signal}"),
+            Self::TimedOut => f.write_str("timed out"),
+        }
+    }
+}
 
 /// What a check said.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Verdict {
+pub struct Said {
     /// How the program ended.
     pub ended: Ended,
     /// The JSON's counters; `None` when it printed no JSON, as a check that failed does.
@@ -28,46 +48,40 @@ pub struct Counters(pub BTreeMap<String, i64>);
 
 impl Counters {
     /// A counter; those that are 0 are not printed.
+    #[must_use]
     pub fn get(&self, name: &str) -> i64 {
         self.0.get(name).copied().unwrap_or_default()
     }
 }
 
-impl Verdict {
-    /// From what a program printed.
-    pub fn new(output: Output) -> Self {
-        let counters = serde_json::from_str::<BTreeMap<String, Value>>(&output.stdout).ok();
-        let number = |(name, value): (String, Value)| value.as_i64().map(|value| (name, value));
-        Self {
-            ended: output.ended,
-            counters: counters.map(|all| Counters(all.into_iter().filter_map(number).collect())),
-            stderr: output.stderr,
-        }
-    }
-
+impl Said {
     /// Nothing is wrong with the image.
+    #[must_use]
     pub fn is_clean(&self) -> bool {
         self.ended == Ended::Code(0)
     }
 
     /// It ended by itself.
+    #[must_use]
     pub const fn is_answer(&self) -> bool {
         matches!(self.ended, Ended::Code(_))
     }
 
     /// Same exit code and same counters; two refusals are the same whatever their messages.
+    #[must_use]
     pub fn agrees_with(&self, other: &Self) -> bool {
         self.ended == other.ended && self.counters == other.counters
     }
 
     /// A counter; 0 without JSON.
+    #[must_use]
     pub fn counter(&self, name: &str) -> i64 {
         self.counters.as_ref().map_or(0, |all| all.get(name))
     }
 }
 
-impl std::fmt::Display for Verdict {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.ended)?;
         match &self.counters {
             Some(Counters(counters)) => {

@@ -1,8 +1,9 @@
 //! The refcount structure of an image, byte for byte, to compare two rebuilds.
 
-use recount_oracle::case::damage::SparseBytes;
-use recount_oracle::case::damage::find::structures;
 use serde::{Deserialize, Serialize};
+
+use crate::case::damage::SparseBytes;
+use crate::case::damage::find::structures;
 
 /// Everything that a rebuild writes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +40,7 @@ impl Eq for Refblock {}
 
 impl Layout {
     /// Reads it; `None` when there is no header.
+    #[must_use]
     pub fn read(image: &SparseBytes) -> Option<Self> {
         let found = structures(image).ok().flatten()?;
         let size = usize::try_from(found.cluster_size()).ok()?;
@@ -46,12 +48,10 @@ impl Layout {
         let used = used.filter(|(_, entry)| entry.value != 0);
         let refblocks = used.map(|(index, entry)| {
             let content = image.bytes(entry.value, size);
-            let mut crc = flate2::Crc::new();
-            crc.update(&content);
             Refblock {
                 index,
                 entry: entry.value,
-                crc: crc.sum(),
+                crc: crc32fast::hash(&content),
                 content,
             }
         });
@@ -62,6 +62,7 @@ impl Layout {
     }
 
     /// The first difference, in words.
+    #[must_use]
     pub fn difference(&self, other: &Self) -> Option<String> {
         let ((offset, clusters), (their_offset, their_clusters)) = (self.reftable, other.reftable);
         if self.reftable != other.reftable {

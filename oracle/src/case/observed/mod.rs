@@ -1,0 +1,31 @@
+//! What a qemu-img said about a damaged image and did to it: the part of a recorded verdict that
+//! `cargo xtask differential` compares with.
+
+mod layout;
+mod said;
+
+use serde::{Deserialize, Serialize};
+
+pub use layout::Layout;
+pub use said::{Counters, Ended, Said};
+
+/// Everything that a comparison needs to know of one qemu-img.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Observed {
+    /// Its version: major, minor.
+    pub qemu: (u32, u32),
+    /// Whether `-r all` rebuilt.
+    pub rebuilds: bool,
+    /// A check without repair.
+    pub check: Said,
+    /// `-r leaks`.
+    pub leaks: Said,
+    /// `-r all`.
+    pub all: Said,
+    /// A check after `-r all`.
+    pub settled: Said,
+    /// The refcount structure after `-r all`, where that rebuilt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<Layout>,
+}

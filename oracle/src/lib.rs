@@ -5,3 +5,4 @@ pub mod case;
 pub mod crash;
 pub mod disk;
 pub mod properties;
+pub mod run;

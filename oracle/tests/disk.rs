@@ -155,6 +155,6 @@ fn a_disk_of_exabytes_takes_memory_for_what_is_written_only() {
     let mut bytes = [0; 7];
     disk.read_at(Offset(1 << 59), &mut bytes).expect("no fault");
     assert_eq!(&bytes, b"far out");
-    assert_eq!(disk.reads(), 1);
+    assert_eq!(disk.operations().of(Operation::Read), 1);
     assert_eq!(disk.bytes_read(), 7);
 }

@@ -1,8 +1,21 @@
 //! Which operation fails, and how.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::case::{Fault, FaultKind, Operation, Times};
+
+/// How often each kind of operation was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operations([u32; 4]);
+
+impl Operations {
+    /// Those of one kind.
+    #[must_use]
+    pub const fn of(&self, kind: Operation) -> u32 {
+        self.0[kind as usize]
+    }
+}
 
 /// A schedule of faults and how far it has got. Reads are counted behind a shared reference.
 #[derive(Debug, Default)]
@@ -10,6 +23,7 @@ pub(super) struct Faults {
     schedule: Vec<Fault>,
     seen: [AtomicU32; 4],
     hit: AtomicU32,
+    until_first: OnceLock<Operations>,
 }
 
 impl Faults {
@@ -22,14 +36,23 @@ impl Faults {
 
     /// Counts one more operation of a kind; how it fails, if it does.
     pub(super) fn next(&self, operation: Operation) -> Option<FaultKind> {
-        if self.schedule.is_empty() {
-            return None;
-        }
         let nth = self.seen[operation as usize].fetch_add(1, Ordering::Relaxed);
         let due = |fault: &&Fault| fault.operation == operation && is_due(**fault, nth);
         let fault = self.schedule.iter().find(due)?;
         self.hit.fetch_add(1, Ordering::Relaxed);
+        self.until_first.get_or_init(|| self.seen());
         Some(fault.error)
+    }
+
+    /// How often each kind was asked for.
+    pub(super) fn seen(&self) -> Operations {
+        let seen = self.seen.each_ref();
+        Operations(seen.map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    /// The same, up to and with the first that failed; `None` while none has.
+    pub(super) fn until_first(&self) -> Option<Operations> {
+        self.until_first.get().copied()
     }
 
     /// How many operations have failed.

@@ -38,6 +38,7 @@ use crate::case::damage::{ReadWriteAt, SparseBytes};
 use crate::case::{self, Fault, FaultKind};
 use faults::Faults;
 
+pub use faults::Operations;
 pub use trace::{Event, Trace};
 
 /// Bytes of a sector of a real disk.
@@ -51,7 +52,6 @@ pub struct SimulatedDisk {
     live: SparseBytes,
     trace: Trace,
     faults: Faults,
-    reads: AtomicU64,
     bytes_read: AtomicU64,
 }
 
@@ -71,7 +71,6 @@ impl SimulatedDisk {
             live: bytes,
             trace: Trace::default(),
             faults: Faults::default(),
-            reads: AtomicU64::new(0),
             bytes_read: AtomicU64::new(0),
         }
     }
@@ -95,10 +94,16 @@ impl SimulatedDisk {
         &self.trace
     }
 
-    /// How many reads were asked for.
+    /// How often each kind of operation was asked for.
     #[must_use]
-    pub fn reads(&self) -> u64 {
-        self.reads.load(Ordering::Relaxed)
+    pub fn operations(&self) -> Operations {
+        self.faults.seen()
+    }
+
+    /// The same, up to and with the first that failed; `None` while none has.
+    #[must_use]
+    pub fn operations_until_fault(&self) -> Option<Operations> {
+        self.faults.until_first()
     }
 
     /// How many bytes the reads were for.
@@ -251,7 +256,6 @@ impl Storage for SimulatedDisk {
 
     fn read_at(&self, offset: Offset, buffer: &mut [u8]) -> Result<(), StorageError> {
         let length = buffer.len() as u64;
-        self.reads.fetch_add(1, Ordering::Relaxed);
         self.bytes_read.fetch_add(length, Ordering::Relaxed);
         let result = match self.faults.next(case::Operation::Read) {
             None => self.live.read_at(offset.0, buffer),

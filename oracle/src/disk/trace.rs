@@ -40,6 +40,14 @@ pub enum Event {
     FlushFailed,
 }
 
+impl Event {
+    /// Whether it changes no bytes.
+    #[must_use]
+    pub const fn is_flush(&self) -> bool {
+        matches!(self, Self::Flush | Self::FlushFailed)
+    }
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -91,8 +99,7 @@ impl Trace {
     /// Whether nothing was changed.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
-        let flush = |event: &Event| matches!(event, Event::Flush | Event::FlushFailed);
-        self.events.iter().all(flush)
+        self.events.iter().all(Event::is_flush)
     }
 }
 

@@ -1,5 +1,17 @@
 //! What a rebuild must show: fourteen properties, each with a verdict of its own.
 
+pub mod bounded_cost;
+pub mod clean_afterwards;
+pub mod counts_every_cluster;
+pub mod crash_atomic;
+pub mod fault_safe;
+pub mod idempotent;
+pub mod keeps_what_it_cannot_follow;
+pub mod leaves_data_alone;
+pub mod no_leaks;
+pub mod no_overlap_bytes;
+pub mod reading;
+
 use std::fmt;
 use std::str::FromStr;
 

@@ -1,0 +1,70 @@
+//! `clean-afterwards`: when only refcount structures were damaged, the next check finds nothing.
+
+use super::Verdict;
+use super::reading::{Found, Reading};
+use crate::audit::{Audit, Referrer, counters};
+use crate::run::{Before, Run};
+
+/// Of the bytes after a repair.
+#[must_use]
+pub fn judge(before: &Before, run: &Run) -> Verdict {
+    if run.outcome.is_err() || !only_refcounts_damaged(&before.reading) {
+        return Verdict::NotApplicable;
+    }
+    let after = match before.kind.read(&run.after) {
+        Ok(after) => after,
+        Err(error) => return Verdict::fails(format!("after the repair, {error}")),
+    };
+    match &after.found {
+        Found::Image(audit) => clean(audit),
+        Found::Toy(_) => exact(&after),
+    }
+}
+
+/// Whether every corruption is one of the structures, or follows from them.
+fn only_refcounts_damaged(before: &Reading) -> bool {
+    let Some(audit) = before.audit() else {
+        return true;
+    };
+    let structure = |by: &Referrer| matches!(by, Referrer::Reftable | Referrer::Refblock { .. });
+    let mut corruptions = audit.corruptions.iter();
+    audit.blocked.is_none() && corruptions.all(|corruption| structure(&corruption.referrer))
+}
+
+fn clean(audit: &Audit) -> Verdict {
+    let counters = counters(audit);
+    if counters.exit_code() == 0 {
+        return Verdict::Holds;
+    }
+    let first = audit
+        .corruptions
+        .iter()
+        .chain(&audit.copied)
+        .map(ToString::to_string)
+        .chain(audit.mismatches.iter().map(|wrong| {
+            format!(
+                "cluster {} has refcount {} and {} references",
+                wrong.cluster, wrong.on_disk, wrong.references
+            )
+        }))
+        .next()
+        .unwrap_or_default();
+    Verdict::fails(format!(
+        "the check after the repair finds {} corruptions, {} leaks and {} errors; first: {first}",
+        counters.corruptions, counters.leaks, counters.check_errors
+    ))
+}
+
+/// A toy's check: every refcount is the number of references.
+fn exact(after: &Reading) -> Verdict {
+    for cluster in after.clusters_in_use() {
+        let count = after.count(cluster).unwrap_or(0);
+        if count != after.references_to(cluster).min(after.max_refcount) {
+            return Verdict::fails(format!(
+                "the check after the repair finds refcount {count} at cluster {cluster}: {}",
+                after.referrers(cluster)
+            ));
+        }
+    }
+    Verdict::Holds
+}

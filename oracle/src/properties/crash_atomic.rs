@@ -1,0 +1,205 @@
+//! `crash-atomic`: after a power cut at any point, with any subset of unflushed sectors lost, the
+//! header leads to the old structures, untouched, or to the new ones, whole; and what is in use is
+//! there. Where the old structures are damaged or absent, untouched means the bytes that were there.
+//!
+//! A repair that leaves the structures where they are corrects refcounts one by one: then each is
+//! the old or the new one, and none is below its references that was not before.
+
+use std::ops::ControlFlow;
+
+use super::leaves_data_alone::Guard;
+use super::reading::{Found, Reading};
+use super::{Failure, Verdict};
+use crate::audit::{Referrer, ToyStructure};
+use crate::case::damage::{ReadWriteAt, SparseBytes};
+use crate::crash::{CrashState, Crashes, Limits};
+use crate::run::{Before, Run};
+
+/// Of all states that a power cut during a run may leave. `whole` is what the audit says of a run
+/// of the same repair in which nothing went wrong; `None` when that wrote no structures.
+#[must_use]
+pub fn judge(before: &Before, run: &Run, whole: Option<&Reading>, limits: &Limits) -> Verdict {
+    explore(before, run, whole, limits).1
+}
+
+/// As [`judge`], with the number of states that were looked at.
+#[must_use]
+pub fn explore(
+    before: &Before,
+    run: &Run,
+    whole: Option<&Reading>,
+    limits: &Limits,
+) -> (u64, Verdict) {
+    if run.trace.is_read_only() {
+        return (0, Verdict::Holds);
+    }
+    let judge = StateJudge::new(before, run, whole);
+    let crashes = Crashes {
+        before: &before.bytes,
+        trace: &run.trace,
+        sector: before.sector,
+    };
+    let (states, failure) = crashes.each(limits, |state: &CrashState<'_>| {
+        match judge.state(state.bytes) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(failure) => ControlFlow::Break(Failure {
+                message: format!("{state}: {failure}"),
+            }),
+        }
+    });
+    (states, failure.map_or(Verdict::Holds, Verdict::Fails))
+}
+
+/// Judges states that a run may leave.
+pub(super) struct StateJudge<'a> {
+    before: &'a Before,
+    whole: Option<&'a Reading>,
+    guard: Guard<'a>,
+}
+
+impl<'a> StateJudge<'a> {
+    pub(super) fn new(before: &'a Before, run: &Run, whole: Option<&'a Reading>) -> Self {
+        Self {
+            before,
+            whole,
+            guard: Guard::new(before, &run.trace),
+        }
+    }
+
+    pub(super) fn state(&self, bytes: &SparseBytes) -> Result<(), Failure> {
+        self.guard.check(bytes)?;
+        let state = self.before.kind.read(bytes).map_err(|error| Failure {
+            message: error.to_string(),
+        })?;
+        let old = &self.before.reading;
+        let stays = self
+            .whole
+            .is_some_and(|whole| whole.pointer() == old.pointer());
+        if stays {
+            self.in_place(&state)
+        } else if state.pointer() == old.pointer() {
+            self.untouched(bytes)
+        } else {
+            self.is_whole(&state)
+        }
+    }
+
+    /// The header leads to the old structures: their bytes are as they were.
+    fn untouched(&self, bytes: &SparseBytes) -> Result<(), Failure> {
+        let old = &self.before.reading;
+        let size = old.cluster_size() as usize;
+        let end = ReadWriteAt::len(&self.before.bytes);
+        for &cluster in old.own.keys() {
+            let start = cluster << old.cluster_bits;
+            if start >= end {
+                continue;
+            }
+            let same = bytes.bytes(start, size) == self.before.bytes.bytes(start, size);
+            if !same {
+                let message = format!(
+                    "the header leads to the old structures, but their cluster {cluster} has \
+                     changed: {}",
+                    old.referrers(cluster)
+                );
+                return Err(Failure { message });
+            }
+        }
+        Ok(())
+    }
+
+    /// The header leads elsewhere: to new structures that are all there.
+    fn is_whole(&self, state: &Reading) -> Result<(), Failure> {
+        let (offset, clusters) = state.pointer();
+        let header =
+            format!("the header leads to a reftable of {clusters} clusters at {offset:#x}");
+        let Some(whole) = self
+            .whole
+            .filter(|whole| whole.pointer() == state.pointer())
+        else {
+            let message = format!("{header}, which is neither the old nor the new one");
+            return Err(Failure { message });
+        };
+        match (&state.found, &whole.found) {
+            (Found::Toy(state), Found::Toy(whole)) if state == whole => Ok(()),
+            (Found::Toy(state), Found::Toy(whole)) => {
+                let message = format!("{header}, the new one, {}", difference(state, whole));
+                Err(Failure { message })
+            }
+            _ => sound(state, &header),
+        }
+    }
+
+    /// The structures stay where they are, and refcounts in them change.
+    fn in_place(&self, state: &Reading) -> Result<(), Failure> {
+        let old = &self.before.reading;
+        if state.pointer() != old.pointer() {
+            let message = "the header's pointer to the reftable changed".to_owned();
+            return Err(Failure { message });
+        }
+        for (&cluster, &references) in &state.references {
+            let least = references.min(state.max_refcount);
+            let (was, is) = (old.count(cluster), state.count(cluster));
+            let worse = match (was, is) {
+                (Some(was), Some(is)) => is < least.min(was),
+                (Some(_), None) => true,
+                (None, _) => false,
+            };
+            if worse {
+                let message = format!(
+                    "the refcount of cluster {cluster} went from {was:?} to {is:?}, below its \
+                     {references} references: {}",
+                    state.referrers(cluster)
+                );
+                return Err(Failure { message });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// New structures of an image: no entry leads to the wrong place, and nothing in use counts as
+/// having fewer references than it has.
+fn sound(state: &Reading, header: &str) -> Result<(), Failure> {
+    let Some(audit) = state.audit() else {
+        return Ok(());
+    };
+    let structure = |by: &Referrer| matches!(by, Referrer::Reftable | Referrer::Refblock { .. });
+    let mut corruptions = audit.corruptions.iter();
+    if let Some(wrong) = corruptions.find(|corruption| structure(&corruption.referrer)) {
+        let message = format!("{header}, the new one, and {wrong}");
+        return Err(Failure { message });
+    }
+    match audit.mismatches.iter().find(|wrong| !wrong.is_leak()) {
+        Some(low) => Err(Failure {
+            message: format!(
+                "{header}, the new one, but the refcount of cluster {} is {} and it has {} \
+                 references: {}",
+                low.cluster,
+                low.on_disk,
+                low.references,
+                state.referrers(low.cluster)
+            ),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// What a toy's structures lack.
+fn difference(state: &ToyStructure, whole: &ToyStructure) -> String {
+    for (range, offset) in &whole.refblocks {
+        match state.refblocks.get(range) {
+            Some(found) if found == offset => {}
+            Some(found) => {
+                return format!("but its entry {range} is {found:#x} and should be {offset:#x}");
+            }
+            None => return format!("but its entry {range} is 0 and should be {offset:#x}"),
+        }
+    }
+    for (cluster, count) in &whole.counts {
+        let found = state.counts.get(cluster).copied().unwrap_or(0);
+        if found != *count {
+            return format!("but the refcount of cluster {cluster} is {found}, not {count}");
+        }
+    }
+    "but it has entries or refcounts that should be 0".to_owned()
+}

@@ -1,0 +1,29 @@
+//! `no-leaks`: nothing is allocated without a reference afterwards, except what is kept because an
+//! entry that leads nowhere may have led to it.
+
+use super::Verdict;
+use crate::run::{Before, Run};
+
+/// Of the bytes after a repair.
+#[must_use]
+pub fn judge(before: &Before, run: &Run) -> Verdict {
+    if run.outcome.is_err() {
+        return Verdict::NotApplicable;
+    }
+    let after = match before.kind.read(&run.after) {
+        Ok(after) => after,
+        Err(error) => return Verdict::fails(format!("after the repair, {error}")),
+    };
+    let kept = |cluster: u64| {
+        let was = before.reading.count(cluster).is_none_or(|count| count > 0);
+        after.is_blind() && was && !before.reading.own.contains_key(&cluster)
+    };
+    for (&cluster, &count) in after.counts() {
+        if after.references_to(cluster) == 0 && !kept(cluster) {
+            return Verdict::fails(format!(
+                "cluster {cluster} has refcount {count} after the repair, and nothing refers to it"
+            ));
+        }
+    }
+    Verdict::Holds
+}

@@ -1,0 +1,201 @@
+//! What the audit says of some bytes, be they a toy or an image: all that properties look at.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::audit::{self, Audit, Bytes, Referrer, ToyGeometry, ToyStructure, Unreadable};
+
+/// Longest list of referrers in a message.
+const NAMED_MAX: usize = 3;
+
+/// How bytes are to be read.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// Pointer, reftable and refblocks; who refers to what is known beforehand.
+    Toy(Toy),
+    /// A qcow2 image.
+    Image,
+}
+
+/// What is known of a toy beforehand.
+#[derive(Clone, Debug)]
+pub struct Toy {
+    /// Its sizes.
+    pub geometry: ToyGeometry,
+    /// References of each cluster, those of new structures not included.
+    pub references: Vec<u64>,
+    /// Clusters of the old structures that must stay untouched until the switch.
+    pub reserved: Vec<u32>,
+}
+
+impl Kind {
+    /// Reads bytes.
+    pub fn read(&self, bytes: &dyn Bytes) -> Result<Reading, Unreadable> {
+        Ok(match self {
+            Self::Toy(toy) => {
+                let structure = audit::structure(bytes, toy.geometry)?;
+                let own = structure.own_clusters(toy.geometry);
+                let mut references = own.clone();
+                for (cluster, &count) in (0..).zip(&toy.references) {
+                    if count > 0 {
+                        *references.entry(cluster).or_default() += count;
+                    }
+                }
+                Reading {
+                    cluster_bits: u64::from(toy.geometry.cluster_bits),
+                    max_refcount: u64::MAX >> (64 - (1 << toy.geometry.refcount_order)),
+                    own,
+                    references,
+                    found: Found::Toy(structure),
+                }
+            }
+            Self::Image => {
+                let audit = audit::audit(bytes)?;
+                let count = |(&cluster, by): (&u64, &Vec<Referrer>)| (cluster, by.len() as u64);
+                Reading {
+                    cluster_bits: audit.header.cluster_bits,
+                    max_refcount: audit.header.max_refcount(),
+                    own: own_clusters(&audit),
+                    references: audit.references.iter().map(count).collect(),
+                    found: Found::Image(Box::new(audit)),
+                }
+            }
+        })
+    }
+}
+
+/// How often each cluster belongs to the refcount structures.
+fn own_clusters(audit: &Audit) -> BTreeMap<u64, u64> {
+    let structure = |by: &&Referrer| matches!(by, Referrer::Reftable | Referrer::Refblock { .. });
+    let own = audit.references.iter().map(|(&cluster, by)| {
+        let uses = by.iter().filter(structure).count();
+        (cluster, uses as u64)
+    });
+    own.filter(|&(_, uses)| uses > 0).collect()
+}
+
+/// What the audit says of some bytes.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// Binary logarithm of the cluster size.
+    pub cluster_bits: u64,
+    /// The largest refcount.
+    pub max_refcount: u64,
+    /// How often each cluster belongs to the refcount structures.
+    pub own: BTreeMap<u64, u64>,
+    /// References of each cluster, the structures' own included.
+    pub references: BTreeMap<u64, u64>,
+    /// All that the audit found.
+    pub found: Found,
+}
+
+/// All that the audit found.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// In a toy.
+    Toy(ToyStructure),
+    /// In an image.
+    Image(Box<Audit>),
+}
+
+impl Reading {
+    /// Bytes of a cluster.
+    #[must_use]
+    pub const fn cluster_size(&self) -> u64 {
+        1 << self.cluster_bits
+    }
+
+    /// The header's pointer to the reftable: byte offset and clusters.
+    #[must_use]
+    pub const fn pointer(&self) -> (u64, u64) {
+        match &self.found {
+            Found::Toy(toy) => (toy.reftable_offset, toy.reftable_clusters),
+            Found::Image(audit) => (audit.header.reftable_offset, audit.header.reftable_clusters),
+        }
+    }
+
+    /// References to a cluster.
+    #[must_use]
+    pub fn references_to(&self, cluster: u64) -> u64 {
+        self.references.get(&cluster).copied().unwrap_or(0)
+    }
+
+    /// References to a cluster but for those of the refcount structures.
+    #[must_use]
+    pub fn foreign_references_to(&self, cluster: u64) -> u64 {
+        self.references_to(cluster) - self.own.get(&cluster).copied().unwrap_or(0)
+    }
+
+    /// The refcounts on disk that are not 0.
+    #[must_use]
+    pub const fn counts(&self) -> &BTreeMap<u64, u64> {
+        match &self.found {
+            Found::Toy(toy) => &toy.counts,
+            Found::Image(audit) => audit.disk.counts(),
+        }
+    }
+
+    /// The refcount of a cluster on disk; `None` where it cannot be read.
+    #[must_use]
+    pub fn count(&self, cluster: u64) -> Option<u64> {
+        match &self.found {
+            Found::Toy(toy) => Some(toy.counts.get(&cluster).copied().unwrap_or(0)),
+            Found::Image(audit) => audit.disk.count(cluster),
+        }
+    }
+
+    /// Clusters with references or a refcount.
+    #[must_use]
+    pub fn clusters_in_use(&self) -> BTreeSet<u64> {
+        let counted = self.counts().keys();
+        counted.chain(self.references.keys()).copied().collect()
+    }
+
+    /// Whether an entry leads nowhere, so that clusters may be in use without a reference.
+    #[must_use]
+    pub fn is_blind(&self) -> bool {
+        match &self.found {
+            Found::Toy(_) => false,
+            Found::Image(audit) => audit.leads_nowhere().next().is_some(),
+        }
+    }
+
+    /// The audit of an image.
+    #[must_use]
+    pub const fn audit(&self) -> Option<&Audit> {
+        match &self.found {
+            Found::Toy(_) => None,
+            Found::Image(audit) => Some(audit),
+        }
+    }
+
+    /// Who refers to a cluster, for a person.
+    #[must_use]
+    pub fn referrers(&self, cluster: u64) -> String {
+        match &self.found {
+            Found::Toy(_) => {
+                let own = self.own.get(&cluster).copied().unwrap_or(0);
+                let others = self.foreign_references_to(cluster);
+                match (others, own) {
+                    (0, 0) => "nothing refers to it".to_owned(),
+                    (0, _) => "it belongs to the refcount structures".to_owned(),
+                    (_, 0) => format!("it has {others} references"),
+                    _ => format!("it has {others} references and belongs to the structures"),
+                }
+            }
+            Found::Image(audit) => match audit.references.get(&cluster) {
+                None => "nothing refers to it".to_owned(),
+                Some(by) => {
+                    let named = by.iter().take(NAMED_MAX).map(Referrer::to_string);
+                    let named = named.collect::<Vec<_>>().join(", ");
+                    let more = by.len().saturating_sub(NAMED_MAX);
+                    let more = if more > 0 {
+                        format!(" and {more} more")
+                    } else {
+                        String::new()
+                    };
+                    format!("referred to by {named}{more}")
+                }
+            },
+        }
+    }
+}

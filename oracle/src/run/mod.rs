@@ -1,0 +1,121 @@
+//! Driving a repair on the simulated disk, and keeping everything that happened.
+
+mod explore;
+mod toy;
+
+use recount::rebuild::CommitError;
+use recount::{Layout, PlanError};
+
+use crate::audit::Unreadable;
+use crate::case::Fault;
+use crate::case::damage::SparseBytes;
+use crate::disk::{Operations, SimulatedDisk, Trace};
+use crate::properties::reading::{Kind, Reading};
+
+pub use explore::{Bounds, Explored, explore_one};
+pub use toy::{ToyError, ToyRepair};
+
+/// What a repair begins with.
+#[derive(Clone, Debug)]
+pub struct Before {
+    /// The bytes on the disk, all durable.
+    pub bytes: SparseBytes,
+    /// Bytes of a sector.
+    pub sector: u64,
+    /// The length in bytes that the disk can never exceed; `None` when it can grow.
+    pub capacity: Option<u64>,
+    /// How the bytes are read.
+    pub kind: Kind,
+    /// What the audit says of the bytes.
+    pub reading: Reading,
+}
+
+impl Before {
+    /// Audits the bytes.
+    pub fn new(
+        bytes: SparseBytes,
+        sector: u64,
+        capacity: Option<u64>,
+        kind: Kind,
+    ) -> Result<Self, Unreadable> {
+        let reading = kind.read(&bytes)?;
+        Ok(Self {
+            bytes,
+            sector,
+            capacity,
+            kind,
+            reading,
+        })
+    }
+
+    /// A disk with these bytes, on which these operations fail.
+    #[must_use]
+    pub fn disk(&self, faults: &[Fault]) -> SimulatedDisk {
+        SimulatedDisk::new(self.bytes.clone(), self.sector, self.capacity).with_faults(faults)
+    }
+}
+
+/// Something that repairs what is on a disk.
+pub trait Repair: Sync {
+    /// Repairs it.
+    fn repair(&self, disk: &mut SimulatedDisk) -> Outcome;
+}
+
+/// How a repair ended.
+pub type Outcome = Result<Done, Stopped>;
+
+/// What a repair that ended well says.
+#[derive(Debug)]
+pub enum Done {
+    /// Where everything was put in a toy.
+    Layout(Layout),
+}
+
+/// Why a repair ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum Stopped {
+    /// There is no place for the new structures.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// They could not be written.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+/// A repair that was driven to its end, and everything that happened.
+#[derive(Debug)]
+pub struct Run {
+    /// What was done to the disk, in order.
+    pub trace: Trace,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The bytes afterwards, as programs read them.
+    pub after: SparseBytes,
+    /// Bytes that were read.
+    pub bytes_read: u64,
+    /// How often each kind of operation was asked for.
+    pub operations: Operations,
+    /// The same, up to and with the first that failed.
+    pub operations_until_fault: Operations,
+    /// How many operations failed because the schedule says so.
+    pub faults_hit: u32,
+}
+
+/// Runs a repair on a disk on which these operations fail.
+pub fn run(repair: &dyn Repair, before: &Before, faults: &[Fault]) -> Run {
+    let mut disk = before.disk(faults);
+    let outcome = repair.repair(&mut disk);
+    let operations = disk.operations();
+    let operations_until_fault = disk.operations_until_fault().unwrap_or(operations);
+    let (bytes_read, faults_hit) = (disk.bytes_read(), disk.faults_hit());
+    let (after, trace) = disk.into_parts();
+    Run {
+        trace,
+        outcome,
+        after,
+        bytes_read,
+        operations,
+        operations_until_fault,
+        faults_hit,
+    }
+}

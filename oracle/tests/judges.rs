@@ -1,0 +1,142 @@
+//! Each property of bytes is shown to see what it is there to see: a toy is repaired well, and then
+//! one thing is done wrong.
+
+use recount::{Offset, Storage};
+use recount_oracle::case::model::Model;
+use recount_oracle::case::{Algorithm, Case, Image, Schedule, StorageLimit};
+use recount_oracle::disk::SimulatedDisk;
+use recount_oracle::properties::{
+    Verdict, bounded_cost, clean_afterwards, counts_every_cluster, idempotent,
+    keeps_what_it_cannot_follow, leaves_data_alone, no_leaks, no_overlap_bytes,
+};
+use recount_oracle::run::{Before, Outcome, Repair, Run, ToyRepair, run};
+
+/// `#..o#...` with B = 4, E = 2 and 16-bit refcounts: the reftable goes to cluster 1, the refblocks
+/// to clusters 2 and 5; the old reftable is cluster 3.
+fn toy() -> (Before, ToyRepair) {
+    let case = Case {
+        image: Image::Model(Model {
+            refblock_bits: 2,
+            reftable_entry_bits: 1,
+            refcount_order: 4,
+            references: vec![1, 0, 0, 0, 2, 0, 0, 0],
+            old: vec![3],
+        }),
+        damage: Vec::new(),
+        storage: StorageLimit::Growing,
+        algorithm: Algorithm::Planned,
+        schedule: Schedule::Quiet,
+    };
+    ToyRepair::new(&case).expect("a toy")
+}
+
+/// Does it well, and then writes some bytes somewhere.
+struct AndThen(ToyRepair, u64, Vec<u8>);
+
+impl Repair for AndThen {
+    fn repair(&self, disk: &mut SimulatedDisk) -> Outcome {
+        let done = self.0.repair(disk)?;
+        disk.write_at(Offset(self.1), &self.2).expect("no fault");
+        Ok(done)
+    }
+}
+
+fn and_then(offset: u64, bytes: &[u8]) -> (Before, Run) {
+    let (before, repair) = toy();
+    let run = run(&AndThen(repair, offset, bytes.to_vec()), &before, &[]);
+    (before, run)
+}
+
+#[track_caller]
+fn fails_with(verdict: Verdict, text: &str) {
+    match verdict {
+        Verdict::Fails(failure) => assert!(failure.message.contains(text), "{failure}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_good_repair_of_a_toy_satisfies_all() {
+    let (before, repair) = toy();
+    let run = run(&repair, &before, &[]);
+    assert_eq!(counts_every_cluster::judge(&before, &run), Verdict::Holds);
+    assert_eq!(no_overlap_bytes::judge(&before, &run), Verdict::Holds);
+    assert_eq!(leaves_data_alone::judge(&before, &run), Verdict::Holds);
+    assert_eq!(no_leaks::judge(&before, &run), Verdict::Holds);
+    assert_eq!(clean_afterwards::judge(&before, &run), Verdict::Holds);
+    assert_eq!(bounded_cost::judge(&before, &run), Verdict::Holds);
+    let blind = keeps_what_it_cannot_follow::judge(&before, &run);
+    assert_eq!(
+        blind,
+        Verdict::NotApplicable,
+        "every reference of a toy is known"
+    );
+    let again = idempotent::judge(&before, &run, &repair);
+    assert_eq!(again, Verdict::NotApplicable, "a toy has no check");
+}
+
+#[test]
+fn a_refcount_that_is_wrong_is_named_with_its_cluster_and_its_references() {
+    // The refcount of cluster 4 is the first of the second refblock.
+    let (before, run) = and_then(5 * 16, &[0, 1]);
+    let message =
+        "refcount of cluster 4 is 1 after the repair; it should be 2: it has 2 references";
+    fails_with(counts_every_cluster::judge(&before, &run), message);
+    fails_with(
+        clean_afterwards::judge(&before, &run),
+        "refcount 1 at cluster 4",
+    );
+}
+
+#[test]
+fn a_refcount_without_a_reference_is_a_leak() {
+    let (before, run) = and_then(5 * 16 + 4, &[0, 1]);
+    assert_eq!(counts_every_cluster::judge(&before, &run), Verdict::Holds);
+    let message = "cluster 6 has refcount 1 after the repair, and nothing refers to it";
+    fails_with(no_leaks::judge(&before, &run), message);
+    fails_with(clean_afterwards::judge(&before, &run), "cluster 6");
+}
+
+#[test]
+fn a_byte_of_data_that_changes_is_named_with_its_cluster() {
+    let (before, run) = and_then(4 * 16 + 7, &[1]);
+    let message = "byte 7 of cluster 4 changed from 0x84 to 0x01";
+    fails_with(leaves_data_alone::judge(&before, &run), message);
+    let (before, run) = and_then(12, &[1]);
+    fails_with(
+        leaves_data_alone::judge(&before, &run),
+        "byte 12 of cluster 0",
+    );
+    // What nothing refers to may change.
+    let (before, run) = and_then(3 * 16, &[1; 16]);
+    assert_eq!(leaves_data_alone::judge(&before, &run), Verdict::Holds);
+}
+
+#[test]
+fn new_structures_in_clusters_that_are_in_use_are_named() {
+    // Entry 0 of the reftable leads to the data, then to the reftable, then to the old reftable.
+    let (before, run) = and_then(16, &(4 * 16_u64).to_be_bytes());
+    fails_with(
+        no_overlap_bytes::judge(&before, &run),
+        "lies in cluster 4: it has 2 references",
+    );
+    let (before, run) = and_then(16, &16_u64.to_be_bytes());
+    fails_with(
+        no_overlap_bytes::judge(&before, &run),
+        "two new structures lie in cluster 1",
+    );
+    let (before, run) = and_then(16, &(3 * 16_u64).to_be_bytes());
+    fails_with(
+        no_overlap_bytes::judge(&before, &run),
+        "cluster 3, which belongs to the old ones",
+    );
+}
+
+#[test]
+fn a_structure_that_is_written_twice_costs_too_much() {
+    let (before, run) = and_then(16 + 8, &(5 * 16_u64).to_be_bytes());
+    fails_with(
+        bounded_cost::judge(&before, &run),
+        "cluster 1 of the new structures was written 2",
+    );
+}

@@ -1,6 +1,6 @@
 //! L2 tables and what they lead to.
 
-use super::{L2Uses, WalkError, Walker};
+use super::{L2Uses, UnalignedEmpty, WalkError, Walker};
 use crate::finding::{Finding, Referrer};
 use crate::format::entry::{L2Entry, L2Format, L2Kind};
 use crate::geometry::Geometry;
@@ -273,7 +273,13 @@ impl Walker<'_> {
             if empty && self.replace_unaligned_empty {
                 let entry_bytes = if format.extended { 16 } else { 8 };
                 let position = Offset(table.0 + index * entry_bytes);
-                self.references.unaligned_empty.insert(position);
+                let entry = UnalignedEmpty {
+                    table,
+                    uses,
+                    index,
+                    offset,
+                };
+                self.references.unaligned_empty.insert(position, entry);
                 return Ok(());
             }
             let finding = if empty {

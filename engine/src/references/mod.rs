@@ -10,7 +10,7 @@ mod l2;
 mod refcounts;
 mod snapshots;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 pub(crate) use l1::l2_table_uses;
 pub(crate) use l2::{L2Item, for_each_item};
@@ -111,6 +111,17 @@ struct L2Uses {
     all: u64,
 }
 
+/// An L2 entry without data whose offset is not cluster aligned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnalignedEmpty {
+    /// The table that it is in.
+    table: Offset,
+    uses: L2Uses,
+    index: u64,
+    /// Where it points.
+    offset: Offset,
+}
+
 /// What the walk has counted.
 #[derive(Clone, Debug)]
 pub struct References {
@@ -128,7 +139,7 @@ pub struct References {
     pub dead_ends: DeadEnds,
     /// Entries without data and with an unaligned offset, by position in the file, that a repair
     /// replaces by ones without a cluster; empty unless it was asked for.
-    pub unaligned_empty: BTreeSet<Offset>,
+    pub unaligned_empty: BTreeMap<Offset, UnalignedEmpty>,
     /// The snapshot table.
     pub snapshots: SnapshotTable,
 }
@@ -176,7 +187,7 @@ impl<'a> Walker<'a> {
                 fragmented: 0,
                 compressed: 0,
                 dead_ends: DeadEnds::default(),
-                unaligned_empty: BTreeSet::new(),
+                unaligned_empty: BTreeMap::new(),
                 snapshots,
             },
         };
@@ -195,7 +206,45 @@ impl<'a> Walker<'a> {
         if let Some(luks) = self.image.extensions.luks {
             self.count_region(Referrer::LuksHeader, luks.offset, luks.length, 1)?;
         }
-        self.walk_bitmaps()
+        self.walk_bitmaps()?;
+        self.spare_shared_tables()
+    }
+
+    /// Takes back the replacing of entries in tables that are not L2 tables alone: an L1 entry
+    /// gone astray can lead to guest data, which only looks like a table.
+    fn spare_shared_tables(&mut self) -> Result<(), WalkError> {
+        let geometry = *self.image.geometry();
+        let entries = std::mem::take(&mut self.references.unaligned_empty);
+        let (alone, shared): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            entries.into_iter().partition(|(_, entry)| {
+                let references = self.references.table.get(geometry.cluster_of(entry.table));
+                geometry.is_aligned(entry.table) && references <= entry.uses.all
+            });
+        self.references.unaligned_empty = alone;
+        for entry in shared.into_values() {
+            let UnalignedEmpty {
+                table,
+                uses,
+                index,
+                offset,
+            } = entry;
+            self.corruption(
+                Finding::EmptyUnaligned {
+                    table,
+                    index,
+                    offset,
+                },
+                uses.all,
+            );
+            let data_file = self.image.header.has_data_file();
+            let length = if data_file {
+                0
+            } else {
+                geometry.cluster_size()
+            };
+            self.count_region(Referrer::Data, offset, length, uses.all)?;
+        }
+        Ok(())
     }
 
     /// Counts `times` references to each cluster that a region touches, unless it lies past the

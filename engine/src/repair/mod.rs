@@ -174,7 +174,7 @@ impl Repair<'_> {
         };
         let entry_bytes = if format.extended { 16 } else { 8 };
         let positions = &survey.references.unaligned_empty;
-        for position in positions {
+        for position in positions.keys() {
             let mut bytes = [0; 16];
             self.storage.read_at(*position, &mut bytes[..entry_bytes])?;
             let words = bytes.as_chunks_mut::<8>().0;

@@ -91,24 +91,34 @@ pub(super) const fn options(arguments: &CheckArguments, what: RepairWhat) -> Rep
     }
 }
 
-/// Why clusters that nothing refers to are still allocated, and what to do about it.
+/// What a repair left alone, why, and what to do about it.
 fn say_what_is_kept(kept: &Kept, terminal: &mut Terminal) {
-    if kept.dead_ends == 0 {
+    let Kept {
+        clusters,
+        dead_ends,
+        ref examples,
+    } = *kept;
+    if dead_ends == 0 {
         return;
     }
-    terminal.say(format_args!(
-        "recount: {} clusters that nothing refers to are kept, and where refcounts could not be \
-         read, nothing was written over that might be in use: {} entries or tables cannot be \
-         followed and may be what referred to it:",
-        kept.clusters, kept.dead_ends
-    ));
-    for example in &kept.examples {
+    if clusters > 0 {
+        terminal.say(format_args!(
+            "recount: kept {clusters} clusters that nothing refers to: {dead_ends} entries or \
+             tables cannot be followed and may be what referred to them:"
+        ));
+    } else {
+        terminal.say(format_args!(
+            "recount: kept what {dead_ends} entries or tables that cannot be followed may refer \
+             to:"
+        ));
+    }
+    for example in examples {
         terminal.say(format_args!("    {example}"));
     }
-    terminal.say(
-        "Mend what is damaged and repair again, or release them for good with \
-         --release-unreachable.",
-    );
+    terminal.say("Mend what is damaged and repair again: what it referred to is back then.");
+    if clusters > 0 {
+        terminal.say("To give the space back instead, for good: --release-unreachable.");
+    }
 }
 
 pub(super) fn open_read_only(arguments: &CheckArguments) -> Result<FileStorage, Failure> {

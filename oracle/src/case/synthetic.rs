@@ -1,5 +1,5 @@
 //! Images laid out byte by byte by our own builder: the value that says what is in one. How it is
-//! laid out is in [`super::build`]; which values are possible in [`super::validate`].
+//! laid out is in [`super::build`]; which values are possible, [`super::Case::validate`] says.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,0 +1,129 @@
+//! Whether new refcount structures can be placed at all, and with how small a reftable: by trying
+//! every reftable at every place with every choice of ranges. Written without a look at any
+//! planner; slow, and meant to be obvious.
+
+use crate::toy::{CLUSTERS_MAX, Clusters, Shape, Toy};
+
+/// Where structures may be placed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Space {
+    /// The sizes of the tables.
+    pub shape: Shape,
+    /// Clusters with references: each range with one of them needs a refblock.
+    pub used: Clusters,
+    /// Clusters that nothing may be placed in, and that need no refblock.
+    pub reserved: Clusters,
+    /// Clusters that there are.
+    pub clusters: u32,
+}
+
+impl Space {
+    /// The toy's file as it is.
+    #[must_use]
+    pub const fn inside_file(toy: &Toy) -> Self {
+        Self {
+            shape: toy.shape,
+            used: toy.used,
+            reserved: toy.old,
+            clusters: toy.clusters,
+        }
+    }
+
+    /// Everything that the toy's storage can hold. Where it can grow: as much as is certainly
+    /// enough, and as no smaller reftable than that takes can reach beyond.
+    ///
+    /// # Panics
+    ///
+    /// If that is more than a set of clusters holds.
+    #[must_use]
+    pub fn whole_storage(toy: &Toy) -> Self {
+        let clusters = toy.capacity().unwrap_or_else(|| {
+            let (refcounts, entries) = (toy.shape.refcounts(), toy.shape.entries());
+            let covered_by_one = refcounts * entries;
+            // All of the new structures after the end of the file, every range in use.
+            let enough = (1..=CLUSTERS_MAX).find(|tables| {
+                let all = tables * covered_by_one;
+                toy.clusters + tables + tables * entries <= all
+            });
+            enough.unwrap_or(CLUSTERS_MAX) * covered_by_one
+        });
+        assert!(
+            clusters <= CLUSTERS_MAX,
+            "a toy of {} clusters with B = {} and E = {} is too large for brute force",
+            toy.clusters,
+            toy.shape.refcounts(),
+            toy.shape.entries(),
+        );
+        Self {
+            clusters,
+            ..Self::inside_file(toy)
+        }
+    }
+
+    /// The fewest clusters of reftable with which there is a placement; `None` when there is none.
+    #[must_use]
+    pub fn least_table(&self) -> Option<u32> {
+        (1..=self.clusters).find(|tables| self.has_placement(*tables))
+    }
+
+    /// Whether there is a placement with a reftable of `tables` clusters.
+    #[must_use]
+    pub fn has_placement(&self, tables: u32) -> bool {
+        let covered = tables * self.shape.entries() * self.shape.refcounts();
+        let reach = covered.min(self.clusters);
+        if self.used.end() > reach {
+            return false;
+        }
+        (0..=reach.saturating_sub(tables)).any(|first| {
+            let table = Clusters::run(first, tables);
+            let lies_free = table.and(self.used.or(self.reserved)).is_empty();
+            lies_free && table.end() <= reach && self.refblocks_fit(table, reach)
+        })
+    }
+
+    /// Whether, with the reftable in `table`, some choice of ranges has a free cluster for the
+    /// refblock of each. It must include the ranges in use; a refblock may go into any of them.
+    fn refblocks_fit(&self, table: Clusters, reach: u32) -> bool {
+        let in_use = self.used.or(table);
+        let free = Clusters::run(0, reach).without(in_use.or(self.reserved));
+        let ranges = reach.div_ceil(self.shape.refcounts());
+        let range = |range: u32| {
+            Clusters::run(range << self.shape.refblock_bits, self.shape.refcounts())
+                .and(Clusters::run(0, reach))
+        };
+        let needed = (0..ranges).filter(|index| !range(*index).and(in_use).is_empty());
+        let (mut clusters, mut count) = (Clusters::NONE, 0);
+        for index in needed {
+            clusters = clusters.or(range(index));
+            count += 1;
+        }
+        // Choosing among ranges that are wholly free makes no difference: the lowest are taken.
+        let optional = (0..ranges).filter(|index| range(*index).and(in_use).is_empty());
+        let (whole, partial): (Vec<_>, Vec<_>) = optional
+            .map(range)
+            .partition(|range| range.and(free).count() == self.shape.refcounts());
+        subsets(&partial).any(|(some, chosen)| {
+            let mut clusters = clusters.or(some);
+            (0..=whole.len()).any(|opened| {
+                if let Some(last) = opened.checked_sub(1) {
+                    clusters = clusters.or(whole[last]);
+                }
+                let refblocks = count + chosen + opened as u32;
+                clusters.and(free).count() >= refblocks
+            })
+        })
+    }
+}
+
+/// Every subset, as the union of its sets and their number.
+fn subsets(sets: &[Clusters]) -> impl Iterator<Item = (Clusters, u32)> {
+    (0_u64..1 << sets.len()).map(move |choice| {
+        let chosen = (0..).zip(sets).filter(|(bit, _)| choice >> bit & 1 == 1);
+        chosen.fold((Clusters::NONE, 0), |(union, count), (_, set)| {
+            (union.or(*set), count + 1)
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! Brute force itself: against placements found by hand, and against a search that knows nothing
+//! of ranges and tries every set of clusters.
+
+use super::*;
+
+fn space(shape: (u32, u32), picture: &str) -> Space {
+    let (refblock_bits, reftable_entry_bits) = shape;
+    let marked = |wanted| {
+        (0..)
+            .zip(picture.bytes())
+            .filter(|(_, mark)| *mark == wanted)
+            .fold(Clusters::NONE, |set, (cluster, _)| {
+                set.or(Clusters::run(cluster, 1))
+            })
+    };
+    Space {
+        shape: Shape {
+            refblock_bits,
+            reftable_entry_bits,
+            refcount_order: 4,
+        },
+        used: marked(b'#'),
+        reserved: marked(b'o'),
+        clusters: picture.len() as u32,
+    }
+}
+
+fn least(shape: (u32, u32), picture: &str) -> Option<u32> {
+    space(shape, picture).least_table()
+}
+
+#[test]
+fn the_least_table_is_the_one_found_by_hand() {
+    // B = 4, E = 2: one reftable cluster covers 8 clusters.
+    assert_eq!(least((2, 1), "#.."), Some(1));
+    assert_eq!(least((2, 1), "#."), None, "a table and a refblock need two");
+    assert_eq!(
+        least((2, 1), "#o.o."),
+        None,
+        "the last opens a second range"
+    );
+    assert_eq!(least((2, 1), "##.."), Some(1));
+    assert_eq!(least((2, 1), "###....."), Some(1));
+    assert_eq!(least((2, 1), "########"), None);
+    assert_eq!(
+        least((2, 1), "########......"),
+        Some(2),
+        "a table of two, refblocks for ranges 0 to 3"
+    );
+    assert_eq!(
+        least((2, 1), "########....."),
+        None,
+        "one cluster less: two for the table, three for refblocks, four ranges"
+    );
+    assert_eq!(
+        least((2, 1), "#.#.#.#.#.#."),
+        None,
+        "no two free clusters in a row for the table of two"
+    );
+    assert_eq!(least((2, 1), "#.#.#.#.#..."), Some(2));
+}
+
+#[test]
+fn a_refblock_may_lie_before_or_after_the_range_that_it_covers() {
+    assert_eq!(least((2, 1), "#...####"), Some(1));
+    assert_eq!(least((2, 1), "####...."), Some(1));
+}
+
+#[test]
+fn an_unused_range_is_opened_where_that_gains_a_place() {
+    assert_eq!(least((2, 2), "###.#####..."), Some(1));
+    // Opened at the end, a range of two free clusters houses its own refblock and one more.
+    assert_eq!(least((2, 2), "###.########.."), None);
+    assert_eq!(least((2, 2), "###.########..."), None);
+    assert_eq!(least((2, 2), "###.########...."), Some(1));
+}
+
+/// Tries every set of clusters as refblocks, each with every assignment that matters: any one, as
+/// refblocks may lie anywhere.
+fn least_by_sets(space: &Space) -> Option<u32> {
+    let (refcounts, entries) = (space.shape.refcounts(), space.shape.entries());
+    let clusters = space.clusters;
+    (1..=clusters).find(|tables| {
+        (0..=clusters - tables).any(|first| {
+            (0_u128..1 << clusters).map(Clusters).any(|refblocks| {
+                let table = Clusters::run(first, *tables);
+                let all = refblocks.or(table);
+                let apart = refblocks.and(table).is_empty();
+                let free = all.and(space.used.or(space.reserved)).is_empty();
+                let counted: std::collections::BTreeSet<u32> =
+                    all.or(space.used).iter().map(|c| c / refcounts).collect();
+                let last = counted.last().copied().unwrap_or(0);
+                apart
+                    && free
+                    && counted.len() == refblocks.count() as usize
+                    && last < tables * entries
+            })
+        })
+    })
+}
+
+#[test]
+fn it_agrees_with_trying_every_set_of_clusters() {
+    let mut with_placement = 0;
+    for (refblock_bits, reftable_entry_bits) in [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (3, 1)] {
+        for clusters in 1..=7_u32 {
+            for pattern in 0..3_u32.pow(clusters - 1) {
+                let mut digits = pattern;
+                let mut picture = "#".to_owned();
+                for _ in 1..clusters {
+                    picture.push(['.', '#', 'o'][(digits % 3) as usize]);
+                    digits /= 3;
+                }
+                let space = space((refblock_bits, reftable_entry_bits), &picture);
+                let least = space.least_table();
+                with_placement += u32::from(least.is_some());
+                assert_eq!(
+                    least,
+                    least_by_sets(&space),
+                    "{picture} with B = {}, E = {}",
+                    space.shape.refcounts(),
+                    space.shape.entries(),
+                );
+            }
+        }
+    }
+    assert!(with_placement > 500, "only {with_placement}");
+}
+
+#[test]
+fn a_growing_file_always_has_a_placement() {
+    for refblock_bits in 1..=3 {
+        for reftable_entry_bits in 1..=2 {
+            for clusters in 1..=14 {
+                let space = space((refblock_bits, reftable_entry_bits), "#");
+                let toy = Toy {
+                    shape: space.shape,
+                    clusters,
+                    used: Clusters::run(0, clusters),
+                    old: Clusters::NONE,
+                    room: crate::toy::Room::Growing,
+                };
+                assert!(
+                    Space::whole_storage(&toy).least_table().is_some(),
+                    "{toy:?}"
+                );
+                assert_eq!(Space::inside_file(&toy).least_table(), None, "{toy:?}");
+            }
+        }
+    }
+}

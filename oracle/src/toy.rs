@@ -1,0 +1,270 @@
+//! A toy image as sets of clusters: small enough that a set is one number, so that every toy there
+//! is can be looked at.
+
+mod word;
+
+pub use word::{NoToy, Word, algorithm_name};
+
+use crate::case::model::Model;
+use crate::case::{Algorithm, Case, Image, Schedule, StorageLimit};
+
+/// The most clusters that a toy, with everything that is placed in it, can have.
+pub const CLUSTERS_MAX: u32 = u128::BITS;
+
+/// A set of clusters: bit n is cluster n.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Clusters(pub u128);
+
+impl Clusters {
+    /// The empty set.
+    pub const NONE: Self = Self(0);
+
+    /// `count` clusters from `first` on; those past the largest possible cluster are left out.
+    #[must_use]
+    pub const fn run(first: u32, count: u32) -> Self {
+        if first >= CLUSTERS_MAX || count == 0 {
+            return Self(0);
+        }
+        let ones = if count >= CLUSTERS_MAX {
+            u128::MAX
+        } else {
+            (1 << count) - 1
+        };
+        Self(ones << first)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn count(self) -> u32 {
+        self.0.count_ones()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether a cluster is among them.
+    #[must_use]
+    pub const fn contains(self, cluster: u32) -> bool {
+        cluster < CLUSTERS_MAX && self.0 >> cluster & 1 == 1
+    }
+
+    /// Those of either.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Those of both.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Those that the other does not have.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// The lowest.
+    #[must_use]
+    pub const fn first(self) -> Option<u32> {
+        if self.0 == 0 {
+            None
+        } else {
+            Some(self.0.trailing_zeros())
+        }
+    }
+
+    /// The first cluster after the highest; 0 when there are none.
+    #[must_use]
+    pub const fn end(self) -> u32 {
+        u128::BITS - self.0.leading_zeros()
+    }
+
+    /// In ascending order.
+    pub fn iter(self) -> impl Iterator<Item = u32> {
+        let mut left = self.0;
+        std::iter::from_fn(move || {
+            let next = Self(left).first()?;
+            left &= left - 1;
+            Some(next)
+        })
+    }
+}
+
+/// How much a refblock and a reftable cluster hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shape {
+    /// Binary logarithm of B, the refcounts of a refblock.
+    pub refblock_bits: u32,
+    /// Binary logarithm of E, the reftable entries of a cluster.
+    pub reftable_entry_bits: u32,
+    /// Binary logarithm of the refcount width.
+    pub refcount_order: u32,
+}
+
+impl Shape {
+    /// B.
+    #[must_use]
+    pub const fn refcounts(self) -> u32 {
+        1 << self.refblock_bits
+    }
+
+    /// E.
+    #[must_use]
+    pub const fn entries(self) -> u32 {
+        1 << self.reftable_entry_bits
+    }
+
+    /// The largest refcount.
+    #[must_use]
+    pub const fn max_refcount(self) -> u64 {
+        u64::MAX >> (64 - (1 << self.refcount_order))
+    }
+
+    /// The number of references that a used cluster has: 1, 2 and the maximum in turn. Planners
+    /// only ask whether there are any.
+    #[must_use]
+    pub const fn references_of(self, cluster: u32) -> u64 {
+        match cluster % 3 {
+            0 => 1,
+            1 => 2,
+            _ => self.max_refcount(),
+        }
+    }
+}
+
+/// Whether the toy's storage can grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Room {
+    /// Without limit.
+    Growing,
+    /// By this many clusters after the end of the file.
+    Fixed(u32),
+}
+
+/// An image of which only this matters: what is used, what is reserved, and how long it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Toy {
+    /// The sizes of its tables.
+    pub shape: Shape,
+    /// Clusters of the file.
+    pub clusters: u32,
+    /// Clusters with references; cluster 0, the header, always is.
+    pub used: Clusters,
+    /// Clusters of the old refcount structures, which nothing else refers to.
+    pub old: Clusters,
+    /// Whether there is room after the end.
+    pub room: Room,
+}
+
+impl Toy {
+    /// Clusters that the storage can hold; `None` without limit.
+    #[must_use]
+    pub const fn capacity(&self) -> Option<u32> {
+        match self.room {
+            Room::Growing => None,
+            Room::Fixed(spare) => Some(self.clusters + spare),
+        }
+    }
+
+    /// The toy as a case, for storing, replaying and building its bytes.
+    #[must_use]
+    pub fn to_case(&self, algorithm: Algorithm) -> Case {
+        let references = (0..self.clusters).map(|cluster| {
+            let used = self.used.contains(cluster);
+            if used {
+                self.shape.references_of(cluster)
+            } else {
+                0
+            }
+        });
+        Case {
+            image: Image::Model(Model {
+                refblock_bits: self.shape.refblock_bits,
+                reftable_entry_bits: self.shape.reftable_entry_bits,
+                refcount_order: self.shape.refcount_order,
+                references: references.collect(),
+                old: self.old.iter().collect(),
+            }),
+            damage: Vec::new(),
+            storage: match self.room {
+                Room::Growing => StorageLimit::Growing,
+                Room::Fixed(spare) => StorageLimit::Fixed { spare },
+            },
+            algorithm,
+            schedule: Schedule::Quiet,
+        }
+    }
+
+    /// The toy of a case; `None` when the case is none, or too large for sets of clusters.
+    #[must_use]
+    pub fn from_case(case: &Case) -> Option<Self> {
+        let Image::Model(model) = &case.image else {
+            return None;
+        };
+        let clusters = u32::try_from(model.references.len()).ok()?;
+        if clusters > CLUSTERS_MAX / 2 {
+            return None;
+        }
+        let set = |mut clusters: Box<dyn Iterator<Item = u32> + '_>| {
+            clusters.try_fold(Clusters::NONE, |set, cluster| {
+                (cluster < CLUSTERS_MAX).then(|| set.or(Clusters::run(cluster, 1)))
+            })
+        };
+        let counted = (0..)
+            .zip(&model.references)
+            .filter(|(_, count)| **count > 0);
+        Some(Self {
+            shape: Shape {
+                refblock_bits: model.refblock_bits,
+                reftable_entry_bits: model.reftable_entry_bits,
+                refcount_order: model.refcount_order,
+            },
+            clusters,
+            used: set(Box::new(counted.map(|(cluster, _)| cluster)))?,
+            old: set(Box::new(model.old.iter().copied()))?,
+            room: match case.storage {
+                StorageLimit::Growing => Room::Growing,
+                StorageLimit::Fixed { spare } => Room::Fixed(spare),
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_of_clusters_counts_what_it_holds() {
+        let set = Clusters::run(3, 4).or(Clusters::run(127, 9));
+        assert_eq!(set.iter().collect::<Vec<_>>(), [3, 4, 5, 6, 127]);
+        assert_eq!((set.count(), set.first(), set.end()), (5, Some(3), 128));
+        assert!(set.contains(6) && !set.contains(7) && !set.contains(128));
+        assert_eq!(set.without(Clusters::run(0, 128)), Clusters::NONE);
+        assert_eq!(Clusters::run(0, 128).count(), 128);
+    }
+
+    #[test]
+    fn a_toy_survives_becoming_a_case() {
+        let toy = Toy {
+            shape: Shape {
+                refblock_bits: 2,
+                reftable_entry_bits: 1,
+                refcount_order: 4,
+            },
+            clusters: 6,
+            used: Clusters(0b01_1001),
+            old: Clusters(0b10_0010),
+            room: Room::Fixed(3),
+        };
+        let case = toy.to_case(Algorithm::Tail);
+        assert_eq!(case.validate(), Ok(()));
+        assert_eq!(Toy::from_case(&case), Some(toy));
+    }
+}

@@ -1,8 +1,11 @@
 //! The independent judge of qcow2 refcount repairs.
 
 pub mod audit;
+pub mod brute;
 pub mod case;
 pub mod crash;
 pub mod disk;
+pub mod explore;
 pub mod properties;
 pub mod run;
+pub mod toy;

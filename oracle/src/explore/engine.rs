@@ -1,0 +1,116 @@
+//! Hands a toy to the engine's planners.
+
+use recount::rebuild::{self, Input};
+use recount::{Cluster, ClusterCount, Geometry, Layout, PlanError, RefcountTable, Run, RunSet};
+
+use crate::case::Algorithm;
+use crate::toy::{Clusters, Shape, Toy};
+
+/// The engine's name for an algorithm.
+#[must_use]
+pub const fn algorithm(algorithm: Algorithm) -> recount::Algorithm {
+    match algorithm {
+        Algorithm::Planned => recount::Algorithm::Planned,
+        Algorithm::FirstFit => recount::Algorithm::FirstFit,
+        Algorithm::Tail => recount::Algorithm::Tail,
+    }
+}
+
+/// The engine's geometry for a shape, with the cluster size that cases of it have.
+///
+/// # Panics
+///
+/// If the shape has no such geometry: B and E below 2^20, refblocks of whole bytes.
+#[must_use]
+pub fn geometry(shape: Shape) -> Geometry {
+    let refblock = (shape.refblock_bits + shape.refcount_order).saturating_sub(3);
+    let cluster_bits = 4.max(refblock).max(shape.reftable_entry_bits + 3);
+    Geometry::model(
+        cluster_bits,
+        shape.refcount_order,
+        shape.refblock_bits,
+        shape.reftable_entry_bits,
+    )
+    .expect("a shape fits into clusters made for it")
+}
+
+/// The counts and reserved clusters of one toy after another; cheap where they differ by little.
+#[derive(Debug)]
+pub struct Engine {
+    shape: Shape,
+    counted: Clusters,
+    references: RefcountTable,
+    old: Clusters,
+    reserved: RunSet,
+    doubtful: RunSet,
+}
+
+impl Engine {
+    /// For toys of a shape.
+    #[must_use]
+    pub fn new(shape: Shape) -> Self {
+        Self {
+            shape,
+            counted: Clusters::NONE,
+            references: RefcountTable::new(geometry(shape)),
+            old: Clusters::NONE,
+            reserved: RunSet::new(),
+            doubtful: RunSet::new(),
+        }
+    }
+
+    /// The geometry.
+    #[must_use]
+    pub const fn geometry(&self) -> &Geometry {
+        self.references.geometry()
+    }
+
+    /// The counts that the algorithm that planned last was given.
+    #[must_use]
+    pub const fn references(&self) -> &RefcountTable {
+        &self.references
+    }
+
+    /// Plans for a toy of this shape.
+    pub fn plan(&mut self, toy: &Toy, algorithm: Algorithm) -> Result<Layout, PlanError> {
+        // QEMU's algorithms count the old structures; planned has them reserved.
+        let (counted, old) = match algorithm {
+            Algorithm::Planned => (toy.used, toy.old),
+            Algorithm::FirstFit | Algorithm::Tail => (toy.used.or(toy.old), Clusters::NONE),
+        };
+        self.count(counted, toy.old)?;
+        self.reserve(old);
+        let input = Input {
+            references: &self.references,
+            reserved: &self.reserved,
+            doubtful: &self.doubtful,
+            file: ClusterCount(toy.clusters.into()),
+            capacity: toy.capacity().map(|clusters| ClusterCount(clusters.into())),
+        };
+        rebuild::plan(self::algorithm(algorithm), &input)
+    }
+
+    fn count(&mut self, counted: Clusters, old: Clusters) -> Result<(), PlanError> {
+        for cluster in Clusters(counted.0 ^ self.counted.0).iter() {
+            let references = match (counted.contains(cluster), old.contains(cluster)) {
+                (false, _) => 0,
+                (true, true) => 1,
+                (true, false) => self.shape.references_of(cluster),
+            };
+            self.references.set(Cluster(cluster.into()), references)?;
+        }
+        self.counted = counted;
+        Ok(())
+    }
+
+    fn reserve(&mut self, old: Clusters) {
+        if old == self.old {
+            return;
+        }
+        self.reserved.clear();
+        for cluster in old.iter() {
+            self.reserved.insert(Run::single(Cluster(cluster.into())));
+        }
+        self.old = old;
+    }
+}

@@ -1,0 +1,133 @@
+//! The pieces that an exploration is cut into, in their order.
+
+use super::bounds::{Bounds, OLD_MAX, ROOMS, SHAPES};
+use crate::case::Algorithm;
+use crate::toy::{Clusters, Shape};
+
+/// Binary logarithm of the number of patterns in a unit.
+const UNIT_BITS: u32 = 9;
+
+/// Patterns of used clusters that are looked at together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unit {
+    /// Clusters of the file.
+    pub clusters: u32,
+    /// The sizes of the tables.
+    pub shape: Shape,
+    /// The first pattern; bit n stands for cluster n + 1, as cluster 0 is always used.
+    first: u64,
+    /// One after the last.
+    end: u64,
+}
+
+/// All units within bounds, the smallest files first.
+pub(super) fn all(bounds: &Bounds) -> Vec<Unit> {
+    let mut units = Vec::new();
+    for clusters in 1..=bounds.clusters {
+        let patterns = 1_u64 << (clusters - 1);
+        for shape in SHAPES {
+            let firsts = (0..patterns).step_by(1 << UNIT_BITS);
+            units.extend(firsts.map(|first| Unit {
+                clusters,
+                shape,
+                first,
+                end: patterns.min(first + (1 << UNIT_BITS)),
+            }));
+        }
+    }
+    units
+}
+
+impl Unit {
+    /// The sets of used clusters.
+    pub fn patterns(&self) -> impl Iterator<Item = Clusters> + use<> {
+        (self.first..self.end).map(|pattern| Clusters(u128::from(pattern) << 1 | 1))
+    }
+
+    /// The sets of old clusters among the free ones: none, then every set of up to three, of which
+    /// the reftable's entries can hold the refblocks.
+    pub(super) fn old(&self, used: Clusters, bounds: &Bounds) -> impl Iterator<Item = Clusters> {
+        let free = Clusters::run(0, self.clusters).without(used);
+        let most = if self.clusters <= bounds.clusters_with_old {
+            OLD_MAX.min(1 + self.shape.entries())
+        } else {
+            0
+        };
+        std::iter::once(Clusters::NONE).chain(subsets(free, most))
+    }
+
+    /// Planner runs that it takes.
+    #[must_use]
+    pub fn runs(&self, bounds: &Bounds) -> u64 {
+        let planned = bounds.algorithms.contains(&Algorithm::Planned);
+        let others = bounds.algorithms.len() as u64 - u64::from(planned);
+        let rooms = ROOMS.len() as u64;
+        let patterns = self.end - self.first;
+        let mut runs = others * patterns * rooms;
+        if planned {
+            let most = if self.clusters <= bounds.clusters_with_old {
+                u64::from(OLD_MAX.min(1 + self.shape.entries()))
+            } else {
+                0
+            };
+            let sets = |used: Clusters| {
+                let free = u64::from(self.clusters - used.count());
+                (0..=most).map(|size| choose(free, size)).sum::<u64>()
+            };
+            runs += self.patterns().map(sets).sum::<u64>() * rooms;
+        }
+        runs
+    }
+}
+
+/// How many sets of `size` there are among `n`.
+fn choose(n: u64, size: u64) -> u64 {
+    if size > n {
+        return 0;
+    }
+    (0..size).fold(1, |ways, taken| ways * (n - taken) / (taken + 1))
+}
+
+/// Every set of 1 to `most` of the clusters.
+fn subsets(clusters: Clusters, most: u32) -> impl Iterator<Item = Clusters> {
+    // The subsets of a bit set, in ascending order, by the carry that runs through its gaps.
+    let mut next = Some(Clusters::NONE);
+    std::iter::from_fn(move || {
+        let current = next?;
+        let carried = (current.0 | !clusters.0).wrapping_add(1) & clusters.0;
+        next = (carried != 0).then_some(Clusters(carried));
+        Some(current)
+    })
+    .filter(move |set| (1..=most).contains(&set.count()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_runs_is_known_beforehand() {
+        let bounds = Bounds::up_to(9);
+        for unit in all(&bounds) {
+            let mut runs = 0;
+            for used in unit.patterns() {
+                let planned = unit.old(used, &bounds).count();
+                runs += (planned + 2) * ROOMS.len();
+            }
+            assert_eq!(unit.runs(&bounds), runs as u64, "{unit:?}");
+        }
+    }
+
+    #[test]
+    fn every_pattern_of_every_size_is_there_once() {
+        let bounds = Bounds::up_to(12);
+        let mut seen = std::collections::BTreeSet::new();
+        for unit in all(&bounds) {
+            for used in unit.patterns() {
+                assert!(used.contains(0) && used.end() <= unit.clusters);
+                assert!(seen.insert((unit.clusters, unit.shape, used)));
+            }
+        }
+        assert_eq!(seen.len(), SHAPES.len() * ((1 << 12) - 1));
+    }
+}

@@ -1,6 +1,8 @@
 //! The commands of the harness: `cargo xtask …`.
 
 mod differential;
+mod duration;
+mod model;
 
 use std::process::ExitCode;
 
@@ -21,12 +23,15 @@ struct Cli {
 enum Command {
     /// Damages real images and compares recount with qemu-img, check by check.
     Differential(differential::Args),
+    /// Looks at every small case there is: which properties hold for which algorithm.
+    Model(model::Args),
 }
 
 fn main() -> ExitCode {
     // An unknown command ends here, with exit code 2.
-    let outcome = match Cli::parse().command {
-        Command::Differential(args) => differential::run(&args),
+    let outcome: Result<_, Box<dyn std::error::Error>> = match Cli::parse().command {
+        Command::Differential(args) => differential::run(&args).map_err(Into::into),
+        Command::Model(args) => model::run(&args),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error}");

@@ -1,0 +1,46 @@
+//! The verdicts that are known, checked in: an exploration that finds others has found something.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+
+use recount_oracle::explore::{Bounds, Position};
+use recount_oracle::properties::Property;
+
+use super::table;
+
+/// The text of the table, from the checked-in file.
+const TEXT: &str = include_str!("../../../corpus/expected.toml");
+
+/// The properties that each algorithm is known to fail, by its name.
+pub struct Expected {
+    fails: BTreeMap<String, Vec<Property>>,
+}
+
+impl Expected {
+    pub fn read() -> Result<Self, Box<dyn Error>> {
+        let fails =
+            toml::from_str(TEXT).map_err(|error| format!("corpus/expected.toml: {error}"))?;
+        Ok(Self { fails })
+    }
+
+    /// Where the verdicts are others. A known failure that an incomplete or smaller exploration
+    /// has not come to is none of them.
+    pub fn differences(&self, bounds: &Bounds, position: &Position) -> Vec<String> {
+        let whole = position.complete && bounds.clusters >= Bounds::DEFAULT_CLUSTERS;
+        let mut differences = Vec::new();
+        for &algorithm in &bounds.algorithms {
+            let name = table::name(algorithm);
+            let known = self.fails.get(name);
+            for &property in &bounds.properties {
+                let known = known.is_some_and(|fails| fails.contains(&property));
+                let cell = position.tally.cell(algorithm, property);
+                if cell.fails > 0 && !known {
+                    differences.push(format!("{name} fails {property}"));
+                } else if cell.fails == 0 && known && whole {
+                    differences.push(format!("{name} is known to fail {property}, but holds it"));
+                }
+            }
+        }
+        differences
+    }
+}

@@ -1,0 +1,135 @@
+//! `cargo xtask model`: looks at every small case there is and prints which properties hold for
+//! which algorithm, with the smallest case of each failure.
+
+mod expected;
+mod place;
+mod progress;
+mod table;
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use recount_oracle::case::Algorithm;
+use recount_oracle::explore::{Bounds, Position, explore};
+use recount_oracle::properties::Property;
+
+use expected::Expected;
+use place::Place;
+
+/// Options of `cargo xtask model`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The largest file, in clusters; 18 is for a night.
+    #[arg(long, default_value_t = Bounds::DEFAULT_CLUSTERS, value_parser = clap::value_parser!(u32).range(1..=Bounds::CLUSTERS_MAX as i64))]
+    clusters: u32,
+    /// Only this algorithm; may be repeated.
+    #[arg(long = "algorithm", value_name = "NAME", value_parser = algorithm)]
+    algorithms: Vec<Algorithm>,
+    /// Only this property; may be repeated.
+    #[arg(long = "property", value_name = "NAME")]
+    properties: Vec<Property>,
+    /// How many threads to use; by default, one for each processor.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Stop after so many seconds, or minutes with an m: 90, 90s, 5m.
+    #[arg(long, value_parser = crate::duration::parse)]
+    time: Option<Duration>,
+    /// Go on from a file that an interrupted run left; its bounds are taken over.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["clusters", "algorithms", "properties"])]
+    resume: Option<PathBuf>,
+    /// Where an interrupted run leaves how far it came.
+    #[arg(long, value_name = "FILE", default_value = "target/model.json")]
+    position: PathBuf,
+    /// Store the smallest counterexamples in this folder, as cases.
+    #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "corpus/cases")]
+    store: Option<PathBuf>,
+}
+
+fn algorithm(name: &str) -> Result<Algorithm, String> {
+    let all = table::ALGORITHMS;
+    let found = all.into_iter().find(|one| table::name(*one) == name);
+    found.ok_or_else(|| {
+        let names = all.map(table::name).join(", ");
+        format!("the algorithms are {names}")
+    })
+}
+
+/// Runs it.
+pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
+    let expected = Expected::read()?;
+    let mut place = match &args.resume {
+        Some(file) => Place::read(file)?,
+        None => Place {
+            bounds: bounds(args),
+            position: Position::default(),
+        },
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    // A second Ctrl-C ends the program at once.
+    signal_hook::flag::register_conditional_default(signal_hook::consts::SIGINT, stop.clone())?;
+    signal_hook::flag::register(signal_hook::consts::SIGINT, stop.clone())?;
+    let began = Instant::now();
+    let runs = search(args, &mut place, &stop)?;
+    let Place { bounds, position } = &place;
+    table::print(bounds, &position.tally);
+    println!("\n{}", rate(runs, began.elapsed()));
+    if let Some(folder) = &args.store {
+        table::store(bounds, &position.tally, folder)?;
+    }
+    if !position.complete {
+        place.write(&args.position)?;
+        println!(
+            "stopped in files of {} clusters; go on with: cargo xtask model --resume {}",
+            place.clusters(),
+            args.position.display()
+        );
+    }
+    let differences = expected.differences(bounds, position);
+    for difference in &differences {
+        println!("unexpected: {difference}");
+    }
+    Ok(ExitCode::from(u8::from(!differences.is_empty())))
+}
+
+fn bounds(args: &Args) -> Bounds {
+    let mut bounds = Bounds::up_to(args.clusters);
+    if !args.algorithms.is_empty() {
+        bounds
+            .algorithms
+            .retain(|one| args.algorithms.contains(one));
+    }
+    if !args.properties.is_empty() {
+        bounds
+            .properties
+            .retain(|one| args.properties.contains(one));
+    }
+    bounds
+}
+
+/// Explores within time; how many planner runs were made.
+fn search(args: &Args, place: &mut Place, stop: &AtomicBool) -> Result<u64, Box<dyn Error>> {
+    let threads = rayon::ThreadPoolBuilder::new()
+        .num_threads(args.jobs.unwrap_or(0))
+        .build()?;
+    let progress = progress::Progress::new();
+    let deadline = args.time.map(|time| Instant::now() + time);
+    threads.install(|| {
+        explore(&place.bounds, &mut place.position, stop, &|state| {
+            progress.show(state);
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                stop.store(true, Ordering::Relaxed);
+            }
+        });
+    });
+    Ok(progress.finish())
+}
+
+fn rate(runs: u64, time: Duration) -> String {
+    let a_second = u128::from(runs) * 1000 / time.as_millis().max(1);
+    let seconds = time.as_secs_f64();
+    format!("{runs} planner runs in {seconds:.1} s, {a_second} a second")
+}

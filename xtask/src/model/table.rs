@@ -1,0 +1,129 @@
+//! The verdict table, and the counterexamples drawn as text.
+
+use std::error::Error;
+use std::path::Path;
+
+use recount_oracle::case::Algorithm;
+use recount_oracle::case::text::{self, CaseFile, Verdict};
+use recount_oracle::explore::engine::Engine;
+use recount_oracle::explore::{Bounds, Cell, Counterexample, Tally, draw};
+use recount_oracle::toy::{self, Toy, Word};
+
+/// In the order of the table's columns.
+pub const ALGORITHMS: [Algorithm; 3] = [Algorithm::Planned, Algorithm::FirstFit, Algorithm::Tail];
+
+/// The name of an algorithm.
+pub const fn name(algorithm: Algorithm) -> &'static str {
+    toy::algorithm_name(algorithm)
+}
+
+/// Prints the table, properties by algorithms, then the smallest counterexamples.
+pub fn print(bounds: &Bounds, tally: &Tally) {
+    let column = |algorithm: Algorithm| {
+        let cells = bounds.properties.iter();
+        let cells = cells.map(move |property| verdict(tally.cell(algorithm, *property)));
+        std::iter::once(name(algorithm).to_owned()).chain(cells)
+    };
+    let names = bounds
+        .properties
+        .iter()
+        .map(|property| property.name().to_owned());
+    let mut lines: Vec<String> = std::iter::once(String::new()).chain(names).collect();
+    for &algorithm in &bounds.algorithms {
+        let width = lines.iter().map(String::len).max().unwrap_or(0) + 2;
+        for (line, text) in lines.iter_mut().zip(column(algorithm)) {
+            *line = format!("{line:width$}{text}");
+        }
+    }
+    println!("{}\n\n{}", lines.join("\n"), draw::LEGEND);
+    for (title, example) in examples(bounds, tally) {
+        println!("\n{title}");
+        explain(example);
+    }
+}
+
+/// The smallest counterexamples, each with what it shows.
+fn examples<'a>(
+    bounds: &'a Bounds,
+    tally: &'a Tally,
+) -> impl Iterator<Item = (String, &'a Counterexample)> {
+    let cells = bounds.algorithms.iter().flat_map(move |&algorithm| {
+        bounds.properties.iter().filter_map(move |&property| {
+            let cell = tally.cell(algorithm, property);
+            let all = cell.fails + cell.holds;
+            let title = format!(
+                "{} fails {property} in {} of {all} cases; the smallest:",
+                name(algorithm),
+                cell.fails
+            );
+            Some((title, cell.smallest.as_ref()?))
+        })
+    });
+    let added = bounds.properties.iter().filter_map(move |&property| {
+        let cell = tally.added_by_tail(property);
+        let title = format!(
+            "tail fails {property} in {} cases in which first-fit holds it; the smallest:",
+            cell.fails
+        );
+        Some((title, cell.smallest.as_ref()?))
+    });
+    cells.chain(added)
+}
+
+fn verdict(cell: &Cell) -> String {
+    match (&cell.smallest, cell.holds) {
+        (None, 0) => "not looked at".to_owned(),
+        (None, holds) => format!("holds ({holds} cases)"),
+        (Some(example), _) => match Toy::from_case(&example.case) {
+            Some(toy) => format!(
+                "fails: {}",
+                Word {
+                    toy,
+                    algorithm: example.case.algorithm
+                }
+            ),
+            None => "fails".to_owned(),
+        },
+    }
+}
+
+fn explain(example: &Counterexample) {
+    println!("  {}", example.message);
+    let Some(toy) = Toy::from_case(&example.case) else {
+        return;
+    };
+    let algorithm = example.case.algorithm;
+    let outcome = Engine::new(toy.shape).plan(&toy, algorithm);
+    println!("  before  {}", draw::before(&toy));
+    println!("  after   {}", draw::after(&toy, &outcome));
+    println!("  cargo xtask replay '{}'", Word { toy, algorithm });
+}
+
+/// Writes each smallest counterexample as a case file.
+pub fn store(bounds: &Bounds, tally: &Tally, folder: &Path) -> Result<(), Box<dyn Error>> {
+    std::fs::create_dir_all(folder)?;
+    for &algorithm in &bounds.algorithms {
+        for &property in &bounds.properties {
+            let Some(example) = &tally.cell(algorithm, property).smallest else {
+                continue;
+            };
+            let name = name(algorithm);
+            let verdict = Verdict {
+                properties: [(property.to_string(), example.message.clone())].into(),
+                ..Verdict::default()
+            };
+            let file = CaseFile {
+                story: Some(format!(
+                    "The smallest case, found by `cargo xtask model`, in which {name} fails \
+                     {property}."
+                )),
+                verdicts: [(name.to_owned(), verdict)].into(),
+                ..example.case.clone().into()
+            };
+            let path = folder.join(format!("model-{name}-{property}.toml"));
+            std::fs::write(&path, text::print(&file))
+                .map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+    }
+    Ok(())
+}

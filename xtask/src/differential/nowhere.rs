@@ -5,6 +5,8 @@
 use recount_oracle::case::damage::find::{COMPRESSED, OFFSET_BITS, Structures, be32, be64};
 use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
 
+use super::guest::compressed_region;
+
 /// The longest L1 table that qemu follows, in bytes.
 const LONGEST_L1: u64 = 32 << 20;
 
@@ -14,12 +16,19 @@ pub fn leads_nowhere(image: &SparseBytes, found: &Structures) -> bool {
         |offset: u64| !offset.is_multiple_of(found.cluster_size()) || offset >= found.length;
     let l1 = found.l1_tables.iter().flat_map(|table| &table.entries);
     let l1 = l1.map(|entry| entry.value & OFFSET_BITS);
-    let l2 = found.l2_entries.iter().filter(|_| !found.data_file);
-    let l2 = l2.filter(|entry| entry.value & COMPRESSED == 0);
-    let l2 = l2.map(|entry| entry.value & OFFSET_BITS);
+    let l2 = found.l2_entries.iter().map(|entry| entry.value);
+    let (compressed, plain): (Vec<u64>, Vec<u64>) = l2.partition(|entry| entry & COMPRESSED != 0);
+    let plain = plain.into_iter().filter(|_| !found.data_file);
+    let plain = plain.map(|entry| entry & OFFSET_BITS);
+    let active = be64(image, 40).unwrap_or_default();
     let bitmaps = found.bitmaps.iter().flat_map(|bitmap| &bitmap.entries);
     let bitmaps = bitmaps.map(|entry| entry.value & OFFSET_BITS);
-    l1.chain(l2).chain(bitmaps).any(outside)
+    let tables = std::iter::once(active).chain(l1);
+    tables.chain(plain).chain(bitmaps).any(outside)
+        || compressed.into_iter().any(|entry| {
+            let (offset, length) = compressed_region(entry, found.cluster_bits);
+            offset + length >= found.length + found.cluster_size()
+        })
         || found.snapshots.iter().any(|snapshot| {
             let length = u64::from(snapshot.l1_entries) * 8;
             let end = snapshot.l1_offset.saturating_add(length);

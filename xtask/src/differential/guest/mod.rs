@@ -234,13 +234,9 @@ impl<'a> Reader<'a> {
         Content::Stored(fingerprint(&bytes))
     }
 
-    /// A compressed cluster: offset in the low bits, then the sectors that it takes up besides the
-    /// first (specification, "Compressed Clusters Descriptor").
+    /// A compressed cluster.
     fn compressed(&self, entry: u64) -> Content {
-        let offset_bits = 62 - (self.found.cluster_bits - 8);
-        let descriptor = entry & (COMPRESSED - 1);
-        let offset = descriptor & ((1 << offset_bits) - 1);
-        let length = ((descriptor >> offset_bits) + 1) * 512 - offset % 512;
+        let (offset, length) = compressed_region(entry, self.found.cluster_bits);
         let outside = offset + length > self.found.clusters() * self.found.cluster_size();
         if outside || self.holds_structures(offset, length) {
             return Content::Unreadable;
@@ -254,6 +250,19 @@ impl<'a> Reader<'a> {
         let clusters = offset >> bits..=(offset + length - 1) >> bits;
         self.structures.range(clusters).next().is_some()
     }
+}
+
+/// Where a compressed cluster lies, offset and length in bytes. The entry has the offset in its low
+/// bits, then the sectors that the cluster takes up besides the first (specification, "Compressed
+/// Clusters Descriptor").
+pub const fn compressed_region(entry: u64, cluster_bits: u32) -> (u64, u64) {
+    let offset_bits = 62 - (cluster_bits - 8);
+    let descriptor = entry & (COMPRESSED - 1);
+    let offset = descriptor & ((1 << offset_bits) - 1);
+    (
+        offset,
+        ((descriptor >> offset_bits) + 1) * 512 - offset % 512,
+    )
 }
 
 /// The same for the same bytes, in this process and in any other.

@@ -63,6 +63,16 @@ impl Image {
     }
 }
 
+/// Requests that end past this offset fail in qemu, whatever the storage: 2^63 less the largest
+/// alignment (observed). Below it, what lies past the end of a file reads as zeros.
+const LARGEST_END: u64 = (1 << 63) - (1 << 30);
+
+/// Whether qemu can read a region at all.
+#[must_use]
+pub const fn is_addressable(offset: Offset, length: u64) -> bool {
+    length <= LARGEST_END && offset.0 <= LARGEST_END - length
+}
+
 /// How far a file reaches, in whole sectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::finding::Finding;
 use crate::format::entry::ReftableEntry;
 use crate::geometry::Geometry;
-use crate::image::{Extent, Image};
+use crate::image::{Extent, Image, is_addressable};
 use crate::observer::{Action, Observer, Stage};
 use crate::references::{OldStructures, References, Reftable};
 use crate::storage::{Storage, StorageError};
@@ -65,7 +65,7 @@ impl Comparison {
                 .observer
                 .progress(Stage::Refcounts, done as u64, total);
             let offset = entry.refblock();
-            if !geometry.is_aligned(offset) {
+            if !is_readable(geometry, offset) {
                 comparer.unreadable(refblock, offset);
                 continue;
             }
@@ -231,6 +231,11 @@ fn differences_in<'a>(
     })
 }
 
+/// Whether the refcounts in a refblock at `offset` can be read.
+const fn is_readable(geometry: &Geometry, offset: Offset) -> bool {
+    geometry.is_aligned(offset) && is_addressable(offset, geometry.cluster_size())
+}
+
 /// Reads a refblock; zeros where there is none.
 fn read_refblock(
     storage: &dyn Storage,
@@ -246,11 +251,14 @@ fn read_refblock(
 
 /// The refcounts on disk, of any cluster: what was found equal is looked up in the references.
 pub struct DiskCounts<'a> {
-    table: &'a RefcountTable,
-    comparison: Option<&'a Comparison>,
-    reftable: Option<&'a Reftable>,
     image: &'a Image,
     storage: &'a dyn Storage,
+    table: &'a RefcountTable,
+    reftable: &'a Reftable,
+    /// The clusters that `table` speaks of; the disk is asked about those beyond.
+    compared: ClusterCount,
+    /// Where the disk differs from `table`; `None` when it does not, as after a repair.
+    comparison: Option<&'a Comparison>,
     /// The last refblock read beyond what was compared.
     beyond: Option<(RefblockIndex, Box<[u8]>)>,
 }
@@ -262,27 +270,31 @@ impl<'a> DiskCounts<'a> {
         storage: &'a dyn Storage,
     ) -> Self {
         Self {
-            table: &survey.references.table,
-            comparison: Some(&survey.comparison),
-            reftable: Some(&survey.old.reftable),
             image,
             storage,
+            table: &survey.references.table,
+            reftable: &survey.old.reftable,
+            compared: survey.comparison.compared,
+            comparison: Some(&survey.comparison),
             beyond: None,
         }
     }
 
-    /// Refcounts that the disk has, or will have, exactly as in `table`.
+    /// Refcounts that the disk has, up to `compared`, exactly as in `table`.
     pub(crate) const fn of_table(
         table: &'a RefcountTable,
+        compared: ClusterCount,
+        reftable: &'a Reftable,
         image: &'a Image,
         storage: &'a dyn Storage,
     ) -> Self {
         Self {
-            table,
-            comparison: None,
-            reftable: None,
             image,
             storage,
+            table,
+            reftable,
+            compared,
+            comparison: None,
             beyond: None,
         }
     }
@@ -292,16 +304,15 @@ impl<'a> DiskCounts<'a> {
         let geometry = *self.image.geometry();
         let refblock = geometry.refblock_of(cluster);
         let index = cluster.since(geometry.first_covered(refblock)).0 as usize;
-        let Some(comparison) = self.comparison else {
-            return Ok(Some(self.table.get(cluster)));
-        };
-        if comparison.unreadable.binary_search(&refblock).is_ok() {
-            return Ok(None);
+        if let Some(comparison) = self.comparison {
+            if comparison.unreadable.binary_search(&refblock).is_ok() {
+                return Ok(None);
+            }
+            if let Some(bytes) = comparison.differing.get(&refblock) {
+                return Ok(Some(width::get(geometry.order(), bytes, index)));
+            }
         }
-        if let Some(bytes) = comparison.differing.get(&refblock) {
-            return Ok(Some(width::get(geometry.order(), bytes, index)));
-        }
-        if cluster.0 < comparison.compared.0 {
+        if cluster.0 < self.compared.0 {
             return Ok(Some(self.table.get(cluster)));
         }
         self.get_beyond(refblock, index)
@@ -313,13 +324,13 @@ impl<'a> DiskCounts<'a> {
     pub fn ones_if_equal(&self, run: Run) -> Option<u64> {
         if let Some(comparison) = self.comparison {
             let refblock = self.image.geometry().refblock_of(run.first);
-            let differs = comparison.differing.contains_key(&refblock)
-                || comparison.unreadable.binary_search(&refblock).is_ok();
-            if differs || run.end().0 > comparison.compared.0 {
+            if comparison.differing.contains_key(&refblock)
+                || comparison.unreadable.binary_search(&refblock).is_ok()
+            {
                 return None;
             }
         }
-        Some(self.table.count_ones(run))
+        (run.end().0 <= self.compared.0).then(|| self.table.count_ones(run))
     }
 
     fn get_beyond(
@@ -328,10 +339,8 @@ impl<'a> DiskCounts<'a> {
         index: usize,
     ) -> Result<Option<u64>, StorageError> {
         let geometry = *self.image.geometry();
-        let entry = self
-            .reftable
-            .map_or(ReftableEntry(0), |reftable| reftable.entry(refblock));
-        if !geometry.is_aligned(entry.refblock()) {
+        let offset = self.reftable.entry(refblock).refblock();
+        if !is_readable(&geometry, offset) {
             return Ok(None);
         }
         if self
@@ -340,7 +349,7 @@ impl<'a> DiskCounts<'a> {
             .is_none_or(|(number, _)| *number != refblock)
         {
             let mut bytes = vec![0; geometry.cluster_size() as usize];
-            read_refblock(self.storage, entry.refblock(), &mut bytes)?;
+            read_refblock(self.storage, offset, &mut bytes)?;
             self.beyond = Some((refblock, bytes.into_boxed_slice()));
         }
         let bytes = self.beyond.as_ref().map(|(_, bytes)| bytes);

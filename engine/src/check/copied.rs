@@ -7,9 +7,9 @@ use crate::finding::Finding;
 use crate::format::entry::{L1Entry, L2Entry, L2Format, L2Kind};
 use crate::image::Image;
 use crate::observer::{Action, Observer, Stage};
-use crate::references::{L2Item, for_each_entry, for_each_item};
+use crate::references::{L2Item, Reftable, for_each_entry, for_each_item};
 use crate::storage::{Storage, StorageError};
-use crate::table::Run;
+use crate::table::{RefcountTable, Run};
 use crate::units::{ClusterCount, Offset};
 
 /// What became of the COPIED bits.
@@ -42,64 +42,123 @@ pub fn check_copied(
     Ok(result)
 }
 
-/// Sets the wrong bits right, in memory and in `write`; `may_write` says of an L2 table whether its
-/// cluster is nothing else as well.
+/// The refcounts as they are on disk by now, and which L2 tables may be written to.
+pub struct AfterRepair<'a> {
+    /// The refcounts.
+    pub table: &'a RefcountTable,
+    /// How far `table` speaks of clusters.
+    pub compared: ClusterCount,
+    /// The reftable, for the clusters beyond.
+    pub reftable: &'a Reftable,
+    /// Whether the cluster of an L2 table is nothing else as well.
+    pub is_alone: &'a dyn Fn(Offset) -> bool,
+}
+
+impl AfterRepair<'_> {
+    fn counts<'b>(&'b self, image: &'b Image, storage: &'b dyn Storage) -> DiskCounts<'b> {
+        DiskCounts::of_table(self.table, self.compared, self.reftable, image, storage)
+    }
+}
+
+/// Sets the wrong bits right; not in tables that may be something else.
 pub fn repair_copied(
     image: &Image,
     storage: &mut dyn Storage,
-    table: &crate::table::RefcountTable,
-    may_write: &dyn Fn(Offset) -> bool,
+    after: &AfterRepair<'_>,
     observer: &mut dyn Observer,
 ) -> Result<CopiedCheck, StorageError> {
     let mut result = CopiedCheck::default();
-    let l1 = {
-        let mut counts = DiskCounts::of_table(table, image, storage);
-        check_l1(image, storage, &mut counts, observer, Action::Repaired)?
-    };
+    let l1 = check_l1(
+        image,
+        storage,
+        &mut after.counts(image, storage),
+        observer,
+        Action::Repaired,
+    )?;
     for (position, entry, _) in &l1.wrong {
         storage.write_at(*position, &entry.0.to_be_bytes())?;
         result.repaired += 1;
     }
-    let entry_bytes = if image.header.has_extended_l2() {
-        16
-    } else {
-        8
-    };
     let mut buffer = vec![0; image.geometry().cluster_size() as usize];
     for (offset, times) in l1.tables {
         storage.read_at(offset, &mut buffer)?;
-        let writable = may_write(offset);
+        let counts = &mut after.counts(image, storage);
+        let wrong = check_l2(image, offset, &buffer, counts, &mut (), Action::Repaired)?;
+        if wrong.is_empty() {
+            continue;
+        }
+        let writable = (after.is_alone)(offset) && looks_like_l2_table(image, &buffer);
         let action = if writable {
             Action::Repaired
         } else {
             Action::Reported
         };
-        let wrong = {
-            let mut counts = DiskCounts::of_table(table, image, storage);
-            check_l2(image, offset, &buffer, &mut counts, observer, action)?
-        };
-        if !writable && !wrong.is_empty() {
-            observer.finding(
-                &Finding::TableNotWritten { table: offset },
-                Action::Reported,
-            );
+        let counts = &mut after.counts(image, storage);
+        check_l2(image, offset, &buffer, counts, observer, action)?;
+        if writable {
+            write_entries(image, storage, offset, &mut buffer, &wrong)?;
+            result.repaired += wrong.len() as u64;
+        } else {
+            let finding = Finding::TableNotWritten { table: offset };
+            observer.finding(&finding, Action::Reported);
             result.wrong += times * wrong.len() as u64;
-            continue;
         }
-        let Some((first, last)) = wrong.first().zip(wrong.last()) else {
-            continue;
-        };
-        for (index, entry) in &wrong {
-            let position = (index * entry_bytes) as usize;
-            buffer[position..position + 8].copy_from_slice(&entry.raw.to_be_bytes());
-        }
-        // From the first wrong entry to the last, in one write.
-        let start = (first.0 * entry_bytes) as usize;
-        let end = (last.0 * entry_bytes) as usize + 8;
-        storage.write_at(Offset(offset.0 + start as u64), &buffer[start..end])?;
-        result.repaired += wrong.len() as u64;
     }
     Ok(result)
+}
+
+/// Writes entries of an L2 table, from the first to the last in one write.
+fn write_entries(
+    image: &Image,
+    storage: &mut dyn Storage,
+    table: Offset,
+    bytes: &mut [u8],
+    entries: &[(u64, L2Entry)],
+) -> Result<(), StorageError> {
+    let entry_bytes = if image.header.has_extended_l2() {
+        16
+    } else {
+        8
+    };
+    let Some((first, last)) = entries.first().zip(entries.last()) else {
+        return Ok(());
+    };
+    for (index, entry) in entries {
+        let position = (index * entry_bytes) as usize;
+        bytes[position..position + 8].copy_from_slice(&entry.raw.to_be_bytes());
+    }
+    let start = (first.0 * entry_bytes) as usize;
+    let end = (last.0 * entry_bytes) as usize + 8;
+    storage.write_at(Offset(table.0 + start as u64), &bytes[start..end])
+}
+
+/// Whether a cluster can be what an L1 entry says that it is. An L1 entry gone astray leads to
+/// guest data, and that nearly always has bits where an L2 table has none.
+fn looks_like_l2_table(image: &Image, bytes: &[u8]) -> bool {
+    let geometry = image.geometry();
+    let format = format_of(image);
+    let sound = for_each_item(geometry, format, bytes, |item| {
+        let L2Item::Entry { entry, .. } = item else {
+            return Ok(());
+        };
+        let sound = match entry.kind(format) {
+            L2Kind::Compressed { .. } => !entry.copied(),
+            L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) => {
+                !entry.has_reserved_bits() && geometry.is_aligned(offset)
+            }
+            L2Kind::PlainZero | L2Kind::Unallocated => !entry.has_reserved_bits(),
+        };
+        if sound { Ok(()) } else { Err(()) }
+    });
+    sound.is_ok()
+}
+
+fn format_of(image: &Image) -> L2Format {
+    L2Format {
+        cluster_bits: image.geometry().cluster_bits(),
+        extended: image.header.has_extended_l2(),
+        data_file: image.header.has_data_file(),
+    }
 }
 
 /// The active L1 table's wrong entries, set right, and the L2 tables with how often it refers to
@@ -162,11 +221,7 @@ fn check_l2(
     action: Action,
 ) -> Result<Vec<(u64, L2Entry)>, StorageError> {
     let geometry = image.geometry();
-    let format = L2Format {
-        cluster_bits: geometry.cluster_bits(),
-        extended: image.header.has_extended_l2(),
-        data_file: image.header.has_data_file(),
-    };
+    let format = format_of(image);
     let mut wrong = Vec::new();
     let mut check_one = |counts: &mut DiskCounts<'_>, index: u64, entry: L2Entry| {
         let (L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset)) = entry.kind(format) else {

@@ -6,7 +6,7 @@ mod copied;
 mod report;
 
 pub use compare::{Comparison, DiskCounts};
-pub(crate) use copied::{check_copied, repair_copied};
+pub(crate) use copied::{AfterRepair, check_copied, repair_copied};
 pub use report::Report;
 
 use crate::image::{Image, ImageError};

@@ -62,9 +62,11 @@ impl BitmapEntry {
     #[must_use]
     pub fn is_malformed(&self, geometry: &Geometry, size: u64) -> bool {
         let data_bytes = u64::from(self.table_size) << geometry.cluster_bits();
-        // A bitmap left in use may be of a size that the image no longer has.
-        let too_small = self.flags & FLAG_IN_USE == 0
-            && u128::from(size) > (u128::from(data_bytes) * 8) << self.granularity_bits.min(64);
+        // A bitmap left in use may be of a size that the image no longer has; one that is not is
+        // loaded on opening, and then its table must have exactly the entries that it needs.
+        let bits = size.div_ceil(1 << u32::from(self.granularity_bits).min(63));
+        let needed = geometry.clusters_for(bits.div_ceil(64) * 8);
+        let wrong_size = self.flags & FLAG_IN_USE == 0 && u64::from(self.table_size) != needed.0;
         self.extra_data_size != 0
             || self.table_size == 0
             || self.table_size > MAX_TABLE_ENTRIES
@@ -75,6 +77,6 @@ impl BitmapEntry {
             || self.name_size > MAX_NAME
             || self.bitmap_type != TYPE_DIRTY_TRACKING
             || data_bytes > MAX_DATA_BYTES
-            || too_small
+            || wrong_size
     }
 }

@@ -9,6 +9,7 @@ const END: u32 = 0;
 const BACKING_FORMAT: u32 = 0xe279_2aca;
 const CRYPTO_HEADER: u32 = 0x0537_be77;
 const BITMAPS: u32 = 0x2385_2875;
+const DATA_FILE: u32 = 0x4441_5441;
 
 const PREFIX_BYTES: usize = 8;
 const CRYPTO_BYTES: u32 = 16;
@@ -51,6 +52,12 @@ pub enum ExtensionError {
     /// The image is encrypted with LUKS and says nowhere where the LUKS header is.
     #[error("crypt_method (bytes 32 to 35) says LUKS, but the header has no extension 0x0537be77")]
     NoLuksHeader,
+    /// Guest data is in another file, and the header says nowhere in which.
+    #[error(
+        "incompatible feature bit 2 says that data is in another file, but the header has no \
+         extension 0x44415441 with its name"
+    )]
+    NoDataFile,
 }
 
 /// Where the LUKS header is (specification, "Full disk encryption header pointer").
@@ -98,6 +105,7 @@ impl Extensions {
     pub fn parse(header: &Header, first_cluster: &[u8]) -> Result<Self, ExtensionError> {
         let end = Self::end(header).0;
         let mut extensions = Self::default();
+        let mut data_file = false;
         let mut position = u64::from(header.header_length);
         while position < end {
             let data_start = position + PREFIX_BYTES as u64;
@@ -125,6 +133,7 @@ impl Extensions {
                     return Err(extension.field("length", u64::from(length)));
                 }
                 CRYPTO_HEADER => extensions.luks = Some(extension.luks(header)?),
+                DATA_FILE => data_file = true,
                 BITMAPS => extensions.bitmaps = extension.bitmaps(header)?,
                 _ => {}
             }
@@ -132,6 +141,9 @@ impl Extensions {
         }
         if header.crypt_method == CRYPT_LUKS && extensions.luks.is_none() {
             return Err(ExtensionError::NoLuksHeader);
+        }
+        if header.has_data_file() && !data_file {
+            return Err(ExtensionError::NoDataFile);
         }
         Ok(extensions)
     }

@@ -16,6 +16,7 @@ impl Walker<'_> {
         };
         let (offset, size) = (bitmaps.directory_offset, bitmaps.directory_size);
         self.count_region(Referrer::BitmapDirectory, offset, size, 1)?;
+        Self::require_addressable(Referrer::BitmapDirectory, offset, size)?;
         // The whole directory is read before any table is counted: a broken one counts nothing.
         for entry in self.bitmap_directory(bitmaps)? {
             self.walk_bitmap(&entry)?;
@@ -52,6 +53,7 @@ impl Walker<'_> {
     fn walk_bitmap(&mut self, bitmap: &BitmapEntry) -> Result<(), WalkError> {
         let (table, entries) = (bitmap.table_offset, u64::from(bitmap.table_size));
         self.count_region(Referrer::BitmapTable, table, entries * TABLE_ENTRY_BYTES, 1)?;
+        Self::require_addressable(Referrer::BitmapTable, table, entries * TABLE_ENTRY_BYTES)?;
         let geometry = *self.image.geometry();
         let storage = self.storage;
         for_each_entry(storage, table, entries, |index, entry| {

@@ -25,6 +25,7 @@ impl Walker<'_> {
         for ((offset, entries), uses) in self.l1_tables() {
             let length = u64::from(entries) * 8;
             self.count_region(Referrer::L1Table(uses.layer), offset, length, uses.all)?;
+            Self::require_addressable(Referrer::L1Table(uses.layer), offset, length)?;
             let storage = self.storage;
             for_each_entry(storage, offset, u64::from(entries), |index, entry| {
                 self.visit_l1_entry(uses, index, L1Entry(entry))

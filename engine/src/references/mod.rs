@@ -19,7 +19,8 @@ pub use snapshots::{Snapshot, SnapshotTable};
 
 use crate::finding::{Finding, Referrer};
 use crate::format::entry::L2Format;
-use crate::image::{Extent, Image};
+use crate::geometry::Geometry;
+use crate::image::{Extent, Image, is_addressable};
 use crate::observer::{Action, Observer};
 use crate::storage::{Storage, StorageError};
 use crate::table::{OutOfMemory, RefcountTable, Run};
@@ -62,6 +63,14 @@ pub enum WalkError {
     SnapshotTableTooLarge {
         /// The first entry beyond.
         snapshot: u32,
+    },
+    /// A table lies where nothing can be read.
+    #[error("the {referrer} at offset {offset} lies past the largest offset that can be read")]
+    Unaddressable {
+        /// Which table.
+        referrer: Referrer,
+        /// Where it is said to be.
+        offset: Offset,
     },
     /// The bitmap directory cannot be read.
     #[error("the bitmap directory at offset {offset} is broken at byte {position}")]
@@ -140,8 +149,33 @@ pub struct References {
     /// Entries without data and with an unaligned offset, by position in the file, that a repair
     /// replaces by ones without a cluster; empty unless it was asked for.
     pub unaligned_empty: BTreeMap<Offset, UnalignedEmpty>,
+    /// Regions past the end of the file, with how often they are referred to. Should a rebuild let
+    /// the file grow over one, it is inside the file then, and counts.
+    pub dangling: Vec<Region>,
     /// The snapshot table.
     pub snapshots: SnapshotTable,
+}
+
+/// A region of the file and how often it is referred to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// Its first byte.
+    pub offset: Offset,
+    /// Its length in bytes.
+    pub length: u64,
+    /// How often it is referred to.
+    pub times: u64,
+}
+
+impl Region {
+    /// The clusters that it touches.
+    #[must_use]
+    pub const fn clusters(&self, geometry: &Geometry) -> Run {
+        let first = geometry.cluster_of(self.offset);
+        let last_byte = self.offset.0.saturating_add(self.length.saturating_sub(1));
+        let last = geometry.cluster_of(Offset(last_byte));
+        Run::new(first, ClusterCount(last.0 - first.0 + 1))
+    }
 }
 
 impl References {
@@ -188,6 +222,7 @@ impl<'a> Walker<'a> {
                 compressed: 0,
                 dead_ends: DeadEnds::default(),
                 unaligned_empty: BTreeMap::new(),
+                dangling: Vec::new(),
                 snapshots,
             },
         };
@@ -268,12 +303,29 @@ impl<'a> Walker<'a> {
             };
             self.corruption(finding, times);
             self.references.dead_ends.push(finding);
+            self.references.dangling.push(Region {
+                offset,
+                length,
+                times,
+            });
             return Ok(());
         }
         let first = geometry.cluster_of(offset);
         // The end is below 2^64: the extent holds it.
         let last = geometry.cluster_of(Offset(offset.0 + (length - 1)));
         self.count_run(Run::new(first, ClusterCount(last.0 - first.0 + 1)), times)
+    }
+
+    /// An error where qemu cannot read a table either, and gives up.
+    fn require_addressable(
+        referrer: Referrer,
+        offset: Offset,
+        length: u64,
+    ) -> Result<(), WalkError> {
+        if is_addressable(offset, length) {
+            return Ok(());
+        }
+        Err(WalkError::Unaddressable { referrer, offset })
     }
 
     /// Counts `times` references to each cluster of a run that lies within the file.

@@ -22,16 +22,16 @@ use keep::keeps;
 pub use outcome::{Fixed, Kept, Outcome, RepairError, RepairFailure, Step};
 pub use plan::{RepairPlan, plan};
 
-use crate::check::{CheckError, Report, Survey, check, check_copied, repair_copied};
+use crate::check::{AfterRepair, CheckError, Report, Survey, check, check_copied, repair_copied};
 use crate::format::entry::{L2Entry, L2Format};
 use crate::format::header::{CORRUPT, DIRTY, INCOMPATIBLE_FEATURES_POSITION};
 use crate::image::Image;
 use crate::observer::Observer;
 use crate::rebuild::Algorithm;
-use crate::references::l2_table_uses;
+use crate::references::{Reftable, l2_table_uses};
 use crate::storage::Storage;
 use crate::table::RefcountTable;
-use crate::units::Offset;
+use crate::units::{ClusterCount, Offset};
 
 /// What a repair may change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -137,7 +137,7 @@ impl Repair<'_> {
         }
         // With nothing else wrong the refcounts on disk are the references now.
         let copied = if report.is_clean() {
-            self.set_copied(image, &survey.references.table)?
+            self.set_copied(image, survey.comparison.compared, &survey.references.table)?
         } else {
             let mut counts = survey.disk_counts(image, self.storage);
             check_copied(image, self.storage, &mut counts, self.observer)?.wrong
@@ -156,7 +156,7 @@ impl Repair<'_> {
         } else {
             self.repair_in_place(image, &mut survey, &mut report)?
         };
-        report.corruptions += self.set_copied(image, &table)?;
+        report.corruptions += self.set_copied(image, survey.comparison.compared, &table)?;
         Ok(report)
     }
 
@@ -198,16 +198,30 @@ impl Repair<'_> {
     }
 
     /// Sets the COPIED bits by the refcounts that are on disk by now; returns how many stay wrong.
-    fn set_copied(&mut self, image: &Image, table: &RefcountTable) -> Result<u64, RepairError> {
+    fn set_copied(
+        &mut self,
+        image: &Image,
+        compared: ClusterCount,
+        table: &RefcountTable,
+    ) -> Result<u64, RepairError> {
         let uses = l2_table_uses(image, self.storage)?;
         // A table whose cluster has more references than L1 entries lead to it is data or another
-        // table as well, and is not written to.
-        let may_write = |offset: Offset| {
+        // table as well.
+        let is_alone = |offset: Offset| {
             let cluster = image.geometry().cluster_of(offset);
             image.geometry().is_aligned(offset)
                 && table.get(cluster) <= uses.get(&offset).copied().unwrap_or(0)
         };
-        let copied = repair_copied(image, self.storage, table, &may_write, self.observer)?;
+        // The header may lead to new structures by now.
+        let now = Image::open(self.storage).map_err(CheckError::from)?;
+        let reftable = Reftable::read(&now, self.storage)?;
+        let after = AfterRepair {
+            table,
+            compared,
+            reftable: &reftable,
+            is_alone: &is_alone,
+        };
+        let copied = repair_copied(image, self.storage, &after, self.observer)?;
         if copied.repaired > 0 {
             self.storage.flush()?;
             self.outcome.fixed.corruptions += copied.repaired;

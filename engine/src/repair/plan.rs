@@ -7,7 +7,7 @@ use super::{RepairError, RepairOptions, Scope, keeps};
 use crate::check::{CheckError, Survey};
 use crate::image::Image;
 use crate::observer::Observer;
-use crate::rebuild::{self, Layout};
+use crate::rebuild::Layout;
 use crate::storage::Storage;
 
 /// What a repair would write. COPIED bits depend on the refcounts that the rest leads to and are
@@ -60,6 +60,6 @@ pub fn plan(
     let table = &survey.references.snapshots;
     let snapshots = NewSnapshotTable::prepare(&image, storage, table, &mut ground)?;
     plan.snapshot_table = snapshots.map(|table| table.count);
-    plan.rebuild = Some(rebuild::plan(options.algorithm, &ground.input())?);
+    plan.rebuild = Some(ground.plan(&image, options)?);
     Ok(plan)
 }

@@ -6,6 +6,7 @@ use super::{Repair, RepairError, RepairOptions, Step};
 use crate::check::{CheckError, Report, Survey};
 use crate::image::{Extent, Image};
 use crate::rebuild::{self, Algorithm, Input, Layout};
+use crate::references::Region;
 use crate::storage::Storage;
 use crate::table::{RefcountTable, Run, RunSet};
 use crate::units::{ClusterCount, Offset};
@@ -22,6 +23,8 @@ pub(super) struct Ground {
     pub file: ClusterCount,
     /// See [`Input`].
     pub capacity: Option<ClusterCount>,
+    /// Regions past the end of the file that are referred to.
+    pub dangling: Vec<Region>,
     /// Clusters that the disk says are in use, and that nobody refers to or keeps.
     pub released: RunSet,
 }
@@ -46,6 +49,7 @@ impl Ground {
             capacity: storage
                 .capacity()
                 .map(|bytes| ClusterCount(bytes >> geometry.cluster_bits())),
+            dangling: Vec::new(),
             released: RunSet::new(),
         };
         if let Some(kept) = kept {
@@ -69,9 +73,45 @@ impl Ground {
             if !options.reuse_old {
                 ground.reserved.extend(&survey.old.clusters);
             }
+            ground.dangling = std::mem::take(&mut survey.references.dangling);
+            if ground.capacity.is_none_or(|capacity| capacity > file) {
+                let runs = ground
+                    .dangling
+                    .iter()
+                    .map(|region| region.clusters(geometry));
+                ground.reserved.extend(&runs.collect());
+            }
         }
         ground.table = survey.references.take_table();
         Ok(ground)
+    }
+
+    /// Plans the new structures. Where the file grows over a region that is referred to, that
+    /// region is inside the file from then on, and counts; so a second repair finds nothing new.
+    /// QEMU's algorithms know nothing of that.
+    pub fn plan(&mut self, image: &Image, options: &RepairOptions) -> Result<Layout, RepairError> {
+        let geometry = image.geometry();
+        loop {
+            let layout = rebuild::plan(options.algorithm, &self.input())?;
+            let end = ClusterCount(layout.end().0);
+            if options.algorithm != Algorithm::Planned || end <= self.file {
+                return Ok(layout);
+            }
+            let grown = Extent {
+                bytes: end.0 << geometry.cluster_bits(),
+                clusters: end,
+            };
+            let (inside, beyond): (Vec<_>, Vec<_>) = std::mem::take(&mut self.dangling)
+                .into_iter()
+                .partition(|region| grown.holds(geometry, region.offset, region.length));
+            self.dangling = beyond;
+            if inside.is_empty() {
+                return Ok(layout);
+            }
+            for region in inside {
+                self.table.add(region.clusters(geometry), region.times)?;
+            }
+        }
     }
 
     pub const fn input(&self) -> Input<'_> {
@@ -100,7 +140,7 @@ impl Repair<'_> {
         let table = &survey.references.snapshots;
         let snapshots = NewSnapshotTable::prepare(image, self.storage, table, &mut ground)?;
         let algorithm = self.options.algorithm;
-        let layout = rebuild::plan(algorithm, &ground.input())?;
+        let layout = ground.plan(image, self.options)?;
         if let Some(snapshots) = &snapshots {
             snapshots.write(image, self.storage)?;
         }

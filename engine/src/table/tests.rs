@@ -60,11 +60,11 @@ fn counts_are_those_of_a_plain_map() {
                 "{geometry:?} {cluster}"
             );
             let used = model
-                .range(cluster..2 * span)
+                .range(cluster..=2 * span + 10)
                 .next()
                 .map(|(cluster, _)| Cluster(*cluster));
             assert_eq!(table.next_used(Cluster(cluster)), used);
-            let free = (cluster..2 * span)
+            let free = (cluster..=2 * span + 10)
                 .find(|cluster| !model.contains_key(cluster))
                 .map(Cluster);
             assert_eq!(Some(table.next_free(Cluster(cluster))), free);

@@ -26,7 +26,7 @@ pub enum Command {
 
 #[derive(Args, Debug)]
 pub struct CheckArguments {
-    /// The format of the image; without it the file's first bytes decide
+    /// The format of the image: qcow2, which is what it has to be without -f as well
     #[arg(short, long, value_name = "FMT")]
     pub format: Option<String>,
 
@@ -145,7 +145,7 @@ Exit codes:
    1  the check did not complete; the image could not be opened; wrong options
    2  there are corruptions
    3  there are leaked clusters and no corruptions
-  63  the format has no checks
+  63  the format has no checks (-f raw)
 
 Examples:
   recount check disk.qcow2                    is it whole?

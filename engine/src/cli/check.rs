@@ -4,10 +4,9 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use recount::format::header::HeaderError;
 use recount::repair::{Kept, RepairOptions, Scope};
 use recount::storage::{FileStorage, Locking};
-use recount::{Algorithm, CheckError, Image, ImageError};
+use recount::{Algorithm, CheckError};
 
 use super::args::{AlgorithmName, CheckArguments, OutputFormat, RepairWhat};
 use super::failure::Failure;
@@ -57,7 +56,6 @@ fn repair(
     terminal: &mut Terminal,
 ) -> Result<u8, Failure> {
     let mut storage = FileStorage::open_read_write(&arguments.file)?;
-    require_qcow2(arguments, &storage)?;
     let options = options(arguments, what);
     let outcome = recount::repair(&mut storage, &options, terminal).map_err(|failure| {
         let file = arguments.file.clone();
@@ -128,21 +126,7 @@ pub(super) fn open_read_only(arguments: &CheckArguments) -> Result<FileStorage, 
         Locking::Respected
     };
     let storage = FileStorage::open_read_only(&arguments.file, locking)?;
-    require_qcow2(arguments, &storage)?;
     Ok(storage)
-}
-
-/// Without -f, a file that is no qcow2 image at all is one whose format has no checks.
-fn require_qcow2(arguments: &CheckArguments, storage: &FileStorage) -> Result<(), Failure> {
-    match Image::open(storage) {
-        Err(ImageError::Header(HeaderError::Magic { .. } | HeaderError::Version(0 | 1)))
-            if arguments.format.is_none() =>
-        {
-            Err(Failure::NotQcow2(arguments.file.clone()))
-        }
-        Err(error) => Err(failed(arguments, error.into())),
-        Ok(_) => Ok(()),
-    }
 }
 
 pub(super) fn failed(arguments: &CheckArguments, error: CheckError) -> Failure {

@@ -12,11 +12,6 @@ use recount::storage::{OpenError, shown};
 pub enum Failure {
     #[error("unknown format '{}'; recount checks qcow2 images (-f qcow2)", .0.escape_debug())]
     UnknownFormat(String),
-    #[error(
-        "{}: this image format does not support checks: the magic (bytes 0 to 3) is not that of a \
-         qcow2 image (-f qcow2 if it ought to be one)", shown(.0)
-    )]
-    NotQcow2(PathBuf),
     #[error("{}: this image format does not support checks (raw images have none)", shown(.0))]
     Raw(PathBuf),
     #[error(transparent)]
@@ -40,7 +35,7 @@ impl Failure {
     /// What the process exits with: qemu-img's code for a format without checks, or 1.
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::NotQcow2(_) | Self::Raw(_) => 63,
+            Self::Raw(_) => 63,
             _ => 1,
         }
     }

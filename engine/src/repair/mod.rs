@@ -108,7 +108,7 @@ impl Repair<'_> {
             Scope::All => self.repair_all(&image)?,
         };
         let report = if self.options.verify && !self.outcome.steps.is_empty() {
-            check(self.storage, &mut ())?
+            check(self.storage, self.observer)?
         } else {
             report
         };

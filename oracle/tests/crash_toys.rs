@@ -347,7 +347,7 @@ fn a_second_flush_after_a_failed_one_is_not_taken_for_durable() {
     let whole = before.kind.read(&whole).expect("a toy");
     let run = run(&stubborn, &before, &[fails_once]);
     assert!(run.outcome.is_ok());
-    let verdict = crash_atomic::judge(&before, &run, Some(&whole), &Limits::default());
+    let verdict = crash_atomic::judge(&before, &run.trace, Some(&whole), &Limits::default());
     assert!(
         verdict.is_failure(),
         "the structures may be lost though a flush succeeded"

@@ -1,6 +1,7 @@
 //! What a power cut may leave of what was written, at one point of a trace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use crate::case::damage::{ReadWriteAt, SparseBytes};
 use crate::disk::Event;
@@ -208,7 +209,7 @@ impl Volatile {
 
     fn discard(&mut self, offset: u64, length: u64) {
         let end = offset.saturating_add(length).min(self.live_length());
-        for sector in offset.div_ceil(self.sector)..end / self.sector {
+        for sector in self.sectors_within(offset.div_ceil(self.sector)..end / self.sector) {
             self.zero(sector, 0);
             // A discard may never happen: no flush settles it.
             if let Some(unsettled) = self.unsettled.get_mut(&sector) {
@@ -223,13 +224,27 @@ impl Volatile {
             // What is cut off reads as zeros should the file grow again.
             let cut_short = (length % self.sector) as usize;
             self.zero(length / self.sector, cut_short);
-            for sector in length / self.sector + 1..old.div_ceil(self.sector) {
+            for sector in self.sectors_within(length / self.sector + 1..old.div_ceil(self.sector)) {
                 self.zero(sector, 0);
             }
         }
         if length != old {
             self.add(LENGTH, Content::Length(length), true);
         }
+    }
+
+    /// The sectors of a stretch that may hold anything but zeros: a hole is passed over.
+    fn sectors_within(&self, stretch: Range<u64>) -> BTreeSet<u64> {
+        let pages = self.durable.pages();
+        let pages = pages.flat_map(|(start, page)| {
+            let stop = start + page.len() as u64;
+            let first = (start / self.sector).max(stretch.start);
+            first..stop.div_ceil(self.sector).min(stretch.end)
+        });
+        let unsettled = self
+            .unsettled
+            .range(stretch.start..stretch.end.max(stretch.start));
+        pages.chain(unsettled.map(|(&sector, _)| sector)).collect()
     }
 
     /// Fills a sector with zeros from its byte `from` on.

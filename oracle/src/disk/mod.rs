@@ -210,14 +210,19 @@ impl SimulatedDisk {
     }
 }
 
-/// Writes `length` zeros at `offset`.
+/// Makes `length` bytes at `offset` zeros, within the bytes that there are. Only pages that are not
+/// zeros already are touched, so that a discarded hole costs nothing.
 fn zero(bytes: &mut SparseBytes, offset: u64, length: u64) -> io::Result<()> {
-    static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
-    let mut done = 0;
-    while done < length {
-        let part = (length - done).min(ZEROS.len() as u64);
-        bytes.write_at(offset + done, &ZEROS[..part as usize])?;
-        done += part;
+    let end = offset + length;
+    let pages = bytes.pages();
+    let pages = pages.map(|(start, page)| (start, start + page.len() as u64));
+    let stretches: Vec<_> = pages
+        .map(|(start, stop)| (start.max(offset), stop.min(end)))
+        .filter(|(start, stop)| start < stop)
+        .collect();
+    for (start, stop) in stretches {
+        let count = usize::try_from(stop - start).map_err(io::Error::other)?;
+        bytes.write_at(start, &vec![0; count])?;
     }
     Ok(())
 }

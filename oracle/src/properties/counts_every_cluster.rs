@@ -22,7 +22,7 @@ fn check(before: &Reading, after: &Reading) -> Result<(), Failure> {
     for (&cluster, &references) in &after.references {
         let references = references.min(after.max_refcount);
         // While references are hidden, a refcount that was larger is kept.
-        let kept = before.count(cluster).filter(|_| after.is_blind());
+        let kept = before.count(cluster).filter(|_| before.is_blind());
         let most = kept.unwrap_or(0).max(references);
         let count = after.count(cluster);
         if !count.is_some_and(|count| (references..=most).contains(&count)) {

@@ -13,30 +13,31 @@ use super::{Failure, Verdict};
 use crate::audit::{Referrer, ToyStructure};
 use crate::case::damage::{ReadWriteAt, SparseBytes};
 use crate::crash::{CrashState, Crashes, Limits};
-use crate::run::{Before, Run};
+use crate::disk::Trace;
+use crate::run::Before;
 
-/// Of all states that a power cut during a run may leave. `whole` is what the audit says of a run
+/// Of all states that a power cut may leave, whoever made the trace. `whole` is what the audit says of a run
 /// of the same repair in which nothing went wrong; `None` when that wrote no structures.
 #[must_use]
-pub fn judge(before: &Before, run: &Run, whole: Option<&Reading>, limits: &Limits) -> Verdict {
-    explore(before, run, whole, limits).1
+pub fn judge(before: &Before, trace: &Trace, whole: Option<&Reading>, limits: &Limits) -> Verdict {
+    explore(before, trace, whole, limits).1
 }
 
 /// As [`judge`], with the number of states that were looked at.
 #[must_use]
 pub fn explore(
     before: &Before,
-    run: &Run,
+    trace: &Trace,
     whole: Option<&Reading>,
     limits: &Limits,
 ) -> (u64, Verdict) {
-    if run.trace.is_read_only() {
+    if trace.is_read_only() {
         return (0, Verdict::Holds);
     }
-    let judge = StateJudge::new(before, run, whole);
+    let judge = StateJudge::new(before, trace, whole);
     let crashes = Crashes {
         before: &before.bytes,
-        trace: &run.trace,
+        trace,
         sector: before.sector,
     };
     let (states, failure) = crashes.each(limits, |state: &CrashState<'_>| {
@@ -58,11 +59,11 @@ pub(super) struct StateJudge<'a> {
 }
 
 impl<'a> StateJudge<'a> {
-    pub(super) fn new(before: &'a Before, run: &Run, whole: Option<&'a Reading>) -> Self {
+    pub(super) fn new(before: &'a Before, trace: &Trace, whole: Option<&'a Reading>) -> Self {
         Self {
             before,
             whole,
-            guard: Guard::new(before, &run.trace),
+            guard: Guard::new(before, trace),
         }
     }
 

@@ -31,9 +31,9 @@ pub fn explore(
             Verdict::fails("an operation failed, and the caller was told that all is well"),
         );
     }
-    if let Err(Failure { message }) = StateJudge::new(before, run, whole).state(&run.after) {
+    if let Err(Failure { message }) = StateJudge::new(before, &run.trace, whole).state(&run.after) {
         return (1, Verdict::fails(format!("after the failure: {message}")));
     }
-    let (states, verdict) = crash_atomic::explore(before, run, whole, limits);
+    let (states, verdict) = crash_atomic::explore(before, &run.trace, whole, limits);
     (states + 1, verdict)
 }

@@ -1,5 +1,6 @@
 //! `keeps-what-it-cannot-follow`: while an entry leads nowhere, no cluster that was allocated is
-//! released, discarded or written over, so that mending the entry later brings everything back.
+//! released, discarded or written over, nor a refcount lowered, so that mending the entry later
+//! brings everything back.
 
 use super::Verdict;
 use crate::case::damage::ReadWriteAt;
@@ -9,9 +10,9 @@ use crate::run::{Before, Run};
 #[must_use]
 pub fn judge(before: &Before, run: &Run) -> Verdict {
     let old = &before.reading;
-    if !old.is_blind() {
+    let Some(nowhere) = &old.nowhere else {
         return Verdict::NotApplicable;
-    }
+    };
     if run.trace.is_read_only() {
         return Verdict::Holds;
     }
@@ -21,34 +22,23 @@ pub fn judge(before: &Before, run: &Run) -> Verdict {
     };
     let size = old.cluster_size() as usize;
     let end = ReadWriteAt::len(&before.bytes).div_ceil(size as u64);
-    // Those with references are the matter of leaves-data-alone.
-    let unreferenced = old
-        .counts()
-        .iter()
-        .filter(|&(cluster, _)| *cluster < end && old.references_to(*cluster) == 0);
-    for (&cluster, &count) in unreferenced {
-        let now = after.count(cluster);
-        if now.is_some_and(|now| now < count) {
+    // The old structures' own clusters are known to be free once there are new ones.
+    let counted = old.counts().iter();
+    let counted = counted.filter(|&(cluster, _)| *cluster < end && !old.own.contains_key(cluster));
+    for (&cluster, &count) in counted {
+        if let Some(now) = after.count(cluster).filter(|&now| now < count) {
             return Verdict::fails(format!(
-                "cluster {cluster} had refcount {count} and has {}, although {}",
-                now.unwrap_or(0),
-                nowhere(before)
+                "cluster {cluster} had refcount {count} and has {now}, although {nowhere}"
             ));
         }
+        // What happens to clusters with references is the matter of leaves-data-alone.
         let start = cluster << old.cluster_bits;
-        if run.after.bytes(start, size) != before.bytes.bytes(start, size) {
+        let changed = || run.after.bytes(start, size) != before.bytes.bytes(start, size);
+        if old.references_to(cluster) == 0 && changed() {
             return Verdict::fails(format!(
-                "cluster {cluster} was allocated and has been written over, although {}",
-                nowhere(before)
+                "cluster {cluster} was allocated and has been written over, although {nowhere}"
             ));
         }
     }
     Verdict::Holds
-}
-
-/// Which entry leads nowhere.
-fn nowhere(before: &Before) -> String {
-    let audit = before.reading.audit();
-    let first = audit.and_then(|audit| audit.leads_nowhere().next());
-    first.map_or_else(String::new, ToString::to_string)
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::reading::entry_of;
 use super::{Failure, Verdict};
 use crate::audit::{Audit, Corruption, LayerId, Referrer};
 use crate::case::damage::{ReadWriteAt, SparseBytes};
@@ -20,7 +21,6 @@ const LOWEST_FEATURES: u64 = 79;
 const DIRTY_AND_CORRUPT: u8 = 3;
 /// Bit 63 of an L1 or L2 entry, in its first byte.
 const COPIED: u8 = 0x80;
-const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 
 /// Of the bytes after a repair, whether it ended well or not.
 #[must_use]
@@ -160,7 +160,8 @@ impl Exceptions {
             }
         }
         for corruption in &audit.corruptions {
-            if let Some((at, length)) = entry_of(audit, before, corruption) {
+            // Bytes in memory can be read.
+            if let Ok(Some((at, length))) = entry_of(audit, &before.bytes, corruption) {
                 bits.extend((at..at + length).map(|at| (at, 0xff)));
             }
         }
@@ -197,21 +198,4 @@ const fn is_about_snapshot_table(corruption: &Corruption) -> bool {
                 layer: LayerId::Snapshot(_)
             }
     )
-}
-
-/// The L2 entry that a corruption names, which a repair may replace: byte position and length.
-fn entry_of(audit: &Audit, before: &Before, corruption: &Corruption) -> Option<(u64, u64)> {
-    let Referrer::Data {
-        layer,
-        l1_index,
-        l2_index,
-    } = corruption.referrer
-    else {
-        return None;
-    };
-    let layer = audit.layers.iter().find(|other| other.id == layer)?;
-    let entry = before.bytes.bytes(layer.l1_offset + l1_index * 8, 8);
-    let table = u64::from_be_bytes(entry.try_into().ok()?) & OFFSET;
-    let length = if audit.header.extended_l2() { 16 } else { 8 };
-    Some((table.checked_add(l2_index * length)?, length))
 }

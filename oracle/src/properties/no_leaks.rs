@@ -16,10 +16,11 @@ pub fn judge(before: &Before, run: &Run) -> Verdict {
     };
     let kept = |cluster: u64| {
         let was = before.reading.count(cluster).is_none_or(|count| count > 0);
-        after.is_blind() && was && !before.reading.own.contains_key(&cluster)
+        before.reading.is_blind() && was && !before.reading.own.contains_key(&cluster)
     };
     for (&cluster, &count) in after.counts() {
-        if after.references_to(cluster) == 0 && !kept(cluster) {
+        let unused = after.references_to(cluster) == 0 && after.is_checked(cluster);
+        if unused && !kept(cluster) {
             return Verdict::fails(format!(
                 "cluster {cluster} has refcount {count} after the repair, and nothing refers to it"
             ));

@@ -2,8 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::audit::{self, Audit, Bytes, Referrer, ToyGeometry, ToyStructure, Unreadable};
+use crate::audit::{
+    self, Audit, Bytes, Corruption, Referrer, ToyGeometry, ToyStructure, Unreadable, Wrong,
+};
 
+/// Bits 9 to 55 of an L1 or L2 entry (specification, "Cluster mapping").
+const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
+/// An L2 entry that reads as zeros.
+const ZERO: u64 = 1;
+const ALLOCATED_SUBCLUSTERS: u64 = 0xffff_ffff;
 /// Longest list of referrers in a message.
 const NAMED_MAX: usize = 3;
 
@@ -41,6 +48,7 @@ impl Kind {
                     }
                 }
                 Reading {
+                    nowhere: None,
                     cluster_bits: u64::from(toy.geometry.cluster_bits),
                     max_refcount: u64::MAX >> (64 - (1 << toy.geometry.refcount_order)),
                     own,
@@ -52,6 +60,7 @@ impl Kind {
                 let audit = audit::audit(bytes)?;
                 let count = |(&cluster, by): (&u64, &Vec<Referrer>)| (cluster, by.len() as u64);
                 Reading {
+                    nowhere: first_dead_end(&audit, bytes)?,
                     cluster_bits: audit.header.cluster_bits,
                     max_refcount: audit.header.max_refcount(),
                     own: own_clusters(&audit),
@@ -73,6 +82,59 @@ fn own_clusters(audit: &Audit) -> BTreeMap<u64, u64> {
     own.filter(|&(_, uses)| uses > 0).collect()
 }
 
+/// The first entry that leads nowhere. Those with reserved bits are followed by their offset, and
+/// those that hold no data lead nowhere by right.
+fn first_dead_end(audit: &Audit, bytes: &dyn Bytes) -> Result<Option<String>, Unreadable> {
+    for corruption in audit.leads_nowhere() {
+        let followed = match (corruption.referrer, corruption.wrong) {
+            (Referrer::Data { .. }, Wrong::Reserved { .. }) => true,
+            (_, Wrong::Reserved { entry }) => entry & OFFSET != 0,
+            (_, Wrong::Unaligned { .. }) => match entry_of(audit, bytes, corruption)? {
+                Some((at, 16)) => {
+                    let mut bitmap = [0; 8];
+                    bytes.read(at + 8, &mut bitmap)?;
+                    u64::from_be_bytes(bitmap) & ALLOCATED_SUBCLUSTERS == 0
+                }
+                Some((at, _)) => {
+                    let mut entry = [0; 8];
+                    bytes.read(at, &mut entry)?;
+                    u64::from_be_bytes(entry) & ZERO != 0
+                }
+                None => false,
+            },
+            _ => false,
+        };
+        if !followed {
+            return Ok(Some(corruption.to_string()));
+        }
+    }
+    Ok(None)
+}
+
+/// The L2 entry that a corruption names: byte position and length.
+pub(super) fn entry_of(
+    audit: &Audit,
+    bytes: &dyn Bytes,
+    corruption: &Corruption,
+) -> Result<Option<(u64, u64)>, Unreadable> {
+    let Referrer::Data {
+        layer,
+        l1_index,
+        l2_index,
+    } = corruption.referrer
+    else {
+        return Ok(None);
+    };
+    let Some(layer) = audit.layers.iter().find(|other| other.id == layer) else {
+        return Ok(None);
+    };
+    let mut entry = [0; 8];
+    bytes.read(layer.l1_offset + l1_index * 8, &mut entry)?;
+    let table = u64::from_be_bytes(entry) & OFFSET;
+    let length = if audit.header.extended_l2() { 16 } else { 8 };
+    Ok(table.checked_add(l2_index * length).map(|at| (at, length)))
+}
+
 /// What the audit says of some bytes.
 #[derive(Clone, Debug)]
 pub struct Reading {
@@ -84,6 +146,8 @@ pub struct Reading {
     pub own: BTreeMap<u64, u64>,
     /// References of each cluster, the structures' own included.
     pub references: BTreeMap<u64, u64>,
+    /// The first entry that leads nowhere, so that clusters may be in use without a reference.
+    pub nowhere: Option<String>,
     /// All that the audit found.
     pub found: Found,
 }
@@ -143,6 +207,16 @@ impl Reading {
         }
     }
 
+    /// Whether a check looks at a cluster: those past the end of the file that nothing refers to
+    /// are not looked at, whatever their refcounts.
+    #[must_use]
+    pub const fn is_checked(&self, cluster: u64) -> bool {
+        match &self.found {
+            Found::Toy(_) => true,
+            Found::Image(audit) => cluster < audit.clusters,
+        }
+    }
+
     /// Clusters with references or a refcount.
     #[must_use]
     pub fn clusters_in_use(&self) -> BTreeSet<u64> {
@@ -152,11 +226,8 @@ impl Reading {
 
     /// Whether an entry leads nowhere, so that clusters may be in use without a reference.
     #[must_use]
-    pub fn is_blind(&self) -> bool {
-        match &self.found {
-            Found::Toy(_) => false,
-            Found::Image(audit) => audit.leads_nowhere().next().is_some(),
-        }
+    pub const fn is_blind(&self) -> bool {
+        self.nowhere.is_some()
     }
 
     /// The audit of an image.

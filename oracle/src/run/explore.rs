@@ -66,7 +66,8 @@ pub fn explore_one(repair: &dyn Repair, before: &Before, bounds: &Bounds) -> Exp
         .read(&quiet.after)
         .ok()
         .filter(|_| !quiet.trace.is_read_only());
-    let (states, crash) = crash_atomic::explore(before, &quiet, whole.as_ref(), &bounds.crashes);
+    let (states, crash) =
+        crash_atomic::explore(before, &quiet.trace, whole.as_ref(), &bounds.crashes);
     let mut faults = Faults {
         repair,
         before,

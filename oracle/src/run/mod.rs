@@ -1,18 +1,20 @@
 //! Driving a repair on the simulated disk, and keeping everything that happened.
 
 mod explore;
+mod image;
 mod toy;
 
 use recount::rebuild::CommitError;
 use recount::{Layout, PlanError};
 
 use crate::audit::Unreadable;
-use crate::case::Fault;
 use crate::case::damage::SparseBytes;
+use crate::case::{Algorithm, Fault};
 use crate::disk::{Operations, SimulatedDisk, Trace};
 use crate::properties::reading::{Kind, Reading};
 
 pub use explore::{Bounds, Explored, explore_one};
+pub use image::{ImageError, ImageRepair};
 pub use toy::{ToyError, ToyRepair};
 
 /// What a repair begins with.
@@ -69,6 +71,8 @@ pub type Outcome = Result<Done, Stopped>;
 pub enum Done {
     /// Where everything was put in a toy.
     Layout(Layout),
+    /// What was done to an image, and what is found in it now.
+    Image(Box<recount::Outcome>),
 }
 
 /// Why a repair ended early.
@@ -80,6 +84,9 @@ pub enum Stopped {
     /// They could not be written.
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// The repair of an image failed.
+    #[error(transparent)]
+    Repair(#[from] recount::RepairFailure),
 }
 
 /// A repair that was driven to its end, and everything that happened.
@@ -99,6 +106,15 @@ pub struct Run {
     pub operations_until_fault: Operations,
     /// How many operations failed because the schedule says so.
     pub faults_hit: u32,
+}
+
+/// The engine's name for an algorithm.
+const fn engine_algorithm(algorithm: Algorithm) -> recount::Algorithm {
+    match algorithm {
+        Algorithm::Planned => recount::Algorithm::Planned,
+        Algorithm::FirstFit => recount::Algorithm::FirstFit,
+        Algorithm::Tail => recount::Algorithm::Tail,
+    }
 }
 
 /// Runs a repair on a disk on which these operations fail.

@@ -85,11 +85,7 @@ impl ToyRepair {
         let old = model.old.iter().filter(|_| planned);
         let old = old.map(|&cluster| Run::single(Cluster(cluster.into())));
         let clusters = model.references.len() as u64;
-        let algorithm = match algorithm {
-            Algorithm::Planned => recount::Algorithm::Planned,
-            Algorithm::FirstFit => recount::Algorithm::FirstFit,
-            Algorithm::Tail => recount::Algorithm::Tail,
-        };
+        let algorithm = super::engine_algorithm(algorithm);
         let input = Input {
             references: &counts,
             reserved: &old.collect(),

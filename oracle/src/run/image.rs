@@ -1,0 +1,56 @@
+//! An image is repaired by the engine from end to end, as `recount check -r all` does it.
+
+use recount::RepairOptions;
+
+use super::{Before, Done, Outcome, Repair};
+use crate::audit::Unreadable;
+use crate::case::build::{self, BuildError};
+use crate::case::damage::SparseBytes;
+use crate::case::{Algorithm, Case};
+use crate::disk::{SECTOR, SimulatedDisk};
+use crate::properties::reading::Kind;
+
+/// The repair of an image, with these options.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ImageRepair {
+    /// How to repair.
+    pub options: RepairOptions,
+}
+
+/// Why there is no such image to repair.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// It cannot be built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// It cannot be audited, and so not repaired.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+}
+
+impl ImageRepair {
+    /// By one algorithm, everything else as it is by default.
+    #[must_use]
+    pub fn by(algorithm: Algorithm) -> Self {
+        let options = RepairOptions {
+            algorithm: super::engine_algorithm(algorithm),
+            ..RepairOptions::default()
+        };
+        Self { options }
+    }
+
+    /// The image of a case, on its disk, and the repair that the case asks for.
+    pub fn new(case: &Case) -> Result<(Before, Self), ImageError> {
+        let mut bytes = SparseBytes::default();
+        let built = build::build(case, &mut bytes)?;
+        let before = Before::new(bytes, SECTOR, built.capacity, Kind::Image)?;
+        Ok((before, Self::by(case.algorithm)))
+    }
+}
+
+impl Repair for ImageRepair {
+    fn repair(&self, disk: &mut SimulatedDisk) -> Outcome {
+        let outcome = recount::repair(disk, &self.options, &mut ())?;
+        Ok(Done::Image(Box::new(outcome)))
+    }
+}

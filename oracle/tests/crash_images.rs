@@ -1,0 +1,245 @@
+//! Whole images, repaired from end to end on disks that fail and lose power: what the engine
+//! promises holds, and what it would do wrong is seen.
+
+use std::process::Command;
+
+use recount::{Offset, Storage};
+use recount_oracle::case::damage::{Damage, PointerDamage, ReadWriteAt, SparseBytes};
+use recount_oracle::case::generate::{Kind, generate};
+use recount_oracle::case::synthetic::{Content, Run, Sharing, Snapshots, Structures, Synthetic};
+use recount_oracle::case::{Algorithm, Case, Image, Pick, Schedule, StorageLimit};
+use recount_oracle::crash::Limits;
+use recount_oracle::disk::{SECTOR, SimulatedDisk, log};
+use recount_oracle::properties::{Property, Verdict, crash_atomic, reading};
+use recount_oracle::run::{Before, Bounds, Explored, ImageRepair, Outcome, Repair, explore_one};
+
+/// Little enough that some dozens of images take seconds.
+const BOUNDS: Bounds = Bounds {
+    crashes: Limits {
+        exhaustive_bits: 5,
+        samples: 8,
+        seed: 1,
+    },
+    faults_of_a_kind: 4,
+    pairs: 4,
+};
+/// References and refcounts of an image that is looked at here; an audit takes time for each.
+const COUNTS_MAX: usize = 3000;
+/// Seeds that are looked at.
+const SEEDS: u64 = 25;
+
+fn damaged(structures: Structures, damage: Vec<Damage>) -> Case {
+    let content = Content::Data;
+    let image = Synthetic {
+        cluster_bits: 9,
+        structures,
+        guest: vec![Run {
+            skip: 0,
+            clusters: 80,
+            content,
+        }],
+        snapshots: vec![Snapshots {
+            count: 1,
+            sharing: Sharing::Tables,
+        }],
+        free_tail: 12,
+        ..Synthetic::default()
+    };
+    Case {
+        image: Image::Synthetic(image),
+        damage,
+        storage: StorageLimit::Growing,
+        algorithm: Algorithm::Planned,
+        schedule: Schedule::Quiet,
+    }
+}
+
+/// An L1 entry that leads far past the end of the file.
+fn dangling() -> Case {
+    let damage = Damage::L1Entry {
+        table: Pick(0),
+        entry: Pick(0),
+        becomes: PointerDamage::PastEnd { clusters: 1000 },
+    };
+    damaged(Structures::default(), vec![damage])
+}
+
+fn explored(case: &Case) -> Explored {
+    let (before, repair) = ImageRepair::new(case).expect("an image");
+    explore_one(&repair, &before, &BOUNDS)
+}
+
+#[track_caller]
+fn fails_with(verdict: Verdict, text: &str) {
+    match verdict {
+        Verdict::Fails(failure) => assert!(failure.message.contains(text), "{failure}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn planned_repairs_images_whatever_fails_and_whenever_the_power_goes() {
+    let (mut images, mut rebuilt, mut states) = (0, 0, 0);
+    for seed in 0..SEEDS {
+        let mut case = generate(Kind::Synthetic, seed);
+        case.algorithm = Algorithm::Planned;
+        let Ok((before, repair)) = ImageRepair::new(&case) else {
+            continue;
+        };
+        if before.reading.references.len() + before.reading.counts().len() > COUNTS_MAX {
+            continue;
+        }
+        let explored = explore_one(&repair, &before, &BOUNDS);
+        for (property, verdict) in &explored.verdicts {
+            assert!(
+                !verdict.is_failure(),
+                "seed {seed}: {property}: {verdict:?}"
+            );
+        }
+        images += 1;
+        states += explored.states;
+        rebuilt += u64::from(explored.verdict(Property::NoOverlap) == Verdict::Holds);
+    }
+    assert!(
+        images > 15 && rebuilt > 5 && states > 500,
+        "{images} {rebuilt} {states}"
+    );
+}
+
+#[test]
+fn all_properties_hold_where_structures_are_absent() {
+    let explored = explored(&damaged(Structures::Absent, Vec::new()));
+    for (property, verdict) in &explored.verdicts {
+        let blind = *property == Property::KeepsWhatItCannotFollow;
+        let expected = if blind {
+            Verdict::NotApplicable
+        } else {
+            Verdict::Holds
+        };
+        assert_eq!(*verdict, expected, "{property}");
+    }
+}
+
+#[test]
+fn the_algorithms_of_qemu_are_not_crash_atomic_on_images_either() {
+    for algorithm in [Algorithm::FirstFit, Algorithm::Tail] {
+        let mut case = damaged(Structures::Absent, Vec::new());
+        case.algorithm = algorithm;
+        let explored = explored(&case);
+        fails_with(
+            explored.verdict(Property::CrashAtomic),
+            "the header leads to a reftable of",
+        );
+        assert_eq!(explored.verdict(Property::CleanAfterwards), Verdict::Holds);
+        assert_eq!(explored.verdict(Property::LeavesDataAlone), Verdict::Holds);
+    }
+}
+
+#[test]
+fn what_is_kept_while_an_entry_leads_nowhere_is_lost_when_it_is_released() {
+    let case = dangling();
+    let kept = explored(&case);
+    assert_eq!(
+        kept.verdict(Property::KeepsWhatItCannotFollow),
+        Verdict::Holds
+    );
+    assert_eq!(kept.verdict(Property::Idempotent), Verdict::Holds);
+    let (before, mut repair) = ImageRepair::new(&case).expect("an image");
+    repair.options.release_unreachable = true;
+    let released = explore_one(&repair, &before, &BOUNDS);
+    let verdict = released.verdict(Property::KeepsWhatItCannotFollow);
+    fails_with(verdict, "although L1 entry 0 of the active layer: leads to");
+}
+
+/// Repairs well, and then writes some bytes somewhere.
+struct AndThen(ImageRepair, u64, Vec<u8>);
+
+impl Repair for AndThen {
+    fn repair(&self, disk: &mut SimulatedDisk) -> Outcome {
+        let done = self.0.repair(disk)?;
+        disk.write_at(Offset(self.1), &self.2)
+            .map_err(recount::rebuild::CommitError::from)?;
+        Ok(done)
+    }
+}
+
+fn and_then(offset: u64, bytes: &[u8]) -> Explored {
+    let case = damaged(Structures::Absent, Vec::new());
+    let (before, repair) = ImageRepair::new(&case).expect("an image");
+    explore_one(&AndThen(repair, offset, bytes.to_vec()), &before, &BOUNDS)
+}
+
+#[test]
+fn damage_done_by_a_repair_is_named_with_the_cluster_and_who_refers_to_it() {
+    let case = damaged(Structures::Absent, Vec::new());
+    let (before, _) = ImageRepair::new(&case).expect("an image");
+    let audit = before.reading.audit().expect("an image");
+    let active = &audit.layers[0];
+    let data = active.map.values().find_map(|mapping| match mapping {
+        recount_oracle::audit::Mapping::Data { offset } => Some(*offset),
+        _ => None,
+    });
+    let data = data.expect("the guest has data");
+    let cluster = data / 512;
+    let explored = and_then(data + 3, b"?");
+    let verdict = explored.verdict(Property::LeavesDataAlone);
+    fails_with(verdict, &format!("byte 3 of cluster {cluster} changed"));
+    assert!(explored.verdict(Property::CrashAtomic).is_failure());
+    // Bit 63 of an L1 entry may be set right; its offset may not change.
+    let explored = and_then(active.l1_offset + 6, &[0xff]);
+    let verdict = explored.verdict(Property::LeavesDataAlone);
+    fails_with(verdict, "the L1 table of the active layer");
+    // Of the header's other fields none may change.
+    let explored = and_then(24, &[1]);
+    fails_with(
+        explored.verdict(Property::LeavesDataAlone),
+        "byte 24 of cluster 0",
+    );
+    assert!(explored.verdict(Property::Idempotent).is_failure() || explored.quiet.outcome.is_ok());
+}
+
+/// Repairs an image file with qemu-img, which logs what it does; `None` without qemu-img.
+fn qemu_img_trace(bytes: &[u8]) -> Option<(Vec<u8>, recount_oracle::disk::Trace)> {
+    Command::new("qemu-img").arg("--version").output().ok()?;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (image, log) = (folder.path().join("i.qcow2"), folder.path().join("log"));
+    std::fs::write(&image, bytes).expect("written");
+    std::fs::write(&log, []).expect("written");
+    let options = format!(
+        "driver=qcow2,file.driver=blklogwrites,file.log-sector-size=512,\
+         file.log-super-update-interval=1,file.file.driver=file,file.file.filename={},\
+         file.log.driver=file,file.log.filename={}",
+        image.display(),
+        log.display()
+    );
+    let mut check = Command::new("qemu-img");
+    let output = check
+        .args(["check", "-r", "all", "--image-opts", &options])
+        .output();
+    assert!(output.expect("it runs").status.success());
+    let trace = log::read(&std::fs::read(&log).expect("a log")).expect("a log of writes");
+    Some((std::fs::read(&image).expect("an image"), trace))
+}
+
+fn sparse(bytes: &[u8]) -> SparseBytes {
+    let mut sparse = SparseBytes::default();
+    sparse.write_at(0, bytes).expect("memory");
+    sparse
+}
+
+#[test]
+fn a_power_cut_while_qemu_img_repairs_may_leave_the_header_leading_to_nothing() {
+    let case = damaged(Structures::Absent, Vec::new());
+    let (before, repair) = ImageRepair::new(&case).expect("an image");
+    let length = ReadWriteAt::len(&before.bytes) as usize;
+    let bytes = before.bytes.bytes(0, length);
+    let Some((after, trace)) = qemu_img_trace(&bytes) else {
+        let explored = explore_one(&repair, &before, &BOUNDS);
+        assert_eq!(explored.verdict(Property::CrashAtomic), Verdict::Holds);
+        return;
+    };
+    let before = Before::new(sparse(&bytes), SECTOR, None, reading::Kind::Image).expect("an image");
+    let whole = before.kind.read(&after).expect("an image");
+    let verdict = crash_atomic::judge(&before, &trace, Some(&whole), &BOUNDS.crashes);
+    fails_with(verdict, "the header leads to a reftable of");
+}

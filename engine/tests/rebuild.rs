@@ -126,6 +126,31 @@ fn first_fit_diverges_on_a_full_image_where_planned_ends() {
     assert_eq!(layout.reftable.count, ClusterCount(7));
 }
 
+#[test]
+fn a_cluster_counted_after_the_end_of_the_file_is_not_taken() {
+    let mut references = RefcountTable::new(geometry());
+    references
+        .increment(Run::new(Cluster(0), ClusterCount(5)))
+        .expect("memory");
+    let none = RunSet::new();
+    let input = Input {
+        references: &references,
+        reserved: &none,
+        doubtful: &none,
+        file: ClusterCount(4),
+        capacity: None,
+    };
+    for algorithm in [Algorithm::Planned, Algorithm::FirstFit, Algorithm::Tail] {
+        let layout = rebuild::plan(algorithm, &input).expect("grows");
+        let allocated = layout.allocated();
+        assert_eq!(
+            allocated.next_from(Cluster(0)),
+            Some(Cluster(5)),
+            "{algorithm:?}"
+        );
+    }
+}
+
 /// Remembers what was done to it, in order.
 #[derive(Default)]
 struct Recorder {

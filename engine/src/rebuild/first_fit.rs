@@ -74,7 +74,7 @@ pub(super) fn diverges(geometry: &Geometry, reftable: Run, end_before: Cluster) 
 
 pub fn plan(input: &Input<'_>) -> Result<Layout, PlanError> {
     let geometry = input.references.geometry();
-    let mut allocator = Allocator::new(input.references, Cluster(input.file.0));
+    let mut allocator = Allocator::new(input.references, input.file);
     let mut refblocks = Refblocks::new();
     let mut entries = 0;
     let end = allocator.end;

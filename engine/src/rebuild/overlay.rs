@@ -40,11 +40,14 @@ pub struct Allocator<'a> {
 }
 
 impl<'a> Allocator<'a> {
-    pub const fn new(references: &'a RefcountTable, end: Cluster) -> Self {
+    /// With a file of `file` clusters. A table that reaches into the rest of the last one may be
+    /// counted in the cluster after it, which belongs to the file then.
+    pub fn new(references: &'a RefcountTable, file: ClusterCount) -> Self {
+        let counted = references.last_used().map_or(0, |last| last.0 + 1);
         Self {
             references,
             taken: RunSet::new(),
-            end,
+            end: Cluster(file.0.max(counted)),
         }
     }
 

@@ -26,7 +26,7 @@ struct Pass<'a> {
 }
 
 pub fn plan(input: &Input<'_>) -> Result<Layout, PlanError> {
-    let allocator = Allocator::new(input.references, Cluster(input.file.0));
+    let allocator = Allocator::new(input.references, input.file);
     let mut pass = Pass {
         input,
         allocator,

@@ -26,7 +26,7 @@ const BOUNDS: Bounds = Bounds {
 /// References and refcounts of an image that is looked at here; an audit takes time for each.
 const COUNTS_MAX: usize = 3000;
 /// Seeds that are looked at.
-const SEEDS: u64 = 25;
+const SEEDS: u64 = 80;
 
 fn damaged(structures: Structures, damage: Vec<Damage>) -> Case {
     let content = Content::Data;
@@ -101,7 +101,7 @@ fn planned_repairs_images_whatever_fails_and_whenever_the_power_goes() {
         rebuilt += u64::from(explored.verdict(Property::NoOverlap) == Verdict::Holds);
     }
     assert!(
-        images > 15 && rebuilt > 5 && states > 500,
+        images > 60 && rebuilt > 20 && states > 3000,
         "{images} {rebuilt} {states}"
     );
 }

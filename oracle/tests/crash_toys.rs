@@ -10,7 +10,9 @@ use recount_oracle::case::{
 use recount_oracle::crash::{Crashes, Limits};
 use recount_oracle::disk::SimulatedDisk;
 use recount_oracle::properties::{Property, Verdict, crash_atomic};
-use recount_oracle::run::{Before, Bounds, Explored, Outcome, Repair, ToyRepair, explore_one, run};
+use recount_oracle::run::{
+    Before, Bounds, Explored, Outcome, Repair, ToyRepair, explore_one, play, run,
+};
 
 /// `#` is a referenced cluster, `2` one with two references, `o` one of the old structures. B = 4
 /// refcounts of a refblock, E = 2 entries of a reftable cluster.
@@ -107,8 +109,8 @@ fn the_algorithms_of_qemu_switch_to_structures_that_may_not_be_there() {
 }
 
 #[test]
-fn the_state_that_a_failure_names_can_be_replayed() {
-    let case = case(Algorithm::FirstFit, "#.......", StorageLimit::Growing);
+fn the_state_that_a_failure_names_is_replayed_from_the_case() {
+    let mut case = case(Algorithm::FirstFit, "#.......", StorageLimit::Growing);
     let (before, repair) = ToyRepair::new(&case).expect("a toy");
     let quiet = run(&repair, &before, &[]);
     let whole = before.kind.read(&quiet.after).expect("a toy");
@@ -125,10 +127,28 @@ fn the_state_that_a_failure_names_can_be_replayed() {
         }
         std::ops::ControlFlow::Continue(())
     });
-    let state = crashes.state(crash.expect("not crash-atomic"));
-    let reading = before.kind.read(&state).expect("a toy");
+    case.schedule = Schedule::Crash(crash.expect("not crash-atomic"));
+    let played = play(&case).expect("a toy");
+    let reading = before.kind.read(&played.bytes).expect("a toy");
     assert_eq!(reading.pointer(), whole.pointer());
     assert_ne!(reading.counts(), whole.counts());
+    assert_eq!(bytes_of(&played.run.after), bytes_of(&quiet.after));
+}
+
+#[test]
+fn the_faults_of_a_case_are_played() {
+    let mut case = case(Algorithm::Planned, "#oo.2...", StorageLimit::Growing);
+    case.schedule = Schedule::Faults(vec![Fault {
+        operation: Operation::Flush,
+        nth: 0,
+        error: FaultKind::Io,
+        times: Times::Once,
+    }]);
+    let played = play(&case).expect("a toy");
+    assert_eq!(played.run.faults_hit, 1);
+    assert!(played.run.outcome.is_err());
+    let reading = played.before.kind.read(&played.bytes).expect("a toy");
+    assert_eq!(reading.pointer(), played.before.reading.pointer());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Driving a repair on the simulated disk, and keeping everything that happened.
 
+mod case;
 mod explore;
 mod image;
 mod toy;
@@ -13,6 +14,7 @@ use crate::case::{Algorithm, Fault};
 use crate::disk::{Operations, SimulatedDisk, Trace};
 use crate::properties::reading::{Kind, Reading};
 
+pub use case::{Played, SceneError, play, scene};
 pub use explore::{Bounds, Explored, explore_one};
 pub use image::{ImageError, ImageRepair};
 pub use toy::{ToyError, ToyRepair};

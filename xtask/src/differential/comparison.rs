@@ -68,6 +68,10 @@ pub enum Purpose {
     Keeping,
     /// A reftable entry past the end of the file is a reason to rebuild, not to grow the file.
     NoGrowth,
+    /// Entries are left as they are in what is not, or not only, an L2 table.
+    LeavesAlone,
+    /// qemu-img gives up where its overlap check finds that it would write over a structure.
+    GoesOn,
     /// qemu-img rewrites enabled bitmaps when it opens an image for a repair, and loses all
     /// snapshots in doing so.
     BitmapsAlone,
@@ -78,6 +82,8 @@ impl fmt::Display for Purpose {
         f.pad(match self {
             Self::Keeping => "keeps what it cannot follow",
             Self::NoGrowth => "does not grow to a hostile reftable entry",
+            Self::LeavesAlone => "leaves alone what may not be a table",
+            Self::GoesOn => "goes on where qemu-img's overlap check gives up",
             Self::BitmapsAlone => "leaves bitmaps, and with them the snapshots, alone",
         })
     }

@@ -6,7 +6,7 @@ use recount_oracle::case::observed::{Layout, Observed, Said};
 
 use super::comparison::{Comparison, Ending, Purpose};
 use super::guest::GuestData;
-use super::nowhere::{has_live_bitmaps, leads_nowhere, refblock_past_end};
+use super::nowhere::{has_live_bitmaps, leads_nowhere, refblock_past_end, shared_tables};
 use super::observe::{Bench, CaseError, Repaired, THEIRS};
 use super::tools::{Algorithm, Checker, Repair};
 
@@ -31,6 +31,8 @@ struct Run<'a> {
     trial: &'a Trial<'a>,
     found: Option<Structures>,
     nowhere: bool,
+    /// Whether an L2 table's cluster has another use.
+    shared: bool,
     endings: Vec<(Comparison, Ending)>,
 }
 
@@ -41,6 +43,7 @@ pub fn judge(trial: &Trial<'_>) -> Result<Vec<(Comparison, Ending)>, CaseError> 
     let nowhere = found.as_ref();
     let mut run = Run {
         nowhere: nowhere.is_some_and(|found| leads_nowhere(damaged, found)),
+        shared: nowhere.is_some_and(|found| shared_tables(damaged, found)),
         found,
         trial,
         endings: Vec::new(),
@@ -115,6 +118,9 @@ impl Run<'_> {
                     // Kept clusters are leaks to qemu-img.
                     Ending::Failed(_) if self.nowhere && only_leaks(&verdict) => {
                         Ending::OnPurpose(Purpose::Keeping)
+                    }
+                    Ending::Failed(_) if self.shared && only_copied(&verdict) => {
+                        Ending::OnPurpose(Purpose::LeavesAlone)
                     }
                     // Without snapshots there is nothing wrong with them.
                     Ending::Failed(_) if self.loses_snapshots() => {
@@ -228,14 +234,39 @@ impl Run<'_> {
         let bitmaps = has_live_bitmaps(self.trial.bench.damaged, found);
         if bitmaps && ours.is_answer() {
             Ending::OnPurpose(Purpose::BitmapsAlone)
+        } else if gives_up(theirs) && ours.counters.is_some() {
+            Ending::OnPurpose(Purpose::GoesOn)
         } else if self.nowhere && keeps(theirs, ours) {
             Ending::OnPurpose(Purpose::Keeping)
+        } else if (self.nowhere || self.shared) && leaves_alone(theirs, ours) {
+            Ending::OnPurpose(Purpose::LeavesAlone)
         } else if refblock_past_end(found) && ours.is_answer() {
             Ending::OnPurpose(Purpose::NoGrowth)
         } else {
             Ending::Failed(story.clone())
         }
     }
+}
+
+/// Whether its overlap check kept qemu-img from writing.
+fn gives_up(said: &Said) -> bool {
+    said.counters.is_none() && said.stderr.contains("Preventing invalid write on metadata")
+}
+
+/// Whether all that is wrong are COPIED bits.
+fn only_copied(said: &Said) -> bool {
+    let wrong = said.stderr.lines().filter(|line| line.starts_with("ERROR"));
+    let (copied, others): (Vec<&str>, Vec<&str>) =
+        wrong.partition(|line| line.starts_with("ERROR OFLAG_COPIED"));
+    !copied.is_empty() && others.is_empty()
+}
+
+/// Whether all that ours did otherwise is to write to fewer entries, and release no more.
+fn leaves_alone(theirs: &Said, ours: &Said) -> bool {
+    ours.counter("check-errors") == theirs.counter("check-errors")
+        && ours.counter("corruptions") >= theirs.counter("corruptions")
+        && ours.counter("corruptions-fixed") <= theirs.counter("corruptions-fixed")
+        && ours.counter("leaks-fixed") <= theirs.counter("leaks-fixed")
 }
 
 fn only_leaks(verdict: &Said) -> bool {

@@ -2,7 +2,9 @@
 //! While an image has one, recount keeps what it cannot explain, and so differs from qemu-img on
 //! purpose (design, "Keeping").
 
-use recount_oracle::case::damage::find::{COMPRESSED, OFFSET_BITS, Structures, be32, be64};
+use std::collections::BTreeSet;
+
+use recount_oracle::case::damage::find::{COMPRESSED, Entry, OFFSET_BITS, Structures, be32, be64};
 use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
 
 use super::guest::compressed_region;
@@ -12,31 +14,72 @@ const LONGEST_L1: u64 = 32 << 20;
 
 /// Whether some L1, L2, snapshot or bitmap entry leads nowhere.
 pub fn leads_nowhere(image: &SparseBytes, found: &Structures) -> bool {
-    let outside =
-        |offset: u64| !offset.is_multiple_of(found.cluster_size()) || offset >= found.length;
-    let l1 = found.l1_tables.iter().flat_map(|table| &table.entries);
-    let l1 = l1.map(|entry| entry.value & OFFSET_BITS);
-    let l2 = found.l2_entries.iter().map(|entry| entry.value);
-    let (compressed, plain): (Vec<u64>, Vec<u64>) = l2.partition(|entry| entry & COMPRESSED != 0);
-    let plain = plain.into_iter().filter(|_| !found.data_file);
-    let plain = plain.map(|entry| entry & OFFSET_BITS);
     let active = be64(image, 40).unwrap_or_default();
+    let l1 = found.l1_tables.iter().flat_map(|table| &table.entries);
     let bitmaps = found.bitmaps.iter().flat_map(|bitmap| &bitmap.entries);
-    let bitmaps = bitmaps.map(|entry| entry.value & OFFSET_BITS);
-    let tables = std::iter::once(active).chain(l1);
-    tables.chain(plain).chain(bitmaps).any(outside)
-        || compressed.into_iter().any(|entry| {
-            let (offset, length) = compressed_region(entry, found.cluster_bits);
-            offset + length >= found.length + found.cluster_size()
-        })
+    let entries = l1.chain(bitmaps).map(|entry| entry.value & OFFSET_BITS);
+    let mut tables = std::iter::once(active).chain(entries);
+    tables.any(|offset| is_outside(offset, found))
+        || found
+            .l2_entries
+            .iter()
+            .any(|entry| l2_entry_is_lost(image, found, *entry))
         || found.snapshots.iter().any(|snapshot| {
             let length = u64::from(snapshot.l1_entries) * 8;
             let end = snapshot.l1_offset.saturating_add(length);
-            outside(snapshot.l1_offset)
+            is_outside(snapshot.l1_offset, found)
                 || length > LONGEST_L1
                 || end > found.clusters() * found.cluster_size()
         })
         || tables_lead_nowhere(image, found).unwrap_or(true)
+}
+
+fn is_outside(offset: u64, found: &Structures) -> bool {
+    !offset.is_multiple_of(found.cluster_size()) || offset >= found.length
+}
+
+/// Whether an L2 entry refers to something that qemu does not count.
+fn l2_entry_is_lost(image: &SparseBytes, found: &Structures, entry: Entry) -> bool {
+    let second = be64(image, entry.at + 8).unwrap_or_default();
+    let subclusters = if found.extended_l2 { second } else { 0 };
+    if entry.value & COMPRESSED != 0 {
+        let (offset, length) = compressed_region(entry.value, found.cluster_bits);
+        let outside = offset + length >= found.length + found.cluster_size();
+        return outside || subclusters != 0 || found.data_file;
+    }
+    let offset = entry.value & OFFSET_BITS;
+    let allocated = subclusters & 0xffff_ffff;
+    let both = allocated & (subclusters >> 32) != 0;
+    let outside = offset >= found.length && !found.data_file;
+    outside || !offset.is_multiple_of(found.cluster_size()) || both
+}
+
+/// Whether the cluster of some L2 table has another use: what stands in it may be no table.
+pub fn shared_tables(image: &SparseBytes, found: &Structures) -> bool {
+    let entries = found.l1_tables.iter().flat_map(|table| &table.entries);
+    let tables: BTreeSet<u64> = entries.map(|entry| entry.value & OFFSET_BITS).collect();
+    let data = found.l2_entries.iter().filter(|_| !found.data_file);
+    let (compressed, plain): (Vec<Entry>, Vec<Entry>) = data
+        .copied()
+        .partition(|entry| entry.value & COMPRESSED != 0);
+    let compressed = compressed.into_iter().flat_map(|entry| {
+        let (offset, length) = compressed_region(entry.value, found.cluster_bits);
+        [offset, offset + length - 1]
+    });
+    let plain = plain.into_iter().map(|entry| entry.value & OFFSET_BITS);
+    let structures = found.l1_tables.iter().map(|table| table.offset);
+    let structures = structures.chain(found.snapshots.iter().map(|snapshot| snapshot.at));
+    let structures = structures.chain(found.bitmaps.iter().map(|bitmap| bitmap.at));
+    let structures = structures.chain(found.refblocks().into_iter().map(|entry| entry.value));
+    let header_and_reftable = [0, found.reftable.0, be64(image, 64).unwrap_or_default()];
+    let others = compressed
+        .chain(plain)
+        .chain(structures)
+        .chain(header_and_reftable);
+    let others: BTreeSet<u64> = others.map(|offset| offset >> found.cluster_bits).collect();
+    tables
+        .into_iter()
+        .any(|offset| others.contains(&(offset >> found.cluster_bits)))
 }
 
 /// Whether the snapshot table, or the bitmaps, cannot be read to the end.

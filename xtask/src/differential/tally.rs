@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::cases::CaseName;
 use super::comparison::{Comparison, Ending, Purpose};
 
-/// So many mismatches are told in full; the others are counted.
-const TOLD: usize = 20;
+/// So many mismatches of each comparison are told in full; the others are named.
+const TOLD: usize = 5;
 
 /// How often a comparison ended which way.
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,13 +18,16 @@ struct Count {
     not_applicable: u64,
 }
 
+/// A case, what differed, and how.
+type Mismatch = (CaseName, Comparison, String);
+
 /// The results so far.
 #[derive(Debug, Default)]
 pub struct Tally {
     cases: u64,
     counts: BTreeMap<Comparison, Count>,
     purposes: BTreeMap<Purpose, u64>,
-    mismatches: Vec<(CaseName, Comparison, String)>,
+    mismatches: Vec<Mismatch>,
 }
 
 impl Tally {
@@ -64,16 +67,14 @@ impl Tally {
             .sort_by(|(case, comparison, _), (other_case, other, _)| {
                 (comparison, case).cmp(&(other, other_case))
             });
-        for (case, comparison, story) in self.mismatches.iter().take(TOLD) {
-            println!(
-                "case {case}: {comparison}\n    {story}\n    rerun: {}\n",
-                rerun(case)
-            );
-        }
-        if let Some(untold @ 1..) = self.mismatches.len().checked_sub(TOLD) {
-            println!("… and {untold} more mismatches:");
-            for (case, comparison, _) in self.mismatches.iter().skip(TOLD) {
-                println!("    {comparison}: {}", rerun(case));
+        for mismatches in self.mismatches.chunk_by(|left, right| left.1 == right.1) {
+            for (index, (case, comparison, story)) in mismatches.iter().enumerate() {
+                let rerun = rerun(case);
+                if index < TOLD {
+                    println!("case {case}: {comparison}\n    {story}\n    rerun: {rerun}\n");
+                } else {
+                    println!("case {case}: {comparison}: {rerun}");
+                }
             }
             println!();
         }

@@ -105,12 +105,11 @@ fn step(rng: &mut impl Rng, recipe: &Recipe, bitmaps: bool) -> Step {
             cluster,
             clusters: rng.random_range(0..4),
         },
-        22..=25 => Step::Snapshot(number),
         26 => Step::DeleteSnapshot(number),
         27 => Step::ApplySnapshot(number),
         28..=29 if bitmaps => Step::Bitmap(number),
         30 if bitmaps => Step::RemoveBitmap(number),
-        28..=30 => Step::Snapshot(number),
+        22..=25 | 28..=30 => Step::Snapshot(number),
         _ => Step::Kill,
     }
 }

@@ -72,9 +72,12 @@ pub enum Purpose {
     LeavesAlone,
     /// qemu-img gives up where its overlap check finds that it would write over a structure.
     GoesOn,
-    /// qemu-img rewrites enabled bitmaps when it opens an image for a repair, and loses all
-    /// snapshots in doing so.
-    BitmapsAlone,
+    /// qemu-img writes a header without snapshots when it opens an image for a repair and has to
+    /// change something first, as with enabled bitmaps; they are all lost then. Bitmaps it
+    /// stores anew when it closes the image.
+    SnapshotsStay,
+    /// What qemu-img leaves has more wrong with it than what it found.
+    NeverWorse,
 }
 
 impl fmt::Display for Purpose {
@@ -84,7 +87,8 @@ impl fmt::Display for Purpose {
             Self::NoGrowth => "does not grow to a hostile reftable entry",
             Self::LeavesAlone => "leaves alone what may not be a table",
             Self::GoesOn => "goes on where qemu-img's overlap check gives up",
-            Self::BitmapsAlone => "leaves bitmaps, and with them the snapshots, alone",
+            Self::SnapshotsStay => "loses no snapshots, leaves bitmaps alone",
+            Self::NeverWorse => "never leaves more wrong than there was",
         })
     }
 }

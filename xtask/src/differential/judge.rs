@@ -50,12 +50,10 @@ pub fn judge(trial: &Trial<'_>) -> Result<Vec<(Comparison, Ending)>, CaseError> 
     };
     run.read_only()?;
     run.after_their_repair()?;
-    let ours = trial
-        .bench
-        .run(trial.ours, "ours.qcow2", Repair::All(None))?;
+    let ours = trial.bench.run(trial.ours, "ours.qcow2", Repair::All)?;
     run.clean_after_repair(&ours)?;
     run.guest_data(&ours);
-    run.in_place(&ours);
+    run.in_place()?;
     run.keeping(&ours);
     run.rebuilt()?;
     run.leaks()?;
@@ -123,8 +121,8 @@ impl Run<'_> {
                         Ending::OnPurpose(Purpose::LeavesAlone)
                     }
                     // Without snapshots there is nothing wrong with them.
-                    Ending::Failed(_) if self.loses_snapshots() => {
-                        Ending::OnPurpose(Purpose::BitmapsAlone)
+                    Ending::Failed(_) if observed.loses_snapshots => {
+                        Ending::OnPurpose(Purpose::SnapshotsStay)
                     }
                     ending => ending,
                 }
@@ -145,14 +143,23 @@ impl Run<'_> {
         self.end(Comparison::GuestData, ending);
     }
 
-    fn in_place(&mut self, ours: &Repaired) {
-        let theirs = &self.trial.observed.all;
-        let ending = if theirs.is_answer() && !self.trial.observed.rebuilds {
-            self.on_purpose(same(theirs, &ours.said), theirs, &ours.said)
+    /// `-r all` where qemu-img rebuilds nothing.
+    fn in_place(&mut self) -> Result<(), CaseError> {
+        let Trial {
+            bench,
+            ours,
+            observed,
+            ..
+        } = self.trial;
+        let ending = if observed.all.is_answer() && !observed.rebuilds {
+            let repair = Repair::Alike(Algorithm::of_qemu(observed.qemu));
+            let ours = bench.run(ours, "alike.qcow2", repair)?.said;
+            self.on_purpose(same(&observed.all, &ours), &observed.all, &ours)
         } else {
             Ending::NotApplicable
         };
         self.end(Comparison::InPlaceRepair, ending);
+        Ok(())
     }
 
     fn rebuilt(&mut self) -> Result<(), CaseError> {
@@ -164,8 +171,8 @@ impl Run<'_> {
         } = self.trial;
         let (layout, verdict) = match &observed.layout {
             Some(layout) => {
-                let repair = Repair::All(Some(Algorithm::of_qemu(observed.qemu)));
-                let ours = bench.run(ours, "rebuilt.qcow2", repair)?;
+                let repair = Repair::Alike(Algorithm::of_qemu(observed.qemu));
+                let ours = bench.run(ours, "alike.qcow2", repair)?;
                 let verdicts = same(&observed.all, &ours.said);
                 (
                     self.on_purpose(layouts(layout, &ours), &observed.all, &ours.said),
@@ -218,30 +225,26 @@ impl Run<'_> {
         self.end(Comparison::Keeping, ending);
     }
 
-    /// Whether qemu-img loses the image's snapshots in repairing it.
-    fn loses_snapshots(&self) -> bool {
-        let found = self.found.as_ref();
-        found.is_some_and(|found| {
-            !found.snapshots.is_empty() && has_live_bitmaps(self.trial.bench.damaged, found)
-        })
-    }
-
     /// Whether a difference is one of the documented ones, narrowly.
     fn on_purpose(&self, ending: Ending, theirs: &Said, ours: &Said) -> Ending {
         let (Ending::Failed(story), Some(found)) = (&ending, &self.found) else {
             return ending;
         };
+        let observed = self.trial.observed;
         let bitmaps = has_live_bitmaps(self.trial.bench.damaged, found);
-        if bitmaps && ours.is_answer() {
-            Ending::OnPurpose(Purpose::BitmapsAlone)
-        } else if gives_up(theirs) && ours.counters.is_some() {
+        let past_end = refblock_past_end(found) && theirs.stderr.contains("is outside image");
+        if ours.counters.is_none() {
+            Ending::Failed(story.clone())
+        } else if bitmaps || observed.loses_snapshots {
+            Ending::OnPurpose(Purpose::SnapshotsStay)
+        } else if gives_up(theirs) {
             Ending::OnPurpose(Purpose::GoesOn)
-        } else if self.nowhere && keeps(theirs, ours) {
-            Ending::OnPurpose(Purpose::Keeping)
-        } else if (self.nowhere || self.shared) && leaves_alone(theirs, ours) {
+        } else if (self.nowhere || self.shared) && leaves_alone(&observed.check, theirs, ours) {
             Ending::OnPurpose(Purpose::LeavesAlone)
-        } else if refblock_past_end(found) && ours.is_answer() {
+        } else if past_end {
             Ending::OnPurpose(Purpose::NoGrowth)
+        } else if is_worse(theirs, &observed.check) && !is_worse(ours, &observed.check) {
+            Ending::OnPurpose(Purpose::NeverWorse)
         } else {
             Ending::Failed(story.clone())
         }
@@ -261,25 +264,25 @@ fn only_copied(said: &Said) -> bool {
     !copied.is_empty() && others.is_empty()
 }
 
-/// Whether all that ours did otherwise is to write to fewer entries, and release no more.
-fn leaves_alone(theirs: &Said, ours: &Said) -> bool {
+/// Whether ours did nothing but leave corrupt what theirs wrote to.
+fn leaves_alone(before: &Said, theirs: &Said, ours: &Said) -> bool {
     ours.counter("check-errors") == theirs.counter("check-errors")
         && ours.counter("corruptions") >= theirs.counter("corruptions")
-        && ours.counter("corruptions-fixed") <= theirs.counter("corruptions-fixed")
-        && ours.counter("leaks-fixed") <= theirs.counter("leaks-fixed")
+        && !is_worse(ours, before)
+}
+
+/// Whether a repair left more wrong than a check found before.
+fn is_worse(after: &Said, before: &Said) -> bool {
+    let wrong =
+        |said: &Said| ["check-errors", "corruptions", "leaks"].map(|name| said.counter(name));
+    wrong(after)
+        .iter()
+        .zip(wrong(before))
+        .any(|(after, before)| *after > before)
 }
 
 fn only_leaks(verdict: &Said) -> bool {
     verdict.counter("corruptions") == 0 && verdict.counter("check-errors") == 0
-}
-
-/// Whether all that ours did otherwise is to keep what theirs released as leaks. A cluster that
-/// keeps its refcount of two also keeps a COPIED bit right that is wrong once it is one.
-fn keeps(theirs: &Said, ours: &Said) -> bool {
-    ours.counter("check-errors") == theirs.counter("check-errors")
-        && ours.counter("corruptions") <= theirs.counter("corruptions")
-        && ours.counter("leaks") >= theirs.counter("leaks")
-        && ours.counter("leaks-fixed") <= theirs.counter("leaks-fixed")
 }
 
 /// Damage that only concerns how guest data is found.

@@ -51,7 +51,8 @@ fn l2_entry_is_lost(image: &SparseBytes, found: &Structures, entry: Entry) -> bo
     let allocated = subclusters & 0xffff_ffff;
     let both = allocated & (subclusters >> 32) != 0;
     let outside = offset >= found.length && !found.data_file;
-    outside || !offset.is_multiple_of(found.cluster_size()) || both
+    let nothing = offset == 0 && allocated != 0 && !found.data_file;
+    outside || nothing || !offset.is_multiple_of(found.cluster_size()) || both
 }
 
 /// Whether the cluster of some L2 table has another use: what stands in it may be no table.

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use recount_oracle::case::damage::SparseBytes;
+use recount_oracle::case::damage::find::be32;
 use recount_oracle::case::observed::{Layout, Observed, Said};
 
 use super::disk;
@@ -72,10 +73,15 @@ impl Bench<'_> {
     }
 }
 
+/// How many snapshots the header counts (specification, "Header").
+fn snapshots(image: &SparseBytes) -> u32 {
+    be32(image, 60).unwrap_or_default()
+}
+
 /// Runs qemu-img in all the ways that are compared.
 pub fn observe(by: &Checker, bench: Bench<'_>) -> Result<Observed, CaseError> {
     let leaks = bench.run(by, THEIRS, Repair::Leaks)?.said;
-    let all = bench.run(by, THEIRS, Repair::All(None))?;
+    let all = bench.run(by, THEIRS, Repair::All)?;
     let settled = bench.check(by, THEIRS, Repair::None)?;
     let check = bench.run(by, "damaged.qcow2", Repair::None)?.said;
     let rebuilds = all.said.stderr.contains(REBUILDING);
@@ -83,6 +89,7 @@ pub fn observe(by: &Checker, bench: Bench<'_>) -> Result<Observed, CaseError> {
     Ok(Observed {
         qemu: by.version(),
         rebuilds,
+        loses_snapshots: snapshots(bench.damaged) > 0 && snapshots(&all.image) == 0,
         check,
         leaks,
         settled,

@@ -35,10 +35,12 @@ pub struct Checker {
 pub enum Repair {
     /// Nothing.
     None,
-    /// `-r leaks`.
+    /// `-r leaks`. recount keeps nothing for what it cannot follow, as qemu-img.
     Leaks,
-    /// `-r all`, by the algorithm of this name where the program has several.
-    All(Option<Algorithm>),
+    /// `-r all`, as the program does it by itself.
+    All,
+    /// `-r all` as qemu-img does it, by this algorithm, keeping nothing.
+    Alike(Algorithm),
 }
 
 /// A rebuild algorithm that reproduces qemu-img's.
@@ -122,10 +124,13 @@ impl Checker {
         match repair {
             Repair::None => {}
             Repair::Leaks => arguments.push("-rleaks".to_owned()),
-            Repair::All(_) => arguments.push("-rall".to_owned()),
+            Repair::All | Repair::Alike(_) => arguments.push("-rall".to_owned()),
         }
-        if let (Repair::All(Some(algorithm)), false) = (repair, is_qemu) {
+        if let (Repair::Alike(algorithm), false) = (repair, is_qemu) {
             arguments.push(format!("--algorithm={}", algorithm.name()));
+        }
+        if matches!(repair, Repair::Leaks | Repair::Alike(_)) && !is_qemu {
+            arguments.push("--release-unreachable".to_owned());
         }
         if is_qemu {
             // The image need not survive the power cut that no case has.

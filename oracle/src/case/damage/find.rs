@@ -82,7 +82,7 @@ pub struct Structures {
     pub reftable_entries: Vec<Entry>,
     /// The active L1 table, then each snapshot's that can be followed.
     pub l1_tables: Vec<L1Table>,
-    /// L2 entries that are not 0, each L2 table once.
+    /// L2 entries that are not 0, or have subclusters, each L2 table once.
     pub l2_entries: Vec<Entry>,
     /// The snapshot table's entries.
     pub snapshots: Vec<Snapshot>,
@@ -163,6 +163,11 @@ impl Structures {
         offset != 0 && offset.is_multiple_of(self.cluster_size()) && offset < self.length
     }
 
+    /// Whether an L1 or L2 table can be followed to `offset`; qemu reads even the header as one.
+    const fn is_followed(&self, offset: u64) -> bool {
+        offset.is_multiple_of(self.cluster_size()) && offset < self.length
+    }
+
     fn find_snapshots(&mut self, image: &dyn ReadWriteAt) -> io::Result<()> {
         let mut at = be64(image, 64)?;
         for _ in 0..u64::from(be32(image, 60)?).min(LONGEST_TABLE) {
@@ -186,7 +191,7 @@ impl Structures {
         let of_snapshots = self.snapshots.iter().enumerate();
         let of_snapshots = of_snapshots.map(|(i, s)| (Some(i), s.l1_offset, s.l1_entries));
         for (snapshot, offset, entries) in std::iter::once(active).chain(of_snapshots) {
-            if self.is_table(offset) {
+            if self.is_followed(offset) {
                 let mut entries = table(image, offset, entries.into())?;
                 entries.retain(|entry| entry.value != 0);
                 self.l1_tables.push(L1Table {
@@ -204,13 +209,14 @@ impl Structures {
         let tables: BTreeSet<u64> = l1_entries.map(|entry| entry.value & OFFSET_BITS).collect();
         let fields = if self.extended_l2 { 2 } else { 1 };
         for offset in tables {
-            if !self.is_table(offset) {
+            if !self.is_followed(offset) {
                 continue;
             }
             let all = table(image, offset, self.cluster_size() / 8)?;
-            let entries = all.into_iter().step_by(fields);
-            self.l2_entries
-                .extend(entries.filter(|entry| entry.value != 0));
+            let used = all
+                .chunks(fields)
+                .filter(|entry| entry.iter().any(|part| part.value != 0));
+            self.l2_entries.extend(used.map(|entry| entry[0]));
         }
         Ok(())
     }

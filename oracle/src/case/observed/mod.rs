@@ -17,6 +17,9 @@ pub struct Observed {
     pub qemu: (u32, u32),
     /// Whether `-r all` rebuilt.
     pub rebuilds: bool,
+    /// Whether `-r all` left none of the snapshots that there were.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub loses_snapshots: bool,
     /// A check without repair.
     pub check: Said,
     /// `-r leaks`.

@@ -154,9 +154,6 @@ impl<'a> Reader<'a> {
         let mut clusters = BTreeMap::new();
         for l1_entry in &table.entries {
             let l2_table = l1_entry.value & OFFSET_BITS;
-            if !self.found.is_table(l2_table) {
-                continue;
-            }
             let first = (l1_entry.at - table.offset) / 8 * per_table;
             // The finder lists each L2 table once, in the order of the file.
             let all = &self.found.l2_entries;

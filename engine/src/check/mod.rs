@@ -86,7 +86,7 @@ impl Survey {
     pub const fn is_rebuilt_by_repair(&self) -> bool {
         self.comparison.needs_rebuild
             || self.old.repair_rebuilds
-            || self.references.snapshots.corruptions > 0
+            || self.references.snapshots.is_rewritten()
     }
 
     /// Corruptions but those of the COPIED bits.

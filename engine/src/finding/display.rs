@@ -15,6 +15,12 @@ impl fmt::Display for Finding {
                 f,
                 "{referrer} at offset {offset}, {length} bytes long, lies past the end of the file"
             ),
+            Self::AtHeader { referrer, offset } => {
+                write!(
+                    f,
+                    "{referrer} at offset {offset} would be where the header is"
+                )
+            }
             Self::Overflow { first, references } => write!(
                 f,
                 "cluster {first}: {references} references more than its refcount can hold; \

@@ -84,6 +84,8 @@ pub enum Finding {
         offset: Offset,
         length: u64,
     },
+    /// A table that is said to be where the header is.
+    AtHeader { referrer: Referrer, offset: Offset },
     /// More references than the refcount width can count.
     Overflow { first: Cluster, references: u64 },
     /// Reserved bits in an L1 entry.

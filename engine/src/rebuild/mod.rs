@@ -77,6 +77,20 @@ pub enum PlanError {
         /// Clusters of the old structures, which are not free before the switch.
         reserved: ClusterCount,
     },
+    /// A new snapshot table does not fit.
+    #[error(
+        "no room for a new snapshot table: it needs {needed} clusters in a row; {free} clusters \
+         are free, the longest run of them has {longest_run}, and the storage cannot grow. Move \
+         the image to larger storage"
+    )]
+    NoRun {
+        /// Clusters of the table.
+        needed: ClusterCount,
+        /// Free clusters.
+        free: ClusterCount,
+        /// The longest run of free clusters.
+        longest_run: ClusterCount,
+    },
     /// The reftable would exceed 8 MiB, and no program opens such an image.
     #[error(
         "the new refcount table would take {clusters} clusters, more than the {limit} clusters \
@@ -131,22 +145,31 @@ fn free_space(
 
 /// The lowest run of `count` free clusters for something else that a rebuild puts into the image:
 /// inside the file, or after its end where the storage can grow.
-pub(crate) fn lowest_free_run(input: &Input<'_>, count: ClusterCount) -> Option<Run> {
+pub(crate) fn lowest_free_run(input: &Input<'_>, count: ClusterCount) -> Result<Run, PlanError> {
     let excluded = &mut input.reserved.clone();
     excluded.extend(input.doubtful);
     let limit = input
         .capacity
         .map_or(Cluster(u64::MAX), |capacity| Cluster(capacity.0));
-    [Cluster(input.file.0).min(limit), limit]
-        .into_iter()
-        .find_map(|limit| {
-            let mut from = Cluster(0);
-            loop {
-                let gap = overlay::free_run(input.references, excluded, from, limit)?;
-                if gap.count >= count {
-                    return Some(Run::new(gap.first, count));
-                }
-                from = gap.end();
+    let lowest_within = |limit| {
+        let mut from = Cluster(0);
+        loop {
+            let gap = overlay::free_run(input.references, excluded, from, limit)?;
+            if gap.count >= count {
+                return Some(Run::new(gap.first, count));
+            }
+            from = gap.end();
+        }
+    };
+    let inside = Cluster(input.file.0).min(limit);
+    lowest_within(inside)
+        .or_else(|| lowest_within(limit))
+        .ok_or_else(|| {
+            let (free, longest_run) = free_space(input.references, excluded, ClusterCount(limit.0));
+            PlanError::NoRun {
+                needed: count,
+                free,
+                longest_run,
             }
         })
 }

@@ -7,8 +7,9 @@ use crate::finding::{Finding, Layer, Referrer};
 use crate::format::entry::L1Entry;
 use crate::format::snapshot::MAX_L1_ENTRIES;
 use crate::image::Image;
+use crate::observer::Action;
 use crate::storage::Storage;
-use crate::units::Offset;
+use crate::units::{Cluster, Offset};
 
 /// An L1 table that several layers may share: hostile ones share the same one tens of thousands of
 /// times over.
@@ -24,6 +25,15 @@ impl Walker<'_> {
     pub(super) fn walk_l1_tables(&mut self) -> Result<(), WalkError> {
         for ((offset, entries), uses) in self.l1_tables() {
             let length = u64::from(entries) * 8;
+            if length > 0 && self.image.geometry().cluster_of(offset) == Cluster(0) {
+                let referrer = Referrer::L1Table(uses.layer);
+                let finding = Finding::AtHeader { referrer, offset };
+                self.references.dead_ends.push(finding);
+                if self.is_header(offset) {
+                    self.observer.finding(&finding, Action::Reported);
+                    continue;
+                }
+            }
             self.count_region(Referrer::L1Table(uses.layer), offset, length, uses.all)?;
             Self::require_addressable(Referrer::L1Table(uses.layer), offset, length)?;
             let storage = self.storage;
@@ -77,6 +87,12 @@ impl Walker<'_> {
         tables
     }
 
+    /// Whether a repair takes what is at `offset` for the header and not for a table. Read as a
+    /// table, its reftable pointer is an entry, and each rebuild would change what is counted.
+    const fn is_header(&self, offset: Offset) -> bool {
+        self.repairs && offset.0 < self.image.header.geometry.cluster_size()
+    }
+
     fn visit_l1_entry(
         &mut self,
         uses: L1Uses,
@@ -116,6 +132,9 @@ impl Walker<'_> {
                 index,
                 entry: entry.0,
             });
+        }
+        if self.is_header(offset) {
+            return Ok(());
         }
         let l2 = self.l2_tables.entry(offset).or_default();
         l2.active += uses.active;

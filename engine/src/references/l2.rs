@@ -270,7 +270,7 @@ impl Walker<'_> {
             } else {
                 zero
             };
-            if empty && self.replace_unaligned_empty {
+            if empty && self.repairs {
                 let entry_bytes = if format.extended { 16 } else { 8 };
                 let position = Offset(table.0 + index * entry_bytes);
                 let entry = UnalignedEmpty {

@@ -39,7 +39,7 @@ pub enum WalkError {
     /// The snapshot table's place or size makes no sense.
     #[error(
         "the snapshot table of {snapshots} entries at offset {offset} (header bytes 60 to 71) is \
-         not cluster aligned, too large, or past 2^63"
+         not cluster aligned, too large, or not within the file"
     )]
     SnapshotTable {
         /// Entries that the header claims.
@@ -50,7 +50,7 @@ pub enum WalkError {
     /// A snapshot table entry has more extra data than anyone reads.
     #[error(
         "snapshot table entry {snapshot} has {bytes} bytes of extra data, over the limit of 1024; \
-         `-r all` drops what is over"
+         `-r all` drops what is over, if the table lies within the file"
     )]
     SnapshotExtraData {
         /// Its number.
@@ -59,7 +59,9 @@ pub enum WalkError {
         bytes: u32,
     },
     /// The snapshot table is over 64 MiB.
-    #[error("the snapshot table is over 64 MiB from entry {snapshot} on; `-r all` drops the rest")]
+    #[error(
+        "the snapshot table is over 64 MiB from entry {snapshot} on; `-r all` drops the rest, if the table lies within the file"
+    )]
     SnapshotTableTooLarge {
         /// The first entry beyond.
         snapshot: u32,
@@ -192,8 +194,8 @@ pub struct Walker<'a> {
     storage: &'a dyn Storage,
     observer: &'a mut dyn Observer,
     extent: Extent,
-    /// Whether unaligned entries without data are to be replaced, and so not counted.
-    replace_unaligned_empty: bool,
+    /// Whether a repair follows: what it will replace or leave out is not counted.
+    repairs: bool,
     l2_tables: BTreeMap<Offset, L2Uses>,
     references: References,
 }
@@ -204,7 +206,7 @@ impl<'a> Walker<'a> {
         image: &'a Image,
         storage: &'a dyn Storage,
         snapshots: SnapshotTable,
-        replace_unaligned_empty: bool,
+        repairs: bool,
         observer: &'a mut dyn Observer,
     ) -> Result<References, WalkError> {
         let mut walker = Walker {
@@ -212,7 +214,7 @@ impl<'a> Walker<'a> {
             storage,
             observer,
             extent: Extent::of(storage, image.geometry()),
-            replace_unaligned_empty,
+            repairs,
             l2_tables: BTreeMap::new(),
             references: References {
                 table: RefcountTable::new(*image.geometry()),

@@ -5,7 +5,7 @@ use crate::finding::Finding;
 use crate::format::snapshot::{
     FIXED_BYTES, MAX_EXTRA_DATA, MAX_SNAPSHOTS, MAX_TABLE_BYTES, SnapshotEntry, V3_MIN_EXTRA_DATA,
 };
-use crate::image::Image;
+use crate::image::{Extent, Image};
 use crate::observer::{Action, Observer};
 use crate::storage::Storage;
 use crate::units::Offset;
@@ -32,6 +32,9 @@ pub struct SnapshotTable {
     pub corruptions: u64,
     /// Entries that were cut off because nobody could read them.
     pub dropped: u32,
+    /// Whether it reaches past the end of the file. Then what it says is zeros in part, and it is
+    /// not written anew from them.
+    pub past_end: bool,
 }
 
 impl SnapshotTable {
@@ -62,6 +65,10 @@ impl SnapshotTable {
             });
         }
         table.read_entries(image, storage, claimed, repair)?;
+        if table.past_end && table.dropped > 0 {
+            let (snapshots, offset) = (header.nb_snapshots, table.offset);
+            return Err(WalkError::SnapshotTable { snapshots, offset });
+        }
         table.corruptions += u64::from(table.dropped);
         table.report(image, repair, observer);
         Ok(table)
@@ -75,13 +82,17 @@ impl SnapshotTable {
         repair: bool,
     ) -> Result<(), WalkError> {
         let start = self.offset.0;
+        let file = Extent::of(storage, image.geometry()).bytes;
         let mut kept_length = 0_u64;
         for index in 0..claimed {
             let position = Offset((start + self.length).next_multiple_of(8));
             let mut bytes = [0; FIXED_BYTES as usize];
             storage.read_at(position, &mut bytes)?;
             let entry = SnapshotEntry::parse(position, &bytes);
-            if entry.extra_data_size > MAX_EXTRA_DATA && !repair {
+            self.past_end |= position.0.saturating_add(entry.length()) > file;
+            // What a table that is not all there says of its sizes is not worth acting on.
+            let cuts = repair && !self.past_end;
+            if entry.extra_data_size > MAX_EXTRA_DATA && !cuts {
                 let bytes = entry.extra_data_size;
                 return Err(WalkError::SnapshotExtraData {
                     snapshot: index,
@@ -93,7 +104,7 @@ impl SnapshotTable {
             let length = position.0 - start + entry.length();
             kept_length = kept_length.next_multiple_of(8) + entry.length() - cut;
             if kept_length > MAX_TABLE_BYTES || i32::try_from(length).is_err() {
-                if !repair {
+                if !cuts {
                     return Err(WalkError::SnapshotTableTooLarge { snapshot: index });
                 }
                 self.dropped += claimed - index;
@@ -111,8 +122,14 @@ impl SnapshotTable {
         Ok(())
     }
 
+    /// Whether a repair writes it anew.
+    #[must_use]
+    pub const fn is_rewritten(&self) -> bool {
+        self.corruptions > 0 && !self.past_end
+    }
+
     fn report(&self, image: &Image, repair: bool, observer: &mut dyn Observer) {
-        let action = if repair {
+        let action = if repair && self.is_rewritten() {
             Action::Repaired
         } else {
             Action::Reported

@@ -156,6 +156,9 @@ impl Repair<'_> {
         } else {
             self.repair_in_place(image, &mut survey, &mut report)?
         };
+        if !survey.references.snapshots.is_rewritten() {
+            report.corruptions += survey.references.snapshots.corruptions;
+        }
         report.corruptions += self.set_copied(image, survey.comparison.compared, &table)?;
         Ok(report)
     }

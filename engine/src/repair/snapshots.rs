@@ -10,7 +10,7 @@ use super::rebuild::Ground;
 use crate::format::header::SNAPSHOTS_POSITION;
 use crate::format::snapshot::FIXED_BYTES;
 use crate::image::Image;
-use crate::rebuild::{PlanError, lowest_free_run};
+use crate::rebuild::lowest_free_run;
 use crate::references::{Snapshot, SnapshotTable};
 use crate::storage::{Storage, StorageError};
 use crate::table::Run;
@@ -39,7 +39,7 @@ impl NewSnapshotTable {
         table: &SnapshotTable,
         ground: &mut Ground,
     ) -> Result<Option<Self>, RepairError> {
-        if table.corruptions == 0 {
+        if !table.is_rewritten() {
             return Ok(None);
         }
         let mut bytes = Vec::new();
@@ -53,13 +53,7 @@ impl NewSnapshotTable {
         let place = if clusters == ClusterCount(0) {
             Run::new(crate::units::Cluster(0), clusters)
         } else {
-            lowest_free_run(&ground.input(), clusters).ok_or(PlanError::NoSpace {
-                needed: clusters,
-                reftable: ClusterCount(0),
-                free: ClusterCount(0),
-                longest_run: ClusterCount(0),
-                reserved: ground.reserved.count(),
-            })?
+            lowest_free_run(&ground.input(), clusters)?
         };
         ground.table.add(place, 1)?;
         let offset = Offset(place.first.0 << geometry.cluster_bits());

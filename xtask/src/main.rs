@@ -3,6 +3,7 @@
 mod differential;
 mod duration;
 mod model;
+mod versus;
 
 use std::process::ExitCode;
 
@@ -25,6 +26,8 @@ enum Command {
     Differential(differential::Args),
     /// Looks at every small case there is: which properties hold for which algorithm.
     Model(model::Args),
+    /// Times recount and qemu-img on the same large images, in turn.
+    Versus(versus::Args),
 }
 
 fn main() -> ExitCode {
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
     let outcome: Result<_, Box<dyn std::error::Error>> = match Cli::parse().command {
         Command::Differential(args) => differential::run(&args).map_err(Into::into),
         Command::Model(args) => model::run(&args),
+        Command::Versus(args) => versus::run(&args),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error}");

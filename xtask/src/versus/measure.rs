@@ -1,0 +1,135 @@
+//! Running programs in turn and measuring them from outside.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use wait4::Wait4 as _;
+
+/// Where the header's reftable pointer is, and how long.
+const REFTABLE_POINTER: (u64, usize) = (48, 12);
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// A read-only check.
+    Check,
+    /// `-r all` on an image whose reftable pointer is gone.
+    Rebuild,
+}
+
+impl Task {
+    /// Its name in the table.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Check => "check",
+            Self::Rebuild => "-r all",
+        }
+    }
+}
+
+/// A program with the options of `qemu-img check`.
+pub struct Subject {
+    name: &'static str,
+    pub program: PathBuf,
+}
+
+/// Medians over the runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Measurement {
+    /// Wall-clock seconds.
+    pub seconds: f64,
+    /// Peak resident memory, in bytes.
+    pub memory: u64,
+}
+
+impl Subject {
+    pub const fn new(name: &'static str, program: PathBuf) -> Self {
+        Self { name, program }
+    }
+
+    /// One run: seconds and bytes.
+    fn run(&self, task: Task, image: &Path) -> io::Result<(f64, u64)> {
+        if task == Task::Rebuild {
+            let file = OpenOptions::new().write(true).open(image)?;
+            let (position, length) = REFTABLE_POINTER;
+            file.write_all_at(&vec![0; length], position)?;
+            file.sync_all()?;
+        }
+        let mut command = Command::new(&self.program);
+        command.args(["check", "-q", "-f", "qcow2"]);
+        if task == Task::Rebuild {
+            command.args(["-r", "all"]);
+        }
+        command
+            .arg(image)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let started = Instant::now();
+        let mut child = command.spawn()?;
+        let used = child.wait4()?;
+        let seconds = started.elapsed().as_secs_f64();
+        if !used.status.success() {
+            let message = format!("{} {}: {}", self.name, task.name(), used.status);
+            return Err(io::Error::other(message));
+        }
+        Ok((seconds, used.rusage.maxrss))
+    }
+}
+
+/// Runs both in turn, A B A B …, after one run of each that is not counted.
+pub fn in_turn(
+    task: Task,
+    one: &Subject,
+    other: &Subject,
+    image: &Path,
+    runs: usize,
+) -> io::Result<(Measurement, Measurement)> {
+    let (mut ones, mut others) = (Vec::new(), Vec::new());
+    for _ in 0..=runs {
+        ones.push(one.run(task, image)?);
+        others.push(other.run(task, image)?);
+    }
+    Ok((summary(&ones[1..]), summary(&others[1..])))
+}
+
+fn summary(runs: &[(f64, u64)]) -> Measurement {
+    let mut seconds: Vec<f64> = runs.iter().map(|run| run.0).collect();
+    let mut memory: Vec<u64> = runs.iter().map(|run| run.1).collect();
+    memory.sort_unstable();
+    Measurement {
+        seconds: median(&mut seconds),
+        memory: memory.get(memory.len() / 2).copied().unwrap_or(0),
+    }
+}
+
+/// The middle value; of an even number of them the upper one of the two.
+pub fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Builds the program `recount` and returns where it is.
+pub fn build_recount() -> io::Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo)
+        .args([
+            "build",
+            "--quiet",
+            "--release",
+            "--package",
+            "recount",
+            "--message-format=json",
+        ])
+        .stderr(Stdio::inherit())
+        .output()?;
+    // Each line of output is one message; that of the program names it.
+    String::from_utf8_lossy(&built.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .ok_or_else(|| io::Error::other("cargo build --release -p recount failed"))
+}

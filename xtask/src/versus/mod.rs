@@ -1,0 +1,101 @@
+//! `cargo xtask versus`: recount and qemu-img on the same large images, in turn, in one run; and
+//! beside them the floor, the time that plain reads of the same metadata take.
+
+mod floor;
+mod images;
+mod measure;
+mod report;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::ValueEnum as _;
+use indicatif::ProgressBar;
+
+use images::ImageKind;
+use measure::{Measurement, Subject, Task};
+
+/// Options of `cargo xtask versus`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The qemu-img to compare with.
+    #[arg(long, default_value = "qemu-img", value_name = "PATH")]
+    qemu_img: PathBuf,
+    /// The recount to compare; built from this tree unless given.
+    #[arg(long, value_name = "PATH")]
+    recount: Option<PathBuf>,
+    /// Only these kinds of images (several times).
+    #[arg(long, value_name = "KIND")]
+    only: Vec<ImageKind>,
+    /// Counted runs of each; one more goes before them, uncounted.
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    runs: usize,
+    /// Where the images are made; they take up a few GiB at most.
+    #[arg(long, value_name = "DIR")]
+    directory: Option<PathBuf>,
+    /// Writes docs/performance.md and docs/performance.svg.
+    #[arg(long)]
+    write: bool,
+}
+
+/// What was measured of one kind of image.
+pub struct Row {
+    kind: ImageKind,
+    task: Task,
+    recount: Measurement,
+    qemu_img: Measurement,
+    /// Seconds of plain reads; only beside a check.
+    floor: Option<f64>,
+}
+
+impl Row {
+    /// How many times as long qemu-img takes.
+    fn ratio(&self) -> f64 {
+        self.qemu_img.seconds / self.recount.seconds
+    }
+}
+
+/// Measures, prints the table, and writes it where asked to.
+pub fn run(args: &Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let directory = match &args.directory {
+        Some(directory) => tempfile::tempdir_in(directory)?,
+        None => tempfile::tempdir()?,
+    };
+    let recount = match &args.recount {
+        Some(path) => std::path::absolute(path)?,
+        None => measure::build_recount()?,
+    };
+    let ours = Subject::new("recount", recount);
+    let theirs = Subject::new("qemu-img", args.qemu_img.clone());
+    let kinds = if args.only.is_empty() {
+        ImageKind::value_variants()
+    } else {
+        &args.only
+    };
+    let bar = ProgressBar::new(kinds.len() as u64 * 2);
+    let mut rows = Vec::new();
+    for kind in kinds {
+        bar.println(format!("making the image: {}", kind.describe()));
+        let image = kind.make(directory.path(), &args.qemu_img, &ours.program)?;
+        for task in [Task::Check, Task::Rebuild] {
+            let (recount, qemu_img) = measure::in_turn(task, &ours, &theirs, &image, args.runs)?;
+            let floor = (task == Task::Check).then(|| floor::seconds(&image, args.runs));
+            let floor = floor.transpose()?;
+            rows.push(Row {
+                kind: *kind,
+                task,
+                recount,
+                qemu_img,
+                floor,
+            });
+            bar.inc(1);
+        }
+        std::fs::remove_file(&image)?;
+    }
+    bar.finish_and_clear();
+    print!("{}", report::table(&rows));
+    if args.write {
+        report::write(&rows)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,93 @@
+//! The table, and the page with its chart.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+
+use super::Row;
+
+const PAGE: &str = "docs/performance.md";
+const CHART: &str = "docs/performance.svg";
+const HEAD: &str = "\
+| image | | recount | qemu-img | ratio | plain reads | memory: recount | qemu-img |
+| --- | --- | --: | --: | --: | --: | --: | --: |
+";
+const BAR_HEIGHT: usize = 18;
+const LABEL_WIDTH: f64 = 360.0;
+const CHART_WIDTH: f64 = 420.0;
+
+/// A Markdown table, which reads well on a terminal too.
+pub fn table(rows: &[Row]) -> String {
+    let mut text = HEAD.to_owned();
+    for row in rows {
+        let floor = row.floor.map_or_else(|| "–".to_owned(), seconds);
+        let _ = writeln!(
+            text,
+            "| {} | `{}` | {} | {} | {:.1} | {floor} | {} | {} |",
+            row.kind.describe(),
+            row.task.name(),
+            seconds(row.recount.seconds),
+            seconds(row.qemu_img.seconds),
+            row.ratio(),
+            mebibytes(row.recount.memory),
+            mebibytes(row.qemu_img.memory),
+        );
+    }
+    text
+}
+
+/// Writes the page and the chart.
+pub fn write(rows: &[Row]) -> io::Result<()> {
+    fs::create_dir_all("docs")?;
+    fs::write(CHART, chart(rows))?;
+    let page = format!(
+        "# Performance\n\n\
+         `cargo xtask versus --write` prints this table and writes this page: recount and qemu-img\n\
+         in turn on the same images, warm cache, medians of whole processes. *Plain reads* is the\n\
+         time that reading the same L2 tables and refblocks one by one takes, and nothing else.\n\n\
+         {}\n![How many times as long qemu-img takes](performance.svg)\n",
+        table(rows)
+    );
+    fs::write(PAGE, page)
+}
+
+fn seconds(value: f64) -> String {
+    format!("{value:.3} s")
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes.div_ceil(1 << 20))
+}
+
+/// A bar for each row: how many times as long qemu-img takes.
+fn chart(rows: &[Row]) -> String {
+    let largest = rows.iter().map(Row::ratio).fold(1.0, f64::max);
+    let height = rows.len() * BAR_HEIGHT + BAR_HEIGHT;
+    let width = LABEL_WIDTH + CHART_WIDTH + 60.0;
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
+         font-family=\"sans-serif\" font-size=\"12\">\n\
+         <title>How many times as long qemu-img takes</title>\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n"
+    );
+    for (index, row) in rows.iter().enumerate() {
+        let top = index * BAR_HEIGHT + BAR_HEIGHT / 2;
+        let length = row.ratio() / largest * CHART_WIDTH;
+        let _ = writeln!(
+            svg,
+            "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}, {}</text>\
+             <rect x=\"{LABEL_WIDTH}\" y=\"{}\" width=\"{length:.1}\" height=\"12\" fill=\"#3a6ea5\"/>\
+             <text x=\"{:.1}\" y=\"{}\">{:.1}×</text>",
+            LABEL_WIDTH - 6.0,
+            top + 10,
+            row.kind.describe(),
+            row.task.name(),
+            top,
+            LABEL_WIDTH + length + 4.0,
+            top + 10,
+            row.ratio(),
+        );
+    }
+    svg.push_str("</svg>\n");
+    svg
+}

@@ -46,6 +46,10 @@ pub struct Bounds {
     pub clusters: u32,
     /// The largest file in which old structures are placed in every possible way.
     pub clusters_with_old: u32,
+    /// The largest file in which the bytes are looked at, after power cuts and faults too.
+    pub clusters_with_bytes: u32,
+    /// Whether whole images are looked at as well.
+    pub images: bool,
     /// The algorithms.
     pub algorithms: Vec<Algorithm>,
     /// The properties.
@@ -66,6 +70,8 @@ impl Bounds {
         Self {
             clusters,
             clusters_with_old: clusters.saturating_sub(4).max(clusters.min(6)),
+            clusters_with_bytes: clusters.saturating_sub(4).max(clusters.min(6)),
+            images: true,
             algorithms: vec![Algorithm::Planned, Algorithm::FirstFit, Algorithm::Tail],
             properties: Property::ALL.to_vec(),
         }
@@ -78,6 +84,8 @@ impl Bounds {
 pub struct Position {
     /// Units of work that are done.
     pub units: usize,
+    /// Whole images that are done; they come last.
+    pub images: usize,
     /// Whether these are all.
     pub complete: bool,
     /// What was found in them.

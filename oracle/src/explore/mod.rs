@@ -10,20 +10,25 @@
 //! The order is fixed and goes by size, so that the first counterexample is a smallest one.
 
 mod bounds;
+mod bytes;
 pub mod draw;
 pub mod engine;
+pub mod images;
 mod judge;
 mod tally;
 mod units;
 
 pub use bounds::{Bounds, Position};
+pub use bytes::BOUNDS as BYTES;
 pub use judge::{JUDGED, verdict};
 pub use tally::{Cell, Counterexample, Tally};
 pub use units::Unit;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use rayon::iter::{
+    IndexedParallelIterator, IntoParallelIterator, IntoParallelRefIterator, ParallelIterator,
+};
 
 /// Units that are handed out at once: enough to keep many cores busy, few enough that little is
 /// repeated after an interruption.
@@ -71,6 +76,27 @@ pub fn explore(
         position.tally = std::mem::take(&mut position.tally).merge(tally);
         position.units += wave.len();
         done += wave.iter().map(|unit| unit.runs(bounds)).sum::<u64>();
+    }
+    let images = if bounds.images {
+        images::all(&bounds.algorithms)
+    } else {
+        Vec::new()
+    };
+    while let Some(wave) = images
+        .get(position.images..)
+        .filter(|left| !left.is_empty())
+    {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let wave = &wave[..wave.len().min(WAVE)];
+        let tally = wave
+            .par_iter()
+            .enumerate()
+            .map(|(index, image)| judge::image(position.images + index, image, bounds))
+            .reduce(Tally::default, Tally::merge);
+        position.tally = std::mem::take(&mut position.tally).merge(tally);
+        position.images += wave.len();
     }
     position.complete = true;
     report(Progress {

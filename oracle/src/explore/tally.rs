@@ -3,15 +3,18 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::images::Named;
 use crate::case::{Algorithm, Case};
 use crate::properties::Property;
-use crate::toy::{Room, Shape, Toy};
+use crate::toy::{Room, Shape, Toy, Word};
 
 /// A case in which a property fails.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counterexample {
     /// The case.
     pub case: Case,
+    /// The word that stands for it: `cargo xtask replay WORD`.
+    pub word: String,
     /// Why the property fails.
     pub message: String,
     /// Its place in the order of size.
@@ -19,11 +22,12 @@ pub struct Counterexample {
 }
 
 /// The order of size: the clusters of file and room after it, those that are used, and so on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Size {
     storage: u32,
     spare: u32,
     occupied: u32,
+    old_clusters: u32,
     covered_by_one: u32,
     shape: u32,
     used: (u64, u64),
@@ -46,6 +50,7 @@ impl Size {
             storage: toy.clusters + spare,
             spare,
             occupied: toy.used.count() + toy.old.count(),
+            old_clusters: toy.old.count(),
             covered_by_one: refblock_bits + reftable_entry_bits,
             shape: refblock_bits,
             used: halves(toy.used.0),
@@ -76,9 +81,32 @@ impl Cell {
         self.fails += 1;
         let size = Size::of(toy);
         if self.smallest.as_ref().is_none_or(|known| size < known.size) {
+            let word = Word {
+                toy: *toy,
+                algorithm,
+            };
             self.smallest = Some(Counterexample {
-                case: toy.to_case(algorithm),
+                case: word.to_case(),
+                word: word.to_string(),
                 message: message(),
+                size,
+            });
+        }
+    }
+
+    /// Notes a failure of a whole image, the `index`th: larger than any toy.
+    pub(super) fn fail_image(&mut self, index: u32, image: &Named, message: String) {
+        self.fails += 1;
+        let size = Size {
+            storage: u32::MAX,
+            spare: index,
+            ..Size::default()
+        };
+        if self.smallest.as_ref().is_none_or(|known| size < known.size) {
+            self.smallest = Some(Counterexample {
+                case: image.case.clone(),
+                word: image.name.clone(),
+                message,
                 size,
             });
         }
@@ -103,6 +131,8 @@ pub struct Tally {
     cells: Vec<Cell>,
     /// The smallest cases in which tail fails and first-fit does not, by property.
     added: Vec<Cell>,
+    /// States after power cuts, and runs with faults.
+    states: u64,
 }
 
 impl Default for Tally {
@@ -110,6 +140,7 @@ impl Default for Tally {
         Self {
             cells: vec![Cell::default(); 3 * Property::ALL.len()],
             added: vec![Cell::default(); Property::ALL.len()],
+            states: 0,
         }
     }
 }
@@ -135,6 +166,16 @@ impl Tally {
         &mut self.added[property as usize]
     }
 
+    /// How many states after power cuts and runs with faults were looked at.
+    #[must_use]
+    pub const fn states(&self) -> u64 {
+        self.states
+    }
+
+    pub(super) const fn note_states(&mut self, states: u64) {
+        self.states += states;
+    }
+
     /// What was found in either.
     #[must_use]
     pub fn merge(self, other: Self) -> Self {
@@ -145,6 +186,7 @@ impl Tally {
         Self {
             cells: both(self.cells, other.cells),
             added: both(self.added, other.added),
+            states: self.states + other.states,
         }
     }
 }

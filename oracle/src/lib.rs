@@ -7,5 +7,6 @@ pub mod crash;
 pub mod disk;
 pub mod explore;
 pub mod properties;
+pub mod replay;
 pub mod run;
 pub mod toy;

@@ -1,0 +1,187 @@
+//! Runs one case again and tells the whole story: the image before, the plan, what was written in
+//! which order, the image after, and what every property says.
+
+mod picture;
+
+use std::fmt::Write as _;
+
+use crate::case::damage::SparseBytes;
+use crate::case::{Case, Image, Schedule};
+use crate::crash::Crashes;
+use crate::explore::engine::Engine;
+use crate::explore::{BYTES, draw, images, verdict};
+use crate::properties::planning::{Brute, Planning};
+use crate::properties::{Property, Verdict};
+use crate::run::{
+    self, Before, Bounds, Done, ImageError, ImageRepair, Repair, Run, ToyError, ToyRepair,
+};
+use crate::toy::Toy;
+
+/// Most events of a run that are told one by one.
+const EVENTS_MAX: usize = 200;
+
+/// What happens in a case.
+#[derive(Clone, Debug)]
+pub struct Story {
+    /// The story, in lines.
+    pub text: String,
+    /// What each property says, in the order of the verdict table.
+    pub verdicts: Vec<(Property, Verdict)>,
+}
+
+/// Why a case cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// A toy that cannot be built.
+    #[error(transparent)]
+    Toy(#[from] ToyError),
+    /// An image that cannot be built or read.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// An image that qemu-img makes.
+    #[error("the image of this case is made by qemu-img; `cargo xtask differential` runs it")]
+    Real,
+}
+
+/// Runs a case again.
+pub fn replay(case: &Case) -> Result<Story, ReplayError> {
+    match &case.image {
+        Image::Real(_) => Err(ReplayError::Real),
+        Image::Model(_) => {
+            let (before, repair) = ToyRepair::new(case)?;
+            let mut story = Story {
+                text: String::new(),
+                verdicts: Vec::new(),
+            };
+            if let Some(toy) = Toy::from_case(case) {
+                story.plan(&toy, case);
+            }
+            story.bytes(case, &before, &repair, &BYTES);
+            Ok(story)
+        }
+        Image::Synthetic(_) => {
+            let (before, repair) = ImageRepair::new(case)?;
+            let mut story = Story {
+                text: String::new(),
+                verdicts: Vec::new(),
+            };
+            story.bytes(case, &before, &repair, &images::BOUNDS);
+            Ok(story)
+        }
+    }
+}
+
+impl Story {
+    fn line(&mut self, line: impl std::fmt::Display) {
+        let _ = writeln!(self.text, "{line}");
+    }
+
+    /// What a toy's plan shows.
+    fn plan(&mut self, toy: &Toy, case: &Case) {
+        let mut engine = Engine::new(toy.shape);
+        let outcome = engine.plan(toy, case.algorithm);
+        self.line(draw::LEGEND);
+        self.line(format_args!("before  {}", draw::before(toy)));
+        self.line(format_args!("after   {}", draw::after(toy, &outcome)));
+        if let Ok(layout) = &outcome {
+            self.line(format_args!(
+                "plan    a reftable of {} clusters at cluster {} and {} refblocks, after {} tries",
+                layout.reftable.count,
+                layout.reftable.first,
+                layout.refblocks.len(),
+                layout.tries
+            ));
+        }
+        let brute = Brute::new(*toy);
+        let run = Planning::new(toy, case.algorithm, &outcome, &brute);
+        for property in Property::ALL {
+            if let Some(verdict) = verdict(property, &run, engine.geometry()) {
+                let verdict = Verdict::from(verdict.map_err(Into::into));
+                self.verdicts.push((property, verdict));
+            }
+        }
+    }
+
+    /// What the bytes show.
+    fn bytes(&mut self, case: &Case, before: &Before, repair: &dyn Repair, bounds: &Bounds) {
+        self.line("\nthe image before");
+        self.text += &picture::of(&before.reading);
+        let explored = run::explore_one(repair, before, bounds);
+        self.run(before, &explored.quiet);
+        if !explored.faults.is_empty() {
+            self.line(format_args!(
+                "\nfaults that break it: {:?}",
+                explored.faults
+            ));
+        }
+        for (property, verdict) in explored.verdicts {
+            match self
+                .verdicts
+                .iter_mut()
+                .find(|(known, _)| *known == property)
+            {
+                None => self.verdicts.push((property, verdict)),
+                Some((_, known)) => *known = known.clone().and(|| verdict),
+            }
+        }
+        self.verdicts.sort_by_key(|(property, _)| *property);
+        self.schedule(case, before, repair, &explored.quiet);
+        self.line("");
+        for (property, verdict) in self.verdicts.clone() {
+            let says = match verdict {
+                Verdict::Holds => "holds".to_owned(),
+                Verdict::NotApplicable => "says nothing of this case".to_owned(),
+                Verdict::Fails(failure) => format!("FAILS: {failure}"),
+            };
+            self.line(format_args!("{property:28}{says}"));
+        }
+    }
+
+    /// What was done, and what came of it.
+    fn run(&mut self, before: &Before, run: &Run) {
+        self.line("\nwrites and flushes, in order");
+        for event in run.trace.events().iter().take(EVENTS_MAX) {
+            self.line(format_args!("  {event}"));
+        }
+        if let Some(more) = run.trace.events().len().checked_sub(EVENTS_MAX + 1) {
+            self.line(format_args!("  and {} more", more + 1));
+        }
+        match &run.outcome {
+            Ok(Done::Layout(_)) => self.line("the new structures are written"),
+            Ok(Done::Image(_)) => self.line("the repair ends well"),
+            Err(stopped) => self.line(format_args!("it stops: {stopped}")),
+        }
+        self.after(before, &run.after);
+    }
+
+    fn after(&mut self, before: &Before, bytes: &SparseBytes) {
+        self.line("\nthe image after");
+        match before.kind.read(bytes) {
+            Ok(reading) => self.text += &picture::of(&reading),
+            Err(error) => self.line(format_args!("  {error}")),
+        }
+    }
+
+    /// The run in which happens what the case says.
+    fn schedule(&mut self, case: &Case, before: &Before, repair: &dyn Repair, quiet: &Run) {
+        match &case.schedule {
+            Schedule::Quiet => (),
+            Schedule::Crash(crash) => {
+                self.line(format_args!("\nafter a power cut: {crash:?}"));
+                let crashes = Crashes {
+                    before: &before.bytes,
+                    trace: &quiet.trace,
+                    sector: before.sector,
+                };
+                self.after(before, &crashes.state(*crash));
+            }
+            Schedule::Faults(faults) => {
+                self.line(format_args!("\nwith failing operations: {faults:?}"));
+                self.run(before, &run::run(repair, before, faults));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

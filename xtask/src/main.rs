@@ -3,6 +3,8 @@
 mod differential;
 mod duration;
 mod model;
+mod mutants;
+mod replay;
 mod versus;
 
 use std::process::ExitCode;
@@ -28,16 +30,27 @@ enum Command {
     Model(model::Args),
     /// Times recount and qemu-img on the same large images, in turn.
     Versus(versus::Args),
+    /// Breaks the engine on purpose and shows which property or test sees it.
+    Mutants(mutants::Args),
+    /// Runs one case again and tells the whole story.
+    Replay(replay::Args),
+}
+
+impl Command {
+    fn run(&self) -> Result<ExitCode, Box<dyn std::error::Error>> {
+        match self {
+            Self::Differential(args) => Ok(differential::run(args)?),
+            Self::Model(args) => model::run(args),
+            Self::Mutants(args) => mutants::run(args),
+            Self::Replay(args) => replay::run(args),
+            Self::Versus(args) => versus::run(args),
+        }
+    }
 }
 
 fn main() -> ExitCode {
     // An unknown command ends here, with exit code 2.
-    let outcome: Result<_, Box<dyn std::error::Error>> = match Cli::parse().command {
-        Command::Differential(args) => differential::run(&args).map_err(Into::into),
-        Command::Model(args) => model::run(&args),
-        Command::Versus(args) => versus::run(&args),
-    };
-    outcome.unwrap_or_else(|error| {
+    Cli::parse().command.run().unwrap_or_else(|error| {
         eprintln!("error: {error}");
         ExitCode::from(CANNOT_RUN)
     })

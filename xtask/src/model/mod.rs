@@ -20,6 +20,8 @@ use recount_oracle::properties::Property;
 use expected::Expected;
 use place::Place;
 
+pub use table::ALGORITHMS;
+
 /// Options of `cargo xtask model`.
 #[derive(clap::Args)]
 pub struct Args {
@@ -50,7 +52,7 @@ pub struct Args {
 }
 
 fn algorithm(name: &str) -> Result<Algorithm, String> {
-    let all = table::ALGORITHMS;
+    let all = ALGORITHMS;
     let found = all.into_iter().find(|one| table::name(*one) == name);
     found.ok_or_else(|| {
         let names = all.map(table::name).join(", ");
@@ -77,6 +79,10 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let Place { bounds, position } = &place;
     table::print(bounds, &position.tally);
     println!("\n{}", rate(runs, began.elapsed()));
+    println!(
+        "{} crash states and runs with faults",
+        position.tally.states()
+    );
     if let Some(folder) = &args.store {
         table::store(bounds, &position.tally, folder)?;
     }

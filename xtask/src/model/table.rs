@@ -7,7 +7,7 @@ use recount_oracle::case::Algorithm;
 use recount_oracle::case::text::{self, CaseFile, Verdict};
 use recount_oracle::explore::engine::Engine;
 use recount_oracle::explore::{Bounds, Cell, Counterexample, Tally, draw};
-use recount_oracle::toy::{self, Toy, Word};
+use recount_oracle::toy::{self, Toy};
 
 /// In the order of the table's columns.
 pub const ALGORITHMS: [Algorithm; 3] = [Algorithm::Planned, Algorithm::FirstFit, Algorithm::Tail];
@@ -74,29 +74,18 @@ fn verdict(cell: &Cell) -> String {
     match (&cell.smallest, cell.holds) {
         (None, 0) => "not looked at".to_owned(),
         (None, holds) => format!("holds ({holds} cases)"),
-        (Some(example), _) => match Toy::from_case(&example.case) {
-            Some(toy) => format!(
-                "fails: {}",
-                Word {
-                    toy,
-                    algorithm: example.case.algorithm
-                }
-            ),
-            None => "fails".to_owned(),
-        },
+        (Some(example), _) => format!("fails: {}", example.word),
     }
 }
 
 fn explain(example: &Counterexample) {
     println!("  {}", example.message);
-    let Some(toy) = Toy::from_case(&example.case) else {
-        return;
-    };
-    let algorithm = example.case.algorithm;
-    let outcome = Engine::new(toy.shape).plan(&toy, algorithm);
-    println!("  before  {}", draw::before(&toy));
-    println!("  after   {}", draw::after(&toy, &outcome));
-    println!("  cargo xtask replay '{}'", Word { toy, algorithm });
+    if let Some(toy) = Toy::from_case(&example.case) {
+        let outcome = Engine::new(toy.shape).plan(&toy, example.case.algorithm);
+        println!("  before  {}", draw::before(&toy));
+        println!("  after   {}", draw::after(&toy, &outcome));
+    }
+    println!("  cargo xtask replay '{}'", example.word);
 }
 
 /// Writes each smallest counterexample as a case file.

@@ -1,0 +1,162 @@
+//! Running tests on the copy, and telling what failed.
+
+use std::error::Error;
+use std::fmt;
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::scratch::Scratch;
+
+/// How often a running test is looked at.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Some tests that may see a mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detector {
+    /// The explorer within small bounds.
+    Model,
+    /// The engine's own tests.
+    Engine,
+    /// Small images, repaired from end to end.
+    Images,
+}
+
+impl Detector {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Model, Self::Engine, Self::Images];
+
+    /// All of them, the most likely first.
+    pub fn for_file(file: &str) -> [Self; 3] {
+        if file.contains("/rebuild/") {
+            [Self::Model, Self::Engine, Self::Images]
+        } else if file.contains("/table/") || file.contains("/format/") {
+            [Self::Engine, Self::Model, Self::Images]
+        } else {
+            [Self::Images, Self::Engine, Self::Model]
+        }
+    }
+
+    const fn tests(self) -> &'static [&'static str] {
+        match self {
+            Self::Model => &["-p", "recount-oracle", "--test", "model"],
+            Self::Engine => &["-p", "recount", "--lib", "--test", "rebuild"],
+            Self::Images => &["-p", "recount-oracle", "--test", "images"],
+        }
+    }
+}
+
+/// What saw a mistake.
+pub struct Caught {
+    /// A property of an algorithm, or a test.
+    what: String,
+}
+
+impl fmt::Display for Caught {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+/// Runs the tests; what failed, if any did. A copy that does not build is an error.
+pub fn run(
+    detector: Detector,
+    scratch: &Scratch,
+    limit: Duration,
+) -> Result<Option<Caught>, Box<dyn Error>> {
+    let build = cargo(scratch, detector, &["--no-run"]);
+    let (built, messages) = finish(build, scratch, Duration::from_secs(3600))?;
+    if built != Some(true) {
+        return Err(format!("the copy does not build:\n{messages}").into());
+    }
+    let (passed, output) = finish(cargo(scratch, detector, &[]), scratch, limit)?;
+    Ok(match passed {
+        Some(true) => None,
+        Some(false) => Some(Caught {
+            what: failed(&output),
+        }),
+        None => Some(Caught {
+            what: format!("{detector:?}: does not end within {} s", limit.as_secs()),
+        }),
+    })
+}
+
+fn cargo(scratch: &Scratch, detector: Detector, more: &[&str]) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .args(["test", "--quiet"])
+        .args(detector.tests())
+        .args(more)
+        .current_dir(scratch.top())
+        .env("CARGO_TARGET_DIR", scratch.top().with_file_name("target"))
+        .env("RUST_BACKTRACE", "0")
+        .process_group(0);
+    cargo
+}
+
+/// Runs to the end: whether that was a success, and the output; `None` when it had to be ended.
+fn finish(
+    mut command: Command,
+    scratch: &Scratch,
+    limit: Duration,
+) -> Result<(Option<bool>, String), Box<dyn Error>> {
+    let path = scratch.top().with_file_name("output.txt");
+    let output = File::create(&path)?;
+    command.stdout(output.try_clone()?).stderr(output);
+    let mut child = command.spawn()?;
+    let passed = wait(&mut child, limit)?;
+    let text = String::from_utf8_lossy(&fs::read(&path)?).into_owned();
+    Ok((passed, text))
+}
+
+fn wait(child: &mut Child, limit: Duration) -> Result<Option<bool>, Box<dyn Error>> {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status.success()));
+        }
+        if Instant::now() >= deadline {
+            // Cargo's children as well.
+            kill_process_group(Pid::from_child(child), Signal::KILL)?;
+            child.wait()?;
+            return Ok(None);
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// The property that the explorer or a judge names, else the first failing test.
+fn failed(output: &str) -> String {
+    let property = output.lines().find_map(|line| {
+        let line = line.trim_start_matches(['"', '[', ' ']);
+        let named = line.contains(" fails ") && line.contains(": ");
+        named.then(|| line.split(": ").next().unwrap_or(line).to_owned())
+    });
+    let test = output.lines().find_map(|line| {
+        let name = line.strip_prefix("---- ")?.strip_suffix(" stdout ----")?;
+        Some(name.to_owned())
+    });
+    match (property, test) {
+        (Some(property), _) => property,
+        (None, Some(test)) => format!("test {test}"),
+        (None, None) => "a test run that ended with an error".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_failing_property_is_named_rather_than_the_test() {
+        let output = "---- the_explorer stdout ----\nplanned fails crash-atomic: after a power cut";
+        assert_eq!(failed(output), "planned fails crash-atomic");
+        assert_eq!(
+            failed("---- some_test stdout ----\npanicked"),
+            "test some_test"
+        );
+    }
+}

@@ -1,0 +1,83 @@
+//! `cargo xtask mutants`: breaks the engine on purpose, one plausible mistake at a time, and shows
+//! which property or test sees it, and how soon.
+
+mod detect;
+mod list;
+mod scratch;
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use detect::{Caught, Detector};
+use list::Mutant;
+use scratch::Scratch;
+
+/// Options of `cargo xtask mutants`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Only the mutants whose name contains this.
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// Print the list, with what each mutant stands for, and run nothing.
+    #[arg(long)]
+    list: bool,
+    /// Seconds, or minutes with an m, after which a test run is ended: a mutant may never end.
+    #[arg(long, default_value = "5m", value_parser = crate::duration::parse)]
+    limit: Duration,
+}
+
+/// Runs all mutants. Exit code 1 when one of them is not seen.
+pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
+    let mutants = list::read()?;
+    let chosen = |mutant: &&Mutant| {
+        let only = args.only.as_deref().unwrap_or_default();
+        mutant.name.contains(only)
+    };
+    let mutants: Vec<&Mutant> = mutants.iter().filter(chosen).collect();
+    if args.list {
+        for mutant in mutants {
+            println!("{}: {} ({})", mutant.name, mutant.why, mutant.file);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let scratch = Scratch::copy()?;
+    println!("the engine as it is");
+    for detector in Detector::ALL {
+        let found = detect::run(detector, &scratch, args.limit)?;
+        if let Some(caught) = found {
+            return Err(format!("the engine unbroken fails already: {caught}").into());
+        }
+    }
+    let mut missed = 0;
+    let total = mutants.len();
+    for (number, mutant) in (1..).zip(mutants) {
+        let began = Instant::now();
+        let caught = try_mutant(mutant, &scratch, args.limit)?;
+        let seconds = began.elapsed().as_secs();
+        missed += u32::from(caught.is_none());
+        let seen = caught.map_or("NOT SEEN".to_owned(), |caught| caught.to_string());
+        println!("{number}/{total} {:44} {seconds:4} s  {seen}", mutant.name);
+    }
+    println!("{} of {total} seen", total - missed);
+    Ok(ExitCode::from(u8::from(missed > 0)))
+}
+
+/// Breaks the copy, looks who sees it, and mends the copy.
+fn try_mutant(
+    mutant: &Mutant,
+    scratch: &Scratch,
+    limit: Duration,
+) -> Result<Option<Caught>, Box<dyn Error>> {
+    let original = scratch.read(&mutant.file)?;
+    scratch.write(&mutant.file, &mutant.apply(&original)?)?;
+    let mut caught = Ok(None);
+    for detector in Detector::for_file(&mutant.file) {
+        caught = detect::run(detector, scratch, limit);
+        if !matches!(caught, Ok(None)) {
+            break;
+        }
+    }
+    scratch.write(&mutant.file, &original)?;
+    caught
+}

@@ -49,13 +49,13 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
             return Err(format!("the engine unbroken fails already: {caught}").into());
         }
     }
-    let mut missed = 0;
+    let mut missed = 0_usize;
     let total = mutants.len();
     for (number, mutant) in (1..).zip(mutants) {
         let began = Instant::now();
         let caught = try_mutant(mutant, &scratch, args.limit)?;
         let seconds = began.elapsed().as_secs();
-        missed += u32::from(caught.is_none());
+        missed += usize::from(caught.is_none());
         let seen = caught.map_or("NOT SEEN".to_owned(), |caught| caught.to_string());
         println!("{number}/{total} {:44} {seconds:4} s  {seen}", mutant.name);
     }

@@ -2,17 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use super::disk_counts::is_readable;
 use crate::finding::Finding;
 use crate::format::entry::ReftableEntry;
 use crate::geometry::Geometry;
-use crate::image::{Extent, Image, is_addressable};
+use crate::image::{Extent, Image};
 use crate::observer::{Action, Observer, Stage};
-use crate::references::{OldStructures, References, Reftable};
+use crate::references::{OldStructures, References, Reftable, Worker, for_each_table};
 use crate::storage::{Storage, StorageError};
 use crate::table::{RefcountTable, Run, width};
 use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex};
-
-use super::Survey;
 
 /// How the refcounts on disk differ from the references.
 #[derive(Clone, Debug, Default)]
@@ -57,24 +56,25 @@ impl Comparison {
             },
         };
         let refblocks = comparer.refblocks(&old.reftable);
-        let total = refblocks.len() as u64;
-        let cluster_size = geometry.cluster_size() as usize;
-        let (mut expected, mut found) = (vec![0; cluster_size], vec![0; cluster_size]);
-        for (done, (refblock, entry)) in refblocks.into_iter().enumerate() {
-            comparer
-                .observer
-                .progress(Stage::Refcounts, done as u64, total);
+        // Sorted by place, neighbours are read at once; told in the order of what they cover.
+        let mut places: Vec<_> = refblocks
+            .iter()
+            .map(|(refblock, entry)| (entry.refblock(), *refblock))
+            .filter(|(offset, _)| is_readable(geometry, *offset) && *offset != Offset(0))
+            .collect();
+        places.sort_unstable();
+        let mut differing = differing(storage, &references.table, &places, comparer.observer)?;
+        for (refblock, entry) in refblocks {
             let offset = entry.refblock();
             if !is_readable(geometry, offset) {
                 comparer.unreadable(refblock, offset);
-                continue;
-            }
-            read_refblock(storage, offset, &mut found)?;
-            comparer.table.encode(refblock, &mut expected);
-            if expected == found {
-                comparer.equal(refblock);
+            } else if let Some(found) = differing.remove(&refblock) {
+                comparer.differing(refblock, found);
+            } else if offset == Offset(0) && references.table.is_used(refblock) {
+                let zeros = vec![0; geometry.cluster_size() as usize];
+                comparer.differing(refblock, zeros.into_boxed_slice());
             } else {
-                comparer.differing(refblock, &found);
+                comparer.equal(refblock);
             }
         }
         Ok(comparer.result)
@@ -92,6 +92,12 @@ impl Comparison {
 }
 
 impl Comparison {
+    /// Whether all refcounts are the references.
+    #[must_use]
+    pub fn is_equal(&self) -> bool {
+        self.differing.is_empty() && self.unreadable.is_empty()
+    }
+
     /// Those of them that one refblock covers.
     pub(crate) fn differences_of<'a>(
         &'a self,
@@ -111,6 +117,50 @@ impl Comparison {
     ) -> impl Iterator<Item = (Cluster, u64, u64)> + 'a {
         self.differences(table)
             .filter(|(_, refcount, references)| refcount > references)
+    }
+}
+
+/// Of the refblocks at `places`, those that are not as the references say, with their bytes.
+fn differing(
+    storage: &dyn Storage,
+    table: &RefcountTable,
+    places: &[(Offset, RefblockIndex)],
+    observer: &mut dyn Observer,
+) -> Result<BTreeMap<RefblockIndex, Box<[u8]>>, StorageError> {
+    let finders = for_each_table(
+        storage,
+        table.geometry().cluster_size() as usize,
+        places.len(),
+        |number| places[number].0,
+        || Finder {
+            table,
+            places,
+            found: Vec::new(),
+        },
+        &mut |done| observer.progress(Stage::Refcounts, done as u64, places.len() as u64),
+    )?;
+    Ok(finders
+        .into_iter()
+        .flat_map(|finder| finder.found)
+        .collect())
+}
+
+/// Looks for refblocks that differ.
+struct Finder<'a> {
+    table: &'a RefcountTable,
+    places: &'a [(Offset, RefblockIndex)],
+    found: Vec<(RefblockIndex, Box<[u8]>)>,
+}
+
+impl Worker for Finder<'_> {
+    type Error = StorageError;
+
+    fn table(&mut self, number: usize, bytes: &[u8]) -> Result<(), StorageError> {
+        let refblock = self.places[number].1;
+        if !self.table.equals(refblock, bytes) {
+            self.found.push((refblock, bytes.into()));
+        }
+        Ok(())
     }
 }
 
@@ -171,19 +221,19 @@ impl Comparer<'_> {
         }
     }
 
-    fn differing(&mut self, refblock: RefblockIndex, found: &[u8]) {
+    fn differing(&mut self, refblock: RefblockIndex, found: Box<[u8]>) {
         let range = self.range(refblock);
         let order = self.geometry.order();
         let used_on_disk = (0..range.count.0 as usize)
             .rev()
-            .find(|index| width::get(order, found, *index) != 0)
+            .find(|index| width::get(order, &found, *index) != 0)
             .map(|index| range.first.saturating_add(ClusterCount(index as u64)));
         let used = self
             .table
             .last_used_before(range.end())
             .filter(|last| range.contains(*last));
         self.result.last_used = used.max(used_on_disk).or(self.result.last_used);
-        let differences = differences_in(self.table, refblock, found, self.result.compared);
+        let differences = differences_in(self.table, refblock, &found, self.result.compared);
         for (cluster, refcount, references) in differences {
             let finding = if refcount < references {
                 self.result.corruptions += 1;
@@ -203,7 +253,7 @@ impl Comparer<'_> {
             };
             self.observer.finding(&finding, Action::Reported);
         }
-        self.result.differing.insert(refblock, found.into());
+        self.result.differing.insert(refblock, found);
     }
 }
 
@@ -229,130 +279,4 @@ fn differences_in<'a>(
         let references = table.get(cluster);
         (refcount != references).then_some((cluster, refcount, references))
     })
-}
-
-/// Whether the refcounts in a refblock at `offset` can be read.
-const fn is_readable(geometry: &Geometry, offset: Offset) -> bool {
-    geometry.is_aligned(offset) && is_addressable(offset, geometry.cluster_size())
-}
-
-/// Reads a refblock; zeros where there is none.
-fn read_refblock(
-    storage: &dyn Storage,
-    offset: Offset,
-    bytes: &mut [u8],
-) -> Result<(), StorageError> {
-    if offset == Offset(0) {
-        bytes.fill(0);
-        return Ok(());
-    }
-    storage.read_at(offset, bytes)
-}
-
-/// The refcounts on disk, of any cluster: what was found equal is looked up in the references.
-pub struct DiskCounts<'a> {
-    image: &'a Image,
-    storage: &'a dyn Storage,
-    table: &'a RefcountTable,
-    reftable: &'a Reftable,
-    /// The clusters that `table` speaks of; the disk is asked about those beyond.
-    compared: ClusterCount,
-    /// Where the disk differs from `table`; `None` when it does not, as after a repair.
-    comparison: Option<&'a Comparison>,
-    /// The last refblock read beyond what was compared.
-    beyond: Option<(RefblockIndex, Box<[u8]>)>,
-}
-
-impl<'a> DiskCounts<'a> {
-    pub(super) const fn of_survey(
-        survey: &'a Survey,
-        image: &'a Image,
-        storage: &'a dyn Storage,
-    ) -> Self {
-        Self {
-            image,
-            storage,
-            table: &survey.references.table,
-            reftable: &survey.old.reftable,
-            compared: survey.comparison.compared,
-            comparison: Some(&survey.comparison),
-            beyond: None,
-        }
-    }
-
-    /// Refcounts that the disk has, up to `compared`, exactly as in `table`.
-    pub(crate) const fn of_table(
-        table: &'a RefcountTable,
-        compared: ClusterCount,
-        reftable: &'a Reftable,
-        image: &'a Image,
-        storage: &'a dyn Storage,
-    ) -> Self {
-        Self {
-            image,
-            storage,
-            table,
-            reftable,
-            compared,
-            comparison: None,
-            beyond: None,
-        }
-    }
-
-    /// The refcount of a cluster; `None` when it cannot be read.
-    pub fn get(&mut self, cluster: Cluster) -> Result<Option<u64>, StorageError> {
-        let geometry = *self.image.geometry();
-        let refblock = geometry.refblock_of(cluster);
-        let index = cluster.since(geometry.first_covered(refblock)).0 as usize;
-        if let Some(comparison) = self.comparison {
-            if comparison.unreadable.binary_search(&refblock).is_ok() {
-                return Ok(None);
-            }
-            if let Some(bytes) = comparison.differing.get(&refblock) {
-                return Ok(Some(width::get(geometry.order(), bytes, index)));
-            }
-        }
-        if cluster.0 < self.compared.0 {
-            return Ok(Some(self.table.get(cluster)));
-        }
-        self.get_beyond(refblock, index)
-    }
-
-    /// How many clusters of a run have the refcount 1, if all of it was found equal and lies in
-    /// the range of one refblock.
-    #[must_use]
-    pub fn ones_if_equal(&self, run: Run) -> Option<u64> {
-        if let Some(comparison) = self.comparison {
-            let refblock = self.image.geometry().refblock_of(run.first);
-            if comparison.differing.contains_key(&refblock)
-                || comparison.unreadable.binary_search(&refblock).is_ok()
-            {
-                return None;
-            }
-        }
-        (run.end().0 <= self.compared.0).then(|| self.table.count_ones(run))
-    }
-
-    fn get_beyond(
-        &mut self,
-        refblock: RefblockIndex,
-        index: usize,
-    ) -> Result<Option<u64>, StorageError> {
-        let geometry = *self.image.geometry();
-        let offset = self.reftable.entry(refblock).refblock();
-        if !is_readable(&geometry, offset) {
-            return Ok(None);
-        }
-        if self
-            .beyond
-            .as_ref()
-            .is_none_or(|(number, _)| *number != refblock)
-        {
-            let mut bytes = vec![0; geometry.cluster_size() as usize];
-            read_refblock(self.storage, offset, &mut bytes)?;
-            self.beyond = Some((refblock, bytes.into_boxed_slice()));
-        }
-        let bytes = self.beyond.as_ref().map(|(_, bytes)| bytes);
-        Ok(bytes.map(|bytes| width::get(geometry.order(), bytes, index)))
-    }
 }

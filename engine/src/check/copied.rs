@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::DiskCounts;
+use super::{DiskCounts, Survey};
 use crate::finding::Finding;
 use crate::format::entry::{L1Entry, L2Entry, L2Format, L2Kind};
 use crate::image::Image;
 use crate::observer::{Action, Observer, Stage};
-use crate::references::{L2Item, Reftable, for_each_entry, for_each_item};
+use crate::references::{L2Item, Reftable, Worker, for_each_entry, for_each_item, for_each_table};
 use crate::storage::{Storage, StorageError};
 use crate::table::{RefcountTable, Run};
 use crate::units::{ClusterCount, Offset};
@@ -25,21 +25,84 @@ pub struct CopiedCheck {
 pub fn check_copied(
     image: &Image,
     storage: &dyn Storage,
-    counts: &mut DiskCounts<'_>,
+    survey: &Survey,
     observer: &mut dyn Observer,
 ) -> Result<CopiedCheck, StorageError> {
     let mut result = CopiedCheck::default();
+    if survey.copied_is_right() {
+        return Ok(result);
+    }
+    let counts = &mut survey.disk_counts(image, storage);
     let l1 = check_l1(image, storage, counts, observer, Action::Reported)?;
     result.wrong += l1.wrong.iter().map(|(_, _, times)| times).sum::<u64>();
-    let total = l1.tables.len() as u64;
     let mut buffer = vec![0; image.geometry().cluster_size() as usize];
-    for (done, (table, times)) in l1.tables.into_iter().enumerate() {
-        observer.progress(Stage::Copied, done as u64, total);
+    let tables: Vec<_> = l1.tables.into_iter().collect();
+    let counts_of_thread = || survey.disk_counts(image, storage);
+    for (table, times) in with_wrong(image, storage, &tables, counts_of_thread, observer)? {
         storage.read_at(table, &mut buffer)?;
         let wrong = check_l2(image, table, &buffer, counts, observer, Action::Reported)?;
         result.wrong += times * wrong.len() as u64;
     }
     Ok(result)
+}
+
+/// Those of the L2 tables that have wrong bits, found on all cores.
+fn with_wrong<'a>(
+    image: &Image,
+    storage: &dyn Storage,
+    tables: &[(Offset, u64)],
+    counts: impl Fn() -> DiskCounts<'a>,
+    observer: &mut dyn Observer,
+) -> Result<Vec<(Offset, u64)>, StorageError> {
+    let finders = for_each_table(
+        storage,
+        image.geometry().cluster_size() as usize,
+        tables.len(),
+        |number| tables[number].0,
+        || Finder {
+            image,
+            tables,
+            counts: counts(),
+            found: Vec::new(),
+        },
+        &mut |done| observer.progress(Stage::Copied, done as u64, tables.len() as u64),
+    )?;
+    let mut found: Vec<_> = finders
+        .iter()
+        .flat_map(|finder| &finder.found)
+        .copied()
+        .collect();
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Looks for tables with wrong bits.
+struct Finder<'a, 'b> {
+    image: &'a Image,
+    tables: &'a [(Offset, u64)],
+    counts: DiskCounts<'b>,
+    found: Vec<(Offset, u64)>,
+}
+
+impl Worker for Finder<'_, '_> {
+    type Error = StorageError;
+
+    fn table(&mut self, number: usize, bytes: &[u8]) -> Result<(), StorageError> {
+        let table = self.tables[number];
+        let action = Action::Reported;
+        let wrong = check_l2(
+            self.image,
+            table.0,
+            bytes,
+            &mut self.counts,
+            &mut (),
+            action,
+        )?;
+        if !wrong.is_empty() {
+            self.found.push(table);
+        }
+        Ok(())
+    }
 }
 
 /// The refcounts as they are on disk by now, and which L2 tables may be written to.
@@ -80,7 +143,10 @@ pub fn repair_copied(
         result.repaired += 1;
     }
     let mut buffer = vec![0; image.geometry().cluster_size() as usize];
-    for (offset, times) in l1.tables {
+    let tables: Vec<_> = l1.tables.into_iter().collect();
+    let now: &dyn Storage = storage;
+    let counts_of_thread = || after.counts(image, now);
+    for (offset, times) in with_wrong(image, now, &tables, counts_of_thread, observer)? {
         storage.read_at(offset, &mut buffer)?;
         let counts = &mut after.counts(image, storage);
         let wrong = check_l2(image, offset, &buffer, counts, &mut (), Action::Repaired)?;

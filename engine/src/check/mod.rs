@@ -3,10 +3,12 @@
 
 mod compare;
 mod copied;
+mod disk_counts;
 mod report;
 
-pub use compare::{Comparison, DiskCounts};
+pub use compare::Comparison;
 pub(crate) use copied::{AfterRepair, check_copied, repair_copied};
+pub use disk_counts::DiskCounts;
 pub use report::Report;
 
 use crate::image::{Image, ImageError};
@@ -89,6 +91,13 @@ impl Survey {
             || self.references.snapshots.is_rewritten()
     }
 
+    /// Whether the COPIED bits need not be looked at: by the references they are right, and the
+    /// refcounts on disk are the references.
+    #[must_use]
+    pub fn copied_is_right(&self) -> bool {
+        self.references.copied_is_right() && self.comparison.is_equal()
+    }
+
     /// Corruptions but those of the COPIED bits.
     #[must_use]
     pub const fn corruptions(&self) -> u64 {
@@ -101,10 +110,7 @@ impl Survey {
 pub fn check(storage: &dyn Storage, observer: &mut dyn Observer) -> Result<Report, CheckError> {
     let image = Image::open(storage)?;
     let survey = Survey::take(&image, storage, false, observer)?;
-    let copied = {
-        let mut counts = survey.disk_counts(&image, storage);
-        check_copied(&image, storage, &mut counts, observer)?
-    };
+    let copied = check_copied(&image, storage, &survey, observer)?;
     let mut report = Report::of(&image, &survey);
     report.corruptions += copied.wrong + survey.references.snapshots.corruptions;
     Ok(report)

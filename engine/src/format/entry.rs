@@ -4,16 +4,16 @@ use crate::geometry::Geometry;
 use crate::units::Offset;
 
 /// Bits 9 to 55: a host offset.
-const OFFSET_MASK: u64 = 0x00ff_ffff_ffff_fe00;
+pub(crate) const OFFSET_MASK: u64 = 0x00ff_ffff_ffff_fe00;
 /// Bit 63: the refcount of what is referred to is exactly 1.
-const COPIED: u64 = 1 << 63;
+pub(crate) const COPIED: u64 = 1 << 63;
 /// Bit 62: compressed.
-const COMPRESSED: u64 = 1 << 62;
+pub(crate) const COMPRESSED: u64 = 1 << 62;
 /// Bit 0: reads as zeros.
-const ZERO: u64 = 1;
+pub(crate) const ZERO: u64 = 1;
 const SECTOR: u64 = 512;
 /// Bits 1 to 8 and 56 to 61 of an L2 entry that is not compressed.
-const L2_RESERVED: u64 = 0x3f00_0000_0000_01fe;
+pub(crate) const L2_RESERVED: u64 = 0x3f00_0000_0000_01fe;
 const REFTABLE_RESERVED: u64 = 0x1ff;
 /// Bit 0 of a bitmap table entry without an offset: all bits are 1.
 const BITMAP_ALL_ONES: u64 = 1;

@@ -133,6 +133,7 @@ impl Walker<'_> {
                 entry: entry.0,
             });
         }
+        self.references.all_copied &= uses.active == 0 || entry.copied();
         if self.is_header(offset) {
             return Ok(());
         }

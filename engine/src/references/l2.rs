@@ -4,7 +4,6 @@ use super::{L2Uses, UnalignedEmpty, WalkError, Walker};
 use crate::finding::{Finding, Referrer};
 use crate::format::entry::{L2Entry, L2Format, L2Kind};
 use crate::geometry::Geometry;
-use crate::observer::Stage;
 use crate::table::Run;
 use crate::units::{ClusterCount, Offset};
 
@@ -82,15 +81,15 @@ fn entries_of(table: &[u8], extended: bool) -> impl Iterator<Item = (u64, L2Entr
 }
 
 impl Walker<'_> {
-    /// Reads each L2 table once, in ascending order.
+    /// Reads each L2 table once, and those with something unusual again, in ascending order.
     pub(super) fn walk_l2_tables(&mut self) -> Result<(), WalkError> {
-        let tables = std::mem::take(&mut self.l2_tables);
-        let total = tables.len() as u64;
+        let tables: Vec<_> = std::mem::take(&mut self.l2_tables).into_iter().collect();
+        let unusual = self.count_usual_tables(&tables)?;
+        self.references.all_copied &= unusual.is_empty();
         let geometry = *self.image.geometry();
         let mut buffer = vec![0; geometry.cluster_size() as usize];
-        for (done, (offset, uses)) in tables.into_iter().enumerate() {
-            self.observer
-                .progress(Stage::References, done as u64, total);
+        for number in unusual {
+            let (offset, uses) = tables[number];
             self.storage.read_at(offset, &mut buffer)?;
             let mut next_contiguous = None;
             let format = self.l2_format();

@@ -4,14 +4,20 @@
 //! come first and every distinct L2 table is then read once, in ascending order, and counted as
 //! often as it is referred to. The counts are the same, and so are the counters.
 
+mod batches;
 mod bitmaps;
+mod dead_ends;
 mod l1;
 mod l2;
 mod refcounts;
+mod scan;
 mod snapshots;
+mod usual;
 
 use std::collections::BTreeMap;
 
+pub(crate) use batches::{Worker, for_each_table};
+pub use dead_ends::DeadEnds;
 pub(crate) use l1::l2_table_uses;
 pub(crate) use l2::{L2Item, for_each_item};
 pub use refcounts::{OldStructures, Reftable};
@@ -94,27 +100,6 @@ pub enum WalkError {
     },
 }
 
-/// What stands in the way of following everything.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DeadEnds {
-    /// How many there are.
-    pub count: u64,
-    /// The first few.
-    pub examples: Vec<Finding>,
-}
-
-/// As many dead ends as a message can name.
-const MAX_EXAMPLES: usize = 8;
-
-impl DeadEnds {
-    fn push(&mut self, finding: Finding) {
-        self.count += 1;
-        if self.examples.len() < MAX_EXAMPLES {
-            self.examples.push(finding);
-        }
-    }
-}
-
 /// How often an L2 table is referred to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct L2Uses {
@@ -146,6 +131,9 @@ pub struct References {
     pub fragmented: u64,
     /// Those of them that are compressed.
     pub compressed: u64,
+    /// Whether the COPIED bit is known to be set wherever the active layer refers to a cluster
+    /// that can have it.
+    pub all_copied: bool,
     /// Entries and tables that lead nowhere.
     pub dead_ends: DeadEnds,
     /// Entries without data and with an unaligned offset, by position in the file, that a repair
@@ -181,6 +169,13 @@ impl Region {
 }
 
 impl References {
+    /// Whether all COPIED bits of the active layer are right where each cluster's refcount is the
+    /// number of its references: all are set, and no cluster is referred to twice.
+    #[must_use]
+    pub const fn copied_is_right(&self) -> bool {
+        self.all_copied && !self.table.has_shared() && self.corruptions == 0
+    }
+
     /// Takes the counts out; those left behind are all 0.
     pub(crate) fn take_table(&mut self) -> RefcountTable {
         let empty = RefcountTable::new(*self.table.geometry());
@@ -222,6 +217,7 @@ impl<'a> Walker<'a> {
                 allocated: 0,
                 fragmented: 0,
                 compressed: 0,
+                all_copied: true,
                 dead_ends: DeadEnds::default(),
                 unaligned_empty: BTreeMap::new(),
                 dangling: Vec::new(),

@@ -139,8 +139,7 @@ impl Repair<'_> {
         let copied = if report.is_clean() {
             self.set_copied(image, survey.comparison.compared, &survey.references.table)?
         } else {
-            let mut counts = survey.disk_counts(image, self.storage);
-            check_copied(image, self.storage, &mut counts, self.observer)?.wrong
+            check_copied(image, self.storage, &survey, self.observer)?.wrong
         };
         report.corruptions += copied;
         Ok(report)

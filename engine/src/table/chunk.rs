@@ -1,6 +1,6 @@
 //! The counts that one refblock covers.
 
-use super::width;
+use super::width::{self, Added};
 use crate::geometry::{Geometry, RefcountOrder};
 use crate::table::OutOfMemory;
 
@@ -21,6 +21,11 @@ pub enum Chunk {
 impl Chunk {
     pub const fn new() -> Self {
         Self::Sparse(Vec::new())
+    }
+
+    /// Whether it is the list without an entry; one of bytes always has a count that is not 0.
+    pub const fn is_empty(&self) -> bool {
+        matches!(self, Self::Sparse(list) if list.is_empty())
     }
 
     pub fn get(&self, order: RefcountOrder, index: usize) -> u64 {
@@ -63,14 +68,14 @@ impl Chunk {
         Ok(())
     }
 
-    /// Adds `times` to a run of counts, each stopping at the maximum; returns what was left over.
+    /// Adds `times` to a run of counts, each stopping at the maximum.
     pub fn add_run(
         &mut self,
         geometry: &Geometry,
         first: usize,
         count: usize,
         times: u64,
-    ) -> Result<u64, OutOfMemory> {
+    ) -> Result<Added, OutOfMemory> {
         if let Self::Sparse(list) = self {
             if fits_sparse(geometry, list.len() + count) {
                 return self.add_to_list(geometry, first, count, times);
@@ -78,9 +83,19 @@ impl Chunk {
             self.make_dense(geometry)?;
         }
         let Self::Dense(bytes) = self else {
-            return Ok(0);
+            return Ok(Added::default());
         };
         Ok(width::add_run(geometry.order(), bytes, first, count, times))
+    }
+
+    /// Turns to bytes unless `more` entries would still fit the list.
+    pub fn make_room(&mut self, geometry: &Geometry, more: usize) -> Result<(), OutOfMemory> {
+        match self {
+            Self::Sparse(list) if !fits_sparse(geometry, list.len().saturating_add(more)) => {
+                self.make_dense(geometry)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn add_to_list(
@@ -89,15 +104,15 @@ impl Chunk {
         first: usize,
         count: usize,
         times: u64,
-    ) -> Result<u64, OutOfMemory> {
-        let mut left_over = 0_u64;
+    ) -> Result<Added, OutOfMemory> {
+        let mut added = Added::default();
         for index in first..first + count {
             let before = self.get(geometry.order(), index);
             let after = before.saturating_add(times).min(geometry.max_refcount());
             self.set(geometry, index, after)?;
-            left_over = left_over.saturating_add(times - (after - before));
+            added.note(before, after, times);
         }
-        Ok(left_over)
+        Ok(added)
     }
 
     /// The first index from `from` on whose count is 0 (`zero`) or is not.
@@ -174,6 +189,30 @@ impl Chunk {
                 refblock[..length].copy_from_slice(&bytes[..length]);
             }
         }
+    }
+
+    /// Whether the refblock that begins with `refblock` has these counts and nothing else.
+    pub fn equals(&self, geometry: &Geometry, refblock: &[u8]) -> bool {
+        let (counts, rest) = refblock.split_at(geometry.refblock_bytes().min(refblock.len()));
+        let order = geometry.order();
+        let same = match self {
+            Self::Dense(bytes) => **bytes == *counts,
+            Self::Sparse(list) => {
+                let mut from = 0;
+                let listed = list.iter().all(|(index, value)| {
+                    let index = *index as usize;
+                    let next = width::find(
+                        order,
+                        counts,
+                        std::mem::replace(&mut from, index + 1),
+                        false,
+                    );
+                    next == Some(index) && width::get(order, counts, index) == *value
+                });
+                listed && width::find(order, counts, from, false).is_none()
+            }
+        };
+        same && width::is_zero(rest)
     }
 
     /// Bytes of memory that it holds.

@@ -2,6 +2,7 @@
 
 mod chunk;
 mod runs;
+mod shared;
 pub(crate) mod width;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use std::collections::BTreeMap;
 use chunk::Chunk;
 
 pub use runs::{Run, RunSet};
+pub(crate) use shared::{Piece, SharedTable};
 
 use crate::geometry::Geometry;
 use crate::units::{Cluster, ClusterCount, RefblockIndex};
@@ -18,13 +20,20 @@ use crate::units::{Cluster, ClusterCount, RefblockIndex};
 #[error("not enough memory for the table of refcounts")]
 pub struct OutOfMemory;
 
+/// As many refblocks as the largest reftable that can be opened leads to: 8 MiB of 8-byte entries.
+const NEAR_REFBLOCKS: u64 = 1 << 20;
+
 /// The refcounts of an image, sparse: memory follows the clusters that have one, never the size
 /// of the file or a number in it.
 #[derive(Clone, Debug)]
 pub struct RefcountTable {
     geometry: Geometry,
-    /// One chunk a refblock, present only while a count in it is not 0.
-    chunks: BTreeMap<u64, Chunk>,
+    /// One chunk a refblock, by its number, as far as there is any; empty where every count is 0.
+    near: Vec<Chunk>,
+    /// Those of the refblocks that no reftable leads to, present only while a count is not 0.
+    far: BTreeMap<u64, Chunk>,
+    /// Whether a count was ever raised above 1 by adding to it.
+    has_shared: bool,
 }
 
 impl RefcountTable {
@@ -33,7 +42,9 @@ impl RefcountTable {
     pub const fn new(geometry: Geometry) -> Self {
         Self {
             geometry,
-            chunks: BTreeMap::new(),
+            near: Vec::new(),
+            far: BTreeMap::new(),
+            has_shared: false,
         }
     }
 
@@ -45,15 +56,22 @@ impl RefcountTable {
 
     /// Sets every count to 0.
     pub fn clear(&mut self) {
-        self.chunks.clear();
+        self.near.clear();
+        self.far.clear();
+        self.has_shared = false;
+    }
+
+    /// Whether adding ever raised a count above 1; when not, every count is 0, 1, or was set.
+    #[must_use]
+    pub const fn has_shared(&self) -> bool {
+        self.has_shared
     }
 
     /// The count of a cluster.
     #[must_use]
     pub fn get(&self, cluster: Cluster) -> u64 {
         let (refblock, index) = self.split(cluster);
-        self.chunks
-            .get(&refblock)
+        self.chunk(refblock)
             .map_or(0, |chunk| chunk.get(self.geometry.order(), index))
     }
 
@@ -61,20 +79,17 @@ impl RefcountTable {
     pub fn set(&mut self, cluster: Cluster, value: u64) -> Result<(), OutOfMemory> {
         let (refblock, index) = self.split(cluster);
         let value = value.min(self.geometry.max_refcount());
-        if value == 0 {
-            let Some(chunk) = self.chunks.get_mut(&refblock) else {
-                return Ok(());
-            };
-            chunk.set(&self.geometry, index, 0)?;
-            if chunk.find(&self.geometry, 0, false).is_none() {
-                self.chunks.remove(&refblock);
-            }
+        let geometry = self.geometry;
+        if value == 0 && self.chunk(refblock).is_none() {
             return Ok(());
         }
-        self.chunks
-            .entry(refblock)
-            .or_insert_with(Chunk::new)
-            .set(&self.geometry, index, value)
+        let chunk = self.chunk_mut(refblock)?;
+        chunk.set(&geometry, index, value)?;
+        if value == 0 && chunk.find(&geometry, 0, false).is_none() {
+            *chunk = Chunk::new();
+            self.far.remove(&refblock);
+        }
+        Ok(())
     }
 
     /// Raises the counts of a run by one each, except those at the maximum of the width; returns
@@ -92,9 +107,11 @@ impl RefcountTable {
         while left > 0 && times > 0 {
             let (refblock, index) = self.split(next);
             let count = left.min(self.geometry.refcounts_per_refblock() - index as u64);
-            let chunk = self.chunks.entry(refblock).or_insert_with(Chunk::new);
-            let more = chunk.add_run(&self.geometry, index, count as usize, times)?;
-            left_over = left_over.saturating_add(more);
+            let geometry = self.geometry;
+            let chunk = self.chunk_mut(refblock)?;
+            let added = chunk.add_run(&geometry, index, count as usize, times)?;
+            self.has_shared |= added.shared;
+            left_over = left_over.saturating_add(added.left_over);
             next = next.saturating_add(ClusterCount(count));
             left -= count;
         }
@@ -109,7 +126,7 @@ impl RefcountTable {
             .count
             .0
             .min(self.geometry.refcounts_per_refblock() - index as u64);
-        self.chunks.get(&refblock).map_or(0, |chunk| {
+        self.chunk(refblock).map_or(0, |chunk| {
             chunk.count_ones(self.geometry.order(), index, fitting as usize)
         })
     }
@@ -118,10 +135,7 @@ impl RefcountTable {
     #[must_use]
     pub fn next_free(&self, from: Cluster) -> Cluster {
         let (mut refblock, mut index) = self.split(from);
-        for (number, chunk) in self.chunks.range(refblock..) {
-            if *number != refblock {
-                break;
-            }
+        while let Some(chunk) = self.chunk(refblock) {
             if let Some(found) = chunk.find(&self.geometry, index, true) {
                 return self.join(refblock, found);
             }
@@ -135,21 +149,21 @@ impl RefcountTable {
     #[must_use]
     pub fn next_used(&self, from: Cluster) -> Option<Cluster> {
         let (refblock, index) = self.split(from);
-        self.chunks.range(refblock..).find_map(|(number, chunk)| {
-            let start = if *number == refblock { index } else { 0 };
+        self.chunks_from(refblock).find_map(|(number, chunk)| {
+            let start = if number == refblock { index } else { 0 };
             chunk
                 .find(&self.geometry, start, false)
-                .map(|found| self.join(*number, found))
+                .map(|found| self.join(number, found))
         })
     }
 
     /// The last cluster whose count is not 0.
     #[must_use]
     pub fn last_used(&self) -> Option<Cluster> {
-        let (number, chunk) = self.chunks.last_key_value()?;
+        let (number, chunk) = self.chunks_from(0).next_back()?;
         chunk
             .last_used(&self.geometry)
-            .map(|found| self.join(*number, found))
+            .map(|found| self.join(number, found))
     }
 
     /// The last cluster before `end` whose count is not 0, if it lies in the range of the refblock
@@ -157,7 +171,7 @@ impl RefcountTable {
     #[must_use]
     pub fn last_used_before(&self, end: Cluster) -> Option<Cluster> {
         let (refblock, last) = self.split(Cluster(end.0.checked_sub(1)?));
-        let chunk = self.chunks.get(&refblock)?;
+        let chunk = self.chunk(refblock)?;
         let found = match chunk.last_used(&self.geometry)? {
             found if found <= last => Some(found),
             _ => (0..=last)
@@ -169,25 +183,25 @@ impl RefcountTable {
 
     /// The refblocks that cover a cluster with a count, in ascending order.
     pub fn used_refblocks(&self) -> impl DoubleEndedIterator<Item = RefblockIndex> + '_ {
-        self.chunks.keys().copied().map(RefblockIndex)
+        self.chunks_from(0).map(|(number, _)| RefblockIndex(number))
     }
 
     /// How many refblocks cover a cluster with a count.
     #[must_use]
     pub fn used_refblock_count(&self) -> u64 {
-        self.chunks.len() as u64
+        self.chunks_from(0).count() as u64
     }
 
     /// Whether any cluster that a refblock covers has a count.
     #[must_use]
     pub fn is_used(&self, refblock: RefblockIndex) -> bool {
-        self.chunks.contains_key(&refblock.0)
+        self.chunk(refblock.0).is_some()
     }
 
     /// Fills `bytes` with the counts as the refblock has them on disk; what is longer than the
     /// refblock becomes 0.
     pub fn encode(&self, refblock: RefblockIndex, bytes: &mut [u8]) {
-        match self.chunks.get(&refblock.0) {
+        match self.chunk(refblock.0) {
             Some(chunk) => chunk.encode(&self.geometry, bytes),
             None => bytes.fill(0),
         }
@@ -196,10 +210,51 @@ impl RefcountTable {
     /// Bytes of memory that the counts take up.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.chunks
-            .values()
-            .map(|chunk| chunk.memory() + size_of::<(u64, Chunk)>())
-            .sum()
+        let chunks: usize = self.chunks_from(0).map(|(_, chunk)| chunk.memory()).sum();
+        let directory = self.near.capacity() * size_of::<Chunk>();
+        chunks + directory + self.far.len() * size_of::<(u64, Chunk)>()
+    }
+
+    /// Whether the refblock that begins with `bytes` has the counts of this table.
+    pub(crate) fn equals(&self, refblock: RefblockIndex, bytes: &[u8]) -> bool {
+        match self.chunk(refblock.0) {
+            Some(chunk) => chunk.equals(&self.geometry, bytes),
+            None => width::is_zero(bytes),
+        }
+    }
+
+    /// The chunk of a refblock, if a count in it is not 0.
+    fn chunk(&self, refblock: u64) -> Option<&Chunk> {
+        if refblock < NEAR_REFBLOCKS {
+            let chunk = self.near.get(refblock as usize)?;
+            return (!chunk.is_empty()).then_some(chunk);
+        }
+        self.far.get(&refblock)
+    }
+
+    fn chunk_mut(&mut self, refblock: u64) -> Result<&mut Chunk, OutOfMemory> {
+        if refblock >= NEAR_REFBLOCKS {
+            return Ok(self.far.entry(refblock).or_insert_with(Chunk::new));
+        }
+        let position = refblock as usize;
+        if position >= self.near.len() {
+            let more = position + 1 - self.near.len();
+            self.near.try_reserve(more).map_err(|_| OutOfMemory)?;
+            self.near.resize(position + 1, Chunk::new());
+        }
+        Ok(&mut self.near[position])
+    }
+
+    /// The chunks with a count that is not 0, from that of `refblock` on, in ascending order.
+    fn chunks_from(&self, refblock: u64) -> impl DoubleEndedIterator<Item = (u64, &Chunk)> {
+        let first = (refblock as usize).min(self.near.len());
+        let near = self.near[first..].iter().enumerate();
+        let near = near.map(move |(position, chunk)| ((first + position) as u64, chunk));
+        let far = self
+            .far
+            .range(refblock..)
+            .map(|(number, chunk)| (*number, chunk));
+        near.filter(|(_, chunk)| !chunk.is_empty()).chain(far)
     }
 
     const fn split(&self, cluster: Cluster) -> (u64, usize) {

@@ -38,46 +38,113 @@ pub fn set(order: RefcountOrder, block: &mut [u8], index: usize, value: u64) {
     }
 }
 
-/// Adds `times` to `count` refcounts from `first` on, each stopping at the maximum. Returns how much
-/// was left over, summed. The range lies within the block.
+/// What came of adding to refcounts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Added {
+    /// How much was over the maximum, summed.
+    pub left_over: u64,
+    /// Whether any of them is above 1 now, or would be but for its width.
+    pub shared: bool,
+}
+
+impl Added {
+    /// Takes note of a refcount that `times` was added to.
+    pub const fn note(&mut self, before: u64, after: u64, times: u64) {
+        self.left_over = self.left_over.saturating_add(times - (after - before));
+        self.shared |= before > 0 || times > 1;
+    }
+}
+
+/// Adds `times` to `count` refcounts from `first` on, each stopping at the maximum. The range lies
+/// within the block.
 pub fn add_run(
     order: RefcountOrder,
     block: &mut [u8],
     first: usize,
     count: usize,
     times: u64,
-) -> u64 {
-    match order.get() {
-        0..=2 => {
-            let mut left_over = 0;
-            for index in first..first + count {
-                let sum = get(order, block, index).saturating_add(times);
-                set(order, block, index, sum.min(order.max_refcount()));
-                left_over += sum.saturating_sub(order.max_refcount());
-            }
-            left_over
-        }
-        3 => add(run_of::<1>(block, first, count), times, |bytes, times| {
-            let sum = u64::from(u8::from_be_bytes(bytes)).saturating_add(times);
-            let kept = sum.min(u64::from(u8::MAX));
-            ((kept as u8).to_be_bytes(), sum - kept)
-        }),
-        4 => add(run_of::<2>(block, first, count), times, |bytes, times| {
-            let sum = u64::from(u16::from_be_bytes(bytes)).saturating_add(times);
-            let kept = sum.min(u64::from(u16::MAX));
-            ((kept as u16).to_be_bytes(), sum - kept)
-        }),
-        5 => add(run_of::<4>(block, first, count), times, |bytes, times| {
-            let sum = u64::from(u32::from_be_bytes(bytes)).saturating_add(times);
-            let kept = sum.min(u64::from(u32::MAX));
-            ((kept as u32).to_be_bytes(), sum - kept)
-        }),
-        _ => add(run_of::<8>(block, first, count), times, |bytes, times| {
-            let before = u64::from_be_bytes(bytes);
-            let sum = before.saturating_add(times);
-            (sum.to_be_bytes(), times - (sum - before))
-        }),
+) -> Added {
+    if count > 1 && times <= order.max_refcount() && fill_if_zero(order, block, first, count, times)
+    {
+        return Added {
+            left_over: 0,
+            shared: times > 1,
+        };
     }
+    let mut added = Added::default();
+    for index in first..first + count {
+        let before = get(order, block, index);
+        let after = before.saturating_add(times).min(order.max_refcount());
+        set(order, block, index, after);
+        added.note(before, after, times);
+    }
+    added
+}
+
+/// Sets refcounts that are all 0 to `value`; whether they were.
+fn fill_if_zero(
+    order: RefcountOrder,
+    block: &mut [u8],
+    first: usize,
+    count: usize,
+    value: u64,
+) -> bool {
+    match order.get() {
+        0..=2 => fill_bits_if_zero(order, block, first, count, value),
+        3 => fill(
+            run_of::<1>(block, first, count),
+            (value as u8).to_be_bytes(),
+        ),
+        4 => fill(
+            run_of::<2>(block, first, count),
+            (value as u16).to_be_bytes(),
+        ),
+        5 => fill(
+            run_of::<4>(block, first, count),
+            (value as u32).to_be_bytes(),
+        ),
+        _ => fill(run_of::<8>(block, first, count), value.to_be_bytes()),
+    }
+}
+
+fn fill<const N: usize>(run: &mut [[u8; N]], value: [u8; N]) -> bool {
+    let free = is_zero(run.as_flattened());
+    if free {
+        run.fill(value);
+    }
+    free
+}
+
+/// The same for widths below 8 bits: whole bytes at once, what is left at both ends one by one.
+fn fill_bits_if_zero(
+    order: RefcountOrder,
+    block: &mut [u8],
+    first: usize,
+    count: usize,
+    value: u64,
+) -> bool {
+    let per_byte_bits = 3 - order.get();
+    let end = first + count;
+    let whole = first.next_multiple_of(1 << per_byte_bits).min(end);
+    let past_whole = (end >> per_byte_bits << per_byte_bits).max(whole);
+    let bytes = whole >> per_byte_bits..past_whole >> per_byte_bits;
+    let mut ends = (first..whole).chain(past_whole..end);
+    if !is_zero(&block[bytes.clone()]) || ends.clone().any(|index| get(order, block, index) != 0) {
+        return false;
+    }
+    let pattern = (0..8_u32).step_by(order.bits() as usize);
+    let pattern = pattern.fold(0, |byte, shift| byte | ((value as u8) << shift));
+    block[bytes].fill(pattern);
+    ends.by_ref()
+        .for_each(|index| set(order, block, index, value));
+    true
+}
+
+/// Whether all bytes are 0.
+pub fn is_zero(bytes: &[u8]) -> bool {
+    let (blocks, rest) = bytes.as_chunks::<64>();
+    let zero = |bytes: &[u8]| bytes.iter().fold(0, |all, byte| all | byte) == 0;
+    blocks.iter().all(|block| zero(block)) && zero(rest)
 }
 
 /// How many of `count` refcounts from `first` on are 1. The range lies within the block.
@@ -100,10 +167,7 @@ pub fn find(order: RefcountOrder, block: &[u8], from: usize, zero: bool) -> Opti
             let entries = block.len() << (3 - order.get());
             return find_sub_byte(order, block, from, entries, zero);
         }
-        3 => block
-            .get(from..)?
-            .iter()
-            .position(|byte| (*byte == 0) == zero),
+        3 => position_of::<1>(block, from, zero),
         4 => position_of::<2>(block, from, zero),
         5 => position_of::<4>(block, from, zero),
         _ => position_of::<8>(block, from, zero),
@@ -119,27 +183,37 @@ fn find_sub_byte(
     zero: bool,
 ) -> Option<usize> {
     let per_byte_bits = 3 - order.get();
+    let first_byte = from.div_ceil(1 << per_byte_bits);
+    let is_found = |index: &usize| (get(order, block, *index) == 0) == zero;
+    let mut before = from..(first_byte << per_byte_bits).min(entries);
+    if let Some(index) = before.find(is_found) {
+        return Some(index);
+    }
     // A byte that holds only the other kind is passed over whole.
-    let full_of_others = |byte: u8| {
+    let has = |byte: &u8| {
         if zero {
-            (0..1 << per_byte_bits)
-                .all(|slot| (byte >> (slot << order.get())) & order.max_refcount() as u8 != 0)
+            has_zero(order, *byte)
         } else {
-            byte == 0
+            *byte != 0
         }
     };
-    let mut index = from;
-    while index < entries {
-        let within_byte = index & ((1 << per_byte_bits) - 1);
-        if within_byte == 0 && full_of_others(block[index >> per_byte_bits]) {
-            index += 1 << per_byte_bits;
-        } else if (get(order, block, index) == 0) == zero {
-            return Some(index);
-        } else {
-            index += 1;
+    let byte = first_byte + block.get(first_byte..)?.iter().position(has)?;
+    let first = byte << per_byte_bits;
+    (first..first + (1 << per_byte_bits)).find(is_found)
+}
+
+/// Whether one of the refcounts in a byte is 0.
+const fn has_zero(order: RefcountOrder, byte: u8) -> bool {
+    // The lowest bit of each refcount is set when any of its bits is.
+    let (any, lowest) = match order.get() {
+        0 => (byte, 0xff),
+        1 => (byte | byte >> 1, 0x55),
+        _ => {
+            let pairs = byte | byte >> 1;
+            (pairs | pairs >> 2, 0x11)
         }
-    }
-    None
+    };
+    any & lowest != lowest
 }
 
 const fn sub_byte_shift(order: RefcountOrder, index: usize) -> u32 {
@@ -165,20 +239,6 @@ fn run_of<const N: usize>(block: &mut [u8], first: usize, count: usize) -> &mut 
         .unwrap_or_default()
 }
 
-fn add<const N: usize>(
-    run: &mut [[u8; N]],
-    times: u64,
-    sum_of: impl Fn([u8; N], u64) -> ([u8; N], u64),
-) -> u64 {
-    let mut left_over = 0;
-    for bytes in run {
-        let (sum, more) = sum_of(*bytes, times);
-        *bytes = sum;
-        left_over += more;
-    }
-    left_over
-}
-
 fn equal_to<const N: usize>(block: &[u8], first: usize, count: usize, value: [u8; N]) -> u64 {
     let run = block
         .as_chunks::<N>()
@@ -190,7 +250,17 @@ fn equal_to<const N: usize>(block: &[u8], first: usize, count: usize, value: [u8
 
 fn position_of<const N: usize>(block: &[u8], from: usize, zero: bool) -> Option<usize> {
     let entries = block.as_chunks::<N>().0.get(from..)?;
-    entries.iter().position(|bytes| (*bytes == [0; N]) == zero)
+    // Blocks without it are passed over whole, compared without a branch for each entry.
+    let (blocks, _) = entries.as_chunks::<32>();
+    let lacks = |block: &&[[u8; N]; 32]| {
+        block
+            .iter()
+            .fold(true, |lacks, bytes| lacks & ((*bytes == [0; N]) != zero))
+    };
+    let passed = blocks.iter().take_while(lacks).count() * 32;
+    let mut rest = entries[passed..].iter();
+    let position = rest.position(|bytes| (*bytes == [0; N]) == zero)?;
+    Some(passed + position)
 }
 
 #[cfg(test)]
@@ -249,13 +319,44 @@ mod tests {
         for order in orders() {
             let mut block = [0; 32];
             set(order, &mut block, 1, order.max_refcount());
-            assert_eq!(add_run(order, &mut block, 0, 3, 1), 1, "{order:?}");
+            let added = add_run(order, &mut block, 0, 3, 1);
+            assert_eq!((added.left_over, added.shared), (1, true), "{order:?}");
             let counts: Vec<u64> = (0..4).map(|index| get(order, &block, index)).collect();
             assert_eq!(counts, [1, order.max_refcount(), 1, 0], "{order:?}");
             if order < RefcountOrder::MAX {
                 let more = order.max_refcount() + 4;
-                assert_eq!(add_run(order, &mut block, 2, 2, more), 5 + 4, "{order:?}");
+                let added = add_run(order, &mut block, 2, 2, more);
+                assert_eq!(added.left_over, 5 + 4, "{order:?}");
                 assert_eq!(get(order, &block, 3), order.max_refcount());
+            }
+        }
+    }
+
+    #[test]
+    fn adding_to_a_run_is_adding_to_each_of_its_refcounts() {
+        for order in orders() {
+            let entries = 64 * 8 / order.bits() as usize;
+            for (first, count) in [(0, entries), (1, entries - 2), (3, 7), (5, 1), (9, 50)] {
+                let count = count.min(entries - first);
+                let mut block = [0; 64];
+                for times in [1, 2] {
+                    let mut expected = block;
+                    let mut left_over = 0;
+                    for index in first..first + count {
+                        let sum = get(order, &expected, index) + times;
+                        let kept = sum.min(order.max_refcount());
+                        set(order, &mut expected, index, kept);
+                        left_over += sum - kept;
+                    }
+                    let shared = times > 1;
+                    let added = add_run(order, &mut block, first, count, times);
+                    assert_eq!(
+                        added,
+                        Added { left_over, shared },
+                        "{order:?} {first} {count}"
+                    );
+                    assert_eq!(block, expected, "{order:?} {first} {count}");
+                }
             }
         }
     }

@@ -1,0 +1,135 @@
+//! The refcount on disk of any cluster, without reading what was found equal again.
+
+use super::{Comparison, Survey};
+use crate::geometry::Geometry;
+use crate::image::{Image, is_addressable};
+use crate::references::Reftable;
+use crate::storage::{Storage, StorageError};
+use crate::table::{RefcountTable, Run, width};
+use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex};
+
+/// The refcounts on disk, of any cluster: what was found equal is looked up in the references.
+pub struct DiskCounts<'a> {
+    image: &'a Image,
+    storage: &'a dyn Storage,
+    table: &'a RefcountTable,
+    reftable: &'a Reftable,
+    /// The clusters that `table` speaks of; the disk is asked about those beyond.
+    compared: ClusterCount,
+    /// Where the disk differs from `table`; `None` when it does not, as after a repair.
+    comparison: Option<&'a Comparison>,
+    /// The last refblock read beyond what was compared.
+    beyond: Option<(RefblockIndex, Box<[u8]>)>,
+}
+
+impl<'a> DiskCounts<'a> {
+    pub(super) const fn of_survey(
+        survey: &'a Survey,
+        image: &'a Image,
+        storage: &'a dyn Storage,
+    ) -> Self {
+        Self {
+            image,
+            storage,
+            table: &survey.references.table,
+            reftable: &survey.old.reftable,
+            compared: survey.comparison.compared,
+            comparison: Some(&survey.comparison),
+            beyond: None,
+        }
+    }
+
+    /// Refcounts that the disk has, up to `compared`, exactly as in `table`.
+    pub(crate) const fn of_table(
+        table: &'a RefcountTable,
+        compared: ClusterCount,
+        reftable: &'a Reftable,
+        image: &'a Image,
+        storage: &'a dyn Storage,
+    ) -> Self {
+        Self {
+            image,
+            storage,
+            table,
+            reftable,
+            compared,
+            comparison: None,
+            beyond: None,
+        }
+    }
+
+    /// The refcount of a cluster; `None` when it cannot be read.
+    pub fn get(&mut self, cluster: Cluster) -> Result<Option<u64>, StorageError> {
+        let geometry = *self.image.geometry();
+        let refblock = geometry.refblock_of(cluster);
+        let index = cluster.since(geometry.first_covered(refblock)).0 as usize;
+        if let Some(comparison) = self.comparison {
+            if comparison.unreadable.binary_search(&refblock).is_ok() {
+                return Ok(None);
+            }
+            if let Some(bytes) = comparison.differing.get(&refblock) {
+                return Ok(Some(width::get(geometry.order(), bytes, index)));
+            }
+        }
+        if cluster.0 < self.compared.0 {
+            return Ok(Some(self.table.get(cluster)));
+        }
+        self.get_beyond(refblock, index)
+    }
+
+    /// How many clusters of a run have the refcount 1, if all of it was found equal and lies in
+    /// the range of one refblock.
+    #[must_use]
+    pub fn ones_if_equal(&self, run: Run) -> Option<u64> {
+        if let Some(comparison) = self.comparison {
+            let refblock = self.image.geometry().refblock_of(run.first);
+            if comparison.differing.contains_key(&refblock)
+                || comparison.unreadable.binary_search(&refblock).is_ok()
+            {
+                return None;
+            }
+        }
+        (run.end().0 <= self.compared.0).then(|| self.table.count_ones(run))
+    }
+
+    fn get_beyond(
+        &mut self,
+        refblock: RefblockIndex,
+        index: usize,
+    ) -> Result<Option<u64>, StorageError> {
+        let geometry = *self.image.geometry();
+        let offset = self.reftable.entry(refblock).refblock();
+        if !is_readable(&geometry, offset) {
+            return Ok(None);
+        }
+        if self
+            .beyond
+            .as_ref()
+            .is_none_or(|(number, _)| *number != refblock)
+        {
+            let mut bytes = vec![0; geometry.cluster_size() as usize];
+            read_refblock(self.storage, offset, &mut bytes)?;
+            self.beyond = Some((refblock, bytes.into_boxed_slice()));
+        }
+        let bytes = self.beyond.as_ref().map(|(_, bytes)| bytes);
+        Ok(bytes.map(|bytes| width::get(geometry.order(), bytes, index)))
+    }
+}
+
+/// Whether the refcounts in a refblock at `offset` can be read.
+pub(super) const fn is_readable(geometry: &Geometry, offset: Offset) -> bool {
+    geometry.is_aligned(offset) && is_addressable(offset, geometry.cluster_size())
+}
+
+/// Reads a refblock; zeros where there is none.
+fn read_refblock(
+    storage: &dyn Storage,
+    offset: Offset,
+    bytes: &mut [u8],
+) -> Result<(), StorageError> {
+    if offset == Offset(0) {
+        bytes.fill(0);
+        return Ok(());
+    }
+    storage.read_at(offset, bytes)
+}

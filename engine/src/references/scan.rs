@@ -1,0 +1,210 @@
+//! Counting what L2 tables lead to as long as nothing is unusual: the quick way that nearly all
+//! tables of nearly all images go. What is unusual is left to the walker, table by table.
+
+use crate::format::entry::{
+    COMPRESSED, COPIED, L2_RESERVED, L2Entry, L2Format, L2Kind, OFFSET_MASK, ZERO,
+};
+use crate::geometry::Geometry;
+use crate::image::Extent;
+use crate::table::Piece;
+use crate::units::{ClusterCount, Offset};
+
+/// What a table's entries add up to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Clusters that are mapped.
+    pub allocated: u64,
+    /// Those that do not follow their predecessor.
+    pub fragmented: u64,
+    /// Those that are compressed.
+    pub compressed: u64,
+    /// Mapped clusters without the COPIED bit, compressed ones aside.
+    pub not_copied: u64,
+}
+
+/// What tables are scanned by.
+#[derive(Clone, Copy, Debug)]
+pub struct Scanner {
+    pub geometry: Geometry,
+    pub format: L2Format,
+    pub extent: Extent,
+}
+
+/// Something that the quick way does not know. What it has collected of the table is to be dropped.
+pub struct Unusual;
+
+impl Scanner {
+    /// Appends the clusters that a table leads to.
+    pub fn scan(&self, table: &[u8], pieces: &mut Vec<Piece>) -> Result<Tally, Unusual> {
+        let words = table.as_chunks::<8>().0;
+        let mut scan = Scan {
+            scanner: self,
+            pieces,
+            tally: Tally::default(),
+            next_contiguous: None,
+        };
+        if self.format.extended {
+            scan.extended(words.as_chunks::<2>().0)?;
+        } else {
+            scan.standard(words)?;
+        }
+        Ok(scan.tally)
+    }
+}
+
+struct Scan<'a> {
+    scanner: &'a Scanner,
+    pieces: &'a mut Vec<Piece>,
+    tally: Tally,
+    next_contiguous: Option<u64>,
+}
+
+impl Scan<'_> {
+    fn standard(&mut self, words: &[[u8; 8]]) -> Result<(), Unusual> {
+        let cluster_size = self.scanner.geometry.cluster_size();
+        let mut rest = words;
+        while let Some((word, following)) = rest.split_first() {
+            let raw = u64::from_be_bytes(*word);
+            rest = following;
+            if raw == 0 {
+                rest = &rest[zeros(rest)..];
+            } else if raw & COMPRESSED != 0 {
+                self.compressed(raw)?;
+            } else if raw & OFFSET_MASK != 0 {
+                let count = 1 + followers(rest, raw, cluster_size);
+                rest = &rest[count - 1..];
+                self.mapped(raw, count as u64)?;
+            } else if raw & !(COPIED | ZERO) != 0 || raw & ZERO == 0 {
+                return Err(Unusual);
+            }
+        }
+        Ok(())
+    }
+
+    fn extended(&mut self, entries: &[[[u8; 8]; 2]]) -> Result<(), Unusual> {
+        for [raw, subclusters] in entries {
+            let entry = L2Entry {
+                raw: u64::from_be_bytes(*raw),
+                subclusters: u64::from_be_bytes(*subclusters),
+            };
+            if entry.raw == 0 && !entry.has_allocated_subclusters() {
+                continue;
+            }
+            if entry.raw & COMPRESSED != 0 && entry.subclusters == 0 {
+                self.compressed(entry.raw)?;
+            } else if entry.plain_offset(&self.scanner.geometry).is_some() {
+                self.mapped(entry.raw, 1)?;
+            } else {
+                return Err(Unusual);
+            }
+        }
+        Ok(())
+    }
+
+    /// Clusters side by side.
+    fn mapped(&mut self, raw: u64, count: u64) -> Result<(), Unusual> {
+        let geometry = &self.scanner.geometry;
+        let offset = Offset(raw & OFFSET_MASK);
+        let first = geometry.cluster_of(offset);
+        let data_file = self.scanner.format.data_file;
+        let end = first.saturating_add(ClusterCount(count));
+        let inside = data_file || end.0 <= self.scanner.extent.clusters.0;
+        let addressable = geometry
+            .offset_of(end)
+            .is_some_and(|end| end.0 <= OFFSET_MASK);
+        if raw & L2_RESERVED != 0 || !geometry.is_aligned(offset) || !inside || !addressable {
+            return Err(Unusual);
+        }
+        self.tally.allocated += count;
+        self.tally.not_copied += if raw & COPIED == 0 { count } else { 0 };
+        let follows = self.next_contiguous.is_none_or(|next| next == offset.0);
+        self.tally.fragmented += u64::from(!follows);
+        self.next_contiguous = Some(end.0 << geometry.cluster_bits());
+        if !data_file {
+            self.push(first.0, count);
+        }
+        Ok(())
+    }
+
+    fn compressed(&mut self, raw: u64) -> Result<(), Unusual> {
+        let scanner = self.scanner;
+        let entry = L2Entry {
+            raw,
+            subclusters: 0,
+        };
+        let L2Kind::Compressed { offset, length } = entry.kind(scanner.format) else {
+            return Err(Unusual);
+        };
+        let end = offset.0 + length;
+        if raw & COPIED != 0 || scanner.format.data_file || end > scanner.extent.bytes {
+            return Err(Unusual);
+        }
+        let bits = scanner.geometry.cluster_bits();
+        let (first, last) = (offset.0 >> bits, (end - 1) >> bits);
+        self.tally.allocated += 1;
+        self.tally.compressed += 1;
+        self.tally.fragmented += 1;
+        self.push(first, last - first + 1);
+        Ok(())
+    }
+
+    /// Splits a run where the refblock changes.
+    #[inline]
+    fn push(&mut self, first: u64, count: u64) {
+        let bits = self.scanner.geometry.refblock_bits();
+        let mut first = first;
+        let end = first + count;
+        while first < end {
+            let refblock = first >> bits;
+            let past = end.min((refblock + 1) << bits);
+            self.pieces.push(Piece {
+                refblock,
+                index: (first - (refblock << bits)) as u32,
+                count: (past - first) as u32,
+            });
+            first = past;
+        }
+    }
+}
+
+/// How many words at the beginning are 0.
+fn zeros(words: &[[u8; 8]]) -> usize {
+    let (blocks, _) = words.as_chunks::<16>();
+    let zero = |block: &&[[u8; 8]; 16]| {
+        block
+            .iter()
+            .fold(0, |all, word| all | u64::from_ne_bytes(*word))
+            == 0
+    };
+    let passed = blocks.iter().take_while(zero).count() * 16;
+    let rest = words[passed..].iter().take_while(|word| **word == [0; 8]);
+    passed + rest.count()
+}
+
+/// How many entries at the beginning are that of the predecessor `raw`, one cluster further each.
+fn followers(words: &[[u8; 8]], raw: u64, cluster_size: u64) -> usize {
+    let mut expected = raw.wrapping_add(cluster_size);
+    let mut passed = 0;
+    for block in words.as_chunks::<16>().0 {
+        let mut difference = 0;
+        for word in block {
+            difference |= u64::from_be_bytes(*word) ^ expected;
+            expected = expected.wrapping_add(cluster_size);
+        }
+        if difference != 0 {
+            break;
+        }
+        passed += 16;
+    }
+    expected = raw.wrapping_add((passed as u64 + 1).wrapping_mul(cluster_size));
+    let mut follows = |word: &&[u8; 8]| {
+        let same = u64::from_be_bytes(**word) == expected;
+        expected = expected.wrapping_add(cluster_size);
+        same
+    };
+    passed
+        + words[passed..]
+            .iter()
+            .take_while(|word| follows(word))
+            .count()
+}

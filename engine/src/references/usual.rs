@@ -1,0 +1,135 @@
+//! Counting L2 tables on all cores, those aside that have something unusual about them.
+
+use super::batches::{Worker, for_each_table};
+use super::scan::{Scanner, Tally, Unusual};
+use super::{L2Uses, WalkError, Walker};
+use crate::observer::Stage;
+use crate::table::{Piece, SharedTable};
+use crate::units::Offset;
+
+impl Walker<'_> {
+    /// Counts what the tables lead to, but for those with anything to report; returns the numbers
+    /// of these, in ascending order, of which nothing is counted yet.
+    pub(super) fn count_usual_tables(
+        &mut self,
+        tables: &[(Offset, L2Uses)],
+    ) -> Result<Vec<usize>, WalkError> {
+        let scanner = Scanner {
+            geometry: *self.image.geometry(),
+            format: self.l2_format(),
+            extent: self.extent,
+        };
+        // What was counted so far is little: no cluster of guest data is.
+        let before = self.references.table.clone();
+        let table = SharedTable::new(self.references.take_table());
+        let counters = for_each_table(
+            self.storage,
+            scanner.geometry.cluster_size() as usize,
+            tables.len(),
+            |number| tables[number].0,
+            || Counter::new(&scanner, &table, tables),
+            &mut |done| {
+                let total = tables.len() as u64;
+                self.observer
+                    .progress(Stage::References, done as u64, total);
+            },
+        )?;
+        if counters.iter().any(|counter| counter.exceeds) {
+            // Which reference is the one too many depends on the order: one after the other, then.
+            self.references.table = before;
+            return Ok((0..tables.len()).collect());
+        }
+        let mut unusual = Vec::new();
+        let mut has_shared = false;
+        for counter in &counters {
+            self.references.allocated += counter.sum.allocated;
+            self.references.fragmented += counter.sum.fragmented;
+            self.references.compressed += counter.sum.compressed;
+            self.references.all_copied &= counter.sum.not_copied == 0;
+            has_shared |= counter.has_shared;
+            unusual.extend_from_slice(&counter.unusual);
+        }
+        drop(counters);
+        self.references.table = table.into_table(has_shared);
+        unusual.sort_unstable();
+        Ok(unusual)
+    }
+}
+
+/// One thread's share.
+struct Counter<'a> {
+    scanner: &'a Scanner,
+    table: &'a SharedTable,
+    tables: &'a [(Offset, L2Uses)],
+    /// What is yet to be counted, `times` times each.
+    pieces: Vec<Piece>,
+    times: u64,
+    /// Of the active layer.
+    sum: Tally,
+    unusual: Vec<usize>,
+    has_shared: bool,
+    /// Whether a count would have exceeded the maximum.
+    exceeds: bool,
+}
+
+impl<'a> Counter<'a> {
+    const fn new(
+        scanner: &'a Scanner,
+        table: &'a SharedTable,
+        tables: &'a [(Offset, L2Uses)],
+    ) -> Self {
+        Self {
+            scanner,
+            table,
+            tables,
+            pieces: Vec::new(),
+            times: 1,
+            sum: Tally {
+                allocated: 0,
+                fragmented: 0,
+                compressed: 0,
+                not_copied: 0,
+            },
+            unusual: Vec::new(),
+            has_shared: false,
+            exceeds: false,
+        }
+    }
+}
+
+impl Worker for Counter<'_> {
+    type Error = WalkError;
+
+    fn table(&mut self, number: usize, bytes: &[u8]) -> Result<(), WalkError> {
+        let uses = self.tables[number].1;
+        if uses.all != self.times {
+            self.end_of_batch()?;
+            self.times = uses.all;
+        }
+        let before = self.pieces.len();
+        match self.scanner.scan(bytes, &mut self.pieces) {
+            Ok(tally) => {
+                self.sum.allocated += uses.active * tally.allocated;
+                self.sum.fragmented += uses.active * tally.fragmented;
+                self.sum.compressed += uses.active * tally.compressed;
+                self.sum.not_copied += uses.active * tally.not_copied;
+            }
+            Err(Unusual) => {
+                self.pieces.truncate(before);
+                self.unusual.push(number);
+            }
+        }
+        Ok(())
+    }
+
+    fn end_of_batch(&mut self) -> Result<(), WalkError> {
+        if self.pieces.is_empty() {
+            return Ok(());
+        }
+        let added = self.table.add(&mut self.pieces, self.times)?;
+        self.has_shared |= added.shared;
+        self.exceeds |= added.left_over > 0;
+        self.pieces.clear();
+        Ok(())
+    }
+}

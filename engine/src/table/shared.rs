@@ -1,0 +1,129 @@
+//! A table that several threads count into at once.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+
+use super::chunk::Chunk;
+use super::width::Added;
+use super::{NEAR_REFBLOCKS, OutOfMemory, RefcountTable};
+use crate::geometry::Geometry;
+
+/// Clusters side by side whose refcounts are in the same refblock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// The refblock.
+    pub refblock: u64,
+    /// Where in it the first one's refcount is.
+    pub index: u32,
+    /// How many clusters.
+    pub count: u32,
+}
+
+/// A table with a lock for each chunk. Counting is commutative, so the result is that of counting
+/// one after the other, as long as nothing exceeds the maximum.
+pub struct SharedTable {
+    geometry: Geometry,
+    near: RwLock<Vec<Mutex<Chunk>>>,
+    far: Mutex<BTreeMap<u64, Chunk>>,
+    has_shared: bool,
+}
+
+impl SharedTable {
+    /// Lets several threads count into `table`.
+    pub fn new(table: RefcountTable) -> Self {
+        Self {
+            geometry: table.geometry,
+            near: RwLock::new(table.near.into_iter().map(Mutex::new).collect()),
+            far: Mutex::new(table.far),
+            has_shared: table.has_shared,
+        }
+    }
+
+    /// The table, with `has_shared` of what was added.
+    pub fn into_table(self, has_shared: bool) -> RefcountTable {
+        let near = self
+            .near
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        let unlocked =
+            |chunk: Mutex<Chunk>| chunk.into_inner().unwrap_or_else(PoisonError::into_inner);
+        RefcountTable {
+            geometry: self.geometry,
+            near: near.into_iter().map(unlocked).collect(),
+            far: self
+                .far
+                .into_inner()
+                .unwrap_or_else(PoisonError::into_inner),
+            has_shared: self.has_shared || has_shared,
+        }
+    }
+
+    /// Adds `times` to the counts of all pieces. They are reordered.
+    pub fn add(&self, pieces: &mut Vec<Piece>, times: u64) -> Result<Added, OutOfMemory> {
+        let groups = 1 + pieces
+            .windows(2)
+            .filter(|pair| pair[0].refblock != pair[1].refblock)
+            .count();
+        // Locking a chunk costs about as much as adding a few pieces to it.
+        if groups * 8 > pieces.len() && groups > 8 {
+            pieces.sort_unstable_by_key(|piece| piece.refblock);
+        }
+        let highest = pieces.iter().map(|piece| piece.refblock);
+        let highest = highest.filter(|refblock| *refblock < NEAR_REFBLOCKS).max();
+        if let Some(highest) = highest {
+            self.reach(highest as usize)?;
+        }
+        let near = self.near.read().unwrap_or_else(PoisonError::into_inner);
+        let mut sum = Added::default();
+        for group in pieces.chunk_by(|one, next| one.refblock == next.refblock) {
+            let refblock = group[0].refblock;
+            let added = if let Some(chunk) = near.get(refblock as usize) {
+                self.add_to(&mut locked(chunk), group, times)?
+            } else {
+                let mut far = locked(&self.far);
+                let chunk = far.entry(refblock).or_insert_with(Chunk::new);
+                self.add_to(chunk, group, times)?
+            };
+            sum.left_over = sum.left_over.saturating_add(added.left_over);
+            sum.shared |= added.shared;
+        }
+        Ok(sum)
+    }
+
+    fn add_to(&self, chunk: &mut Chunk, group: &[Piece], times: u64) -> Result<Added, OutOfMemory> {
+        let clusters = group.iter().map(|piece| piece.count as usize).sum();
+        chunk.make_room(&self.geometry, clusters)?;
+        let mut sum = Added::default();
+        for piece in group {
+            let (first, count) = (piece.index as usize, piece.count as usize);
+            let added = chunk.add_run(&self.geometry, first, count, times)?;
+            sum.left_over = sum.left_over.saturating_add(added.left_over);
+            sum.shared |= added.shared;
+        }
+        Ok(sum)
+    }
+
+    /// Makes the directory long enough for a refblock.
+    fn reach(&self, refblock: usize) -> Result<(), OutOfMemory> {
+        let length = self
+            .near
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len();
+        if refblock < length {
+            return Ok(());
+        }
+        let mut near = self.near.write().unwrap_or_else(PoisonError::into_inner);
+        let more = (refblock + 1).saturating_sub(near.len());
+        near.try_reserve(more).map_err(|_| OutOfMemory)?;
+        while near.len() <= refblock {
+            near.push(Mutex::new(Chunk::new()));
+        }
+        Ok(())
+    }
+}
+
+/// No code panics while it holds a lock, and what it guards is whole at any time.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

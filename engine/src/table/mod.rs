@@ -20,8 +20,10 @@ use crate::units::{Cluster, ClusterCount, RefblockIndex};
 #[error("not enough memory for the table of refcounts")]
 pub struct OutOfMemory;
 
-/// As many refblocks as the largest reftable that can be opened leads to: 8 MiB of 8-byte entries.
-const NEAR_REFBLOCKS: u64 = 1 << 20;
+/// Refblocks whose chunks are found by their number, at the cost of a few bytes for each up to the
+/// last one in use: 3 MiB at most, and enough for a terabyte of 4 KiB clusters. Those beyond are
+/// searched for.
+const NEAR_REFBLOCKS: u64 = 1 << 17;
 
 /// The refcounts of an image, sparse: memory follows the clusters that have one, never the size
 /// of the file or a number in it.
@@ -30,7 +32,7 @@ pub struct RefcountTable {
     geometry: Geometry,
     /// One chunk a refblock, by its number, as far as there is any; empty where every count is 0.
     near: Vec<Chunk>,
-    /// Those of the refblocks that no reftable leads to, present only while a count is not 0.
+    /// Those of the refblocks beyond, present only while a count is not 0.
     far: BTreeMap<u64, Chunk>,
     /// Whether a count was ever raised above 1 by adding to it.
     has_shared: bool,

@@ -335,10 +335,10 @@ mod tests {
     #[test]
     fn adding_to_a_run_is_adding_to_each_of_its_refcounts() {
         for order in orders() {
-            let entries = 64 * 8 / order.bits() as usize;
+            let entries = 128 * 8 / order.bits() as usize;
             for (first, count) in [(0, entries), (1, entries - 2), (3, 7), (5, 1), (9, 50)] {
                 let count = count.min(entries - first);
-                let mut block = [0; 64];
+                let mut block = [0; 128];
                 for times in [1, 2] {
                     let mut expected = block;
                     let mut left_over = 0;

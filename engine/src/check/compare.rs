@@ -26,7 +26,8 @@ pub struct Comparison {
     pub needs_rebuild: bool,
     /// The last cluster with a reference or a refcount.
     pub last_used: Option<Cluster>,
-    /// The refblocks that are not as the references say, with their bytes on disk.
+    /// The refblocks that are not as the references say, with their bytes on disk, none where
+    /// there is no refblock.
     pub differing: BTreeMap<RefblockIndex, Box<[u8]>>,
     /// The refblocks that cannot be read.
     pub unreadable: Vec<RefblockIndex>,
@@ -71,8 +72,7 @@ impl Comparison {
             } else if let Some(found) = differing.remove(&refblock) {
                 comparer.differing(refblock, found);
             } else if offset == Offset(0) && references.table.is_used(refblock) {
-                let zeros = vec![0; geometry.cluster_size() as usize];
-                comparer.differing(refblock, zeros.into_boxed_slice());
+                comparer.differing(refblock, Box::default());
             } else {
                 comparer.equal(refblock);
             }

@@ -10,6 +10,7 @@ mod dead_ends;
 mod l1;
 mod l2;
 mod refcounts;
+mod region;
 mod scan;
 mod snapshots;
 mod usual;
@@ -21,6 +22,7 @@ pub use dead_ends::DeadEnds;
 pub(crate) use l1::l2_table_uses;
 pub(crate) use l2::{L2Item, for_each_item};
 pub use refcounts::{OldStructures, Reftable};
+pub use region::Region;
 pub use snapshots::{Snapshot, SnapshotTable};
 
 use crate::finding::{Finding, Referrer};
@@ -146,34 +148,38 @@ pub struct References {
     pub snapshots: SnapshotTable,
 }
 
-/// A region of the file and how often it is referred to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Region {
-    /// Its first byte.
-    pub offset: Offset,
-    /// Its length in bytes.
-    pub length: u64,
-    /// How often it is referred to.
-    pub times: u64,
-}
-
-impl Region {
-    /// The clusters that it touches.
-    #[must_use]
-    pub const fn clusters(&self, geometry: &Geometry) -> Run {
-        let first = geometry.cluster_of(self.offset);
-        let last_byte = self.offset.0.saturating_add(self.length.saturating_sub(1));
-        let last = geometry.cluster_of(Offset(last_byte));
-        Run::new(first, ClusterCount(last.0 - first.0 + 1))
-    }
-}
-
 impl References {
+    /// Nothing counted.
+    pub(crate) fn new(geometry: Geometry) -> Self {
+        Self {
+            table: RefcountTable::new(geometry),
+            corruptions: 0,
+            allocated: 0,
+            fragmented: 0,
+            compressed: 0,
+            all_copied: true,
+            dead_ends: DeadEnds::default(),
+            unaligned_empty: BTreeMap::new(),
+            dangling: Vec::new(),
+            snapshots: SnapshotTable::default(),
+        }
+    }
+
+    /// Whether nothing can be wrong but the refcounts: all could be followed, nothing is to be
+    /// replaced, and the COPIED bits are right once the refcounts are.
+    pub(crate) const fn are_sound(&self) -> bool {
+        self.copied_is_right() && self.snapshots.corruptions == 0
+    }
+
     /// Whether all COPIED bits of the active layer are right where each cluster's refcount is the
-    /// number of its references: all are set, and no cluster is referred to twice.
+    /// number of its references: all are set, all could be followed, and no cluster is referred
+    /// to twice.
     #[must_use]
     pub const fn copied_is_right(&self) -> bool {
-        self.all_copied && !self.table.has_shared() && self.corruptions == 0
+        self.all_copied
+            && !self.table.has_shared()
+            && self.corruptions == 0
+            && self.dead_ends.count == 0
     }
 
     /// Takes the counts out; those left behind are all 0.
@@ -212,16 +218,8 @@ impl<'a> Walker<'a> {
             repairs,
             l2_tables: BTreeMap::new(),
             references: References {
-                table: RefcountTable::new(*image.geometry()),
-                corruptions: 0,
-                allocated: 0,
-                fragmented: 0,
-                compressed: 0,
-                all_copied: true,
-                dead_ends: DeadEnds::default(),
-                unaligned_empty: BTreeMap::new(),
-                dangling: Vec::new(),
                 snapshots,
+                ..References::new(*image.geometry())
             },
         };
         walker.run()?;

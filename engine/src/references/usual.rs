@@ -1,7 +1,7 @@
 //! Counting L2 tables on all cores, those aside that have something unusual about them.
 
 use super::batches::{Worker, for_each_table};
-use super::scan::{Scanner, Tally, Unusual};
+use super::scan::{Scanner, Tally};
 use super::{L2Uses, WalkError, Walker};
 use crate::observer::Stage;
 use crate::table::{Piece, SharedTable};
@@ -107,17 +107,14 @@ impl Worker for Counter<'_> {
             self.times = uses.all;
         }
         let before = self.pieces.len();
-        match self.scanner.scan(bytes, &mut self.pieces) {
-            Ok(tally) => {
-                self.sum.allocated += uses.active * tally.allocated;
-                self.sum.fragmented += uses.active * tally.fragmented;
-                self.sum.compressed += uses.active * tally.compressed;
-                self.sum.not_copied += uses.active * tally.not_copied;
-            }
-            Err(Unusual) => {
-                self.pieces.truncate(before);
-                self.unusual.push(number);
-            }
+        if let Ok(tally) = self.scanner.scan(bytes, &mut self.pieces) {
+            self.sum.allocated += uses.active * tally.allocated;
+            self.sum.fragmented += uses.active * tally.fragmented;
+            self.sum.compressed += uses.active * tally.compressed;
+            self.sum.not_copied += uses.active * tally.not_copied;
+        } else {
+            self.pieces.truncate(before);
+            self.unusual.push(number);
         }
         Ok(())
     }

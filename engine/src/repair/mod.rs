@@ -17,18 +17,19 @@ mod outcome;
 mod plan;
 mod rebuild;
 mod snapshots;
+mod verify;
 
 use keep::keeps;
 pub use outcome::{Fixed, Kept, Outcome, RepairError, RepairFailure, Step};
 pub use plan::{RepairPlan, plan};
 
-use crate::check::{AfterRepair, CheckError, Report, Survey, check, check_copied, repair_copied};
+use crate::check::{AfterRepair, CheckError, Report, Survey, check_copied, repair_copied};
 use crate::format::entry::{L2Entry, L2Format};
 use crate::format::header::{CORRUPT, DIRTY, INCOMPATIBLE_FEATURES_POSITION};
 use crate::image::Image;
 use crate::observer::Observer;
 use crate::rebuild::Algorithm;
-use crate::references::{Reftable, l2_table_uses};
+use crate::references::{References, Reftable, l2_table_uses};
 use crate::storage::Storage;
 use crate::table::RefcountTable;
 use crate::units::{ClusterCount, Offset};
@@ -93,6 +94,14 @@ pub fn repair(
     }
 }
 
+/// What a repair came to.
+struct Done {
+    report: Report,
+    /// The references, with the refcount structures as they should be now; only when there was
+    /// nothing to repair but refcounts, and all else is therefore as it was walked.
+    references: Option<References>,
+}
+
 struct Repair<'a> {
     storage: &'a mut dyn Storage,
     options: &'a RepairOptions,
@@ -103,14 +112,14 @@ struct Repair<'a> {
 impl Repair<'_> {
     fn run(&mut self) -> Result<(), RepairError> {
         let image = Image::open(self.storage).map_err(CheckError::from)?;
-        let report = match self.options.scope {
+        let done = match self.options.scope {
             Scope::Leaks => self.release_leaks(&image)?,
             Scope::All => self.repair_all(&image)?,
         };
         let report = if self.options.verify && !self.outcome.steps.is_empty() {
-            check(self.storage, self.observer)?
+            self.verify(done.references)?
         } else {
-            report
+            done.report
         };
         if report.check_errors == 0 && report.corruptions == 0 {
             self.clear_flags(&image)?;
@@ -120,7 +129,7 @@ impl Repair<'_> {
     }
 
     /// `-r leaks`.
-    fn release_leaks(&mut self, image: &Image) -> Result<Report, RepairError> {
+    fn release_leaks(&mut self, image: &Image) -> Result<Done, RepairError> {
         let survey = Survey::take(image, self.storage, false, self.observer)?;
         if survey.comparison.needs_rebuild || survey.old.needs_rebuild {
             return Err(RepairError::NeedsRebuild);
@@ -135,20 +144,27 @@ impl Repair<'_> {
             report.leaks -= released;
             self.outcome.fixed.leaks += released;
         }
+        let sound = survey.references.are_sound();
         // With nothing else wrong the refcounts on disk are the references now.
-        let copied = if report.is_clean() {
-            self.set_copied(image, survey.comparison.compared, &survey.references.table)?
-        } else {
+        let copied = if !report.is_clean() {
             check_copied(image, self.storage, &survey, self.observer)?.wrong
+        } else if sound {
+            0
+        } else {
+            self.set_copied(image, survey.comparison.compared, &survey.references.table)?
         };
         report.corruptions += copied;
-        Ok(report)
+        Ok(Done {
+            references: (sound && report.is_clean()).then_some(survey.references),
+            report,
+        })
     }
 
     /// `-r all`.
-    fn repair_all(&mut self, image: &Image) -> Result<Report, RepairError> {
+    fn repair_all(&mut self, image: &Image) -> Result<Done, RepairError> {
         let mut survey = Survey::take(image, self.storage, true, self.observer)?;
         let mut report = Report::of(image, &survey);
+        let sound = survey.references.are_sound();
         self.replace_unaligned_empty(image, &survey)?;
         let table = if survey.is_rebuilt_by_repair() {
             self.rebuild(image, &mut survey, &mut report)?
@@ -158,8 +174,14 @@ impl Repair<'_> {
         if !survey.references.snapshots.is_rewritten() {
             report.corruptions += survey.references.snapshots.corruptions;
         }
-        report.corruptions += self.set_copied(image, survey.comparison.compared, &table)?;
-        Ok(report)
+        if !sound {
+            report.corruptions += self.set_copied(image, survey.comparison.compared, &table)?;
+        }
+        survey.references.table = table;
+        Ok(Done {
+            report,
+            references: sound.then_some(survey.references),
+        })
     }
 
     /// Replaces entries that hold no data and point to no cluster by ones that read the same.

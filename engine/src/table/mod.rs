@@ -184,6 +184,7 @@ impl RefcountTable {
     }
 
     /// The refblocks that cover a cluster with a count, in ascending order.
+    #[must_use]
     pub fn used_refblocks(&self) -> impl DoubleEndedIterator<Item = RefblockIndex> + '_ {
         self.chunks_from(0).map(|(number, _)| RefblockIndex(number))
     }

@@ -59,7 +59,7 @@ impl SharedTable {
     }
 
     /// Adds `times` to the counts of all pieces. They are reordered.
-    pub fn add(&self, pieces: &mut Vec<Piece>, times: u64) -> Result<Added, OutOfMemory> {
+    pub fn add(&self, pieces: &mut [Piece], times: u64) -> Result<Added, OutOfMemory> {
         let groups = 1 + pieces
             .windows(2)
             .filter(|pair| pair[0].refblock != pair[1].refblock)

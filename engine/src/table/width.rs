@@ -253,9 +253,10 @@ fn position_of<const N: usize>(block: &[u8], from: usize, zero: bool) -> Option<
     // Blocks without it are passed over whole, compared without a branch for each entry.
     let (blocks, _) = entries.as_chunks::<32>();
     let lacks = |block: &&[[u8; N]; 32]| {
-        block
+        let found = block
             .iter()
-            .fold(true, |lacks, bytes| lacks & ((*bytes == [0; N]) != zero))
+            .map(|bytes| u8::from((*bytes == [0; N]) == zero));
+        found.fold(0, |any, found| any | found) == 0
     };
     let passed = blocks.iter().take_while(lacks).count() * 32;
     let mut rest = entries[passed..].iter();

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::reading::entry_of;
+use super::reading::{entry_of, is_empty_and_astray};
 use super::{Failure, Verdict};
 use crate::audit::{Audit, Corruption, LayerId, Referrer};
 use crate::case::damage::{ReadWriteAt, SparseBytes};
@@ -46,10 +46,10 @@ impl<'a> Guard<'a> {
         let exceptions = reading.audit().map(|audit| Exceptions::of(audit, before));
         let size = reading.cluster_size() as usize;
         let foreign = reading.references.keys().filter(|&&cluster| {
-            let moved = exceptions
+            let given_up = exceptions
                 .as_ref()
-                .is_some_and(|e| e.moved.contains(&cluster));
-            reading.foreign_references_to(cluster) > 0 && touched.contains(&cluster) && !moved
+                .is_some_and(|e| e.given_up.contains(&cluster));
+            reading.foreign_references_to(cluster) > 0 && touched.contains(&cluster) && !given_up
         });
         let guarded = foreign.map(|&cluster| {
             let bytes = before.bytes.bytes(cluster << reading.cluster_bits, size);
@@ -121,8 +121,9 @@ struct Exceptions {
     bits: BTreeMap<u64, u8>,
     /// Tables of the active layer, in which any bit 63 may be set right: distance of the entries.
     tables: BTreeMap<u64, usize>,
-    /// Clusters whose content is written anew elsewhere.
-    moved: BTreeSet<u64>,
+    /// Clusters whose content is written anew elsewhere, and those that only replaced entries lead
+    /// to.
+    given_up: BTreeSet<u64>,
 }
 
 impl Exceptions {
@@ -131,13 +132,21 @@ impl Exceptions {
         if audit.header.version >= 3 {
             bits.insert(LOWEST_FEATURES, DIRTY_AND_CORRUPT);
         }
-        let mut moved = BTreeSet::new();
+        let mut given_up = BTreeSet::new();
+        let replaced = audit.corruptions.iter().filter(|corruption| {
+            // Bytes in memory can be read.
+            is_empty_and_astray(audit, &before.bytes, corruption).unwrap_or(false)
+        });
+        let replaced: Vec<Referrer> = replaced.map(|corruption| corruption.referrer).collect();
         let snapshots_named = audit.corruptions.iter().any(is_about_snapshot_table);
         if snapshots_named {
             bits.extend(SNAPSHOTS.map(|at| (at, 0xff)));
         }
         let mut tables = BTreeMap::new();
         for (&cluster, by) in &audit.references {
+            if by.iter().all(|referrer| replaced.contains(referrer)) {
+                given_up.insert(cluster);
+            }
             for referrer in by {
                 match referrer {
                     Referrer::L1 {
@@ -153,7 +162,7 @@ impl Exceptions {
                         tables.insert(cluster, entry);
                     }
                     Referrer::SnapshotTable if snapshots_named && by.len() == 1 => {
-                        moved.insert(cluster);
+                        given_up.insert(cluster);
                     }
                     _ => {}
                 }
@@ -168,7 +177,7 @@ impl Exceptions {
         Self {
             bits,
             tables,
-            moved,
+            given_up,
         }
     }
 

@@ -89,26 +89,36 @@ fn first_dead_end(audit: &Audit, bytes: &dyn Bytes) -> Result<Option<String>, Un
         let followed = match (corruption.referrer, corruption.wrong) {
             (Referrer::Data { .. }, Wrong::Reserved { .. }) => true,
             (_, Wrong::Reserved { entry }) => entry & OFFSET != 0,
-            (_, Wrong::Unaligned { .. }) => match entry_of(audit, bytes, corruption)? {
-                Some((at, 16)) => {
-                    let mut bitmap = [0; 8];
-                    bytes.read(at + 8, &mut bitmap)?;
-                    u64::from_be_bytes(bitmap) & ALLOCATED_SUBCLUSTERS == 0
-                }
-                Some((at, _)) => {
-                    let mut entry = [0; 8];
-                    bytes.read(at, &mut entry)?;
-                    u64::from_be_bytes(entry) & ZERO != 0
-                }
-                None => false,
-            },
-            _ => false,
+            _ => is_empty_and_astray(audit, bytes, corruption)?,
         };
         if !followed {
             return Ok(Some(corruption.to_string()));
         }
     }
     Ok(None)
+}
+
+/// Whether a corruption is an L2 entry that reads as zeros and has an offset inside a cluster. A
+/// repair replaces it by one without an offset: what lies there is not its own.
+pub(super) fn is_empty_and_astray(
+    audit: &Audit,
+    bytes: &dyn Bytes,
+    corruption: &Corruption,
+) -> Result<bool, Unreadable> {
+    if !matches!(corruption.wrong, Wrong::Unaligned { .. }) {
+        return Ok(false);
+    }
+    let Some((at, length)) = entry_of(audit, bytes, corruption)? else {
+        return Ok(false);
+    };
+    let mut word = [0; 8];
+    bytes.read(at + length - 8, &mut word)?;
+    let word = u64::from_be_bytes(word);
+    Ok(if length == 16 {
+        word & ALLOCATED_SUBCLUSTERS == 0
+    } else {
+        word & ZERO != 0
+    })
 }
 
 /// The L2 entry that a corruption names: byte position and length.

@@ -6,10 +6,11 @@ use proptest::test_runner::{TestError, TestRunner};
 use recount_oracle::audit::{Mismatch, audit, structure};
 use recount_oracle::case::build::{build, bytes};
 use recount_oracle::case::damage::SparseBytes;
+use recount_oracle::case::id::Id;
 use recount_oracle::case::synthetic::{Content, Structures, Synthetic};
 use recount_oracle::case::text::{parse, print};
 use recount_oracle::case::{Case, Image};
-use recount_proptests::{case, damaged, model, synthetic};
+use recount_proptests::{case, check, damaged, model, synthetic};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
@@ -81,4 +82,28 @@ fn shrinking_ends_in_an_image_with_little_else_than_what_fails() {
         image.snapshots.is_empty() && image.bitmaps.is_empty(),
         "{image:?}"
     );
+}
+
+#[test]
+fn a_failure_ends_in_a_case_file_and_the_line_that_replays_it() {
+    let name = "a_failure_ends_in_a_case_file_and_the_line_that_replays_it";
+    let failing = || {
+        check(name, None, 64, case(), |case| {
+            prop_assert!(
+                matches!(case.image, Image::Model(_)),
+                "an image of many bytes"
+            );
+            Ok(())
+        });
+    };
+    let panic = std::panic::catch_unwind(failing).expect_err("half of the cases fail");
+    let message = panic.downcast_ref::<String>().expect("a message");
+    let line = message
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("cargo xtask replay "));
+    let id: Id = line.expect("the line").parse().expect("a case file");
+    let Image::Synthetic(image) = id.case().expect("the case").image else {
+        panic!("another case than the one that failed");
+    };
+    assert_eq!((image.cluster_bits, image.guest.len()), (9, 0), "{image:?}");
 }

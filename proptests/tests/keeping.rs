@@ -1,0 +1,122 @@
+//! What a repair cannot follow it keeps. One entry of an L1, L2, snapshot or bitmap table is
+//! damaged so that it leads past the end of the file or into a cluster; the image is repaired; the
+//! entry is put right; the image is repaired again. Then everything that any layer of it ever held
+//! is back, and the image is clean. A failure shrinks to a case file; seeds that once failed are in
+//! `proptest-regressions/` and are tried first.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use recount_oracle::audit::{Audit, audit};
+use recount_oracle::case::build::build;
+use recount_oracle::case::damage::{
+    Among, Applied, Damage, PointerDamage, ReadWriteAt, ReftableDamage, SparseBytes, To,
+};
+use recount_oracle::case::{Algorithm, Case, Image, Pick, Schedule, StorageLimit};
+use recount_oracle::properties::Property;
+use recount_oracle::run::{ImageRepair, run};
+use recount_proptests::judge::{ask, is_clean, prepare, repaired, view};
+use recount_proptests::{check, entry_damaged, nowhere, synthetic};
+
+const REGRESSIONS: Option<&str> = Some("proptest-regressions/keeping.txt");
+
+#[test]
+fn nothing_allocated_is_lost_while_an_entry_leads_nowhere() {
+    let name = "nothing_allocated_is_lost_while_an_entry_leads_nowhere";
+    check(name, REGRESSIONS, 250, entry_damaged(), |case| {
+        let Some((before, repair)) = prepare(case) else {
+            return Ok(());
+        };
+        let run = run(&repair, &before, &[]);
+        ask(Property::KeepsWhatItCannotFollow, &before, &run, &repair)?;
+        ask(Property::LeavesDataAlone, &before, &run, &repair)?;
+        ask(Property::Idempotent, &before, &run, &repair)
+    });
+}
+
+#[test]
+fn everything_is_back_when_the_entry_is_put_right() {
+    let name = "everything_is_back_when_the_entry_is_put_right";
+    check(name, REGRESSIONS, 250, trustworthy(), |case| {
+        let whole = undamaged(case)?;
+        let mut bytes = SparseBytes::default();
+        let built = build(case, &mut bytes).map_err(|e| TestCaseError::fail(e.to_string()))?;
+        let entry = built.damage.last().cloned().unwrap_or_default();
+        prop_assume!(!entry.is_nothing() && audit(&bytes).is_ok());
+        prop_assume!(leads_nowhere(&bytes));
+
+        let repair = ImageRepair::by(case.algorithm);
+        let (mut bytes, _) = repaired(bytes, None, &repair)?;
+        put_right(&mut bytes, &entry);
+        let (bytes, after) = repaired(bytes, None, &repair)?;
+        is_clean(&after)?;
+        let before = view(&whole.0, &whole.1);
+        prop_assert!(
+            view(&after, &bytes) == before,
+            "not all of the data is back"
+        );
+        prop_assert_eq!(&after.bitmaps, &whole.0.bitmaps);
+        Ok(())
+    });
+}
+
+/// The image of a case before any damage.
+fn undamaged(case: &Case) -> Result<(Audit, SparseBytes), TestCaseError> {
+    let whole = Case {
+        damage: Vec::new(),
+        ..case.clone()
+    };
+    let fail = |error: &dyn std::fmt::Display| TestCaseError::fail(error.to_string());
+    let mut bytes = SparseBytes::default();
+    build(&whole, &mut bytes).map_err(|error| fail(&error))?;
+    let audit = audit(&bytes).map_err(|error| fail(&error))?;
+    Ok((audit, bytes))
+}
+
+/// Whether there is anything that cannot be followed: with clusters of one sector an entry that
+/// leads astray leads to another cluster. And whether the image can be checked at all.
+fn leads_nowhere(bytes: &SparseBytes) -> bool {
+    audit(bytes)
+        .is_ok_and(|audit| audit.blocked.is_none() && audit.leads_nowhere().next().is_some())
+}
+
+/// Undoes an act of damage.
+fn put_right(bytes: &mut SparseBytes, entry: &Applied) {
+    for change in &entry.changes {
+        bytes.write_at(change.at, &change.before).expect("memory");
+    }
+}
+
+/// An entry that leads nowhere in an image whose refcounts never claim that a cluster in use is
+/// free: they are right, too high, or cannot be read.
+fn trustworthy() -> impl Strategy<Value = Case> {
+    let pick = || any::<u32>().prop_map(Pick);
+    let harmless = prop_oneof![
+        pick().prop_map(|cluster| Damage::Refcount {
+            among: Among::Allocated,
+            cluster,
+            to: To::Up
+        }),
+        pick().prop_map(|cluster| Damage::Refcount {
+            among: Among::Free,
+            cluster,
+            to: To::Up
+        }),
+        Just(Damage::Reftable(ReftableDamage::Gone)),
+        pick().prop_map(|entry| Damage::ReftableEntry {
+            entry,
+            becomes: PointerDamage::Cleared
+        }),
+    ];
+    let damage = (vec(harmless, 0..3), nowhere());
+    let algorithms = prop::sample::select(&[Algorithm::Planned][..]);
+    (synthetic(), damage, algorithms).prop_map(|(image, (mut damage, entry), algorithm)| {
+        damage.push(entry);
+        Case {
+            image: Image::Synthetic(image),
+            damage,
+            storage: StorageLimit::Growing,
+            algorithm,
+            schedule: Schedule::Quiet,
+        }
+    })
+}

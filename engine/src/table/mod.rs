@@ -10,8 +10,7 @@ use std::collections::BTreeMap;
 use chunk::Chunk;
 
 pub use runs::{Run, RunSet};
-pub(crate) use shared::SharedTable;
-pub(crate) use width::Piece;
+pub(crate) use shared::{Piece, SharedTable};
 
 use crate::geometry::Geometry;
 use crate::units::{Cluster, ClusterCount, RefblockIndex};

@@ -17,7 +17,6 @@ fn the_explorer_finds_the_known_failures_and_no_others() {
     let bounds = Bounds {
         clusters_with_old: 7,
         clusters_with_bytes: 6,
-        images: false,
         ..Bounds::up_to(8)
     };
     let mut position = Position::default();

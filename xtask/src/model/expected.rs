@@ -26,7 +26,10 @@ impl Expected {
     /// Where the verdicts are others. A known failure that an incomplete or smaller exploration
     /// has not come to is none of them.
     pub fn differences(&self, bounds: &Bounds, position: &Position) -> Vec<String> {
-        let whole = position.complete && bounds.clusters >= Bounds::DEFAULT_CLUSTERS;
+        let whole = position.complete
+            && bounds.clusters >= Bounds::DEFAULT_CLUSTERS
+            && bounds.images
+            && bounds.clusters_with_bytes > 0;
         let mut differences = Vec::new();
         for &algorithm in &bounds.algorithms {
             let name = table::name(algorithm);

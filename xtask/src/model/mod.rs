@@ -34,6 +34,9 @@ pub struct Args {
     /// Only this property; may be repeated.
     #[arg(long = "property", value_name = "NAME")]
     properties: Vec<Property>,
+    /// Look at plans only: no power cuts, no faults, no whole images.
+    #[arg(long)]
+    plans: bool,
     /// How many threads to use; by default, one for each processor.
     #[arg(long)]
     jobs: Option<usize>,
@@ -41,7 +44,7 @@ pub struct Args {
     #[arg(long, value_parser = crate::duration::parse)]
     time: Option<Duration>,
     /// Go on from a file that an interrupted run left; its bounds are taken over.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["clusters", "algorithms", "properties"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["clusters", "algorithms", "properties", "plans"])]
     resume: Option<PathBuf>,
     /// Where an interrupted run leaves how far it came.
     #[arg(long, value_name = "FILE", default_value = "target/model.json")]
@@ -107,6 +110,10 @@ fn bounds(args: &Args) -> Bounds {
         bounds
             .algorithms
             .retain(|one| args.algorithms.contains(one));
+    }
+    if args.plans {
+        bounds.clusters_with_bytes = 0;
+        bounds.images = false;
     }
     if !args.properties.is_empty() {
         bounds

@@ -21,7 +21,7 @@ pub struct Guest<'a> {
     l1: u64,
     reftable: u64,
     reftable_entries: u64,
-    guest_clusters: u64,
+    virtual_clusters: u64,
 }
 
 impl<'a> Guest<'a> {
@@ -42,7 +42,7 @@ impl<'a> Guest<'a> {
             l1: word(40, 8),
             reftable: word(48, 8),
             reftable_entries: word(56, 4) << (cluster_bits - 3),
-            guest_clusters: word(24, 8).div_ceil(1 << cluster_bits),
+            virtual_clusters: word(24, 8).div_ceil(1 << cluster_bits),
             image,
         }
     }
@@ -50,7 +50,7 @@ impl<'a> Guest<'a> {
     /// Clusters of the virtual disk.
     #[must_use]
     pub const fn clusters(&self) -> u64 {
-        self.guest_clusters
+        self.virtual_clusters
     }
 
     /// Fills a cluster of the virtual disk with a byte.
@@ -175,7 +175,6 @@ impl<'a> Guest<'a> {
             .fold(0, |word, &byte| word << 8 | u64::from(byte))
     }
 
-    #[expect(clippy::missing_panics_doc, reason = "memory takes any write")]
     fn put(&mut self, at: u64, bytes: &[u8]) {
         self.image.write_at(at, bytes).expect("bytes in memory");
     }

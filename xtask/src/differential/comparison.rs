@@ -76,6 +76,10 @@ pub enum Purpose {
     /// change something first, as with enabled bitmaps; they are all lost then. Bitmaps it
     /// stores anew when it closes the image.
     SnapshotsStay,
+    /// qemu-img crashes.
+    Survives,
+    /// qemu-img checks no file of 2^31 clusters or more.
+    NoClusterLimit,
     /// What qemu-img leaves has more wrong with it than what it found.
     NeverWorse,
 }
@@ -88,6 +92,8 @@ impl fmt::Display for Purpose {
             Self::LeavesAlone => "leaves alone what may not be a table",
             Self::GoesOn => "goes on where qemu-img's overlap check gives up",
             Self::SnapshotsStay => "loses no snapshots, leaves bitmaps alone",
+            Self::Survives => "survives what qemu-img crashes on",
+            Self::NoClusterLimit => "checks files of 2^31 clusters",
             Self::NeverWorse => "never leaves more wrong than there was",
         })
     }

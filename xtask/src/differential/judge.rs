@@ -2,11 +2,11 @@
 
 use recount_oracle::case::damage::find::{Structures, structures};
 use recount_oracle::case::damage::{Applied, Damage, ReadWriteAt, SnapshotDamage};
-use recount_oracle::case::observed::{Layout, Observed, Said};
+use recount_oracle::case::observed::{Ended, Layout, Observed, Said};
 
 use super::comparison::{Comparison, Ending, Purpose};
 use super::guest::GuestData;
-use super::nowhere::{has_live_bitmaps, leads_nowhere, refblock_past_end, shared_tables};
+use super::nowhere::{has_doubtful_tables, has_live_bitmaps, leads_nowhere, refblock_past_end};
 use super::observe::{Bench, CaseError, Repaired, THEIRS};
 use super::tools::{Algorithm, Checker, Repair};
 
@@ -31,8 +31,8 @@ struct Run<'a> {
     trial: &'a Trial<'a>,
     found: Option<Structures>,
     nowhere: bool,
-    /// Whether an L2 table's cluster has another use.
-    shared: bool,
+    /// Whether what qemu takes for an L2 table may be none.
+    doubtful: bool,
     endings: Vec<(Comparison, Ending)>,
 }
 
@@ -43,7 +43,7 @@ pub fn judge(trial: &Trial<'_>) -> Result<Vec<(Comparison, Ending)>, CaseError> 
     let nowhere = found.as_ref();
     let mut run = Run {
         nowhere: nowhere.is_some_and(|found| leads_nowhere(damaged, found)),
-        shared: nowhere.is_some_and(|found| shared_tables(damaged, found)),
+        doubtful: nowhere.is_some_and(|found| has_doubtful_tables(damaged, found)),
         found,
         trial,
         endings: Vec::new(),
@@ -93,7 +93,12 @@ impl Run<'_> {
             ..
         } = self.trial;
         let ending = if theirs.is_some() && observed.all.is_answer() {
-            same(&observed.settled, &bench.check(ours, THEIRS, Repair::None)?)
+            match same(&observed.settled, &bench.check(ours, THEIRS, Repair::None)?) {
+                Ending::Failed(_) if has_too_many_clusters(&observed.settled) => {
+                    Ending::OnPurpose(Purpose::NoClusterLimit)
+                }
+                ending => ending,
+            }
         } else {
             Ending::NotApplicable
         };
@@ -117,7 +122,7 @@ impl Run<'_> {
                     Ending::Failed(_) if self.nowhere && only_leaks(&verdict) => {
                         Ending::OnPurpose(Purpose::Keeping)
                     }
-                    Ending::Failed(_) if self.shared && only_copied(&verdict) => {
+                    Ending::Failed(_) if self.doubtful && only_copied(&verdict) => {
                         Ending::OnPurpose(Purpose::LeavesAlone)
                     }
                     // Without snapshots there is nothing wrong with them.
@@ -233,13 +238,16 @@ impl Run<'_> {
         let observed = self.trial.observed;
         let bitmaps = has_live_bitmaps(self.trial.bench.damaged, found);
         let past_end = refblock_past_end(found) && theirs.stderr.contains("is outside image");
-        if ours.counters.is_none() {
+        let refuses = ours.counters.is_none() && !ours.agrees_with(&observed.check);
+        if matches!(theirs.ended, Ended::Signal(_)) && ours.is_answer() {
+            Ending::OnPurpose(Purpose::Survives)
+        } else if refuses {
             Ending::Failed(story.clone())
         } else if bitmaps || observed.loses_snapshots {
             Ending::OnPurpose(Purpose::SnapshotsStay)
         } else if gives_up(theirs) {
             Ending::OnPurpose(Purpose::GoesOn)
-        } else if (self.nowhere || self.shared) && leaves_alone(&observed.check, theirs, ours) {
+        } else if (self.nowhere || self.doubtful) && leaves_alone(&observed.check, theirs, ours) {
             Ending::OnPurpose(Purpose::LeavesAlone)
         } else if past_end {
             Ending::OnPurpose(Purpose::NoGrowth)
@@ -254,6 +262,11 @@ impl Run<'_> {
 /// Whether its overlap check kept qemu-img from writing.
 fn gives_up(said: &Said) -> bool {
     said.counters.is_none() && said.stderr.contains("Preventing invalid write on metadata")
+}
+
+/// Whether the file has more clusters than qemu-img counts.
+fn has_too_many_clusters(said: &Said) -> bool {
+    said.counters.is_none() && said.stderr.contains("Check failed: File too large")
 }
 
 /// Whether all that is wrong are COPIED bits.
@@ -273,12 +286,11 @@ fn leaves_alone(before: &Said, theirs: &Said, ours: &Said) -> bool {
 
 /// Whether a repair left more wrong than a check found before.
 fn is_worse(after: &Said, before: &Said) -> bool {
-    let wrong =
-        |said: &Said| ["check-errors", "corruptions", "leaks"].map(|name| said.counter(name));
-    wrong(after)
-        .iter()
-        .zip(wrong(before))
-        .any(|(after, before)| *after > before)
+    let wrong = |said: &Said| -> i64 {
+        let names = ["check-errors", "corruptions", "leaks"];
+        names.iter().map(|name| said.counter(name)).sum()
+    };
+    wrong(after) > wrong(before)
 }
 
 fn only_leaks(verdict: &Said) -> bool {

@@ -4,7 +4,9 @@
 
 use std::collections::BTreeSet;
 
-use recount_oracle::case::damage::find::{COMPRESSED, Entry, OFFSET_BITS, Structures, be32, be64};
+use recount_oracle::case::damage::find::{
+    COMPRESSED, COPIED, Entry, OFFSET_BITS, Structures, be32, be64,
+};
 use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
 
 use super::guest::compressed_region;
@@ -55,8 +57,27 @@ fn l2_entry_is_lost(image: &SparseBytes, found: &Structures, entry: Entry) -> bo
     outside || nothing || !offset.is_multiple_of(found.cluster_size()) || both
 }
 
-/// Whether the cluster of some L2 table has another use: what stands in it may be no table.
-pub fn shared_tables(image: &SparseBytes, found: &Structures) -> bool {
+/// Whether what qemu takes for an L2 table may be none: its cluster has another use, or an entry is
+/// such as qemu never writes.
+pub fn has_doubtful_tables(image: &SparseBytes, found: &Structures) -> bool {
+    found
+        .l2_entries
+        .iter()
+        .any(|entry| is_nonsense(entry.value, found))
+        || shared_tables(image, found)
+}
+
+/// Whether bits of an L2 entry are set that the specification reserves.
+const fn is_nonsense(entry: u64, found: &Structures) -> bool {
+    if entry & COMPRESSED != 0 {
+        return entry & COPIED != 0;
+    }
+    let zero_bit = if found.extended_l2 { 0 } else { 1 };
+    entry & !(OFFSET_BITS | COPIED | zero_bit) != 0
+}
+
+/// Whether the cluster of some L2 table has another use.
+fn shared_tables(image: &SparseBytes, found: &Structures) -> bool {
     let entries = found.l1_tables.iter().flat_map(|table| &table.entries);
     let tables: BTreeSet<u64> = entries.map(|entry| entry.value & OFFSET_BITS).collect();
     let data = found.l2_entries.iter().filter(|_| !found.data_file);

@@ -1,5 +1,5 @@
-//! Runs a program under a time limit and a file size limit. A program that overstays is ended with
-//! its whole process group.
+//! Runs a program under a time limit and a memory limit. A program that overstays is ended with its
+//! whole process group.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -16,8 +16,9 @@ use rustix::process::{
     Pid, PidfdFlags, Resource, Rlimit, Signal, kill_process_group, pidfd_open, prlimit,
 };
 
-/// The longest file that a program may leave: no image of the harness comes near.
-const LONGEST_FILE: u64 = 1 << 42;
+/// The memory that a program may ask for, in bytes: a reftable entry in the wrong place makes
+/// qemu-img grow the file, and count its clusters, without end.
+const MOST_MEMORY: u64 = 4 << 30;
 
 /// What a program said and how it ended.
 #[derive(Clone, Debug)]
@@ -78,12 +79,12 @@ fn execute(command: &mut Command, limit: Duration) -> io::Result<Output> {
 
 fn supervise(child: &mut Child, limit: Duration) -> io::Result<Ended> {
     let pid = Pid::from_child(child);
-    let size = Rlimit {
-        current: Some(LONGEST_FILE),
-        maximum: Some(LONGEST_FILE),
+    let memory = Rlimit {
+        current: Some(MOST_MEMORY),
+        maximum: Some(MOST_MEMORY),
     };
     // It may have ended already.
-    let _ = prlimit(Some(pid), Resource::Fsize, size);
+    let _ = prlimit(Some(pid), Resource::As, memory);
     if !ends_within(pid, limit)? {
         kill_process_group(pid, Signal::KILL)?;
         child.wait()?;

@@ -96,6 +96,8 @@ struct Reader<'a> {
     found: &'a Structures,
     /// Host clusters that hold structures: a repair may write there.
     structures: BTreeSet<u64>,
+    /// Those of them that hold something besides an L2 table.
+    besides_l2: BTreeSet<u64>,
 }
 
 impl<'a> Reader<'a> {
@@ -104,6 +106,7 @@ impl<'a> Reader<'a> {
             image,
             found,
             structures: BTreeSet::from([0]),
+            besides_l2: BTreeSet::new(),
         };
         let (reftable, clusters) = found.reftable;
         let length = u64::from(clusters).saturating_mul(found.cluster_size());
@@ -117,9 +120,6 @@ impl<'a> Reader<'a> {
                 .last()
                 .map_or(0, |entry| entry.at - table.offset);
             reader.add(table.offset, last + 8);
-            for entry in &table.entries {
-                reader.add(entry.value & OFFSET_BITS, 1);
-            }
         }
         for snapshot in &found.snapshots {
             reader.add(snapshot.at, 64);
@@ -130,6 +130,10 @@ impl<'a> Reader<'a> {
                 reader.add(entry.at, 1);
                 reader.add(entry.value & OFFSET_BITS, 1);
             }
+        }
+        reader.besides_l2 = reader.structures.clone();
+        for entry in found.l1_tables.iter().flat_map(|table| &table.entries) {
+            reader.add(entry.value & OFFSET_BITS, 1);
         }
         reader
     }
@@ -154,6 +158,12 @@ impl<'a> Reader<'a> {
         let mut clusters = BTreeMap::new();
         for l1_entry in &table.entries {
             let l2_table = l1_entry.value & OFFSET_BITS;
+            if self
+                .besides_l2
+                .contains(&(l2_table >> self.found.cluster_bits))
+            {
+                continue;
+            }
             let first = (l1_entry.at - table.offset) / 8 * per_table;
             // The finder lists each L2 table once, in the order of the file.
             let all = &self.found.l2_entries;

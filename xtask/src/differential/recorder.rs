@@ -37,7 +37,9 @@ pub fn record(session: &Session<'_>, folder: &Path, seed: u64) -> Result<ExitCod
         };
         let directory = session.folder()?;
         session.maker().companions(recipe, directory.path())?;
-        let observed = observe(theirs, bench(directory.path(), recipe, &image))?;
+        let Some(observed) = observe(theirs, bench(directory.path(), recipe, &image))? else {
+            continue;
+        };
         put(&mut record, theirs, observed);
         record::store(&path, &record, None)?;
     }
@@ -77,7 +79,10 @@ fn add_new(
         if idle || packed.len() > LARGEST_IMAGE {
             continue;
         }
-        let observed = observe(theirs, bench(directory.path(), recipe, &damaged.image))?;
+        let bench = bench(directory.path(), recipe, &damaged.image);
+        let Some(observed) = observe(theirs, bench)? else {
+            continue;
+        };
         let path = folder.join(format!("real-{seed}-{index}.toml"));
         let mut record = CaseFile::from(case);
         record.story = Some(format!("Case {id} of `cargo xtask differential`."));

@@ -214,14 +214,19 @@ impl<'a> Session<'a> {
             }
             let damaged = damage(&whole, case.damage())?;
             let bench = bench(directory, &recipe, &damaged.image);
-            let endings = judge(&Trial {
-                ours: &self.ours,
-                theirs: self.theirs.as_ref(),
-                observed: &observe(theirs, bench)?,
-                bench,
-                damage: &damaged.acts,
-                whole: &seen,
-            })?;
+            let endings = match observe(theirs, bench)? {
+                Some(observed) => judge(&Trial {
+                    ours: &self.ours,
+                    theirs: self.theirs.as_ref(),
+                    observed: &observed,
+                    bench,
+                    damage: &damaged.acts,
+                    whole: &seen,
+                })?,
+                None => Comparison::ALL
+                    .map(|all| (all, Ending::NotApplicable))
+                    .to_vec(),
+            };
             done(&CaseName::Random(case), endings);
         }
         Ok(())

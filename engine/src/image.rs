@@ -1,6 +1,6 @@
 //! Opening an image: its header and header extensions.
 
-use crate::format::extension::{ExtensionError, Extensions};
+use crate::format::extension::{ExtensionError, Extensions, LUKS_MAGIC, LuksHeader};
 use crate::format::header::{Header, HeaderError, KNOWN_BYTES};
 use crate::geometry::Geometry;
 use crate::storage::{Storage, StorageError};
@@ -18,6 +18,15 @@ pub enum ImageError {
     /// A header extension.
     #[error(transparent)]
     Extension(#[from] ExtensionError),
+    /// The LUKS header is not one.
+    #[error(
+        "the LUKS header at offset {offset} does not begin with \"LUKS\", 0xba, 0xbe: without it \
+         the image cannot be decrypted. Put a backup of it back first"
+    )]
+    Luks {
+        /// Where the header extension says that it is.
+        offset: Offset,
+    },
     /// The storage.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -46,6 +55,13 @@ impl Image {
         let mut first_cluster = vec![0; length as usize];
         storage.read_at(Offset(0), &mut first_cluster)?;
         let extensions = Extensions::parse(&header, &first_cluster)?;
+        if let Some(LuksHeader { offset, .. }) = extensions.luks {
+            let mut magic = [0; LUKS_MAGIC.len()];
+            storage.read_at(offset, &mut magic)?;
+            if magic != LUKS_MAGIC {
+                return Err(ImageError::Luks { offset });
+            }
+        }
         Ok(Self { header, extensions })
     }
 

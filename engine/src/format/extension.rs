@@ -11,6 +11,9 @@ const CRYPTO_HEADER: u32 = 0x0537_be77;
 const BITMAPS: u32 = 0x2385_2875;
 const DATA_FILE: u32 = 0x4441_5441;
 
+/// What a LUKS header begins with (specification, "Full disk encryption header pointer").
+pub const LUKS_MAGIC: [u8; 6] = *b"LUKS\xba\xbe";
+
 const PREFIX_BYTES: usize = 8;
 const CRYPTO_BYTES: u32 = 16;
 const BITMAPS_BYTES: u32 = 24;

@@ -25,7 +25,10 @@ impl Walker<'_> {
     pub(super) fn walk_l1_tables(&mut self) -> Result<(), WalkError> {
         for ((offset, entries), uses) in self.l1_tables() {
             let length = u64::from(entries) * 8;
-            if length > 0 && self.image.geometry().cluster_of(offset) == Cluster(0) {
+            if length == 0 {
+                continue;
+            }
+            if self.image.geometry().cluster_of(offset) == Cluster(0) {
                 let referrer = Referrer::L1Table(uses.layer);
                 let finding = Finding::AtHeader { referrer, offset };
                 self.references.dead_ends.push(finding);

@@ -80,7 +80,7 @@ fn geometries() -> impl Iterator<Item = (Geometry, Sizes)> {
             let geometry = Geometry::new(cluster_bits, order).expect("of the format");
             let cluster_size = 1_u64 << cluster_bits;
             let sizes = Sizes {
-                refcounts: cluster_size * 8 >> order,
+                refcounts: (cluster_size * 8) >> order,
                 entries: cluster_size / 8,
                 most: (8 << 20) >> cluster_bits,
             };

@@ -126,6 +126,7 @@ impl Scan<'_> {
         Ok(())
     }
 
+    #[inline]
     fn compressed(&mut self, raw: u64) -> Result<(), Unusual> {
         let scanner = self.scanner;
         let entry = L2Entry {

@@ -1,6 +1,6 @@
 //! The counts that one refblock covers.
 
-use super::width::{self, Added};
+use super::width::{self, Added, Piece};
 use crate::geometry::{Geometry, RefcountOrder};
 use crate::table::OutOfMemory;
 
@@ -88,14 +88,29 @@ impl Chunk {
         Ok(width::add_run(geometry.order(), bytes, first, count, times))
     }
 
-    /// Turns to bytes unless `more` entries would still fit the list.
-    pub fn make_room(&mut self, geometry: &Geometry, more: usize) -> Result<(), OutOfMemory> {
-        match self {
-            Self::Sparse(list) if !fits_sparse(geometry, list.len().saturating_add(more)) => {
-                self.make_dense(geometry)
+    /// The same for each of many runs. They may turn the list to bytes before it is as long, but
+    /// never before there are as many references as would make it so.
+    pub fn add_pieces(
+        &mut self,
+        geometry: &Geometry,
+        pieces: &[Piece],
+        times: u64,
+    ) -> Result<Added, OutOfMemory> {
+        if let Self::Sparse(list) = self {
+            let more: usize = pieces.iter().map(|piece| piece.count as usize).sum();
+            if !fits_sparse(geometry, list.len().saturating_add(more)) {
+                self.make_dense(geometry)?;
             }
-            _ => Ok(()),
         }
+        if let Self::Dense(bytes) = self {
+            return Ok(width::add_pieces(geometry.order(), bytes, pieces, times));
+        }
+        let mut added = Added::default();
+        for piece in pieces {
+            let (first, count) = (piece.index as usize, piece.count as usize);
+            added.join(self.add_run(geometry, first, count, times)?);
+        }
+        Ok(added)
     }
 
     fn add_to_list(

@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use chunk::Chunk;
 
 pub use runs::{Run, RunSet};
-pub(crate) use shared::{Piece, SharedTable};
+pub(crate) use shared::SharedTable;
+pub(crate) use width::Piece;
 
 use crate::geometry::Geometry;
 use crate::units::{Cluster, ClusterCount, RefblockIndex};

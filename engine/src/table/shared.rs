@@ -4,20 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::chunk::Chunk;
-use super::width::Added;
+use super::width::{Added, Piece};
 use super::{NEAR_REFBLOCKS, OutOfMemory, RefcountTable};
 use crate::geometry::Geometry;
-
-/// Clusters side by side whose refcounts are in the same refblock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Piece {
-    /// The refblock.
-    pub refblock: u64,
-    /// Where in it the first one's refcount is.
-    pub index: u32,
-    /// How many clusters.
-    pub count: u32,
-}
 
 /// A table with a lock for each chunk. Counting is commutative, so the result is that of counting
 /// one after the other, as long as nothing exceeds the maximum.
@@ -60,45 +49,29 @@ impl SharedTable {
 
     /// Adds `times` to the counts of all pieces. They are reordered.
     pub fn add(&self, pieces: &mut [Piece], times: u64) -> Result<Added, OutOfMemory> {
-        let groups = 1 + pieces
-            .windows(2)
-            .filter(|pair| pair[0].refblock != pair[1].refblock)
-            .count();
+        let (mut groups, mut previous, mut highest) = (0, None, 0);
+        for piece in &*pieces {
+            groups += usize::from(previous != Some(piece.refblock));
+            previous = Some(piece.refblock);
+            highest = highest.max(piece.refblock);
+        }
         // Locking a chunk costs about as much as adding a few pieces to it.
         if groups * 8 > pieces.len() && groups > 8 {
             pieces.sort_unstable_by_key(|piece| piece.refblock);
         }
-        let highest = pieces.iter().map(|piece| piece.refblock);
-        let highest = highest.filter(|refblock| *refblock < NEAR_REFBLOCKS).max();
-        if let Some(highest) = highest {
-            self.reach(highest as usize)?;
-        }
+        self.reach(highest.min(NEAR_REFBLOCKS - 1) as usize)?;
         let near = self.near.read().unwrap_or_else(PoisonError::into_inner);
         let mut sum = Added::default();
         for group in pieces.chunk_by(|one, next| one.refblock == next.refblock) {
             let refblock = group[0].refblock;
             let added = if let Some(chunk) = near.get(refblock as usize) {
-                self.add_to(&mut locked(chunk), group, times)?
+                locked(chunk).add_pieces(&self.geometry, group, times)?
             } else {
                 let mut far = locked(&self.far);
                 let chunk = far.entry(refblock).or_insert_with(Chunk::new);
-                self.add_to(chunk, group, times)?
+                chunk.add_pieces(&self.geometry, group, times)?
             };
-            sum.left_over = sum.left_over.saturating_add(added.left_over);
-            sum.shared |= added.shared;
-        }
-        Ok(sum)
-    }
-
-    fn add_to(&self, chunk: &mut Chunk, group: &[Piece], times: u64) -> Result<Added, OutOfMemory> {
-        let clusters = group.iter().map(|piece| piece.count as usize).sum();
-        chunk.make_room(&self.geometry, clusters)?;
-        let mut sum = Added::default();
-        for piece in group {
-            let (first, count) = (piece.index as usize, piece.count as usize);
-            let added = chunk.add_run(&self.geometry, first, count, times)?;
-            sum.left_over = sum.left_over.saturating_add(added.left_over);
-            sum.shared |= added.shared;
+            sum.join(added);
         }
         Ok(sum)
     }

@@ -38,6 +38,17 @@ pub fn set(order: RefcountOrder, block: &mut [u8], index: usize, value: u64) {
     }
 }
 
+/// Clusters side by side whose refcounts are in the same refblock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// The refblock.
+    pub refblock: u64,
+    /// Where in it the first one's refcount is.
+    pub index: u32,
+    /// How many clusters.
+    pub count: u32,
+}
+
 /// What came of adding to refcounts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Added {
@@ -52,6 +63,12 @@ impl Added {
     pub const fn note(&mut self, before: u64, after: u64, times: u64) {
         self.left_over = self.left_over.saturating_add(times - (after - before));
         self.shared |= before > 0 || times > 1;
+    }
+
+    /// Takes what came of adding to others into account.
+    pub const fn join(&mut self, other: Self) {
+        self.left_over = self.left_over.saturating_add(other.left_over);
+        self.shared |= other.shared;
     }
 }
 
@@ -73,9 +90,44 @@ pub fn add_run(
     }
 }
 
+/// The same for each of many runs, which all lie within the block.
+pub fn add_pieces(order: RefcountOrder, block: &mut [u8], pieces: &[Piece], times: u64) -> Added {
+    match order.get() {
+        0..=2 => {
+            let mut added = Added::default();
+            for piece in pieces {
+                let (first, count) = (piece.index as usize, piece.count as usize);
+                added.join(add_bits(order, block, first, count, times));
+            }
+            added
+        }
+        3 => add_each::<1>(block, pieces, times, order),
+        4 => add_each::<2>(block, pieces, times, order),
+        5 => add_each::<4>(block, pieces, times, order),
+        _ => add_each::<8>(block, pieces, times, order),
+    }
+}
+
+fn add_each<const N: usize>(
+    block: &mut [u8],
+    pieces: &[Piece],
+    times: u64,
+    order: RefcountOrder,
+) -> Added {
+    let entries = block.as_chunks_mut::<N>().0;
+    let mut added = Added::default();
+    for piece in pieces {
+        let first = piece.index as usize;
+        let run = entries.get_mut(first..first + piece.count as usize);
+        added.join(add(run.unwrap_or_default(), times, order));
+    }
+    added
+}
+
 /// Runs that are at least this long are nearly always of refcounts that are 0 yet.
 const LONG_RUN: usize = 8;
 
+#[inline]
 fn add<const N: usize>(run: &mut [[u8; N]], times: u64, order: RefcountOrder) -> Added {
     let max = order.max_refcount();
     let mut added = Added::default();

@@ -76,6 +76,12 @@ pub enum Purpose {
     /// change something first, as with enabled bitmaps; they are all lost then. Bitmaps it
     /// stores anew when it closes the image.
     SnapshotsStay,
+    /// A snapshot table that is not all inside the file is not written anew without the rest.
+    LeavesTable,
+    /// A rebuild makes room for a new snapshot table; only the end of the image differs.
+    MakesRoom,
+    /// qemu-img before 6.2 does not count reserved bits and contradictory subclusters.
+    NewerCheck,
     /// qemu-img crashes.
     Survives,
     /// qemu-img checks no file of 2^31 clusters or more.
@@ -92,6 +98,9 @@ impl fmt::Display for Purpose {
             Self::LeavesAlone => "leaves alone what may not be a table",
             Self::GoesOn => "goes on where qemu-img's overlap check gives up",
             Self::SnapshotsStay => "loses no snapshots, leaves bitmaps alone",
+            Self::LeavesTable => "writes no snapshot table anew that is not all there",
+            Self::MakesRoom => "builds anew to make room for a snapshot table",
+            Self::NewerCheck => "counts what qemu-img counts since 6.2",
             Self::Survives => "survives what qemu-img crashes on",
             Self::NoClusterLimit => "checks files of 2^31 clusters",
             Self::NeverWorse => "never leaves more wrong than there was",

@@ -6,9 +6,15 @@ use recount_oracle::case::observed::{Ended, Layout, Observed, Said};
 
 use super::comparison::{Comparison, Ending, Purpose};
 use super::guest::GuestData;
-use super::nowhere::{has_doubtful_tables, has_live_bitmaps, leads_nowhere, refblock_past_end};
+use super::nowhere::{
+    has_doubtful_tables, has_live_bitmaps, has_newer_corruptions, leads_nowhere, refblock_past_end,
+    snapshot_table_is_cut,
+};
 use super::observe::{Bench, CaseError, Repaired, THEIRS};
 use super::tools::{Algorithm, Checker, Repair};
+
+/// The first qemu-img that counts reserved bits and contradictory subclusters.
+const NEWER_CHECK: (u32, u32) = (6, 2);
 
 /// One case, about to be judged.
 pub struct Trial<'a> {
@@ -73,7 +79,8 @@ impl Run<'_> {
             ..
         } = self.trial;
         let ours = bench.run(ours, "damaged.qcow2", Repair::None)?;
-        self.end(Comparison::ReadOnlyCheck, same(&observed.check, &ours.said));
+        let ending = self.unless_older(same(&observed.check, &ours.said));
+        self.end(Comparison::ReadOnlyCheck, ending);
         let story = || "a check without -r changed the file".to_owned();
         let untouched = ours.image == *bench.damaged;
         self.end(
@@ -97,7 +104,7 @@ impl Run<'_> {
                 Ending::Failed(_) if has_too_many_clusters(&observed.settled) => {
                     Ending::OnPurpose(Purpose::NoClusterLimit)
                 }
-                ending => ending,
+                ending => self.unless_older(ending),
             }
         } else {
             Ending::NotApplicable
@@ -126,6 +133,9 @@ impl Run<'_> {
                         Ending::OnPurpose(Purpose::LeavesAlone)
                     }
                     // Without snapshots there is nothing wrong with them.
+                    Ending::Failed(_) if self.table_is_cut() => {
+                        Ending::OnPurpose(Purpose::LeavesTable)
+                    }
                     Ending::Failed(_) if observed.loses_snapshots => {
                         Ending::OnPurpose(Purpose::SnapshotsStay)
                     }
@@ -230,8 +240,26 @@ impl Run<'_> {
         self.end(Comparison::Keeping, ending);
     }
 
+    fn table_is_cut(&self) -> bool {
+        let found = self.found.as_ref();
+        found.is_some_and(|found| snapshot_table_is_cut(self.trial.bench.damaged, found))
+    }
+
+    /// A difference is on purpose where an older qemu-img does not see what is wrong.
+    fn unless_older(&self, ending: Ending) -> Ending {
+        let (Ending::Failed(_), Some(found)) = (&ending, &self.found) else {
+            return ending;
+        };
+        let older = self.trial.observed.qemu < NEWER_CHECK;
+        if older && has_newer_corruptions(self.trial.bench.damaged, found) {
+            return Ending::OnPurpose(Purpose::NewerCheck);
+        }
+        ending
+    }
+
     /// Whether a difference is one of the documented ones, narrowly.
     fn on_purpose(&self, ending: Ending, theirs: &Said, ours: &Said) -> Ending {
+        let ending = self.unless_older(ending);
         let (Ending::Failed(story), Some(found)) = (&ending, &self.found) else {
             return ending;
         };
@@ -241,8 +269,12 @@ impl Run<'_> {
         let refuses = ours.counters.is_none() && !ours.agrees_with(&observed.check);
         if matches!(theirs.ended, Ended::Signal(_)) && ours.is_answer() {
             Ending::OnPurpose(Purpose::Survives)
+        } else if self.table_is_cut() && ours.is_answer() {
+            Ending::OnPurpose(Purpose::LeavesTable)
         } else if refuses {
             Ending::Failed(story.clone())
+        } else if !found.snapshots.is_empty() && differs_in_end_only(theirs, ours) {
+            Ending::OnPurpose(Purpose::MakesRoom)
         } else if bitmaps || observed.loses_snapshots {
             Ending::OnPurpose(Purpose::SnapshotsStay)
         } else if gives_up(theirs) {
@@ -257,6 +289,16 @@ impl Run<'_> {
             Ending::Failed(story.clone())
         }
     }
+}
+
+/// Whether exit code and counters are the same but for the end of the image.
+fn differs_in_end_only(theirs: &Said, ours: &Said) -> bool {
+    let without_end = |said: &Said| {
+        let mut counters = said.counters.clone()?;
+        counters.0.remove("image-end-offset");
+        Some(counters)
+    };
+    theirs.ended == ours.ended && without_end(theirs) == without_end(ours)
 }
 
 /// Whether its overlap check kept qemu-img from writing.

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use recount_oracle::case::damage::find::{
-    COMPRESSED, COPIED, Entry, OFFSET_BITS, Structures, be32, be64,
+    COMPRESSED, COPIED, Entry, OFFSET_BITS, Structures, be16, be32, be64,
 };
 use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
 
@@ -65,6 +65,33 @@ pub fn has_doubtful_tables(image: &SparseBytes, found: &Structures) -> bool {
         .iter()
         .any(|entry| is_nonsense(entry.value, found))
         || shared_tables(image, found)
+}
+
+/// Whether there is a corruption that qemu-img has counted since 6.2 only: reserved bits of L1 and L2
+/// entries, and subclusters that contradict their entry.
+pub fn has_newer_corruptions(image: &SparseBytes, found: &Structures) -> bool {
+    let mut l1 = found.l1_tables.iter().flat_map(|table| &table.entries);
+    let mut l2 = found.l2_entries.iter();
+    // A table that is not aligned holds anything.
+    let unaligned =
+        |entry: &Entry| !(entry.value & OFFSET_BITS).is_multiple_of(found.cluster_size());
+    l1.any(|entry| entry.value & !(OFFSET_BITS | COPIED) != 0 || unaligned(entry))
+        || l2.any(|entry| {
+            let subclusters = found.extended_l2 && l2_entry_is_lost(image, found, *entry);
+            subclusters || is_nonsense(entry.value, found)
+        })
+}
+
+/// Whether the snapshot table reaches past the end of the file, so that part of it is missing.
+pub fn snapshot_table_is_cut(image: &SparseBytes, found: &Structures) -> bool {
+    let entries = usize::try_from(be32(image, 60).unwrap_or_default()).unwrap_or(usize::MAX);
+    let be16 = |at| be16(image, at).map_or(0, u64::from);
+    let reaches_past_end = found.snapshots.last().is_some_and(|last| {
+        let extra = be32(image, last.at + 36).map_or(0, u64::from);
+        let end = last.at + 40 + extra + be16(last.at + 12) + be16(last.at + 14);
+        end > found.length
+    });
+    found.snapshots.len() < entries || reaches_past_end
 }
 
 /// Whether bits of an L2 entry are set that the specification reserves.

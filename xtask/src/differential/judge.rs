@@ -266,17 +266,23 @@ impl Run<'_> {
         let observed = self.trial.observed;
         let bitmaps = has_live_bitmaps(self.trial.bench.damaged, found);
         let past_end = refblock_past_end(found) && theirs.stderr.contains("is outside image");
-        let refuses = ours.counters.is_none() && !ours.agrees_with(&observed.check);
-        if matches!(theirs.ended, Ended::Signal(_)) && ours.is_answer() {
+        // What cannot be checked, or is worse than leaks, is rightly refused.
+        let corrupt = observed.check.counter("corruptions") > 0 && observed.leaks == *theirs;
+        let refuses_rightly = corrupt || ours.agrees_with(&observed.check);
+        if !ours.is_answer() {
+            Ending::Failed(story.clone())
+        } else if matches!(theirs.ended, Ended::Signal(_)) {
             Ending::OnPurpose(Purpose::Survives)
-        } else if self.table_is_cut() && ours.is_answer() {
+        } else if self.table_is_cut() {
             Ending::OnPurpose(Purpose::LeavesTable)
-        } else if refuses {
+        } else if (bitmaps || observed.loses_snapshots)
+            && (ours.counters.is_some() || refuses_rightly)
+        {
+            Ending::OnPurpose(Purpose::SnapshotsStay)
+        } else if ours.counters.is_none() {
             Ending::Failed(story.clone())
         } else if !found.snapshots.is_empty() && differs_in_end_only(theirs, ours) {
             Ending::OnPurpose(Purpose::MakesRoom)
-        } else if bitmaps || observed.loses_snapshots {
-            Ending::OnPurpose(Purpose::SnapshotsStay)
         } else if gives_up(theirs) {
             Ending::OnPurpose(Purpose::GoesOn)
         } else if (self.nowhere || self.doubtful) && leaves_alone(&observed.check, theirs, ours) {
@@ -303,7 +309,7 @@ fn differs_in_end_only(theirs: &Said, ours: &Said) -> bool {
 
 /// Whether its overlap check kept qemu-img from writing.
 fn gives_up(said: &Said) -> bool {
-    said.counters.is_none() && said.stderr.contains("Preventing invalid write on metadata")
+    said.stderr.contains("Preventing invalid write on metadata")
 }
 
 /// Whether the file has more clusters than qemu-img counts.

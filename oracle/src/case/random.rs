@@ -37,15 +37,18 @@ impl<'a> Arbitrary<'a> for Synthetic {
         let cluster_bits = *u.choose(&CLUSTER_BITS)?;
         let new = version == 3;
         let refcount_order = if new { u.int_in_range(0..=6)? } else { 4 };
+        let allocation = allocation(u, cluster_bits, refcount_order)?;
+        let scattered = matches!(allocation, Allocation::Scattered { .. });
         let mut image = Self {
             version,
             cluster_bits,
             refcount_order,
             extended_l2: new && cluster_bits >= 14 && u.ratio(1, 2)?,
-            allocation: allocation(u, cluster_bits, refcount_order)?,
+            allocation,
             structures: u.arbitrary()?,
             slack_sectors: *u.choose(&[0, 0, 1, 7, 1 << 12])?,
-            luks: u.ratio(1, 16)?,
+            // A LUKS header needs thousands of clusters in a row, which scattering leaves none of.
+            luks: u.ratio(1, 16)? && !scattered,
             backing: u.ratio(1, 8)?.then(|| "base.raw".to_owned()),
             feature_names: u.ratio(1, 4)?,
             free_tail: *u.choose(&[0, 0, 0, 1, 5, 70])?,

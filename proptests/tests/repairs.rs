@@ -4,12 +4,11 @@
 //! file; seeds that once failed are in `proptest-regressions/` and are tried first.
 
 use proptest::prelude::*;
-use recount_oracle::audit::{Wrong, audit};
-use recount_oracle::case::damage::ReadWriteAt;
+use recount_oracle::audit::audit;
 use recount_oracle::case::{Algorithm, Case};
 use recount_oracle::properties::Property;
 use recount_oracle::run::{Done, Stopped, run};
-use recount_proptests::judge::{ask, is_clean, prepare, view};
+use recount_proptests::judge::{ask, has_outgrown, is_clean, prepare, view};
 use recount_proptests::{check, damaged, refcounts_damaged};
 
 const REGRESSIONS: Option<&str> = Some("proptest-regressions/repairs.txt");
@@ -71,13 +70,8 @@ fn no_repair_of_any_damage_leaks_or_touches_data_or_has_to_be_run_twice() {
         ask(Property::LeavesDataAlone, &before, &run, &repair)?;
         ask(Property::NoLeaks, &before, &run, &repair)?;
         ask(Property::CleanAfterwards, &before, &run, &repair)?;
-        // An entry that led past the end leads to zeros once the file has grown over that place,
-        // and the next repair follows it. QEMU's algorithms may even put structures there.
-        let grown = ReadWriteAt::len(&run.after) > ReadWriteAt::len(&before.bytes);
-        let old = before.reading.audit().expect("an image");
-        let past_end = |wrong: &Wrong| matches!(wrong, Wrong::PastTheEnd { .. });
-        let outgrown = grown && old.corruptions.iter().any(|found| past_end(&found.wrong));
-        if case.algorithm == Algorithm::Planned && !outgrown {
+        // QEMU's algorithms may put structures where an entry dangled.
+        if case.algorithm == Algorithm::Planned && !has_outgrown(&before, &run) {
             ask(Property::Idempotent, &before, &run, &repair)?;
         }
         Ok(())

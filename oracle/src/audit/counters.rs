@@ -70,7 +70,8 @@ pub fn counters(audit: &Audit) -> Counters {
         image_end_offset: audit.end * cluster_size,
         corruptions: corruptions as u64,
         leaks: leaks.count() as u64,
-        total_clusters: audit.header.virtual_size.div_ceil(cluster_size),
+        // Of the sectors that the virtual disk has as a whole.
+        total_clusters: (audit.header.virtual_size & !511).div_ceil(cluster_size),
         allocated_clusters: audit.statistics.allocated,
         fragmented_clusters: audit.statistics.fragmented,
         compressed_clusters: audit.statistics.compressed,

@@ -144,7 +144,8 @@ impl Exceptions {
         }
         let mut tables = BTreeMap::new();
         for (&cluster, by) in &audit.references {
-            if by.iter().all(|referrer| replaced.contains(referrer)) {
+            let mut foreign = by.iter().filter(|by| !is_structure(by));
+            if foreign.all(|referrer| replaced.contains(referrer)) {
                 given_up.insert(cluster);
             }
             for referrer in by {
@@ -196,6 +197,11 @@ impl Exceptions {
         }
         free.iter().any(|&bits| bits != 0).then_some(free)
     }
+}
+
+/// Whether it is a part of the refcount structures.
+const fn is_structure(referrer: &Referrer) -> bool {
+    matches!(referrer, Referrer::Reftable | Referrer::Refblock { .. })
 }
 
 /// Whether a repair writes the snapshot table anew for it.

@@ -11,6 +11,8 @@ const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 /// An L2 entry that reads as zeros.
 const ZERO: u64 = 1;
 const ALLOCATED_SUBCLUSTERS: u64 = 0xffff_ffff;
+/// Snapshots of an image, at most.
+const SNAPSHOTS_MAX: u64 = 65_536;
 /// Longest list of referrers in a message.
 const NAMED_MAX: usize = 3;
 
@@ -60,7 +62,7 @@ impl Kind {
                 let audit = audit::audit(bytes)?;
                 let count = |(&cluster, by): (&u64, &Vec<Referrer>)| (cluster, by.len() as u64);
                 Reading {
-                    nowhere: first_dead_end(&audit, bytes)?,
+                    nowhere: first_dead_end(&audit, bytes)?.or_else(|| cut_snapshots(&audit)),
                     cluster_bits: audit.header.cluster_bits,
                     max_refcount: audit.header.max_refcount(),
                     own: own_clusters(&audit),
@@ -96,6 +98,13 @@ fn first_dead_end(audit: &Audit, bytes: &dyn Bytes) -> Result<Option<String>, Un
         }
     }
     Ok(None)
+}
+
+/// A snapshot table with more entries than there can be is cut by a repair, and what the rest of
+/// them refers to is not known.
+fn cut_snapshots(audit: &Audit) -> Option<String> {
+    let count = audit.header.snapshots;
+    (count > SNAPSHOTS_MAX).then(|| format!("the header names {count} snapshots"))
 }
 
 /// Whether a corruption is an L2 entry that reads as zeros and has an offset inside a cluster. A

@@ -7,7 +7,8 @@ use crate::run::{self, Before, Repair, Run};
 /// Repairs the bytes after a repair once more. A toy has no check that could find nothing to do.
 #[must_use]
 pub fn judge(before: &Before, first: &Run, repair: &dyn Repair) -> Verdict {
-    if first.outcome.is_err() || matches!(before.kind, Kind::Toy(_)) {
+    let header_changes = before.reading.takes_header_for_a_table();
+    if first.outcome.is_err() || matches!(before.kind, Kind::Toy(_)) || header_changes {
         return Verdict::NotApplicable;
     }
     let bytes = first.after.clone();

@@ -15,9 +15,8 @@ pub fn judge(before: &Before, run: &Run) -> Verdict {
         Ok(after) => after,
         Err(error) => return Verdict::fails(format!("after the repair, {error}")),
     };
-    // An entry that leads into the header takes its new pointer for an entry.
-    let header_only = before.reading.references_to(0) <= 1;
-    if after.pointer() == before.reading.pointer() || !header_only {
+    let in_place = after.pointer() == before.reading.pointer();
+    if in_place || before.reading.takes_header_for_a_table() {
         return Verdict::NotApplicable;
     }
     for (&cluster, &uses) in &after.own {

@@ -243,6 +243,13 @@ impl Reading {
         counted.chain(self.references.keys()).copied().collect()
     }
 
+    /// Whether something leads into the header, which is then read as a table: a repair that
+    /// writes its new pointer changes what that table says.
+    #[must_use]
+    pub fn takes_header_for_a_table(&self) -> bool {
+        self.audit().is_some() && self.references_to(0) > 1
+    }
+
     /// Whether an entry leads nowhere, so that clusters may be in use without a reference.
     #[must_use]
     pub const fn is_blind(&self) -> bool {

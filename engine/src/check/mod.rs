@@ -82,6 +82,12 @@ impl Survey {
         DiskCounts::of_survey(self, image, storage)
     }
 
+    /// Whether the refcount structures can only be built anew, so that `-r leaks` does nothing.
+    #[must_use]
+    pub const fn needs_rebuild(&self) -> bool {
+        self.comparison.needs_rebuild || self.old.needs_rebuild || self.old.cut_off
+    }
+
     /// Whether `-r all` builds the refcount structures anew. A new snapshot table takes clusters,
     /// and the way that can always give it some is a rebuild.
     #[must_use]

@@ -55,6 +55,8 @@ pub struct OldStructures {
     /// Whether a repair has to build them anew: also when an entry leads past the end of the file.
     /// qemu would grow the file to where it leads, exabytes if a hostile entry says so.
     pub repair_rebuilds: bool,
+    /// Whether a table of them reaches past the end of the file.
+    pub cut_off: bool,
     /// Refblocks whose contents cannot be trusted: unaligned, outside, shared, reserved bits.
     pub untrusted: Vec<RefblockIndex>,
 }
@@ -125,6 +127,9 @@ impl Counter<'_> {
                 },
                 1,
             );
+            // None of its clusters are counted, so in place they would be released.
+            self.old.cut_off = true;
+            self.old.repair_rebuilds = true;
             return Ok(());
         }
         let first = geometry.cluster_of(offset);

@@ -131,7 +131,7 @@ impl Repair<'_> {
     /// `-r leaks`.
     fn release_leaks(&mut self, image: &Image) -> Result<Done, RepairError> {
         let survey = Survey::take(image, self.storage, false, self.observer)?;
-        if survey.comparison.needs_rebuild || survey.old.needs_rebuild {
+        if survey.needs_rebuild() {
             return Err(RepairError::NeedsRebuild);
         }
         let keep = self.keeps(&survey);

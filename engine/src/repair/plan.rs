@@ -45,7 +45,7 @@ pub fn plan(
         ..RepairPlan::default()
     };
     if !all {
-        if survey.comparison.needs_rebuild || survey.old.needs_rebuild {
+        if survey.needs_rebuild() {
             return Err(RepairError::NeedsRebuild);
         }
         return Ok(plan);

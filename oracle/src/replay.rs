@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use crate::case::damage::SparseBytes;
 use crate::case::{Case, Image, Schedule};
 use crate::crash::Crashes;
-use crate::explore::engine::Engine;
+use crate::explore::engine::{Engine, Planner};
 use crate::explore::{BYTES, draw, images, verdict};
 use crate::properties::planning::{Brute, Planning};
 use crate::properties::{Property, Verdict};
@@ -45,6 +45,11 @@ pub enum ReplayError {
 
 /// Runs a case again.
 pub fn replay(case: &Case) -> Result<Story, ReplayError> {
+    replay_with(recount::rebuild::plan, case)
+}
+
+/// As [`replay`], but what a toy's plan shows is that of another planner.
+pub fn replay_with(planner: Planner, case: &Case) -> Result<Story, ReplayError> {
     match &case.image {
         Image::Real(_) => Err(ReplayError::Real),
         Image::Model(_) => {
@@ -54,7 +59,7 @@ pub fn replay(case: &Case) -> Result<Story, ReplayError> {
                 verdicts: Vec::new(),
             };
             if let Some(toy) = Toy::from_case(case) {
-                story.plan(&toy, case);
+                story.plan(planner, &toy, case);
             }
             story.bytes(case, &before, &repair, &BYTES);
             Ok(story)
@@ -77,8 +82,8 @@ impl Story {
     }
 
     /// What a toy's plan shows.
-    fn plan(&mut self, toy: &Toy, case: &Case) {
-        let mut engine = Engine::new(toy.shape);
+    fn plan(&mut self, planner: Planner, toy: &Toy, case: &Case) {
+        let mut engine = Engine::with(planner, toy.shape);
         let outcome = engine.plan(toy, case.algorithm);
         self.line(draw::LEGEND);
         self.line(format_args!("before  {}", draw::before(toy)));

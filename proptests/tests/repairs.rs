@@ -5,7 +5,9 @@
 
 use proptest::prelude::*;
 use recount_oracle::audit::audit;
-use recount_oracle::case::{Algorithm, Case};
+use recount_oracle::case::damage::Damage;
+use recount_oracle::case::synthetic::{Structures, Synthetic};
+use recount_oracle::case::{Algorithm, Case, Image, Schedule, StorageLimit};
 use recount_oracle::properties::Property;
 use recount_oracle::run::{Done, Stopped, run};
 use recount_proptests::judge::{ask, has_outgrown, is_clean, prepare, view};
@@ -116,7 +118,40 @@ fn the_repair_reports_what_the_audit_finds_afterwards() {
 
 fn quiet(cases: impl Strategy<Value = Case>) -> impl Strategy<Value = Case> {
     cases.prop_map(|case| Case {
-        schedule: recount_oracle::case::Schedule::Quiet,
+        schedule: Schedule::Quiet,
         ..case
     })
+}
+
+#[test]
+fn a_reftable_that_reaches_past_the_end_is_replaced_and_not_released() {
+    let image = Synthetic {
+        cluster_bits: 12,
+        refcount_order: 0,
+        structures: Structures::Correct {
+            spare_reftable_clusters: 2,
+        },
+        ..Synthetic::default()
+    };
+    // Only the first cluster of the reftable, and perhaps the next, are still there.
+    for clusters in 1..3 {
+        let case = Case {
+            image: Image::Synthetic(image.clone()),
+            damage: vec![Damage::Truncated { clusters, bytes: 0 }],
+            storage: StorageLimit::Growing,
+            algorithm: Algorithm::Planned,
+            schedule: Schedule::Quiet,
+        };
+        let (before, repair) = prepare(&case).expect("an image");
+        let run = run(&repair, &before, &[]);
+        assert!(run.outcome.is_ok(), "{:?}", run.outcome);
+        let after = audit(&run.after).expect("an image");
+        assert!(
+            after.is_clean(),
+            "{:?} {:?}",
+            after.corruptions,
+            after.mismatches
+        );
+        ask(Property::Idempotent, &before, &run, &repair).expect("nothing more to do");
+    }
 }

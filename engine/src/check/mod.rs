@@ -85,7 +85,7 @@ impl Survey {
     /// Whether the refcount structures can only be built anew, so that `-r leaks` does nothing.
     #[must_use]
     pub const fn needs_rebuild(&self) -> bool {
-        self.comparison.needs_rebuild || self.old.needs_rebuild || self.old.cut_off
+        self.comparison.needs_rebuild || self.old.needs_rebuild
     }
 
     /// Whether `-r all` builds the refcount structures anew. A new snapshot table takes clusters,

@@ -55,8 +55,6 @@ pub struct OldStructures {
     /// Whether a repair has to build them anew: also when an entry leads past the end of the file.
     /// qemu would grow the file to where it leads, exabytes if a hostile entry says so.
     pub repair_rebuilds: bool,
-    /// Whether a table of them reaches past the end of the file.
-    pub cut_off: bool,
     /// Refblocks whose contents cannot be trusted: unaligned, outside, shared, reserved bits.
     pub untrusted: Vec<RefblockIndex>,
 }
@@ -119,6 +117,14 @@ impl Counter<'_> {
             return Ok(());
         }
         if !self.extent.holds(geometry, offset, length) {
+            // What is left of it is in use until there is another, not leaked.
+            self.old.needs_rebuild = true;
+            self.old.repair_rebuilds = true;
+            let first = geometry.cluster_of(offset);
+            let present = Cluster(self.extent.clusters.0).since(first);
+            if present > ClusterCount(0) {
+                self.old.clusters.insert(Run::new(first, present));
+            }
             self.corruption(
                 Finding::PastEnd {
                     referrer,
@@ -127,9 +133,6 @@ impl Counter<'_> {
                 },
                 1,
             );
-            // None of its clusters are counted, so in place they would be released.
-            self.old.cut_off = true;
-            self.old.repair_rebuilds = true;
             return Ok(());
         }
         let first = geometry.cluster_of(offset);

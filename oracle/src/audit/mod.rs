@@ -34,6 +34,9 @@ pub use structure::{ToyGeometry, ToyStructure, structure};
 use reader::Reader;
 use references::Walk;
 
+/// What a LUKS header begins with.
+const LUKS_MAGIC: [u8; 6] = *b"LUKS\xba\xbe";
+
 /// Everything that an audit finds.
 #[derive(Clone, Debug)]
 pub struct Audit {
@@ -113,6 +116,12 @@ pub fn audit(bytes: &dyn Bytes) -> Result<Audit, Unreadable> {
     let reftable_bytes = header.reftable_clusters * header.cluster_size();
     walk.refer(Referrer::Reftable, header.reftable_offset, reftable_bytes)?;
     if let Some(luks) = header.luks {
+        let mut magic = [0; LUKS_MAGIC.len()];
+        bytes.read(luks.offset, &mut magic)?;
+        if magic != LUKS_MAGIC {
+            let offset = luks.offset;
+            walk.blocked.get_or_insert(Refusal::Luks { offset });
+        }
         walk.refer(Referrer::LuksHeader, luks.offset, luks.bytes)?;
     }
     let bitmaps = match header.bitmaps {

@@ -64,4 +64,10 @@ pub enum Refusal {
         /// Which, from 0.
         bitmap: u64,
     },
+    /// The LUKS header is not one: no program opens the image.
+    #[error("the LUKS header at offset {offset} does not begin as one")]
+    Luks {
+        /// Where it should be.
+        offset: u64,
+    },
 }

@@ -2,7 +2,7 @@
 
 use super::bounds::{Bounds, ROOMS};
 use super::bytes::{self, Seen};
-use super::engine::Engine;
+use super::engine::{Engine, Planner};
 use super::images::{self, Named};
 use super::tally::Tally;
 use super::units::Unit;
@@ -53,9 +53,9 @@ pub fn verdict(
 }
 
 /// Everything that a unit shows.
-pub(super) fn judge(unit: &Unit, bounds: &Bounds) -> Tally {
+pub(super) fn judge(planner: Planner, unit: &Unit, bounds: &Bounds) -> Tally {
     let mut judge = Judge {
-        engine: Engine::new(unit.shape),
+        engine: Engine::with(planner, unit.shape),
         bounds,
         seen: Seen::default(),
         tally: Tally::default(),

@@ -53,6 +53,17 @@ pub fn explore(
     stop: &AtomicBool,
     report: &(dyn Fn(Progress) + Sync),
 ) {
+    explore_with(recount::rebuild::plan, bounds, position, stop, report);
+}
+
+/// As [`explore`], but the plans are those of another planner.
+pub fn explore_with(
+    planner: engine::Planner,
+    bounds: &Bounds,
+    position: &mut Position,
+    stop: &AtomicBool,
+    report: &(dyn Fn(Progress) + Sync),
+) {
     let units = units::all(bounds);
     let total = units.iter().map(|unit| unit.runs(bounds)).sum();
     let mut done = units[..position.units.min(units.len())]
@@ -71,7 +82,7 @@ pub fn explore(
         }
         let tally = wave
             .into_par_iter()
-            .map(|unit| judge::judge(unit, bounds))
+            .map(|unit| judge::judge(planner, unit, bounds))
             .reduce(Tally::default, Tally::merge);
         position.tally = std::mem::take(&mut position.tally).merge(tally);
         position.units += wave.len();

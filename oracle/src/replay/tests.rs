@@ -1,6 +1,13 @@
 //! A printed line gives the same failure again.
 
+use std::sync::atomic::AtomicBool;
+
+use recount::rebuild::Input;
+use recount::{Layout, PlanError};
+
 use super::*;
+use crate::case::Algorithm;
+use crate::explore::{Bounds, Position, explore_with};
 use crate::toy::Word;
 
 fn failing(word: &str) -> (Story, Vec<Property>) {
@@ -38,4 +45,43 @@ fn a_failure_that_the_model_checker_printed_fails_again() {
     assert!(failing.contains(&Property::FaultSafe), "{}", story.text);
     let (story, failing) = self::failing("toy:first-fit:b2e2w4:##:grows");
     assert_eq!(failing, [Property::Terminates], "{}", story.text);
+}
+
+/// The engine's planner with a mistake: a third refblock is forgotten.
+fn broken(algorithm: recount::Algorithm, input: &Input<'_>) -> Result<Layout, PlanError> {
+    let mut layout = recount::rebuild::plan(algorithm, input)?;
+    if layout.refblocks.len() == 3 {
+        layout.refblocks.pop();
+        layout.order.pop();
+    }
+    Ok(layout)
+}
+
+#[test]
+fn the_line_printed_for_a_broken_algorithm_gives_the_same_failure_again() {
+    let bounds = Bounds {
+        clusters_with_bytes: 0,
+        images: false,
+        algorithms: vec![Algorithm::Planned],
+        ..Bounds::up_to(6)
+    };
+    let mut position = Position::default();
+    let never = AtomicBool::new(false);
+    explore_with(broken, &bounds, &mut position, &never, &|_| ());
+    let property = Property::CountsEveryCluster;
+    let cell = position.tally.cell(Algorithm::Planned, property);
+    let example = cell.smallest.clone().expect("the mistake is seen");
+    let word: Word = example.word.parse().expect("a toy");
+    assert_eq!(word.to_case(), example.case);
+    let story = replay_with(broken, &word.to_case()).expect("a toy can be run");
+    let expected = Verdict::fails(example.message.as_str());
+    assert!(
+        story.verdicts.contains(&(property, expected)),
+        "{}",
+        story.text
+    );
+    assert!(story.text.contains(&format!("FAILS: {}", example.message)));
+    // The mistake mended, the same line shows nothing.
+    let story = replay(&word.to_case()).expect("a toy can be run");
+    assert!(!story.text.contains("FAILS"), "{}", story.text);
 }

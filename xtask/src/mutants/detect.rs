@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::scratch::Scratch;
+use recount_oracle::properties::Property;
 
 /// How often a running test is looked at.
 const POLL: Duration = Duration::from_millis(50);
@@ -42,7 +43,14 @@ impl Detector {
 
     const fn tests(self) -> &'static [&'static str] {
         match self {
-            Self::Model => &["-p", "recount-oracle", "--test", "model"],
+            Self::Model => &[
+                "-p",
+                "recount-oracle",
+                "--test",
+                "model",
+                "--test",
+                "doubtful",
+            ],
             Self::Engine => &["-p", "recount", "--lib", "--test", "rebuild"],
             Self::Images => &["-p", "recount-oracle", "--test", "images"],
         }
@@ -131,9 +139,12 @@ fn wait(child: &mut Child, limit: Duration) -> Result<Option<bool>, Box<dyn Erro
 /// The property that the explorer or a judge names, else the first failing test.
 fn failed(output: &str) -> String {
     let property = output.lines().find_map(|line| {
-        let line = line.trim_start_matches(['"', '[', ' ']);
-        let named = line.contains(" fails ") && line.contains(": ");
-        named.then(|| line.split(": ").next().unwrap_or(line).to_owned())
+        let named = |algorithm: &str| {
+            let (_, rest) = line.split_once(&format!("{algorithm} fails "))?;
+            let property: Property = rest.split([':', ' ']).next()?.parse().ok()?;
+            Some(format!("{algorithm} fails {property}"))
+        };
+        ["planned", "first-fit", "tail"].into_iter().find_map(named)
     });
     let test = output.lines().find_map(|line| {
         let name = line.strip_prefix("---- ")?.strip_suffix(" stdout ----")?;
@@ -152,7 +163,8 @@ mod tests {
 
     #[test]
     fn the_failing_property_is_named_rather_than_the_test() {
-        let output = "---- the_explorer stdout ----\nplanned fails crash-atomic: after a power cut";
+        let output = "---- the_explorer stdout ----\n\
+                      assertion failed: planned fails crash-atomic: after a power cut";
         assert_eq!(failed(output), "planned fails crash-atomic");
         assert_eq!(
             failed("---- some_test stdout ----\npanicked"),

@@ -1,0 +1,83 @@
+//! Clusters of which the disk does not say whether they are allocated are taken last: wherever
+//! brute force finds room without them, `planned` stays away from them.
+
+use recount::rebuild::{self, Input};
+use recount::{Algorithm, Cluster, ClusterCount, PlanError, RefcountTable, Run, RunSet};
+use recount_oracle::brute::Space;
+use recount_oracle::explore::engine;
+use recount_oracle::properties::planning::Places;
+use recount_oracle::toy::{Clusters, Room, Shape, Toy};
+
+const SHAPE: Shape = Shape {
+    refblock_bits: 2,
+    reftable_entry_bits: 1,
+    refcount_order: 4,
+};
+
+fn runs(clusters: Clusters) -> RunSet {
+    let single = |cluster: u32| Run::single(Cluster(cluster.into()));
+    clusters.iter().map(single).collect()
+}
+
+/// Plans for a toy some of whose free clusters are doubtful.
+fn planned(toy: &Toy, doubtful: Clusters) -> Result<Places, PlanError> {
+    let mut references = RefcountTable::new(engine::geometry(toy.shape));
+    for run in runs(toy.used).runs() {
+        references.add(*run, 1)?;
+    }
+    let input = Input {
+        references: &references,
+        reserved: &runs(toy.old),
+        doubtful: &runs(doubtful),
+        file: ClusterCount(toy.clusters.into()),
+        capacity: toy.capacity().map(|clusters| ClusterCount(clusters.into())),
+    };
+    rebuild::plan(Algorithm::Planned, &input).map(|layout| Places::of(&layout))
+}
+
+#[test]
+fn doubtful_clusters_are_taken_only_where_there_is_no_room_without_them() {
+    let (mut avoided, mut taken) = (0, 0);
+    for clusters in 2..=7_u32 {
+        for pattern in 0..4_u128.pow(clusters - 1) {
+            let (mut used, mut old, mut doubtful) = (1, 0, 0);
+            for cluster in 1..clusters {
+                match pattern >> (2 * (cluster - 1)) & 3 {
+                    0 => used |= 1 << cluster,
+                    1 => old |= 1 << cluster,
+                    2 => doubtful |= 1 << cluster,
+                    _ => (),
+                }
+            }
+            let doubtful = Clusters(doubtful);
+            for room in [Room::Growing, Room::Fixed(0), Room::Fixed(2)] {
+                let toy = Toy {
+                    shape: SHAPE,
+                    clusters,
+                    used: Clusters(used),
+                    old: Clusters(old),
+                    room,
+                };
+                let without = Space {
+                    reserved: toy.old.or(doubtful),
+                    ..Space::whole_storage(&toy)
+                };
+                let places = planned(&toy, doubtful);
+                let all = places.map(|places| places.allocated());
+                match (all, without.least_table()) {
+                    (Ok(all), Some(_)) => {
+                        assert_eq!(all.and(doubtful), Clusters::NONE, "{toy:?} {doubtful:?}");
+                        avoided += 1;
+                    }
+                    (Ok(_), None) => taken += 1,
+                    (Err(error), least) => assert_eq!(
+                        (least, Space::whole_storage(&toy).least_table()),
+                        (None, None),
+                        "{toy:?} {doubtful:?}: {error}"
+                    ),
+                }
+            }
+        }
+    }
+    assert!(avoided > 1000 && taken > 100, "{avoided} {taken}");
+}

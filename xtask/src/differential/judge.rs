@@ -281,7 +281,7 @@ impl Run<'_> {
             Ending::OnPurpose(Purpose::SnapshotsStay)
         } else if ours.counters.is_none() {
             Ending::Failed(story.clone())
-        } else if !found.snapshots.is_empty() && differs_in_end_only(theirs, ours) {
+        } else if !found.snapshots.is_empty() && makes_room(theirs, ours) {
             Ending::OnPurpose(Purpose::MakesRoom)
         } else if gives_up(theirs) {
             Ending::OnPurpose(Purpose::GoesOn)
@@ -297,14 +297,18 @@ impl Run<'_> {
     }
 }
 
-/// Whether exit code and counters are the same but for the end of the image.
-fn differs_in_end_only(theirs: &Said, ours: &Said) -> bool {
-    let without_end = |said: &Said| {
+/// Whether both end alike but for the end of the image, and perhaps a leak that theirs leave.
+fn makes_room(theirs: &Said, ours: &Said) -> bool {
+    let alike = |said: &Said| {
         let mut counters = said.counters.clone()?;
         counters.0.remove("image-end-offset");
+        counters.0.remove("leaks");
         Some(counters)
     };
-    theirs.ended == ours.ended && without_end(theirs) == without_end(ours)
+    let corrupt = |said: &Said| said.counter("corruptions") + said.counter("check-errors") > 0;
+    alike(theirs) == alike(ours)
+        && ours.counter("leaks") <= theirs.counter("leaks")
+        && (theirs.ended == ours.ended || !corrupt(ours))
 }
 
 /// Whether its overlap check kept qemu-img from writing.

@@ -12,7 +12,10 @@ use recount_oracle::case::text::{CaseFile, Verdict};
 use serde_json::Value;
 
 use super::cases::CaseId;
-use super::observe::observe;
+use super::comparison::Ending;
+use super::guest::GuestData;
+use super::judge::{Trial, judge};
+use super::observe::{Bench, observe};
 use super::record;
 use super::run::RunError;
 use super::session::{Session, bench, damage, recipe};
@@ -40,6 +43,9 @@ pub fn record(session: &Session<'_>, folder: &Path, seed: u64) -> Result<ExitCod
         let Some(observed) = observe(theirs, bench(directory.path(), recipe, &image))? else {
             continue;
         };
+        if !tells(session, bench(directory.path(), recipe, &image), &observed)? {
+            continue;
+        }
         put(&mut record, theirs, observed);
         record::store(&path, &record, None)?;
     }
@@ -83,6 +89,9 @@ fn add_new(
         let Some(observed) = observe(theirs, bench)? else {
             continue;
         };
+        if !tells(session, bench, &observed)? {
+            continue;
+        }
         let path = folder.join(format!("real-{seed}-{index}.toml"));
         let mut record = CaseFile::from(case);
         record.story = Some(format!("Case {id} of `cargo xtask differential`."));
@@ -92,6 +101,21 @@ fn add_new(
         added += 1;
     }
     Ok(added)
+}
+
+/// Whether the verdict can be compared with once qemu-img's messages, and what qemu-img could say of
+/// our repair, are gone.
+fn tells(session: &Session<'_>, bench: Bench<'_>, observed: &Observed) -> Result<bool, RunError> {
+    let endings = judge(&Trial {
+        ours: session.ours(),
+        theirs: None,
+        observed: &observed.as_recorded(),
+        bench,
+        damage: &[],
+        whole: &GuestData::default(),
+    })?;
+    let failed = |ending: &Ending| matches!(ending, Ending::Failed(_));
+    Ok(!endings.iter().any(|(_, ending)| failed(ending)))
 }
 
 /// Adds a verdict, in place of an older one of the same version.

@@ -103,6 +103,11 @@ impl<'a> Session<'a> {
         self.theirs.as_ref()
     }
 
+    /// recount.
+    pub const fn ours(&self) -> &Checker {
+        &self.ours
+    }
+
     /// What makes images.
     pub const fn maker(&self) -> &Maker {
         &self.maker

@@ -32,3 +32,21 @@ pub struct Observed {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layout: Option<Layout>,
 }
+
+impl Observed {
+    /// As it comes back from text: without the programs' messages.
+    #[must_use]
+    pub fn as_recorded(&self) -> Self {
+        let mut recorded = self.clone();
+        let all = [
+            &mut recorded.check,
+            &mut recorded.leaks,
+            &mut recorded.all,
+            &mut recorded.settled,
+        ];
+        for said in all {
+            said.stderr.clear();
+        }
+        recorded
+    }
+}

@@ -16,6 +16,8 @@ const BITMAPS_CONSISTENT: u64 = 1;
 const REFTABLE_MAX: u64 = 8 << 20;
 const L1_MAX: u64 = 32 << 20;
 const BACKING_NAME_MAX: u64 = 1023;
+/// The header extension with the external data file's name.
+const DATA_FILE_NAME: u64 = 0x4441_5441;
 const BITMAPS_MAX: u64 = 65_535;
 const BITMAP_DIRECTORY_MAX: u64 = 64 << 20;
 
@@ -236,6 +238,7 @@ fn read_extensions(
     end: u64,
     encryption: u64,
 ) -> Result<Header, Unreadable> {
+    let mut names_data_file = false;
     let mut at = start;
     while at < end {
         let head = reader.bytes(at, 8)?;
@@ -245,6 +248,7 @@ fn read_extensions(
         demand(at <= end && length <= end - at, malformed)?;
         match kind {
             0 => break,
+            DATA_FILE_NAME => names_data_file = true,
             0xe279_2aca => demand(length < 16, malformed)?,
             0x0537_be77 => {
                 let data = reader.bytes(at, 16)?;
@@ -264,6 +268,11 @@ fn read_extensions(
         }
         at += length.next_multiple_of(8);
     }
+    let missing = Extension {
+        kind: DATA_FILE_NAME,
+        offset: at,
+    };
+    demand(names_data_file || !header.external_data(), missing)?;
     Ok(header)
 }
 

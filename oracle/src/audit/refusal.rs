@@ -45,7 +45,7 @@ pub enum Refusal {
         needed: u64,
     },
     /// A header extension that does not fit or says nonsense.
-    #[error("the header extension of type {kind:#x} at offset {offset} is malformed")]
+    #[error("the header extension of type {kind:#x} at offset {offset} is malformed or missing")]
     Extension {
         /// Its type.
         kind: u64,

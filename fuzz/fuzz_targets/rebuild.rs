@@ -1,2 +1,14 @@
+//! A toy, planned and written by each algorithm; every property has its say.
+
 #![no_main]
-libfuzzer_sys::fuzz_target!(|_data: &[u8]| {});
+
+use libfuzzer_sys::{Corpus, fuzz_target};
+use recount_oracle::fuzz::{Target, Use};
+
+fuzz_target!(|input: &[u8]| -> Corpus {
+    match Target::Rebuild.judge(input) {
+        Ok(Use::Judged) => Corpus::Keep,
+        Ok(Use::Refused) => Corpus::Reject,
+        Err(broken) => panic!("{broken}"),
+    }
+});

@@ -6,6 +6,7 @@ pub mod case;
 pub mod crash;
 pub mod disk;
 pub mod explore;
+pub mod fuzz;
 pub mod properties;
 pub mod replay;
 pub mod run;

@@ -1,7 +1,9 @@
 //! The commands of the harness: `cargo xtask …`.
 
+mod corpus;
 mod differential;
 mod duration;
+mod fuzz;
 mod model;
 mod mutants;
 mod replay;
@@ -34,12 +36,18 @@ enum Command {
     Mutants(mutants::Args),
     /// Runs one case again and tells the whole story.
     Replay(replay::Args),
+    /// Runs the fuzz targets, and keeps what they find.
+    Fuzz(fuzz::Args),
+    /// Makes, minimises and verifies the seeds of the fuzz targets.
+    Corpus(corpus::Args),
 }
 
 impl Command {
     fn run(&self) -> Result<ExitCode, Box<dyn std::error::Error>> {
         match self {
+            Self::Corpus(args) => corpus::run(args),
             Self::Differential(args) => Ok(differential::run(args)?),
+            Self::Fuzz(args) => fuzz::run(args),
             Self::Model(args) => model::run(args),
             Self::Mutants(args) => mutants::run(args),
             Self::Replay(args) => replay::run(args),

@@ -52,14 +52,14 @@ pub fn explore(
 }
 
 /// Judges states that a run may leave.
-pub(super) struct StateJudge<'a> {
+pub(crate) struct StateJudge<'a> {
     before: &'a Before,
     whole: Option<&'a Reading>,
     guard: Guard<'a>,
 }
 
 impl<'a> StateJudge<'a> {
-    pub(super) fn new(before: &'a Before, trace: &Trace, whole: Option<&'a Reading>) -> Self {
+    pub(crate) fn new(before: &'a Before, trace: &Trace, whole: Option<&'a Reading>) -> Self {
         Self {
             before,
             whole,
@@ -67,7 +67,7 @@ impl<'a> StateJudge<'a> {
         }
     }
 
-    pub(super) fn state(&self, bytes: &SparseBytes) -> Result<(), Failure> {
+    pub(crate) fn state(&self, bytes: &SparseBytes) -> Result<(), Failure> {
         self.guard.check(bytes)?;
         let state = self.before.kind.read(bytes).map_err(|error| Failure {
             message: error.to_string(),

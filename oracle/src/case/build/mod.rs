@@ -122,7 +122,7 @@ pub fn lay_out(image: &Image) -> Result<Layout, BuildError> {
 
 impl Layout {
     /// The length in bytes and, of a device, the capacity.
-    fn length(&self, storage: StorageLimit) -> (u64, Option<u64>) {
+    pub(crate) fn length(&self, storage: StorageLimit) -> (u64, Option<u64>) {
         match storage {
             StorageLimit::Growing => (self.length, None),
             StorageLimit::Fixed { spare } => {

@@ -1,0 +1,14 @@
+//! A case during whose repair the power fails: crash-atomic, then a second repair ends clean.
+
+#![no_main]
+
+use libfuzzer_sys::{Corpus, fuzz_target};
+use recount_oracle::fuzz::{Target, Use};
+
+fuzz_target!(|input: &[u8]| -> Corpus {
+    match Target::Crash.judge(input) {
+        Ok(Use::Judged) => Corpus::Keep,
+        Ok(Use::Refused) => Corpus::Reject,
+        Err(broken) => panic!("{broken}"),
+    }
+});

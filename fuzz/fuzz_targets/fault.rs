@@ -1,0 +1,14 @@
+//! A case during whose repair operations fail: fault-safe, then a second repair ends clean.
+
+#![no_main]
+
+use libfuzzer_sys::{Corpus, fuzz_target};
+use recount_oracle::fuzz::{Target, Use};
+
+fuzz_target!(|input: &[u8]| -> Corpus {
+    match Target::Fault.judge(input) {
+        Ok(Use::Judged) => Corpus::Keep,
+        Ok(Use::Refused) => Corpus::Reject,
+        Err(broken) => panic!("{broken}"),
+    }
+});

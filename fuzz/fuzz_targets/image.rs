@@ -1,0 +1,23 @@
+//! Any bytes as a qcow2 file: check, repair, check again.
+
+#![no_main]
+
+use libfuzzer_sys::{Corpus, fuzz_mutator, fuzz_target, fuzzer_mutate};
+use recount_oracle::fuzz::{Target, Use, mutate};
+
+fuzz_target!(|input: &[u8]| -> Corpus {
+    match Target::Image.judge(input) {
+        Ok(Use::Judged) => Corpus::Keep,
+        Ok(Use::Refused) => Corpus::Reject,
+        Err(broken) => panic!("{broken}"),
+    }
+});
+
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    // Every eighth time what libFuzzer itself would do, its dictionary included.
+    if seed % 8 == 0 {
+        fuzzer_mutate(data, size, max_size)
+    } else {
+        mutate::mutate(&mut data[..max_size], size, seed)
+    }
+});

@@ -1,0 +1,260 @@
+//! Any bytes as a qcow2 file: check, repair, check again.
+//!
+//! An image is read in whole sectors, so the odd bytes after the last whole one can choose how it
+//! is repaired: their number, modulo the number of [`WAYS`]. A file of whole sectors is repaired as
+//! `recount check -r all` does.
+
+use recount::repair::RepairError;
+use recount::{
+    Algorithm, CheckError, MemoryStorage, Outcome, RepairFailure, RepairOptions, Report, Scope,
+    check, repair,
+};
+
+use super::{Broken, Use};
+use crate::audit::{Audit, Counters, Unreadable, audit, counters};
+use crate::case::damage::{ReadWriteAt, SparseBytes};
+use crate::disk::{SECTOR, SimulatedDisk, Trace};
+
+/// Bytes by which a repair may make a file longer than twice what it was: a new snapshot table, at
+/// most 64 MiB, and new structures at the largest cluster size.
+const GROWTH_MAX: u64 = 80 << 20;
+/// Longest input, in bytes: what is longer shows nothing that a shorter one does not.
+pub const INPUT_MAX: usize = 1 << 20;
+
+/// How an image is repaired.
+#[derive(Clone, Copy, Debug)]
+pub struct Way {
+    /// Whether the storage can grow.
+    pub grows: bool,
+    /// What the engine is told.
+    pub options: RepairOptions,
+}
+
+/// The ways in which images are repaired.
+pub const WAYS: [Way; 8] = [
+    way(true, Algorithm::Planned),
+    way(false, Algorithm::Planned),
+    way(true, Algorithm::FirstFit),
+    way(true, Algorithm::Tail),
+    way(true, Algorithm::Planned).leaks_only(),
+    way(false, Algorithm::Planned).over_the_old(),
+    way(true, Algorithm::Planned).whatever_is_unreachable(),
+    way(false, Algorithm::FirstFit),
+];
+
+const fn way(grows: bool, algorithm: Algorithm) -> Way {
+    let options = RepairOptions {
+        scope: Scope::All,
+        algorithm,
+        reuse_old: false,
+        release_unreachable: false,
+        verify: true,
+    };
+    Way { grows, options }
+}
+
+impl Way {
+    /// The way that an input asks for.
+    #[must_use]
+    pub const fn of(input: &[u8]) -> Self {
+        WAYS[input.len() % SECTOR as usize % WAYS.len()]
+    }
+
+    const fn leaks_only(mut self) -> Self {
+        self.options.scope = Scope::Leaks;
+        self
+    }
+
+    const fn over_the_old(mut self) -> Self {
+        self.options.reuse_old = true;
+        self
+    }
+
+    const fn whatever_is_unreachable(mut self) -> Self {
+        self.options.release_unreachable = true;
+        self
+    }
+}
+
+/// Runs and judges one input.
+pub fn judge(input: &[u8]) -> Result<Use, Broken> {
+    if input.len() > INPUT_MAX {
+        return Ok(Use::Refused);
+    }
+    // By its type a check cannot write; the bytes are compared all the same.
+    let storage = MemoryStorage::growing(input.to_vec());
+    let checked = check(&storage, &mut ());
+    if storage.bytes() != input {
+        let message = "a read-only check changed the image";
+        return Err(Broken::new("check-writes-nothing", message));
+    }
+    let audited = audit(&input);
+    agrees("before the repair", &checked, &audited)?;
+    if matches!(checked, Err(CheckError::Image(_))) {
+        return Ok(Use::Judged);
+    }
+    let way = Way::of(input);
+    let run = Run::new(sparse(input), way);
+    match &run.outcome {
+        Ok(outcome) => run.ended_well(outcome, audited.as_ref().ok())?,
+        Err(failure) => run.ended_early(failure)?,
+    }
+    Ok(Use::Judged)
+}
+
+/// The input on a disk that costs only what is in it.
+fn sparse(input: &[u8]) -> SparseBytes {
+    let mut bytes = SparseBytes::default();
+    bytes
+        .write_at(0, input)
+        .expect("a position in memory is below 2^64");
+    bytes
+}
+
+/// A repair and what it did.
+struct Run {
+    way: Way,
+    /// Bytes before the repair.
+    length: u64,
+    outcome: Result<Outcome, RepairFailure>,
+    after: SparseBytes,
+    trace: Trace,
+}
+
+impl Run {
+    fn new(bytes: SparseBytes, way: Way) -> Self {
+        let length = ReadWriteAt::len(&bytes);
+        let capacity = (!way.grows).then_some(length);
+        let mut disk = SimulatedDisk::new(bytes, SECTOR, capacity);
+        let outcome = repair(&mut disk, &way.options, &mut ());
+        let (after, trace) = disk.into_parts();
+        Self {
+            way,
+            length,
+            outcome,
+            after,
+            trace,
+        }
+    }
+
+    /// The report is what a check finds, the audit says the same, refcounts are right, and there
+    /// is nothing left to repair.
+    fn ended_well(&self, outcome: &Outcome, before: Option<&Audit>) -> Result<(), Broken> {
+        let length = ReadWriteAt::len(&self.after);
+        if length > 2 * self.length + GROWTH_MAX {
+            let message = format!("the file grew from {} bytes to {length}", self.length);
+            return Err(Broken::new("grows-only-when-needed", message));
+        }
+        let disk = SimulatedDisk::new(self.after.clone(), SECTOR, None);
+        let checked = check(&disk, &mut ());
+        if !matches!(&checked, Ok(report) if *report == outcome.report) {
+            let message = format!(
+                "the repair reports {:?}, a check afterwards {checked:?}",
+                outcome.report
+            );
+            return Err(Broken::new("reports-what-is-there", message));
+        }
+        let audited = audit(&self.after);
+        agrees("after the repair", &checked, &audited)?;
+        if let (Ok(after), Some(before)) = (&audited, before) {
+            self.refcounts_are_right(after, before)?;
+        }
+        let again = Self::new(self.after.clone(), self.way);
+        if again.outcome.is_err() || !again.trace.is_read_only() {
+            let did: Vec<String> = again
+                .trace
+                .events()
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            let (end, did) = (again.outcome, did.join(", "));
+            let message = format!("a second repair ended with {end:?} and did: {did}");
+            return Err(Broken::new("idempotent", message));
+        }
+        Ok(())
+    }
+
+    /// After `-r all` each refcount is the number of references. Where an entry led nowhere, clusters
+    /// without a reference are kept, and when the file grew over the place that the entry names, it
+    /// counts as a reference from then on: the report says so, and nothing more is asked.
+    fn refcounts_are_right(&self, after: &Audit, before: &Audit) -> Result<(), Broken> {
+        let all = self.way.options.scope == Scope::All;
+        if !all || hides_references(before) || hides_references(after) {
+            return Ok(());
+        }
+        match after.mismatches.first() {
+            Some(wrong) if wrong.is_leak() => Err(Broken::new("no-leaks", format!("{wrong:?}"))),
+            Some(wrong) => Err(Broken::new("counts-every-cluster", format!("{wrong:?}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Nothing was written if nothing was to be done, and only a lack of space is a reason.
+    fn ended_early(&self, failure: &RepairFailure) -> Result<(), Broken> {
+        let error = &failure.error;
+        let expected = match error {
+            RepairError::NeedsRebuild => self.way.options.scope == Scope::Leaks,
+            RepairError::Check(_) | RepairError::Plan(_) => true,
+            _ => false,
+        };
+        if !expected {
+            let message = format!("nothing failed, but the repair ended with: {error}");
+            return Err(Broken::new("fault-safe", message));
+        }
+        if failure.done.is_empty() && !self.trace.is_read_only() {
+            let message = format!("something was written before the repair ended with: {error}");
+            return Err(Broken::new("leaves-data-alone", message));
+        }
+        Ok(())
+    }
+}
+
+fn hides_references(audit: &Audit) -> bool {
+    audit.leads_nowhere().next().is_some()
+}
+
+/// The engine and the audit find the same, each on its own terms.
+fn agrees(
+    when: &str,
+    checked: &Result<Report, CheckError>,
+    audited: &Result<Audit, Unreadable>,
+) -> Result<(), Broken> {
+    let theirs = match audited {
+        Ok(audit) => Some(counters(audit)),
+        Err(Unreadable::NotOpened(_)) => None,
+        // More work than the naive reader takes on; nothing to compare with.
+        Err(Unreadable::Io(_) | Unreadable::TooMuchWork) => return Ok(()),
+    };
+    let same = match (checked, &theirs) {
+        (Ok(report), Some(theirs)) => !theirs.gives_up && figures(report) == *theirs,
+        (Err(CheckError::Image(_)), None) => true,
+        (Err(CheckError::Walk(_)), Some(theirs)) => theirs.gives_up,
+        _ => false,
+    };
+    if same {
+        return Ok(());
+    }
+    let message = format!(
+        "{when} the engine finds {checked:?}, the audit {theirs:?}{}",
+        match audited {
+            Ok(audit) => format!(", {:?}", audit.corruptions),
+            Err(why) => format!(", {why}"),
+        }
+    );
+    Err(Broken::new("agrees-with-the-audit", message))
+}
+
+/// A report as the audit puts it.
+const fn figures(report: &Report) -> Counters {
+    Counters {
+        gives_up: false,
+        check_errors: report.check_errors,
+        image_end_offset: report.image_end_offset,
+        corruptions: report.corruptions,
+        leaks: report.leaks,
+        total_clusters: report.total_clusters,
+        allocated_clusters: report.allocated_clusters,
+        fragmented_clusters: report.fragmented_clusters,
+        compressed_clusters: report.compressed_clusters,
+    }
+}

@@ -1,0 +1,104 @@
+//! What the fuzz targets do with an input: read it, run the engine on it, judge. The targets
+//! themselves only call [`Target::judge`], and so does `cargo test`, over the whole corpus.
+
+pub mod arms;
+mod disturbed;
+pub mod encoding;
+pub mod image;
+pub mod mutate;
+mod rebuild;
+pub mod seeds;
+
+use std::fmt;
+use std::str::FromStr;
+
+/// What a fuzzer feeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Target {
+    /// A case during whose repair the power fails.
+    Crash,
+    /// A case during whose repair operations fail.
+    Fault,
+    /// The bytes of a qcow2 file: check, repair, check again.
+    Image,
+    /// A toy, planned and written by each algorithm.
+    Rebuild,
+}
+
+impl Target {
+    /// All of them, in the order in which `cargo fuzz list` prints them.
+    pub const ALL: [Self; 4] = [Self::Crash, Self::Fault, Self::Image, Self::Rebuild];
+
+    /// The name of the target, of its binary and of its folder in the corpus.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Crash => "crash",
+            Self::Fault => "fault",
+            Self::Image => "image",
+            Self::Rebuild => "rebuild",
+        }
+    }
+
+    /// Runs and judges one input.
+    pub fn judge(self, input: &[u8]) -> Result<Use, Broken> {
+        match self {
+            Self::Crash => disturbed::crash(input),
+            Self::Fault => disturbed::fault(input),
+            Self::Image => image::judge(input),
+            Self::Rebuild => rebuild::judge(input),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A name that is no target's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no fuzz target '{0}'; the targets are {names}", names = Target::ALL.map(Target::name).join(", "))]
+pub struct UnknownTarget(String);
+
+impl FromStr for Target {
+    type Err = UnknownTarget;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|target| target.name() == name)
+            .ok_or_else(|| UnknownTarget(name.to_owned()))
+    }
+}
+
+/// What an input was good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// It was run and judged, and nothing is wrong.
+    Judged,
+    /// It is nothing that can be run: a corpus need not keep it.
+    Refused,
+}
+
+/// What an input shows to be wrong.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{promise}: {message}")]
+pub struct Broken {
+    /// The property or promise that does not hold.
+    pub promise: &'static str,
+    /// What happened, for a person.
+    pub message: String,
+}
+
+impl Broken {
+    /// With its message.
+    #[must_use]
+    pub fn new(promise: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            promise,
+            message: message.into(),
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The seeds of the corpus: small, different from each other, and the same in every run.
+
+use std::collections::BTreeSet;
+
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::arms::reached;
+use super::image::WAYS;
+use super::{Target, Use, encoding, mutate};
+use crate::case::build;
+use crate::case::generate::{Kind, generate};
+use crate::case::synthetic::{Content, Run, Synthetic};
+use crate::case::{Algorithm, Case, Image, Schedule, StorageLimit};
+
+/// Images that are tried as seeds.
+const IMAGES: u64 = 1500;
+/// Changes to images that are tried as seeds.
+const CHANGES: u32 = 12_000;
+/// Longest seed of an image, in bytes: the corpus is kept in version control.
+const IMAGE_MAX: usize = 160 << 10;
+/// Seeds of a target that reads cases.
+const CASES: usize = 48;
+/// Bytes of such a seed, at most.
+const CASE_MAX: usize = 400;
+
+/// The seeds of a target.
+#[must_use]
+pub fn generate_seeds(target: Target) -> Vec<Vec<u8>> {
+    match target {
+        Target::Image => images(),
+        Target::Rebuild | Target::Crash | Target::Fault => cases(target),
+    }
+}
+
+/// Random bytes that stand for a case which can be run.
+fn cases(target: Target) -> Vec<Vec<u8>> {
+    let mut rng = ChaCha8Rng::seed_from_u64(target as u64);
+    let random = std::iter::repeat_with(|| {
+        let mut bytes = vec![0; rng.random_range(16..CASE_MAX)];
+        rng.fill_bytes(&mut bytes);
+        bytes[0] = encoding::VERSION;
+        bytes
+    });
+    // One with a finding is kept: it fails the tests until the finding is mended.
+    let runs = |bytes: &Vec<u8>| target.judge(bytes) != Ok(Use::Refused);
+    random.filter(runs).take(CASES).collect()
+}
+
+/// Images of the builder, then changed ones, as long as they reach something that no seed before
+/// does.
+fn images() -> Vec<Vec<u8>> {
+    let mut seeds = Images::default();
+    for image in special() {
+        let bytes = build::bytes(&quiet(Image::Synthetic(image)));
+        let bytes = bytes.expect("images written down here are possible");
+        eprintln!("DBG {:?}", Target::Image.judge(&bytes));
+        seeds.offer(bytes);
+    }
+    for seed in 0..IMAGES {
+        if let Some(image) = image(seed) {
+            seeds.offer(image);
+        }
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    for seed in 0..CHANGES {
+        let mut image = seeds.chosen[rng.random_range(0..seeds.chosen.len())].clone();
+        let size = image.len();
+        image.resize(size + (4 << 10), 0);
+        let size = mutate::mutate(&mut image, size, seed);
+        image.truncate(size);
+        seeds.offer(image);
+    }
+    seeds.chosen
+}
+
+/// What random images of this length have too rarely: subclusters, and a LUKS header.
+fn special() -> [Synthetic; 2] {
+    let run = |content| Run {
+        skip: 0,
+        clusters: 1,
+        content,
+    };
+    let subclusters = Content::Subclusters {
+        allocated: 1,
+        zero: 2,
+    };
+    [
+        Synthetic {
+            version: 3,
+            cluster_bits: 14,
+            refcount_order: 4,
+            extended_l2: true,
+            guest: vec![
+                run(subclusters),
+                run(Content::Compressed { incompressible: 16 }),
+                run(Content::Zero),
+            ],
+            ..Synthetic::default()
+        },
+        Synthetic {
+            version: 3,
+            cluster_bits: 9,
+            refcount_order: 4,
+            luks: true,
+            guest: vec![run(Content::Data)],
+            ..Synthetic::default()
+        },
+    ]
+}
+
+fn quiet(image: Image) -> Case {
+    Case {
+        image,
+        damage: Vec::new(),
+        storage: StorageLimit::Growing,
+        algorithm: Algorithm::Planned,
+        schedule: Schedule::Quiet,
+    }
+}
+
+fn image(seed: u64) -> Option<Vec<u8>> {
+    let mut case = generate(Kind::Synthetic, seed);
+    case.storage = StorageLimit::Growing;
+    let Image::Synthetic(synthetic) = &case.image else {
+        return None;
+    };
+    let cluster = 1 << synthetic.cluster_bits;
+    if cluster > IMAGE_MAX || synthetic.guest_clusters() > 1 << 20 {
+        return None;
+    }
+    let layout = build::lay_out(&case.image).ok()?;
+    if layout.length(case.storage).0 > IMAGE_MAX as u64 {
+        return None;
+    }
+    let mut bytes = build::bytes(&case).ok()?;
+    // Whole sectors, and then as many bytes as choose a way of repairing.
+    let whole = bytes.len().next_multiple_of(512);
+    bytes.resize(whole + seed as usize % WAYS.len(), 0);
+    (bytes.len() < IMAGE_MAX).then_some(bytes)
+}
+
+/// Seeds so far, and what they reach.
+#[derive(Default)]
+struct Images {
+    chosen: Vec<Vec<u8>>,
+    reached: BTreeSet<String>,
+}
+
+impl Images {
+    fn offer(&mut self, image: Vec<u8>) {
+        // What shows a finding is no seed: fuzzing comes upon it, minimises it and stores it.
+        if Target::Image.judge(&image) != Ok(Use::Judged) {
+            return;
+        }
+        let arms = reached(&image);
+        if arms.iter().any(|arm| !self.reached.contains(arm)) {
+            self.reached.extend(arms);
+            self.chosen.push(image);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! `cargo xtask corpus`: makes, minimises and verifies the seeds of the fuzz targets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::path::Path;
+use std::process::{ExitCode, Stdio};
+
+use recount_oracle::fuzz::{Target, Use, arms, encoding, seeds};
+
+use crate::fuzz::finding::name_of;
+use crate::fuzz::tools::{Fuzzer, files, learned, seeds as folder_of};
+
+/// Options of `cargo xtask corpus`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Writes the seeds anew: the same ones in every run. What fuzzing added stays.
+    Generate {
+        /// Only this target.
+        target: Option<Target>,
+    },
+    /// Adds what fuzzing found on this machine, and removes what adds no coverage.
+    Minimize {
+        /// Only this target.
+        target: Option<Target>,
+    },
+    /// Says which file adds no coverage and which no longer decodes.
+    Verify {
+        /// Only this target.
+        target: Option<Target>,
+    },
+    /// Lists how many images reach each arm of the walk.
+    Arms,
+}
+
+/// Runs it.
+pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
+    let each = |target: Option<Target>| target.map_or(Target::ALL.to_vec(), |one| vec![one]);
+    match args.command {
+        Command::Generate { target } => each(target).into_iter().try_for_each(generate)?,
+        Command::Minimize { target } => {
+            let fuzzer = Fuzzer::ready()?;
+            for target in each(target) {
+                minimize(&fuzzer, target)?;
+            }
+        }
+        Command::Verify { target } => {
+            let fuzzer = Fuzzer::ready()?;
+            let mut bad = 0;
+            for target in each(target) {
+                bad += verify(&fuzzer, target)?;
+            }
+            return Ok(ExitCode::from(u8::from(bad > 0)));
+        }
+        Command::Arms => return list_arms(),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn generate(target: Target) -> Result<(), Box<dyn Error>> {
+    let folder = folder_of(target);
+    std::fs::create_dir_all(&folder)?;
+    let inputs = seeds::generate_seeds(target);
+    for input in &inputs {
+        std::fs::write(folder.join(format!("seed-{}", name_of(input))), input)?;
+    }
+    println!("{target}: {} seeds", inputs.len());
+    Ok(())
+}
+
+/// The inputs that together reach all that `inputs` reach, the smallest first, by their content.
+fn merged(
+    fuzzer: &Fuzzer,
+    target: Target,
+    inputs: &[&Path],
+) -> Result<BTreeSet<Vec<u8>>, Box<dyn Error>> {
+    fuzzer.build(target)?;
+    let kept = tempfile::tempdir()?;
+    let mut command = fuzzer.command(target);
+    command.arg("-merge=1").arg(kept.path()).args(inputs);
+    let status = command.stderr(Stdio::null()).status()?;
+    if !status.success() {
+        return Err(format!("merging the corpus of {target} failed").into());
+    }
+    let files = files(kept.path())?;
+    Ok(files.iter().map(std::fs::read).collect::<Result<_, _>>()?)
+}
+
+fn minimize(fuzzer: &Fuzzer, target: Target) -> Result<(), Box<dyn Error>> {
+    let (folder, learned) = (folder_of(target), learned(target)?);
+    let mut kept = merged(fuzzer, target, &[&folder, &learned])?;
+    let (mut removed, mut arms_kept) = (0, BTreeSet::new());
+    for input in &kept {
+        arms_kept.extend(arms_of(target, input));
+    }
+    for file in files(&folder)? {
+        let input = std::fs::read(&file)?;
+        // Coverage of the code does not tell all kinds of findings apart.
+        let needed = arms_of(target, &input)
+            .difference(&arms_kept)
+            .next()
+            .is_some();
+        let finding = file
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("finding-"));
+        if !kept.remove(&input) && !needed && !finding {
+            std::fs::remove_file(&file)?;
+            removed += 1;
+        }
+        if needed {
+            arms_kept.extend(arms_of(target, &input));
+        }
+    }
+    for input in &kept {
+        std::fs::write(folder.join(format!("found-{}", name_of(input))), input)?;
+    }
+    println!("{target}: {} added, {removed} removed", kept.len());
+    Ok(())
+}
+
+fn arms_of(target: Target, input: &[u8]) -> BTreeSet<String> {
+    match target {
+        Target::Image => arms::reached(input),
+        Target::Crash | Target::Fault | Target::Rebuild => BTreeSet::new(),
+    }
+}
+
+fn verify(fuzzer: &Fuzzer, target: Target) -> Result<u64, Box<dyn Error>> {
+    let folder = folder_of(target);
+    let useful = merged(fuzzer, target, &[&folder])?;
+    let (mut refused, mut idle) = (0, 0);
+    for file in files(&folder)? {
+        let input = std::fs::read(&file)?;
+        match target.judge(&input) {
+            Ok(Use::Refused) => {
+                let why = match encoding::decode(target, &input) {
+                    Err(error) => error.to_string(),
+                    Ok(_) => "nothing in it can be run".to_owned(),
+                };
+                println!("{}: no longer decodes: {why}", file.display());
+                refused += 1;
+            }
+            Err(broken) => {
+                println!("{}: {broken}", file.display());
+                refused += 1;
+            }
+            Ok(Use::Judged) if !useful.contains(&input) => {
+                println!("{}: adds no coverage of code", file.display());
+                idle += 1;
+            }
+            Ok(Use::Judged) => (),
+        }
+    }
+    println!(
+        "{target}: {} add coverage, {idle} do not, {refused} fail",
+        useful.len()
+    );
+    Ok(refused)
+}
+
+fn list_arms() -> Result<ExitCode, Box<dyn Error>> {
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    for arm in arms::ARMS {
+        counts.insert(arm.to_owned(), 0);
+    }
+    for file in files(&folder_of(Target::Image))? {
+        for arm in arms::reached(&std::fs::read(file)?) {
+            *counts.entry(arm).or_default() += 1;
+        }
+    }
+    println!("images  arm");
+    for (arm, images) in &counts {
+        println!("{images:6}  {arm}");
+    }
+    let missing = counts.values().filter(|images| **images == 0).count();
+    println!("{} arms, {missing} of them not reached", counts.len());
+    Ok(ExitCode::from(u8::from(missing > 0)))
+}

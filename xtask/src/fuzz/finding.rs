@@ -1,0 +1,46 @@
+//! Storing a finding: in the corpus, so that it is replayed by every test run from now on, and as a
+//! case that a person can read.
+
+use std::error::Error;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+
+use recount_oracle::case::text::{CaseFile, print};
+use recount_oracle::fuzz::{Target, encoding};
+
+/// A name from the content, the same every time.
+pub fn name_of(bytes: &[u8]) -> String {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
+/// Stores an input and prints how to see it again.
+pub fn store(target: Target, artifact: &Path) -> Result<(), Box<dyn Error>> {
+    let input = std::fs::read(artifact)?;
+    let name = format!("finding-{}", name_of(&input));
+    let seed = super::tools::seeds(target).join(&name);
+    std::fs::write(&seed, &input)?;
+    println!("\nfinding: {}", message(target, &input));
+    println!(
+        "replay:  cargo xtask fuzz {target} --replay {}",
+        seed.display()
+    );
+    if let Ok(case) = encoding::decode(target, &input) {
+        let mut file = CaseFile::from(case);
+        file.story = Some(format!("Found by the fuzz target {target}."));
+        let path = PathBuf::from(format!("corpus/cases/fuzz-{target}-{name}.toml"));
+        std::fs::write(&path, print(&file))?;
+        println!("case:    {}", path.display());
+    }
+    Ok(())
+}
+
+fn message(target: Target, input: &[u8]) -> String {
+    let judged = std::panic::catch_unwind(|| target.judge(input));
+    match judged {
+        Ok(Err(broken)) => broken.to_string(),
+        Ok(Ok(_)) => "only under libFuzzer's limits or the sanitizer".to_owned(),
+        Err(_) => "a panic".to_owned(),
+    }
+}

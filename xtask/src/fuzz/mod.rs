@@ -1,0 +1,83 @@
+//! `cargo xtask fuzz`: runs the fuzz targets, minimises and stores what they find, and measures
+//! them.
+
+pub mod finding;
+mod rate;
+pub mod tools;
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use recount_oracle::fuzz::{Target, Use, encoding};
+
+use tools::Fuzzer;
+
+/// Options of `cargo xtask fuzz`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The target: crash, fault, image or rebuild.
+    #[arg(required_unless_present_any = ["all", "rate"])]
+    target: Option<Target>,
+    /// Every target, one after the other, each for the time given.
+    #[arg(long, conflicts_with = "target")]
+    all: bool,
+    /// How long: 90, 90s, 5m. By default until Ctrl-C, with --all a minute each.
+    #[arg(long, value_parser = crate::duration::parse)]
+    time: Option<Duration>,
+    /// Measure executions a second and memory instead, from the committed corpus.
+    #[arg(long)]
+    rate: bool,
+    /// Judge one input, without libFuzzer, and say what is wrong with it.
+    #[arg(long, value_name = "FILE", requires = "target")]
+    replay: Option<PathBuf>,
+}
+
+/// Time for each target where none is given.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Runs it.
+pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
+    let targets = match args.target {
+        Some(target) => vec![target],
+        None => Target::ALL.to_vec(),
+    };
+    if let (Some(file), Some(target)) = (&args.replay, args.target) {
+        return replay(target, file);
+    }
+    let fuzzer = Fuzzer::ready()?;
+    if args.rate {
+        return rate::measure(&fuzzer, &targets, args.time);
+    }
+    let time = args.time.or(args.all.then_some(MINUTE));
+    let mut found = 0;
+    for target in targets {
+        fuzzer.build(target)?;
+        if let Some(artifact) = fuzzer.run(target, time)? {
+            let artifact = fuzzer.minimize(target, artifact)?;
+            finding::store(target, &artifact)?;
+            found += 1;
+        }
+    }
+    Ok(ExitCode::from(u8::from(found > 0)))
+}
+
+fn replay(target: Target, file: &PathBuf) -> Result<ExitCode, Box<dyn Error>> {
+    let input = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    match target.judge(&input) {
+        Ok(Use::Judged) => {
+            println!("nothing is wrong");
+            Ok(ExitCode::SUCCESS)
+        }
+        Ok(Use::Refused) => Err(match encoding::decode(target, &input) {
+            Err(error) => format!("{}: {error}", file.display()),
+            Ok(_) => format!("{}: nothing in it can be run", file.display()),
+        }
+        .into()),
+        Err(broken) => {
+            println!("{broken}");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}

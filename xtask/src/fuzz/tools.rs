@@ -1,0 +1,171 @@
+//! Finding, installing and calling what fuzzing needs.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use recount_oracle::fuzz::Target;
+
+/// Seconds after which one input counts as not ending.
+const TIMEOUT: u32 = 10;
+/// Memory, in MiB, that one run may take.
+const MEMORY: u32 = 2048;
+/// Seconds for making a finding smaller.
+const MINIMIZE: u32 = 30;
+
+/// What cannot be done without.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    /// No C++ compiler.
+    #[error(
+        "no C++ compiler ({0}): libFuzzer's runtime is written in C++. Install one, on Debian \
+         with: apt-get install g++"
+    )]
+    Compiler(String),
+    /// A command failed.
+    #[error("{0} failed")]
+    Failed(String),
+}
+
+/// cargo-fuzz and the toolchain that it is used with.
+pub struct Fuzzer {
+    /// Nightly with the address sanitizer; otherwise stable without.
+    pub nightly: bool,
+    host: String,
+}
+
+impl Fuzzer {
+    /// Looks for everything that is needed; installs cargo-fuzz where it is missing.
+    pub fn ready() -> Result<Self, Box<dyn Error>> {
+        let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
+        if !succeeds(Command::new(&compiler).arg("--version")) {
+            return Err(ToolError::Compiler(compiler).into());
+        }
+        if !succeeds(Command::new("cargo").args(["fuzz", "--version"])) {
+            eprintln!("cargo-fuzz is missing; installing it");
+            check(Command::new("cargo").args(["install", "--locked", "cargo-fuzz"]))?;
+        }
+        let nightly = succeeds(Command::new("rustup").args(["run", "nightly", "rustc", "-V"]));
+        if !nightly {
+            eprintln!(
+                "no nightly toolchain, so no address sanitizer; for that: \
+                 rustup toolchain install nightly --profile minimal"
+            );
+        }
+        let version = Command::new("rustc").arg("-vV").output()?.stdout;
+        let version = String::from_utf8_lossy(&version).into_owned();
+        let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+        let host = host.ok_or("rustc -vV names no host")?.to_owned();
+        Ok(Self { nightly, host })
+    }
+
+    /// Builds a target.
+    pub fn build(&self, target: Target) -> Result<(), Box<dyn Error>> {
+        let mut command = Command::new(if self.nightly { "rustup" } else { "cargo" });
+        if self.nightly {
+            command.args(["run", "nightly", "cargo", "fuzz", "build"]);
+        } else {
+            command.args(["fuzz", "build", "--sanitizer", "none"]);
+        }
+        check(command.arg(target.name()))?;
+        Ok(())
+    }
+
+    /// The built target, on its way to be run: limits are set, nothing else.
+    pub fn command(&self, target: Target) -> Command {
+        let folder = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+        let release = Path::new(&folder).join(&self.host).join("release");
+        let mut command = Command::new(release.join(target.name()));
+        command
+            .arg(format!("-timeout={TIMEOUT}"))
+            .arg(format!("-rss_limit_mb={MEMORY}"));
+        if target == Target::Image {
+            command.arg("-dict=fuzz/image.dict");
+        }
+        command
+    }
+
+    /// Runs a built target; the input with a finding, if there is one. What it learns goes to
+    /// target/fuzz, the committed corpus is only read.
+    pub fn run(
+        &self,
+        target: Target,
+        time: Option<Duration>,
+    ) -> Result<Option<PathBuf>, Box<dyn Error>> {
+        let learned = learned(target)?;
+        let artifacts = PathBuf::from(format!("fuzz/artifacts/{target}/"));
+        std::fs::create_dir_all(&artifacts)?;
+        let before = files(&artifacts)?;
+        let mut command = self.command(target);
+        command
+            .arg(format!("-artifact_prefix={}", artifacts.display()))
+            .arg("-print_final_stats=1");
+        if let Some(time) = time {
+            command.arg(format!("-max_total_time={}", time.as_secs()));
+        }
+        let status = command.arg(learned).arg(seeds(target)).status()?;
+        let after = files(&artifacts)?;
+        let new = after.into_iter().find(|file| !before.contains(file));
+        if new.is_none() && !status.success() {
+            return Err(ToolError::Failed(target.name().to_owned()).into());
+        }
+        Ok(new)
+    }
+
+    /// The smallest input with the same end that is found in half a minute.
+    pub fn minimize(&self, target: Target, artifact: PathBuf) -> Result<PathBuf, Box<dyn Error>> {
+        let smaller = artifact.with_extension("smaller");
+        let mut command = self.command(target);
+        command
+            .arg("-minimize_crash=1")
+            .arg(format!("-max_total_time={MINIMIZE}"))
+            .arg(format!("-exact_artifact_path={}", smaller.display()))
+            .arg(&artifact)
+            .stderr(Stdio::null());
+        // It ends with an error when it can do no more.
+        let _ = command.status()?;
+        Ok(if smaller.exists() { smaller } else { artifact })
+    }
+}
+
+/// The committed inputs of a target.
+pub fn seeds(target: Target) -> PathBuf {
+    PathBuf::from(format!("corpus/{target}"))
+}
+
+/// The folder of inputs found on this machine.
+pub fn learned(target: Target) -> Result<PathBuf, Box<dyn Error>> {
+    let folder = PathBuf::from(format!("target/fuzz/{target}"));
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// The files of a folder, sorted.
+pub fn files(folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+    let entries =
+        std::fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let mut files = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<Vec<_>, _>>()?;
+    files.sort();
+    Ok(files)
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// Runs a command, an error where it fails.
+pub fn check(command: &mut Command) -> Result<(), Box<dyn Error>> {
+    let name = format!("{command:?}");
+    let status = command
+        .status()
+        .map_err(|error| format!("{name}: {error}"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(ToolError::Failed(name).into())
+    }
+}

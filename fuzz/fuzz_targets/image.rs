@@ -15,7 +15,7 @@ fuzz_target!(|input: &[u8]| -> Corpus {
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
     // Every eighth time what libFuzzer itself would do, its dictionary included.
-    if seed % 8 == 0 {
+    if seed.is_multiple_of(8) {
         fuzzer_mutate(data, size, max_size)
     } else {
         mutate::mutate(&mut data[..max_size], size, seed)

@@ -144,6 +144,8 @@ impl Counter<'_> {
             if self.references.table.add(one, 1)? == 0 {
                 self.old.counted.push(one);
             } else {
+                // Shared with something else, which a narrow refcount cannot show.
+                self.old.repair_rebuilds = true;
                 self.corruption(
                     Finding::Overflow {
                         first: cluster,

@@ -109,7 +109,8 @@ fn the_plan_is_what_the_repair_writes() {
         strategy,
         |case| {
             let (bytes, mut disk) = disk(case);
-            prop_assume!(!matches!(audit(&bytes), Err(Unreadable::NotOpened(_))));
+            // Neither what nobody opens, nor what an audit does not read in bounded time.
+            prop_assume!(audit(&bytes).is_ok());
             let options = RepairOptions::default();
             let plan = recount::repair::plan(&disk, &options, &mut ())
                 .map_err(|error| TestCaseError::fail(error.to_string()))?;

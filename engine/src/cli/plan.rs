@@ -84,6 +84,9 @@ impl fmt::Display for Human<'_> {
                 "  - write the snapshot table anew, with {snapshots} snapshots"
             )?;
         }
+        if let Some(snapshots) = plan.snapshots_named {
+            writeln!(f, "  - set the number of snapshots to {snapshots}")?;
+        }
         writeln!(
             f,
             "COPIED, dirty and corrupt bits are set right at the end, where they are wrong.\n\
@@ -133,6 +136,7 @@ struct Json {
     clusters_kept: u64,
     entries_replaced: u64,
     snapshot_table_entries: Option<u32>,
+    snapshots_named: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -171,6 +175,7 @@ impl Json {
             clusters_kept: plan.kept,
             entries_replaced: plan.replaced_entries,
             snapshot_table_entries: plan.snapshot_table,
+            snapshots_named: plan.snapshots_named,
         }
     }
 }

@@ -163,10 +163,7 @@ impl Finding {
                 )
             }
             Self::SnapshotsOverLimit { dropped } => {
-                write!(
-                    f,
-                    "{dropped} snapshots over the limit of 65536, or of 64 MiB of table"
-                )
+                write!(f, "{dropped} snapshots over the limit of 65536")
             }
             _ => self.fmt_refcount(f),
         }

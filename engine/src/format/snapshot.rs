@@ -38,6 +38,8 @@ pub struct SnapshotEntry {
     pub id_size: u16,
     /// Bytes of its name.
     pub name_size: u16,
+    /// Whether it is zeros only: no snapshot, but what follows the table.
+    pub is_blank: bool,
 }
 
 impl SnapshotEntry {
@@ -51,6 +53,7 @@ impl SnapshotEntry {
             id_size: be16(bytes, 12),
             name_size: be16(bytes, 14),
             extra_data_size: be32(bytes, 36),
+            is_blank: bytes.iter().all(|byte| *byte == 0),
         }
     }
 

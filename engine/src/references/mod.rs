@@ -68,7 +68,7 @@ pub enum WalkError {
     },
     /// The snapshot table is over 64 MiB.
     #[error(
-        "the snapshot table is over 64 MiB from entry {snapshot} on; `-r all` drops the rest, if the table lies within the file"
+        "snapshot table entry {snapshot} makes the table longer than 64 MiB: one of its sizes is wrong"
     )]
     SnapshotTableTooLarge {
         /// The first entry beyond.

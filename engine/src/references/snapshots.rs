@@ -28,9 +28,14 @@ pub struct SnapshotTable {
     pub length: u64,
     /// Its entries.
     pub entries: Vec<Snapshot>,
-    /// Corruptions that writing the table anew mends.
+    /// Corruptions that a repair mends, by a table written anew or a smaller number of snapshots.
     pub corruptions: u64,
-    /// Entries that were cut off because nobody could read them.
+    /// Whether some entry has too much or too little extra data.
+    misshapen: bool,
+    /// Whether the header names more snapshots than there are entries, the rest being blank or
+    /// over the limit.
+    overcounted: bool,
+    /// Entries over the limit, which were cut off. Nobody writes as many, so these are none.
     pub dropped: u32,
     /// Whether it reaches past the end of the file. Then what it says is zeros in part, and it is
     /// not written anew from them.
@@ -71,6 +76,15 @@ impl SnapshotTable {
         }
         table.corruptions += u64::from(table.dropped);
         table.report(image, repair, observer);
+        if repair && table.corruptions > 0 && !table.past_end {
+            table.leave_out_blank();
+        }
+        table.misshapen = table.entries.iter().any(|snapshot| {
+            let kept = snapshot.extra_data_kept;
+            let incomplete = header.version >= 3 && kept < V3_MIN_EXTRA_DATA;
+            kept < snapshot.entry.extra_data_size || incomplete
+        });
+        table.overcounted = repair && header.nb_snapshots > table.entries.len() as u32;
         Ok(table)
     }
 
@@ -92,6 +106,12 @@ impl SnapshotTable {
             self.past_end |= position.0.saturating_add(entry.length()) > file;
             // What a table that is not all there says of its sizes is not worth acting on.
             let cuts = repair && !self.past_end;
+            let version_3 = image.header.version >= 3;
+            if self.dropped > 0 && entry.is_blank {
+                // Nothing that a number over the limit says is worth reading on for.
+                self.corruptions += u64::from(version_3) * u64::from(claimed - index);
+                break;
+            }
             if entry.extra_data_size > MAX_EXTRA_DATA && !cuts {
                 let bytes = entry.extra_data_size;
                 return Err(WalkError::SnapshotExtraData {
@@ -103,16 +123,13 @@ impl SnapshotTable {
             let cut = u64::from(entry.extra_data_size - extra_data_kept);
             let length = position.0 - start + entry.length();
             kept_length = kept_length.next_multiple_of(8) + entry.length() - cut;
+            // Only a damaged entry is as large, and what follows it would be lost (qemu drops it).
             if kept_length > MAX_TABLE_BYTES || i32::try_from(length).is_err() {
-                if !cuts {
-                    return Err(WalkError::SnapshotTableTooLarge { snapshot: index });
-                }
-                self.dropped += claimed - index;
-                break;
+                return Err(WalkError::SnapshotTableTooLarge { snapshot: index });
             }
             self.length = length;
             self.corruptions += u64::from(cut > 0);
-            let incomplete = image.header.version >= 3 && extra_data_kept < V3_MIN_EXTRA_DATA;
+            let incomplete = version_3 && extra_data_kept < V3_MIN_EXTRA_DATA;
             self.corruptions += u64::from(incomplete);
             self.entries.push(Snapshot {
                 entry,
@@ -122,14 +139,37 @@ impl SnapshotTable {
         Ok(())
     }
 
+    /// Takes the blank entries off the end: a number of snapshots that is too large takes the
+    /// zeros behind the table for some. qemu keeps them, as snapshots without a name.
+    fn leave_out_blank(&mut self) {
+        let last = self.entries.iter().rposition(|s| !s.entry.is_blank);
+        self.entries.truncate(last.map_or(0, |last| last + 1));
+        let end = self.entries.last().map_or(self.offset.0, |last| {
+            last.entry.position.0 + last.entry.length()
+        });
+        self.length = end - self.offset.0;
+    }
+
     /// Whether a repair writes it anew.
     #[must_use]
     pub const fn is_rewritten(&self) -> bool {
-        self.corruptions > 0 && !self.past_end
+        self.misshapen && !self.past_end
+    }
+
+    /// Whether all that a repair does is to let the header name fewer snapshots.
+    #[must_use]
+    pub const fn is_shortened(&self) -> bool {
+        self.overcounted && !self.misshapen && !self.past_end
+    }
+
+    /// Whether a repair mends what is wrong.
+    #[must_use]
+    pub const fn is_mended(&self) -> bool {
+        self.is_rewritten() || self.is_shortened()
     }
 
     fn report(&self, image: &Image, repair: bool, observer: &mut dyn Observer) {
-        let action = if repair && self.is_rewritten() {
+        let action = if repair && !self.past_end {
             Action::Repaired
         } else {
             Action::Reported

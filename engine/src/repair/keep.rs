@@ -41,8 +41,7 @@ impl Repair<'_> {
 
 /// Whether what nobody refers to has to be kept.
 pub(super) const fn keeps(survey: &Survey, options: &RepairOptions) -> bool {
-    let cut = survey.references.snapshots.dropped > 0;
-    (survey.references.dead_ends.count > 0 || cut) && !options.release_unreachable
+    survey.references.dead_ends.count > 0 && !options.release_unreachable
 }
 
 /// The clusters whose refcount is above their references.

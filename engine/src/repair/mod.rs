@@ -33,6 +33,7 @@ use crate::references::{References, Reftable, l2_table_uses};
 use crate::storage::Storage;
 use crate::table::RefcountTable;
 use crate::units::{ClusterCount, Offset};
+use snapshots::set_count;
 
 /// What a repair may change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -166,12 +167,13 @@ impl Repair<'_> {
         let mut report = Report::of(image, &survey);
         let sound = survey.references.are_sound();
         self.replace_unaligned_empty(image, &survey)?;
+        self.shorten_snapshot_table(&survey)?;
         let table = if survey.is_rebuilt_by_repair() {
             self.rebuild(image, &mut survey, &mut report)?
         } else {
             self.repair_in_place(image, &mut survey, &mut report)?
         };
-        if !survey.references.snapshots.is_rewritten() {
+        if !survey.references.snapshots.is_mended() {
             report.corruptions += survey.references.snapshots.corruptions;
         }
         if !sound {
@@ -217,6 +219,18 @@ impl Repair<'_> {
             self.step(Step::ReplacedEntries {
                 entries: positions.len() as u64,
             });
+        }
+        Ok(())
+    }
+
+    /// Lets the header name no more snapshots than there are, where it names more.
+    fn shorten_snapshot_table(&mut self, survey: &Survey) -> Result<(), RepairError> {
+        let table = &survey.references.snapshots;
+        if table.is_shortened() {
+            let snapshots = table.entries.len() as u32;
+            set_count(self.storage, snapshots)?;
+            self.outcome.fixed.corruptions += table.corruptions;
+            self.step(Step::ShortenedSnapshotTable { snapshots });
         }
         Ok(())
     }

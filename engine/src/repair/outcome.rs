@@ -70,6 +70,11 @@ pub enum Step {
         /// How many snapshots it has.
         snapshots: u32,
     },
+    /// The header names no more snapshots than there are.
+    ShortenedSnapshotTable {
+        /// How many it names now.
+        snapshots: u32,
+    },
     /// The dirty and corrupt bits were cleared.
     ClearedFlags,
 }
@@ -103,6 +108,9 @@ impl fmt::Display for Step {
                     f,
                     "wrote the snapshot table anew, with {snapshots} snapshots"
                 )
+            }
+            Self::ShortenedSnapshotTable { snapshots } => {
+                write!(f, "set the number of snapshots to {snapshots}")
             }
             Self::ClearedFlags => f.write_str("cleared the dirty and corrupt bits"),
         }

@@ -26,6 +26,8 @@ pub struct RepairPlan {
     pub replaced_entries: u64,
     /// Snapshots that a new snapshot table would have.
     pub snapshot_table: Option<u32>,
+    /// Snapshots that the header would name, where it names more than there are.
+    pub snapshots_named: Option<u32>,
 }
 
 /// Says what [`repair`](super::repair) would do, and writes nothing.
@@ -51,6 +53,10 @@ pub fn plan(
         return Ok(plan);
     }
     plan.replaced_entries = survey.references.unaligned_empty.len() as u64;
+    let snapshots = &survey.references.snapshots;
+    plan.snapshots_named = snapshots
+        .is_shortened()
+        .then_some(snapshots.entries.len() as u32);
     if !survey.is_rebuilt_by_repair() {
         plan.raised = survey.comparison.corruptions;
         return Ok(plan);

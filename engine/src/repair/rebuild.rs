@@ -136,11 +136,13 @@ impl Repair<'_> {
     ) -> Result<RefcountTable, RepairError> {
         let keep = self.keeps(survey);
         let kept = keep.then(|| self.note_kept(survey));
+        let mut own = own_clusters(image, survey);
         let mut ground = Ground::of(image, self.storage, self.options, survey, kept.as_deref())?;
         let table = &survey.references.snapshots;
         let snapshots = NewSnapshotTable::prepare(image, self.storage, table, &mut ground)?;
         let algorithm = self.options.algorithm;
         let layout = ground.plan(image, self.options)?;
+        own.extend(&layout.abandoned);
         if let Some(snapshots) = &snapshots {
             snapshots.write(image, self.storage)?;
         }
@@ -163,7 +165,7 @@ impl Repair<'_> {
             // What QEMU's algorithms counted of the old structures and gave up is leaked now, and
             // so is the old snapshot table.
             let again = Image::open(self.storage).map_err(CheckError::from)?;
-            return self.release_left_over(&again, &survey.old.clusters, &layout, keep);
+            return self.release_left_over(&again, &own, keep);
         }
         for run in layout.allocated().runs() {
             ground.table.add(*run, 1)?;
@@ -177,23 +179,21 @@ impl Repair<'_> {
         Ok(ground.table)
     }
 
-    /// Releases what the rebuild itself left behind; with `keep` nothing else.
+    /// Releases what the rebuild itself left behind, which is in `own`; with `keep` nothing else.
     fn release_left_over(
         &mut self,
         image: &Image,
-        old: &RunSet,
-        layout: &Layout,
+        own: &RunSet,
         keep: bool,
     ) -> Result<RefcountTable, RepairError> {
-        let mut survey = Survey::take(image, self.storage, false, &mut ())?;
+        let mut survey = Survey::take(image, self.storage, true, &mut ())?;
         if keep {
             // As if what is kept were referred to as often as it is counted.
             let surplus: Vec<_> = survey
                 .comparison
                 .differences(&survey.references.table)
                 .filter(|(cluster, refcount, references)| {
-                    let own = old.contains(*cluster) || layout.abandoned.contains(*cluster);
-                    refcount > references && !own
+                    refcount > references && !own.contains(*cluster)
                 })
                 .collect();
             for (cluster, refcount, _) in surplus {
@@ -216,4 +216,26 @@ impl Repair<'_> {
             report.leaks = 0;
         }
     }
+}
+
+/// The clusters that are known to hold nothing but what a rebuild replaces: the present structures,
+/// and as much of a snapshot table to be written anew as the disk does not say was allocated. A
+/// header that names too many snapshots makes the table appear longer than it ever was.
+fn own_clusters(image: &Image, survey: &Survey) -> RunSet {
+    let mut own = survey.old.clusters.clone();
+    let snapshots = &survey.references.snapshots;
+    if snapshots.is_rewritten() {
+        let table = Region {
+            offset: snapshots.offset,
+            length: snapshots.length,
+            times: 1,
+        };
+        let table = table.clusters(image.geometry());
+        let differences = survey.comparison.differences(&survey.references.table);
+        let never = differences.filter(|(cluster, refcount, references)| {
+            table.contains(*cluster) && refcount < references
+        });
+        own.extend(&never.map(|(cluster, _, _)| Run::single(cluster)).collect());
+    }
+    own
 }

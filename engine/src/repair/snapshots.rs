@@ -1,5 +1,5 @@
-//! Writing the snapshot table anew: without what is over a limit, and with the extra data that
-//! version 3 demands.
+//! Writing the snapshot table anew: without what is over a limit or blank, and with the extra data
+//! that version 3 demands.
 //!
 //! The new table gets clusters of its own, which the rebuilt refcount structures count beside the
 //! old one's; then the 12 bytes of the header that lead to it are switched, and the old table is
@@ -84,6 +84,12 @@ impl NewSnapshotTable {
         storage.write_at(Offset(SNAPSHOTS_POSITION), &pointer)?;
         storage.flush()
     }
+}
+
+/// Lets the header name no more snapshots than there are.
+pub(super) fn set_count(storage: &mut dyn Storage, count: u32) -> Result<(), StorageError> {
+    storage.write_at(Offset(SNAPSHOTS_POSITION), &count.to_be_bytes())?;
+    storage.flush()
 }
 
 /// Appends an entry with complete extra data.

@@ -47,11 +47,14 @@ pub(super) fn snapshot_table(
     let start = header.snapshots_offset;
     let least = header.snapshots * SNAPSHOT_ENTRY;
     let ends = start.checked_add(least).is_some_and(|end| end < 1 << 63);
-    if header.snapshots > SNAPSHOTS_MAX || !ends || !header.is_aligned(start) {
+    let too_many = header.snapshots > SNAPSHOTS_MAX;
+    if too_many || !ends || !header.is_aligned(start) {
         let table = "snapshot table";
         let offset = start;
         walk.block(Referrer::SnapshotTable, Refusal::Table { table, offset });
-        return Ok((Vec::new(), 0));
+        if !ends || !header.is_aligned(start) {
+            return Ok((Vec::new(), 0));
+        }
     }
     let mut entries = Vec::new();
     let mut at = start;
@@ -59,6 +62,10 @@ pub(super) fn snapshot_table(
         at = at.next_multiple_of(8);
         walk.reader.pay_for_keeping()?;
         let raw = walk.reader.bytes(at, SNAPSHOT_ENTRY)?;
+        if too_many && raw.iter().all(|&byte| byte == 0) {
+            // A number that cannot be says nothing of where the table ends.
+            return Ok((entries, at - start));
+        }
         let extra = be32(&raw[36..]);
         let end = at + SNAPSHOT_ENTRY + extra + be16(&raw[12..]) + be16(&raw[14..]);
         if extra > SNAPSHOT_EXTRA_MAX || end - start > SNAPSHOT_TABLE_MAX {

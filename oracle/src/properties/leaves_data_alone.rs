@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::reading::{entry_of, is_empty_and_astray};
+use super::reading::{entry_of, is_empty_and_astray, position_of};
 use super::{Failure, Verdict};
 use crate::audit::{Audit, Corruption, LayerId, Referrer};
 use crate::case::damage::{ReadWriteAt, SparseBytes};
@@ -122,7 +122,7 @@ struct Exceptions {
     /// Tables of the active layer, in which any bit 63 may be set right: distance of the entries.
     tables: BTreeMap<u64, usize>,
     /// Clusters whose content is written anew elsewhere, and those that only replaced entries lead
-    /// to.
+    /// to, or the header's pointer to the reftable where something takes the header for a table.
     given_up: BTreeSet<u64>,
 }
 
@@ -145,7 +145,12 @@ impl Exceptions {
         let mut tables = BTreeMap::new();
         for (&cluster, by) in &audit.references {
             let mut foreign = by.iter().filter(|by| !is_structure(by));
-            if foreign.all(|referrer| replaced.contains(referrer)) {
+            let is_pointer = |by: &Referrer| {
+                // Bytes in memory can be read.
+                let entry = position_of(audit, &before.bytes, *by).unwrap_or(None);
+                entry.is_some_and(|(at, length)| at < POINTER.end && POINTER.start < at + length)
+            };
+            if foreign.all(|referrer| replaced.contains(referrer) || is_pointer(referrer)) {
                 given_up.insert(cluster);
             }
             for referrer in by {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::audit::{
-    self, Audit, Bytes, Corruption, Referrer, ToyGeometry, ToyStructure, Unreadable, Wrong,
+    self, Audit, Bytes, Corruption, Referrer, Refusal, ToyGeometry, ToyStructure, Unreadable, Wrong,
 };
 
 /// Bits 9 to 55 of an L1 or L2 entry (specification, "Cluster mapping").
@@ -62,7 +62,7 @@ impl Kind {
                 let audit = audit::audit(bytes)?;
                 let count = |(&cluster, by): (&u64, &Vec<Referrer>)| (cluster, by.len() as u64);
                 Reading {
-                    nowhere: first_dead_end(&audit, bytes)?.or_else(|| cut_snapshots(&audit)),
+                    nowhere: first_dead_end(&audit, bytes)?,
                     cluster_bits: audit.header.cluster_bits,
                     max_refcount: audit.header.max_refcount(),
                     own: own_clusters(&audit),
@@ -91,6 +91,13 @@ fn first_dead_end(audit: &Audit, bytes: &dyn Bytes) -> Result<Option<String>, Un
         let followed = match (corruption.referrer, corruption.wrong) {
             (Referrer::Data { .. }, Wrong::Reserved { .. }) => true,
             (_, Wrong::Reserved { entry }) => entry & OFFSET != 0,
+            // Whatever more there are of, they are no snapshots.
+            (
+                Referrer::SnapshotTable,
+                Wrong::Unreadable {
+                    refusal: Refusal::Table { .. },
+                },
+            ) => audit.header.snapshots > SNAPSHOTS_MAX,
             _ => is_empty_and_astray(audit, bytes, corruption)?,
         };
         if !followed {
@@ -98,13 +105,6 @@ fn first_dead_end(audit: &Audit, bytes: &dyn Bytes) -> Result<Option<String>, Un
         }
     }
     Ok(None)
-}
-
-/// A snapshot table with more entries than there can be is cut by a repair, and what the rest of
-/// them refers to is not known.
-fn cut_snapshots(audit: &Audit) -> Option<String> {
-    let count = audit.header.snapshots;
-    (count > SNAPSHOTS_MAX).then(|| format!("the header names {count} snapshots"))
 }
 
 /// Whether a corruption is an L2 entry that reads as zeros and has an offset inside a cluster. A
@@ -136,19 +136,41 @@ pub(super) fn entry_of(
     bytes: &dyn Bytes,
     corruption: &Corruption,
 ) -> Result<Option<(u64, u64)>, Unreadable> {
-    let Referrer::Data {
-        layer,
-        l1_index,
-        l2_index,
-    } = corruption.referrer
-    else {
-        return Ok(None);
+    match corruption.referrer {
+        Referrer::Data { .. } => position_of(audit, bytes, corruption.referrer),
+        _ => Ok(None),
+    }
+}
+
+/// The L1 or L2 entry that a referrer is: byte position and length.
+pub(super) fn position_of(
+    audit: &Audit,
+    bytes: &dyn Bytes,
+    referrer: Referrer,
+) -> Result<Option<(u64, u64)>, Unreadable> {
+    let (layer, l1_index, l2_index) = match referrer {
+        Referrer::L2 { layer, l1_index } => (layer, l1_index, None),
+        Referrer::Data {
+            layer,
+            l1_index,
+            l2_index,
+        }
+        | Referrer::Compressed {
+            layer,
+            l1_index,
+            l2_index,
+        } => (layer, l1_index, Some(l2_index)),
+        _ => return Ok(None),
     };
     let Some(layer) = audit.layers.iter().find(|other| other.id == layer) else {
         return Ok(None);
     };
+    let l1_entry = layer.l1_offset + l1_index * 8;
+    let Some(l2_index) = l2_index else {
+        return Ok(Some((l1_entry, 8)));
+    };
     let mut entry = [0; 8];
-    bytes.read(layer.l1_offset + l1_index * 8, &mut entry)?;
+    bytes.read(l1_entry, &mut entry)?;
     let table = u64::from_be_bytes(entry) & OFFSET;
     let length = if audit.header.extended_l2() { 16 } else { 8 };
     Ok(table.checked_add(l2_index * length).map(|at| (at, length)))

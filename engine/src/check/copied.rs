@@ -115,6 +115,8 @@ pub struct AfterRepair<'a> {
     pub reftable: &'a Reftable,
     /// Whether the cluster of an L2 table is nothing else as well.
     pub is_alone: &'a dyn Fn(Offset) -> bool,
+    /// Whether the clusters of the active L1 table are nothing else as well.
+    pub l1_is_alone: bool,
 }
 
 impl AfterRepair<'_> {
@@ -131,16 +133,18 @@ pub fn repair_copied(
     observer: &mut dyn Observer,
 ) -> Result<CopiedCheck, StorageError> {
     let mut result = CopiedCheck::default();
-    let l1 = check_l1(
-        image,
-        storage,
-        &mut after.counts(image, storage),
-        observer,
-        Action::Repaired,
-    )?;
-    for (position, entry, _) in &l1.wrong {
-        storage.write_at(*position, &entry.0.to_be_bytes())?;
-        result.repaired += 1;
+    let action = action_in(after.l1_is_alone);
+    let counts = &mut after.counts(image, storage);
+    let l1 = check_l1(image, storage, counts, observer, action)?;
+    if after.l1_is_alone {
+        for (position, entry, _) in &l1.wrong {
+            storage.write_at(*position, &entry.0.to_be_bytes())?;
+            result.repaired += 1;
+        }
+    } else if !l1.wrong.is_empty() {
+        let table = image.header.l1_table_offset;
+        observer.finding(&Finding::TableNotWritten { table }, Action::Reported);
+        result.wrong += l1.wrong.len() as u64;
     }
     let mut buffer = vec![0; image.geometry().cluster_size() as usize];
     let tables: Vec<_> = l1.tables.into_iter().collect();
@@ -154,11 +158,7 @@ pub fn repair_copied(
             continue;
         }
         let writable = (after.is_alone)(offset) && looks_like_l2_table(image, &buffer);
-        let action = if writable {
-            Action::Repaired
-        } else {
-            Action::Reported
-        };
+        let action = action_in(writable);
         let counts = &mut after.counts(image, storage);
         check_l2(image, offset, &buffer, counts, observer, action)?;
         if writable {
@@ -171,6 +171,15 @@ pub fn repair_copied(
         }
     }
     Ok(result)
+}
+
+/// What becomes of a finding in a table that may be written to or not.
+const fn action_in(writable: bool) -> Action {
+    if writable {
+        Action::Repaired
+    } else {
+        Action::Reported
+    }
 }
 
 /// Writes entries of an L2 table, from the first to the last in one write.

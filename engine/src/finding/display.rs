@@ -257,7 +257,7 @@ impl Finding {
             Self::TableNotWritten { table } => {
                 write!(
                     f,
-                    "the L2 table at {table} is left as it is: its cluster has other uses too, or does \
+                    "the table at {table} is left as it is: its cluster has other uses too, or does \
                      not look like a table"
                 )
             }

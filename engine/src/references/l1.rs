@@ -34,6 +34,11 @@ impl Walker<'_> {
                 self.references.dead_ends.push(finding);
                 if self.is_header(offset) {
                     self.observer.finding(&finding, Action::Reported);
+                    // What it takes up behind the header stays untouched.
+                    let header = self.image.geometry().cluster_size() - offset.0;
+                    let rest = Offset(offset.0 + header);
+                    let length = length.saturating_sub(header);
+                    self.count_region(Referrer::L1Table(uses.layer), rest, length, uses.all)?;
                     continue;
                 }
             }
@@ -147,26 +152,38 @@ impl Walker<'_> {
     }
 }
 
-/// How often L1 tables lead to each L2 table, over all layers whose L1 table can be followed.
-pub fn l2_table_uses(
-    image: &Image,
-    storage: &dyn Storage,
-) -> Result<BTreeMap<Offset, u64>, WalkError> {
+/// How often tables are referred to as what they are.
+pub struct TableUses {
+    /// The active L1 table: by layers, none when it is taken for the header.
+    pub active_l1: u64,
+    /// L2 tables: by L1 tables of all layers whose L1 table can be followed.
+    pub l2: BTreeMap<Offset, u64>,
+}
+
+/// How often the active L1 table and each L2 table is referred to as such.
+pub fn table_uses(image: &Image, storage: &dyn Storage) -> Result<TableUses, WalkError> {
     let snapshots = SnapshotTable::read(image, storage, true, &mut ())?;
     let header = &image.header;
-    let mut tables = BTreeMap::from([((header.l1_table_offset, header.l1_size), 1)]);
-    for snapshot in &snapshots.entries {
-        let (offset, entries) = (snapshot.entry.l1_table_offset, snapshot.entry.l1_size);
-        if header.geometry.is_aligned(offset) && entries <= MAX_L1_ENTRIES {
-            *tables.entry((offset, entries)).or_default() += 1;
-        }
+    let active = (header.l1_table_offset, header.l1_size);
+    let of_snapshots = snapshots
+        .entries
+        .iter()
+        .map(|snapshot| (snapshot.entry.l1_table_offset, snapshot.entry.l1_size));
+    let followed = of_snapshots.chain([active]).filter(|(offset, entries)| {
+        let is_header = header.geometry.cluster_of(*offset) == Cluster(0);
+        header.geometry.is_aligned(*offset) && *entries <= MAX_L1_ENTRIES && !is_header
+    });
+    let mut tables = BTreeMap::new();
+    for table in followed {
+        *tables.entry(table).or_default() += 1;
     }
-    let mut uses = BTreeMap::new();
+    let active_l1 = tables.get(&active).copied().unwrap_or(0);
+    let mut l2 = BTreeMap::new();
     for ((offset, entries), times) in tables {
         for_each_entry(storage, offset, u64::from(entries), |_, entry| {
-            *uses.entry(L1Entry(entry).l2_table()).or_default() += times;
+            *l2.entry(L1Entry(entry).l2_table()).or_default() += times;
             Ok::<_, WalkError>(())
         })?;
     }
-    Ok(uses)
+    Ok(TableUses { active_l1, l2 })
 }

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 
 pub(crate) use batches::{Worker, for_each_table};
 pub use dead_ends::DeadEnds;
-pub(crate) use l1::l2_table_uses;
+pub(crate) use l1::table_uses;
 pub(crate) use l2::{L2Item, for_each_item};
 pub use refcounts::{OldStructures, Reftable};
 pub use region::Region;

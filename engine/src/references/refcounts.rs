@@ -30,6 +30,17 @@ impl Reftable {
         Ok(Self { entries })
     }
 
+    /// The clusters of the reftable of `image`, which this is, and of its refblocks.
+    #[must_use]
+    pub fn clusters(&self, image: &Image) -> RunSet {
+        let geometry = image.geometry();
+        let count = ClusterCount(u64::from(image.header.reftable_clusters));
+        let own = Run::new(geometry.cluster_of(image.header.reftable_offset), count);
+        let refblocks = self.entries.iter().map(|(_, entry)| entry.refblock());
+        let refblocks = refblocks.map(|offset| Run::single(geometry.cluster_of(offset)));
+        refblocks.chain([own]).collect()
+    }
+
     /// The entry of a refblock; an entry of zeros when there is none.
     #[must_use]
     pub fn entry(&self, refblock: RefblockIndex) -> ReftableEntry {

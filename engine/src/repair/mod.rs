@@ -29,10 +29,10 @@ use crate::format::header::{CORRUPT, DIRTY, INCOMPATIBLE_FEATURES_POSITION};
 use crate::image::Image;
 use crate::observer::Observer;
 use crate::rebuild::Algorithm;
-use crate::references::{References, Reftable, l2_table_uses};
+use crate::references::{References, Reftable, Region, table_uses};
 use crate::storage::Storage;
 use crate::table::RefcountTable;
-use crate::units::{ClusterCount, Offset};
+use crate::units::{Cluster, ClusterCount, Offset};
 use snapshots::set_count;
 
 /// What a repair may change.
@@ -242,22 +242,36 @@ impl Repair<'_> {
         compared: ClusterCount,
         table: &RefcountTable,
     ) -> Result<u64, RepairError> {
-        let uses = l2_table_uses(image, self.storage)?;
-        // A table whose cluster has more references than L1 entries lead to it is data or another
-        // table as well.
-        let is_alone = |offset: Offset| {
-            let cluster = image.geometry().cluster_of(offset);
-            image.geometry().is_aligned(offset)
-                && table.get(cluster) <= uses.get(&offset).copied().unwrap_or(0)
-        };
-        // The header may lead to new structures by now.
+        let geometry = image.geometry();
+        // The header may lead to new structures by now, and an entry gone astray to these.
         let now = Image::open(self.storage).map_err(CheckError::from)?;
         let reftable = Reftable::read(&now, self.storage)?;
+        let structures = reftable.clusters(&now);
+        let uses = table_uses(image, self.storage)?;
+        // A table whose cluster has more references than lead to it as such is data or another
+        // table as well.
+        let is_alone = |offset: Offset| {
+            let cluster = geometry.cluster_of(offset);
+            let references = table.get(cluster);
+            geometry.is_aligned(offset)
+                && references <= uses.l2.get(&offset).copied().unwrap_or(0)
+                && !structures.contains(cluster)
+        };
+        let active_l1 = Region {
+            offset: image.header.l1_table_offset,
+            length: u64::from(image.header.l1_size) * 8,
+            times: 1,
+        };
+        let l1_is_alone = active_l1
+            .clusters(geometry)
+            .iter()
+            .all(|cluster| cluster != Cluster(0) && table.get(cluster) <= uses.active_l1);
         let after = AfterRepair {
             table,
             compared,
             reftable: &reftable,
             is_alone: &is_alone,
+            l1_is_alone,
         };
         let copied = repair_copied(image, self.storage, &after, self.observer)?;
         if copied.repaired > 0 {

@@ -12,6 +12,9 @@ use super::find::Structures;
 use super::{Pen, PointerDamage, ReadWriteAt};
 use crate::case::Pick;
 
+/// A longer reftable nobody opens: 8 MiB.
+const LONGEST_REFTABLE: u64 = 8 << 20;
+
 /// Byte position of the header's reftable offset; its clusters are 8 bytes further on.
 const POINTER: u64 = 48;
 
@@ -92,6 +95,8 @@ pub enum To {
 pub(super) fn reftable(pen: &mut Pen<'_>, how: ReftableDamage) -> io::Result<()> {
     let (offset, clusters) = pen.found.reftable;
     let length = u64::from(clusters).saturating_mul(pen.found.cluster_size());
+    // The header may name any number of clusters by now.
+    let length = length.min(LONGEST_REFTABLE);
     let inside = in_memory(length.min(pen.found.length.saturating_sub(offset)));
     match how {
         ReftableDamage::Gone => pen.write(POINTER, &[0; 12]),

@@ -23,7 +23,7 @@ use keep::keeps;
 pub use outcome::{Fixed, Kept, Outcome, RepairError, RepairFailure, Step};
 pub use plan::{RepairPlan, plan};
 
-use crate::check::{AfterRepair, CheckError, Report, Survey, check_copied, repair_copied};
+use crate::check::{AfterRepair, CheckError, Report, Survey, check, check_copied, repair_copied};
 use crate::format::entry::{L2Entry, L2Format};
 use crate::format::header::{CORRUPT, DIRTY, INCOMPATIBLE_FEATURES_POSITION};
 use crate::image::Image;
@@ -119,6 +119,9 @@ impl Repair<'_> {
         };
         let report = if self.options.verify && !self.outcome.steps.is_empty() {
             self.verify(done.references)?
+        } else if done.report.dead_ends.count > 0 {
+            // A repair does not follow what a check does: the header taken for a table.
+            check(self.storage, &mut ())?
         } else {
             done.report
         };
@@ -137,7 +140,6 @@ impl Repair<'_> {
         }
         let keep = self.keeps(&survey);
         let mut report = Report::of(image, &survey);
-        report.corruptions += survey.references.snapshots.corruptions;
         if keep {
             self.note_kept(&survey);
         } else {
@@ -154,7 +156,8 @@ impl Repair<'_> {
         } else {
             self.set_copied(image, survey.comparison.compared, &survey.references.table)?
         };
-        report.corruptions += copied;
+        // The snapshot table's do not keep the COPIED bits from being set (observed).
+        report.corruptions += copied + survey.references.snapshots.corruptions;
         Ok(Done {
             references: (sound && report.is_clean()).then_some(survey.references),
             report,

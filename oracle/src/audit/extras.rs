@@ -169,7 +169,9 @@ fn directory_entry(walk: &Walk<'_, '_>, raw: &[u8]) -> Option<(Bitmap, usize)> {
         table: Vec::new(),
     };
     let bytes = bitmap.table_entries * walk.header.cluster_size();
-    let bits = u128::from(bytes) * 8;
+    // One that is not in use is loaded, and its table must have just the entries that it needs.
+    let bits = walk.header.virtual_size.div_ceil(1 << (fixed[17] & 63));
+    let needed = (bits.div_ceil(64) * 8).div_ceil(walk.header.cluster_size());
     let fine = extra == 0
         && length <= raw.len()
         && (1..=BITMAP_TABLE_MAX).contains(&bitmap.table_entries)
@@ -177,11 +179,10 @@ fn directory_entry(walk: &Walk<'_, '_>, raw: &[u8]) -> Option<(Bitmap, usize)> {
         && walk.header.is_aligned(bitmap.table_offset)
         && (9..=31).contains(&bitmap.granularity_bits)
         && bitmap.flags & !(IN_USE | AUTO) == 0
-        && (1..=BITMAP_NAME_MAX).contains(&name_length)
+        && name_length <= BITMAP_NAME_MAX
         && fixed[16] == 1
         && bytes <= BITMAP_BYTES_MAX
-        && (bitmap.flags & IN_USE != 0
-            || u128::from(walk.header.virtual_size) <= bits << bitmap.granularity_bits);
+        && (bitmap.flags & IN_USE != 0 || bitmap.table_entries == needed);
     fine.then_some((bitmap, length))
 }
 

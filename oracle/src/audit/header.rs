@@ -18,6 +18,8 @@ const L1_MAX: u64 = 32 << 20;
 const BACKING_NAME_MAX: u64 = 1023;
 /// The header extension with the external data file's name.
 const DATA_FILE_NAME: u64 = 0x4441_5441;
+/// Header extension "Full disk encryption header pointer".
+const LUKS_HEADER: u64 = 0x0537_be77;
 const BITMAPS_MAX: u64 = 65_535;
 const BITMAP_DIRECTORY_MAX: u64 = 64 << 20;
 
@@ -250,7 +252,7 @@ fn read_extensions(
             0 => break,
             DATA_FILE_NAME => names_data_file = true,
             0xe279_2aca => demand(length < 16, malformed)?,
-            0x0537_be77 => {
+            LUKS_HEADER => {
                 let data = reader.bytes(at, 16)?;
                 let (offset, bytes) = (be64(&data), be64(&data[8..]));
                 let fine = encryption == 2 && length == 16 && header.is_aligned(offset);
@@ -268,11 +270,11 @@ fn read_extensions(
         }
         at += length.next_multiple_of(8);
     }
-    let missing = Extension {
-        kind: DATA_FILE_NAME,
-        offset: at,
-    };
-    demand(names_data_file || !header.external_data(), missing)?;
+    let missing = |kind| Extension { kind, offset: at };
+    let data_file = names_data_file || !header.external_data();
+    demand(data_file, missing(DATA_FILE_NAME))?;
+    let luks = header.luks.is_some() || encryption != 2;
+    demand(luks, missing(LUKS_HEADER))?;
     Ok(header)
 }
 

@@ -18,6 +18,8 @@ use crate::disk::{SECTOR, SimulatedDisk, Trace};
 /// Bytes by which a repair may make a file longer than twice what it was: a new snapshot table, at
 /// most 64 MiB, and new structures at the largest cluster size.
 const GROWTH_MAX: u64 = 80 << 20;
+/// Repairs of a file that goes on growing over what its entries lead to, at most.
+const OUTGROWN_MAX: usize = 4;
 /// Longest input, in bytes: what is longer shows nothing that a shorter one does not.
 pub const INPUT_MAX: usize = 1 << 20;
 
@@ -159,7 +161,18 @@ impl Run {
         if let (Ok(after), Some(before)) = (&audited, before) {
             self.refcounts_are_right(after, before)?;
         }
-        let again = Self::new(self.after.clone(), self.way);
+        let mut again = Self::new(self.after.clone(), self.way);
+        // A file that has grown over the place where an entry or a table led past its end says
+        // something new: zeros. A next repair may act on that, and then there is an end.
+        let mut grew = length > self.length;
+        for _ in 0..OUTGROWN_MAX {
+            if !grew || again.outcome.is_err() || again.trace.is_read_only() {
+                break;
+            }
+            let next = Self::new(again.after.clone(), self.way);
+            grew = ReadWriteAt::len(&again.after) > again.length;
+            again = next;
+        }
         if again.outcome.is_err() || !again.trace.is_read_only() {
             let did: Vec<String> = again
                 .trace

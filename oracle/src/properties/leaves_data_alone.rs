@@ -122,7 +122,7 @@ struct Exceptions {
     /// Tables of the active layer, in which any bit 63 may be set right: distance of the entries.
     tables: BTreeMap<u64, usize>,
     /// Clusters whose content is written anew elsewhere, and those that only replaced entries lead
-    /// to, or the header's pointer to the reftable where something takes the header for a table.
+    /// to, or fields of the header that something takes for a table.
     given_up: BTreeSet<u64>,
 }
 
@@ -145,12 +145,9 @@ impl Exceptions {
         let mut tables = BTreeMap::new();
         for (&cluster, by) in &audit.references {
             let mut foreign = by.iter().filter(|by| !is_structure(by));
-            let is_pointer = |by: &Referrer| {
-                // Bytes in memory can be read.
-                let entry = position_of(audit, &before.bytes, *by).unwrap_or(None);
-                entry.is_some_and(|(at, length)| at < POINTER.end && POINTER.start < at + length)
-            };
-            if foreign.all(|referrer| replaced.contains(referrer) || is_pointer(referrer)) {
+            if foreign.all(|referrer| {
+                replaced.contains(referrer) || is_header_entry(audit, before, *referrer)
+            }) {
                 given_up.insert(cluster);
             }
             for referrer in by {
@@ -202,6 +199,23 @@ impl Exceptions {
         }
         free.iter().any(|&bits| bits != 0).then_some(free)
     }
+}
+
+/// Whether it is an entry only if the header is taken for an L1 or L2 table, or is found behind such
+/// an entry. No repair follows that: its own pointer would be an entry.
+fn is_header_entry(audit: &Audit, before: &Before, referrer: Referrer) -> bool {
+    let (Referrer::L2 { layer, .. }
+    | Referrer::Data { layer, .. }
+    | Referrer::Compressed { layer, .. }) = referrer
+    else {
+        return false;
+    };
+    let in_header = |at: u64| at < audit.header.cluster_size();
+    let mut layers = audit.layers.iter();
+    let l1_in_header = layers.any(|other| other.id == layer && in_header(other.l1_offset));
+    // Bytes in memory can be read.
+    let entry = position_of(audit, &before.bytes, referrer).unwrap_or(None);
+    l1_in_header || entry.is_some_and(|(at, _)| in_header(at))
 }
 
 /// Whether it is a part of the refcount structures.

@@ -80,6 +80,9 @@ pub enum Purpose {
     LeavesTable,
     /// A rebuild makes room for a new snapshot table; only the end of the image differs.
     MakesRoom,
+    /// qemu-img takes the zeros behind the snapshot table for snapshots when the header names more
+    /// than there are, and writes them to a table of their own.
+    LeavesOutBlank,
     /// qemu-img before 6.2 does not count reserved bits and contradictory subclusters.
     NewerCheck,
     /// qemu-img crashes.
@@ -99,6 +102,7 @@ impl fmt::Display for Purpose {
             Self::GoesOn => "goes on where qemu-img's overlap check gives up",
             Self::SnapshotsStay => "loses no snapshots, leaves bitmaps alone",
             Self::LeavesTable => "writes no snapshot table anew that is not all there",
+            Self::LeavesOutBlank => "leaves out snapshots that are blank",
             Self::MakesRoom => "builds anew to make room for a snapshot table",
             Self::NewerCheck => "counts what qemu-img counts since 6.2",
             Self::Survives => "survives what qemu-img crashes on",

@@ -7,8 +7,8 @@ use recount_oracle::case::observed::{Ended, Layout, Observed, Said};
 use super::comparison::{Comparison, Ending, Purpose};
 use super::guest::GuestData;
 use super::nowhere::{
-    has_doubtful_tables, has_live_bitmaps, has_newer_corruptions, leads_nowhere, refblock_past_end,
-    snapshot_table_is_cut,
+    has_blank_snapshot, has_doubtful_tables, has_live_bitmaps, has_newer_corruptions,
+    leads_nowhere, refblock_past_end, snapshot_table_is_cut,
 };
 use super::observe::{Bench, CaseError, Repaired, THEIRS};
 use super::tools::{Algorithm, Checker, Repair};
@@ -281,6 +281,8 @@ impl Run<'_> {
             Ending::OnPurpose(Purpose::SnapshotsStay)
         } else if ours.counters.is_none() {
             Ending::Failed(story.clone())
+        } else if has_blank_snapshot(self.trial.bench.damaged, found) && !is_worse(ours, theirs) {
+            Ending::OnPurpose(Purpose::LeavesOutBlank)
         } else if !found.snapshots.is_empty() && makes_room(theirs, ours) {
             Ending::OnPurpose(Purpose::MakesRoom)
         } else if gives_up(theirs) {

@@ -94,6 +94,12 @@ pub fn snapshot_table_is_cut(image: &SparseBytes, found: &Structures) -> bool {
     found.snapshots.len() < entries || reaches_past_end
 }
 
+/// Whether an entry of the snapshot table is zeros, and thus what follows the table.
+pub fn has_blank_snapshot(image: &SparseBytes, found: &Structures) -> bool {
+    let blank = |at| image.bytes(at, 40).iter().all(|byte| *byte == 0);
+    found.snapshots.iter().any(|snapshot| blank(snapshot.at))
+}
+
 /// Whether bits of an L2 entry are set that the specification reserves.
 const fn is_nonsense(entry: u64, found: &Structures) -> bool {
     if entry & COMPRESSED != 0 {

@@ -33,7 +33,7 @@ pub enum ImageKind {
     Snapshots,
     /// A million compressed clusters, two to a host cluster.
     Compressed,
-    /// 256 GiB, each cluster at a random place.
+    /// 64 GiB, each cluster at a random place.
     Fragmented,
 }
 
@@ -48,7 +48,7 @@ impl ImageKind {
             Self::SmallestClusters => "512 MiB of 512-byte clusters",
             Self::Snapshots => "64 GiB with 20 snapshots",
             Self::Compressed => "a million compressed clusters",
-            Self::Fragmented => "256 GiB, fragmented at random",
+            Self::Fragmented => "64 GiB, fragmented at random",
         }
     }
 
@@ -64,7 +64,7 @@ impl ImageKind {
             Self::SmallestClusters => ("preallocation=metadata,cluster_size=512", "512M"),
             Self::Snapshots => ("preallocation=metadata", "64G"),
             Self::Compressed => ("preallocation=metadata,cluster_size=4k", "4G"),
-            Self::Fragmented => ("preallocation=metadata", "256G"),
+            Self::Fragmented => ("preallocation=metadata", "64G"),
         }
     }
 
@@ -127,26 +127,32 @@ pub struct L2Tables {
 
 impl L2Tables {
     /// Reads them all.
-    pub fn read(path: &Path) -> io::Result<Self> {
+    fn read(path: &Path) -> io::Result<Self> {
+        let mut tables = Self::places(path)?;
+        for offset in &tables.offsets {
+            let entries = read_table(&tables.file, *offset, (1 << tables.cluster_bits) / 8)?;
+            tables.entries.extend(entries);
+        }
+        Ok(tables)
+    }
+
+    /// Where they are, without any entry.
+    pub fn places(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let mut header = [0; 48];
         file.read_exact_at(&mut header, 0)?;
         let cluster_bits = be32(&header, 20);
         let l1 = read_table(&file, be64(&header, 40), be32(&header, 36) as usize)?;
-        let offsets: Vec<u64> = l1
+        let offsets = l1
             .iter()
             .map(|entry| entry & OFFSET_MASK)
             .filter(|offset| *offset != 0)
             .collect();
-        let mut entries = Vec::new();
-        for offset in &offsets {
-            entries.extend(read_table(&file, *offset, (1 << cluster_bits) / 8)?);
-        }
         Ok(Self {
             file,
             cluster_bits,
             offsets,
-            entries,
+            entries: Vec::new(),
         })
     }
 

@@ -5,12 +5,15 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wait4::Wait4 as _;
 
 /// Where the header's reftable pointer is, and how long.
 const REFTABLE_POINTER: (u64, usize) = (48, 12);
+
+/// After this no further run is begun.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +47,8 @@ pub struct Measurement {
     pub seconds: f64,
     /// Peak resident memory, in bytes.
     pub memory: u64,
+    /// How many runs they are the medians of.
+    pub runs: usize,
 }
 
 impl Subject {
@@ -80,7 +85,8 @@ impl Subject {
     }
 }
 
-/// Runs both in turn, A B A B …, after one run of each that is not counted.
+/// Runs both in turn, A B A B …, after one run of each that is not counted. What takes longer than
+/// `PATIENCE` is run less often, at the least once; then the first run is the one that counts.
 pub fn in_turn(
     task: Task,
     one: &Subject,
@@ -89,11 +95,16 @@ pub fn in_turn(
     runs: usize,
 ) -> io::Result<(Measurement, Measurement)> {
     let (mut ones, mut others) = (Vec::new(), Vec::new());
+    let started = Instant::now();
     for _ in 0..=runs {
         ones.push(one.run(task, image)?);
         others.push(other.run(task, image)?);
+        if started.elapsed() > PATIENCE {
+            break;
+        }
     }
-    Ok((summary(&ones[1..]), summary(&others[1..])))
+    let uncounted = usize::from(ones.len() > 1);
+    Ok((summary(&ones[uncounted..]), summary(&others[uncounted..])))
 }
 
 fn summary(runs: &[(f64, u64)]) -> Measurement {
@@ -103,6 +114,7 @@ fn summary(runs: &[(f64, u64)]) -> Measurement {
     Measurement {
         seconds: median(&mut seconds),
         memory: memory.get(memory.len() / 2).copied().unwrap_or(0),
+        runs: runs.len(),
     }
 }
 

@@ -274,9 +274,10 @@ fn differences_in<'a>(
 ) -> impl Iterator<Item = (Cluster, u64, u64)> + 'a {
     let order = table.geometry().order();
     let range = range_of(table.geometry(), refblock, compared);
+    let references_at = table.counts_of(refblock);
     range.iter().zip(0..).filter_map(move |(cluster, index)| {
         let refcount = width::get(order, found, index);
-        let references = table.get(cluster);
+        let references = references_at(index);
         (refcount != references).then_some((cluster, refcount, references))
     })
 }

@@ -6,6 +6,7 @@ mod failure;
 mod output;
 mod plan;
 mod terminal;
+mod too_low;
 
 use std::process::ExitCode;
 

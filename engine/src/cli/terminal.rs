@@ -8,10 +8,15 @@ use std::time::{Duration, Instant};
 use recount::repair::Step;
 use recount::{Action, Finding, Observer, Stage};
 
+use super::too_low::TooLowLine;
+
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// How long work goes on without a progress bar.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Bytes of messages that are written at once.
+const MESSAGE_BYTES: usize = 64 << 10;
 
 /// Standard error. Failing to write there changes nothing: there is nowhere left to say so.
 pub struct Terminal {
@@ -19,6 +24,7 @@ pub struct Terminal {
     shows_progress: bool,
     bar: Option<ProgressBar>,
     messages: BufWriter<Stderr>,
+    too_low: TooLowLine,
 }
 
 impl Terminal {
@@ -27,7 +33,8 @@ impl Terminal {
             started: Instant::now(),
             shows_progress: io::stderr().is_terminal(),
             bar: None,
-            messages: BufWriter::new(io::stderr()),
+            messages: BufWriter::with_capacity(MESSAGE_BYTES, io::stderr()),
+            too_low: TooLowLine::default(),
         }
     }
 
@@ -73,6 +80,17 @@ impl Observer for Terminal {
     /// In the manner of `qemu-img check`, whose messages scripts may look for.
     fn finding(&mut self, finding: &Finding, action: Action) {
         match (action, finding) {
+            (
+                Action::Reported,
+                &Finding::TooLow {
+                    cluster,
+                    refcount,
+                    references,
+                },
+            ) if self.bar.is_none() => {
+                let line = self.too_low.of(cluster, refcount, references);
+                let _ = self.messages.write_all(line);
+            }
             (Action::Repaired, _) => self.say(format_args!("Repairing {finding}")),
             (Action::Reported, Finding::Leak { .. }) => {
                 self.say(format_args!("Leaked {finding}"));

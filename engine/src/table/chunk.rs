@@ -7,11 +7,15 @@ use crate::table::OutOfMemory;
 /// Bytes that one entry of the sparse form takes up.
 const SPARSE_ENTRY_BYTES: usize = size_of::<(u32, u64)>();
 
+/// How many times as much memory the bytes may take up. Adding to a long list in no order moves half
+/// of it each time; adding to the bytes moves nothing.
+const SPARSE_FACTOR: usize = 8;
+
 /// The counts of one refblock's range: few of them as a sorted list, many as the refblock's bytes.
 ///
 /// A refblock of 2 MiB covers up to 16 million clusters, and an image can refer to a single one in
 /// each of a great many ranges. The list keeps memory in proportion to the references; it gives
-/// way to the bytes once these are no longer than the list.
+/// way to the bytes once these are at most [`SPARSE_FACTOR`] times as long as the list.
 #[derive(Clone, Debug)]
 pub enum Chunk {
     Sparse(Vec<(u32, u64)>),
@@ -251,5 +255,5 @@ impl Chunk {
 }
 
 fn fits_sparse(geometry: &Geometry, entries: usize) -> bool {
-    entries.saturating_mul(SPARSE_ENTRY_BYTES) < geometry.refblock_bytes()
+    entries.saturating_mul(SPARSE_ENTRY_BYTES * SPARSE_FACTOR) < geometry.refblock_bytes()
 }

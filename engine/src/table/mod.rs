@@ -227,6 +227,13 @@ impl RefcountTable {
         }
     }
 
+    /// The counts that a refblock covers, by their index in it.
+    pub(crate) fn counts_of(&self, refblock: RefblockIndex) -> impl Fn(usize) -> u64 + '_ {
+        let order = self.geometry.order();
+        let chunk = self.chunk(refblock.0);
+        move |index| chunk.map_or(0, |chunk| chunk.get(order, index))
+    }
+
     /// The chunk of a refblock, if a count in it is not 0.
     fn chunk(&self, refblock: u64) -> Option<&Chunk> {
         if refblock < NEAR_REFBLOCKS {

@@ -16,7 +16,7 @@ const FLUSHES: usize = 2;
 /// The median time of reading every L2 table and refblock once, one after the other; for a rebuild
 /// of writing back the refblocks and flushing as well.
 pub fn seconds(task: Task, image: &Path, runs: usize) -> io::Result<f64> {
-    let tables = L2Tables::places(image)?;
+    let tables = L2Tables::find(image)?;
     let file = OpenOptions::new().read(true).write(true).open(image)?;
     let refblocks = refblocks(&file, tables.cluster_bits)?;
     let mut buffer = vec![0; 1 << tables.cluster_bits];

@@ -2,14 +2,10 @@
 //! the L2 entries of an image that it made.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-use rand::SeedableRng as _;
-use rand::seq::SliceRandom as _;
-use rand_chacha::ChaCha8Rng;
 
 const OFFSET_MASK: u64 = 0x00ff_ffff_ffff_fe00;
 const COMPRESSED: u64 = 1 << 62;
@@ -117,48 +113,43 @@ fn run(command: &mut Command) -> io::Result<()> {
     )))
 }
 
-/// The L2 tables of an image and their entries.
+/// The L2 tables of an image. They are gone through one by one: the memory of this process shows
+/// in that of the programs that it starts.
 pub struct L2Tables {
     file: File,
     pub cluster_bits: u32,
     pub offsets: Vec<u64>,
-    entries: Vec<u64>,
 }
 
 impl L2Tables {
-    /// Reads them all.
-    fn read(path: &Path) -> io::Result<Self> {
-        let mut tables = Self::places(path)?;
-        for offset in &tables.offsets {
-            let entries = read_table(&tables.file, *offset, (1 << tables.cluster_bits) / 8)?;
-            tables.entries.extend(entries);
-        }
-        Ok(tables)
-    }
-
-    /// Where they are, without any entry.
-    pub fn places(path: &Path) -> io::Result<Self> {
+    /// Finds them.
+    pub fn find(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let mut header = [0; 48];
         file.read_exact_at(&mut header, 0)?;
-        let cluster_bits = be32(&header, 20);
         let l1 = read_table(&file, be64(&header, 40), be32(&header, 36) as usize)?;
-        let offsets = l1
-            .iter()
-            .map(|entry| entry & OFFSET_MASK)
-            .filter(|offset| *offset != 0)
-            .collect();
         Ok(Self {
             file,
-            cluster_bits,
-            offsets,
-            entries: Vec::new(),
+            cluster_bits: be32(&header, 20),
+            offsets: l1
+                .iter()
+                .map(|entry| entry & OFFSET_MASK)
+                .filter(|offset| *offset != 0)
+                .collect(),
         })
     }
 
-    fn write(&self) -> io::Result<()> {
-        let tables = self.entries.chunks((1 << self.cluster_bits) / 8);
-        for (offset, entries) in self.offsets.iter().zip(tables) {
+    const fn entries_per_table(&self) -> usize {
+        (1 << self.cluster_bits) / 8
+    }
+
+    /// Changes the entries, table by table; `change` is told the number of the first one.
+    fn change(&self, mut change: impl FnMut(u64, &mut [u64]) -> io::Result<()>) -> io::Result<()> {
+        let mut first = 0;
+        for offset in &self.offsets {
+            let mut entries = read_table(&self.file, *offset, self.entries_per_table())?;
+            change(first, &mut entries)?;
+            first += entries.len() as u64;
             let bytes: Vec<u8> = entries
                 .iter()
                 .flat_map(|entry| entry.to_be_bytes())
@@ -171,25 +162,53 @@ impl L2Tables {
 
 /// Gives every guest cluster another one's host cluster; the refcounts stay right.
 fn scatter(path: &Path) -> io::Result<()> {
-    let mut tables = L2Tables::read(path)?;
-    tables.entries.shuffle(&mut ChaCha8Rng::seed_from_u64(0));
-    tables.write()
+    let tables = L2Tables::find(path)?;
+    let clusters = (tables.offsets.len() * tables.entries_per_table()) as u64;
+    // Kept outside of the process, as it is.
+    let mut hosts = tempfile::tempfile()?;
+    tables.change(|_, entries| {
+        entries
+            .iter()
+            .try_for_each(|entry| hosts.write_all(&entry.to_be_bytes()))
+    })?;
+    tables.change(|first, entries| {
+        for (number, entry) in (first..).zip(entries) {
+            let mut bytes = [0; 8];
+            hosts.read_exact_at(&mut bytes, scrambled(number, clusters) * 8)?;
+            *entry = u64::from_be_bytes(bytes);
+        }
+        Ok(())
+    })
+}
+
+/// Another number below `count`, a power of two; a different one for each.
+fn scrambled(number: u64, count: u64) -> u64 {
+    let mask = count - 1;
+    let half = count.trailing_zeros() / 2;
+    // Each step can be undone: an odd factor, and the upper half added to the lower one.
+    [0x9e37_79b9_7f4a_7c15_u64, 0xbf58_476d_1ce4_e5b9]
+        .iter()
+        .fold(number, |number, factor| {
+            let product = number.wrapping_mul(*factor) & mask;
+            product ^ (product >> half)
+        })
 }
 
 /// Turns clusters into compressed ones, each pair sharing the host cluster of the first.
 fn compress(path: &Path) -> io::Result<()> {
-    let mut tables = L2Tables::read(path)?;
-    let cluster_size = 1_u64 << tables.cluster_bits;
-    let half = cluster_size / 2;
+    let tables = L2Tables::find(path)?;
+    let half = (1_u64 << tables.cluster_bits) / 2;
     let length_shift = 62 - (tables.cluster_bits - 8);
-    for pair in tables.entries.chunks_mut(2) {
-        let host = pair[0] & OFFSET_MASK;
-        for (position, entry) in (0..).zip(pair) {
-            let sectors = half / SECTOR - 1;
-            *entry = COMPRESSED | (sectors << length_shift) | (host + position * half);
+    tables.change(|_, entries| {
+        for pair in entries.chunks_mut(2) {
+            let host = pair[0] & OFFSET_MASK;
+            for (position, entry) in (0..).zip(pair) {
+                let sectors = half / SECTOR - 1;
+                *entry = COMPRESSED | (sectors << length_shift) | (host + position * half);
+            }
         }
-    }
-    tables.write()
+        Ok(())
+    })
 }
 
 pub fn read_table(file: &File, offset: u64, entries: usize) -> io::Result<Vec<u64>> {
@@ -213,4 +232,25 @@ pub fn be64(bytes: &[u8], position: usize) -> u64 {
     (0..8).fold(0, |number, index| {
         number << 8 | u64::from(bytes[position + index])
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scrambling_is_a_permutation() {
+        let mut found: Vec<_> = (0..1 << 12)
+            .map(|number| scrambled(number, 1 << 12))
+            .collect();
+        assert!(
+            found
+                .windows(2)
+                .filter(|pair| pair[0] + 1 == pair[1])
+                .count()
+                < 16
+        );
+        found.sort_unstable();
+        assert_eq!(found, (0..1 << 12).collect::<Vec<_>>());
+    }
 }

@@ -74,8 +74,15 @@ pub(super) fn doubtful(survey: &Survey, geometry: &Geometry, file: ClusterCount)
         .iter()
         .chain(&comparison.unreadable)
         .copied();
-    let range =
-        |refblock: RefblockIndex| Run::new(geometry.first_covered(refblock), ClusterCount(covered));
+    // Where the file ends there is nothing that could have been lost.
+    let within = |first: Cluster, past: Cluster| {
+        let past = Cluster(past.0.min(file.0).max(first.0));
+        Run::new(first, past.since(first))
+    };
+    let range = |refblock: RefblockIndex| {
+        let first = geometry.first_covered(refblock);
+        within(first, Cluster(first.0.saturating_add(covered)))
+    };
     let mut doubtful: RunSet = contradicted.chain(untrusted).map(range).collect();
     // The gaps between the refblocks that are there.
     let mut next = 0;
@@ -85,7 +92,7 @@ pub(super) fn doubtful(survey: &Survey, geometry: &Geometry, file: ClusterCount)
     {
         let first = geometry.first_covered(RefblockIndex(next));
         let past = geometry.first_covered(RefblockIndex(refblock));
-        doubtful.insert(Run::new(first, past.since(first)));
+        doubtful.insert(within(first, past));
         next = refblock + 1;
     }
     doubtful

@@ -15,8 +15,13 @@ pub fn judge(before: &Before, run: &Run) -> Verdict {
         Err(error) => return Verdict::fails(format!("after the repair, {error}")),
     };
     let kept = |cluster: u64| {
-        let was = before.reading.count(cluster).is_none_or(|count| count > 0);
-        before.reading.is_blind() && was && !before.reading.own.contains_key(&cluster)
+        // A cluster of the old structures may be something else as well, by its refcount.
+        let own = before.reading.own.get(&cluster).copied().unwrap_or(0);
+        let was = before
+            .reading
+            .count(cluster)
+            .map_or(own == 0, |count| count > own);
+        before.reading.is_blind() && was
     };
     for (&cluster, &count) in after.counts() {
         let unused = after.references_to(cluster) == 0 && after.is_checked(cluster);

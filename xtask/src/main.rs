@@ -7,6 +7,7 @@ mod fuzz;
 mod model;
 mod mutants;
 mod replay;
+mod report;
 mod versus;
 
 use std::process::ExitCode;
@@ -38,6 +39,8 @@ enum Command {
     Replay(replay::Args),
     /// Runs the fuzz targets, and keeps what they find.
     Fuzz(fuzz::Args),
+    /// Works with the reports of `cargo xtask differential`.
+    Report(report::Args),
     /// Makes, minimises and verifies the seeds of the fuzz targets.
     Corpus(corpus::Args),
 }
@@ -51,6 +54,7 @@ impl Command {
             Self::Model(args) => model::run(args),
             Self::Mutants(args) => mutants::run(args),
             Self::Replay(args) => replay::run(args),
+            Self::Report(args) => Ok(report::run(args)?),
             Self::Versus(args) => versus::run(args),
         }
     }

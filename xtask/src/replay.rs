@@ -39,7 +39,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
 fn is_differential(word: &str) -> bool {
     let number = |text: &str| text.parse::<u64>().is_ok();
     word.split_once(':')
-        .is_some_and(|(seed, index)| number(seed) && number(index))
+        .is_some_and(|(seed, index)| number(seed) && number(index.trim_start_matches('s')))
 }
 
 fn case(word: &str) -> Result<Case, Box<dyn Error>> {

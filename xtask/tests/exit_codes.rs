@@ -49,6 +49,35 @@ fn a_missing_recount_cannot_run() {
 }
 
 #[test]
+fn a_missing_subject_cannot_run() {
+    let arguments = [
+        "differential",
+        "--synthetic",
+        "100",
+        "--subject",
+        "mine=no-such-tool --repair {image}",
+    ];
+    assert_cannot_run(&arguments, "no-such-tool");
+}
+
+#[test]
+fn a_subject_without_an_image_cannot_run() {
+    assert_cannot_run(&["differential", "--subject", "mine=tool"], "{image}");
+}
+
+#[test]
+fn two_subjects_of_one_name_cannot_run() {
+    let mut arguments = vec!["differential"];
+    arguments.extend(["--subject", "a=true {image}"].repeat(2));
+    assert_cannot_run(&arguments, "`a`");
+}
+
+#[test]
+fn a_shard_that_is_none_cannot_run() {
+    assert_cannot_run(&["differential", "--shard", "4/3"], "K/N");
+}
+
+#[test]
 fn a_malformed_case_cannot_run() {
     assert_cannot_run(&["differential", "--only", "1-2"], "SEED:INDEX");
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::case::{Fault, FaultKind, Operation, Times};
 
 /// How often each kind of operation was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Operations([u32; 4]);
 
 impl Operations {

@@ -1,25 +1,107 @@
-//! Which cases a run goes through: case `i` of seed `s` is the same in every run.
+//! Which cases a run goes through: case `i` of seed `s` is the same in every run, in every shard, and
+//! whatever share of the images is synthetic.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use rand::SeedableRng;
+use rand::{RngExt as _, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use recount_oracle::case::damage::{self, Damage};
+use recount_oracle::case::build;
+use recount_oracle::case::damage::{self, Damage, SparseBytes};
+use recount_oracle::case::generate::{Kind, generate};
 use recount_oracle::case::real::{self, Recipe};
 use recount_oracle::case::{Algorithm, Case, Image, Schedule, StorageLimit};
 
 /// So many cases in a row damage the same image: making one takes longer than checking it.
 pub const CASES_PER_IMAGE: u64 = 8;
 
-/// Case `index` of seed `seed`, written `seed:index`.
+/// Most clusters of a synthetic image's file: qemu-img takes a second for a few hundred million.
+const LONGEST_SYNTHETIC: u64 = 1 << 22;
+/// Seeds tried for a synthetic image that is not too long.
+const TRIES: u64 = 64;
+
+/// Case `index` of seed `seed`, written `seed:index`, or `seed:sindex` when its image is synthetic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CaseId {
     /// The seed of the run.
     pub seed: u64,
     /// The place in the run, from 0.
     pub index: u64,
+    /// Whether our own builder makes the image, and not qemu-img.
+    pub synthetic: bool,
+}
+
+/// Which groups of cases a run goes through. All cases of a group damage the same image, or are all
+/// synthetic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Selection {
+    /// Where the random cases begin.
+    pub seed: u64,
+    /// How many cases there are, those of other shards included.
+    pub cases: u64,
+    /// Percent of the groups that are synthetic.
+    pub synthetic_share: u32,
+    /// Every how manieth group is this run's.
+    pub shard: Shard,
+}
+
+/// A part of the cases: the `of` parts have no case in common, and leave none out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// Which, from 1.
+    pub number: u64,
+    /// Of how many.
+    pub of: u64,
+}
+
+/// Two numbers with a stroke between them, the first not above the second.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("`{0}` is not a shard: it is written K/N, as in 2/8, with K from 1 to N")]
+pub struct NotAShard(String);
+
+impl FromStr for Shard {
+    type Err = NotAShard;
+
+    fn from_str(text: &str) -> Result<Self, NotAShard> {
+        let parse = || {
+            let (number, of) = text.split_once('/')?;
+            let shard = Self {
+                number: number.parse().ok()?,
+                of: of.parse().ok()?,
+            };
+            (1..=shard.of).contains(&shard.number).then_some(shard)
+        };
+        parse().ok_or_else(|| NotAShard(text.to_owned()))
+    }
+}
+
+impl Selection {
+    /// How many groups there are, those of other shards included.
+    pub const fn groups(&self) -> u64 {
+        self.cases.div_ceil(CASES_PER_IMAGE)
+    }
+
+    /// The groups of this shard, in order.
+    pub fn own_groups(&self) -> impl Iterator<Item = u64> {
+        let shard = self.shard;
+        (0..self.groups()).filter(move |group| group % shard.of == shard.number - 1)
+    }
+
+    /// The cases of a group.
+    pub fn group(&self, group: u64) -> Vec<CaseId> {
+        // Spread evenly: the group at which the share of all before it goes up by one.
+        let share = u64::from(self.synthetic_share);
+        let synthetic = (group + 1) * share / 100 > group * share / 100;
+        let first = group * CASES_PER_IMAGE;
+        let indices = first..self.cases.min(first + CASES_PER_IMAGE);
+        let id = |index| CaseId {
+            seed: self.seed,
+            index,
+            synthetic,
+        };
+        indices.map(id).collect()
+    }
 }
 
 /// A case of a run.
@@ -50,9 +132,9 @@ impl fmt::Display for CaseName {
     }
 }
 
-/// A case is named by two numbers with a colon between them.
+/// A case is named by two numbers with a colon between them, and an s where it is synthetic.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("`{0}` is not a case: it is written SEED:INDEX, as in 7:1203")]
+#[error("`{0}` is not a case: it is written SEED:INDEX, as in 7:1203 or 7:s1203")]
 pub struct NotACase(String);
 
 impl FromStr for CaseId {
@@ -61,9 +143,11 @@ impl FromStr for CaseId {
     fn from_str(text: &str) -> Result<Self, NotACase> {
         let parse = || {
             let (seed, index) = text.split_once(':')?;
+            let real = index.strip_prefix('s');
             Some(Self {
                 seed: seed.parse().ok()?,
-                index: index.parse().ok()?,
+                index: real.unwrap_or(index).parse().ok()?,
+                synthetic: real.is_some(),
             })
         };
         parse().ok_or_else(|| NotACase(text.to_owned()))
@@ -72,7 +156,8 @@ impl FromStr for CaseId {
 
 impl fmt::Display for CaseId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.seed, self.index)
+        let kind = if self.synthetic { "s" } else { "" };
+        write!(f, "{}:{kind}{}", self.seed, self.index)
     }
 }
 
@@ -82,18 +167,21 @@ impl CaseId {
         self.index / CASES_PER_IMAGE
     }
 
-    /// The image, the same for all cases of the group.
+    /// The recipe of a real image, the same for all cases of the group.
     pub fn recipe(self) -> Recipe {
         real::random_recipe(&mut generator(self.seed, 2 * self.group()))
     }
 
-    /// The damage, this case's own.
-    pub fn damage(self) -> Vec<Damage> {
+    /// The damage of a real image, this case's own.
+    fn damage(self) -> Vec<Damage> {
         damage::random_damage(&mut generator(self.seed, 2 * self.index + 1))
     }
 
     /// The case as the value that is stored and replayed.
     pub fn case(self) -> Case {
+        if self.synthetic {
+            return self.synthetic();
+        }
         Case {
             image: Image::Real(self.recipe()),
             damage: self.damage(),
@@ -102,6 +190,37 @@ impl CaseId {
             schedule: Schedule::default(),
         }
     }
+
+    /// A synthetic case with a file that is not too long. What goes wrong meanwhile is another
+    /// harness's matter; how large a device is, that of the comparison of devices.
+    fn synthetic(self) -> Case {
+        let mut rng = generator(self.seed, 2 * self.index + 1);
+        let mut made = Case {
+            schedule: Schedule::default(),
+            ..generate(Kind::Synthetic, rng.random())
+        };
+        for _ in 0..TRIES {
+            // Its LUKS header has no key, without which qemu-img opens no image.
+            if let Image::Synthetic(image) = &mut made.image {
+                image.luks = false;
+            }
+            if clusters(&made.image).is_some_and(|clusters| clusters <= LONGEST_SYNTHETIC) {
+                break;
+            }
+            made.image = generate(Kind::Synthetic, rng.random()).image;
+        }
+        made
+    }
+}
+
+/// Clusters of a synthetic image's file; `None` when there is no such image.
+fn clusters(image: &Image) -> Option<u64> {
+    let Image::Synthetic(synthetic) = image else {
+        return None;
+    };
+    let layout = build::lay_out(image).ok()?;
+    let written = layout.write(StorageLimit::Growing, &mut SparseBytes::default());
+    Some(written.ok()?.length >> synthetic.cluster_bits)
 }
 
 /// Independent numbers for every stream of a seed.
@@ -120,7 +239,11 @@ mod tests {
     use super::*;
 
     fn ids() -> impl Iterator<Item = CaseId> {
-        (0..4_000).map(|index| CaseId { seed: 11, index })
+        (0..4_000).map(|index| CaseId {
+            seed: 11,
+            index,
+            synthetic: false,
+        })
     }
 
     #[test]
@@ -135,6 +258,55 @@ mod tests {
             .zip(others)
             .filter(|(id, other)| id.case() != other.case());
         assert!(differing.count() > 3_900);
+    }
+
+    #[test]
+    fn synthetic_cases_are_the_same_each_time_and_not_too_long() {
+        for index in 0..64 {
+            let id = CaseId {
+                seed: 11,
+                index,
+                synthetic: true,
+            };
+            let case = id.case();
+            assert_eq!(case, id.case());
+            assert_eq!(id.to_string().parse::<CaseId>().unwrap(), id);
+            let clusters = clusters(&case.image).unwrap();
+            assert!(clusters <= LONGEST_SYNTHETIC, "{id}: {clusters} clusters");
+        }
+    }
+
+    #[test]
+    fn shards_are_disjoint_and_whole() {
+        let whole = Selection {
+            seed: 3,
+            cases: 1_001,
+            synthetic_share: 30,
+            shard: Shard { number: 1, of: 1 },
+        };
+        let of = |selection: Selection| {
+            let groups = selection.own_groups();
+            groups
+                .flat_map(|group| selection.group(group))
+                .collect::<Vec<_>>()
+        };
+        let mut parts: Vec<CaseId> = (1..=7)
+            .map(|number| Shard { number, of: 7 })
+            .flat_map(|shard| of(Selection { shard, ..whole }))
+            .collect();
+        parts.sort_by_key(|id| id.index);
+        assert_eq!(parts, of(whole));
+        assert_eq!(parts.len(), 1_001);
+        let synthetic = parts.iter().filter(|id| id.synthetic).count();
+        assert!((280..=320).contains(&synthetic), "{synthetic}");
+    }
+
+    #[test]
+    fn what_is_no_shard_is_refused() {
+        assert_eq!("2/8".parse::<Shard>().unwrap(), Shard { number: 2, of: 8 });
+        for text in ["0/8", "9/8", "1", "1/0", "a/b", ""] {
+            assert!(text.parse::<Shard>().is_err(), "{text}");
+        }
     }
 
     #[test]

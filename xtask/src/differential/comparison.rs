@@ -73,9 +73,11 @@ pub enum Purpose {
     /// qemu-img gives up where its overlap check finds that it would write over a structure.
     GoesOn,
     /// qemu-img writes a header without snapshots when it opens an image for a repair and has to
-    /// change something first, as with enabled bitmaps; they are all lost then. Bitmaps it
-    /// stores anew when it closes the image.
+    /// change something first, as with enabled bitmaps; they are all lost then.
     SnapshotsStay,
+    /// qemu-img loads enabled bitmaps when it opens an image for a repair, drops those that it cannot
+    /// load, and stores the others anew when it closes the image.
+    BitmapsStay,
     /// A snapshot table that is not all inside the file is not written anew without the rest.
     LeavesTable,
     /// A rebuild makes room for a new snapshot table; only the end of the image differs.
@@ -100,7 +102,8 @@ impl fmt::Display for Purpose {
             Self::NoGrowth => "does not grow to a hostile reftable entry",
             Self::LeavesAlone => "leaves alone what may not be a table",
             Self::GoesOn => "goes on where qemu-img's overlap check gives up",
-            Self::SnapshotsStay => "loses no snapshots, leaves bitmaps alone",
+            Self::SnapshotsStay => "loses no snapshots",
+            Self::BitmapsStay => "stores no bitmaps anew",
             Self::LeavesTable => "writes no snapshot table anew that is not all there",
             Self::LeavesOutBlank => "leaves out snapshots that are blank",
             Self::MakesRoom => "builds anew to make room for a snapshot table",

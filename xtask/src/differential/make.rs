@@ -11,9 +11,11 @@ use recount_oracle::case::observed::Ended;
 use recount_oracle::case::real::{Kind, Preallocation, Recipe, Step};
 
 use super::disk;
-use super::program::{self, CannotRun, Output};
-use super::tools::{LIMIT, SECRET};
+use super::subject::SECRET;
+use super::subject::program::{self, CannotRun, Limits, Output};
 
+/// No image that is made, nor its data file, is longer than this.
+const LIMITS: Limits = Limits::for_image(1 << 40);
 /// The file that a recipe's image is made in.
 const IMAGE: &str = "base.qcow2";
 
@@ -62,7 +64,7 @@ impl Maker {
             if let Some(arguments) = image_command(step) {
                 self.qemu_io(recipe, &mut commands, directory)?;
                 // qemu refuses a snapshot that does not exist, or exists; the image is good still.
-                program::run(&self.qemu_img, arguments, directory, LIMIT)?;
+                program::run(&self.qemu_img, arguments, directory, &LIMITS)?;
             } else {
                 commands.push(io_command(step, recipe));
                 if matches!(step, Step::Kill) {
@@ -71,7 +73,7 @@ impl Maker {
             }
         }
         self.qemu_io(recipe, &mut commands, directory)?;
-        Ok(disk::load(&directory.join(IMAGE))?)
+        Ok(disk::load(&directory.join(IMAGE), u64::MAX)?)
     }
 
     fn create(&self, recipe: &Recipe, directory: &Path) -> Result<(), MakeError> {
@@ -91,7 +93,7 @@ impl Maker {
             return Ok(disk::store(&path, image)?);
         }
         self.create_anew(recipe, directory)?;
-        encrypted.insert(plain, disk::load(&path)?);
+        encrypted.insert(plain, disk::load(&path, u64::MAX)?);
         Ok(())
     }
 
@@ -104,7 +106,7 @@ impl Maker {
         }
         arguments.extend(["-o".to_owned(), create_options(recipe)]);
         arguments.extend([IMAGE.to_owned(), size]);
-        let said = program::run(&self.qemu_img, arguments, directory, LIMIT)?;
+        let said = program::run(&self.qemu_img, arguments, directory, &LIMITS)?;
         refused(recipe, &said)
     }
 
@@ -120,9 +122,9 @@ impl Maker {
                     "backing.qcow2",
                     &size.to_string(),
                 ];
-                program::run(&self.qemu_img, create, directory, LIMIT)?;
+                program::run(&self.qemu_img, create, directory, &LIMITS)?;
                 let write = ["-c", "write -q -P 85 0 512", "backing.qcow2"];
-                program::run(&self.qemu_io, write, directory, LIMIT)?;
+                program::run(&self.qemu_io, write, directory, &LIMITS)?;
             }
             Kind::DataFile => {
                 let file = File::create(directory.join("data.raw"))?;
@@ -153,7 +155,7 @@ impl Maker {
         } else {
             arguments.extend(["-fqcow2", IMAGE].map(str::to_owned));
         }
-        program::run(&self.qemu_io, arguments, directory, LIMIT)?;
+        program::run(&self.qemu_io, arguments, directory, &LIMITS)?;
         Ok(())
     }
 }

@@ -1,21 +1,25 @@
-//! `cargo xtask differential`: makes real images with qemu-img and qemu-io, damages them, and
-//! compares what recount and qemu-img say and do, check by check.
+//! `cargo xtask differential`: makes images, damages them, lets every subject repair them, compares
+//! what recount and each qemu-img say and do, check by check, and judges every subject's repair.
 
 mod cases;
 mod comparison;
 mod disk;
+mod examine;
+mod exhibit;
+mod field;
 mod guest;
 mod judge;
 mod make;
 mod nowhere;
 mod observe;
-mod program;
 mod record;
 mod recorder;
 mod run;
 mod session;
+mod shrink;
+mod standing;
+mod subject;
 mod tally;
-mod tools;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,6 +28,10 @@ pub use run::run;
 
 /// Options of `cargo xtask differential`.
 #[derive(clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub struct Args {
     /// How many cases to run.
     #[arg(long, default_value_t = 400)]
@@ -37,12 +45,45 @@ pub struct Args {
     /// How many cases to run at a time; by default, one for each processor.
     #[arg(long)]
     jobs: Option<usize>,
-    /// The qemu-img to compare with.
+    /// A qemu-img to compare with; may be given several times.
     #[arg(long, value_name = "PATH", default_value = "qemu-img")]
-    qemu_img: PathBuf,
-    /// The recount to compare; built by cargo unless given.
+    qemu_img: Vec<PathBuf>,
+    /// Any program that repairs an image in place, to be judged like the others; may be given
+    /// several times.
+    #[arg(long = "subject", value_name = "NAME='COMMAND {image}'")]
+    subjects: Vec<subject::Command>,
+    /// How long each of these programs may take over one image: 20, 20s, 1m.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "20s")]
+    subject_time: Duration,
+    /// Compare the program `recount`, built by cargo, and not the engine in process.
+    #[arg(long)]
+    program: bool,
+    /// Compare this program instead.
     #[arg(long, value_name = "PATH")]
     recount: Option<PathBuf>,
+    /// Percent of the images that are laid out by the harness itself, with any structure there can
+    /// be; qemu-img makes the others.
+    #[arg(long, value_name = "PERCENT", default_value_t = 25, value_parser = clap::value_parser!(u32).range(0..=100))]
+    synthetic: u32,
+    /// Run only this part of the cases: the parts have none in common, and leave none out.
+    #[arg(
+        long,
+        value_name = "K/N",
+        default_value = "1/1",
+        conflicts_with = "only"
+    )]
+    shard: cases::Shard,
+    /// Write report.json, junit.xml and index.html into this folder, and smaller cases for what
+    /// failed.
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+    /// With --report: the folder may have something in it.
+    #[arg(long, requires = "report")]
+    overwrite: bool,
+    /// Go on with the run whose report is in the folder of --report: the same seed, and only the
+    /// cases that are not done.
+    #[arg(long, requires = "report", conflicts_with_all = ["seed", "only", "case"])]
+    resume: bool,
     /// Fail when qemu-img is not installed, instead of comparing with recorded verdicts.
     #[arg(long)]
     require_qemu: bool,

@@ -157,6 +157,13 @@ fn tables_lead_nowhere(image: &SparseBytes, found: &Structures) -> std::io::Resu
     Ok(snapshot_table || bitmaps)
 }
 
+/// Whether a header feature bit is set that qemu-img clears when it opens the image for a repair.
+pub fn has_unknown_autoclear(image: &SparseBytes) -> bool {
+    let version_3 = be32(image, 4).is_ok_and(|version| version >= 3);
+    // Bit 0 is the bitmaps', bit 1 that of a raw external data file.
+    version_3 && be64(image, 88).is_ok_and(|autoclear| autoclear & !3 != 0)
+}
+
 /// Whether qemu-img writes to the image as it opens it for a repair: it marks enabled persistent
 /// bitmaps as in use, and in doing so writes a header without snapshots, all of which the check
 /// then releases as leaks; when it closes the image it stores the bitmaps anew.

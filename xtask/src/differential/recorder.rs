@@ -12,44 +12,44 @@ use recount_oracle::case::text::{CaseFile, Verdict};
 use serde_json::Value;
 
 use super::cases::CaseId;
-use super::comparison::Ending;
+use super::examine::{Exhibit, examine_recorded};
+use super::exhibit::Whole;
 use super::guest::GuestData;
-use super::judge::{Trial, judge};
-use super::observe::{Bench, observe};
+use super::observe::observe;
 use super::record;
 use super::run::RunError;
-use super::session::{Session, bench, damage, recipe};
-use super::tools::Checker;
+use super::session::{Session, recipe};
+use super::subject::Checker;
 
 /// Images that take up more than this, compressed, are not recorded.
 const LARGEST_IMAGE: usize = 6 << 10;
 
 /// Records into `folder`.
 pub fn record(session: &Session<'_>, folder: &Path, seed: u64) -> Result<ExitCode, RunError> {
-    let Some(theirs) = session.theirs() else {
-        return Ok(ExitCode::SUCCESS);
-    };
     let mut shown = BTreeSet::new();
     let old = record::load_all(folder)?;
     let before = old.len();
     for (path, mut record) in old {
         traits(&record.case, &mut shown);
         let image = record::load_image(&path)?;
+        let directory = session.folder()?;
         let Some(recipe) = recipe(&record.case) else {
             continue;
         };
-        let directory = session.folder()?;
         session.maker().companions(recipe, directory.path())?;
-        let Some(observed) = observe(theirs, bench(directory.path(), recipe, &image))? else {
-            continue;
+        let whole = GuestData::default();
+        let exhibit = Exhibit {
+            directory: directory.path(),
+            encrypted: recipe.kind == Kind::Luks,
+            damaged: &image,
+            acts: &[],
+            whole: &whole,
         };
-        if !tells(session, bench(directory.path(), recipe, &image), &observed)? {
-            continue;
+        if note(session, &mut record, &exhibit)? {
+            record::store(&path, &record, None)?;
         }
-        put(&mut record, theirs, observed);
-        record::store(&path, &record, None)?;
     }
-    let added = add_new(session, theirs, folder, seed, &mut shown)?;
+    let added = add_new(session, folder, seed, &mut shown)?;
     println!(
         "{before} cases recorded again, {added} new ones, in {}",
         folder.display()
@@ -59,63 +59,66 @@ pub fn record(session: &Session<'_>, folder: &Path, seed: u64) -> Result<ExitCod
 
 fn add_new(
     session: &Session<'_>,
-    theirs: &Checker,
     folder: &Path,
     seed: u64,
     shown: &mut BTreeSet<String>,
 ) -> Result<usize, RunError> {
     let mut added = 0;
     for index in 0..session.wanted() {
-        let id = CaseId { seed, index };
+        let id = CaseId {
+            seed,
+            index,
+            synthetic: false,
+        };
         let case = id.case();
         let mut all = shown.clone();
         traits(&case, &mut all);
-        let Some(recipe) = recipe(&case).filter(|recipe| recipe.kind != Kind::Luks) else {
-            // The key material of an encrypted image would fill the repository.
-            continue;
-        };
-        if all.len() == shown.len() {
+        let is_luks = recipe(&case).is_some_and(|recipe| recipe.kind == Kind::Luks);
+        // The key material of an encrypted image would fill the repository.
+        if is_luks || all.len() == shown.len() {
             continue;
         }
         let directory = session.folder()?;
-        let whole = session.maker().make(recipe, directory.path())?;
-        let damaged = damage(&whole, case.damage.clone())?;
+        let whole = Whole::make(&case, session.maker(), directory.path())?;
+        let damaged = whole.damage(&case.damage)?;
         let packed = record::pack(&damaged.image)?;
         let idle = damaged.acts.iter().any(|(_, applied)| applied.is_nothing());
         if idle || packed.len() > LARGEST_IMAGE {
             continue;
         }
-        let bench = bench(directory.path(), recipe, &damaged.image);
-        let Some(observed) = observe(theirs, bench)? else {
-            continue;
-        };
-        if !tells(session, bench, &observed)? {
-            continue;
-        }
         let path = folder.join(format!("real-{seed}-{index}.toml"));
         let mut record = CaseFile::from(case);
         record.story = Some(format!("Case {id} of `cargo xtask differential`."));
-        put(&mut record, theirs, observed);
-        record::store(&path, &record, Some(&packed))?;
-        *shown = all;
-        added += 1;
+        let exhibit = whole.exhibit(directory.path(), &damaged);
+        if note(session, &mut record, &exhibit)? {
+            record::store(&path, &record, Some(&packed))?;
+            *shown = all;
+            added += 1;
+        }
     }
     Ok(added)
 }
 
-/// Whether the verdict can be compared with once qemu-img's messages, and what qemu-img could say of
-/// our repair, are gone.
-fn tells(session: &Session<'_>, bench: Bench<'_>, observed: &Observed) -> Result<bool, RunError> {
-    let endings = judge(&Trial {
-        ours: session.ours(),
-        theirs: None,
-        observed: &observed.as_recorded(),
-        bench,
-        damage: &[],
-        whole: &GuestData::default(),
-    })?;
-    let failed = |ending: &Ending| matches!(ending, Ending::Failed(_));
-    Ok(!endings.iter().any(|(_, ending)| failed(ending)))
+/// Adds the verdict of every qemu-img, unless one of them cannot be compared with once qemu-img's
+/// messages, and what it could say of our repair, are gone.
+fn note(
+    session: &Session<'_>,
+    record: &mut CaseFile,
+    exhibit: &Exhibit<'_>,
+) -> Result<bool, RunError> {
+    let field = session.field();
+    for qemu in &field.theirs {
+        let Some(sight) = observe(qemu, exhibit.bench(), exhibit.damaged)? else {
+            continue;
+        };
+        let recorded = sight.observed.as_recorded();
+        let findings = examine_recorded(field, exhibit, &recorded)?;
+        if findings.failures().next().is_some() {
+            return Ok(false);
+        }
+        put(record, qemu, sight.observed);
+    }
+    Ok(true)
 }
 
 /// Adds a verdict, in place of an older one of the same version.

@@ -4,22 +4,28 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use recount_oracle::case::build::BuildError;
 use recount_oracle::case::damage::DamageError;
 use tempfile::TempDir;
 
+use crate::report::ReportError;
+use crate::report::model::Report;
+
 use super::cases::NotACase;
+use super::field::Field;
 use super::make::{MakeError, Maker};
-use super::observe::CaseError;
-use super::program::CannotRun;
 use super::record::RecordError;
 use super::session::{Cases, Session};
-use super::tools::Checker;
+use super::subject::program::CannotRun;
+use super::subject::{CaseError, Checker};
 use super::{Args, recorder};
 
 /// Where recorded cases lie, from the root of the repository.
 pub const RECORDED: &str = "corpus/cases";
 /// What installs qemu-img and qemu-io.
 const INSTALL: &str = "apt-get install qemu-utils";
+/// Percent.
+const ALL: u32 = 100;
 /// The memory file system of Linux: flushing to it takes no time.
 const MEMORY_FILES: &str = "/dev/shm";
 /// Free bytes that it must have to be used.
@@ -34,6 +40,21 @@ pub enum RunError {
     /// recount is not there.
     #[error(transparent)]
     NoRecount(CannotRun),
+    /// A subject is not there.
+    #[error("a subject cannot take part: {0}")]
+    NoSubject(CannotRun),
+    /// Two subjects cannot be told apart.
+    #[error("two subjects have the name `{0}`")]
+    SameName(String),
+    /// A report cannot be read or written.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// A case without an image.
+    #[error("a toy is no image that a program could repair; `cargo xtask replay` runs it")]
+    Toy,
+    /// An image could not be laid out.
+    #[error(transparent)]
+    Build(#[from] BuildError),
     /// cargo did not build recount.
     #[error("cargo build --release --package recount failed")]
     NotBuilt,
@@ -62,25 +83,20 @@ pub enum RunError {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode, RunError> {
-    let theirs = match Checker::find(&args.qemu_img) {
-        Ok(theirs) => Some(theirs),
-        Err(missing) if args.require_qemu || args.only.is_some() || args.record => {
-            return Err(RunError::NoQemu(missing));
-        }
-        Err(missing) => {
-            eprintln!("{missing}\ninstall it with: {INSTALL}");
-            None
-        }
+    let theirs = find_qemu(args)?;
+    let is_there = !theirs.is_empty();
+    let field = Field::gather(args, theirs)?;
+    let output = args.report.as_deref();
+    let earlier = match output {
+        Some(folder) if args.resume => Some(Report::load(folder)?),
+        Some(folder) => Report::prepare(folder, args.overwrite).map(|()| None)?,
+        None => None,
     };
-    let recount = match &args.recount {
-        Some(path) => path.clone(),
-        None => build_recount()?,
-    };
-    let ours = Checker::find(&recount).map_err(RunError::NoRecount)?;
+    let known = earlier.as_ref().and_then(|report| report.runs.first());
     let seed = args.only.map(|only| only.seed).or(args.seed);
+    let seed = seed.or(known.map(|run| run.seed));
     let seed = seed.unwrap_or_else(|| rand::random::<u32>().into());
-    let recorded = args.case.is_some() || theirs.is_none();
-    let session = Session::new(args, ours, theirs, maker(&args.qemu_img), work_folder()?)?;
+    let session = Session::new(args, field, maker(args), work_folder()?, seed)?;
     if args.record {
         return recorder::record(&session, Path::new(RECORDED), seed);
     }
@@ -90,11 +106,27 @@ pub fn run(args: &Args) -> Result<ExitCode, RunError> {
             Cases::Random(vec![only])
         }
         (_, Some(path)) => Cases::Recorded(vec![path.clone()]),
-        _ if recorded => Cases::Recorded(recorded_cases()?),
-        _ => Cases::Seed(seed),
+        _ if !is_there && args.synthetic < ALL => Cases::Recorded(recorded_cases()?),
+        _ => Cases::Seed,
     };
     println!("{}", session.describe(&cases));
-    session.run(&cases)
+    session.run(&cases, earlier)
+}
+
+/// Every qemu-img; none where the one of the machine is missing and need not be there.
+fn find_qemu(args: &Args) -> Result<Vec<Checker>, RunError> {
+    let mut found = Vec::new();
+    for path in &args.qemu_img {
+        let named = path != Path::new("qemu-img");
+        match Checker::find(path) {
+            Ok(checker) => found.push(checker),
+            Err(missing) if named || args.require_qemu || args.only.is_some() || args.record => {
+                return Err(RunError::NoQemu(missing));
+            }
+            Err(missing) => eprintln!("{missing}\ninstall it with: {INSTALL}"),
+        }
+    }
+    Ok(found)
 }
 
 fn recorded_cases() -> Result<Vec<PathBuf>, RunError> {
@@ -107,12 +139,12 @@ fn recorded_cases() -> Result<Vec<PathBuf>, RunError> {
 }
 
 /// Images are made by the qemu-img and qemu-io of the machine, or else by those that are compared.
-fn maker(qemu_img: &Path) -> Maker {
+fn maker(args: &Args) -> Maker {
     let installed = Checker::find(Path::new("qemu-img")).is_ok();
-    if installed {
-        return Maker::new(PathBuf::from("qemu-img"), PathBuf::from("qemu-io"));
+    match args.qemu_img.first() {
+        Some(other) if !installed => Maker::new(other.clone(), other.with_file_name("qemu-io")),
+        _ => Maker::new(PathBuf::from("qemu-img"), PathBuf::from("qemu-io")),
     }
-    Maker::new(qemu_img.to_owned(), qemu_img.with_file_name("qemu-io"))
 }
 
 /// Where the images are made: gone when the run ends.
@@ -128,7 +160,7 @@ fn work_folder() -> io::Result<TempDir> {
 }
 
 /// Builds recount and says where it is: next to this program.
-fn build_recount() -> Result<PathBuf, RunError> {
+pub fn build_recount() -> Result<PathBuf, RunError> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
         .args(["build", "--quiet", "--release", "--package", "recount"])

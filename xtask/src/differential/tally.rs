@@ -1,104 +1,278 @@
-//! The results of a run: how often each comparison passed, and every mismatch.
+//! The results of a run as they come in, and what is printed of them at the end.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::Instant;
 
-use super::cases::CaseName;
-use super::comparison::{Comparison, Ending, Purpose};
+use recount_oracle::case::damage::SparseBytes;
+use recount_oracle::properties::Verdict;
 
-/// So many mismatches of each comparison are told in full; the others are named.
-const TOLD: usize = 5;
+use crate::report::model::{Count, Failure, Progress, Report, Run, SubjectReport};
+use crate::report::picture::Picture;
 
-/// How often a comparison ended which way.
-#[derive(Clone, Copy, Debug, Default)]
-struct Count {
-    passed: u64,
-    failed: u64,
-    on_purpose: u64,
-    not_applicable: u64,
-}
+use super::comparison::{Comparison, Ending};
+use super::examine::Findings;
+use super::field::Field;
+use super::standing::Quality;
 
-/// A case, what differed, and how.
-type Mismatch = (CaseName, Comparison, String);
+/// Seconds from one note of how far the run is to the next.
+const NOTE: f64 = 1.0;
 
 /// The results so far.
-#[derive(Debug, Default)]
 pub struct Tally {
-    cases: u64,
-    counts: BTreeMap<Comparison, Count>,
-    purposes: BTreeMap<Purpose, u64>,
-    mismatches: Vec<Mismatch>,
+    begin: Instant,
+    /// Seconds that the run had taken before.
+    earlier: f64,
+    report: Report,
+}
+
+/// A case that failed, to be made smaller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// Where in the report.
+    pub index: usize,
+    /// Who.
+    pub subject: String,
+    /// What.
+    pub what: String,
 }
 
 impl Tally {
-    /// Adds what one case gave.
-    pub fn add(&mut self, case: &CaseName, endings: Vec<(Comparison, Ending)>) {
-        self.cases += 1;
-        for (comparison, ending) in endings {
-            let count = self.counts.entry(comparison).or_default();
-            match ending {
+    /// Of a run that begins; or that goes on where `earlier` ended.
+    pub fn new(field: &Field, run: Run, earlier: Option<Report>) -> Self {
+        let subjects = field.all().map(|subject| SubjectReport {
+            answerable: field.answers(&subject.name(), Quality::Ends.name()),
+            name: subject.name(),
+        });
+        let before = earlier.as_ref().and_then(|report| report.runs.first());
+        Self {
+            begin: Instant::now(),
+            earlier: before.map_or(0.0, |run| run.seconds),
+            report: earlier.unwrap_or_else(|| Report::new(run, subjects.collect())),
+        }
+    }
+
+    /// Adds what one case gave; the failures that count and are told in full.
+    pub fn add(
+        &mut self,
+        field: &Field,
+        case: &str,
+        rerun: &str,
+        synthetic: bool,
+        damaged: &SparseBytes,
+        findings: &Findings,
+    ) -> Vec<Failed> {
+        self.report.cases += 1;
+        self.report.synthetic += u64::from(synthetic);
+        self.count(findings);
+        let mut failed = Vec::new();
+        for (subject, what, story, after) in findings.failures() {
+            let is_comparison = Comparison::ALL.iter().any(|one| one.to_string() == what);
+            let counts = is_comparison || field.answers(subject, &what);
+            let tells = self.report.tells(subject, &what);
+            if !counts && !tells {
+                continue;
+            }
+            if counts && tells {
+                failed.push(Failed {
+                    index: self.report.failures.len(),
+                    subject: subject.to_owned(),
+                    what: what.clone(),
+                });
+            }
+            let picture = |image| if tells { Picture::of(image) } else { None };
+            self.report.failures.push(Failure {
+                case: case.to_owned(),
+                subject: subject.to_owned(),
+                what,
+                counts,
+                rerun: rerun.to_owned(),
+                story: if tells {
+                    story.to_owned()
+                } else {
+                    String::new()
+                },
+                minimal: None,
+                before: picture(damaged),
+                after: after.and_then(picture),
+            });
+        }
+        self.note();
+        failed
+    }
+
+    fn count(&mut self, findings: &Findings) {
+        let report = &mut self.report;
+        for one in &findings.compared {
+            let by = report.comparisons.entry(one.comparison.to_string());
+            let count = by.or_default().entry(one.qemu.clone()).or_default();
+            match &one.ending {
                 Ending::Passed => count.passed += 1,
                 Ending::NotApplicable => count.not_applicable += 1,
+                Ending::Failed(_) => count.failed += 1,
                 Ending::OnPurpose(purpose) => {
                     count.on_purpose += 1;
-                    *self.purposes.entry(purpose).or_default() += 1;
+                    *report.on_purpose.entry(purpose.to_string()).or_default() += 1;
                 }
-                Ending::Failed(story) => {
-                    count.failed += 1;
-                    self.mismatches.push((case.clone(), comparison, story));
+            }
+        }
+        for one in &findings.stood {
+            let by = report.properties.entry(one.subject.clone()).or_default();
+            for (quality, verdict) in &one.standing {
+                let count = by.entry(quality.to_string()).or_default();
+                match verdict {
+                    Verdict::Holds => count.passed += 1,
+                    Verdict::Fails(_) => count.failed += 1,
+                    Verdict::NotApplicable => count.not_applicable += 1,
                 }
             }
         }
     }
 
-    /// Cases run.
-    pub const fn cases(&self) -> u64 {
-        self.cases
+    /// Where the smaller case of a failure is.
+    pub fn set_minimal(&mut self, failed: &Failed, file: String) {
+        if let Some(failure) = self.report.failures.get_mut(failed.index) {
+            failure.minimal = Some(file);
+        }
     }
 
-    /// Mismatches found.
-    pub const fn mismatches(&self) -> usize {
-        self.mismatches.len()
+    /// That a group of cases is done.
+    pub fn done(&mut self, group: u64) {
+        let Some(run) = self.report.runs.first_mut() else {
+            return;
+        };
+        run.done.push((group, group + 1));
+        run.done.sort_unstable();
+        let mut joined: Vec<(u64, u64)> = Vec::new();
+        for &(from, to) in &run.done {
+            match joined.last_mut() {
+                Some(last) if last.1 == from => last.1 = to,
+                _ => joined.push((from, to)),
+            }
+        }
+        run.done = joined;
     }
 
-    /// Prints the mismatches and the table.
-    pub fn print(&mut self, elapsed: Duration, rerun: impl Fn(&CaseName) -> String) {
-        self.mismatches
-            .sort_by(|(case, comparison, _), (other_case, other, _)| {
-                (comparison, case).cmp(&(other, other_case))
-            });
-        for mismatches in self.mismatches.chunk_by(|left, right| left.1 == right.1) {
-            for (index, (case, comparison, story)) in mismatches.iter().enumerate() {
-                let rerun = rerun(case);
-                if index < TOLD {
-                    println!("case {case}: {comparison}\n    {story}\n    rerun: {rerun}\n");
-                } else {
-                    println!("case {case}: {comparison}: {rerun}");
-                }
+    /// The groups that are done: from, to (exclusive).
+    pub fn done_groups(&self) -> Vec<(u64, u64)> {
+        let run = self.report.runs.first();
+        run.map(|run| run.done.clone()).unwrap_or_default()
+    }
+
+    fn note(&mut self) {
+        let seconds = self.earlier + self.begin.elapsed().as_secs_f64();
+        let (cases, failures) = (self.report.cases, self.report.counting() as u64);
+        if let Some(run) = self.report.runs.first_mut() {
+            run.seconds = seconds;
+            let last = run.progress.last().map_or(-NOTE, |last| last.seconds);
+            // Ever fewer notes the longer it runs.
+            if seconds - last >= NOTE.max(seconds / 200.0) {
+                run.progress.push(Progress {
+                    seconds,
+                    cases,
+                    failures,
+                });
+            }
+        }
+    }
+
+    /// All that was found so far.
+    pub const fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// The same, for good.
+    pub fn into_report(mut self) -> Report {
+        self.note();
+        self.report.sort();
+        self.report
+    }
+}
+
+/// Prints what was found, for people.
+pub fn print(report: &Report) {
+    for failure in report.failures.iter().filter(|failure| failure.counts) {
+        let Failure {
+            case,
+            subject,
+            what,
+            rerun,
+            story,
+            minimal,
+            ..
+        } = failure;
+        if story.is_empty() {
+            println!("case {case}: {subject}: {what}: {rerun}");
+        } else {
+            println!("case {case}: {subject}: {what}\n    {story}\n    rerun: {rerun}");
+            if let Some(minimal) = minimal {
+                println!("    smaller: {minimal}");
             }
             println!();
         }
-        let head = ["passed", "failed", "on purpose", "n/a"];
-        println!(
-            "{:<28}{:>9}{:>9}{:>12}{:>9}",
-            "", head[0], head[1], head[2], head[3]
-        );
-        for comparison in Comparison::ALL {
-            let count = self.counts.get(&comparison).copied().unwrap_or_default();
+    }
+    print_comparisons(report);
+    print_properties(report);
+    for (purpose, times) in &report.on_purpose {
+        println!("differs on purpose: {purpose}: {times}");
+    }
+    let seconds: f64 = report
+        .runs
+        .iter()
+        .map(|run| run.seconds)
+        .fold(0.0, f64::max);
+    println!(
+        "{} cases ({} synthetic) in {seconds:.1} s, {:.1} a second, {} failures",
+        report.cases,
+        report.synthetic,
+        report.rate(),
+        report.counting()
+    );
+}
+
+fn print_comparisons(report: &Report) {
+    let head = ["passed", "failed", "on purpose", "n/a"];
+    println!(
+        "{:<42}{:>9}{:>9}{:>12}{:>9}",
+        "recount and", head[0], head[1], head[2], head[3]
+    );
+    for comparison in Comparison::ALL {
+        let Some(by) = report.comparisons.get(&comparison.to_string()) else {
+            continue;
+        };
+        for (qemu, count) in by {
+            let Count {
+                passed,
+                failed,
+                on_purpose,
+                not_applicable,
+            } = count;
             println!(
-                "{comparison:<28}{:>9}{:>9}{:>12}{:>9}",
-                count.passed, count.failed, count.on_purpose, count.not_applicable
+                "{qemu:<14}{comparison:<28}{passed:>9}{failed:>9}{on_purpose:>12}{not_applicable:>9}"
             );
         }
-        for (purpose, times) in &self.purposes {
-            println!("differs on purpose: {purpose}: {times}");
+    }
+}
+
+/// How often each property failed, of how many times it said anything.
+fn print_properties(report: &Report) {
+    let subjects: Vec<&String> = report.properties.keys().collect();
+    let has_some = report.properties.values().any(|by| !by.is_empty());
+    if !has_some {
+        return;
+    }
+    print!("\n{:<28}", "failed of asked");
+    for subject in &subjects {
+        print!("{subject:>19}");
+    }
+    println!();
+    for quality in Quality::ALL {
+        print!("{quality:<28}");
+        for subject in &subjects {
+            let count = report.properties[*subject].get(quality.name());
+            let cell = count.map_or("-".to_owned(), |count| {
+                format!("{} of {}", count.failed, count.passed + count.failed)
+            });
+            print!("{cell:>19}");
         }
-        let seconds = elapsed.as_secs_f64();
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a rate is printed with one decimal"
-        )]
-        let rate = self.cases as f64 / seconds;
-        println!("{} cases in {seconds:.1} s, {rate:.1} a second", self.cases);
+        println!();
     }
 }

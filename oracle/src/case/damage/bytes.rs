@@ -82,6 +82,16 @@ impl SparseBytes {
             .map(|(page, bytes)| (page * PAGE as u64, &**bytes))
     }
 
+    /// The first byte from `offset` on that is on a page with something other than zeros; `None`
+    /// when there is none.
+    #[must_use]
+    pub fn next_data(&self, offset: u64) -> Option<u64> {
+        let (page, _) = split(offset);
+        let (found, _) = self.pages.range(page..).next()?;
+        let next = offset.max(found * PAGE as u64);
+        (next < self.length).then_some(next)
+    }
+
     /// The bytes from `offset` on, `length` of them, zeros past the end.
     #[must_use]
     pub fn bytes(&self, offset: u64, length: usize) -> Vec<u8> {
@@ -191,5 +201,18 @@ mod tests {
         assert_eq!(plain.len() as u64, ReadWriteAt::len(&sparse));
         assert_eq!(plain, sparse.bytes(0, plain.len()));
         assert_eq!(sparse.pages().count(), 1, "pages of zeros take no memory");
+    }
+
+    #[test]
+    fn holes_are_skipped() {
+        let mut sparse = SparseBytes::default();
+        sparse.write_at(2 * PAGE as u64 + 7, &[1]).unwrap();
+        sparse.set_len(9 * PAGE as u64).unwrap();
+        assert_eq!(sparse.next_data(0), Some(2 * PAGE as u64));
+        assert_eq!(
+            sparse.next_data(2 * PAGE as u64 + 9),
+            Some(2 * PAGE as u64 + 9)
+        );
+        assert_eq!(sparse.next_data(3 * PAGE as u64), None);
     }
 }

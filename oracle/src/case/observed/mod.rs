@@ -20,6 +20,9 @@ pub struct Observed {
     /// Whether `-r all` left none of the snapshots that there were.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub loses_snapshots: bool,
+    /// Whether its overlap check stopped `-r all` from writing over a structure.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopped_by_overlap: bool,
     /// A check without repair.
     pub check: Said,
     /// `-r leaks`.

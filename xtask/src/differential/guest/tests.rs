@@ -9,8 +9,7 @@ use recount_oracle::case::real::{Kind, Step};
 
 use super::super::cases::CaseId;
 use super::super::make::Maker;
-use super::super::program;
-use super::super::tools::LIMIT;
+use super::super::subject::program::{self, Limits};
 use super::*;
 
 /// An image of 512-byte clusters: header, L1 table, L2 table, data, data.
@@ -67,7 +66,13 @@ fn a_changed_a_moved_and_a_missing_cluster_are_told_apart() {
 fn convert(folder: &Path, layer: Option<&str>) -> Option<Vec<u8>> {
     let mut arguments = vec!["convert", "-Oraw", "base.qcow2", "raw"];
     arguments.extend(layer.into_iter().flat_map(|name| ["-l", name]));
-    let said = program::run(Path::new("qemu-img"), arguments, folder, LIMIT).ok()?;
+    let said = program::run(
+        Path::new("qemu-img"),
+        arguments,
+        folder,
+        &Limits::for_image(0),
+    )
+    .ok()?;
     assert_eq!(said.ended, Ended::Code(0), "{}", said.stderr);
     Some(std::fs::read(folder.join("raw")).unwrap())
 }
@@ -80,6 +85,7 @@ fn stored_clusters_and_zeros_are_those_that_qemu_reads() {
         CaseId {
             seed: 3,
             index: 8 * group,
+            synthetic: false,
         }
         .recipe()
     });

@@ -1,5 +1,5 @@
-//! Runs a program under a time limit and a memory limit. A program that overstays is ended with its
-//! whole process group.
+//! Runs a program under limits of time, memory and file size. It gets a process group of its own,
+//! which is ended as a whole.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -16,9 +16,45 @@ use rustix::process::{
     Pid, PidfdFlags, Resource, Rlimit, Signal, kill_process_group, pidfd_open, prlimit,
 };
 
-/// The memory that a program may ask for, in bytes: a reftable entry in the wrong place makes
-/// qemu-img grow the file, and count its clusters, without end.
-const MOST_MEMORY: u64 = 4 << 30;
+/// How long one program may take over one image.
+pub const TIME: Duration = Duration::from_secs(20);
+/// The signal that ends a program which exceeds the file size limit (SIGXFSZ).
+pub const FILE_SIZE_EXCEEDED: i32 = 25;
+/// The memory that a program may ask for, in bytes.
+const MEMORY: u64 = 4 << 30;
+/// How much longer a file may become than the image was, in bytes: room for every refcount
+/// structure there can be. A reftable entry that leads far past the end makes qemu-img grow the
+/// file to there.
+const GROWTH: u64 = 256 << 20;
+/// So much of what a program says is read, in bytes.
+const SAID: u64 = 4 << 20;
+
+/// What a program may use up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// From start to end.
+    pub time: Duration,
+    /// Address space, in bytes.
+    pub memory: u64,
+    /// Length of each file that it writes, in bytes.
+    pub file: u64,
+}
+
+impl Limits {
+    /// For work on an image of so many bytes.
+    pub const fn for_image(length: u64) -> Self {
+        Self {
+            time: TIME,
+            memory: MEMORY,
+            file: length.saturating_add(GROWTH).next_multiple_of(512),
+        }
+    }
+
+    /// The same, but for so long.
+    pub const fn within(self, time: Duration) -> Self {
+        Self { time, ..self }
+    }
+}
 
 /// What a program said and how it ended.
 #[derive(Clone, Debug)]
@@ -41,22 +77,22 @@ pub struct CannotRun {
     pub source: io::Error,
 }
 
-/// Runs `program` in the folder `directory` for at most `limit`.
+/// Runs `program` in the folder `directory`.
 pub fn run<S: AsRef<OsStr>>(
     program: &Path,
     arguments: impl IntoIterator<Item = S>,
     directory: &Path,
-    limit: Duration,
+    limits: &Limits,
 ) -> Result<Output, CannotRun> {
     let mut command = Command::new(program);
     command.args(arguments).current_dir(directory);
-    execute(&mut command, limit).map_err(|source| CannotRun {
+    execute(&mut command, limits).map_err(|source| CannotRun {
         program: program.to_owned(),
         source,
     })
 }
 
-fn execute(command: &mut Command, limit: Duration) -> io::Result<Output> {
+fn execute(command: &mut Command, limits: &Limits) -> io::Result<Output> {
     // Files, not pipes: nobody has to empty them while the program runs.
     let (mut stdout, mut stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
     let mut child = command
@@ -65,7 +101,7 @@ fn execute(command: &mut Command, limit: Duration) -> io::Result<Output> {
         .stderr(stderr.try_clone()?)
         .process_group(0)
         .spawn()?;
-    let ended = supervise(&mut child, limit);
+    let ended = supervise(&mut child, limits);
     if ended.is_err() {
         child.kill()?;
         child.wait()?;
@@ -77,20 +113,29 @@ fn execute(command: &mut Command, limit: Duration) -> io::Result<Output> {
     })
 }
 
-fn supervise(child: &mut Child, limit: Duration) -> io::Result<Ended> {
+fn supervise(child: &mut Child, limits: &Limits) -> io::Result<Ended> {
     let pid = Pid::from_child(child);
-    let memory = Rlimit {
-        current: Some(MOST_MEMORY),
-        maximum: Some(MOST_MEMORY),
-    };
-    // It may have ended already.
-    let _ = prlimit(Some(pid), Resource::As, memory);
-    if !ends_within(pid, limit)? {
-        kill_process_group(pid, Signal::KILL)?;
-        child.wait()?;
+    let limited = [
+        (Resource::As, limits.memory),
+        (Resource::Fsize, limits.file),
+        (Resource::Core, 0),
+    ];
+    for (resource, most) in limited {
+        let most = Some(most);
+        let limit = Rlimit {
+            current: most,
+            maximum: most,
+        };
+        // It may have ended already.
+        let _ = prlimit(Some(pid), resource, limit);
+    }
+    let in_time = ends_within(pid, limits.time)?;
+    // Until it is waited for, the number of its group is nobody else's.
+    let _ = kill_process_group(pid, Signal::KILL);
+    let status = child.wait()?;
+    if !in_time {
         return Ok(Ended::TimedOut);
     }
-    let status = child.wait()?;
     Ok(status.code().map_or_else(
         || Ended::Signal(status.signal().unwrap_or_default()),
         Ended::Code,
@@ -115,7 +160,7 @@ fn ends_within(pid: Pid, limit: Duration) -> io::Result<bool> {
 fn content(file: &mut File) -> io::Result<String> {
     let mut bytes = Vec::new();
     file.rewind()?;
-    file.read_to_end(&mut bytes)?;
+    file.take(SAID).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -130,8 +175,8 @@ mod tests {
     #[test]
     fn a_program_that_overstays_is_ended() {
         let begin = Instant::now();
-        let limit = Duration::from_millis(50);
-        let output = run(Path::new("sleep"), ["1000"], here(), limit).unwrap();
+        let limits = Limits::for_image(0).within(Duration::from_millis(50));
+        let output = run(Path::new("sleep"), ["1000"], here(), &limits).unwrap();
         assert_eq!(output.ended, Ended::TimedOut);
         assert!(begin.elapsed() < Duration::from_secs(10));
     }
@@ -140,7 +185,7 @@ mod tests {
     fn the_group_of_a_program_that_overstays_is_ended_too() {
         let folder = tempfile::tempdir().unwrap();
         let working = folder.path().canonicalize().unwrap();
-        let limit = Duration::from_millis(500);
+        let limits = Limits::for_image(0).within(Duration::from_millis(500));
         // The inner `timeout` starts `sleep`; both are in the group of the outer one.
         let arguments = [
             "--foreground",
@@ -151,7 +196,7 @@ mod tests {
             "sleep",
             "987",
         ];
-        let output = run(Path::new("timeout"), arguments, &working, limit).unwrap();
+        let output = run(Path::new("timeout"), arguments, &working, &limits).unwrap();
         assert_eq!(output.ended, Ended::TimedOut);
         // Killed, but perhaps not gone yet: nobody here is its parent.
         let deadline = Instant::now() + Duration::from_secs(10);
@@ -173,26 +218,29 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_fills_the_disk_is_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let limits = Limits {
+            file: 1 << 20,
+            ..Limits::for_image(0)
+        };
+        let arguments = ["if=/dev/zero", "of=filled", "bs=64k"];
+        let output = run(Path::new("dd"), arguments, folder.path(), &limits).unwrap();
+        assert_eq!(output.ended, Ended::Signal(FILE_SIZE_EXCEEDED));
+        let filled = std::fs::metadata(folder.path().join("filled")).unwrap();
+        assert_eq!(filled.len(), limits.file);
+    }
+
+    #[test]
     fn what_a_program_says_and_its_exit_code_come_back() {
-        let output = run(
-            Path::new("cat"),
-            ["absent"],
-            here(),
-            Duration::from_secs(10),
-        )
-        .unwrap();
+        let output = run(Path::new("cat"), ["absent"], here(), &Limits::for_image(0)).unwrap();
         assert_eq!(output.ended, Ended::Code(1));
         assert!(output.stdout.is_empty() && output.stderr.contains("absent"));
     }
 
     #[test]
     fn a_program_that_does_not_exist_is_named() {
-        let missing = run(
-            Path::new("./no-such"),
-            ["x"],
-            here(),
-            Duration::from_secs(1),
-        );
+        let missing = run(Path::new("./no-such"), ["x"], here(), &Limits::for_image(0));
         assert!(missing.unwrap_err().to_string().contains("./no-such"));
     }
 }

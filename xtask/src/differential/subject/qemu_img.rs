@@ -1,17 +1,18 @@
-//! The programs that are compared: qemu-img of some version, and recount.
+//! A program with the command line of `qemu-img check`: qemu-img of some version, or recount.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
 use recount_oracle::case::observed::{Counters, Ended, Said};
 use serde_json::Value;
 
-use super::program::{self, CannotRun, Output};
+use super::program::{self, CannotRun, Limits, Output};
+use super::{Bench, CaseError, Repair, Repaired, Subject};
 
-/// How long one program may take over one image.
-pub const LIMIT: Duration = Duration::from_secs(20);
+/// The file that it works on.
+const FILE: &str = "image.qcow2";
 
 /// The secret that every LUKS image of the harness is opened with.
 pub const SECRET: &str = "secret,id=key,data=recount";
@@ -30,51 +31,20 @@ pub struct Checker {
     kind: Kind,
 }
 
-/// What a check may change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Repair {
-    /// Nothing.
-    None,
-    /// `-r leaks`. recount keeps nothing for what it cannot follow, as qemu-img.
-    Leaks,
-    /// `-r all`, as the program does it by itself.
-    All,
-    /// `-r all` as qemu-img does it, by this algorithm, keeping nothing.
-    Alike(Algorithm),
-}
-
-/// A rebuild algorithm that reproduces qemu-img's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Algorithm {
-    /// qemu-img 7.1 and later.
-    FirstFit,
-    /// qemu-img up to 7.0.
-    Tail,
-}
-
-impl Algorithm {
-    /// That of a version of qemu-img: major, minor.
-    pub const fn of_qemu((major, minor): (u32, u32)) -> Self {
-        if major > 7 || major == 7 && minor >= 1 {
-            Self::FirstFit
-        } else {
-            Self::Tail
-        }
-    }
-
-    /// As on the command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::FirstFit => "first-fit",
-            Self::Tail => "tail",
-        }
-    }
-}
-
 impl Checker {
     /// The program at `path`, whose `--version` says what it is.
     pub fn find(path: &Path) -> Result<Self, CannotRun> {
-        let said = program::run(path, ["--version"], Path::new("."), LIMIT)?;
+        // Programs run in folders of their own.
+        let path = &if path.components().count() > 1 {
+            path.canonicalize().map_err(|source| CannotRun {
+                program: path.to_owned(),
+                source,
+            })?
+        } else {
+            path.to_owned()
+        };
+        let limits = Limits::for_image(0);
+        let said = program::run(path, ["--version"], Path::new("."), &limits)?;
         let kind = match qemu_version(&said) {
             Some(version) => Kind::QemuImg { version },
             None if said.ended == Ended::Code(0) => Kind::Recount,
@@ -93,7 +63,7 @@ impl Checker {
     pub fn describe(&self) -> String {
         match self.kind {
             Kind::QemuImg { version } => format!("qemu-img {}.{}", version.0, version.1),
-            Kind::Recount => "recount".to_owned(),
+            Kind::Recount => "recount check".to_owned(),
         }
     }
 
@@ -103,18 +73,6 @@ impl Checker {
             Kind::QemuImg { version } => version,
             Kind::Recount => (0, 0),
         }
-    }
-
-    /// Checks the image `file` in `directory`.
-    pub fn check(
-        &self,
-        directory: &Path,
-        file: &str,
-        encrypted: bool,
-        repair: Repair,
-    ) -> Result<Said, CannotRun> {
-        let arguments = self.arguments(file, encrypted, repair);
-        program::run(&self.path, arguments, directory, LIMIT).map(said)
     }
 
     /// The arguments of a check.
@@ -144,6 +102,25 @@ impl Checker {
             arguments.extend(["-fqcow2", file].map(str::to_owned));
         }
         arguments
+    }
+}
+
+impl Subject for Checker {
+    fn name(&self) -> String {
+        self.describe()
+    }
+
+    fn run(
+        &self,
+        bench: Bench<'_>,
+        image: &SparseBytes,
+        repair: Repair,
+    ) -> Result<Repaired, CaseError> {
+        let limits = Limits::for_image(ReadWriteAt::len(image));
+        let arguments = self.arguments(FILE, bench.encrypted, repair);
+        bench.in_file(FILE, image, || {
+            program::run(&self.path, arguments, bench.directory, &limits).map(said)
+        })
     }
 }
 

@@ -1,31 +1,33 @@
 //! Runs recount over one damaged image and compares it with what a qemu-img said and did.
 
+mod excuse;
+
 use recount_oracle::case::damage::find::{Structures, structures};
-use recount_oracle::case::damage::{Applied, Damage, ReadWriteAt, SnapshotDamage};
-use recount_oracle::case::observed::{Ended, Layout, Observed, Said};
+use recount_oracle::case::damage::{Applied, Damage, ReadWriteAt, SnapshotDamage, SparseBytes};
+use recount_oracle::case::observed::{Layout, Observed, Said};
 
 use super::comparison::{Comparison, Ending, Purpose};
 use super::guest::GuestData;
-use super::nowhere::{
-    has_blank_snapshot, has_doubtful_tables, has_live_bitmaps, has_newer_corruptions,
-    leads_nowhere, refblock_past_end, snapshot_table_is_cut,
-};
-use super::observe::{Bench, CaseError, Repaired, THEIRS};
-use super::tools::{Algorithm, Checker, Repair};
+use super::nowhere::{has_doubtful_tables, leads_nowhere, snapshot_table_is_cut};
+use excuse::{has_too_many_clusters, only_copied, only_leaks};
 
-/// The first qemu-img that counts reserved bits and contradictory subclusters.
-const NEWER_CHECK: (u32, u32) = (6, 2);
+use super::subject::{Algorithm, Bench, CaseError, Checker, Repair, Repaired, Subject};
 
 /// One case, about to be judged.
 pub struct Trial<'a> {
     /// recount.
-    pub ours: &'a Checker,
-    /// qemu-img, to check what recount has repaired; `None` when it is not installed.
-    pub theirs: Option<&'a Checker>,
+    pub ours: &'a dyn Subject,
+    /// What recount makes of the image with `-r all`.
+    pub repaired: &'a Repaired,
+    /// qemu-img, to check what recount has repaired, and what it made of the image itself; `None`
+    /// when it is not installed.
+    pub theirs: Option<(&'a Checker, &'a SparseBytes)>,
     /// What qemu-img says and does.
     pub observed: &'a Observed,
-    /// The damaged image.
+    /// Where to work.
     pub bench: Bench<'a>,
+    /// The damaged image.
+    pub damaged: &'a SparseBytes,
     /// The acts of damage, and the bytes that each changed.
     pub damage: &'a [(Damage, Applied)],
     /// What the guest saw before the damage.
@@ -44,7 +46,7 @@ struct Run<'a> {
 
 /// Runs every comparison.
 pub fn judge(trial: &Trial<'_>) -> Result<Vec<(Comparison, Ending)>, CaseError> {
-    let damaged = trial.bench.damaged;
+    let damaged = trial.damaged;
     let found = structures(damaged).ok().flatten();
     let nowhere = found.as_ref();
     let mut run = Run {
@@ -56,11 +58,10 @@ pub fn judge(trial: &Trial<'_>) -> Result<Vec<(Comparison, Ending)>, CaseError> 
     };
     run.read_only()?;
     run.after_their_repair()?;
-    let ours = trial.bench.run(trial.ours, "ours.qcow2", Repair::All)?;
-    run.clean_after_repair(&ours)?;
-    run.guest_data(&ours);
+    run.clean_after_repair(trial.repaired)?;
+    run.guest_data(trial.repaired);
     run.in_place()?;
-    run.keeping(&ours);
+    run.keeping(trial.repaired);
     run.rebuilt()?;
     run.leaks()?;
     Ok(run.endings)
@@ -74,15 +75,16 @@ impl Run<'_> {
     fn read_only(&mut self) -> Result<(), CaseError> {
         let Trial {
             bench,
+            damaged,
             ours,
             observed,
             ..
         } = self.trial;
-        let ours = bench.run(ours, "damaged.qcow2", Repair::None)?;
+        let ours = ours.run(*bench, damaged, Repair::None)?;
         let ending = self.unless_older(same(&observed.check, &ours.said));
         self.end(Comparison::ReadOnlyCheck, ending);
         let story = || "a check without -r changed the file".to_owned();
-        let untouched = ours.image == *bench.damaged;
+        let untouched = ours.image == **damaged;
         self.end(
             Comparison::ChecksWriteNothing,
             Ending::expect(untouched, story),
@@ -99,8 +101,9 @@ impl Run<'_> {
             observed,
             ..
         } = self.trial;
-        let ending = if theirs.is_some() && observed.all.is_answer() {
-            match same(&observed.settled, &bench.check(ours, THEIRS, Repair::None)?) {
+        let left = theirs.filter(|_| observed.all.is_answer());
+        let ending = if let Some((_, left)) = left {
+            match same(&observed.settled, &ours.check(*bench, left)?) {
                 Ending::Failed(_) if has_too_many_clusters(&observed.settled) => {
                     Ending::OnPurpose(Purpose::NoClusterLimit)
                 }
@@ -121,8 +124,12 @@ impl Run<'_> {
             ..
         } = self.trial;
         let ending = match theirs {
-            Some(theirs) if observed.settled.is_clean() => {
-                let verdict = bench.check(theirs, "ours.qcow2", Repair::None)?;
+            Some((theirs, left)) if observed.settled.is_clean() => {
+                let verdict = if ours.image == **left {
+                    observed.settled.clone()
+                } else {
+                    theirs.check(*bench, &ours.image)?
+                };
                 let story = || format!("our repair: {}\n    then theirs: {verdict}", ours.said);
                 match Ending::expect(verdict.is_clean(), story) {
                     // Kept clusters are leaks to qemu-img.
@@ -136,8 +143,8 @@ impl Run<'_> {
                     Ending::Failed(_) if self.table_is_cut() => {
                         Ending::OnPurpose(Purpose::LeavesTable)
                     }
-                    Ending::Failed(_) if observed.loses_snapshots => {
-                        Ending::OnPurpose(Purpose::SnapshotsStay)
+                    ending @ Ending::Failed(_) => {
+                        self.clean_but_for(ending, theirs, &ours.image)?
                     }
                     ending => ending,
                 }
@@ -149,7 +156,7 @@ impl Run<'_> {
     }
 
     fn guest_data(&mut self, ours: &Repaired) {
-        let before = GuestData::read(self.trial.bench.damaged);
+        let before = GuestData::read(self.trial.damaged);
         let ending = match before.first_loss(&GuestData::read(&ours.image)) {
             _ if before.readable() == 0 => Ending::NotApplicable,
             None => Ending::Passed,
@@ -162,14 +169,15 @@ impl Run<'_> {
     fn in_place(&mut self) -> Result<(), CaseError> {
         let Trial {
             bench,
+            damaged,
             ours,
             observed,
             ..
         } = self.trial;
         let ending = if observed.all.is_answer() && !observed.rebuilds {
             let repair = Repair::Alike(Algorithm::of_qemu(observed.qemu));
-            let ours = bench.run(ours, "alike.qcow2", repair)?.said;
-            self.on_purpose(same(&observed.all, &ours), &observed.all, &ours)
+            let ours = ours.run(*bench, damaged, repair)?.said;
+            self.on_purpose(same(&observed.all, &ours), &observed.all, &ours, repair)?
         } else {
             Ending::NotApplicable
         };
@@ -180,6 +188,7 @@ impl Run<'_> {
     fn rebuilt(&mut self) -> Result<(), CaseError> {
         let Trial {
             bench,
+            damaged,
             ours,
             observed,
             ..
@@ -187,11 +196,11 @@ impl Run<'_> {
         let (layout, verdict) = match &observed.layout {
             Some(layout) => {
                 let repair = Repair::Alike(Algorithm::of_qemu(observed.qemu));
-                let ours = bench.run(ours, "alike.qcow2", repair)?;
+                let ours = ours.run(*bench, damaged, repair)?;
                 let verdicts = same(&observed.all, &ours.said);
                 (
-                    self.on_purpose(layouts(layout, &ours), &observed.all, &ours.said),
-                    self.on_purpose(verdicts, &observed.all, &ours.said),
+                    self.layout_on_purpose(layout, &ours, repair)?,
+                    self.on_purpose(verdicts, &observed.all, &ours.said, repair)?,
                 )
             }
             None => (Ending::NotApplicable, Ending::NotApplicable),
@@ -204,12 +213,14 @@ impl Run<'_> {
     fn leaks(&mut self) -> Result<(), CaseError> {
         let Trial {
             bench,
+            damaged,
             ours,
             observed,
             ..
         } = self.trial;
-        let ours = bench.run(ours, "ours.qcow2", Repair::Leaks)?.said;
-        let ending = self.on_purpose(same(&observed.leaks, &ours), &observed.leaks, &ours);
+        let ours = ours.run(*bench, damaged, Repair::Leaks)?.said;
+        let verdicts = same(&observed.leaks, &ours);
+        let ending = self.on_purpose(verdicts, &observed.leaks, &ours, Repair::Leaks)?;
         self.end(Comparison::LeaksRepair, ending);
         Ok(())
     }
@@ -242,113 +253,8 @@ impl Run<'_> {
 
     fn table_is_cut(&self) -> bool {
         let found = self.found.as_ref();
-        found.is_some_and(|found| snapshot_table_is_cut(self.trial.bench.damaged, found))
+        found.is_some_and(|found| snapshot_table_is_cut(self.trial.damaged, found))
     }
-
-    /// A difference is on purpose where an older qemu-img does not see what is wrong.
-    fn unless_older(&self, ending: Ending) -> Ending {
-        let (Ending::Failed(_), Some(found)) = (&ending, &self.found) else {
-            return ending;
-        };
-        let older = self.trial.observed.qemu < NEWER_CHECK;
-        if older && has_newer_corruptions(self.trial.bench.damaged, found) {
-            return Ending::OnPurpose(Purpose::NewerCheck);
-        }
-        ending
-    }
-
-    /// Whether a difference is one of the documented ones, narrowly.
-    fn on_purpose(&self, ending: Ending, theirs: &Said, ours: &Said) -> Ending {
-        let ending = self.unless_older(ending);
-        let (Ending::Failed(story), Some(found)) = (&ending, &self.found) else {
-            return ending;
-        };
-        let observed = self.trial.observed;
-        let bitmaps = has_live_bitmaps(self.trial.bench.damaged, found);
-        let past_end = refblock_past_end(found) && theirs.stderr.contains("is outside image");
-        // What cannot be checked, or is worse than leaks, is rightly refused.
-        let corrupt = observed.check.counter("corruptions") > 0 && observed.leaks == *theirs;
-        let refuses_rightly = corrupt || ours.agrees_with(&observed.check);
-        if !ours.is_answer() {
-            Ending::Failed(story.clone())
-        } else if matches!(theirs.ended, Ended::Signal(_)) {
-            Ending::OnPurpose(Purpose::Survives)
-        } else if self.table_is_cut() {
-            Ending::OnPurpose(Purpose::LeavesTable)
-        } else if (bitmaps || observed.loses_snapshots)
-            && (ours.counters.is_some() || refuses_rightly)
-        {
-            Ending::OnPurpose(Purpose::SnapshotsStay)
-        } else if ours.counters.is_none() {
-            Ending::Failed(story.clone())
-        } else if has_blank_snapshot(self.trial.bench.damaged, found) && !is_worse(ours, theirs) {
-            Ending::OnPurpose(Purpose::LeavesOutBlank)
-        } else if !found.snapshots.is_empty() && makes_room(theirs, ours) {
-            Ending::OnPurpose(Purpose::MakesRoom)
-        } else if gives_up(theirs) {
-            Ending::OnPurpose(Purpose::GoesOn)
-        } else if (self.nowhere || self.doubtful) && leaves_alone(&observed.check, theirs, ours) {
-            Ending::OnPurpose(Purpose::LeavesAlone)
-        } else if past_end {
-            Ending::OnPurpose(Purpose::NoGrowth)
-        } else if is_worse(theirs, &observed.check) && !is_worse(ours, &observed.check) {
-            Ending::OnPurpose(Purpose::NeverWorse)
-        } else {
-            Ending::Failed(story.clone())
-        }
-    }
-}
-
-/// Whether both end alike but for the end of the image, and perhaps a leak that theirs leave.
-fn makes_room(theirs: &Said, ours: &Said) -> bool {
-    let alike = |said: &Said| {
-        let mut counters = said.counters.clone()?;
-        counters.0.remove("image-end-offset");
-        counters.0.remove("leaks");
-        Some(counters)
-    };
-    let corrupt = |said: &Said| said.counter("corruptions") + said.counter("check-errors") > 0;
-    alike(theirs) == alike(ours)
-        && ours.counter("leaks") <= theirs.counter("leaks")
-        && (theirs.ended == ours.ended || !corrupt(ours))
-}
-
-/// Whether its overlap check kept qemu-img from writing.
-fn gives_up(said: &Said) -> bool {
-    said.stderr.contains("Preventing invalid write on metadata")
-}
-
-/// Whether the file has more clusters than qemu-img counts.
-fn has_too_many_clusters(said: &Said) -> bool {
-    said.counters.is_none() && said.stderr.contains("Check failed: File too large")
-}
-
-/// Whether all that is wrong are COPIED bits.
-fn only_copied(said: &Said) -> bool {
-    let wrong = said.stderr.lines().filter(|line| line.starts_with("ERROR"));
-    let (copied, others): (Vec<&str>, Vec<&str>) =
-        wrong.partition(|line| line.starts_with("ERROR OFLAG_COPIED"));
-    !copied.is_empty() && others.is_empty()
-}
-
-/// Whether ours did nothing but leave corrupt what theirs wrote to.
-fn leaves_alone(before: &Said, theirs: &Said, ours: &Said) -> bool {
-    ours.counter("check-errors") == theirs.counter("check-errors")
-        && ours.counter("corruptions") >= theirs.counter("corruptions")
-        && !is_worse(ours, before)
-}
-
-/// Whether a repair left more wrong than a check found before.
-fn is_worse(after: &Said, before: &Said) -> bool {
-    let wrong = |said: &Said| -> i64 {
-        let names = ["check-errors", "corruptions", "leaks"];
-        names.iter().map(|name| said.counter(name)).sum()
-    };
-    wrong(after) > wrong(before)
-}
-
-fn only_leaks(verdict: &Said) -> bool {
-    verdict.counter("corruptions") == 0 && verdict.counter("check-errors") == 0
 }
 
 /// Damage that only concerns how guest data is found.

@@ -1,0 +1,231 @@
+//! The documented differences from qemu-img, each as narrow as it can be told.
+
+use recount_oracle::case::damage::find::Structures;
+use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
+use recount_oracle::case::observed::{Ended, Layout, Said};
+
+use super::super::comparison::{Ending, Purpose};
+use super::super::nowhere::{
+    has_blank_snapshot, has_live_bitmaps, has_newer_corruptions, has_unknown_autoclear,
+    refblock_past_end,
+};
+use super::super::observe::STOPPED_BY_OVERLAP;
+use super::super::subject::program::FILE_SIZE_EXCEEDED;
+use super::super::subject::{CaseError, Checker, Repair, Repaired, Subject as _};
+use super::{Run, Trial, layouts};
+
+/// The first qemu-img that counts reserved bits and contradictory subclusters.
+const NEWER_CHECK: (u32, u32) = (6, 2);
+/// The header's number and place of snapshots (specification, "Header"): byte position, bytes.
+const SNAPSHOTS: (u64, usize) = (60, 12);
+/// The header's autoclear features: without bit 0 there are no bitmaps.
+const AUTOCLEAR: (u64, usize) = (88, 8);
+
+impl Run<'_> {
+    /// A difference is on purpose where an older qemu-img does not see what is wrong.
+    pub(super) fn unless_older(&self, ending: Ending) -> Ending {
+        let (Ending::Failed(_), Some(found)) = (&ending, &self.found) else {
+            return ending;
+        };
+        let older = self.trial.observed.qemu < NEWER_CHECK;
+        if older && has_newer_corruptions(self.trial.damaged, found) {
+            return Ending::OnPurpose(Purpose::NewerCheck);
+        }
+        ending
+    }
+
+    /// Whether a difference is one of the documented ones, narrowly.
+    pub(super) fn on_purpose(
+        &self,
+        ending: Ending,
+        theirs: &Said,
+        ours: &Said,
+        repair: Repair,
+    ) -> Result<Ending, CaseError> {
+        let ending = self.unless_older(ending);
+        let (Ending::Failed(story), Some(found)) = (&ending, &self.found) else {
+            return Ok(ending);
+        };
+        if let Some(without) = self.without_snapshots(found, repair)?
+            && theirs.agrees_with(&without.said)
+        {
+            return Ok(Ending::OnPurpose(Purpose::SnapshotsStay));
+        }
+        Ok(self.otherwise_on_purpose(story, found, theirs, ours))
+    }
+
+    /// The same for the refcount structures.
+    pub(super) fn layout_on_purpose(
+        &self,
+        theirs: &Layout,
+        ours: &Repaired,
+        repair: Repair,
+    ) -> Result<Ending, CaseError> {
+        let said = &self.trial.observed.all;
+        let ending = self.unless_older(layouts(theirs, ours));
+        let (Ending::Failed(story), Some(found)) = (&ending, &self.found) else {
+            return Ok(ending);
+        };
+        let bitmaps = has_live_bitmaps(self.trial.damaged, found);
+        if let Some(without) = self.without_snapshots(found, repair)? {
+            if layouts(theirs, &without) == Ending::Passed {
+                return Ok(Ending::OnPurpose(Purpose::SnapshotsStay));
+            }
+            if bitmaps && said.agrees_with(&without.said) {
+                return Ok(Ending::OnPurpose(Purpose::BitmapsStay));
+            }
+        }
+        // Stored at the very end, they have other clusters now.
+        if bitmaps && said.agrees_with(&ours.said) {
+            return Ok(Ending::OnPurpose(Purpose::BitmapsStay));
+        }
+        Ok(self.otherwise_on_purpose(story, found, said, &ours.said))
+    }
+
+    /// What recount makes of the image as qemu-img sees it once it has written a header without
+    /// snapshots; `None` where that does not happen.
+    fn without_snapshots(
+        &self,
+        found: &Structures,
+        repair: Repair,
+    ) -> Result<Option<Repaired>, CaseError> {
+        let Trial {
+            bench,
+            damaged,
+            ours,
+            observed,
+            ..
+        } = self.trial;
+        let opened_for_writing = has_live_bitmaps(damaged, found)
+            || has_unknown_autoclear(damaged)
+            || observed.loses_snapshots;
+        if !opened_for_writing {
+            return Ok(None);
+        }
+        let mut seen = (*damaged).clone();
+        seen.write_at(SNAPSHOTS.0, &[0; SNAPSHOTS.1])
+            .map_err(|source| bench.failed(source))?;
+        ours.run(*bench, &seen, repair).map(Some)
+    }
+
+    /// Whether qemu-img finds no corruption in what recount leaves but in snapshots and bitmaps that
+    /// qemu-img itself has removed.
+    pub(super) fn clean_but_for(
+        &self,
+        ending: Ending,
+        theirs: &Checker,
+        left: &SparseBytes,
+    ) -> Result<Ending, CaseError> {
+        let Trial {
+            bench,
+            damaged,
+            observed,
+            ..
+        } = self.trial;
+        let Some(found) = &self.found else {
+            return Ok(ending);
+        };
+        let bitmaps = has_live_bitmaps(damaged, found);
+        if !bitmaps && !observed.loses_snapshots {
+            return Ok(ending);
+        }
+        let mut without = left.clone();
+        let mut clear = |(at, bytes): (u64, usize)| without.write_at(at, &vec![0; bytes]);
+        clear(SNAPSHOTS)
+            .and_then(|()| if bitmaps { clear(AUTOCLEAR) } else { Ok(()) })
+            .map_err(|source| bench.failed(source))?;
+        if !only_leaks(&theirs.check(*bench, &without)?) {
+            return Ok(ending);
+        }
+        Ok(Ending::OnPurpose(if observed.loses_snapshots {
+            Purpose::SnapshotsStay
+        } else {
+            Purpose::BitmapsStay
+        }))
+    }
+
+    fn otherwise_on_purpose(
+        &self,
+        story: &str,
+        found: &Structures,
+        theirs: &Said,
+        ours: &Said,
+    ) -> Ending {
+        let observed = self.trial.observed;
+        let past_end = refblock_past_end(found) && theirs.stderr.contains("is outside image");
+        if !ours.is_answer() {
+            Ending::Failed(story.to_owned())
+        } else if theirs.ended == Ended::Signal(FILE_SIZE_EXCEEDED) {
+            Ending::OnPurpose(Purpose::NoGrowth)
+        } else if matches!(theirs.ended, Ended::Signal(_)) {
+            Ending::OnPurpose(Purpose::Survives)
+        } else if self.table_is_cut() {
+            Ending::OnPurpose(Purpose::LeavesTable)
+        } else if ours.counters.is_none() {
+            Ending::Failed(story.to_owned())
+        } else if has_blank_snapshot(self.trial.damaged, found) && !is_worse(ours, theirs) {
+            Ending::OnPurpose(Purpose::LeavesOutBlank)
+        } else if !found.snapshots.is_empty() && makes_room(theirs, ours) {
+            Ending::OnPurpose(Purpose::MakesRoom)
+        } else if theirs.stderr.contains(STOPPED_BY_OVERLAP)
+            || observed.stopped_by_overlap && *theirs == observed.all
+        {
+            Ending::OnPurpose(Purpose::GoesOn)
+        } else if (self.nowhere || self.doubtful) && leaves_alone(&observed.check, theirs, ours) {
+            Ending::OnPurpose(Purpose::LeavesAlone)
+        } else if past_end {
+            Ending::OnPurpose(Purpose::NoGrowth)
+        } else if is_worse(theirs, &observed.check) && !is_worse(ours, &observed.check) {
+            Ending::OnPurpose(Purpose::NeverWorse)
+        } else {
+            Ending::Failed(story.to_owned())
+        }
+    }
+}
+
+/// Whether both end alike but for the end of the image, and perhaps a leak that theirs leave.
+pub(super) fn makes_room(theirs: &Said, ours: &Said) -> bool {
+    let alike = |said: &Said| {
+        let mut counters = said.counters.clone()?;
+        counters.0.remove("image-end-offset");
+        counters.0.remove("leaks");
+        Some(counters)
+    };
+    let corrupt = |said: &Said| said.counter("corruptions") + said.counter("check-errors") > 0;
+    alike(theirs) == alike(ours)
+        && ours.counter("leaks") <= theirs.counter("leaks")
+        && (theirs.ended == ours.ended || !corrupt(ours))
+}
+
+/// Whether the file has more clusters than qemu-img counts.
+pub(super) fn has_too_many_clusters(said: &Said) -> bool {
+    said.counters.is_none() && said.stderr.contains("Check failed: File too large")
+}
+
+/// Whether all that is wrong are COPIED bits.
+pub(super) fn only_copied(said: &Said) -> bool {
+    let wrong = said.stderr.lines().filter(|line| line.starts_with("ERROR"));
+    let (copied, others): (Vec<&str>, Vec<&str>) =
+        wrong.partition(|line| line.starts_with("ERROR OFLAG_COPIED"));
+    !copied.is_empty() && others.is_empty()
+}
+
+/// Whether ours did nothing but leave corrupt what theirs wrote to.
+pub(super) fn leaves_alone(before: &Said, theirs: &Said, ours: &Said) -> bool {
+    ours.counter("check-errors") == theirs.counter("check-errors")
+        && ours.counter("corruptions") >= theirs.counter("corruptions")
+        && !is_worse(ours, before)
+}
+
+/// Whether a repair left more wrong than a check found before.
+pub(super) fn is_worse(after: &Said, before: &Said) -> bool {
+    let wrong = |said: &Said| -> i64 {
+        let names = ["check-errors", "corruptions", "leaks"];
+        names.iter().map(|name| said.counter(name)).sum()
+    };
+    wrong(after) > wrong(before)
+}
+
+pub(super) fn only_leaks(verdict: &Said) -> bool {
+    verdict.counter("corruptions") == 0 && verdict.counter("check-errors") == 0
+}

@@ -1,0 +1,98 @@
+//! What a run says while it goes on, and what it keeps.
+
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::super::cases::CaseName;
+use super::super::run::RunError;
+use super::super::subject::Subject;
+use super::{Cases, Session};
+
+/// How often what was found so far is saved.
+const SAVE_EVERY: Duration = Duration::from_secs(20);
+
+impl Session<'_> {
+    /// Who takes part and the cases, in a line.
+    pub fn describe(&self, cases: &Cases) -> String {
+        let mut names = self.field.all().map(Subject::name);
+        let ours = names.next().unwrap_or_default();
+        let others = names.collect::<Vec<_>>().join(", ");
+        match cases {
+            Cases::Recorded(paths) => {
+                let count = paths.len();
+                format!("{ours} against the recorded verdicts of qemu-img on {count} cases")
+            }
+            Cases::Seed => format!("{ours} beside {others}, seed {}", self.seed),
+            Cases::Random(_) => format!("{ours} beside {others}"),
+        }
+    }
+
+    /// Where smaller cases of failures go.
+    pub(super) fn found_folder(&self) -> PathBuf {
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
+        let beside = self.args.report.clone().map(|report| report.join("cases"));
+        beside.unwrap_or_else(|| target.join("differential"))
+    }
+
+    pub(super) fn save_sometimes(&self) -> Result<(), RunError> {
+        let Some(folder) = &self.args.report else {
+            return Ok(());
+        };
+        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        if saved.elapsed() < SAVE_EVERY {
+            return Ok(());
+        }
+        *saved = Instant::now();
+        let report = self.with_tally(|tally| tally.as_ref().map(|tally| tally.report().clone()));
+        Ok(report.map_or(Ok(()), |report| report.save_json(folder))?)
+    }
+
+    pub(super) fn rerun(&self, case: &CaseName) -> String {
+        let mut command = format!("cargo xtask differential {}", case.option());
+        for path in self
+            .args
+            .qemu_img
+            .iter()
+            .filter(|path| *path != Path::new("qemu-img"))
+        {
+            command.extend([" --qemu-img ", &path.to_string_lossy()]);
+        }
+        for subject in &self.args.subjects {
+            let subject = subject.to_string();
+            let quoted = shlex::try_quote(&subject).unwrap_or_default();
+            command.extend([" --subject ", &quoted]);
+        }
+        if self.args.program {
+            command.push_str(" --program");
+        }
+        if let Some(recount) = &self.args.recount {
+            command.extend([" --recount ", &recount.to_string_lossy()]);
+        }
+        command
+    }
+
+    pub(super) fn progress(&self, cases: &Cases) -> ProgressBar {
+        // indicatif draws on standard error, and only when that is a terminal.
+        let (bar, template) = match (cases, self.args.time) {
+            (Cases::Seed, Some(_)) => (
+                ProgressBar::new_spinner(),
+                "{spinner} {elapsed} {pos} cases, {per_sec}, {msg}",
+            ),
+            _ => (
+                ProgressBar::new(match cases {
+                    Cases::Seed => self.args.cases / self.args.shard.of,
+                    Cases::Random(ids) => ids.len() as u64,
+                    Cases::Recorded(paths) => paths.len() as u64,
+                }),
+                "{bar:40} {pos}/{len} cases, {per_sec}, {msg}",
+            ),
+        };
+        let style = ProgressStyle::with_template(template);
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
+    }
+}

@@ -1,0 +1,224 @@
+//! Makes a case that failed smaller, as long as it fails in the same way, and keeps the smallest.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use recount_oracle::case::real::{self, Preallocation, Recipe};
+use recount_oracle::case::synthetic::{Allocation, Structures, Synthetic};
+use recount_oracle::case::text::{CaseFile, Verdict};
+use recount_oracle::case::{Case, Image};
+use recount_oracle::properties;
+
+use super::examine::Findings;
+use super::record;
+use super::run::RunError;
+use super::session::Session;
+use super::tally::Failed;
+
+/// How long one failure is made smaller.
+const TIME: Duration = Duration::from_secs(20);
+/// Packed images up to this many bytes are kept beside their cases.
+const LARGEST_IMAGE: usize = 1 << 20;
+
+/// Makes one failure smaller.
+pub struct Shrinker<'a> {
+    /// Runs cases.
+    pub session: &'a Session<'a>,
+    /// What has to fail.
+    pub failed: &'a Failed,
+}
+
+impl Shrinker<'_> {
+    /// Saves the smallest case that fails as this one does; the file, or `None` where the failure
+    /// did not show again.
+    pub fn save(&self, name: &str, case: &Case, folder: &Path) -> Result<Option<String>, RunError> {
+        let begin = Instant::now();
+        if !self.fails(case) {
+            return Ok(None);
+        }
+        let mut smallest = case.clone();
+        'smaller: while begin.elapsed() < TIME {
+            for candidate in smaller(&smallest) {
+                if begin.elapsed() >= TIME {
+                    break 'smaller;
+                }
+                if candidate.validate().is_ok() && self.fails(&candidate) {
+                    smallest = candidate;
+                    continue 'smaller;
+                }
+            }
+            break;
+        }
+        let (image, findings) = self.session.look_again(&smallest)?;
+        let mut file = CaseFile::from(smallest);
+        let Failed { subject, what, .. } = self.failed;
+        file.story = Some(format!("Case {name}, made smaller: {subject}, {what}."));
+        file.verdicts = verdicts(&findings);
+        let tag: String = format!("{name}-{subject}-{what}")
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+            .collect();
+        let path = folder.join(format!("found-{tag}.toml"));
+        let packed = record::pack(&image)?;
+        let kept = (packed.len() <= LARGEST_IMAGE).then_some(&packed[..]);
+        record::store(&path, &file, kept)?;
+        Ok(Some(path.display().to_string()))
+    }
+
+    /// Whether a case fails in the same way. One that cannot be made does not.
+    fn fails(&self, case: &Case) -> bool {
+        let Ok((_, findings)) = self.session.look_again(case) else {
+            return false;
+        };
+        let Failed { subject, what, .. } = self.failed;
+        findings
+            .failures()
+            .any(|(who, which, _, _)| who == subject && which == *what)
+    }
+}
+
+/// What every subject made of it.
+fn verdicts(findings: &Findings) -> std::collections::BTreeMap<String, Verdict> {
+    let verdict = |stood: &super::examine::Stood| {
+        let words = stood.standing.iter().map(|(quality, verdict)| {
+            let word = match verdict {
+                properties::Verdict::Fails(failure) => failure.message.clone(),
+                _ => "holds".to_owned(),
+            };
+            (quality.to_string(), word)
+        });
+        Verdict {
+            properties: words.collect(),
+            ..Verdict::default()
+        }
+    };
+    let stood = findings.stood.iter();
+    stood
+        .map(|stood| (stood.subject.clone(), verdict(stood)))
+        .collect()
+}
+
+/// Cases with a little less, the largest steps first.
+fn smaller(case: &Case) -> Vec<Case> {
+    let mut all = Vec::new();
+    for index in 0..case.damage.len() {
+        let mut fewer = case.clone();
+        fewer.damage.remove(index);
+        all.push(fewer);
+    }
+    let images: Vec<Image> = match &case.image {
+        Image::Real(recipe) => simpler_recipes(recipe)
+            .into_iter()
+            .map(Image::Real)
+            .collect(),
+        Image::Synthetic(image) => {
+            let simpler = simpler_synthetics(image).into_iter();
+            simpler.map(Image::Synthetic).collect()
+        }
+        Image::Model(_) => Vec::new(),
+    };
+    all.extend(images.into_iter().map(|image| Case {
+        image,
+        ..case.clone()
+    }));
+    all
+}
+
+fn simpler_recipes(recipe: &Recipe) -> Vec<Recipe> {
+    let mut all = Vec::new();
+    let half = recipe.steps.len() / 2;
+    if half > 0 {
+        for kept in [&recipe.steps[..half], &recipe.steps[half..]] {
+            all.push(Recipe {
+                steps: kept.to_vec(),
+                ..recipe.clone()
+            });
+        }
+    }
+    for index in 0..recipe.steps.len() {
+        let mut fewer = recipe.clone();
+        fewer.steps.remove(index);
+        all.push(fewer);
+    }
+    let plain: [fn(&mut Recipe); 6] = [
+        |recipe| recipe.kind = real::Kind::Plain,
+        |recipe| recipe.preallocation = Preallocation::Off,
+        |recipe| recipe.lazy_refcounts = false,
+        |recipe| recipe.extended_l2 = false,
+        |recipe| recipe.short_by = 0,
+        |recipe| recipe.virtual_clusters = recipe.virtual_clusters / 2 + 1,
+    ];
+    for change in plain {
+        let mut simpler = recipe.clone();
+        change(&mut simpler);
+        let simpler = simpler.settled();
+        if simpler != *recipe {
+            all.push(simpler);
+        }
+    }
+    all
+}
+
+fn simpler_synthetics(image: &Synthetic) -> Vec<Synthetic> {
+    let mut all = Vec::new();
+    let plain: [fn(&mut Synthetic); 11] = [
+        |image| image.snapshots.clear(),
+        |image| image.bitmaps.clear(),
+        |image| image.unknown_extensions.clear(),
+        |image| image.luks = false,
+        |image| image.backing = None,
+        |image| image.feature_names = false,
+        |image| image.slack_sectors = 0,
+        |image| image.free_tail = 0,
+        |image| image.allocation = Allocation::Dense,
+        |image| image.structures = Structures::default(),
+        |image| image.cluster_bits = image.cluster_bits.max(10) - 1,
+    ];
+    for change in plain {
+        let mut simpler = image.clone();
+        change(&mut simpler);
+        all.push(simpler);
+    }
+    for index in 0..image.guest.len() {
+        let mut fewer = image.clone();
+        fewer.guest.remove(index);
+        all.push(fewer);
+        let mut shorter = image.clone();
+        let run = &mut shorter.guest[index];
+        (run.clusters, run.skip) = (run.clusters.div_ceil(2), run.skip / 2);
+        all.push(shorter);
+    }
+    for index in 0..image.snapshots.len() {
+        let mut fewer = image.clone();
+        let snapshots = &mut fewer.snapshots[index];
+        snapshots.count = snapshots.count.div_ceil(2);
+        all.push(fewer);
+    }
+    all.retain(|simpler| simpler != image);
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use recount_oracle::case::generate::{Kind, generate};
+
+    use super::*;
+
+    #[test]
+    fn shrinking_ends() {
+        for seed in 0..40 {
+            let mut case = generate(Kind::Synthetic, seed);
+            let mut steps = 0;
+            // The last candidate each time: the smallest of the steps.
+            while let Some(next) = smaller(&case)
+                .into_iter()
+                .rfind(|next| next.validate().is_ok())
+            {
+                assert_ne!(next, case);
+                case = next;
+                steps += 1;
+                assert!(steps < 1_000, "seed {seed} does not end");
+            }
+        }
+    }
+}

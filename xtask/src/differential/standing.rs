@@ -1,0 +1,340 @@
+//! What each property says of one subject's repair of one image, whoever the subject is: judged from
+//! the bytes before and after alone, and from what it said.
+
+use std::fmt;
+
+use recount::repair::{RepairError, RepairFailure};
+use recount_oracle::audit::Audit;
+use recount_oracle::case::damage::bytes::PAGE;
+use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
+use recount_oracle::crash::Limits;
+use recount_oracle::disk::{Event, Operations, Trace};
+use recount_oracle::properties::reading::Kind;
+use recount_oracle::properties::{
+    Verdict, clean_afterwards, counts_every_cluster, crash_atomic, keeps_what_it_cannot_follow,
+    leaves_data_alone, no_leaks, no_overlap_bytes,
+};
+use recount_oracle::run::{Before, Done, Run, Stopped};
+
+use super::guest::GuestData;
+use super::subject::{Bench, CaseError, Conduct, Repair, Repaired, Subject};
+use recount_oracle::case::observed::Ended;
+
+/// A property of a subject's repair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Quality {
+    /// It ends by itself, within the limits.
+    Ends,
+    /// It repairs what can be repaired.
+    Repairs,
+    /// What the guest could read it still can.
+    GuestData,
+    /// The judge's properties of these names.
+    CountsEveryCluster,
+    /// See there.
+    NoOverlap,
+    /// See there.
+    LeavesDataAlone,
+    /// See there.
+    Keeps,
+    /// See there.
+    NoLeaks,
+    /// See there.
+    CleanAfterwards,
+    /// Every checker finds the image clean where the audit does.
+    OthersAgree,
+    /// A second repair changes nothing.
+    Idempotent,
+    /// The judge's property, of the writes and flushes as they were seen.
+    CrashAtomic,
+    /// On a device that cannot grow it repairs where there is room.
+    FitsWhenPossible,
+    /// The repaired image can be written to, and is clean afterwards, with old and new data.
+    GoodInUse,
+}
+
+impl Quality {
+    /// All, in the order of the table.
+    pub const ALL: [Self; 14] = [
+        Self::Ends,
+        Self::Repairs,
+        Self::GuestData,
+        Self::CountsEveryCluster,
+        Self::NoOverlap,
+        Self::LeavesDataAlone,
+        Self::Keeps,
+        Self::NoLeaks,
+        Self::CleanAfterwards,
+        Self::OthersAgree,
+        Self::Idempotent,
+        Self::CrashAtomic,
+        Self::FitsWhenPossible,
+        Self::GoodInUse,
+    ];
+
+    /// Its name in the report.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ends => "ends",
+            Self::Repairs => "repairs",
+            Self::GuestData => "keeps-guest-data",
+            Self::CountsEveryCluster => "counts-every-cluster",
+            Self::NoOverlap => "no-overlap",
+            Self::LeavesDataAlone => "leaves-data-alone",
+            Self::Keeps => "keeps-what-it-cannot-follow",
+            Self::NoLeaks => "no-leaks",
+            Self::CleanAfterwards => "clean-afterwards",
+            Self::OthersAgree => "others-agree",
+            Self::Idempotent => "idempotent",
+            Self::CrashAtomic => "crash-atomic",
+            Self::FitsWhenPossible => "fits-when-possible",
+            Self::GoodInUse => "good-in-use",
+        }
+    }
+
+    /// Whether the property of this name is one without which an image is not safe.
+    pub fn is_required_name(what: &str) -> bool {
+        let mut required = Self::ALL.into_iter().filter(|one| one.is_required());
+        required.any(|one| one.name() == what)
+    }
+
+    /// Whether an image is unsafe, or as broken as before, without it. The others make a repair a
+    /// good one.
+    const fn is_required(self) -> bool {
+        matches!(
+            self,
+            Self::Ends
+                | Self::Repairs
+                | Self::GuestData
+                | Self::CountsEveryCluster
+                | Self::NoOverlap
+                | Self::LeavesDataAlone
+                | Self::GoodInUse
+        )
+    }
+}
+
+impl fmt::Display for Quality {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// What each property says; those that say nothing are left out.
+pub type Standing = Vec<(Quality, Verdict)>;
+
+/// A property of the judge, of the bytes before and after.
+type Judge = fn(&Before, &Run) -> Verdict;
+
+/// A damaged image, as everyone is judged by it.
+pub struct Judged {
+    before: Before,
+    guest: GuestData,
+    /// Whether recount repairs it: the refcounts are right afterwards, and were not before.
+    repairable: bool,
+}
+
+impl Judged {
+    /// Audits the image; `None` where it is none that anyone could repair. `reference` is what
+    /// recount makes of it.
+    pub fn new(damaged: &SparseBytes, reference: &Repaired) -> Option<Self> {
+        let before = Before::new(damaged.clone(), SECTOR, None, Kind::Image).ok()?;
+        let after = Kind::Image.read(&reference.image).ok();
+        let wrong = before.reading.audit().is_some_and(has_wrong_refcounts);
+        let right = after.and_then(|after| after.audit().map(|audit| !has_wrong_refcounts(audit)));
+        Some(Self {
+            guest: GuestData::read(damaged),
+            repairable: wrong && right.unwrap_or(false),
+            before,
+        })
+    }
+
+    /// What the bytes say of one repair.
+    pub fn standing(&self, repaired: &Repaired) -> Standing {
+        let length = ReadWriteAt::len(&self.before.bytes);
+        let conduct = repaired.conduct(length);
+        let mut standing = vec![(Quality::Ends, ends(conduct, repaired))];
+        standing.push((Quality::GuestData, self.guest_data(repaired)));
+        let (trace, known) = match &repaired.trace {
+            Some(trace) => (trace.clone(), true),
+            None => (difference(&self.before.bytes, &repaired.image), false),
+        };
+        let run = Run {
+            trace,
+            outcome: if conduct == Conduct::Ended && ended_well(repaired) {
+                Ok(Done::Image(Box::default()))
+            } else {
+                let error = RepairError::NeedsRebuild;
+                let done = Vec::new();
+                Err(Stopped::Repair(RepairFailure { error, done }))
+            },
+            after: repaired.image.clone(),
+            bytes_read: 0,
+            operations: Operations::default(),
+            operations_until_fault: Operations::default(),
+            faults_hit: 0,
+        };
+        standing.push((Quality::Repairs, self.repairs(repaired, &run)));
+        let judges: [(Quality, Judge); 6] = [
+            (Quality::CountsEveryCluster, counts_every_cluster::judge),
+            (Quality::NoOverlap, no_overlap_bytes::judge),
+            (Quality::LeavesDataAlone, leaves_data_alone::judge),
+            (Quality::Keeps, keeps_what_it_cannot_follow::judge),
+            (Quality::NoLeaks, no_leaks::judge),
+            (Quality::CleanAfterwards, clean_afterwards::judge),
+        ];
+        // What changed nothing has been judged by `repairs`.
+        if !run.trace.is_read_only() {
+            let judged = judges.map(|(quality, judge)| (quality, judge(&self.before, &run)));
+            standing.extend(judged);
+        }
+        if known {
+            let crashes = self.crash_atomic(&run.trace, &repaired.image, &QUICK);
+            standing.push((Quality::CrashAtomic, crashes));
+        }
+        standing.retain(|(_, verdict)| *verdict != Verdict::NotApplicable);
+        standing
+    }
+
+    /// What a power cut may leave of a repair with these writes and flushes.
+    pub fn crash_atomic(&self, trace: &Trace, after: &SparseBytes, limits: &Limits) -> Verdict {
+        // What the header says as a table changes with the pointer that is switched.
+        if self.before.reading.takes_header_for_a_table() {
+            return Verdict::NotApplicable;
+        }
+        let whole = Kind::Image.read(after).ok();
+        let whole = whole.filter(|_| !trace.is_read_only());
+        crash_atomic::judge(&self.before, trace, whole.as_ref(), limits)
+    }
+
+    fn guest_data(&self, repaired: &Repaired) -> Verdict {
+        if self.guest.readable() == 0 {
+            return Verdict::NotApplicable;
+        }
+        let after = GuestData::read(&repaired.image);
+        match self.guest.first_loss(&after) {
+            None => Verdict::Holds,
+            Some(loss) => Verdict::fails(format!(
+                "damages data: {loss}\n    the repair: {}",
+                repaired.said
+            )),
+        }
+    }
+
+    fn repairs(&self, repaired: &Repaired, run: &Run) -> Verdict {
+        if !self.repairable
+            || repaired.conduct(ReadWriteAt::len(&self.before.bytes)) != Conduct::Ended
+        {
+            return Verdict::NotApplicable;
+        }
+        if run.trace.is_read_only() || repaired.image == self.before.bytes {
+            let said = &repaired.said;
+            return Verdict::fails(format!(
+                "repairs nothing, though the refcounts are wrong and can be set right: {said}"
+            ));
+        }
+        Verdict::Holds
+    }
+}
+
+/// Sectors of the disks that are looked at.
+const SECTOR: u64 = 512;
+/// Few crash states of each of many cases.
+const QUICK: Limits = Limits {
+    exhaustive_bits: 4,
+    samples: 4,
+    seed: 1,
+};
+
+fn has_wrong_refcounts(audit: &Audit) -> bool {
+    audit.rebuild_needed || audit.check_errors > 0 || !audit.mismatches.is_empty()
+}
+
+/// Whether it says itself that it has repaired what it could.
+fn ended_well(repaired: &Repaired) -> bool {
+    match (&repaired.said.counters, repaired.said.ended) {
+        (Some(_), Ended::Code(_)) | (None, Ended::Code(0)) => true,
+        (_, _) => false,
+    }
+}
+
+fn ends(conduct: Conduct, repaired: &Repaired) -> Verdict {
+    let how = match conduct {
+        Conduct::Ended => return Verdict::Holds,
+        Conduct::TimedOut => {
+            "timeout: it was ended after the time that a repair may take".to_owned()
+        }
+        Conduct::Crashed(signal) => format!("crash: killed by signal {signal}"),
+        Conduct::RunawayFile => {
+            "runaway file: it made a file longer than any repair needs".to_owned()
+        }
+    };
+    Verdict::fails(format!("{how}\n    it said: {}", repaired.said))
+}
+
+/// Two images' difference as writes.
+fn difference(before: &SparseBytes, after: &SparseBytes) -> Trace {
+    let (old, new) = (ReadWriteAt::len(before), ReadWriteAt::len(after));
+    let mut trace = Trace::default();
+    if old != new {
+        trace.push(Event::SetLen { length: new });
+    }
+    let mut at: Vec<u64> = before
+        .pages()
+        .chain(after.pages())
+        .map(|(at, _)| at)
+        .collect();
+    at.sort_unstable();
+    at.dedup();
+    for offset in at.into_iter().filter(|offset| *offset < new) {
+        let inside = usize::try_from(new - offset).map_or(PAGE, |left| left.min(PAGE));
+        let bytes = after.bytes(offset, inside);
+        if bytes != before.bytes(offset, inside) {
+            trace.push(Event::Write {
+                offset,
+                bytes,
+                durable: false,
+            });
+        }
+    }
+    trace
+}
+
+/// Whether a second repair by the same subject changes nothing, and whether every checker finds
+/// clean what the audit finds clean.
+pub fn afterwards<'a>(
+    subject: &dyn Subject,
+    repaired: &Repaired,
+    checkers: impl Iterator<Item = &'a dyn Subject>,
+    bench: Bench<'_>,
+) -> Result<Standing, CaseError> {
+    let Ok(audit) = recount_oracle::audit::audit(&repaired.image) else {
+        return Ok(Standing::new());
+    };
+    if !ended_well(repaired) {
+        return Ok(Standing::new());
+    }
+    let again = subject.run(bench, &repaired.image, Repair::All)?;
+    let idempotent = if again.image == repaired.image {
+        Verdict::Holds
+    } else {
+        Verdict::fails(format!("a second repair changes the image: {}", again.said))
+    };
+    let mut agree = Verdict::NotApplicable;
+    for checker in checkers.filter(|_| audit.is_clean()) {
+        let said = checker.check(bench, &repaired.image)?;
+        agree = agree.and(|| {
+            if said.is_clean() {
+                return Verdict::Holds;
+            }
+            let name = checker.name();
+            Verdict::fails(format!("{name} finds the repaired image broken: {said}"))
+        });
+    }
+    let mut standing = vec![
+        (Quality::Idempotent, idempotent),
+        (Quality::OthersAgree, agree),
+    ];
+    standing.retain(|(_, verdict)| *verdict != Verdict::NotApplicable);
+    Ok(standing)
+}

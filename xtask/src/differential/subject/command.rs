@@ -1,0 +1,190 @@
+//! Any program that repairs an image in place, as the user writes it: `NAME='command {image}'`.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
+use recount_oracle::case::observed::Said;
+
+use super::program::{self, CannotRun, Limits};
+use super::{Bench, CaseError, Repair, Repaired, Subject};
+
+/// What stands for the image's path.
+const PLACE: &str = "{image}";
+/// The file that the program repairs.
+const FILE: &str = "subject.qcow2";
+/// Sets the limits, which a process started by it inherits from its first instruction on, and
+/// becomes the program. Blocks are 512 bytes, memory is in KiB (POSIX, `ulimit`).
+const LIMITED: &str = r#"ulimit -f "$1" && ulimit -v "$2" && shift 2 && exec "$@""#;
+
+/// A program that repairs an image in place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    name: String,
+    program: PathBuf,
+    arguments: Vec<String>,
+    time: Duration,
+}
+
+/// Why a text names no subject.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotASubject {
+    /// There is no name before a command.
+    #[error("`{0}` has no name: write NAME='command {PLACE}'")]
+    NoName(String),
+    /// There is no place for the image.
+    #[error("`{0}` does not say where the image goes: write {PLACE} there")]
+    NoPlace(String),
+    /// Quotes that do not end.
+    #[error("`{0}` has a quote that does not end")]
+    Quotes(String),
+}
+
+impl FromStr for Command {
+    type Err = NotASubject;
+
+    fn from_str(text: &str) -> Result<Self, NotASubject> {
+        let (name, command) = text
+            .split_once('=')
+            .filter(|(name, _)| !name.is_empty())
+            .ok_or_else(|| NotASubject::NoName(text.to_owned()))?;
+        let mut words =
+            shlex::split(command).ok_or_else(|| NotASubject::Quotes(text.to_owned()))?;
+        if !words.iter().any(|word| word.contains(PLACE)) || words[0].contains(PLACE) {
+            return Err(NotASubject::NoPlace(text.to_owned()));
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            program: PathBuf::from(words.remove(0)),
+            arguments: words,
+            time: program::TIME,
+        })
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let program = self.program.to_string_lossy();
+        let words = self.arguments.iter().map(String::as_str);
+        let words = std::iter::once(&*program).chain(words);
+        let command = shlex::try_join(words).unwrap_or_default();
+        write!(f, "{}={command}", self.name)
+    }
+}
+
+impl Command {
+    /// The same, but it may take so long.
+    pub fn within(self, time: Duration) -> Self {
+        Self { time, ..self }
+    }
+
+    /// The program, found now rather than in every case.
+    pub fn find(mut self) -> Result<Self, CannotRun> {
+        let missing = |source: io::Error| CannotRun {
+            program: self.program.clone(),
+            source,
+        };
+        self.program = which(&self.program).map_err(missing)?;
+        Ok(self)
+    }
+}
+
+/// The file that a shell would run.
+fn which(program: &Path) -> io::Result<PathBuf> {
+    let runs = |path: &Path| {
+        rustix::fs::access(path, rustix::fs::Access::EXEC_OK)?;
+        if path.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        path.canonicalize()
+    };
+    if program.components().count() > 1 {
+        return runs(program);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders = std::env::split_paths(&path);
+    let found = folders.find(|folder| runs(&folder.join(program)).is_ok());
+    // A program may look at the name that it was called by.
+    found
+        .map(|folder| folder.join(program))
+        .ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+impl Subject for Command {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn is_checker(&self) -> bool {
+        false
+    }
+
+    fn run(
+        &self,
+        bench: Bench<'_>,
+        image: &SparseBytes,
+        _repair: Repair,
+    ) -> Result<Repaired, CaseError> {
+        let limits = Limits::for_image(ReadWriteAt::len(image)).within(self.time);
+        let path = bench.directory.join(FILE);
+        let path = path.to_string_lossy();
+        let mut arguments = vec!["-c".to_owned(), LIMITED.to_owned(), self.name.clone()];
+        arguments.push((limits.file / 512).to_string());
+        arguments.push((limits.memory / 1024).to_string());
+        arguments.push(self.program.to_string_lossy().into_owned());
+        let words = self.arguments.iter();
+        arguments.extend(words.map(|word| word.replace(PLACE, &path)));
+        bench.in_file(FILE, image, || {
+            let output = program::run(Path::new("sh"), arguments, bench.directory, &limits)?;
+            Ok(Said {
+                ended: output.ended,
+                counters: None,
+                stderr: output.stderr,
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_split_as_a_shell_splits_it() {
+        let command: Command = "mine=tool --repair 'a b' x{image}".parse().unwrap();
+        assert_eq!(command.name(), "mine");
+        assert_eq!(command.program, Path::new("tool"));
+        assert_eq!(command.arguments, ["--repair", "a b", "x{image}"]);
+        assert_eq!(command.to_string().parse(), Ok(command));
+    }
+
+    #[test]
+    fn what_is_no_subject_is_refused_with_the_reason() {
+        let refused = |text: &str| text.parse::<Command>().unwrap_err();
+        assert!(matches!(refused("tool {image}"), NotASubject::NoName(_)));
+        assert!(matches!(refused("=tool {image}"), NotASubject::NoName(_)));
+        assert!(matches!(refused("a=tool"), NotASubject::NoPlace(_)));
+        assert!(matches!(refused("a={image}"), NotASubject::NoPlace(_)));
+        assert!(matches!(
+            refused("a=tool 'x {image}"),
+            NotASubject::Quotes(_)
+        ));
+    }
+
+    #[test]
+    fn a_program_is_found_before_it_is_run() {
+        let found: Command = "a=sh -c true {image}".parse().unwrap();
+        assert!(found.find().unwrap().program.ends_with("sh"));
+        for missing in [
+            "a=no-such-tool {image}",
+            "a=./no-such {image}",
+            "a=/ {image}",
+        ] {
+            let missing: Command = missing.parse().unwrap();
+            assert!(missing.find().is_err());
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! recount in process: no program to start, no file to write, and every write is seen.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use recount::{
+    Action, Finding, Observer, Offset, RepairOptions, Report, Scope, Storage, StorageError,
+};
+use recount_oracle::case::damage::SparseBytes;
+use recount_oracle::case::observed::{Counters, Ended, Said};
+use recount_oracle::disk::{SECTOR, SimulatedDisk};
+
+use super::program::TIME;
+use super::{Algorithm, Bench, CaseError, Repair, Repaired, Subject};
+
+/// The signal of a program that panics with `panic = "abort"`.
+const ABORT: i32 = 6;
+/// So many messages are kept for a story.
+const MESSAGES: usize = 40;
+
+/// The engine, with an algorithm.
+#[derive(Clone, Copy, Debug)]
+pub struct Engine {
+    algorithm: recount::Algorithm,
+}
+
+impl Engine {
+    /// By this algorithm, on storage that can grow.
+    pub const fn by(algorithm: recount::Algorithm) -> Self {
+        Self { algorithm }
+    }
+
+    fn options(self, repair: Repair) -> RepairOptions {
+        let keeps = !matches!(repair, Repair::Leaks | Repair::Alike(_));
+        RepairOptions {
+            scope: match repair {
+                Repair::Leaks => Scope::Leaks,
+                _ => Scope::All,
+            },
+            algorithm: match repair {
+                Repair::Alike(Algorithm::FirstFit) => recount::Algorithm::FirstFit,
+                Repair::Alike(Algorithm::Tail) => recount::Algorithm::Tail,
+                _ => self.algorithm,
+            },
+            release_unreachable: !keeps,
+            ..RepairOptions::default()
+        }
+    }
+
+    fn work(self, disk: &mut Timed, repair: Repair) -> Said {
+        let mut messages = Messages::default();
+        let result = if repair == Repair::None {
+            let report = recount::check(disk, &mut messages);
+            report
+                .map(|report| counters(&report, 0, 0))
+                .map_err(|error| error.to_string())
+        } else {
+            let outcome = recount::repair(disk, &self.options(repair), &mut messages);
+            let counted = outcome.map(|outcome| {
+                let fixed = outcome.fixed;
+                if outcome.kept.dead_ends > 0 {
+                    let kept = outcome.kept.clusters;
+                    messages.add(&format!("kept {kept} clusters that nothing refers to"));
+                }
+                counters(&outcome.report, fixed.corruptions, fixed.leaks)
+            });
+            counted.map_err(|failure| failure.to_string())
+        };
+        let (ended, counters) = match result {
+            Ok((code, counters)) => (Ended::Code(code), Some(counters)),
+            Err(_) if disk.is_late() => (Ended::TimedOut, None),
+            Err(error) => {
+                messages.add(&error);
+                (Ended::Code(1), None)
+            }
+        };
+        Said {
+            ended,
+            counters,
+            stderr: messages.text,
+        }
+    }
+}
+
+impl Subject for Engine {
+    fn name(&self) -> String {
+        match self.algorithm {
+            recount::Algorithm::Planned => "recount",
+            recount::Algorithm::FirstFit => "recount first-fit",
+            recount::Algorithm::Tail => "recount tail",
+        }
+        .to_owned()
+    }
+
+    fn run(
+        &self,
+        _bench: Bench<'_>,
+        image: &SparseBytes,
+        repair: Repair,
+    ) -> Result<Repaired, CaseError> {
+        let mut disk = Timed {
+            disk: SimulatedDisk::new(image.clone(), SECTOR, None),
+            deadline: Instant::now() + TIME,
+        };
+        let said = catch_unwind(AssertUnwindSafe(|| self.work(&mut disk, repair)));
+        let (image, trace) = disk.disk.into_parts();
+        Ok(Repaired {
+            said: said.unwrap_or_else(|_| Said {
+                ended: Ended::Signal(ABORT),
+                counters: None,
+                stderr: "panicked".to_owned(),
+            }),
+            image,
+            trace: Some(trace),
+        })
+    }
+}
+
+/// Exit code and counters as the command prints them: those that are 0 are left out, but for
+/// check-errors.
+fn counters(report: &Report, corruptions_fixed: u64, leaks_fixed: u64) -> (i32, Counters) {
+    let code = match report {
+        _ if report.check_errors > 0 => 1,
+        _ if report.corruptions > 0 => 2,
+        _ if report.leaks > 0 => 3,
+        _ => 0,
+    };
+    let all = [
+        ("image-end-offset", report.image_end_offset),
+        ("compressed-clusters", report.compressed_clusters),
+        ("total-clusters", report.total_clusters),
+        ("corruptions", report.corruptions),
+        ("corruptions-fixed", corruptions_fixed),
+        ("leaks", report.leaks),
+        ("leaks-fixed", leaks_fixed),
+        ("allocated-clusters", report.allocated_clusters),
+        ("fragmented-clusters", report.fragmented_clusters),
+    ];
+    let some = all.into_iter().filter(|(_, count)| *count > 0);
+    let some = some.chain([("check-errors", report.check_errors)]);
+    // As they come back from JSON: a number that is no i64 is left out.
+    let counted = some.filter_map(|(name, count)| Some((name.to_owned(), count.try_into().ok()?)));
+    (code, Counters(counted.collect::<BTreeMap<_, _>>()))
+}
+
+/// The first messages, for the story of a mismatch.
+#[derive(Default)]
+struct Messages {
+    text: String,
+    lines: usize,
+}
+
+impl Messages {
+    fn add(&mut self, line: &str) {
+        if self.lines < MESSAGES {
+            self.lines += 1;
+            let _ = writeln!(self.text, "{line}");
+        }
+    }
+}
+
+impl Observer for Messages {
+    fn finding(&mut self, finding: &Finding, action: Action) {
+        if self.lines < MESSAGES {
+            let done = if action == Action::Repaired {
+                "repairing"
+            } else {
+                "ERROR"
+            };
+            self.add(&format!("{done} {finding}"));
+        }
+    }
+}
+
+/// A disk on which nothing works any more once the time is over, so that a repair that would never
+/// end does.
+struct Timed {
+    disk: SimulatedDisk,
+    deadline: Instant,
+}
+
+impl Timed {
+    fn is_late(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+
+    fn on_time(&self, operation: recount::storage::Operation) -> Result<(), StorageError> {
+        if self.is_late() {
+            return Err(StorageError {
+                operation,
+                offset: Offset(0),
+                length: 0,
+                source: std::io::ErrorKind::TimedOut.into(),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Storage for Timed {
+    fn len(&self) -> u64 {
+        self.disk.len()
+    }
+
+    fn capacity(&self) -> Option<u64> {
+        self.disk.capacity()
+    }
+
+    fn read_at(&self, offset: Offset, buffer: &mut [u8]) -> Result<(), StorageError> {
+        self.on_time(recount::storage::Operation::Read)?;
+        self.disk.read_at(offset, buffer)
+    }
+
+    fn next_data(&self, offset: Offset) -> Option<Offset> {
+        self.disk.live().next_data(offset.0).map(Offset)
+    }
+
+    fn write_at(&mut self, offset: Offset, bytes: &[u8]) -> Result<(), StorageError> {
+        self.on_time(recount::storage::Operation::Write)?;
+        self.disk.write_at(offset, bytes)
+    }
+
+    fn set_len(&mut self, length: u64) -> Result<(), StorageError> {
+        self.disk.set_len(length)
+    }
+
+    fn flush(&mut self) -> Result<(), StorageError> {
+        self.disk.flush()
+    }
+
+    fn discard(&mut self, offset: Offset, length: u64) -> Result<(), StorageError> {
+        self.disk.discard(offset, length)
+    }
+}

@@ -1,0 +1,76 @@
+//! The report as `JUnit` XML: a suite for each subject, a test for each property and comparison.
+
+use std::time::Duration;
+
+use quick_junit::{NonSuccessKind, Report as Xml, TestCase, TestCaseStatus, TestSuite};
+
+use super::model::{Count, Failure, Report};
+
+/// The XML of a report.
+pub fn of(report: &Report) -> Xml {
+    let mut xml = Xml::new("recount differential");
+    let seconds = report
+        .runs
+        .iter()
+        .map(|run| run.seconds)
+        .fold(0.0, f64::max);
+    xml.set_time(Duration::try_from_secs_f64(seconds).unwrap_or_default());
+    for (subject, properties) in &report.properties {
+        let mut suite = TestSuite::new(subject.as_str());
+        let tests = properties
+            .iter()
+            .map(|(what, count)| test(report, subject, what, count));
+        suite.add_test_cases(tests);
+        xml.add_test_suite(suite);
+    }
+    let mut suites = std::collections::BTreeMap::<&str, TestSuite>::new();
+    for (what, by) in &report.comparisons {
+        for (qemu, count) in by {
+            let name = || TestSuite::new(format!("recount and {qemu}"));
+            let suite = suites.entry(qemu).or_insert_with(name);
+            suite.add_test_case(test(report, qemu, what, count));
+        }
+    }
+    xml.add_test_suites(suites.into_values());
+    xml
+}
+
+fn test(report: &Report, subject: &str, what: &str, count: &Count) -> TestCase {
+    let of_this = |failure: &&Failure| failure.subject == subject && failure.what == what;
+    let failures: Vec<&Failure> = report.failures.iter().filter(of_this).collect();
+    let counts = failures.iter().any(|failure| failure.counts);
+    let mut status = if counts {
+        TestCaseStatus::non_success(NonSuccessKind::Failure)
+    } else if count.passed + count.failed + count.on_purpose == 0 {
+        TestCaseStatus::skipped()
+    } else {
+        TestCaseStatus::success()
+    };
+    let Count {
+        passed,
+        failed,
+        on_purpose,
+        ..
+    } = count;
+    if counts {
+        status.set_message(format!(
+            "{failed} of {} cases",
+            passed + failed + on_purpose
+        ));
+        let stories: Vec<String> = failures
+            .iter()
+            .map(|failure| {
+                format!(
+                    "case {}: {}\n{}",
+                    failure.case, failure.rerun, failure.story
+                )
+            })
+            .collect();
+        status.set_description(stories.join("\n\n"));
+    }
+    let mut test = TestCase::new(what, status);
+    test.set_system_out(format!(
+        "{passed} passed, {failed} failed, {on_purpose} differ on purpose"
+    ));
+    test
+}

@@ -1,0 +1,219 @@
+//! What a run found, as `report.json` has it. The form is described in docs/report.md, where a
+//! change to it has to be told; [`VERSION`] goes up when a reader of the old form would be wrong.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::picture::Picture;
+
+/// The version of the form.
+pub const VERSION: u32 = 1;
+
+/// So many failures of each subject's property, and of each comparison, keep story and pictures;
+/// the others are named.
+pub const TOLD: usize = 5;
+
+/// Everything.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The runs that it came from: one, or one for each shard that was merged.
+    pub runs: Vec<Run>,
+    /// Cases run.
+    pub cases: u64,
+    /// Those of them with a synthetic image.
+    pub synthetic: u64,
+    /// Who took part.
+    pub subjects: Vec<SubjectReport>,
+    /// By comparison of recount with a qemu-img, by qemu-img.
+    pub comparisons: BTreeMap<String, BTreeMap<String, Count>>,
+    /// Documented differences from qemu-img, and how often each was met.
+    pub on_purpose: BTreeMap<String, u64>,
+    /// By subject, by property.
+    pub properties: BTreeMap<String, BTreeMap<String, Count>>,
+    /// What failed, and how.
+    pub failures: Vec<Failure>,
+}
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// The seed of its cases.
+    pub seed: u64,
+    /// Which shard of how many, from 1.
+    pub shard: (u64, u64),
+    /// Percent of the images that are synthetic.
+    pub synthetic_share: u32,
+    /// Seconds that it took.
+    pub seconds: f64,
+    /// Groups of cases that are done: from, to (exclusive).
+    pub done: Vec<(u64, u64)>,
+    /// How far it was, when.
+    pub progress: Vec<Progress>,
+}
+
+/// How far a run was.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Progress {
+    /// Seconds since it began.
+    pub seconds: f64,
+    /// Cases done by then.
+    pub cases: u64,
+    /// Failures that count by then.
+    pub failures: u64,
+}
+
+/// A subject.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubjectReport {
+    /// Its name.
+    pub name: String,
+    /// Whether its failures make the run fail.
+    pub answerable: bool,
+}
+
+/// How often something ended which way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Count {
+    /// As it should be.
+    pub passed: u64,
+    /// Otherwise.
+    pub failed: u64,
+    /// Otherwise, as documented.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub on_purpose: u64,
+    /// It said nothing of the case.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub not_applicable: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// Something that failed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failure {
+    /// The case: `SEED:INDEX`, or a file.
+    pub case: String,
+    /// Who failed; in a comparison, the qemu-img that recount differs from.
+    pub subject: String,
+    /// The property or comparison.
+    pub what: String,
+    /// Whether it makes the run fail.
+    pub counts: bool,
+    /// The command that shows it again.
+    pub rerun: String,
+    /// What happened; empty where many others are told.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub story: String,
+    /// A smaller case that fails in the same way: a file beside the report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minimal: Option<String>,
+    /// The image as it was damaged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Picture>,
+    /// After the subject's repair; in a comparison, after recount's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Picture>,
+}
+
+impl Report {
+    /// Of a run that begins.
+    pub fn new(run: Run, subjects: Vec<SubjectReport>) -> Self {
+        Self {
+            version: VERSION,
+            runs: vec![run],
+            cases: 0,
+            synthetic: 0,
+            subjects,
+            comparisons: BTreeMap::new(),
+            on_purpose: BTreeMap::new(),
+            properties: BTreeMap::new(),
+            failures: Vec::new(),
+        }
+    }
+
+    /// Failures that make the run fail.
+    pub fn counting(&self) -> usize {
+        self.failures
+            .iter()
+            .filter(|failure| failure.counts)
+            .count()
+    }
+
+    /// Whether one more failure of this kind is told in full.
+    pub fn tells(&self, subject: &str, what: &str) -> bool {
+        let same = |failure: &&Failure| failure.subject == subject && failure.what == what;
+        let told = |failure: &&Failure| !failure.story.is_empty();
+        self.failures.iter().filter(same).filter(told).count() < TOLD
+    }
+
+    /// Cases a second, of all runs side by side.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a rate is shown with one decimal"
+    )]
+    pub fn rate(&self) -> f64 {
+        let seconds = self.runs.iter().map(|run| run.seconds).fold(0.0, f64::max);
+        if seconds > 0.0 {
+            self.cases as f64 / seconds
+        } else {
+            0.0
+        }
+    }
+
+    /// Adds another report's results.
+    pub fn add(&mut self, other: Self) {
+        self.runs.extend(other.runs);
+        self.cases += other.cases;
+        self.synthetic += other.synthetic;
+        for subject in other.subjects {
+            if !self.subjects.contains(&subject) {
+                self.subjects.push(subject);
+            }
+        }
+        add_counts(&mut self.comparisons, other.comparisons);
+        add_counts(&mut self.properties, other.properties);
+        for (purpose, times) in other.on_purpose {
+            *self.on_purpose.entry(purpose).or_default() += times;
+        }
+        self.failures.extend(other.failures);
+        self.sort();
+    }
+
+    /// Puts the failures into the order of the report: those that count first.
+    pub fn sort(&mut self) {
+        self.failures.sort_by(|left, right| {
+            let key = |one: &Failure| (!one.counts, one.subject.clone(), one.what.clone());
+            key(left)
+                .cmp(&key(right))
+                .then_with(|| left.story.is_empty().cmp(&right.story.is_empty()))
+                .then_with(|| left.case.cmp(&right.case))
+        });
+    }
+}
+
+type Counts = BTreeMap<String, BTreeMap<String, Count>>;
+
+fn add_counts(counts: &mut Counts, others: Counts) {
+    for (outer, inner) in others {
+        let known = counts.entry(outer).or_default();
+        for (name, other) in inner {
+            let count = known.entry(name).or_default();
+            count.passed += other.passed;
+            count.failed += other.failed;
+            count.on_purpose += other.on_purpose;
+            count.not_applicable += other.not_applicable;
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Programs that do not do what they should are found out, each under its right name: they repair
+//! an image without refcount structures, laid out by the harness, so that no qemu-img is needed.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// 512-byte clusters; cluster 5 is the second of four data clusters.
+const CASE: &str = r#"
+version = 1
+
+[case.image.synthetic]
+version = 3
+cluster_bits = 9
+structures = "absent"
+guest = [{ clusters = 4, content = "data" }]
+"#;
+
+/// Runs the case with a subject named `it`; the output and the report.
+fn judged(command: &str) -> (Output, Value) {
+    let folder = TempDir::new().unwrap();
+    let case = folder.path().join("case.toml");
+    std::fs::write(&case, CASE).unwrap();
+    let report = folder.path().join("report");
+    let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
+        .args(["differential", "--subject-time", "3s", "--case"])
+        .arg(&case)
+        .args(["--subject", &format!("it={command}"), "--report"])
+        .arg(&report)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let json = std::fs::read(report.join("report.json"));
+    let json = json.unwrap_or_else(|error| panic!("{error}: {said}"));
+    (output, serde_json::from_slice(&json).unwrap())
+}
+
+/// What is said of the subject under this property.
+fn story<'a>(report: &'a Value, property: &str) -> &'a str {
+    let failures = report["failures"].as_array().unwrap().iter();
+    let mut of_it =
+        failures.filter(|failure| failure["subject"] == "it" && failure["counts"] == true);
+    let found = of_it.find(|failure| failure["what"] == property);
+    found.map_or("", |failure| failure["story"].as_str().unwrap())
+}
+
+fn assert_found_out(command: &str, property: &str, name: &str) {
+    let (output, report) = judged(command);
+    assert_eq!(output.status.code(), Some(1), "{command}");
+    let story = story(&report, property);
+    assert!(story.contains(name), "{command}: {property}: {story:?}");
+}
+
+#[test]
+fn a_subject_that_copies_the_image_repairs_nothing() {
+    let copy = "sh -c 'cp \"$1\" copy && cp copy \"$1\"' sh {image}";
+    assert_found_out(copy, "repairs", "repairs nothing");
+}
+
+#[test]
+fn a_subject_that_zeroes_a_data_cluster_damages_data() {
+    let zero = "dd if=/dev/zero of={image} bs=512 seek=5 count=1 conv=notrunc";
+    assert_found_out(zero, "keeps-guest-data", "damages data");
+}
+
+#[test]
+fn a_subject_that_sleeps_is_a_timeout() {
+    assert_found_out("sh -c 'sleep 987' sh {image}", "ends", "timeout");
+}
+
+#[test]
+fn a_subject_that_fills_the_disk_makes_a_runaway_file() {
+    let fill = "sh -c 'cat /dev/zero >> \"$1\"' sh {image}";
+    assert_found_out(fill, "ends", "runaway file");
+}
+
+#[test]
+fn a_subject_that_kills_itself_crashes() {
+    let kill = "sh -c 'kill -9 $$' sh {image}";
+    assert_found_out(kill, "ends", "crash: killed by signal 9");
+}
+
+#[test]
+fn a_subject_that_repairs_is_not_blamed() {
+    let Some(recount) = recount() else {
+        panic!("cargo test builds recount beside xtask");
+    };
+    let (output, report) = judged(&format!("{} check -q -r all {{image}}", recount.display()));
+    let failures = &report["failures"];
+    assert_eq!(output.status.code(), Some(0), "{failures:#}");
+    let properties = &report["properties"]["it"];
+    assert_eq!(
+        properties["counts-every-cluster"]["passed"], 1,
+        "{properties}"
+    );
+    assert_eq!(properties["repairs"]["passed"], 1);
+}
+
+/// The program, built like this test.
+fn recount() -> Option<std::path::PathBuf> {
+    let cargo = std::env::var_os("CARGO")?;
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "--package", "recount"]);
+    let built = build.status().ok()?.success();
+    let beside = Path::new(env!("CARGO_BIN_EXE_xtask")).with_file_name("recount");
+    (built && beside.exists()).then_some(beside)
+}

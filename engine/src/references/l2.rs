@@ -84,6 +84,8 @@ impl Walker<'_> {
     /// Reads each L2 table once, and those with something unusual again, in ascending order.
     pub(super) fn walk_l2_tables(&mut self) -> Result<(), WalkError> {
         let tables: Vec<_> = std::mem::take(&mut self.l2_tables).into_iter().collect();
+        let active = tables.iter().filter(|(_, uses)| uses.active > 0);
+        self.references.active_l2_tables = active.map(|(offset, _)| *offset).collect();
         let unusual = self.count_usual_tables(&tables)?;
         self.references.all_copied &= unusual.is_empty();
         let geometry = *self.image.geometry();

@@ -6,6 +6,7 @@
 
 mod batches;
 mod bitmaps;
+mod copied;
 mod dead_ends;
 mod l1;
 mod l2;
@@ -136,6 +137,11 @@ pub struct References {
     /// Whether the COPIED bit is known to be set wherever the active layer refers to a cluster
     /// that can have it.
     pub all_copied: bool,
+    /// Whether the active layer has no cluster that can have the COPIED bit: no data, or all of it
+    /// compressed.
+    pub no_plain_data: bool,
+    /// The L2 tables of the active layer.
+    pub active_l2_tables: Vec<Offset>,
     /// Entries and tables that lead nowhere.
     pub dead_ends: DeadEnds,
     /// Entries without data and with an unaligned offset, by position in the file, that a repair
@@ -158,28 +164,13 @@ impl References {
             fragmented: 0,
             compressed: 0,
             all_copied: true,
+            no_plain_data: true,
+            active_l2_tables: Vec::new(),
             dead_ends: DeadEnds::default(),
             unaligned_empty: BTreeMap::new(),
             dangling: Vec::new(),
             snapshots: SnapshotTable::default(),
         }
-    }
-
-    /// Whether nothing can be wrong but the refcounts: all could be followed, nothing is to be
-    /// replaced, and the COPIED bits are right once the refcounts are.
-    pub(crate) const fn are_sound(&self) -> bool {
-        self.copied_is_right() && self.snapshots.corruptions == 0
-    }
-
-    /// Whether all COPIED bits of the active layer are right where each cluster's refcount is the
-    /// number of its references: all are set, all could be followed, and no cluster is referred
-    /// to twice.
-    #[must_use]
-    pub const fn copied_is_right(&self) -> bool {
-        self.all_copied
-            && !self.table.has_shared()
-            && self.corruptions == 0
-            && self.dead_ends.count == 0
     }
 
     /// Takes the counts out; those left behind are all 0.

@@ -9,6 +9,9 @@ use crate::image::Extent;
 use crate::table::Piece;
 use crate::units::{ClusterCount, Offset};
 
+/// Compressed clusters that are looked at in one go.
+const COMPRESSED_RUN: usize = 64;
+
 /// What a table's entries add up to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -42,6 +45,7 @@ impl Scanner {
             pieces,
             tally: Tally::default(),
             next_contiguous: None,
+            scratch: [NOTHING; 2 * COMPRESSED_RUN + 1],
         };
         if self.format.extended {
             scan.extended(words.as_chunks::<2>().0)?;
@@ -57,7 +61,16 @@ struct Scan<'a> {
     pieces: &'a mut Vec<Piece>,
     tally: Tally,
     next_contiguous: Option<u64>,
+    /// Room for two pieces for each compressed cluster of a run, and one to begin with.
+    scratch: [Piece; 2 * COMPRESSED_RUN + 1],
 }
+
+/// A piece that counts nothing, and that no cluster continues.
+const NOTHING: Piece = Piece {
+    first: u64::MAX,
+    count: 1,
+    times: 0,
+};
 
 impl Scan<'_> {
     fn standard(&mut self, words: &[[u8; 8]]) -> Result<(), Unusual> {
@@ -69,7 +82,8 @@ impl Scan<'_> {
             if raw == 0 {
                 rest = &rest[zeros(rest)..];
             } else if raw & COMPRESSED != 0 {
-                self.compressed(raw)?;
+                let run = self.compressed(&words[words.len() - rest.len() - 1..])?;
+                rest = &rest[run - 1..];
             } else if raw & OFFSET_MASK != 0 {
                 let count = 1 + followers(rest, raw, cluster_size);
                 rest = &rest[count - 1..];
@@ -91,7 +105,7 @@ impl Scan<'_> {
                 continue;
             }
             if entry.raw & COMPRESSED != 0 && entry.subclusters == 0 {
-                self.compressed(entry.raw)?;
+                self.compressed(&[*raw])?;
             } else if entry.plain_offset(&self.scanner.geometry).is_some() {
                 self.mapped(entry.raw, 1)?;
             } else {
@@ -126,27 +140,52 @@ impl Scan<'_> {
         Ok(())
     }
 
-    #[inline]
-    fn compressed(&mut self, raw: u64) -> Result<(), Unusual> {
-        let scanner = self.scanner;
-        let entry = L2Entry {
-            raw,
-            subclusters: 0,
-        };
-        let L2Kind::Compressed { offset, length } = entry.kind(scanner.format) else {
-            return Err(Unusual);
-        };
-        let end = offset.0 + length;
-        if raw & COPIED != 0 || scanner.format.data_file || end > scanner.extent.bytes {
+    /// Compressed clusters, as many as there are in a row up to [`COMPRESSED_RUN`]; says how many.
+    ///
+    /// Sizes are as good as random, and with them whether the next one begins in the same host
+    /// cluster and whether it ends there: no branch depends on that, since half of them would be
+    /// guessed wrong.
+    fn compressed(&mut self, words: &[[u8; 8]]) -> Result<usize, Unusual> {
+        let bits = self.scanner.geometry.cluster_bits();
+        let pieces = &mut self.scratch;
+        let (mut last_piece, mut run, mut is_unusual) = (0, 0, self.scanner.format.data_file);
+        let mut held = NOTHING;
+        for word in words.iter().take(COMPRESSED_RUN) {
+            let raw = u64::from_be_bytes(*word);
+            let entry = L2Entry {
+                raw,
+                subclusters: 0,
+            };
+            let L2Kind::Compressed { offset, length } = entry.kind(self.scanner.format) else {
+                break;
+            };
+            run += 1;
+            let end = offset.0 + length;
+            let (first, last) = (offset.0 >> bits, (end - 1) >> bits);
+            // More than two host clusters are possible, but nobody writes that.
+            is_unusual |= raw & COPIED != 0
+                || end > self.scanner.extent.bytes
+                || last.saturating_sub(first) > 1;
+            // What is held stays in its place until another cluster comes.
+            pieces[last_piece] = held;
+            last_piece += usize::from(held.first != first);
+            held.times = 1 + if held.first == first { held.times } else { 0 };
+            held.first = first;
+            pieces[last_piece] = held;
+            last_piece += usize::from(last != first);
+            held.times = if held.first == last { held.times } else { 1 };
+            held.first = last;
+        }
+        if is_unusual {
             return Err(Unusual);
         }
-        let bits = scanner.geometry.cluster_bits();
-        let (first, last) = (offset.0 >> bits, (end - 1) >> bits);
-        self.tally.allocated += 1;
-        self.tally.compressed += 1;
-        self.tally.fragmented += 1;
-        self.push(first, last - first + 1);
-        Ok(())
+        pieces[last_piece] = held;
+        // The first one is the one that says nothing.
+        self.pieces.extend_from_slice(&pieces[1..=last_piece]);
+        self.tally.allocated += run as u64;
+        self.tally.compressed += run as u64;
+        self.tally.fragmented += run as u64;
+        Ok(run)
     }
 
     /// Splits a run where the refblock changes.
@@ -159,9 +198,9 @@ impl Scan<'_> {
             let refblock = first >> bits;
             let past = end.min((refblock + 1) << bits);
             self.pieces.push(Piece {
-                refblock,
-                index: (first - (refblock << bits)) as u32,
+                first,
                 count: (past - first) as u32,
+                times: 1,
             });
             first = past;
         }
@@ -208,4 +247,103 @@ fn followers(words: &[[u8; 8]], raw: u64, cluster_size: u64) -> usize {
             .iter()
             .take_while(|word| follows(word))
             .count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    use crate::units::Cluster;
+
+    const CLUSTER_BITS: u32 = 12;
+
+    fn scanner() -> Scanner {
+        Scanner {
+            geometry: Geometry::new(CLUSTER_BITS, 4).expect("valid"),
+            format: L2Format {
+                cluster_bits: CLUSTER_BITS,
+                extended: false,
+                data_file: false,
+            },
+            extent: Extent {
+                bytes: 1 << 30,
+                clusters: ClusterCount(1 << (30 - CLUSTER_BITS)),
+            },
+        }
+    }
+
+    /// Entries with gaps of a plain cluster or nothing between runs of compressed ones.
+    fn entries(count: usize) -> Vec<u64> {
+        let shift = 62 - (CLUSTER_BITS - 8);
+        let mut state = 1_u64;
+        let mut position = 1 << 20;
+        (0..count)
+            .map(|_| {
+                state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(11);
+                let random = state >> 40;
+                match random % 97 {
+                    0 => 0,
+                    1 => COPIED | (2 << 20) | ((random << CLUSTER_BITS) & 0xf_ffff),
+                    _ => {
+                        let sectors = random % 8;
+                        let entry = COMPRESSED | (sectors << shift) | position;
+                        position += sectors * 512 + random % 500;
+                        entry
+                    }
+                }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn compressed_clusters_are_counted_as_they_are_one_by_one() {
+        let scanner = scanner();
+        let entries = entries(5_000);
+        let mut expected = BTreeMap::<u64, u64>::new();
+        let mut compressed = 0;
+        for raw in &entries {
+            let entry = L2Entry {
+                raw: *raw,
+                subclusters: 0,
+            };
+            let (offset, length) = match entry.kind(scanner.format) {
+                L2Kind::Compressed { offset, length } => {
+                    compressed += 1;
+                    (offset, length)
+                }
+                L2Kind::Normal(offset) => (offset, 1),
+                _ => continue,
+            };
+            let Cluster(first) = scanner.geometry.cluster_of(offset);
+            let Cluster(last) = scanner.geometry.cluster_of(Offset(offset.0 + length - 1));
+            for cluster in first..=last {
+                *expected.entry(cluster).or_default() += 1;
+            }
+        }
+        let table: Vec<u8> = entries.iter().flat_map(|raw| raw.to_be_bytes()).collect();
+        let mut pieces = Vec::new();
+        let Ok(tally) = scanner.scan(&table, &mut pieces) else {
+            panic!("nothing is unusual about the table");
+        };
+        let mut found = BTreeMap::<u64, u64>::new();
+        for piece in &pieces {
+            for cluster in piece.first..piece.first + u64::from(piece.count) {
+                *found.entry(cluster).or_default() += u64::from(piece.times);
+            }
+        }
+        assert_eq!(found, expected);
+        assert_eq!(tally.compressed, compressed);
+        assert!(
+            pieces.len() < entries.len(),
+            "neighbours are counted together"
+        );
+    }
+
+    #[test]
+    fn a_compressed_cluster_past_the_end_is_unusual() {
+        let scanner = scanner();
+        let table = (COMPRESSED | (1 << 30)).to_be_bytes();
+        assert!(scanner.scan(&table, &mut Vec::new()).is_err());
+    }
 }

@@ -46,6 +46,8 @@ impl Walker<'_> {
             self.references.fragmented += counter.sum.fragmented;
             self.references.compressed += counter.sum.compressed;
             self.references.all_copied &= counter.sum.not_copied == 0;
+            let plain = counter.sum.allocated - counter.sum.compressed;
+            self.references.no_plain_data &= plain == 0;
             has_shared |= counter.has_shared;
             unusual.extend_from_slice(&counter.unusual);
         }

@@ -107,12 +107,13 @@ impl Chunk {
             }
         }
         if let Self::Dense(bytes) = self {
-            return Ok(width::add_pieces(geometry.order(), bytes, pieces, times));
+            return Ok(width::add_pieces(geometry, bytes, pieces, times));
         }
         let mut added = Added::default();
         for piece in pieces {
-            let (first, count) = (piece.index as usize, piece.count as usize);
-            added.join(self.add_run(geometry, first, count, times)?);
+            let range = piece.range(geometry.refblock_bits());
+            let times = times.saturating_mul(u64::from(piece.times));
+            added.join(self.add_run(geometry, range.start, range.len(), times)?);
         }
         Ok(added)
     }

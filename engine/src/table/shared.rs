@@ -47,23 +47,25 @@ impl SharedTable {
         }
     }
 
-    /// Adds `times` to the counts of all pieces. They are reordered.
+    /// Adds `times` to the counts of all pieces, as often as they say. They are reordered.
     pub fn add(&self, pieces: &mut [Piece], times: u64) -> Result<Added, OutOfMemory> {
+        let bits = self.geometry.refblock_bits();
+        let refblock_of = |piece: &Piece| piece.first >> bits;
         let (mut groups, mut previous, mut highest) = (0, None, 0);
-        for piece in &*pieces {
-            groups += usize::from(previous != Some(piece.refblock));
-            previous = Some(piece.refblock);
-            highest = highest.max(piece.refblock);
+        for refblock in pieces.iter().map(refblock_of) {
+            groups += usize::from(previous != Some(refblock));
+            previous = Some(refblock);
+            highest = highest.max(refblock);
         }
         // Locking a chunk costs about as much as adding a few pieces to it.
         if groups * 8 > pieces.len() && groups > 8 {
-            pieces.sort_unstable_by_key(|piece| piece.refblock);
+            pieces.sort_unstable_by_key(refblock_of);
         }
         self.reach(highest.min(NEAR_REFBLOCKS - 1) as usize)?;
         let near = self.near.read().unwrap_or_else(PoisonError::into_inner);
         let mut sum = Added::default();
-        for group in pieces.chunk_by(|one, next| one.refblock == next.refblock) {
-            let refblock = group[0].refblock;
+        for group in pieces.chunk_by(|one, next| refblock_of(one) == refblock_of(next)) {
+            let refblock = refblock_of(&group[0]);
             let added = if let Some(chunk) = near.get(refblock as usize) {
                 locked(chunk).add_pieces(&self.geometry, group, times)?
             } else {

@@ -1,7 +1,9 @@
 //! Refcounts in a refblock's bytes (specification, "Refcount block entry"): widths below 8 bits
 //! fill a byte from its low bits up, wider ones are big-endian.
 
-use crate::geometry::RefcountOrder;
+use std::ops::Range;
+
+use crate::geometry::{Geometry, RefcountOrder};
 
 /// The refcount at `index`; 0 past the end of the block.
 pub fn get(order: RefcountOrder, block: &[u8], index: usize) -> u64 {
@@ -41,12 +43,20 @@ pub fn set(order: RefcountOrder, block: &mut [u8], index: usize, value: u64) {
 /// Clusters side by side whose refcounts are in the same refblock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
-    /// The refblock.
-    pub refblock: u64,
-    /// Where in it the first one's refcount is.
-    pub index: u32,
+    /// The number of the first.
+    pub first: u64,
     /// How many clusters.
     pub count: u32,
+    /// How often each of them is referred to.
+    pub times: u32,
+}
+
+impl Piece {
+    /// Where its refcounts are in a refblock of 2^`refblock_bits` refcounts.
+    pub const fn range(&self, refblock_bits: u32) -> Range<usize> {
+        let first = (self.first & ((1 << refblock_bits) - 1)) as usize;
+        first..first + self.count as usize
+    }
 }
 
 /// What came of adding to refcounts.
@@ -90,21 +100,23 @@ pub fn add_run(
     }
 }
 
-/// The same for each of many runs, which all lie within the block.
-pub fn add_pieces(order: RefcountOrder, block: &mut [u8], pieces: &[Piece], times: u64) -> Added {
+/// The same for each of many runs, which all lie within the block; `times` as often as they say.
+pub fn add_pieces(geometry: &Geometry, block: &mut [u8], pieces: &[Piece], times: u64) -> Added {
+    let order = geometry.order();
     match order.get() {
         0..=2 => {
             let mut added = Added::default();
             for piece in pieces {
-                let (first, count) = (piece.index as usize, piece.count as usize);
-                added.join(add_bits(order, block, first, count, times));
+                let range = piece.range(geometry.refblock_bits());
+                let times = times.saturating_mul(u64::from(piece.times));
+                added.join(add_bits(order, block, range.start, range.len(), times));
             }
             added
         }
-        3 => add_each::<1>(block, pieces, times, order),
-        4 => add_each::<2>(block, pieces, times, order),
-        5 => add_each::<4>(block, pieces, times, order),
-        _ => add_each::<8>(block, pieces, times, order),
+        3 => add_each::<1>(block, pieces, times, geometry),
+        4 => add_each::<2>(block, pieces, times, geometry),
+        5 => add_each::<4>(block, pieces, times, geometry),
+        _ => add_each::<8>(block, pieces, times, geometry),
     }
 }
 
@@ -112,13 +124,14 @@ fn add_each<const N: usize>(
     block: &mut [u8],
     pieces: &[Piece],
     times: u64,
-    order: RefcountOrder,
+    geometry: &Geometry,
 ) -> Added {
+    let (order, refblock_bits) = (geometry.order(), geometry.refblock_bits());
     let entries = block.as_chunks_mut::<N>().0;
     let mut added = Added::default();
     for piece in pieces {
-        let first = piece.index as usize;
-        let run = entries.get_mut(first..first + piece.count as usize);
+        let run = entries.get_mut(piece.range(refblock_bits));
+        let times = times.saturating_mul(u64::from(piece.times));
         added.join(add(run.unwrap_or_default(), times, order));
     }
     added

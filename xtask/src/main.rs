@@ -1,5 +1,6 @@
 //! The commands of the harness: `cargo xtask …`.
 
+mod bench;
 mod corpus;
 mod differential;
 mod duration;
@@ -31,6 +32,8 @@ enum Command {
     Differential(differential::Args),
     /// Looks at every small case there is: which properties hold for which algorithm.
     Model(model::Args),
+    /// Counts what the engine does, exactly, and times it against another revision.
+    Bench(bench::Args),
     /// Times recount and qemu-img on the same large images, in turn.
     Versus(versus::Args),
     /// Breaks the engine on purpose and shows which property or test sees it.
@@ -48,6 +51,7 @@ enum Command {
 impl Command {
     fn run(&self) -> Result<ExitCode, Box<dyn std::error::Error>> {
         match self {
+            Self::Bench(args) => bench::run(args),
             Self::Corpus(args) => corpus::run(args),
             Self::Differential(args) => Ok(differential::run(args)?),
             Self::Fuzz(args) => fuzz::run(args),

@@ -1,17 +1,17 @@
-//! Whole images of each kind: the check in memory, check and repair on files, and decoding a case.
+//! Whole images of each kind in files: the walk alone, and a check and both sorts of repair from
+//! end to end.
 
-use std::fs;
 use std::hint::black_box;
 use std::path::Path;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use recount::{FileStorage, Locking, MemoryStorage, RepairOptions, check, repair};
-use recount_benches::Kind;
-use recount_oracle::case::Case;
+use recount::image::Image;
+use recount::references::{SnapshotTable, Walker};
+use recount::{FileStorage, Locking, RepairOptions, check, repair};
+use recount_benches::{ImageFile, Kind, Task};
 
-const CLUSTERS: u32 = 100_000;
-/// Where the header's reftable pointer is: 12 bytes of zeros there make a rebuild necessary.
-const REFTABLE_POINTER: std::ops::Range<usize> = 48..60;
+/// Guest clusters of an image.
+const CLUSTERS: u32 = 20_000;
 
 fn images(criterion: &mut Criterion) {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -19,32 +19,43 @@ fn images(criterion: &mut Criterion) {
     group.sample_size(10);
     group.throughput(Throughput::Elements(u64::from(CLUSTERS)));
     for kind in Kind::ALL {
-        let bytes = kind.image(CLUSTERS).expect("a possible image");
-        let memory = MemoryStorage::growing(bytes.clone());
-        group.bench_function(BenchmarkId::new("walk", kind.name()), |bencher| {
-            bencher.iter(|| black_box(check(&memory, &mut ())));
-        });
-        let path = directory.path().join(kind.name());
-        fs::write(&path, &bytes).expect("room for an image");
-        group.bench_function(BenchmarkId::new("check", kind.name()), |bencher| {
-            bencher.iter(|| check_file(&path));
-        });
-        let mut damaged = bytes;
-        damaged[REFTABLE_POINTER].fill(0);
-        group.bench_function(BenchmarkId::new("repair", kind.name()), |bencher| {
-            bencher.iter_batched(
-                || fs::write(&path, &damaged).expect("room for an image"),
-                |()| repair_file(&path),
-                BatchSize::PerIteration,
-            );
-        });
+        for task in Task::ALL {
+            let image = ImageFile::create(kind, CLUSTERS, task, directory.path());
+            let image = image.expect("an image that is possible, and room for it");
+            let id = BenchmarkId::new(task.name(), kind.name());
+            if task != Task::Check {
+                group.bench_function(id, |bencher| {
+                    bencher.iter_batched(
+                        || image.damage().expect("a file that can be written"),
+                        |()| repair_file(image.path()),
+                        BatchSize::PerIteration,
+                    );
+                });
+                continue;
+            }
+            group.bench_function(id, |bencher| bencher.iter(|| check_file(image.path())));
+            group.bench_function(BenchmarkId::new("walk", kind.name()), |bencher| {
+                let storage = open(image.path());
+                bencher.iter(|| walk(&storage));
+            });
+        }
     }
     group.finish();
 }
 
+fn open(path: &Path) -> FileStorage {
+    FileStorage::open_read_only(path, Locking::Ignored).expect("an image")
+}
+
+fn walk(storage: &FileStorage) {
+    let image = Image::open(storage).expect("an image");
+    let snapshots = SnapshotTable::read(&image, storage, false, &mut ()).expect("snapshots");
+    let references = Walker::walk(&image, storage, snapshots, false, &mut ());
+    assert_eq!(black_box(references).expect("a walk").corruptions, 0);
+}
+
 fn check_file(path: &Path) {
-    let storage = FileStorage::open_read_only(path, Locking::Ignored).expect("an image");
-    let report = check(&storage, &mut ()).expect("a check that completes");
+    let report = check(&open(path), &mut ()).expect("a check that completes");
     assert!(black_box(report).is_clean());
 }
 
@@ -54,17 +65,5 @@ fn repair_file(path: &Path) {
     assert!(black_box(outcome).report.is_clean());
 }
 
-fn decoding(criterion: &mut Criterion) {
-    let bytes: Vec<u8> = (0..4096_u32)
-        .map(|index| (index * 31 % 251) as u8)
-        .collect();
-    criterion.bench_function("case/decode", |bencher| {
-        bencher.iter(|| {
-            let mut input = arbitrary::Unstructured::new(&bytes);
-            black_box(input.arbitrary::<Case>())
-        });
-    });
-}
-
-criterion_group!(benches, images, decoding);
+criterion_group!(benches, images);
 criterion_main!(benches);

@@ -2,8 +2,10 @@
 //! counts of what the engine does with them, which no machine's speed changes.
 
 pub mod counts;
+mod files;
 mod kind;
 mod pattern;
 
+pub use files::ImageFile;
 pub use kind::{Kind, Task};
 pub use pattern::Pattern;

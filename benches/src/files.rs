@@ -1,0 +1,64 @@
+//! Images in files, which a bench repairs again and again.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use recount_oracle::case::damage::{ReadWriteAt as _, SparseBytes};
+
+use crate::{Kind, Task};
+
+/// A sparse file with an image, and what is to be written before each repair.
+pub struct ImageFile {
+    path: PathBuf,
+    /// Byte positions, and what becomes of the bytes there.
+    damage: Vec<(u64, Vec<u8>)>,
+}
+
+impl ImageFile {
+    /// Writes the image to a file in `directory`, undamaged.
+    ///
+    /// # Errors
+    /// When the builder refuses the image, or the file cannot be written.
+    pub fn create(kind: Kind, clusters: u32, task: Task, directory: &Path) -> Result<Self, String> {
+        let (mut whole, mut damaged) = (SparseBytes::default(), SparseBytes::default());
+        kind.write(clusters, Task::Check, &mut whole)?;
+        kind.write(clusters, task, &mut damaged)?;
+        let path = directory.join(kind.name());
+        write(&whole, &path).map_err(|error| error.to_string())?;
+        let pages = damaged.pages().chain(whole.pages());
+        let mut damage: Vec<_> = pages
+            .map(|(offset, page)| (offset, damaged.bytes(offset, page.len())))
+            .filter(|(offset, page)| whole.bytes(*offset, page.len()) != *page)
+            .collect();
+        damage.sort_unstable();
+        damage.dedup();
+        Ok(Self { path, damage })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Damages it, as it is before the task.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn damage(&self) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).open(&self.path)?;
+        self.damage
+            .iter()
+            .try_for_each(|(offset, bytes)| file.write_all_at(bytes, *offset))
+    }
+}
+
+fn write(bytes: &SparseBytes, path: &Path) -> io::Result<()> {
+    let file = File::create(path)?;
+    file.set_len(bytes.len())?;
+    bytes
+        .pages()
+        .try_for_each(|(offset, page)| file.write_all_at(page, offset))
+}

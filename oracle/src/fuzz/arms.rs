@@ -10,7 +10,7 @@ use super::image::{INPUT_MAX, Way};
 use crate::audit::{Unreadable, audit};
 
 /// All arms that an image of at most [`INPUT_MAX`] bytes can reach, as [`reached`] names them.
-pub const ARMS: [&str; 61] = [
+pub const ARMS: [&str; 62] = [
     "check ends with Image",
     "check ends with Walk",
     "entry Compressed",
@@ -71,6 +71,7 @@ pub const ARMS: [&str; 61] = [
     "step Rebuilt",
     "step ReplacedEntries",
     "step RewroteSnapshotTable",
+    "step ShortenedSnapshotTable",
     "step SetCopied",
 ];
 

@@ -225,9 +225,16 @@ fn extension(image: &mut [u8], view: &View, rng: &mut ChaCha8Rng) {
         1 => {
             write(image, at, 4, kind);
             write(image, at + 4, 4, length);
-            write(image, at + 8, 8, rng.random_range(0..3_u64) << 32);
-            write(image, at + 16, 8, rng.random_range(0..96));
-            write(image, at + 24, 8, view.any_place(rng));
+            if kind == LUKS {
+                // An offset and a length, under its encryption method.
+                write(image, 32, 4, 2);
+                write(image, at + 8, 8, view.any_place(rng));
+                write(image, at + 16, 8, rng.random_range(0..2048));
+            } else {
+                write(image, at + 8, 8, rng.random_range(0..3_u64) << 32);
+                write(image, at + 16, 8, rng.random_range(0..96));
+                write(image, at + 24, 8, view.any_place(rng));
+            }
             // Bitmaps count only under the first autoclear bit.
             write(image, 88, 8, u64::from(kind == BITMAPS));
         }

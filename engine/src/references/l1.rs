@@ -7,7 +7,6 @@ use crate::finding::{Finding, Layer, Referrer};
 use crate::format::entry::L1Entry;
 use crate::format::snapshot::MAX_L1_ENTRIES;
 use crate::image::Image;
-use crate::observer::Action;
 use crate::storage::Storage;
 use crate::units::{Cluster, Offset};
 
@@ -30,17 +29,12 @@ impl Walker<'_> {
             }
             if self.image.geometry().cluster_of(offset) == Cluster(0) {
                 let referrer = Referrer::L1Table(uses.layer);
-                let finding = Finding::AtHeader { referrer, offset };
-                self.references.dead_ends.push(finding);
                 if self.is_header(offset) {
-                    self.observer.finding(&finding, Action::Reported);
-                    // What it takes up behind the header stays untouched.
-                    let header = self.image.geometry().cluster_size() - offset.0;
-                    let rest = Offset(offset.0 + header);
-                    let length = length.saturating_sub(header);
-                    self.count_region(Referrer::L1Table(uses.layer), rest, length, uses.all)?;
+                    self.count_behind_header(referrer, offset, length, uses.all)?;
                     continue;
                 }
+                let finding = Finding::AtHeader { referrer, offset };
+                self.references.dead_ends.push(finding);
             }
             self.count_region(Referrer::L1Table(uses.layer), offset, length, uses.all)?;
             Self::require_addressable(Referrer::L1Table(uses.layer), offset, length)?;

@@ -8,6 +8,7 @@ mod batches;
 mod bitmaps;
 mod copied;
 mod dead_ends;
+mod error;
 mod l1;
 mod l2;
 mod refcounts;
@@ -20,6 +21,7 @@ use std::collections::BTreeMap;
 
 pub(crate) use batches::{Worker, for_each_table};
 pub use dead_ends::DeadEnds;
+pub use error::WalkError;
 pub(crate) use l1::table_uses;
 pub(crate) use l2::{L2Item, for_each_item};
 pub use refcounts::{OldStructures, Reftable};
@@ -32,76 +34,8 @@ use crate::geometry::Geometry;
 use crate::image::{Extent, Image, is_addressable};
 use crate::observer::{Action, Observer};
 use crate::storage::{Storage, StorageError};
-use crate::table::{OutOfMemory, RefcountTable, Run};
+use crate::table::{RefcountTable, Run};
 use crate::units::{ClusterCount, Offset};
-
-/// Why the references could not all be counted.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum WalkError {
-    /// The storage failed.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    /// Memory ran out.
-    #[error(transparent)]
-    OutOfMemory(#[from] OutOfMemory),
-    /// The snapshot table's place or size makes no sense.
-    #[error(
-        "the snapshot table of {snapshots} entries at offset {offset} (header bytes 60 to 71) is \
-         not cluster aligned, too large, or not within the file"
-    )]
-    SnapshotTable {
-        /// Entries that the header claims.
-        snapshots: u32,
-        /// Where it is said to be.
-        offset: Offset,
-    },
-    /// A snapshot table entry has more extra data than anyone reads.
-    #[error(
-        "snapshot table entry {snapshot} has {bytes} bytes of extra data, over the limit of 1024; \
-         `-r all` drops what is over, if the table lies within the file"
-    )]
-    SnapshotExtraData {
-        /// Its number.
-        snapshot: u32,
-        /// Bytes of its extra data.
-        bytes: u32,
-    },
-    /// The snapshot table is over 64 MiB.
-    #[error(
-        "snapshot table entry {snapshot} makes the table longer than 64 MiB: one of its sizes is wrong"
-    )]
-    SnapshotTableTooLarge {
-        /// The first entry beyond.
-        snapshot: u32,
-    },
-    /// A table lies where nothing can be read.
-    #[error("the {referrer} at offset {offset} lies past the largest offset that can be read")]
-    Unaddressable {
-        /// Which table.
-        referrer: Referrer,
-        /// Where it is said to be.
-        offset: Offset,
-    },
-    /// The bitmap directory cannot be read.
-    #[error("the bitmap directory at offset {offset} is broken at byte {position}")]
-    BitmapDirectory {
-        /// Where the directory is.
-        offset: Offset,
-        /// Where in it the first wrong entry is.
-        position: u64,
-    },
-    /// A bitmap's table cannot be read.
-    #[error("entry {index}, {entry:#x}, of the bitmap table at offset {table} is malformed")]
-    BitmapTable {
-        /// Where the table is.
-        table: Offset,
-        /// The entry's number.
-        index: u64,
-        /// The entry.
-        entry: u64,
-    },
-}
 
 /// How often an L2 table is referred to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -222,14 +156,37 @@ impl<'a> Walker<'a> {
         self.count_region(Referrer::Header, Offset(0), cluster_size, 1)?;
         self.walk_l1_tables()?;
         self.walk_l2_tables()?;
-        let table = &self.references.snapshots;
-        let (offset, length) = (table.offset, table.length);
-        self.count_region(Referrer::SnapshotTable, offset, length, 1)?;
+        self.count_snapshot_table()?;
         if let Some(luks) = self.image.extensions.luks {
             self.count_region(Referrer::LuksHeader, luks.offset, luks.length, 1)?;
         }
         self.walk_bitmaps()?;
         self.spare_shared_tables()
+    }
+
+    fn count_snapshot_table(&mut self) -> Result<(), WalkError> {
+        let (referrer, table) = (Referrer::SnapshotTable, &self.references.snapshots);
+        let (offset, length) = (table.offset, table.length);
+        if table.at_header {
+            return self.count_behind_header(referrer, offset, length, 1);
+        }
+        self.count_region(referrer, offset, length, 1)
+    }
+
+    /// Counts what a table that leads to the header takes up behind it, so that it stays untouched.
+    fn count_behind_header(
+        &mut self,
+        referrer: Referrer,
+        offset: Offset,
+        length: u64,
+        times: u64,
+    ) -> Result<(), WalkError> {
+        let finding = Finding::AtHeader { referrer, offset };
+        self.references.dead_ends.push(finding);
+        self.observer.finding(&finding, Action::Reported);
+        let cluster_size = self.image.geometry().cluster_size();
+        let length = length.saturating_sub(cluster_size - offset.0);
+        self.count_region(referrer, Offset(cluster_size), length, times)
     }
 
     /// Takes back the replacing of entries in tables that are not L2 tables alone: an L1 entry

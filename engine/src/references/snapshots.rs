@@ -40,6 +40,8 @@ pub struct SnapshotTable {
     /// Whether it reaches past the end of the file. Then what it says is zeros in part, and it is
     /// not written anew from them.
     pub past_end: bool,
+    /// Whether a repair takes it for the header, which nobody's snapshot table is.
+    pub at_header: bool,
 }
 
 impl SnapshotTable {
@@ -79,12 +81,18 @@ impl SnapshotTable {
         if repair && table.corruptions > 0 && !table.past_end {
             table.leave_out_blank();
         }
+        if repair && header.nb_snapshots > 0 && table.offset.0 < image.geometry().cluster_size() {
+            // Its entries would change with each rebuild, as the header's pointers do.
+            table.at_header = true;
+            table.entries.clear();
+        }
         table.misshapen = table.entries.iter().any(|snapshot| {
             let kept = snapshot.extra_data_kept;
             let incomplete = header.version >= 3 && kept < V3_MIN_EXTRA_DATA;
             kept < snapshot.entry.extra_data_size || incomplete
         });
-        table.overcounted = repair && header.nb_snapshots > table.entries.len() as u32;
+        table.overcounted =
+            repair && !table.at_header && header.nb_snapshots > table.entries.len() as u32;
         Ok(table)
     }
 

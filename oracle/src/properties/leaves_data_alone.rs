@@ -204,13 +204,18 @@ impl Exceptions {
 /// Whether it is an entry only if the header is taken for an L1 or L2 table, or is found behind such
 /// an entry. No repair follows that: its own pointer would be an entry.
 fn is_header_entry(audit: &Audit, before: &Before, referrer: Referrer) -> bool {
-    let (Referrer::L2 { layer, .. }
+    let (Referrer::L1 { layer }
+    | Referrer::L2 { layer, .. }
     | Referrer::Data { layer, .. }
     | Referrer::Compressed { layer, .. }) = referrer
     else {
         return false;
     };
     let in_header = |at: u64| at < audit.header.cluster_size();
+    let of_snapshot = matches!(layer, LayerId::Snapshot(_));
+    if of_snapshot && in_header(audit.header.snapshots_offset) {
+        return true;
+    }
     let mut layers = audit.layers.iter();
     let l1_in_header = layers.any(|other| other.id == layer && in_header(other.l1_offset));
     // Bytes in memory can be read.

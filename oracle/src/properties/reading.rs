@@ -62,7 +62,7 @@ impl Kind {
                 let audit = audit::audit(bytes)?;
                 let count = |(&cluster, by): (&u64, &Vec<Referrer>)| (cluster, by.len() as u64);
                 Reading {
-                    nowhere: first_dead_end(&audit, bytes)?,
+                    nowhere: first_dead_end(&audit, bytes)?.or_else(|| table_in_header(&audit)),
                     cluster_bits: audit.header.cluster_bits,
                     max_refcount: audit.header.max_refcount(),
                     own: own_clusters(&audit),
@@ -105,6 +105,21 @@ fn first_dead_end(audit: &Audit, bytes: &dyn Bytes) -> Result<Option<String>, Un
         }
     }
     Ok(None)
+}
+
+/// A table that is said to be where the header is, and thus is not known.
+fn table_in_header(audit: &Audit) -> Option<String> {
+    let header = &audit.header;
+    let in_header = |offset: u64| offset < header.cluster_size();
+    if header.snapshots > 0 && in_header(header.snapshots_offset) {
+        return Some("the snapshot table is said to be the header".to_owned());
+    }
+    let mut layers = audit.layers.iter();
+    let layer = layers.find(|layer| layer.l1_entries > 0 && in_header(layer.l1_offset))?;
+    Some(format!(
+        "the L1 table of {} is said to be the header",
+        layer.id
+    ))
 }
 
 /// Whether a corruption is an L2 entry that reads as zeros and has an offset inside a cluster. A

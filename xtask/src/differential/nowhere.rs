@@ -82,7 +82,8 @@ pub fn has_newer_corruptions(image: &SparseBytes, found: &Structures) -> bool {
         })
 }
 
-/// Whether the snapshot table reaches past the end of the file, so that part of it is missing.
+/// Whether the snapshot table reaches past the end of the file, so that part of it is missing, or
+/// is said to be the header.
 pub fn snapshot_table_is_cut(image: &SparseBytes, found: &Structures) -> bool {
     let entries = usize::try_from(be32(image, 60).unwrap_or_default()).unwrap_or(usize::MAX);
     let be16 = |at| be16(image, at).map_or(0, u64::from);
@@ -91,7 +92,8 @@ pub fn snapshot_table_is_cut(image: &SparseBytes, found: &Structures) -> bool {
         let end = last.at + 40 + extra + be16(last.at + 12) + be16(last.at + 14);
         end > found.length
     });
-    found.snapshots.len() < entries || reaches_past_end
+    let in_header = entries > 0 && be64(image, 64).is_ok_and(|at| at < found.cluster_size());
+    found.snapshots.len() < entries || reaches_past_end || in_header
 }
 
 /// Whether an entry of the snapshot table is zeros, and thus what follows the table.

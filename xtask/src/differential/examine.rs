@@ -7,12 +7,15 @@ use recount_oracle::case::observed::Observed;
 use recount_oracle::properties::Verdict;
 
 use super::comparison::{Comparison, Ending};
+use super::crash_log::crash_atomic;
+use super::device::Device;
 use super::field::Field;
 use super::guest::GuestData;
+use super::in_use;
 use super::judge::{Trial, judge};
 use super::observe::observe;
-use super::standing::{Judged, Standing, afterwards};
-use super::subject::{Bench, CaseError, Repair, Repaired, Subject};
+use super::standing::{Judged, Quality, Standing, afterwards};
+use super::subject::{Bench, CaseError, Engine, Repair, Repaired, Subject};
 
 /// A damaged image, ready.
 pub struct Exhibit<'a> {
@@ -43,16 +46,44 @@ impl Exhibit<'_> {
 pub struct Depth {
     /// A second repair, and every checker over every repaired image.
     pub afterwards: bool,
+    /// What power cuts may leave of a repair.
+    pub power_cuts: bool,
+    /// The place of the case in the run, where it is put on a device that cannot grow.
+    pub device: Option<u64>,
+    /// The repaired images are written to.
+    pub in_use: bool,
 }
 
 impl Depth {
     /// All of them.
-    pub const FULL: Self = Self { afterwards: true };
+    pub const fn full(index: u64) -> Self {
+        Self {
+            afterwards: true,
+            power_cuts: true,
+            device: Some(index),
+            in_use: true,
+        }
+    }
+
+    /// The one that a property needs, of the case at this place of a run.
+    pub fn to_see(what: &str, index: u64) -> Self {
+        let full = Self::full(index);
+        let is = |quality: Quality| quality.name() == what;
+        Self {
+            afterwards: is(Quality::OthersAgree) || is(Quality::Idempotent),
+            power_cuts: is(Quality::CrashAtomic),
+            device: full.device.filter(|_| is(Quality::FitsWhenPossible)),
+            in_use: is(Quality::GoodInUse),
+        }
+    }
 
     /// Those of the case at this place of a run: each look at every so many cases.
     pub const fn of(index: u64) -> Self {
         Self {
-            afterwards: index.is_multiple_of(8),
+            afterwards: index % 8 == 1,
+            power_cuts: index % 8 == 3,
+            device: if index % 8 == 5 { Some(index) } else { None },
+            in_use: index % 8 == 7,
         }
     }
 }
@@ -123,10 +154,13 @@ pub fn examine(field: &Field, exhibit: &Exhibit<'_>, depth: Depth) -> Result<Fin
             all.push((command, command.run(bench, damaged, Repair::All)?));
         }
         for (subject, repaired) in all {
-            let mut standing = judged.standing(&repaired);
+            let mut standing = judged.standing(&repaired, depth.power_cuts);
             if depth.afterwards {
                 let checkers = field.all().filter(|one| one.is_checker());
                 standing.extend(afterwards(subject, &repaired, checkers, bench)?);
+            }
+            if depth.in_use {
+                standing.extend(in_use::use_it(bench, &field.qemu_io, &repaired.image)?);
             }
             findings.stood.push(Stood {
                 subject: subject.name(),
@@ -134,6 +168,7 @@ pub fn examine(field: &Field, exhibit: &Exhibit<'_>, depth: Depth) -> Result<Fin
                 after: repaired.image,
             });
         }
+        findings.look_deeper(field, bench, damaged, &judged, depth)?;
     }
     Ok(findings)
 }
@@ -168,6 +203,42 @@ pub fn examine_recorded(
 }
 
 impl Findings {
+    /// Power cuts and devices, of those that they can be had of.
+    fn look_deeper(
+        &mut self,
+        field: &Field,
+        bench: Bench<'_>,
+        damaged: &SparseBytes,
+        judged: &Judged,
+        depth: Depth,
+    ) -> Result<(), CaseError> {
+        if depth.power_cuts {
+            for qemu in &field.theirs {
+                let standing = crash_atomic(qemu, bench, judged, damaged)?;
+                self.extend(&qemu.name(), standing);
+            }
+        }
+        let Some(device) = depth.device.and_then(|index| Device::of(damaged, index)) else {
+            return Ok(());
+        };
+        let planned = Engine::by(recount::Algorithm::Planned);
+        self.extend(&field.ours.name(), device.by_engine(planned));
+        for engine in field.engines {
+            self.extend(&engine.name(), device.by_engine(engine));
+        }
+        for qemu in &field.theirs {
+            self.extend(&qemu.name(), device.by_qemu(qemu, bench)?);
+        }
+        Ok(())
+    }
+
+    fn extend(&mut self, subject: &str, standing: Standing) {
+        let mut stood = self.stood.iter_mut();
+        if let Some(stood) = stood.find(|stood| stood.subject == subject) {
+            stood.standing.extend(standing);
+        }
+    }
+
     fn add(&mut self, qemu: &str, endings: Vec<(Comparison, Ending)>) {
         let compared = endings.into_iter().map(|(comparison, ending)| Compared {
             qemu: qemu.to_owned(),

@@ -1,5 +1,7 @@
 //! Everyone who takes part in a run.
 
+use std::path::PathBuf;
+
 use super::run::RunError;
 use super::standing::Quality;
 use super::subject::{Checker, Command, Engine, Subject};
@@ -15,6 +17,8 @@ pub struct Field {
     pub theirs: Vec<Checker>,
     /// The user's programs.
     pub commands: Vec<Command>,
+    /// What writes to repaired images.
+    pub qemu_io: PathBuf,
 }
 
 impl Field {
@@ -37,6 +41,7 @@ impl Field {
                 Engine::by(recount::Algorithm::Tail),
             ],
             theirs,
+            qemu_io: PathBuf::from("qemu-io"),
             commands: commands
                 .collect::<Result<_, _>>()
                 .map_err(RunError::NoSubject)?,

@@ -3,11 +3,14 @@
 
 mod cases;
 mod comparison;
+mod crash_log;
+mod device;
 mod disk;
 mod examine;
 mod exhibit;
 mod field;
 mod guest;
+mod in_use;
 mod judge;
 mod make;
 mod nowhere;
@@ -42,7 +45,7 @@ pub struct Args {
     /// Stop after so many seconds, or minutes with an m: 90, 90s, 5m.
     #[arg(long, value_parser = duration, conflicts_with = "only")]
     time: Option<Duration>,
-    /// How many cases to run at a time; by default, one for each processor.
+    /// How many cases to run at a time; by default, two for each processor.
     #[arg(long)]
     jobs: Option<usize>,
     /// A qemu-img to compare with; may be given several times.

@@ -9,6 +9,9 @@ use super::subject::{Bench, CaseError, Checker, Repair, Repaired, Subject};
 /// qemu-img says this on standard error, and only when it rebuilds.
 const REBUILDING: &str = "Rebuilding refcount structure";
 
+/// What it says of an encrypted image whose key material is damaged. Without a key it opens none.
+const WITHOUT_KEY: &str = "cannot unlock any keyslot";
+
 /// qemu-img says this where its overlap check keeps it from writing.
 pub const STOPPED_BY_OVERLAP: &str = "Preventing invalid write on metadata";
 
@@ -29,14 +32,14 @@ pub struct Sight {
 }
 
 /// Runs qemu-img in all the ways that are compared; `None` where it was built without what the
-/// image needs.
+/// image needs, or the key is lost.
 pub fn observe(
     by: &Checker,
     bench: Bench<'_>,
     damaged: &SparseBytes,
 ) -> Result<Option<Sight>, CaseError> {
     let check = by.check(bench, damaged)?;
-    if check.stderr.contains(WITHOUT_ZSTD) {
+    if check.stderr.contains(WITHOUT_ZSTD) || check.stderr.contains(WITHOUT_KEY) {
         return Ok(None);
     }
     let leaks = by.run(bench, damaged, Repair::Leaks)?.said;

@@ -9,7 +9,7 @@ use recount_oracle::case::text::{CaseFile, Verdict};
 use recount_oracle::case::{Case, Image};
 use recount_oracle::properties;
 
-use super::examine::Findings;
+use super::examine::{Depth, Findings};
 use super::record;
 use super::run::RunError;
 use super::session::Session;
@@ -26,6 +26,8 @@ pub struct Shrinker<'a> {
     pub session: &'a Session<'a>,
     /// What has to fail.
     pub failed: &'a Failed,
+    /// What has to be looked at to see it.
+    pub depth: Depth,
 }
 
 impl Shrinker<'_> {
@@ -49,7 +51,7 @@ impl Shrinker<'_> {
             }
             break;
         }
-        let (image, findings) = self.session.look_again(&smallest)?;
+        let (image, findings) = self.session.look_again(&smallest, self.depth)?;
         let mut file = CaseFile::from(smallest);
         let Failed { subject, what, .. } = self.failed;
         file.story = Some(format!("Case {name}, made smaller: {subject}, {what}."));
@@ -67,7 +69,7 @@ impl Shrinker<'_> {
 
     /// Whether a case fails in the same way. One that cannot be made does not.
     fn fails(&self, case: &Case) -> bool {
-        let Ok((_, findings)) = self.session.look_again(case) else {
+        let Ok((_, findings)) = self.session.look_again(case, self.depth) else {
             return false;
         };
         let Failed { subject, what, .. } = self.failed;

@@ -6,6 +6,7 @@ use std::fmt;
 use recount::repair::{RepairError, RepairFailure};
 use recount_oracle::audit::Audit;
 use recount_oracle::case::damage::bytes::PAGE;
+use recount_oracle::case::damage::find::structures;
 use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
 use recount_oracle::crash::Limits;
 use recount_oracle::disk::{Event, Operations, Trace};
@@ -17,6 +18,7 @@ use recount_oracle::properties::{
 use recount_oracle::run::{Before, Done, Run, Stopped};
 
 use super::guest::GuestData;
+use super::nowhere::has_doubtful_tables;
 use super::subject::{Bench, CaseError, Conduct, Repair, Repaired, Subject};
 use recount_oracle::case::observed::Ended;
 
@@ -130,27 +132,36 @@ type Judge = fn(&Before, &Run) -> Verdict;
 pub struct Judged {
     before: Before,
     guest: GuestData,
+    /// Whether an L2 table may be none, so that its COPIED bits are left as they are.
+    doubtful: bool,
     /// Whether recount repairs it: the refcounts are right afterwards, and were not before.
     repairable: bool,
 }
 
 impl Judged {
-    /// Audits the image; `None` where it is none that anyone could repair. `reference` is what
+    /// Audits the image; `None` where it is none that anyone could repair, or one that takes a naive
+    /// judge too long. `reference` is what
     /// recount makes of it.
     pub fn new(damaged: &SparseBytes, reference: &Repaired) -> Option<Self> {
         let before = Before::new(damaged.clone(), SECTOR, None, Kind::Image).ok()?;
+        let size = before.reading.references.len() + before.reading.counts().len();
+        if size > MOST_CLUSTERS {
+            return None;
+        }
+        let found = structures(damaged).ok().flatten();
         let after = Kind::Image.read(&reference.image).ok();
         let wrong = before.reading.audit().is_some_and(has_wrong_refcounts);
         let right = after.and_then(|after| after.audit().map(|audit| !has_wrong_refcounts(audit)));
         Some(Self {
             guest: GuestData::read(damaged),
+            doubtful: found.is_none_or(|found| has_doubtful_tables(damaged, &found)),
             repairable: wrong && right.unwrap_or(false),
             before,
         })
     }
 
-    /// What the bytes say of one repair.
-    pub fn standing(&self, repaired: &Repaired) -> Standing {
+    /// What the bytes say of one repair; of power cuts only with `crashes`.
+    pub fn standing(&self, repaired: &Repaired, crashes: bool) -> Standing {
         let length = ReadWriteAt::len(&self.before.bytes);
         let conduct = repaired.conduct(length);
         let mut standing = vec![(Quality::Ends, ends(conduct, repaired))];
@@ -184,12 +195,16 @@ impl Judged {
             (Quality::CleanAfterwards, clean_afterwards::judge),
         ];
         // What changed nothing has been judged by `repairs`.
-        if !run.trace.is_read_only() {
+        let header_is_table = self.before.reading.takes_header_for_a_table();
+        if !run.trace.is_read_only() && !header_is_table {
             let judged = judges.map(|(quality, judge)| (quality, judge(&self.before, &run)));
-            standing.extend(judged);
+            let applies = |(quality, _): &(Quality, Verdict)| {
+                *quality != Quality::CleanAfterwards || !self.doubtful
+            };
+            standing.extend(judged.into_iter().filter(applies));
         }
-        if known {
-            let crashes = self.crash_atomic(&run.trace, &repaired.image, &QUICK);
+        if known && crashes {
+            let crashes = self.crash_atomic(&run.trace, &repaired.image);
             standing.push((Quality::CrashAtomic, crashes));
         }
         standing.retain(|(_, verdict)| *verdict != Verdict::NotApplicable);
@@ -197,14 +212,14 @@ impl Judged {
     }
 
     /// What a power cut may leave of a repair with these writes and flushes.
-    pub fn crash_atomic(&self, trace: &Trace, after: &SparseBytes, limits: &Limits) -> Verdict {
+    pub fn crash_atomic(&self, trace: &Trace, after: &SparseBytes) -> Verdict {
         // What the header says as a table changes with the pointer that is switched.
         if self.before.reading.takes_header_for_a_table() {
             return Verdict::NotApplicable;
         }
         let whole = Kind::Image.read(after).ok();
         let whole = whole.filter(|_| !trace.is_read_only());
-        crash_atomic::judge(&self.before, trace, whole.as_ref(), limits)
+        crash_atomic::judge(&self.before, trace, whole.as_ref(), &CRASHES)
     }
 
     fn guest_data(&self, repaired: &Repaired) -> Verdict {
@@ -237,16 +252,19 @@ impl Judged {
     }
 }
 
+/// Images with more clusters in use are not judged: every judge reads the whole image once more.
+const MOST_CLUSTERS: usize = 50_000;
 /// Sectors of the disks that are looked at.
 const SECTOR: u64 = 512;
-/// Few crash states of each of many cases.
-const QUICK: Limits = Limits {
-    exhaustive_bits: 4,
-    samples: 4,
+/// How many states after power cuts are looked at.
+const CRASHES: Limits = Limits {
+    exhaustive_bits: 6,
+    samples: 16,
     seed: 1,
 };
 
-fn has_wrong_refcounts(audit: &Audit) -> bool {
+/// Whether refcounts are not the references, or cannot be read.
+pub fn has_wrong_refcounts(audit: &Audit) -> bool {
     audit.rebuild_needed || audit.check_errors > 0 || !audit.mismatches.is_empty()
 }
 

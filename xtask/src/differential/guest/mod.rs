@@ -16,6 +16,9 @@ use recount_oracle::case::damage::find::{
 /// Bit 0 of an L2 entry: reads as zeros (specification, "Standard Cluster Descriptor").
 const ZERO: u64 = 1;
 
+/// The subcluster bitmap of a cluster that is stored as a whole.
+const ALL_SUBCLUSTERS: u64 = 0xffff_ffff;
+
 /// One cluster of the guest's disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
@@ -50,6 +53,21 @@ impl GuestData {
         let all = self.layers.values().flat_map(BTreeMap::values);
         all.filter(|&&content| content != Content::Unreadable)
             .count()
+    }
+
+    /// Whether the image holds a cluster of the active layer.
+    pub fn is_mapped(&self, cluster: u64) -> bool {
+        let active = self.layers.get(&None);
+        active.is_some_and(|clusters| clusters.contains_key(&cluster))
+    }
+
+    /// Whether these bytes are stored for a cluster of the active layer, all of it.
+    pub fn holds(&self, cluster: u64, bytes: &[u8]) -> bool {
+        let all_subclusters = [bytes, &ALL_SUBCLUSTERS.to_be_bytes()].concat();
+        let whole = [bytes, &all_subclusters].map(|stored| Content::Stored(fingerprint(stored)));
+        let active = self.layers.get(&None);
+        let found = active.and_then(|clusters| clusters.get(&cluster));
+        found.is_some_and(|content| whole.contains(content))
     }
 
     /// The first cluster that can be read here and reads otherwise in `other`: layer and number.

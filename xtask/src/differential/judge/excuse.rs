@@ -51,6 +51,11 @@ impl Run<'_> {
         {
             return Ok(Ending::OnPurpose(Purpose::SnapshotsStay));
         }
+        let fail = theirs.ended == Ended::Code(1) && ours.ended == Ended::Code(1);
+        let unreadable = theirs.counter("check-errors") > 0 && ours.counters.is_none();
+        if repair == Repair::Leaks && fail && unreadable {
+            return Ok(Ending::OnPurpose(Purpose::RefusesLeaks));
+        }
         Ok(self.otherwise_on_purpose(story, found, theirs, ours))
     }
 

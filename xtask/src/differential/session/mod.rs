@@ -169,7 +169,9 @@ impl<'a> Session<'a> {
         items: impl Iterator<Item = T> + Send,
         work: impl Fn(T) -> Result<(), RunError> + Sync,
     ) -> Result<(), RunError> {
-        let jobs = self.args.jobs.unwrap_or(0);
+        // A qemu-img waits for its own threads half of the time.
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let jobs = self.args.jobs.unwrap_or(2 * processors);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build();
         let items = Mutex::new(items);
         let failed = AtomicBool::new(false);
@@ -220,7 +222,7 @@ impl<'a> Session<'a> {
             let case = id.case();
             let damaged = whole.damage(&case.damage)?;
             let depth = match self.args.only {
-                Some(_) => Depth::FULL,
+                Some(_) => Depth::full(id.index),
                 None => Depth::of(id.index),
             };
             if self.args.keep.is_some() {
@@ -259,7 +261,7 @@ impl<'a> Session<'a> {
             let whole = Whole::make(&record.case, &self.maker, directory)?;
             let damaged = whole.damage(&record.case.damage)?;
             let exhibit = whole.exhibit(directory, &damaged);
-            let findings = examine(&self.field, &exhibit, Depth::FULL)?;
+            let findings = examine(&self.field, &exhibit, Depth::full(0))?;
             self.add(
                 &name,
                 &record.case,
@@ -299,13 +301,14 @@ impl<'a> Session<'a> {
             bar.set_message(format!("{} failures", tally.report().counting()));
             failed
         });
-        if matches!(name, CaseName::Recorded(_)) {
+        let CaseName::Random(id) = name else {
             return Ok(());
-        }
+        };
         for failed in failed {
             let shrinker = Shrinker {
                 session: self,
                 failed: &failed,
+                depth: Depth::to_see(&failed.what, id.index),
             };
             let file = shrinker.save(&name.to_string(), case, &self.found_folder())?;
             self.with_tally(|tally| {
@@ -317,13 +320,17 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Everything about one case again, as the shrinker sees it.
-    pub fn look_again(&self, case: &Case) -> Result<(SparseBytes, Findings), RunError> {
+    /// One case again, as the shrinker sees it.
+    pub fn look_again(
+        &self,
+        case: &Case,
+        depth: Depth,
+    ) -> Result<(SparseBytes, Findings), RunError> {
         let temporary = self.folder()?;
         let whole = Whole::make(case, &self.maker, temporary.path())?;
         let damaged = whole.damage(&case.damage)?;
         let exhibit = whole.exhibit(temporary.path(), &damaged);
-        let findings = examine(&self.field, &exhibit, Depth::FULL)?;
+        let findings = examine(&self.field, &exhibit, depth)?;
         Ok((damaged.image, findings))
     }
 

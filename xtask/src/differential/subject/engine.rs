@@ -32,6 +32,29 @@ impl Engine {
         Self { algorithm }
     }
 
+    /// Repairs a device of so many bytes.
+    pub fn on_device(self, device: &SparseBytes, capacity: u64) -> Repaired {
+        self.on(device, Some(capacity), Repair::All)
+    }
+
+    fn on(self, image: &SparseBytes, capacity: Option<u64>, repair: Repair) -> Repaired {
+        let mut disk = Timed {
+            disk: SimulatedDisk::new(image.clone(), SECTOR, capacity),
+            deadline: Instant::now() + TIME,
+        };
+        let said = catch_unwind(AssertUnwindSafe(|| self.work(&mut disk, repair)));
+        let (image, trace) = disk.disk.into_parts();
+        Repaired {
+            said: said.unwrap_or_else(|_| Said {
+                ended: Ended::Signal(ABORT),
+                counters: None,
+                stderr: "panicked".to_owned(),
+            }),
+            image,
+            trace: Some(trace),
+        }
+    }
+
     fn options(self, repair: Repair) -> RepairOptions {
         let keeps = !matches!(repair, Repair::Leaks | Repair::Alike(_));
         RepairOptions {
@@ -100,21 +123,7 @@ impl Subject for Engine {
         image: &SparseBytes,
         repair: Repair,
     ) -> Result<Repaired, CaseError> {
-        let mut disk = Timed {
-            disk: SimulatedDisk::new(image.clone(), SECTOR, None),
-            deadline: Instant::now() + TIME,
-        };
-        let said = catch_unwind(AssertUnwindSafe(|| self.work(&mut disk, repair)));
-        let (image, trace) = disk.disk.into_parts();
-        Ok(Repaired {
-            said: said.unwrap_or_else(|_| Said {
-                ended: Ended::Signal(ABORT),
-                counters: None,
-                stderr: "panicked".to_owned(),
-            }),
-            image,
-            trace: Some(trace),
-        })
+        Ok(self.on(image, None, repair))
     }
 }
 

@@ -27,7 +27,7 @@ const MEMORY: u64 = 4 << 30;
 /// file to there.
 const GROWTH: u64 = 256 << 20;
 /// So much of what a program says is read, in bytes.
-const SAID: u64 = 4 << 20;
+const SAID: u64 = 64 << 20;
 
 /// What a program may use up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -59,6 +59,11 @@ impl Checker {
         Ok(Self { path, kind })
     }
 
+    /// The program.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Its name and version, for people.
     pub fn describe(&self) -> String {
         match self.kind {

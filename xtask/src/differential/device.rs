@@ -1,0 +1,153 @@
+//! Devices that cannot grow: the same bytes behind qemu-nbd, whose exports have a fixed size, for
+//! qemu-img, and on fixed-size storage for recount. Who repairs what there is room for?
+
+mod room;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use recount_oracle::audit::{self, Audit};
+use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
+use recount_oracle::case::observed::Said;
+use recount_oracle::properties::Verdict;
+
+use super::disk;
+use super::standing::{Quality, Standing, has_wrong_refcounts};
+use super::subject::program::{self, Limits};
+use super::subject::{Bench, CaseError, Checker, Engine};
+
+/// The bytes of the device.
+const DEVICE: &str = "device";
+/// Where qemu-nbd listens.
+const SOCKET: &str = "nbd";
+/// How long qemu-nbd may take to listen.
+const READY: Duration = Duration::from_secs(10);
+/// Clusters of the device after the end of the image.
+const SPARE: [u64; 4] = [0, 1, 2, 8];
+/// Devices of more clusters are not searched for room.
+const MOST_CLUSTERS: u64 = 1 << 11;
+
+/// A damaged image on a device that is full at its end.
+pub struct Device {
+    bytes: SparseBytes,
+    /// Where new structures could be placed; `None` where there is no room.
+    room: Option<room::Place>,
+}
+
+impl Device {
+    /// The device of the case at this place of a run; `None` where nothing has to be built anew, or
+    /// there is too much to search.
+    pub fn of(damaged: &SparseBytes, index: u64) -> Option<Self> {
+        let audit = audit::audit(damaged).ok()?;
+        let size = audit.header.cluster_size();
+        let spare = SPARE[(index % SPARE.len() as u64) as usize];
+        let clusters = ReadWriteAt::len(damaged).div_ceil(size) + spare;
+        let certain = audit.rebuild_needed && audit.blocked.is_none();
+        // While references are hidden, what may be used is a question of opinion.
+        let hidden = audit.leads_nowhere().next().is_some();
+        if !certain || hidden || clusters > MOST_CLUSTERS {
+            return None;
+        }
+        let mut bytes = damaged.clone();
+        bytes.set_len(clusters * size).ok()?;
+        let room = room::find(&audit, clusters);
+        Some(Self { bytes, room })
+    }
+
+    /// Whether recount repairs it.
+    pub fn by_engine(&self, engine: Engine) -> Standing {
+        let capacity = ReadWriteAt::len(&self.bytes);
+        let repaired = engine.on_device(&self.bytes, capacity);
+        self.standing(&repaired.said, &repaired.image)
+    }
+
+    /// Whether a qemu-img does; nothing where there is no qemu-nbd.
+    pub fn by_qemu(&self, qemu: &Checker, bench: Bench<'_>) -> Result<Standing, CaseError> {
+        let failed = |source| bench.failed(source);
+        let path = bench.directory.join(DEVICE);
+        disk::store(&path, &self.bytes).map_err(failed)?;
+        let Some(server) = Server::start(bench.directory) else {
+            return Ok(Standing::new());
+        };
+        let options =
+            format!("driver=qcow2,file.driver=nbd,file.server.type=unix,file.server.path={SOCKET}");
+        let arguments = ["check", "-rall", "--image-opts", &options];
+        let limits = Limits::for_image(ReadWriteAt::len(&self.bytes));
+        let output = program::run(qemu.path(), arguments, bench.directory, &limits)?;
+        server.stop(bench)?;
+        let said = Said {
+            ended: output.ended,
+            counters: None,
+            stderr: output.stderr,
+        };
+        let image = disk::load(&path, limits.file).map_err(failed)?;
+        Ok(self.standing(&said, &image))
+    }
+
+    fn standing(&self, said: &Said, after: &SparseBytes) -> Standing {
+        let is_right = |audit: &Audit| !has_wrong_refcounts(audit);
+        let repaired = audit::audit(after).is_ok_and(|audit| is_right(&audit));
+        let verdict = match self.room {
+            _ if repaired => Verdict::Holds,
+            Some(room) => Verdict::fails(format!(
+                "a device of {} clusters: not repaired, though there is room: {room}\n    {said}",
+                room.clusters
+            )),
+            // Nobody could.
+            None => return Standing::new(),
+        };
+        vec![(Quality::FitsWhenPossible, verdict)]
+    }
+}
+
+/// A qemu-nbd with the device.
+struct Server {
+    child: Child,
+    socket: PathBuf,
+}
+
+impl Server {
+    /// Started and listening; `None` where it is not installed, or does not start.
+    fn start(directory: &Path) -> Option<Self> {
+        let socket = directory.join(SOCKET);
+        let mut command = Command::new("qemu-nbd");
+        command
+            .args(["-fraw", "--persistent", "--cache=unsafe", "--socket"])
+            .arg(&socket)
+            .arg(DEVICE)
+            .current_dir(directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let child = command.spawn().ok()?;
+        let mut server = Self { child, socket };
+        let deadline = Instant::now() + READY;
+        while !server.socket.exists() {
+            let gone = server.child.try_wait().ok()?.is_some();
+            if gone || Instant::now() > deadline {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Some(server)
+    }
+
+    /// Asks it to end, so that all it has is in the file.
+    fn stop(mut self, bench: Bench<'_>) -> Result<(), CaseError> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)
+            .map_err(|error| bench.failed(error.into()))?;
+        self.child.wait().map_err(|error| bench.failed(error))?;
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It has ended already where it was stopped in good order.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}

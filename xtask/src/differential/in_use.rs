@@ -1,0 +1,168 @@
+//! Use after repair: the repaired image is opened for writing by qemu-io and by the crate imago, new
+//! clusters are written through its new refcounts, and it still has to be clean, with old and new
+//! data.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use imago::file::File as ImagoFile;
+use imago::qcow2::Qcow2;
+use imago::{FormatAccess, FormatDriverBuilder as _, PermissiveImplicitOpenGate};
+use recount_oracle::audit;
+use recount_oracle::case::damage::SparseBytes;
+use recount_oracle::case::observed::Ended;
+use recount_oracle::properties::Verdict;
+
+use super::disk;
+use super::guest::GuestData;
+use super::standing::{Quality, Standing};
+use super::subject::program::{self, Limits};
+use super::subject::{Bench, CaseError};
+
+/// The image that is written to.
+const FILE: &str = "used.qcow2";
+/// What is written.
+const PATTERN: u8 = 0xa7;
+/// No free cluster of an image that the harness makes is farther away, in bytes.
+const FARTHEST: u64 = 1 << 42;
+/// How many clusters are written.
+const CLUSTERS: usize = 3;
+
+/// Writes to a repaired image in both ways.
+pub fn use_it(
+    bench: Bench<'_>,
+    qemu_io: &Path,
+    image: &SparseBytes,
+) -> Result<Standing, CaseError> {
+    let Some(used) = Used::of(bench, image) else {
+        return Ok(Standing::new());
+    };
+    let by_qemu = used.by_qemu_io(bench, qemu_io)?;
+    let by_imago = used.by_imago(bench)?;
+    let verdict = match (by_qemu, by_imago) {
+        (Verdict::NotApplicable, other) => other,
+        (first, second) => first.and(|| second),
+    };
+    let mut standing = vec![(Quality::GoodInUse, verdict)];
+    standing.retain(|(_, verdict)| *verdict != Verdict::NotApplicable);
+    Ok(standing)
+}
+
+/// An image with nothing wrong, and where to write.
+struct Used<'a> {
+    image: &'a SparseBytes,
+    before: GuestData,
+    /// Guest clusters of the active layer without a cluster of the file.
+    places: Vec<u64>,
+    cluster_size: u64,
+}
+
+impl<'a> Used<'a> {
+    fn of(bench: Bench<'_>, image: &'a SparseBytes) -> Option<Self> {
+        let audit = audit::audit(image).ok()?;
+        let header = &audit.header;
+        if bench.encrypted || header.external_data() || !audit.is_clean() {
+            return None;
+        }
+        let before = GuestData::read(image);
+        let cluster_size = header.cluster_size();
+        let whole = 0..header.virtual_size / cluster_size;
+        let free = whole.filter(|cluster| !before.is_mapped(*cluster));
+        let places: Vec<u64> = free.take(CLUSTERS).collect();
+        (!places.is_empty()).then_some(Self {
+            image,
+            before,
+            places,
+            cluster_size,
+        })
+    }
+
+    fn by_qemu_io(&self, bench: Bench<'_>, qemu_io: &Path) -> Result<Verdict, CaseError> {
+        let path = bench.directory.join(FILE);
+        disk::store(&path, self.image).map_err(|source| bench.failed(source))?;
+        let mut arguments = vec!["-fqcow2".to_owned(), FILE.to_owned()];
+        for how in ["write", "read"] {
+            for place in &self.places {
+                let at = place * self.cluster_size;
+                let size = self.cluster_size;
+                let command = format!("{how} -q -P {PATTERN} {at} {size}");
+                arguments.extend(["-c".to_owned(), command]);
+            }
+        }
+        // The first free cluster may be far away.
+        let limits = Limits::for_image(FARTHEST);
+        let Ok(said) = program::run(qemu_io, arguments, bench.directory, &limits) else {
+            // It is not installed.
+            return Ok(Verdict::NotApplicable);
+        };
+        let wrong = said.ended != Ended::Code(0) || said.stdout.contains("verification failed");
+        if wrong {
+            return Ok(Verdict::fails(format!(
+                "qemu-io cannot write to the repaired image: {} {}{}",
+                said.ended, said.stdout, said.stderr
+            )));
+        }
+        self.still_good(bench, "qemu-io")
+    }
+
+    fn by_imago(&self, bench: Bench<'_>) -> Result<Verdict, CaseError> {
+        let path = bench.directory.join(FILE);
+        disk::store(&path, self.image).map_err(|source| bench.failed(source))?;
+        let write = || {
+            let opened = Qcow2::<ImagoFile>::builder_path(&path)
+                .write(true)
+                .open(PermissiveImplicitOpenGate::default());
+            // It does not know every feature of the format.
+            let Ok(opened) = opened else {
+                return Ok(false);
+            };
+            let access = FormatAccess::new(opened);
+            let bytes = vec![PATTERN; usize::try_from(self.cluster_size).unwrap_or_default()];
+            for place in &self.places {
+                access.write(&bytes[..], place * self.cluster_size)?;
+            }
+            access.flush()?;
+            std::io::Result::Ok(true)
+        };
+        match catch_unwind(AssertUnwindSafe(write)) {
+            Ok(Ok(true)) => self.still_good(bench, "imago"),
+            Ok(Ok(false)) => Ok(Verdict::NotApplicable),
+            Ok(Err(error)) => Ok(Verdict::fails(format!(
+                "imago cannot write to the repaired image: {error}"
+            ))),
+            Err(_) => Ok(Verdict::fails("imago panics on the repaired image")),
+        }
+    }
+
+    /// Whether the file has nothing wrong, the old data and the new.
+    fn still_good(&self, bench: Bench<'_>, by: &str) -> Result<Verdict, CaseError> {
+        let path = bench.directory.join(FILE);
+        let image = disk::load(&path, u64::MAX).map_err(|source| bench.failed(source))?;
+        let Ok(audit) = audit::audit(&image) else {
+            return Ok(Verdict::fails(format!("after {by} it cannot be read")));
+        };
+        // A writer need not write zeros between the end of the file and a new cluster.
+        let counters = audit::counters(&audit);
+        if counters.corruptions > 0 || counters.check_errors > 0 {
+            return Ok(Verdict::fails(format!(
+                "after {by} has written {CLUSTERS} clusters: {} corruptions and {} errors",
+                counters.corruptions, counters.check_errors
+            )));
+        }
+        let after = GuestData::read(&image);
+        if let Some(loss) = self.before.first_loss(&after) {
+            return Ok(Verdict::fails(format!("after {by}, {loss}")));
+        }
+        let expected = vec![PATTERN; usize::try_from(self.cluster_size).unwrap_or_default()];
+        let missing = self
+            .places
+            .iter()
+            .find(|place| !after.holds(**place, &expected));
+        Ok(match missing {
+            None => Verdict::Holds,
+            Some(place) => Verdict::fails(format!(
+                "what {by} wrote to guest cluster {place} is not there"
+            )),
+        })
+    }
+}

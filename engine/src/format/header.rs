@@ -39,6 +39,8 @@ pub const EXTENDED_L2: u64 = 1 << 4;
 const KNOWN_INCOMPATIBLE: u64 = DIRTY | CORRUPT | DATA_FILE | COMPRESSION | EXTENDED_L2;
 /// Autoclear feature bit 0: the bitmaps are consistent with the data.
 pub const BITMAPS: u64 = 1;
+/// Autoclear feature: the external data file can be read as a raw image.
+pub const DATA_FILE_RAW: u64 = 1 << 1;
 
 /// Encryption by LUKS, in `crypt_method`.
 pub const CRYPT_LUKS: u32 = 2;
@@ -178,6 +180,12 @@ pub enum HeaderError {
         /// Entries that the virtual size needs.
         needed: u64,
     },
+    /// Guest data is not in another file.
+    #[error(
+        "autoclear_features (bytes 88 to 95) has bit 1, a raw external data file, but \
+         incompatible_features (bytes 72 to 79) has no bit 2, an external data file"
+    )]
+    RawWithoutDataFile,
     /// The encryption method is not known.
     #[error("crypt_method (bytes 32 to 35) is {0}; only 0, 1 and 2 are known")]
     CryptMethod(u32),
@@ -331,6 +339,9 @@ impl Header {
         let cluster_size = self.geometry.cluster_size();
         if self.has_extended_l2() && cluster_size / SUBCLUSTERS < MIN_SUBCLUSTER_BYTES {
             return Err(HeaderError::Subclusters { cluster_size });
+        }
+        if self.autoclear_features & DATA_FILE_RAW != 0 && !self.has_data_file() {
+            return Err(HeaderError::RawWithoutDataFile);
         }
         if self.crypt_method > CRYPT_LUKS {
             return Err(HeaderError::CryptMethod(self.crypt_method));

@@ -13,6 +13,8 @@ const EXTERNAL_DATA: u64 = 1 << 2;
 const COMPRESSION_TYPE: u64 = 1 << 3;
 const EXTENDED_L2: u64 = 1 << 4;
 const BITMAPS_CONSISTENT: u64 = 1;
+/// Autoclear feature bit 1: the external data file is raw.
+const DATA_FILE_RAW: u64 = 2;
 const REFTABLE_MAX: u64 = 8 << 20;
 const L1_MAX: u64 = 32 << 20;
 const BACKING_NAME_MAX: u64 = 1023;
@@ -196,6 +198,9 @@ fn judge_fields(header: &Header, raw: &[u8], header_length: u64) -> Result<(), U
     demand_field(unknown == 0, "incompatible_features", header.incompatible)?;
     let order = header.refcount_order;
     demand_field(order <= 6, "refcount_order", order)?;
+    let raw_data = header.autoclear & DATA_FILE_RAW != 0;
+    let raw_fits = header.external_data() || !raw_data;
+    demand_field(raw_fits, "autoclear_features", header.autoclear)?;
     let encryption = be32(&raw[32..]);
     demand_field(encryption <= 2, "crypt_method", encryption)?;
     let compression = if header_length > 104 {

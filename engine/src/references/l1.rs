@@ -125,8 +125,7 @@ impl Walker<'_> {
                 index,
                 offset,
             };
-            self.corruption(finding, times);
-            self.references.dead_ends.push(finding);
+            self.dead_end(finding, times);
         } else if offset == Offset(0) {
             // Only stray bits: the header taken for an L2 table.
             self.references.dead_ends.push(Finding::L1Reserved {

@@ -190,8 +190,7 @@ impl Walker<'_> {
                         index,
                         subclusters,
                     };
-                    self.corruption(finding, times);
-                    self.references.dead_ends.push(finding);
+                    self.dead_end(finding, times);
                 }
                 Ok(())
             }
@@ -215,24 +214,23 @@ impl Walker<'_> {
             };
             self.corruption(finding, uses.all);
         }
-        if self.image.header.has_data_file() {
-            let finding = Finding::CompressedInDataFile {
+        let not_counted = if self.image.header.has_data_file() {
+            Some(Finding::CompressedInDataFile {
                 table,
                 index,
                 entry: raw,
-            };
-            self.corruption(finding, uses.all);
-            self.references.dead_ends.push(finding);
-            return Ok(());
-        }
-        if entry.subclusters != 0 {
-            let finding = Finding::CompressedSubclusters {
+            })
+        } else if entry.subclusters != 0 {
+            Some(Finding::CompressedSubclusters {
                 table,
                 index,
                 entry: raw,
-            };
-            self.corruption(finding, uses.all);
-            self.references.dead_ends.push(finding);
+            })
+        } else {
+            None
+        };
+        if let Some(finding) = not_counted {
+            self.dead_end(finding, uses.all);
             return Ok(());
         }
         self.count_region(Referrer::Compressed, offset, length, uses.all)?;

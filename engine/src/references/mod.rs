@@ -245,8 +245,7 @@ impl<'a> Walker<'a> {
                 offset,
                 length,
             };
-            self.corruption(finding, times);
-            self.references.dead_ends.push(finding);
+            self.dead_end(finding, times);
             self.references.dangling.push(Region {
                 offset,
                 length,
@@ -283,6 +282,12 @@ impl<'a> Walker<'a> {
             self.corruption(finding, left_over);
         }
         Ok(())
+    }
+
+    /// A corruption that nothing can be followed beyond.
+    fn dead_end(&mut self, finding: Finding, times: u64) {
+        self.corruption(finding, times);
+        self.references.dead_ends.push(finding);
     }
 
     /// One finding that counts as `times` corruptions.

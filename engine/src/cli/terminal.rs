@@ -120,7 +120,8 @@ const fn name(stage: Stage) -> &'static str {
 
 fn new_bar() -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("{elapsed:>4} [{bar:40}] {percent:>3}%  {msg}")
+    if let Ok(style) =
+        ProgressStyle::with_template("{elapsed:>4} [{wide_bar}] {percent:>3}%  {msg}")
     {
         bar.set_style(style.progress_chars("=> "));
     }

@@ -1,5 +1,7 @@
 //! How many planner runs a second the explorer judges, and cases a second that bytes are decoded to.
 
+mod time;
+
 use std::cell::Cell;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,6 +10,7 @@ use arbitrary::Unstructured;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use recount_oracle::case::Case;
 use recount_oracle::explore::{Bounds, Position, explore};
+use time::brief;
 
 /// Files of up to this many clusters are explored.
 const CLUSTERS: u32 = 5;
@@ -40,7 +43,7 @@ fn explore_all() -> u64 {
 
 fn explorer(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("explorer");
-    group.sample_size(10);
+    brief(&mut group);
     group.throughput(Throughput::Elements(explore_all()));
     group.bench_function("planner-runs", |bencher| bencher.iter(explore_all));
     group.finish();
@@ -52,6 +55,7 @@ fn decoding(criterion: &mut Criterion) {
         .collect();
     let first = Cell::new(0);
     let mut group = criterion.benchmark_group("case");
+    brief(&mut group);
     group.throughput(Throughput::Elements(1));
     group.bench_function("decode", |bencher| {
         bencher.iter(|| {

@@ -1,6 +1,8 @@
 //! Whole images of each kind in files: the walk alone, and a check and both sorts of repair from
 //! end to end.
 
+mod time;
+
 use std::hint::black_box;
 use std::path::Path;
 
@@ -9,6 +11,7 @@ use recount::image::Image;
 use recount::references::{SnapshotTable, Walker};
 use recount::{FileStorage, Locking, RepairOptions, check, repair};
 use recount_benches::{ImageFile, Kind, Task};
+use time::brief;
 
 /// Guest clusters of an image.
 const CLUSTERS: u32 = 20_000;
@@ -16,7 +19,7 @@ const CLUSTERS: u32 = 20_000;
 fn images(criterion: &mut Criterion) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let mut group = criterion.benchmark_group("images");
-    group.sample_size(10);
+    brief(&mut group);
     group.throughput(Throughput::Elements(u64::from(CLUSTERS)));
     for kind in Kind::ALL {
         for task in Task::ALL {

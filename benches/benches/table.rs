@@ -1,9 +1,12 @@
 //! The table of counts at each width: adding, comparing with a refblock, looking for free clusters.
 
+mod time;
+
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use recount::{Cluster, ClusterCount, Geometry, RefblockIndex, RefcountTable, Run};
+use time::brief;
 
 const CLUSTERS: u64 = 1 << 20;
 
@@ -13,6 +16,7 @@ fn widths() -> impl Iterator<Item = (u32, Geometry)> {
 
 fn table(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("table");
+    brief(&mut group);
     group.throughput(Throughput::Elements(CLUSTERS));
     for (bits, geometry) in widths() {
         group.bench_function(BenchmarkId::new("increment", bits), |bencher| {

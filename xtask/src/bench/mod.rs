@@ -1,8 +1,17 @@
 //! `cargo xtask bench`: exact counts, and times against another revision.
 
+mod compare;
 mod counts;
+mod history;
+mod plot;
+mod revision;
+mod statistics;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use crate::versus::images::ImageKind;
+use crate::versus::measure::{self, Subject};
 
 /// Options of `cargo xtask bench`.
 #[derive(clap::Args)]
@@ -10,12 +19,77 @@ pub struct Args {
     /// Writes benches/counts.toml anew and prints what changed.
     #[arg(long)]
     counts: bool,
+    /// Compares with another revision; exit code 1 when this tree is slower.
+    #[arg(long, value_name = "REV")]
+    against: Option<String>,
+    /// Only these kinds of images (several times).
+    #[arg(long, value_name = "KIND")]
+    only: Vec<ImageKind>,
+    /// Series of a comparison; a regression is one in each of them.
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    series: usize,
+    /// Runs of each revision in a series.
+    #[arg(long, default_value_t = 15, value_name = "N")]
+    runs: usize,
+    /// Percent below which a difference is no regression.
+    #[arg(long, default_value_t = 5.0, value_name = "PERCENT")]
+    threshold: f64,
+    /// The qemu-img that makes the images.
+    #[arg(long, default_value = "qemu-img", value_name = "PATH")]
+    qemu_img: PathBuf,
+    /// Writes the comparison as a chart.
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+    /// Appends the times of this tree to a file of JSON lines.
+    #[arg(long, value_name = "FILE.jsonl")]
+    save: Option<PathBuf>,
+    /// Writes a page with the curves of all that was saved to the file, next to it.
+    #[arg(long, value_name = "FILE.jsonl")]
+    history: Option<PathBuf>,
 }
+
+/// Kinds that a comparison runs on unless told otherwise: quickly made, and each stands for
+/// another way through the engine.
+const KINDS: [ImageKind; 4] = [
+    ImageKind::SmallClusters,
+    ImageKind::SmallestClusters,
+    ImageKind::Snapshots,
+    ImageKind::Compressed,
+];
 
 /// Does what is asked for.
 pub fn run(args: &Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
     if args.counts {
         counts::write()?;
     }
-    Ok(ExitCode::SUCCESS)
+    let mut code = ExitCode::SUCCESS;
+    if args.against.is_some() || args.save.is_some() {
+        let kinds: &[ImageKind] = if args.only.is_empty() {
+            &KINDS
+        } else {
+            &args.only
+        };
+        let present = Subject::new("this tree", measure::build_recount()?);
+        let before = match &args.against {
+            Some(revision) => Subject::new("before", revision::build(revision)?),
+            // Only this tree's times are asked for.
+            None => Subject::new("this tree", present.program.clone()),
+        };
+        let rows = compare::all(args, kinds, &before, &present)?;
+        if args.against.is_some() {
+            print!("{}", compare::table(&rows, args.threshold));
+            let is_slower = rows.iter().any(|row| row.is_regression(args.threshold));
+            code = ExitCode::from(u8::from(is_slower));
+        }
+        if let Some(path) = &args.plot {
+            std::fs::write(path, plot::chart(&rows, args.threshold))?;
+        }
+        if let Some(path) = &args.save {
+            history::append(path, &rows)?;
+        }
+    }
+    if let Some(path) = &args.history {
+        println!("{}", history::write_page(path)?.display());
+    }
+    Ok(code)
 }

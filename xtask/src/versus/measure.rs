@@ -40,6 +40,17 @@ pub struct Subject {
     pub program: PathBuf,
 }
 
+/// What one run took.
+#[derive(Clone, Copy, Debug)]
+pub struct Used {
+    /// Wall-clock seconds.
+    pub seconds: f64,
+    /// Seconds of all processors.
+    pub processor: f64,
+    /// Peak resident memory, in bytes.
+    pub memory: u64,
+}
+
 /// Medians over the runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Measurement {
@@ -56,8 +67,8 @@ impl Subject {
         Self { name, program }
     }
 
-    /// One run: seconds and bytes.
-    fn run(&self, task: Task, image: &Path) -> io::Result<(f64, u64)> {
+    /// One run.
+    pub fn run(&self, task: Task, image: &Path) -> io::Result<Used> {
         if task == Task::Rebuild {
             let file = OpenOptions::new().write(true).open(image)?;
             let (position, length) = REFTABLE_POINTER;
@@ -81,7 +92,11 @@ impl Subject {
             let message = format!("{} {}: {}", self.name, task.name(), used.status);
             return Err(io::Error::other(message));
         }
-        Ok((seconds, used.rusage.maxrss))
+        Ok(Used {
+            seconds,
+            processor: (used.rusage.utime + used.rusage.stime).as_secs_f64(),
+            memory: used.rusage.maxrss,
+        })
     }
 }
 
@@ -107,9 +122,9 @@ pub fn in_turn(
     Ok((summary(&ones[uncounted..]), summary(&others[uncounted..])))
 }
 
-fn summary(runs: &[(f64, u64)]) -> Measurement {
-    let mut seconds: Vec<f64> = runs.iter().map(|run| run.0).collect();
-    let mut memory: Vec<u64> = runs.iter().map(|run| run.1).collect();
+fn summary(runs: &[Used]) -> Measurement {
+    let mut seconds: Vec<f64> = runs.iter().map(|run| run.seconds).collect();
+    let mut memory: Vec<u64> = runs.iter().map(|run| run.memory).collect();
     memory.sort_unstable();
     Measurement {
         seconds: median(&mut seconds),
@@ -124,10 +139,20 @@ pub fn median(values: &mut [f64]) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Builds the program `recount` and returns where it is.
+/// Builds the program `recount` of this tree and returns where it is.
 pub fn build_recount() -> io::Result<PathBuf> {
+    build_recount_in(Path::new("."), None)
+}
+
+/// Builds the program `recount` of a tree, in a target directory of its own if one is given.
+pub fn build_recount_in(tree: &Path, target: Option<&Path>) -> io::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
+    let mut command = Command::new(cargo);
+    if let Some(target) = target {
+        command.env("CARGO_TARGET_DIR", std::path::absolute(target)?);
+    }
+    let built = command
+        .current_dir(tree)
         .args([
             "build",
             "--quiet",

@@ -2,8 +2,8 @@
 //! beside them the floor, the time that plain reads of the same metadata take.
 
 mod floor;
-mod images;
-mod measure;
+pub mod images;
+pub mod measure;
 mod report;
 
 use std::path::PathBuf;

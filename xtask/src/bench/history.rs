@@ -1,0 +1,123 @@
+//! Times by commit: a file of JSON lines that only grows, and a page with a curve for each task.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::compare::Row;
+use super::revision;
+
+const WIDTH: f64 = 640.0;
+const HEIGHT: f64 = 120.0;
+
+/// One task at one commit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Entry {
+    /// The commit that was checked out; the tree may have had changes on top.
+    commit: String,
+    /// When it was made, in seconds since 1970.
+    time: i64,
+    task: String,
+    /// Median processor seconds.
+    seconds: f64,
+}
+
+/// Appends a line for each task.
+pub fn append(path: &Path, rows: &[Row]) -> io::Result<()> {
+    let commit = revision::commit("HEAD")?;
+    let time = revision::time(&commit)?;
+    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    for row in rows {
+        let entry = Entry {
+            commit: commit.clone(),
+            time,
+            task: row.name.clone(),
+            seconds: row.after,
+        };
+        writeln!(file, "{}", serde_json::to_string(&entry)?)?;
+    }
+    Ok(())
+}
+
+/// Writes the page next to the file; where it is.
+pub fn write_page(path: &Path) -> io::Result<PathBuf> {
+    let text = fs::read_to_string(path)?;
+    let entries: Result<Vec<Entry>, _> = text.lines().map(serde_json::from_str).collect();
+    let page = path.with_extension("html");
+    fs::write(&page, html(&entries?))?;
+    Ok(page)
+}
+
+fn html(entries: &[Entry]) -> String {
+    let mut tasks: BTreeMap<&str, Vec<&Entry>> = BTreeMap::new();
+    for entry in entries {
+        tasks.entry(&entry.task).or_default().push(entry);
+    }
+    let mut page = "<!doctype html>\n<meta charset=\"utf-8\">\n<title>recount: times by commit\
+                    </title>\n<style>body { font: 14px sans-serif; margin: 2em }</style>\n"
+        .to_owned();
+    for (task, mut entries) in tasks {
+        entries.sort_by_key(|entry| entry.time);
+        let _ = writeln!(page, "<h2>{task}</h2>\n{}", curve(&entries));
+    }
+    page
+}
+
+/// From 0 to the longest time, commits at equal distances.
+fn curve(entries: &[&Entry]) -> String {
+    let longest = entries
+        .iter()
+        .map(|entry| entry.seconds)
+        .fold(0.0, f64::max);
+    let steps = (1..entries.len().max(2)).fold(0.0, |steps, _| steps + 1.0);
+    let step = WIDTH / steps;
+    let mut x = 0.0;
+    let mut line = String::new();
+    let mut dots = String::new();
+    for entry in entries {
+        let y = HEIGHT * (1.0 - entry.seconds / longest.max(f64::MIN_POSITIVE));
+        let _ = write!(line, "{x:.1},{y:.1} ");
+        let commit = entry.commit.get(..12).unwrap_or(&entry.commit);
+        let _ = writeln!(
+            dots,
+            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"><title>{commit}: {:.2} ms</title></circle>",
+            entry.seconds * 1e3,
+        );
+        x += step;
+    }
+    format!(
+        "<svg viewBox=\"-10 -10 {} {}\" width=\"{WIDTH}\"><line x2=\"{WIDTH}\" y1=\"{HEIGHT}\" \
+         y2=\"{HEIGHT}\" stroke=\"#999\"/><polyline points=\"{line}\" fill=\"none\" \
+         stroke=\"#3a6ea5\"/>\n{dots}<text x=\"4\" y=\"2\" font-size=\"11\">{:.2} ms</text></svg>",
+        WIDTH + 20.0,
+        HEIGHT + 20.0,
+        longest * 1e3,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_has_a_curve_for_each_task_and_a_dot_for_each_commit() {
+        let entry = |commit: &str, time, task: &str| Entry {
+            commit: commit.to_owned(),
+            time,
+            task: task.to_owned(),
+            seconds: 0.002,
+        };
+        let page = html(&[
+            entry("b", 2, "one"),
+            entry("a", 1, "one"),
+            entry("a", 1, "two"),
+        ]);
+        assert_eq!(page.matches("<polyline").count(), 2);
+        assert_eq!(page.matches("<circle").count(), 3);
+        assert!(page.find("<title>a: 2.00 ms").unwrap() < page.find("<title>b").unwrap());
+    }
+}

@@ -1,9 +1,10 @@
 //! One case, from the damaged image to everything that is said of it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use recount_oracle::case::damage::{Applied, Damage, SparseBytes};
-use recount_oracle::case::observed::Observed;
+use recount_oracle::case::observed::{Ended, Observed};
 use recount_oracle::properties::Verdict;
 
 use super::comparison::{Comparison, Ending};
@@ -115,6 +116,8 @@ pub struct Findings {
     pub compared: Vec<Compared>,
     /// Every subject by itself.
     pub stood: Vec<Stood>,
+    /// How `-r leaks` and `-r all` of each qemu-img ended.
+    pub ended: BTreeMap<String, [Ended; 2]>,
 }
 
 /// Lets everyone repair the image, compares, and judges.
@@ -127,6 +130,8 @@ pub fn examine(field: &Field, exhibit: &Exhibit<'_>, depth: Depth) -> Result<Fin
         let endings = match observe(qemu, bench, damaged)? {
             None => not_applicable(),
             Some(sight) => {
+                let ended = [sight.observed.leaks.ended, sight.observed.all.ended];
+                findings.ended.insert(qemu.name(), ended);
                 let trial = Trial {
                     ours: &*field.ours,
                     repaired: &repaired,

@@ -9,6 +9,7 @@ mod disk;
 mod examine;
 mod exhibit;
 mod field;
+mod findings;
 mod guest;
 mod in_use;
 mod judge;
@@ -103,6 +104,9 @@ pub struct Args {
     /// that is there, and such cases of the seed as show something new.
     #[arg(long, conflicts_with_all = ["only", "case", "time"])]
     record: bool,
+    /// Write docs/qemu-findings.md from the cases of the corpus that tell of qemu-img.
+    #[arg(long, conflicts_with_all = ["only", "case", "time", "record"])]
+    findings: bool,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -18,7 +18,7 @@ use super::record::RecordError;
 use super::session::{Cases, Session};
 use super::subject::program::CannotRun;
 use super::subject::{CaseError, Checker};
-use super::{Args, recorder};
+use super::{Args, findings, recorder};
 
 /// Where recorded cases lie, from the root of the repository.
 pub const RECORDED: &str = "corpus/cases";
@@ -83,6 +83,11 @@ pub enum RunError {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode, RunError> {
+    if args.findings {
+        let found = findings::write(Path::new(RECORDED), Path::new(findings::PAGE))?;
+        println!("{found} findings in {}", findings::PAGE);
+        return Ok(ExitCode::SUCCESS);
+    }
     let theirs = find_qemu(args)?;
     let is_there = !theirs.is_empty();
     let field = Field::gather(args, theirs)?;
@@ -98,6 +103,7 @@ pub fn run(args: &Args) -> Result<ExitCode, RunError> {
     let seed = seed.unwrap_or_else(|| rand::random::<u32>().into());
     let session = Session::new(args, field, maker(args), work_folder()?, seed)?;
     if args.record {
+        findings::record(&session, Path::new(RECORDED))?;
         return recorder::record(&session, Path::new(RECORDED), seed);
     }
     let cases = match (args.only, &args.case) {

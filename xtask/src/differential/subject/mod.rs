@@ -124,6 +124,9 @@ pub struct Repaired {
     pub trace: Option<Trace>,
 }
 
+/// No refcount structures of the images that are repaired are as long, in bytes.
+const MOST_GROWTH: u64 = program::GROWTH / 4;
+
 /// How a run of a subject ended, whatever it said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conduct {
@@ -140,9 +143,9 @@ pub enum Conduct {
 impl Repaired {
     /// How the run on an image of `before` bytes ended.
     pub fn conduct(&self, before: u64) -> Conduct {
-        let limit = Limits::for_image(before).file;
+        let grown = ReadWriteAt::len(&self.image).saturating_sub(before);
         match self.said.ended {
-            _ if ReadWriteAt::len(&self.image) >= limit => Conduct::RunawayFile,
+            _ if grown >= MOST_GROWTH => Conduct::RunawayFile,
             Ended::TimedOut => Conduct::TimedOut,
             Ended::Signal(program::FILE_SIZE_EXCEEDED) => Conduct::RunawayFile,
             Ended::Signal(signal) => Conduct::Crashed(signal),

@@ -25,7 +25,7 @@ const MEMORY: u64 = 4 << 30;
 /// How much longer a file may become than the image was, in bytes: room for every refcount
 /// structure there can be. A reftable entry that leads far past the end makes qemu-img grow the
 /// file to there.
-const GROWTH: u64 = 256 << 20;
+pub const GROWTH: u64 = 256 << 20;
 /// So much of what a program says is read, in bytes.
 const SAID: u64 = 64 << 20;
 

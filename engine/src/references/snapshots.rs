@@ -19,6 +19,19 @@ pub struct Snapshot {
     pub extra_data_kept: u32,
 }
 
+/// What a repair does about a snapshot table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Remedy {
+    /// Nothing: it is sound, or cannot be told from something else.
+    #[default]
+    None,
+    /// Some entry has too much or too little extra data: it is written anew.
+    Rewrite,
+    /// The header names more snapshots than there are, the rest being blank or over the limit: the
+    /// number is set right.
+    Shorten,
+}
+
 /// The snapshot table, and what is wrong with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotTable {
@@ -30,11 +43,7 @@ pub struct SnapshotTable {
     pub entries: Vec<Snapshot>,
     /// Corruptions that a repair mends, by a table written anew or a smaller number of snapshots.
     pub corruptions: u64,
-    /// Whether some entry has too much or too little extra data.
-    misshapen: bool,
-    /// Whether the header names more snapshots than there are entries, the rest being blank or
-    /// over the limit.
-    overcounted: bool,
+    remedy: Remedy,
     /// Entries over the limit, which were cut off. Nobody writes as many, so these are none.
     pub dropped: u32,
     /// Whether it reaches past the end of the file. Then what it says is zeros in part, and it is
@@ -86,13 +95,7 @@ impl SnapshotTable {
             table.at_header = true;
             table.entries.clear();
         }
-        table.misshapen = table.entries.iter().any(|snapshot| {
-            let kept = snapshot.extra_data_kept;
-            let incomplete = header.version >= 3 && kept < V3_MIN_EXTRA_DATA;
-            kept < snapshot.entry.extra_data_size || incomplete
-        });
-        table.overcounted =
-            repair && !table.at_header && header.nb_snapshots > table.entries.len() as u32;
+        table.remedy = table.remedy(image, repair);
         Ok(table)
     }
 
@@ -158,16 +161,35 @@ impl SnapshotTable {
         self.length = end - self.offset.0;
     }
 
+    /// What a repair does about what is wrong.
+    fn remedy(&self, image: &Image, repair: bool) -> Remedy {
+        let header = &image.header;
+        let misshapen = |snapshot: &Snapshot| {
+            let kept = snapshot.extra_data_kept;
+            let incomplete = header.version >= 3 && kept < V3_MIN_EXTRA_DATA;
+            kept < snapshot.entry.extra_data_size || incomplete
+        };
+        if self.past_end || self.at_header {
+            Remedy::None
+        } else if self.entries.iter().any(misshapen) {
+            Remedy::Rewrite
+        } else if repair && header.nb_snapshots > self.entries.len() as u32 {
+            Remedy::Shorten
+        } else {
+            Remedy::None
+        }
+    }
+
     /// Whether a repair writes it anew.
     #[must_use]
     pub const fn is_rewritten(&self) -> bool {
-        self.misshapen && !self.past_end
+        matches!(self.remedy, Remedy::Rewrite)
     }
 
     /// Whether all that a repair does is to let the header name fewer snapshots.
     #[must_use]
     pub const fn is_shortened(&self) -> bool {
-        self.overcounted && !self.misshapen && !self.past_end
+        matches!(self.remedy, Remedy::Shorten)
     }
 
     /// Whether a repair mends what is wrong.

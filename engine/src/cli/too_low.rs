@@ -21,8 +21,9 @@ const BEFORE: &str = "ERROR cluster ";
 impl TooLowLine {
     /// The line about a cluster, its end included.
     pub fn of(&mut self, cluster: Cluster, refcount: u64, references: u64) -> &[u8] {
-        let follows = cluster.0.checked_sub(1) == Some(self.cluster.0);
-        let goes_on = follows && self.counts == (refcount, references) && self.count_on();
+        let further = cluster.0.checked_sub(self.cluster.0);
+        let is_same = !self.text.is_empty() && self.counts == (refcount, references);
+        let goes_on = is_same && further.is_some_and(|further| self.count_on(further));
         if !goes_on {
             let finding = Finding::TooLow {
                 cluster,
@@ -39,17 +40,18 @@ impl TooLowLine {
         &self.text
     }
 
-    /// Adds one to the number in the line; says whether there were digits enough for it.
-    fn count_on(&mut self) -> bool {
+    /// Adds to the number in the line; says whether there were digits enough for it.
+    fn count_on(&mut self, further: u64) -> bool {
+        let mut carry = further;
         for digit in self.text[self.digits.clone()].iter_mut().rev() {
-            if *digit == b'9' {
-                *digit = b'0';
-            } else {
-                *digit += 1;
-                return true;
+            if carry == 0 {
+                break;
             }
+            let sum = u64::from(*digit - b'0') + carry % 10;
+            *digit = b'0' + (sum % 10) as u8;
+            carry = carry / 10 + sum / 10;
         }
-        false
+        carry == 0
     }
 }
 
@@ -80,7 +82,8 @@ mod tests {
                 assert_eq!(String::from_utf8_lossy(found), expected);
             }
         }
-        for cluster in (0..1_200).chain([5_000]) {
+        let apart = (0..30_000).step_by(7).chain((0..3_000_000).step_by(12_345));
+        for cluster in (0..1_200).chain([5_000]).chain(apart) {
             let found = line.of(Cluster(cluster), 0, 1);
             assert_eq!(String::from_utf8_lossy(found), in_words(cluster, 0, 1));
         }

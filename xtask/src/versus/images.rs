@@ -97,7 +97,8 @@ impl ImageKind {
     }
 }
 
-fn run(command: &mut Command) -> io::Result<()> {
+/// Runs a program that has to succeed.
+pub fn run(command: &mut Command) -> io::Result<()> {
     let output = command.output().map_err(|error| {
         io::Error::new(
             error.kind(),

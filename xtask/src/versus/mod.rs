@@ -1,6 +1,7 @@
 //! `cargo xtask versus`: recount and qemu-img on the same large images, in turn, in one run; and
 //! beside them the floor, the time that plain reads of the same metadata take.
 
+mod curve;
 mod floor;
 pub mod images;
 pub mod measure;
@@ -33,7 +34,10 @@ pub struct Args {
     /// Where the images are made; they take up a few GiB at most.
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
-    /// Writes docs/performance.md and docs/performance.svg.
+    /// Measures as well how the cost grows with the clusters in use, and not with the device.
+    #[arg(long)]
+    growth: bool,
+    /// Writes docs/performance.md and docs/performance.svg, growth included.
     #[arg(long)]
     write: bool,
 }
@@ -108,8 +112,14 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
         std::fs::remove_file(&image)?;
     }
     bar.finish_and_clear();
-    if args.write {
-        report::write(&rows)?;
+    if args.growth || args.write {
+        let bar = ProgressBar::new_spinner();
+        let growth = curve::measure(directory.path(), &args.qemu_img, &ours, args.runs, &bar)?;
+        bar.finish_and_clear();
+        print!("\n{}", growth.tables());
+        if args.write {
+            report::write(&rows, &growth)?;
+        }
     }
     Ok(ExitCode::from(u8::from(!rows.iter().all(Row::is_met))))
 }

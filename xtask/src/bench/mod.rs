@@ -10,11 +10,16 @@ mod statistics;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::ArgGroup;
+
 use crate::versus::images::ImageKind;
 use crate::versus::measure::{self, Subject};
 
 /// Options of `cargo xtask bench`.
 #[derive(clap::Args)]
+#[group(skip)]
+#[command(group = ArgGroup::new("what").required(true).multiple(true)
+    .args(["counts", "against", "save", "history"]))]
 pub struct Args {
     /// Writes benches/counts.toml anew and prints what changed.
     #[arg(long)]
@@ -29,7 +34,7 @@ pub struct Args {
     #[arg(long, default_value_t = 3, value_name = "N")]
     series: usize,
     /// Runs of each revision in a series.
-    #[arg(long, default_value_t = 15, value_name = "N")]
+    #[arg(long, default_value_t = 15, value_name = "N", value_parser = at_least_five)]
     runs: usize,
     /// Percent below which a difference is no regression.
     #[arg(long, default_value_t = 5.0, value_name = "PERCENT")]
@@ -92,4 +97,13 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
         println!("{}", history::write_page(path)?.display());
     }
     Ok(code)
+}
+
+/// An interval around the median of fewer runs says nothing.
+fn at_least_five(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(runs) if runs >= 5 => Ok(runs),
+        Ok(_) => Err("at least 5 are needed for an interval".to_owned()),
+        Err(error) => Err(format!("{error}")),
+    }
 }

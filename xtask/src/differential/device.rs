@@ -51,7 +51,8 @@ impl Device {
         }
         let mut bytes = damaged.clone();
         bytes.set_len(clusters * size).ok()?;
-        let room = room::find(&audit, clusters);
+        // What led past the end of the file may lead into the device.
+        let room = room::find(&audit::audit(&bytes).ok()?, clusters);
         Some(Self { bytes, room })
     }
 

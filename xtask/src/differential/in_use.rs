@@ -2,13 +2,14 @@
 //! clusters are written through its new refcounts, and it still has to be clean, with old and new
 //! data.
 
+use std::mem::discriminant;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use imago::file::File as ImagoFile;
 use imago::qcow2::Qcow2;
 use imago::{FormatAccess, FormatDriverBuilder as _, PermissiveImplicitOpenGate};
-use recount_oracle::audit;
+use recount_oracle::audit::{self, LayerId, Referrer};
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::Ended;
 use recount_oracle::properties::Verdict;
@@ -61,7 +62,17 @@ impl<'a> Used<'a> {
     fn of(bench: Bench<'_>, image: &'a SparseBytes) -> Option<Self> {
         let audit = audit::audit(image).ok()?;
         let header = &audit.header;
-        if bench.encrypted || header.external_data() || !audit.is_clean() {
+        // A cluster that is data and a table as well changes under any writer; and of two entries
+        // of the active layer that share one, the other's COPIED bit is wrong once one is written.
+        let mixed = audit.references.values().any(|by| {
+            let mut kinds = by.iter().map(discriminant);
+            let first = kinds.next();
+            let layer = LayerId::Active;
+            let active =
+                |by: &&Referrer| matches!(by, Referrer::Data { layer: of, .. } if *of == layer);
+            kinds.any(|kind| Some(kind) != first) || by.iter().filter(active).count() > 1
+        });
+        if bench.encrypted || header.external_data() || !audit.is_clean() || mixed {
             return None;
         }
         let before = GuestData::read(image);
@@ -144,9 +155,18 @@ impl<'a> Used<'a> {
         // A writer need not write zeros between the end of the file and a new cluster.
         let counters = audit::counters(&audit);
         if counters.corruptions > 0 || counters.check_errors > 0 {
+            let wrong = audit.corruptions.iter().chain(&audit.copied);
+            let low = audit.mismatches.iter().map(|wrong| {
+                let (cluster, refcount) = (wrong.cluster, wrong.on_disk);
+                format!("cluster {cluster} has refcount {refcount}")
+            });
+            let first = wrong.map(ToString::to_string).chain(low).next();
             return Ok(Verdict::fails(format!(
-                "after {by} has written {CLUSTERS} clusters: {} corruptions and {} errors",
-                counters.corruptions, counters.check_errors
+                "after {by} has written {} clusters: {} corruptions and {} errors, {}",
+                self.places.len(),
+                counters.corruptions,
+                counters.check_errors,
+                first.unwrap_or_default()
             )));
         }
         let after = GuestData::read(&image);

@@ -176,3 +176,47 @@ fn names(path: &str, value: &Value, shown: &mut BTreeSet<String>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::make::Maker;
+    use super::super::subject::Bench;
+    use super::*;
+
+    /// Every so many recorded cases are recorded again.
+    const SAMPLE: usize = 6;
+
+    #[test]
+    fn a_sample_recorded_again_is_as_recorded() {
+        let Ok(theirs) = Checker::find(Path::new("qemu-img")) else {
+            eprintln!("qemu-img is not installed: apt-get install qemu-utils");
+            return;
+        };
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus/cases");
+        let recorded = record::load_all(&corpus).unwrap();
+        let name = theirs.describe();
+        let of_version = recorded
+            .into_iter()
+            .filter_map(|(path, mut file)| Some((path, file.verdicts.remove(&name)?.observed?)));
+        let mut compared = 0;
+        for (path, expected) in of_version.step_by(SAMPLE) {
+            let folder = tempfile::tempdir().unwrap();
+            let bench = Bench {
+                directory: folder.path(),
+                encrypted: false,
+            };
+            let case = record::load(&path).unwrap().case;
+            let recipe = recipe(&case).unwrap();
+            let maker = Maker::new("qemu-img".into(), "qemu-io".into());
+            maker.companions(recipe, folder.path()).unwrap();
+            let image = record::load_image(&path).unwrap();
+            let seen = observe(&theirs, bench, &image).unwrap().unwrap();
+            let seen = seen.observed.as_recorded();
+            assert_eq!(seen, expected, "{}", path.display());
+            compared += 1;
+        }
+        println!("{compared} cases of {name}");
+        let versions = ["qemu-img 5.2", "qemu-img 7.2", "qemu-img 10.0", "qemu-img 11.1"];
+        assert!(compared > 5 || !versions.contains(&&*name), "{compared}");
+    }
+}

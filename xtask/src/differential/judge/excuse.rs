@@ -16,6 +16,8 @@ use super::{Run, Trial, layouts};
 
 /// The first qemu-img that counts reserved bits and contradictory subclusters.
 const NEWER_CHECK: (u32, u32) = (6, 2);
+/// qemu-img says this of a refcount that cannot be raised any more.
+const OVERFLOW: &str = "ERROR: overflow cluster offset=";
 /// The header's number and place of snapshots (specification, "Header"): byte position, bytes.
 const SNAPSHOTS: (u64, usize) = (60, 12);
 /// The header's autoclear features: without bit 0 there are no bitmaps.
@@ -176,6 +178,11 @@ impl Run<'_> {
             || observed.stopped_by_overlap && *theirs == observed.all
         {
             Ending::OnPurpose(Purpose::GoesOn)
+        } else if theirs.stderr.contains(OVERFLOW)
+            && theirs.counter("corruptions") > 0
+            && ours.is_clean()
+        {
+            Ending::OnPurpose(Purpose::SeesNarrow)
         } else if (self.nowhere || self.doubtful) && leaves_alone(&observed.check, theirs, ours) {
             Ending::OnPurpose(Purpose::LeavesAlone)
         } else if past_end {

@@ -216,7 +216,12 @@ mod tests {
             compared += 1;
         }
         println!("{compared} cases of {name}");
-        let versions = ["qemu-img 5.2", "qemu-img 7.2", "qemu-img 10.0", "qemu-img 11.1"];
+        let versions = [
+            "qemu-img 5.2",
+            "qemu-img 7.2",
+            "qemu-img 10.0",
+            "qemu-img 11.1",
+        ];
         assert!(compared > 5 || !versions.contains(&&*name), "{compared}");
     }
 }

@@ -301,9 +301,13 @@ impl<'a> Session<'a> {
             bar.set_message(format!("{} failures", tally.report().counting()));
             failed
         });
+        // A case that is looked at by itself is looked at as it is.
         let CaseName::Random(id) = name else {
             return Ok(());
         };
+        if self.args.only.is_some() {
+            return Ok(());
+        }
         for failed in failed {
             let shrinker = Shrinker {
                 session: self,

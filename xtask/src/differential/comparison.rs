@@ -92,6 +92,9 @@ pub enum Purpose {
     /// Refcounts too narrow to say that a refblock's cluster is something else too: qemu-img sets what
     /// it can, recount builds them anew.
     SeesNarrow,
+    /// qemu-img looks at COPIED bits before it has lowered the refcounts, and so leaves some wrong
+    /// that a second repair sets right.
+    SetsCopied,
     /// Where refcounts cannot be read, `-r leaks` of qemu-img fails after it has counted what it
     /// could; recount says at once that they have to be built anew.
     RefusesLeaks,
@@ -116,6 +119,7 @@ impl fmt::Display for Purpose {
             Self::NewerCheck => "counts what qemu-img counts since 6.2",
             Self::Survives => "survives what qemu-img crashes on",
             Self::SeesNarrow => "builds anew where a narrow refcount hides a shared refblock",
+            Self::SetsCopied => "needs no second repair for COPIED bits",
             Self::RefusesLeaks => "refuses at once to release leaks where refcounts cannot be read",
             Self::NoClusterLimit => "checks files of 2^31 clusters",
             Self::NeverWorse => "never leaves more wrong than there was",

@@ -16,6 +16,7 @@ use recount_oracle::properties::Verdict;
 
 use super::disk;
 use super::guest::GuestData;
+use super::observe::STOPPED_BY_OVERLAP;
 use super::standing::{Quality, Standing};
 use super::subject::program::{self, Limits};
 use super::subject::{Bench, CaseError};
@@ -39,11 +40,12 @@ pub fn use_it(
         return Ok(Standing::new());
     };
     let by_qemu = used.by_qemu_io(bench, qemu_io)?;
+    // Where qemu finds an image unfit for writing, or is not installed, imago is not asked.
+    if by_qemu == Verdict::NotApplicable {
+        return Ok(Standing::new());
+    }
     let by_imago = used.by_imago(bench)?;
-    let verdict = match (by_qemu, by_imago) {
-        (Verdict::NotApplicable, other) => other,
-        (first, second) => first.and(|| second),
-    };
+    let verdict = by_qemu.and(|| by_imago);
     let mut standing = vec![(Quality::GoodInUse, verdict)];
     standing.retain(|(_, verdict)| *verdict != Verdict::NotApplicable);
     Ok(standing)
@@ -106,6 +108,10 @@ impl<'a> Used<'a> {
             // It is not installed.
             return Ok(Verdict::NotApplicable);
         };
+        // A table that leads past the end of the file is met by new clusters.
+        if said.stderr.contains(STOPPED_BY_OVERLAP) {
+            return Ok(Verdict::NotApplicable);
+        }
         let wrong = said.ended != Ended::Code(0) || said.stdout.contains("verification failed");
         if wrong {
             return Ok(Verdict::fails(format!(

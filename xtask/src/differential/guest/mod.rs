@@ -61,13 +61,14 @@ impl GuestData {
         active.is_some_and(|clusters| clusters.contains_key(&cluster))
     }
 
-    /// Whether these bytes are stored for a cluster of the active layer, all of it.
+    /// Whether these bytes are stored for a cluster of the active layer, all of it, as far as that can
+    /// be read here.
     pub fn holds(&self, cluster: u64, bytes: &[u8]) -> bool {
         let all_subclusters = [bytes, &ALL_SUBCLUSTERS.to_be_bytes()].concat();
         let whole = [bytes, &all_subclusters].map(|stored| Content::Stored(fingerprint(stored)));
         let active = self.layers.get(&None);
         let found = active.and_then(|clusters| clusters.get(&cluster));
-        found.is_some_and(|content| whole.contains(content))
+        found.is_some_and(|content| whole.contains(content) || *content == Content::Unreadable)
     }
 
     /// The first cluster that can be read here and reads otherwise in `other`: layer and number.
@@ -209,7 +210,12 @@ impl<'a> Reader<'a> {
             return Some(self.compressed(entry.value));
         }
         if self.found.data_file {
-            let is_zero = !self.found.extended_l2 && entry.value & ZERO != 0;
+            let is_zero = if self.found.extended_l2 {
+                // Nothing of it is in the data file, whatever the offset says.
+                be64(self.image, entry.at + 8).is_ok_and(|bitmap| bitmap & ALL_SUBCLUSTERS == 0)
+            } else {
+                entry.value & ZERO != 0
+            };
             return Some(if is_zero {
                 Content::Zeros
             } else {

@@ -178,6 +178,8 @@ impl Run<'_> {
             || observed.stopped_by_overlap && *theirs == observed.all
         {
             Ending::OnPurpose(Purpose::GoesOn)
+        } else if !found.snapshots.is_empty() && ends_with_copied(theirs) && ours.is_clean() {
+            Ending::OnPurpose(Purpose::SetsCopied)
         } else if theirs.stderr.contains(OVERFLOW)
             && theirs.counter("corruptions") > 0
             && ours.is_clean()
@@ -212,6 +214,16 @@ pub(super) fn makes_room(theirs: &Said, ours: &Said) -> bool {
 /// Whether the file has more clusters than qemu-img counts.
 pub(super) fn has_too_many_clusters(said: &Said) -> bool {
     said.counters.is_none() && said.stderr.contains("Check failed: File too large")
+}
+
+/// Whether all that a repair leaves wrong are COPIED bits, which it names last.
+fn ends_with_copied(said: &Said) -> bool {
+    let left = said.counter("corruptions");
+    let last = said.stderr.lines().rev();
+    let copied = last.take_while(|line| line.starts_with("ERROR OFLAG_COPIED"));
+    left > 0
+        && said.counter("check-errors") == 0
+        && i64::try_from(copied.count()).is_ok_and(|copied| copied >= left)
 }
 
 /// Whether all that is wrong are COPIED bits.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use recount_oracle::audit::{Audit, Corruption, LayerId, Mapping, Wrong, audit};
+use recount_oracle::audit::{Audit, LayerId, Mapping, audit};
 use recount_oracle::case::Case;
 use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
 use recount_oracle::properties::{
@@ -49,16 +49,6 @@ pub fn ask(
         other => panic!("{other} is not asked of one run of an image"),
     };
     holds(property, verdict)
-}
-
-/// Whether a repair made the file longer where an entry had led past its end. That entry leads to
-/// zeros then, and the next repair, which can follow it, may have more to do.
-#[must_use]
-pub fn has_outgrown(before: &Before, run: &Run) -> bool {
-    let grown = ReadWriteAt::len(&run.after) > ReadWriteAt::len(&before.bytes);
-    let past_end = |found: &Corruption| matches!(found.wrong, Wrong::PastTheEnd { .. });
-    let audit = before.reading.audit();
-    grown && audit.is_some_and(|audit| audit.corruptions.iter().any(past_end))
 }
 
 /// An error when a property fails.

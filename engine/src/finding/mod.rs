@@ -53,6 +53,20 @@ pub enum Referrer {
     BitmapData,
 }
 
+impl Referrer {
+    /// Whether it is a table that leads to clusters, the refcount structures aside.
+    pub(crate) const fn is_table(self) -> bool {
+        matches!(
+            self,
+            Self::L1Table(_)
+                | Self::L2Table
+                | Self::SnapshotTable
+                | Self::BitmapDirectory
+                | Self::BitmapTable
+        )
+    }
+}
+
 impl fmt::Display for Referrer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self {

@@ -269,6 +269,9 @@ impl Walker<'_> {
             } else {
                 zero
             };
+            // One with reserved bits set as well may have been something else: a compressed
+            // cluster whose bit 62 is gone, or guest data where a table is expected.
+            let empty = empty && !entry.has_reserved_bits();
             if empty && self.repairs {
                 let entry_bytes = if format.extended { 16 } else { 8 };
                 let position = Offset(table.0 + index * entry_bytes);

@@ -192,12 +192,19 @@ impl<'a> Walker<'a> {
     /// Takes back the replacing of entries in tables that are not L2 tables alone: an L1 entry
     /// gone astray can lead to guest data, which only looks like a table.
     fn spare_shared_tables(&mut self) -> Result<(), WalkError> {
+        if self.references.unaligned_empty.is_empty() {
+            return Ok(());
+        }
         let geometry = *self.image.geometry();
+        let structures = Reftable::read(self.image, self.storage)?.clusters(self.image);
         let entries = std::mem::take(&mut self.references.unaligned_empty);
         let (alone, shared): (BTreeMap<_, _>, BTreeMap<_, _>) =
             entries.into_iter().partition(|(_, entry)| {
-                let references = self.references.table.get(geometry.cluster_of(entry.table));
-                geometry.is_aligned(entry.table) && references <= entry.uses.all
+                let cluster = geometry.cluster_of(entry.table);
+                let references = self.references.table.get(cluster);
+                geometry.is_aligned(entry.table)
+                    && references <= entry.uses.all
+                    && !structures.contains(cluster)
             });
         self.references.unaligned_empty = alone;
         for entry in shared.into_values() {
@@ -256,6 +263,14 @@ impl<'a> Walker<'a> {
         let first = geometry.cluster_of(offset);
         // The end is below 2^64: the extent holds it.
         let last = geometry.cluster_of(Offset(offset.0 + (length - 1)));
+        if referrer.is_table() && last.0 >= self.extent.clusters.0 {
+            // No corruption for qemu, which reads zeros, but what the table held is not known.
+            self.references.dead_ends.push(Finding::PastEnd {
+                referrer,
+                offset,
+                length,
+            });
+        }
         self.count_run(Run::new(first, ClusterCount(last.0 - first.0 + 1)), times)
     }
 

@@ -28,7 +28,8 @@ fn only_refcounts_damaged(before: &Reading) -> bool {
     };
     let structure = |by: &Referrer| matches!(by, Referrer::Reftable | Referrer::Refblock { .. });
     let mut corruptions = audit.corruptions.iter();
-    audit.blocked.is_none() && corruptions.all(|corruption| structure(&corruption.referrer))
+    let followed = audit.blocked.is_none() && !before.is_blind();
+    followed && corruptions.all(|corruption| structure(&corruption.referrer))
 }
 
 fn clean(audit: &Audit) -> Verdict {

@@ -2,13 +2,33 @@
 
 use super::Verdict;
 use super::reading::Kind;
+use crate::audit::{Corruption, Referrer, Wrong};
+use crate::case::damage::{ReadWriteAt, SparseBytes};
 use crate::run::{self, Before, Repair, Run};
+
+/// Whether a repair made the file longer where an entry or a table had led past its end. That is
+/// zeros then, and the next repair, which can follow it, may have more to do.
+#[must_use]
+pub fn has_outgrown(before: &Before, after: &SparseBytes) -> bool {
+    let length = ReadWriteAt::len(&before.bytes);
+    let Some(audit) = before.reading.audit() else {
+        return false;
+    };
+    let past_end = |found: &Corruption| matches!(found.wrong, Wrong::PastTheEnd { .. });
+    let last = length / before.reading.cluster_size();
+    let in_part = !length.is_multiple_of(before.reading.cluster_size());
+    let of_snapshots = |by: &Vec<Referrer>| by.contains(&Referrer::SnapshotTable);
+    let table_is_cut = in_part && audit.references.get(&last).is_some_and(of_snapshots);
+    let leads_past_end = audit.corruptions.iter().any(past_end) || before.reading.is_blind();
+    ReadWriteAt::len(after) > length && (leads_past_end || table_is_cut)
+}
 
 /// Repairs the bytes after a repair once more. A toy has no check that could find nothing to do.
 #[must_use]
 pub fn judge(before: &Before, first: &Run, repair: &dyn Repair) -> Verdict {
     let header_changes = before.reading.takes_header_for_a_table();
-    if first.outcome.is_err() || matches!(before.kind, Kind::Toy(_)) || header_changes {
+    let toy = matches!(before.kind, Kind::Toy(_));
+    if first.outcome.is_err() || toy || header_changes || has_outgrown(before, &first.after) {
         return Verdict::NotApplicable;
     }
     let bytes = first.after.clone();

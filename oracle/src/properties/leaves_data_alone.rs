@@ -146,7 +146,8 @@ impl Exceptions {
         for (&cluster, by) in &audit.references {
             let mut foreign = by.iter().filter(|by| !is_structure(by));
             if foreign.all(|referrer| {
-                replaced.contains(referrer) || is_header_entry(audit, before, *referrer)
+                let moves = snapshots_named && *referrer == Referrer::SnapshotTable;
+                moves || replaced.contains(referrer) || is_header_entry(audit, before, *referrer)
             }) {
                 given_up.insert(cluster);
             }
@@ -163,9 +164,6 @@ impl Exceptions {
                     } => {
                         let entry = if audit.header.extended_l2() { 16 } else { 8 };
                         tables.insert(cluster, entry);
-                    }
-                    Referrer::SnapshotTable if snapshots_named && by.len() == 1 => {
-                        given_up.insert(cluster);
                     }
                     _ => {}
                 }

@@ -8,6 +8,8 @@ use crate::audit::{
 
 /// Bits 9 to 55 of an L1 or L2 entry (specification, "Cluster mapping").
 const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
+/// Bits 1 to 8 and 56 to 61 of an L2 entry that is not compressed.
+const L2_RESERVED: u64 = 0x3f00_0000_0000_01fe;
 /// An L2 entry that reads as zeros.
 const ZERO: u64 = 1;
 const ALLOCATED_SUBCLUSTERS: u64 = 0xffff_ffff;
@@ -62,7 +64,9 @@ impl Kind {
                 let audit = audit::audit(bytes)?;
                 let count = |(&cluster, by): (&u64, &Vec<Referrer>)| (cluster, by.len() as u64);
                 Reading {
-                    nowhere: first_dead_end(&audit, bytes)?.or_else(|| table_in_header(&audit)),
+                    nowhere: first_dead_end(&audit, bytes)?
+                        .or_else(|| table_in_header(&audit))
+                        .or_else(|| table_past_the_end(&audit)),
                     cluster_bits: audit.header.cluster_bits,
                     max_refcount: audit.header.max_refcount(),
                     own: own_clusters(&audit),
@@ -107,6 +111,24 @@ fn first_dead_end(audit: &Audit, bytes: &dyn Bytes) -> Result<Option<String>, Un
     Ok(None)
 }
 
+/// A table with a cluster behind the end of the file. qemu counts that cluster and reads zeros.
+fn table_past_the_end(audit: &Audit) -> Option<String> {
+    let is_table = |by: &&Referrer| {
+        matches!(
+            by,
+            Referrer::L1 { .. }
+                | Referrer::L2 { .. }
+                | Referrer::SnapshotTable
+                | Referrer::BitmapDirectory
+                | Referrer::BitmapTable { .. }
+        )
+    };
+    let end = audit.length.div_ceil(audit.header.cluster_size());
+    let mut behind = audit.references.range(end..);
+    let table = behind.find_map(|(_, by)| by.iter().find(is_table))?;
+    Some(format!("{table} leads past the end of the file"))
+}
+
 /// A table that is said to be where the header is, and thus is not known.
 fn table_in_header(audit: &Audit) -> Option<String> {
     let header = &audit.header;
@@ -136,6 +158,11 @@ pub(super) fn is_empty_and_astray(
         return Ok(false);
     };
     let mut word = [0; 8];
+    bytes.read(at, &mut word)?;
+    if u64::from_be_bytes(word) & L2_RESERVED != 0 {
+        // It may have been anything, compressed data for one.
+        return Ok(false);
+    }
     bytes.read(at + length - 8, &mut word)?;
     let word = u64::from_be_bytes(word);
     Ok(if length == 16 {

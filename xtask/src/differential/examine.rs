@@ -162,7 +162,11 @@ pub fn examine(field: &Field, exhibit: &Exhibit<'_>, depth: Depth) -> Result<Fin
             let mut standing = judged.standing(&repaired, depth.power_cuts);
             if depth.afterwards {
                 let checkers = field.all().filter(|one| one.is_checker());
-                standing.extend(afterwards(subject, &repaired, checkers, bench)?);
+                let mut later = afterwards(subject, &repaired, checkers, bench)?;
+                // The bytes say something new then, and a second repair may act on it.
+                let outgrown = judged.has_outgrown(&repaired.image);
+                later.retain(|(quality, _)| *quality != Quality::Idempotent || !outgrown);
+                standing.extend(later);
             }
             if depth.in_use {
                 standing.extend(in_use::use_it(bench, &field.qemu_io, &repaired.image)?);

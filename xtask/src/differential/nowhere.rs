@@ -111,6 +111,14 @@ const fn is_nonsense(entry: u64, found: &Structures) -> bool {
     entry & !(OFFSET_BITS | COPIED | zero_bit) != 0
 }
 
+/// Whether an L2 entry has reserved bits set and leads into a cluster: it may have been anything.
+pub fn has_reserved_astray(found: &Structures) -> bool {
+    found.l2_entries.iter().any(|entry| {
+        let offset = entry.value & OFFSET_BITS;
+        is_nonsense(entry.value, found) && !offset.is_multiple_of(found.cluster_size())
+    })
+}
+
 /// Whether the cluster of some L2 table has another use.
 fn shared_tables(image: &SparseBytes, found: &Structures) -> bool {
     let entries = found.l1_tables.iter().flat_map(|table| &table.entries);

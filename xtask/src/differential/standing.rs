@@ -12,8 +12,8 @@ use recount_oracle::crash::Limits;
 use recount_oracle::disk::{Event, Operations, Trace};
 use recount_oracle::properties::reading::Kind;
 use recount_oracle::properties::{
-    Verdict, clean_afterwards, counts_every_cluster, crash_atomic, keeps_what_it_cannot_follow,
-    leaves_data_alone, no_leaks, no_overlap_bytes,
+    Verdict, clean_afterwards, counts_every_cluster, crash_atomic, idempotent,
+    keeps_what_it_cannot_follow, leaves_data_alone, no_leaks, no_overlap_bytes,
 };
 use recount_oracle::run::{Before, Done, Run, Stopped};
 
@@ -158,6 +158,11 @@ impl Judged {
             repairable: wrong && right.unwrap_or(false),
             before,
         })
+    }
+
+    /// Whether a repair made the file longer where something had led past its end.
+    pub fn has_outgrown(&self, after: &SparseBytes) -> bool {
+        idempotent::has_outgrown(&self.before, after)
     }
 
     /// What the bytes say of one repair; of power cuts only with `crashes`.
@@ -333,7 +338,7 @@ pub fn afterwards<'a>(
         return Ok(Standing::new());
     }
     let again = subject.run(bench, &repaired.image, Repair::All)?;
-    let idempotent = if again.image == repaired.image {
+    let same = if again.image == repaired.image {
         Verdict::Holds
     } else {
         Verdict::fails(format!("a second repair changes the image: {}", again.said))
@@ -349,10 +354,7 @@ pub fn afterwards<'a>(
             Verdict::fails(format!("{name} finds the repaired image broken: {said}"))
         });
     }
-    let mut standing = vec![
-        (Quality::Idempotent, idempotent),
-        (Quality::OthersAgree, agree),
-    ];
+    let mut standing = vec![(Quality::Idempotent, same), (Quality::OthersAgree, agree)];
     standing.retain(|(_, verdict)| *verdict != Verdict::NotApplicable);
     Ok(standing)
 }

@@ -8,8 +8,10 @@ use recount_oracle::case::observed::{Layout, Observed, Said};
 
 use super::comparison::{Comparison, Ending, Purpose};
 use super::guest::GuestData;
-use super::nowhere::{has_doubtful_tables, leads_nowhere, snapshot_table_is_cut};
-use excuse::{has_too_many_clusters, only_copied, only_leaks};
+use super::nowhere::{
+    has_doubtful_tables, has_reserved_astray, leads_nowhere, snapshot_table_is_cut,
+};
+use excuse::{has_too_many_clusters, is_worse, only_copied, only_leaks};
 
 use super::subject::{Algorithm, Bench, CaseError, Checker, Repair, Repaired, Subject};
 
@@ -116,6 +118,11 @@ impl Run<'_> {
         Ok(())
     }
 
+    fn has_reserved_astray(&self) -> bool {
+        let found = self.found.as_ref();
+        found.is_some_and(has_reserved_astray)
+    }
+
     fn clean_after_repair(&mut self, ours: &Repaired) -> Result<(), CaseError> {
         let Trial {
             bench,
@@ -137,6 +144,12 @@ impl Run<'_> {
                         Ending::OnPurpose(Purpose::Keeping)
                     }
                     Ending::Failed(_) if self.doubtful && only_copied(&verdict) => {
+                        Ending::OnPurpose(Purpose::LeavesAlone)
+                    }
+                    // qemu-img takes such an entry for one without data, and clears it.
+                    Ending::Failed(_)
+                        if self.has_reserved_astray() && !is_worse(&verdict, &observed.check) =>
+                    {
                         Ending::OnPurpose(Purpose::LeavesAlone)
                     }
                     // Without snapshots there is nothing wrong with them.

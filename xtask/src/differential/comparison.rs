@@ -92,6 +92,14 @@ pub enum Purpose {
     /// Refcounts too narrow to say that a refblock's cluster is something else too: qemu-img sets what
     /// it can, recount builds them anew.
     SeesNarrow,
+    /// What is left of a reftable that the file does not hold whole is in use until there is another:
+    /// qemu-img takes its clusters for leaked, and frees them.
+    ReplacesCutReftable,
+    /// qemu-img opens an external data file to check the image.
+    NeedsNoDataFile,
+    /// The rebuild puts something where an entry had led past the end. qemu-img takes the corruptions
+    /// that this brings up off those that it has mended.
+    CountsMended,
     /// qemu-img looks at COPIED bits before it has lowered the refcounts, and so leaves some wrong
     /// that a second repair sets right.
     SetsCopied,
@@ -119,6 +127,9 @@ impl fmt::Display for Purpose {
             Self::NewerCheck => "counts what qemu-img counts since 6.2",
             Self::Survives => "survives what qemu-img crashes on",
             Self::SeesNarrow => "builds anew where a narrow refcount hides a shared refblock",
+            Self::ReplacesCutReftable => "replaces a refcount table that is not all there",
+            Self::NeedsNoDataFile => "checks without the data file",
+            Self::CountsMended => "counts what is mended apart from what comes up",
             Self::SetsCopied => "needs no second repair for COPIED bits",
             Self::RefusesLeaks => "refuses at once to release leaks where refcounts cannot be read",
             Self::NoClusterLimit => "checks files of 2^31 clusters",

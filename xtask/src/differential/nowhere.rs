@@ -82,6 +82,14 @@ pub fn has_newer_corruptions(image: &SparseBytes, found: &Structures) -> bool {
         })
 }
 
+/// Whether the reftable reaches a cluster or more past the end of the file.
+pub fn reftable_is_cut(found: &Structures) -> bool {
+    let (offset, clusters) = found.reftable;
+    let length = u64::from(clusters).saturating_mul(found.cluster_size());
+    let end = offset.saturating_add(length);
+    end >= found.length.saturating_add(found.cluster_size())
+}
+
 /// Whether the snapshot table reaches past the end of the file, so that part of it is missing, or
 /// is said to be the header.
 pub fn snapshot_table_is_cut(image: &SparseBytes, found: &Structures) -> bool {

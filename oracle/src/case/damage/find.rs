@@ -170,8 +170,15 @@ impl Structures {
 
     fn find_snapshots(&mut self, image: &dyn ReadWriteAt) -> io::Result<()> {
         let mut at = be64(image, 64)?;
-        for _ in 0..u64::from(be32(image, 60)?).min(LONGEST_TABLE) {
+        let claimed = u64::from(be32(image, 60)?);
+        for _ in 0..claimed.min(LONGEST_TABLE) {
             if at == 0 || at.checked_add(40).is_none_or(|end| end > self.length) {
+                break;
+            }
+            let mut entry = [0; 40];
+            image.read_at(at, &mut entry)?;
+            // A number that nobody's table has says nothing of where this one ends.
+            if claimed > LONGEST_TABLE && entry == [0; 40] {
                 break;
             }
             self.snapshots.push(Snapshot {

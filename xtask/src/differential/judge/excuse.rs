@@ -182,9 +182,11 @@ impl Run<'_> {
             Ending::OnPurpose(Purpose::SetsCopied)
         } else if theirs.stderr.contains(OVERFLOW)
             && theirs.counter("corruptions") > 0
-            && ours.is_clean()
+            && !is_worse(ours, theirs)
         {
             Ending::OnPurpose(Purpose::SeesNarrow)
+        } else if self.nowhere && alike_but_for(theirs, ours, &["corruptions-fixed"]) {
+            Ending::OnPurpose(Purpose::CountsMended)
         } else if (self.nowhere || self.doubtful) && leaves_alone(&observed.check, theirs, ours) {
             Ending::OnPurpose(Purpose::LeavesAlone)
         } else if past_end {
@@ -197,16 +199,22 @@ impl Run<'_> {
     }
 }
 
-/// Whether both end alike but for the end of the image, and perhaps a leak that theirs leave.
-pub(super) fn makes_room(theirs: &Said, ours: &Said) -> bool {
+/// Whether both have the same counters but for those named.
+fn alike_but_for(theirs: &Said, ours: &Said, names: &[&str]) -> bool {
     let alike = |said: &Said| {
         let mut counters = said.counters.clone()?;
-        counters.0.remove("image-end-offset");
-        counters.0.remove("leaks");
+        for name in names {
+            counters.0.remove(*name);
+        }
         Some(counters)
     };
+    alike(theirs).is_some() && alike(theirs) == alike(ours)
+}
+
+/// Whether both end alike but for the end of the image, and perhaps a leak that theirs leave.
+pub(super) fn makes_room(theirs: &Said, ours: &Said) -> bool {
     let corrupt = |said: &Said| said.counter("corruptions") + said.counter("check-errors") > 0;
-    alike(theirs) == alike(ours)
+    alike_but_for(theirs, ours, &["image-end-offset", "leaks"])
         && ours.counter("leaks") <= theirs.counter("leaks")
         && (theirs.ended == ours.ended || !corrupt(ours))
 }

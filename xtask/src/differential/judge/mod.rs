@@ -9,7 +9,7 @@ use recount_oracle::case::observed::{Layout, Observed, Said};
 use super::comparison::{Comparison, Ending, Purpose};
 use super::guest::GuestData;
 use super::nowhere::{
-    has_doubtful_tables, has_reserved_astray, leads_nowhere, snapshot_table_is_cut,
+    has_doubtful_tables, has_reserved_astray, leads_nowhere, reftable_is_cut, snapshot_table_is_cut,
 };
 use excuse::{has_too_many_clusters, is_worse, only_copied, only_leaks};
 
@@ -71,7 +71,29 @@ pub fn judge(trial: &Trial<'_>) -> Result<Vec<(Comparison, Ending)>, CaseError> 
 
 impl Run<'_> {
     fn end(&mut self, comparison: Comparison, ending: Ending) {
+        let ending = match ending {
+            Ending::Failed(_) if self.lacks_data_file() => {
+                Ending::OnPurpose(Purpose::NeedsNoDataFile)
+            }
+            Ending::Failed(_)
+                if matches!(
+                    comparison,
+                    Comparison::LeaksRepair | Comparison::InPlaceRepair
+                ) && self.found.as_ref().is_some_and(reftable_is_cut) =>
+            {
+                Ending::OnPurpose(Purpose::ReplacesCutReftable)
+            }
+            ending => ending,
+        };
         self.endings.push((comparison, ending));
+    }
+
+    /// Whether qemu-img looks for the data file under a damaged name.
+    fn lacks_data_file(&self) -> bool {
+        let check = &self.trial.observed.check;
+        let missing = check.stderr.contains("No such file or directory");
+        let data_file = self.found.as_ref().is_some_and(|found| found.data_file);
+        data_file && missing && check.counters.is_none()
     }
 
     fn read_only(&mut self) -> Result<(), CaseError> {

@@ -7,7 +7,7 @@ use recount_oracle::case::observed::{Ended, Layout, Said};
 use super::super::comparison::{Ending, Purpose};
 use super::super::nowhere::{
     has_blank_snapshot, has_live_bitmaps, has_newer_corruptions, has_unknown_autoclear,
-    refblock_past_end,
+    refblock_past_end, reftable_is_cut,
 };
 use super::super::observe::STOPPED_BY_OVERLAP;
 use super::super::subject::program::FILE_SIZE_EXCEEDED;
@@ -18,6 +18,8 @@ use super::{Run, Trial, layouts};
 const NEWER_CHECK: (u32, u32) = (6, 2);
 /// qemu-img says this of a refcount that cannot be raised any more.
 const OVERFLOW: &str = "ERROR: overflow cluster offset=";
+/// recount says this where `-r leaks` would have to build refcount structures anew.
+const NEEDS_REBUILD: &str = "have to be built anew";
 /// The header's number and place of snapshots (specification, "Header"): byte position, bytes.
 const SNAPSHOTS: (u64, usize) = (60, 12);
 /// The header's autoclear features: without bit 0 there are no bitmaps.
@@ -159,8 +161,13 @@ impl Run<'_> {
         ours: &Said,
     ) -> Ending {
         let observed = self.trial.observed;
+        // `-r leaks` builds nothing anew and says so; `-r all` does, and leaves no more wrong.
+        let refuses = ours.counters.is_none() && ours.stderr.contains(NEEDS_REBUILD);
+        let replaces = ours.counters.is_some() && !is_worse(ours, theirs);
         let past_end = refblock_past_end(found) && theirs.stderr.contains("is outside image");
-        if !ours.is_answer() {
+        if reftable_is_cut(found) && (refuses || replaces) {
+            Ending::OnPurpose(Purpose::ReplacesCutReftable)
+        } else if !ours.is_answer() {
             Ending::Failed(story.to_owned())
         } else if theirs.ended == Ended::Signal(FILE_SIZE_EXCEEDED) {
             Ending::OnPurpose(Purpose::NoGrowth)
@@ -182,7 +189,7 @@ impl Run<'_> {
             Ending::OnPurpose(Purpose::SetsCopied)
         } else if theirs.stderr.contains(OVERFLOW)
             && theirs.counter("corruptions") > 0
-            && !is_worse(ours, theirs)
+            && (ours.is_clean() || self.nowhere && !is_worse(ours, theirs))
         {
             Ending::OnPurpose(Purpose::SeesNarrow)
         } else if self.nowhere && alike_but_for(theirs, ours, &["corruptions-fixed"]) {

@@ -9,7 +9,7 @@ use recount_oracle::case::observed::{Layout, Observed, Said};
 use super::comparison::{Comparison, Ending, Purpose};
 use super::guest::GuestData;
 use super::nowhere::{
-    has_doubtful_tables, has_reserved_astray, leads_nowhere, reftable_is_cut, snapshot_table_is_cut,
+    has_doubtful_tables, has_reserved_astray, leads_nowhere, snapshot_table_is_cut,
 };
 use excuse::{has_too_many_clusters, is_worse, only_copied, only_leaks};
 
@@ -74,14 +74,6 @@ impl Run<'_> {
         let ending = match ending {
             Ending::Failed(_) if self.lacks_data_file() => {
                 Ending::OnPurpose(Purpose::NeedsNoDataFile)
-            }
-            Ending::Failed(_)
-                if matches!(
-                    comparison,
-                    Comparison::LeaksRepair | Comparison::InPlaceRepair
-                ) && self.found.as_ref().is_some_and(reftable_is_cut) =>
-            {
-                Ending::OnPurpose(Purpose::ReplacesCutReftable)
             }
             ending => ending,
         };

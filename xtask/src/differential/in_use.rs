@@ -71,7 +71,7 @@ impl<'a> Used<'a> {
             let first = kinds.next();
             let layer = LayerId::Active;
             let active =
-                |by: &&Referrer| matches!(by, Referrer::Data { layer: of, .. } if *of == layer);
+                |by: &&Referrer| matches!(by, Referrer::Data { layer: of, .. } | Referrer::L2 { layer: of, .. } if *of == layer);
             kinds.any(|kind| Some(kind) != first) || by.iter().filter(active).count() > 1
         });
         if bench.encrypted || header.external_data() || !audit.is_clean() || mixed {

@@ -4,14 +4,16 @@
 //! is back, and the image is clean. A failure shrinks to a case file; seeds that once failed are in
 //! `proptest-regressions/` and are tried first.
 
+use std::path::Path;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
-use recount_oracle::audit::{Audit, audit};
+use recount_oracle::audit::{Audit, Corruption, Referrer, audit};
 use recount_oracle::case::build::build;
 use recount_oracle::case::damage::{
     Among, Applied, Damage, PointerDamage, ReadWriteAt, ReftableDamage, SparseBytes, To,
 };
-use recount_oracle::case::{Algorithm, Case, Image, Pick, Schedule, StorageLimit};
+use recount_oracle::case::{Algorithm, Case, Image, Pick, Schedule, StorageLimit, text};
 use recount_oracle::properties::Property;
 use recount_oracle::properties::idempotent::has_outgrown;
 use recount_oracle::run::{ImageRepair, run};
@@ -123,4 +125,61 @@ fn trustworthy() -> impl Strategy<Value = Case> {
             schedule: Schedule::Quiet,
         }
     })
+}
+
+/// Every refcount of the image is as high as it can be, and kept so because of an entry of the
+/// first L2 table.
+const ALL_KEPT: &str = r#"
+version = 1
+
+[case]
+storage = "growing"
+algorithm = "planned"
+
+[case.image.synthetic]
+version = 3
+cluster_bits = 16
+refcount_order = 3
+allocation = "dense"
+
+[[case.image.synthetic.guest]]
+clusters = 3
+content = "data"
+
+[[case.image.synthetic.guest]]
+skip = 8189
+clusters = 9
+content = "data"
+
+[[case.damage]]
+
+[case.damage.refblock]
+refblock = 0
+becomes = "ones"
+
+[[case.damage]]
+
+[case.damage.l2-entry]
+entry = 0
+
+[case.damage.l2-entry.becomes.shifted]
+sectors = 5
+"#;
+
+#[test]
+fn an_l2_table_is_not_taken_for_something_else_because_its_refcount_is_kept() {
+    let file = text::parse(Path::new("all-kept.toml"), ALL_KEPT).expect("a case file");
+    let mut bytes = SparseBytes::default();
+    build(&file.case, &mut bytes).expect("an image");
+    let repair = ImageRepair::by(file.case.algorithm);
+    let (_, after) = repaired(bytes, None, &repair).expect("a repair");
+    let in_second = |corruption: &&Corruption| {
+        let Referrer::Data { l1_index, .. } = corruption.referrer else {
+            return true;
+        };
+        l1_index > 0
+    };
+    assert_eq!(after.copied.iter().find(in_second), None);
+    assert!(after.leads_nowhere().next().is_some());
+    assert!(!after.mismatches.is_empty(), "nothing is kept");
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{SnapshotTable, WalkError, Walker, for_each_entry};
+use super::{Region, SnapshotTable, WalkError, Walker, for_each_entry};
 use crate::finding::{Finding, Layer, Referrer};
 use crate::format::entry::L1Entry;
 use crate::format::snapshot::MAX_L1_ENTRIES;
@@ -156,7 +156,7 @@ pub struct TableUses {
 /// How often the active L1 table and each L2 table is referred to as such.
 pub fn table_uses(image: &Image, storage: &dyn Storage) -> Result<TableUses, WalkError> {
     let snapshots = SnapshotTable::read(image, storage, true, &mut ())?;
-    let header = &image.header;
+    let (header, geometry) = (&image.header, image.geometry());
     let active = (header.l1_table_offset, header.l1_size);
     let of_snapshots = snapshots
         .entries
@@ -174,7 +174,16 @@ pub fn table_uses(image: &Image, storage: &dyn Storage) -> Result<TableUses, Wal
     let mut l2 = BTreeMap::new();
     for ((offset, entries), times) in tables {
         for_each_entry(storage, offset, u64::from(entries), |_, entry| {
-            *l2.entry(L1Entry(entry).l2_table()).or_default() += times;
+            let table = Region {
+                offset: L1Entry(entry).l2_table(),
+                length: geometry.cluster_size(),
+                times,
+            };
+            // An entry that is not aligned leads into two clusters.
+            for cluster in table.clusters(geometry).iter() {
+                let offset = Offset(cluster.0 << geometry.cluster_bits());
+                *l2.entry(offset).or_default() += times;
+            }
             Ok::<_, WalkError>(())
         })?;
     }

@@ -46,6 +46,10 @@ pub struct SnapshotTable {
     remedy: Remedy,
     /// Entries over the limit, which were cut off. Nobody writes as many, so these are none.
     pub dropped: u32,
+    /// The first entry with too much extra data behind blank ones, and how much. The header names
+    /// too many snapshots, and what is behind the table was taken for some; qemu writes a new table
+    /// with all of that.
+    nonsense: Option<(u32, u32)>,
     /// Whether it reaches past the end of the file. Then what it says is zeros in part, and it is
     /// not written anew from them.
     pub past_end: bool,
@@ -114,6 +118,13 @@ impl SnapshotTable {
             let mut bytes = [0; FIXED_BYTES as usize];
             storage.read_at(position, &mut bytes)?;
             let entry = SnapshotEntry::parse(position, &bytes);
+            let too_much = entry.extra_data_size > MAX_EXTRA_DATA;
+            if repair && too_much && !self.past_end && self.first_blank().is_some() {
+                // Behind zeros, nonsense: the table ended where these begin.
+                self.nonsense = Some((index, entry.extra_data_size));
+                self.corruptions += 1;
+                break;
+            }
             self.past_end |= position.0.saturating_add(entry.length()) > file;
             // What a table that is not all there says of its sizes is not worth acting on.
             let cuts = repair && !self.past_end;
@@ -123,7 +134,7 @@ impl SnapshotTable {
                 self.corruptions += u64::from(version_3) * u64::from(claimed - index);
                 break;
             }
-            if entry.extra_data_size > MAX_EXTRA_DATA && !cuts {
+            if too_much && !cuts {
                 let bytes = entry.extra_data_size;
                 return Err(WalkError::SnapshotExtraData {
                     snapshot: index,
@@ -150,9 +161,16 @@ impl SnapshotTable {
         Ok(())
     }
 
+    fn first_blank(&self) -> Option<usize> {
+        self.entries.iter().position(|s| s.entry.is_blank)
+    }
+
     /// Takes the blank entries off the end: a number of snapshots that is too large takes the
     /// zeros behind the table for some. qemu keeps them, as snapshots without a name.
     fn leave_out_blank(&mut self) {
+        if let Some(blank) = self.first_blank().filter(|_| self.nonsense.is_some()) {
+            self.entries.truncate(blank);
+        }
         let last = self.entries.iter().rposition(|s| !s.entry.is_blank);
         self.entries.truncate(last.map_or(0, |last| last + 1));
         let end = self.entries.last().map_or(self.offset.0, |last| {
@@ -212,8 +230,8 @@ impl SnapshotTable {
                 action,
             );
         }
-        for (index, snapshot) in (0..).zip(&self.entries) {
-            let bytes = snapshot.entry.extra_data_size;
+        let sizes = self.entries.iter().map(|s| s.entry.extra_data_size);
+        for (index, bytes) in (0..).zip(sizes).chain(self.nonsense) {
             if bytes > MAX_EXTRA_DATA {
                 observer.finding(
                     &Finding::SnapshotExtraData {

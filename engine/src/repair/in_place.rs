@@ -33,8 +33,12 @@ impl Repair<'_> {
             self.step(Step::Raised { clusters: raised });
         }
         if self.keeps(survey) {
-            for (cluster, surplus) in self.note_kept(survey) {
-                survey.references.table.add(Run::single(cluster), surplus)?;
+            self.note_kept(survey);
+            for (cluster, surplus) in &self.surplus {
+                survey
+                    .references
+                    .table
+                    .add(Run::single(*cluster), *surplus)?;
             }
         } else {
             let lowered = self.lower_refcounts(image, survey, true)?;

@@ -19,7 +19,7 @@ mod rebuild;
 mod snapshots;
 mod verify;
 
-use keep::keeps;
+use keep::{Surplus, keeps};
 pub use outcome::{Fixed, Kept, Outcome, RepairError, RepairFailure, Step};
 pub use plan::{RepairPlan, plan};
 
@@ -85,6 +85,7 @@ pub fn repair(
         options,
         observer,
         outcome: Outcome::default(),
+        surplus: Vec::new(),
     };
     match repair.run() {
         Ok(()) => Ok(repair.outcome),
@@ -108,6 +109,8 @@ struct Repair<'a> {
     options: &'a RepairOptions,
     observer: &'a mut dyn Observer,
     outcome: Outcome,
+    /// What is kept, in ascending order.
+    surplus: Vec<Surplus>,
 }
 
 impl Repair<'_> {
@@ -252,12 +255,18 @@ impl Repair<'_> {
         let structures = reftable.clusters(&now);
         let uses = table_uses(image, self.storage)?;
         // A table whose cluster has more references than lead to it as such is data or another
-        // table as well.
+        // table as well. What is kept on top says nothing: it may lead here as to a table.
+        let references = |cluster: Cluster| {
+            let kept = self
+                .surplus
+                .binary_search_by_key(&cluster, |(cluster, _)| *cluster);
+            let kept = kept.map_or(0, |index| self.surplus[index].1);
+            table.get(cluster).saturating_sub(kept)
+        };
         let is_alone = |offset: Offset| {
             let cluster = geometry.cluster_of(offset);
-            let references = table.get(cluster);
             geometry.is_aligned(offset)
-                && references <= uses.l2.get(&offset).copied().unwrap_or(0)
+                && references(cluster) <= uses.l2.get(&offset).copied().unwrap_or(0)
                 && !structures.contains(cluster)
         };
         let active_l1 = Region {
@@ -268,7 +277,7 @@ impl Repair<'_> {
         let l1_is_alone = active_l1
             .clusters(geometry)
             .iter()
-            .all(|cluster| cluster != Cluster(0) && table.get(cluster) <= uses.active_l1);
+            .all(|cluster| cluster != Cluster(0) && references(cluster) <= uses.active_l1);
         let after = AfterRepair {
             table,
             compared,

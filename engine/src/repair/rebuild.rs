@@ -135,9 +135,12 @@ impl Repair<'_> {
         report: &mut Report,
     ) -> Result<RefcountTable, RepairError> {
         let keep = self.keeps(survey);
-        let kept = keep.then(|| self.note_kept(survey));
+        if keep {
+            self.note_kept(survey);
+        }
+        let kept = keep.then_some(self.surplus.as_slice());
         let mut own = own_clusters(image, survey);
-        let mut ground = Ground::of(image, self.storage, self.options, survey, kept.as_deref())?;
+        let mut ground = Ground::of(image, self.storage, self.options, survey, kept)?;
         let table = &survey.references.snapshots;
         let snapshots = NewSnapshotTable::prepare(image, self.storage, table, &mut ground)?;
         let algorithm = self.options.algorithm;

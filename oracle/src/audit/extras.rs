@@ -58,6 +58,8 @@ pub(super) fn snapshot_table(
     }
     let mut entries = Vec::new();
     let mut at = start;
+    // The first entry of zeros, and how long the table is without it.
+    let mut blank = None;
     for snapshot in 0..header.snapshots {
         at = at.next_multiple_of(8);
         walk.reader.pay_for_keeping()?;
@@ -69,8 +71,17 @@ pub(super) fn snapshot_table(
         let extra = be32(&raw[36..]);
         let end = at + SNAPSHOT_ENTRY + extra + be16(&raw[12..]) + be16(&raw[14..]);
         if extra > SNAPSHOT_EXTRA_MAX || end - start > SNAPSHOT_TABLE_MAX {
+            if let Some((number, length)) = blank {
+                // Zeros and then nonsense are no snapshots: the header names too many.
+                entries.truncate(number);
+                walk.block(Referrer::SnapshotTable, Refusal::SnapshotCount { snapshot });
+                return Ok((entries, length));
+            }
             walk.block(Referrer::SnapshotTable, Refusal::Snapshot { snapshot });
             return Ok((entries, at - start));
+        }
+        if blank.is_none() && raw.iter().all(|&byte| byte == 0) {
+            blank = Some((entries.len(), at - start));
         }
         entries.push(SnapshotEntry {
             at,

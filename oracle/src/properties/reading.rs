@@ -102,6 +102,12 @@ fn first_dead_end(audit: &Audit, bytes: &dyn Bytes) -> Result<Option<String>, Un
                     refusal: Refusal::Table { .. },
                 },
             ) => audit.header.snapshots > SNAPSHOTS_MAX,
+            (
+                Referrer::SnapshotTable,
+                Wrong::Unreadable {
+                    refusal: Refusal::SnapshotCount { .. },
+                },
+            ) => true,
             _ => is_empty_and_astray(audit, bytes, corruption)?,
         };
         if !followed {

@@ -108,6 +108,9 @@ pub enum Purpose {
     RefusesLeaks,
     /// qemu-img checks no file of 2^31 clusters or more.
     NoClusterLimit,
+    /// Refcount structures came to lie over the LUKS header, most of which is past the end of the
+    /// file: recount sees it, qemu-img only when it opens the image again.
+    SeesLuksGone,
     /// What qemu-img leaves has more wrong with it than what it found.
     NeverWorse,
 }
@@ -133,6 +136,7 @@ impl fmt::Display for Purpose {
             Self::SetsCopied => "needs no second repair for COPIED bits",
             Self::RefusesLeaks => "refuses at once to release leaks where refcounts cannot be read",
             Self::NoClusterLimit => "checks files of 2^31 clusters",
+            Self::SeesLuksGone => "sees that the LUKS header is written over",
             Self::NeverWorse => "never leaves more wrong than there was",
         })
     }

@@ -101,8 +101,8 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
     /// Write what qemu-img says into corpus/cases/ instead of comparing: its verdict on every case
-    /// that is there, and such cases of the seed as show something new.
-    #[arg(long, conflicts_with_all = ["only", "case", "time"])]
+    /// that is there, and such cases of the seed as show something new; with --only just that case.
+    #[arg(long, conflicts_with_all = ["case", "time"])]
     record: bool,
     /// Write docs/qemu-findings.md from the cases of the corpus that tell of qemu-img.
     #[arg(long, conflicts_with_all = ["only", "case", "time", "record"])]

@@ -78,25 +78,48 @@ fn add_new(
         if is_luks || all.len() == shown.len() {
             continue;
         }
-        let directory = session.folder()?;
-        let whole = Whole::make(&case, session.maker(), directory.path())?;
-        let damaged = whole.damage(&case.damage)?;
-        let packed = record::pack(&damaged.image)?;
-        let idle = damaged.acts.iter().any(|(_, applied)| applied.is_nothing());
-        if idle || packed.len() > LARGEST_IMAGE {
-            continue;
-        }
-        let path = folder.join(format!("real-{seed}-{index}.toml"));
-        let mut record = CaseFile::from(case);
-        record.story = Some(format!("Case {id} of `cargo xtask differential`."));
-        let exhibit = whole.exhibit(directory.path(), &damaged);
-        if note(session, &mut record, &exhibit)? {
-            record::store(&path, &record, Some(&packed))?;
+        if add(session, folder, id, case)? {
             *shown = all;
             added += 1;
         }
     }
     Ok(added)
+}
+
+/// Records one case of a seed, whatever it shows: one that once told of a mistake.
+pub fn record_one(session: &Session<'_>, folder: &Path, id: CaseId) -> Result<ExitCode, RunError> {
+    let added = add(session, folder, id, id.case())?;
+    println!(
+        "{}recorded in {}",
+        if added { "" } else { "cannot be " },
+        folder.display()
+    );
+    Ok(if added {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Records a case with its image, unless the damage did nothing or the image is large.
+fn add(session: &Session<'_>, folder: &Path, id: CaseId, case: Case) -> Result<bool, RunError> {
+    let directory = session.folder()?;
+    let whole = Whole::make(&case, session.maker(), directory.path())?;
+    let damaged = whole.damage(&case.damage)?;
+    let packed = record::pack(&damaged.image)?;
+    let idle = damaged.acts.iter().any(|(_, applied)| applied.is_nothing());
+    if idle || packed.len() > LARGEST_IMAGE {
+        return Ok(false);
+    }
+    let path = folder.join(format!("real-{}-{}.toml", id.seed, id.index));
+    let mut record = CaseFile::from(case);
+    record.story = Some(format!("Case {id} of `cargo xtask differential`."));
+    let exhibit = whole.exhibit(directory.path(), &damaged);
+    let noted = note(session, &mut record, &exhibit)?;
+    if noted {
+        record::store(&path, &record, Some(&packed))?;
+    }
+    Ok(noted)
 }
 
 /// Adds the verdict of every qemu-img, unless one of them cannot be compared with once qemu-img's

@@ -102,6 +102,9 @@ pub fn run(args: &Args) -> Result<ExitCode, RunError> {
     let seed = seed.or(known.map(|run| run.seed));
     let seed = seed.unwrap_or_else(|| rand::random::<u32>().into());
     let session = Session::new(args, field, maker(args), work_folder()?, seed)?;
+    if let Some(only) = args.only.filter(|_| args.record) {
+        return recorder::record_one(&session, Path::new(RECORDED), only);
+    }
     if args.record {
         findings::record(&session, Path::new(RECORDED))?;
         return recorder::record(&session, Path::new(RECORDED), seed);

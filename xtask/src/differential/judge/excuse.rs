@@ -20,6 +20,8 @@ const NEWER_CHECK: (u32, u32) = (6, 2);
 const OVERFLOW: &str = "ERROR: overflow cluster offset=";
 /// recount says this where `-r leaks` would have to build refcount structures anew.
 const NEEDS_REBUILD: &str = "have to be built anew";
+/// recount says this of a LUKS header that is not one.
+const LUKS_GONE: &str = "the LUKS header at offset";
 /// The header's number and place of snapshots (specification, "Header"): byte position, bytes.
 const SNAPSHOTS: (u64, usize) = (60, 12);
 /// The header's autoclear features: without bit 0 there are no bitmaps.
@@ -175,6 +177,8 @@ impl Run<'_> {
             Ending::OnPurpose(Purpose::Survives)
         } else if self.table_is_cut() {
             Ending::OnPurpose(Purpose::LeavesTable)
+        } else if ours.stderr.contains(LUKS_GONE) && observed.settled.counters.is_none() {
+            Ending::OnPurpose(Purpose::SeesLuksGone)
         } else if ours.counters.is_none() {
             Ending::Failed(story.to_owned())
         } else if has_blank_snapshot(self.trial.damaged, found) && !is_worse(ours, theirs) {

@@ -9,7 +9,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use recount::repair::RepairError;
-use recount::{Algorithm, FileStorage, MemoryStorage, PlanError, RepairOptions, Storage};
+use recount::{
+    Algorithm, FileStorage, MemoryStorage, OpenError, PlanError, RepairOptions, Storage,
+};
 use recount_oracle::audit::audit;
 use recount_oracle::case::build::{build, bytes};
 use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
@@ -259,7 +261,7 @@ fn planned_repairs_a_loop_device_with_a_full_tail() {
         return;
     };
     let open = || {
-        let storage = FileStorage::open_read_write(&device.0).expect("the device");
+        let storage = unlocked(&device.0);
         assert_eq!(
             storage.capacity(),
             Some(storage.len()),
@@ -270,6 +272,20 @@ fn planned_repairs_a_loop_device_with_a_full_tail() {
     repair_full_tail(open, contents);
     if let Some(exit) = qemu_img_exit(&device.0) {
         assert_eq!(exit, 0, "qemu-img check finds something");
+    }
+}
+
+/// Opens what this process has just closed. A program that another test starts at that moment holds
+/// a copy of the descriptor, with its lock, until it has been loaded.
+fn unlocked(device: &Path) -> FileStorage {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match FileStorage::open_read_write(device) {
+            Err(OpenError::Locked { .. }) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            opened => return opened.expect("the device"),
+        }
     }
 }
 

@@ -7,7 +7,9 @@ use crate::finding::Finding;
 use crate::format::entry::{L1Entry, L2Entry, L2Format, L2Kind};
 use crate::image::Image;
 use crate::observer::{Action, Observer, Stage};
-use crate::references::{L2Item, Reftable, Worker, for_each_entry, for_each_item, for_each_table};
+use crate::references::{
+    L2Item, Reftable, Worker, for_each_entry, for_each_item, for_each_table, looks_like_l2_table,
+};
 use crate::storage::{Storage, StorageError};
 use crate::table::{RefcountTable, Run};
 use crate::units::{ClusterCount, Offset};
@@ -157,7 +159,8 @@ pub fn repair_copied(
         if wrong.is_empty() {
             continue;
         }
-        let writable = (after.is_alone)(offset) && looks_like_l2_table(image, &buffer);
+        let writable = (after.is_alone)(offset)
+            && looks_like_l2_table(image.geometry(), format_of(image), &buffer);
         let action = action_in(writable);
         let counts = &mut after.counts(image, storage);
         check_l2(image, offset, &buffer, counts, observer, action)?;
@@ -205,27 +208,6 @@ fn write_entries(
     let start = (first.0 * entry_bytes) as usize;
     let end = (last.0 * entry_bytes) as usize + 8;
     storage.write_at(Offset(table.0 + start as u64), &bytes[start..end])
-}
-
-/// Whether a cluster can be what an L1 entry says that it is. An L1 entry gone astray leads to
-/// guest data, and that nearly always has bits where an L2 table has none.
-fn looks_like_l2_table(image: &Image, bytes: &[u8]) -> bool {
-    let geometry = image.geometry();
-    let format = format_of(image);
-    let sound = for_each_item(geometry, format, bytes, |item| {
-        let L2Item::Entry { entry, .. } = item else {
-            return Ok(());
-        };
-        let sound = match entry.kind(format) {
-            L2Kind::Compressed { .. } => !entry.copied(),
-            L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) => {
-                !entry.has_reserved_bits() && geometry.is_aligned(offset)
-            }
-            L2Kind::PlainZero | L2Kind::Unallocated => !entry.has_reserved_bits(),
-        };
-        if sound { Ok(()) } else { Err(()) }
-    });
-    sound.is_ok()
 }
 
 fn format_of(image: &Image) -> L2Format {

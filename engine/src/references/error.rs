@@ -29,7 +29,8 @@ pub enum WalkError {
     /// A snapshot table entry has more extra data than anyone reads.
     #[error(
         "snapshot table entry {snapshot} has {bytes} bytes of extra data, over the limit of 1024; \
-         `-r all` drops what is over, if the table lies within the file"
+         `-r all` drops what is over where snapshots follow one another behind it; otherwise the \
+         size is wrong and has to be set right first"
     )]
     SnapshotExtraData {
         /// Its number.

@@ -80,6 +80,35 @@ fn entries_of(table: &[u8], extended: bool) -> impl Iterator<Item = (u64, L2Entr
     (0..).zip(entries)
 }
 
+/// Whether an entry with an offset reads as zeros only.
+fn holds_no_data(entry: L2Entry, format: L2Format) -> bool {
+    if format.extended {
+        return !entry.has_allocated_subclusters();
+    }
+    matches!(entry.kind(format), L2Kind::PreallocatedZero(_))
+}
+
+/// Whether a cluster can be what an L1 entry says that it is. An L1 entry gone astray leads to
+/// guest data, and that nearly always has bits where an L2 table has none. An entry without data
+/// that points into a cluster is all that is forgiven.
+pub fn looks_like_l2_table(geometry: &Geometry, format: L2Format, bytes: &[u8]) -> bool {
+    let sound = for_each_item(geometry, format, bytes, |item| {
+        let L2Item::Entry { entry, .. } = item else {
+            return Ok(());
+        };
+        let sound = match entry.kind(format) {
+            L2Kind::Compressed { .. } => !entry.copied(),
+            L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) => {
+                let aligned = geometry.is_aligned(offset);
+                !entry.has_reserved_bits() && (aligned || holds_no_data(entry, format))
+            }
+            L2Kind::PlainZero | L2Kind::Unallocated => !entry.has_reserved_bits(),
+        };
+        if sound { Ok(()) } else { Err(()) }
+    });
+    sound.is_ok()
+}
+
 impl Walker<'_> {
     /// Reads each L2 table once, and those with something unusual again, in ascending order.
     pub(super) fn walk_l2_tables(&mut self) -> Result<(), WalkError> {
@@ -263,12 +292,7 @@ impl Walker<'_> {
             );
         }
         if !geometry.is_aligned(offset) {
-            let zero = matches!(entry.kind(format), L2Kind::PreallocatedZero(_));
-            let empty = if format.extended {
-                !entry.has_allocated_subclusters()
-            } else {
-                zero
-            };
+            let empty = holds_no_data(entry, format);
             // One with reserved bits set as well may have been something else: a compressed
             // cluster whose bit 62 is gone, or guest data where a table is expected.
             let empty = empty && !entry.has_reserved_bits();

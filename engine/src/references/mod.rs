@@ -15,6 +15,7 @@ mod refcounts;
 mod region;
 mod scan;
 mod snapshots;
+mod spare;
 mod usual;
 
 use std::collections::BTreeMap;
@@ -23,7 +24,7 @@ pub(crate) use batches::{Worker, for_each_table};
 pub use dead_ends::DeadEnds;
 pub use error::WalkError;
 pub(crate) use l1::table_uses;
-pub(crate) use l2::{L2Item, for_each_item};
+pub(crate) use l2::{L2Item, for_each_item, looks_like_l2_table};
 pub use refcounts::{OldStructures, Reftable};
 pub use region::Region;
 pub use snapshots::{Snapshot, SnapshotTable};
@@ -161,7 +162,7 @@ impl<'a> Walker<'a> {
             self.count_region(Referrer::LuksHeader, luks.offset, luks.length, 1)?;
         }
         self.walk_bitmaps()?;
-        self.spare_shared_tables()
+        self.spare_doubtful_tables()
     }
 
     fn count_snapshot_table(&mut self) -> Result<(), WalkError> {
@@ -187,50 +188,6 @@ impl<'a> Walker<'a> {
         let cluster_size = self.image.geometry().cluster_size();
         let length = length.saturating_sub(cluster_size - offset.0);
         self.count_region(referrer, Offset(cluster_size), length, times)
-    }
-
-    /// Takes back the replacing of entries in tables that are not L2 tables alone: an L1 entry
-    /// gone astray can lead to guest data, which only looks like a table.
-    fn spare_shared_tables(&mut self) -> Result<(), WalkError> {
-        if self.references.unaligned_empty.is_empty() {
-            return Ok(());
-        }
-        let geometry = *self.image.geometry();
-        let structures = Reftable::read(self.image, self.storage)?.clusters(self.image);
-        let entries = std::mem::take(&mut self.references.unaligned_empty);
-        let (alone, shared): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            entries.into_iter().partition(|(_, entry)| {
-                let cluster = geometry.cluster_of(entry.table);
-                let references = self.references.table.get(cluster);
-                geometry.is_aligned(entry.table)
-                    && references <= entry.uses.all
-                    && !structures.contains(cluster)
-            });
-        self.references.unaligned_empty = alone;
-        for entry in shared.into_values() {
-            let UnalignedEmpty {
-                table,
-                uses,
-                index,
-                offset,
-            } = entry;
-            self.corruption(
-                Finding::EmptyUnaligned {
-                    table,
-                    index,
-                    offset,
-                },
-                uses.all,
-            );
-            let data_file = self.image.header.has_data_file();
-            let length = if data_file {
-                0
-            } else {
-                geometry.cluster_size()
-            };
-            self.count_region(Referrer::Data, offset, length, uses.all)?;
-        }
-        Ok(())
     }
 
     /// Counts `times` references to each cluster that a region touches, unless it lies past the

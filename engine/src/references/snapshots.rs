@@ -7,7 +7,7 @@ use crate::format::snapshot::{
 };
 use crate::image::{Extent, Image};
 use crate::observer::{Action, Observer};
-use crate::storage::Storage;
+use crate::storage::{Storage, StorageError};
 use crate::units::Offset;
 
 /// A snapshot, as far as it refers to clusters.
@@ -17,6 +17,16 @@ pub struct Snapshot {
     pub entry: SnapshotEntry,
     /// Bytes of its extra data that are kept.
     pub extra_data_kept: u32,
+}
+
+/// Whether an entry has an ID as somebody may have written it: of printable characters. qemu writes
+/// decimal numbers. Behind a damaged size anything at all would be taken for a snapshot, and qemu
+/// writes a new table with that.
+fn has_id(storage: &dyn Storage, entry: &SnapshotEntry) -> Result<bool, StorageError> {
+    let mut id = vec![0; usize::from(entry.id_size)];
+    let at = entry.position.0 + FIXED_BYTES + u64::from(entry.extra_data_size);
+    storage.read_at(Offset(at), &mut id)?;
+    Ok(!id.is_empty() && id.iter().all(u8::is_ascii_graphic))
 }
 
 /// What a repair does about a snapshot table.
@@ -112,34 +122,32 @@ impl SnapshotTable {
     ) -> Result<(), WalkError> {
         let start = self.offset.0;
         let file = Extent::of(storage, image.geometry()).bytes;
+        let version_3 = image.header.version >= 3;
         let mut kept_length = 0_u64;
+        // The first entry that has too much extra data, and how much.
+        let mut doubtful = None;
         for index in 0..claimed {
             let position = Offset((start + self.length).next_multiple_of(8));
             let mut bytes = [0; FIXED_BYTES as usize];
             storage.read_at(position, &mut bytes)?;
             let entry = SnapshotEntry::parse(position, &bytes);
-            let too_much = entry.extra_data_size > MAX_EXTRA_DATA;
-            if repair && too_much && !self.past_end && self.first_blank().is_some() {
-                // Behind zeros, nonsense: the table ended where these begin.
-                self.nonsense = Some((index, entry.extra_data_size));
-                self.corruptions += 1;
+            if repair && self.begins_nonsense(index, &entry) {
                 break;
             }
             self.past_end |= position.0.saturating_add(entry.length()) > file;
-            // What a table that is not all there says of its sizes is not worth acting on.
-            let cuts = repair && !self.past_end;
-            let version_3 = image.header.version >= 3;
             if self.dropped > 0 && entry.is_blank {
                 // Nothing that a number over the limit says is worth reading on for.
                 self.corruptions += u64::from(version_3) * u64::from(claimed - index);
                 break;
             }
-            if too_much && !cuts {
-                let bytes = entry.extra_data_size;
-                return Err(WalkError::SnapshotExtraData {
-                    snapshot: index,
-                    bytes,
-                });
+            if entry.extra_data_size > MAX_EXTRA_DATA {
+                doubtful.get_or_insert((index, entry.extra_data_size));
+            }
+            // What a table that is not all there says of its sizes is not worth acting on.
+            if let Some((snapshot, bytes)) = doubtful
+                && (!repair || self.past_end || !has_id(storage, &entry)?)
+            {
+                return Err(WalkError::SnapshotExtraData { snapshot, bytes });
             }
             let extra_data_kept = entry.extra_data_size.min(MAX_EXTRA_DATA);
             let cut = u64::from(entry.extra_data_size - extra_data_kept);
@@ -150,15 +158,26 @@ impl SnapshotTable {
                 return Err(WalkError::SnapshotTableTooLarge { snapshot: index });
             }
             self.length = length;
-            self.corruptions += u64::from(cut > 0);
             let incomplete = version_3 && extra_data_kept < V3_MIN_EXTRA_DATA;
-            self.corruptions += u64::from(incomplete);
+            self.corruptions += u64::from(cut > 0) + u64::from(incomplete);
             self.entries.push(Snapshot {
                 entry,
                 extra_data_kept,
             });
         }
         Ok(())
+    }
+
+    /// Whether the table ended where zeros began before this entry, which is none: the number of
+    /// snapshots is too large. One corruption.
+    fn begins_nonsense(&mut self, index: u32, entry: &SnapshotEntry) -> bool {
+        let too_much = entry.extra_data_size > MAX_EXTRA_DATA;
+        if !too_much || self.past_end || self.first_blank().is_none() {
+            return false;
+        }
+        self.nonsense = Some((index, entry.extra_data_size));
+        self.corruptions += 1;
+        true
     }
 
     fn first_blank(&self) -> Option<usize> {

@@ -17,8 +17,8 @@ impl Repair<'_> {
         keeps(survey, self.options)
     }
 
-    /// Reports what is kept, and remembers it.
-    pub(super) fn note_kept(&mut self, survey: &Survey) {
+    /// Reports what is kept, and returns it.
+    pub(super) fn note_kept(&mut self, survey: &Survey) -> Vec<Surplus> {
         let table = &survey.references.table;
         for (cluster, refcount, references) in survey.comparison.leaks_of(table) {
             let finding = Finding::Kept {
@@ -28,13 +28,14 @@ impl Repair<'_> {
             };
             self.observer.finding(&finding, Action::Reported);
         }
-        self.surplus = surplus(survey);
-        self.outcome.kept.clusters = self.surplus.len() as u64;
+        let kept = surplus(survey);
+        self.outcome.kept.clusters = kept.len() as u64;
         self.outcome.kept.dead_ends = survey.references.dead_ends.count;
         self.outcome
             .kept
             .examples
             .clone_from(&survey.references.dead_ends.examples);
+        kept
     }
 }
 

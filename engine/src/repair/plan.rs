@@ -62,7 +62,7 @@ pub fn plan(
         return Ok(plan);
     }
     let kept = keep.then(|| surplus(&survey));
-    let mut ground = Ground::of(&image, storage, options, &mut survey, kept.as_deref())?;
+    let mut ground = Ground::of(&image, storage, options, &mut survey, kept)?;
     let table = &survey.references.snapshots;
     let snapshots = NewSnapshotTable::prepare(&image, storage, table, &mut ground)?;
     plan.snapshot_table = snapshots.map(|table| table.count);

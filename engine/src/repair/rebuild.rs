@@ -8,7 +8,7 @@ use crate::image::{Extent, Image};
 use crate::rebuild::{self, Algorithm, Input, Layout};
 use crate::references::Region;
 use crate::storage::Storage;
-use crate::table::{RefcountTable, Run, RunSet};
+use crate::table::{OutOfMemory, RefcountTable, Run, RunSet};
 use crate::units::{ClusterCount, Offset};
 
 /// What a planner needs to know of an image.
@@ -27,6 +27,8 @@ pub(super) struct Ground {
     pub dangling: Vec<Region>,
     /// Clusters that the disk says are in use, and that nobody refers to or keeps.
     pub released: RunSet,
+    /// What of `table` is there only because it is kept, in ascending order.
+    pub kept: Vec<Surplus>,
 }
 
 impl Ground {
@@ -36,7 +38,7 @@ impl Ground {
         storage: &dyn Storage,
         options: &RepairOptions,
         survey: &mut Survey,
-        kept: Option<&[Surplus]>,
+        kept: Option<Vec<Surplus>>,
     ) -> Result<Self, RepairError> {
         let geometry = image.geometry();
         let file = Extent::of(storage, geometry).clusters;
@@ -51,15 +53,18 @@ impl Ground {
                 .map(|bytes| ClusterCount(bytes >> geometry.cluster_bits())),
             dangling: Vec::new(),
             released: RunSet::new(),
+            kept: Vec::new(),
         };
+        let keeps = kept.is_some();
         if let Some(kept) = kept {
             ground.doubtful = doubtful(survey, geometry, file);
-            for (cluster, surplus) in kept {
+            for (cluster, surplus) in &kept {
                 survey
                     .references
                     .table
                     .add(Run::single(*cluster), *surplus)?;
             }
+            ground.kept = kept;
         } else {
             let differences = survey.comparison.differences(&survey.references.table);
             let unused = differences.filter(|(_, _, references)| *references == 0);
@@ -67,7 +72,7 @@ impl Ground {
         }
         if options.algorithm == Algorithm::Planned {
             survey.old.uncount(&mut survey.references)?;
-            if kept.is_none() {
+            if !keeps {
                 ground.released.extend(&survey.old.clusters);
             }
             if !options.reuse_old {
@@ -109,9 +114,26 @@ impl Ground {
                 return Ok(layout);
             }
             for region in inside {
-                self.table.add(region.clusters(geometry), region.times)?;
+                self.refer(region.clusters(geometry), region.times)?;
             }
         }
+    }
+
+    /// Counts references that came up. What was kept may have been kept for these: the count is the
+    /// larger of references and old refcount, not their sum.
+    fn refer(&mut self, run: Run, times: u64) -> Result<(), OutOfMemory> {
+        self.table.add(run, times)?;
+        let first = self
+            .kept
+            .partition_point(|(cluster, _)| *cluster < run.first);
+        let kept = self.kept[first..].iter_mut();
+        for (cluster, surplus) in kept.take_while(|(cluster, _)| run.contains(*cluster)) {
+            let met = times.min(*surplus);
+            let count = self.table.get(*cluster).saturating_sub(met);
+            self.table.set(*cluster, count)?;
+            *surplus -= met;
+        }
+        Ok(())
     }
 
     pub const fn input(&self) -> Input<'_> {
@@ -135,16 +157,14 @@ impl Repair<'_> {
         report: &mut Report,
     ) -> Result<RefcountTable, RepairError> {
         let keep = self.keeps(survey);
-        if keep {
-            self.note_kept(survey);
-        }
-        let kept = keep.then_some(self.surplus.as_slice());
+        let kept = keep.then(|| self.note_kept(survey));
         let mut own = own_clusters(image, survey);
         let mut ground = Ground::of(image, self.storage, self.options, survey, kept)?;
         let table = &survey.references.snapshots;
         let snapshots = NewSnapshotTable::prepare(image, self.storage, table, &mut ground)?;
         let algorithm = self.options.algorithm;
         let layout = ground.plan(image, self.options)?;
+        self.surplus = std::mem::take(&mut ground.kept);
         own.extend(&layout.abandoned);
         if let Some(snapshots) = &snapshots {
             snapshots.write(image, self.storage)?;

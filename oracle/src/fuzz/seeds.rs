@@ -90,7 +90,38 @@ fn images() -> Vec<Vec<u8>> {
         image.truncate(size);
         seeds.offer(image);
     }
+    for image in seeds.chosen.clone() {
+        seeds.offer(with_extra_data(image).unwrap_or_default());
+    }
     seeds.chosen
+}
+
+/// The image with only its first snapshot, and that with more extra data than is read, its id behind
+/// it: what a later version of the format might write. `None` where its cluster has no room.
+fn with_extra_data(mut image: Vec<u8>) -> Option<Vec<u8>> {
+    const BYTES: usize = 1032;
+    let be = |image: &[u8], at: usize, bytes: usize| {
+        let field = image.get(at..at.checked_add(bytes)?)?;
+        let value = field
+            .iter()
+            .fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        usize::try_from(value).ok()
+    };
+    let (snapshots, entry) = (be(&image, 60, 4)?, be(&image, 64, 8)?);
+    let cluster_bits = be(&image, 20, 4).filter(|bits| (12..=21).contains(bits))?;
+    if snapshots == 0 || entry >> cluster_bits != entry.checked_add(BYTES + 128)? >> cluster_bits {
+        return None;
+    }
+    let id = entry + 40 + BYTES;
+    image[60..64].copy_from_slice(&1_u32.to_be_bytes());
+    image
+        .get_mut(entry + 12..entry + 16)?
+        .copy_from_slice(&[0, 1, 0, 0]);
+    image
+        .get_mut(entry + 36..entry + 40)?
+        .copy_from_slice(&(BYTES as u32).to_be_bytes());
+    image.get_mut(entry + 40..id + 1)?.fill(b'1');
+    Some(image)
 }
 
 /// What random images of this length do not have: subclusters, and a LUKS header.

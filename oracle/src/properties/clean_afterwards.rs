@@ -26,10 +26,24 @@ fn only_refcounts_damaged(before: &Reading) -> bool {
     let Some(audit) = before.audit() else {
         return true;
     };
-    let structure = |by: &Referrer| matches!(by, Referrer::Reftable | Referrer::Refblock { .. });
     let mut corruptions = audit.corruptions.iter();
     let followed = audit.blocked.is_none() && !before.is_blind();
-    followed && corruptions.all(|corruption| structure(&corruption.referrer))
+    followed
+        && corruptions.all(|corruption| is_structure(&corruption.referrer))
+        && !audit.references.values().any(|by| is_mixed_up(by))
+}
+
+/// Whether a table of the active layer is in a cluster with something else, and not of the refcount
+/// structures: nobody can tell which of the two its bytes are, so a repair does not set its bits.
+fn is_mixed_up(by: &[Referrer]) -> bool {
+    let is_l1 = |by: &Referrer| matches!(by, Referrer::L1 { .. });
+    let is_l2 = |by: &Referrer| matches!(by, Referrer::L2 { .. });
+    let mut others = by.iter().filter(|by| !is_structure(by));
+    by.iter().any(|by| is_l1(by) || is_l2(by)) && !(others.clone().all(is_l1) || others.all(is_l2))
+}
+
+const fn is_structure(by: &Referrer) -> bool {
+    matches!(by, Referrer::Reftable | Referrer::Refblock { .. })
 }
 
 fn clean(audit: &Audit) -> Verdict {

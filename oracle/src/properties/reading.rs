@@ -317,7 +317,10 @@ impl Reading {
     /// writes its new pointer changes what that table says.
     #[must_use]
     pub fn takes_header_for_a_table(&self) -> bool {
-        self.audit().is_some() && self.references_to(0) > 1
+        let Some(audit) = self.audit() else {
+            return false;
+        };
+        self.references_to(0) > 1 || table_in_header(audit).is_some()
     }
 
     /// Whether an entry leads nowhere, so that clusters may be in use without a reference.

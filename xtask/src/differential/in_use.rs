@@ -16,7 +16,7 @@ use recount_oracle::properties::Verdict;
 
 use super::disk;
 use super::guest::GuestData;
-use super::observe::STOPPED_BY_OVERLAP;
+use super::observe::{STOPPED_BY_OVERLAP, is_beyond};
 use super::standing::{Quality, Standing};
 use super::subject::program::{self, Limits};
 use super::subject::{Bench, CaseError};
@@ -109,7 +109,7 @@ impl<'a> Used<'a> {
             return Ok(Verdict::NotApplicable);
         };
         // A table that leads past the end of the file is met by new clusters.
-        if said.stderr.contains(STOPPED_BY_OVERLAP) {
+        if said.stderr.contains(STOPPED_BY_OVERLAP) || is_beyond(&said.stderr) {
             return Ok(Verdict::NotApplicable);
         }
         let wrong = said.ended != Ended::Code(0) || said.stdout.contains("verification failed");

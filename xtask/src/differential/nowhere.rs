@@ -12,6 +12,8 @@ use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
 use super::guest::compressed_region;
 
 /// The longest L1 table that qemu follows, in bytes.
+/// Extra data of a snapshot table entry that nobody reads (specification, "Snapshots"; observed).
+const EXTRA_DATA_MAX: u32 = 1024;
 const LONGEST_L1: u64 = 32 << 20;
 
 /// Whether some L1, L2, snapshot or bitmap entry leads nowhere.
@@ -90,8 +92,8 @@ pub fn reftable_is_cut(found: &Structures) -> bool {
     end >= found.length.saturating_add(found.cluster_size())
 }
 
-/// Whether the snapshot table reaches past the end of the file, so that part of it is missing, or
-/// is said to be the header.
+/// Whether the snapshot table reaches past the end of the file, so that part of it is missing, has
+/// an entry behind which nothing can be found, or is said to be the header.
 pub fn snapshot_table_is_cut(image: &SparseBytes, found: &Structures) -> bool {
     let entries = usize::try_from(be32(image, 60).unwrap_or_default()).unwrap_or(usize::MAX);
     let be16 = |at| be16(image, at).map_or(0, u64::from);
@@ -100,14 +102,24 @@ pub fn snapshot_table_is_cut(image: &SparseBytes, found: &Structures) -> bool {
         let end = last.at + 40 + extra + be16(last.at + 12) + be16(last.at + 14);
         end > found.length
     });
+    let too_much = |at| be32(image, at + 36).is_ok_and(|extra| extra > EXTRA_DATA_MAX);
+    // Behind zeros it is not the table any more.
+    let mut real = found.snapshots.iter().map(|snapshot| snapshot.at);
+    let is_broken = real
+        .find(|&at| is_blank(image, at) || too_much(at))
+        .is_some_and(too_much);
     let in_header = entries > 0 && be64(image, 64).is_ok_and(|at| at < found.cluster_size());
-    found.snapshots.len() < entries || reaches_past_end || in_header
+    found.snapshots.len() < entries || reaches_past_end || is_broken || in_header
 }
 
 /// Whether an entry of the snapshot table is zeros, and thus what follows the table.
 pub fn has_blank_snapshot(image: &SparseBytes, found: &Structures) -> bool {
-    let blank = |at| image.bytes(at, 40).iter().all(|byte| *byte == 0);
-    found.snapshots.iter().any(|snapshot| blank(snapshot.at))
+    let mut entries = found.snapshots.iter();
+    entries.any(|snapshot| is_blank(image, snapshot.at))
+}
+
+fn is_blank(image: &SparseBytes, entry: u64) -> bool {
+    image.bytes(entry, 40).iter().all(|byte| *byte == 0)
 }
 
 /// Whether bits of an L2 entry are set that the specification reserves.

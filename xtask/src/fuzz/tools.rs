@@ -33,6 +33,10 @@ pub struct Fuzzer {
     /// Nightly with the address sanitizer; otherwise stable without.
     pub nightly: bool,
     host: String,
+    /// The top of the tree whose targets are built and run.
+    top: PathBuf,
+    /// Where they are built.
+    build: PathBuf,
 }
 
 impl Fuzzer {
@@ -57,7 +61,18 @@ impl Fuzzer {
         let version = String::from_utf8_lossy(&version).into_owned();
         let host = version.lines().find_map(|line| line.strip_prefix("host: "));
         let host = host.ok_or("rustc -vV names no host")?.to_owned();
-        Ok(Self { nightly, host })
+        let build = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+        Ok(Self {
+            nightly,
+            host,
+            top: std::env::current_dir()?,
+            build: std::path::absolute(build)?,
+        })
+    }
+
+    /// The same for a copy of the tree.
+    pub fn of_copy(self, top: PathBuf, build: PathBuf) -> Self {
+        Self { top, build, ..self }
     }
 
     /// Builds a target.
@@ -68,16 +83,21 @@ impl Fuzzer {
         } else {
             command.args(["fuzz", "build", "--sanitizer", "none"]);
         }
-        check(command.arg(target.name()))?;
+        check(self.in_tree(command.arg(target.name())))?;
         Ok(())
+    }
+
+    fn in_tree<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command
+            .current_dir(&self.top)
+            .env("CARGO_TARGET_DIR", &self.build)
     }
 
     /// The built target, on its way to be run: limits are set, nothing else.
     pub fn command(&self, target: Target) -> Command {
-        let folder = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-        let release = Path::new(&folder).join(&self.host).join("release");
+        let release = self.build.join(&self.host).join("release");
         let mut command = Command::new(release.join(target.name()));
-        command
+        self.in_tree(&mut command)
             .arg(format!("-timeout={TIMEOUT}"))
             .arg(format!("-rss_limit_mb={MEMORY}"));
         if target == Target::Image {

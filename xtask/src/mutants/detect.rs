@@ -104,7 +104,7 @@ fn cargo(scratch: &Scratch, detector: Detector, more: &[&str]) -> Command {
         .args(detector.tests())
         .args(more)
         .current_dir(scratch.top())
-        .env("CARGO_TARGET_DIR", scratch.top().with_file_name("target"))
+        .env("CARGO_TARGET_DIR", scratch.target())
         .env("RUST_BACKTRACE", "0")
         .process_group(0);
     cargo
@@ -125,7 +125,7 @@ fn finish(
     Ok((passed, text))
 }
 
-fn wait(child: &mut Child, limit: Duration) -> Result<Option<bool>, Box<dyn Error>> {
+pub fn wait(child: &mut Child, limit: Duration) -> Result<Option<bool>, Box<dyn Error>> {
     let deadline = Instant::now() + limit;
     loop {
         if let Some(status) = child.try_wait()? {

@@ -4,6 +4,7 @@
 mod detect;
 mod list;
 mod scratch;
+mod sensitivity;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -25,6 +26,12 @@ pub struct Args {
     /// Seconds, or minutes with an m, after which a test run is ended: a mutant may never end.
     #[arg(long, default_value = "5m", value_parser = crate::duration::parse)]
     limit: Duration,
+    /// Let the fuzz targets look for the mistakes instead, each for the time given.
+    #[arg(long)]
+    fuzz: bool,
+    /// With --fuzz: how long each target looks: 90, 90s, 5m.
+    #[arg(long, default_value = "60s", value_parser = crate::duration::parse)]
+    time: Duration,
 }
 
 /// Runs all mutants. Exit code 1 when one of them is not seen.
@@ -42,6 +49,9 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         return Ok(ExitCode::SUCCESS);
     }
     let scratch = Scratch::copy()?;
+    if args.fuzz {
+        return sensitivity::measure(&mutants, &scratch, args.time);
+    }
     println!("the engine as it is");
     for detector in Detector::ALL {
         let found = detect::run(detector, &scratch, args.limit)?;

@@ -55,6 +55,11 @@ impl Scratch {
         &self.top
     }
 
+    /// Where it is built.
+    pub fn target(&self) -> PathBuf {
+        self.top.with_file_name("target")
+    }
+
     pub fn read(&self, file: &str) -> Result<String, Box<dyn Error>> {
         let text = fs::read_to_string(self.top.join(file));
         Ok(text.map_err(|error| format!("{file}: {error}"))?)

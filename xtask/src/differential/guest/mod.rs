@@ -10,7 +10,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::damage::find::{
-    COMPRESSED, Entry, L1Table, OFFSET_BITS, Structures, be64, structures,
+    COMPRESSED, Entry, L1Table, OFFSET_BITS, Structures, be32, be64, structures,
 };
 
 /// Bit 0 of an L2 entry: reads as zeros (specification, "Standard Cluster Descriptor").
@@ -174,6 +174,8 @@ impl<'a> Reader<'a> {
     fn layer(&self, table: &L1Table) -> BTreeMap<u64, Content> {
         let entry_size = if self.found.extended_l2 { 16 } else { 8 };
         let per_table = self.found.cluster_size() / entry_size;
+        // Behind its end the guest sees nothing, whatever a damaged number of entries says.
+        let seen = self.size(table).div_ceil(self.found.cluster_size());
         let mut clusters = BTreeMap::new();
         for l1_entry in &table.entries {
             let l2_table = l1_entry.value & OFFSET_BITS;
@@ -189,12 +191,24 @@ impl<'a> Reader<'a> {
             let end = l2_table + self.found.cluster_size();
             let from = all.partition_point(|entry| entry.at < l2_table);
             for entry in all[from..].iter().take_while(|entry| entry.at < end) {
-                if let Some(content) = self.content(*entry) {
-                    clusters.insert(first + (entry.at - l2_table) / entry_size, content);
+                let cluster = first + (entry.at - l2_table) / entry_size;
+                if let Some(content) = self.content(*entry).filter(|_| cluster < seen) {
+                    clusters.insert(cluster, content);
                 }
             }
         }
         clusters
+    }
+
+    /// Bytes of the virtual disk: as the header says, or as a snapshot's extra data does.
+    fn size(&self, table: &L1Table) -> u64 {
+        let image = self.image;
+        let of_snapshot = table.snapshot.and_then(|index| {
+            let entry = self.found.snapshots.get(index)?;
+            let extra = be32(image, entry.at + 36).ok()?;
+            be64(image, entry.at + 48).ok().filter(|_| extra >= 16)
+        });
+        of_snapshot.or(be64(image, 24).ok()).unwrap_or(0)
     }
 
     /// What an L2 entry leads to; `None` when it holds nothing.

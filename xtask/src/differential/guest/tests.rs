@@ -20,7 +20,7 @@ fn image(l2: &[u64]) -> SparseBytes {
         image.write_at(at, &field.to_be_bytes()).unwrap();
     }
     let entries = l2.iter().zip((2 * 512_u64..).step_by(8));
-    let pointers = [(40, 512), (512, 2 * 512)];
+    let pointers = [(24, 8 * 512), (40, 512), (512, 2 * 512)];
     let entries = entries.map(|(entry, at)| (at, *entry));
     for (at, field) in pointers.into_iter().chain(entries) {
         image.write_at(at, &field.to_be_bytes()).unwrap();

@@ -9,8 +9,10 @@ use recount_oracle::case::observed::{Layout, Observed, Said};
 use super::comparison::{Comparison, Ending, Purpose};
 use super::guest::GuestData;
 use super::nowhere::{
-    has_doubtful_tables, has_reserved_astray, leads_nowhere, snapshot_table_is_cut,
+    has_doubtful_tables, has_reserved_astray, leads_nowhere, refblock_past_end,
+    snapshot_table_is_cut,
 };
+use super::observe::is_beyond;
 use excuse::{has_too_many_clusters, is_worse, only_copied, only_leaks};
 
 use super::subject::{Algorithm, Bench, CaseError, Checker, Repair, Repaired, Subject};
@@ -117,7 +119,9 @@ impl Run<'_> {
             observed,
             ..
         } = self.trial;
-        let left = theirs.filter(|_| observed.all.is_answer());
+        // Their repair may have written over the key of an encrypted image.
+        let opens = !is_beyond(&observed.settled.stderr);
+        let left = theirs.filter(|_| observed.all.is_answer() && opens);
         let ending = if let Some((_, left)) = left {
             match same(&observed.settled, &ours.check(*bench, left)?) {
                 Ending::Failed(_) if has_too_many_clusters(&observed.settled) => {
@@ -174,6 +178,13 @@ impl Run<'_> {
                         if self.has_reserved_astray() && !is_worse(&verdict, &observed.check) =>
                     {
                         Ending::OnPurpose(Purpose::LeavesAlone)
+                    }
+                    // The file has grown over what led past its end.
+                    Ending::Failed(_)
+                        if self.found.as_ref().is_some_and(refblock_past_end)
+                            && !is_worse(&verdict, &observed.check) =>
+                    {
+                        Ending::OnPurpose(Purpose::NoGrowth)
                     }
                     // Without snapshots there is nothing wrong with them.
                     Ending::Failed(_) if self.table_is_cut() => {

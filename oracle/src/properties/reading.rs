@@ -93,7 +93,14 @@ fn own_clusters(audit: &Audit) -> BTreeMap<u64, u64> {
 fn first_dead_end(audit: &Audit, bytes: &dyn Bytes) -> Result<Option<String>, Unreadable> {
     for corruption in audit.leads_nowhere() {
         let followed = match (corruption.referrer, corruption.wrong) {
-            (Referrer::Data { .. }, Wrong::Reserved { .. }) => true,
+            // What a number of snapshots that is too large takes for some are none.
+            (Referrer::Data { .. }, Wrong::Reserved { .. })
+            | (
+                Referrer::SnapshotTable,
+                Wrong::Unreadable {
+                    refusal: Refusal::SnapshotCount { .. },
+                },
+            ) => true,
             (_, Wrong::Reserved { entry }) => entry & OFFSET != 0,
             // Whatever more there are of, they are no snapshots.
             (
@@ -102,12 +109,6 @@ fn first_dead_end(audit: &Audit, bytes: &dyn Bytes) -> Result<Option<String>, Un
                     refusal: Refusal::Table { .. },
                 },
             ) => audit.header.snapshots > SNAPSHOTS_MAX,
-            (
-                Referrer::SnapshotTable,
-                Wrong::Unreadable {
-                    refusal: Refusal::SnapshotCount { .. },
-                },
-            ) => true,
             _ => is_empty_and_astray(audit, bytes, corruption)?,
         };
         if !followed {

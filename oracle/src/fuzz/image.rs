@@ -6,8 +6,8 @@
 
 use recount::repair::RepairError;
 use recount::{
-    Algorithm, CheckError, MemoryStorage, Outcome, RepairFailure, RepairOptions, Report, Scope,
-    check, repair,
+    Algorithm, CheckError, ImageError, MemoryStorage, Outcome, RepairFailure, RepairOptions,
+    Report, Scope, check, repair,
 };
 
 use super::{Broken, Use};
@@ -241,7 +241,10 @@ fn agrees(
     let same = match (checked, &theirs) {
         (Ok(report), Some(theirs)) => !theirs.gives_up && figures(report) == *theirs,
         (Err(CheckError::Image(_)), None) => true,
-        (Err(CheckError::Walk(_)), Some(theirs)) => theirs.gives_up,
+        // The audit reads on without a LUKS header.
+        (Err(CheckError::Walk(_) | CheckError::Image(ImageError::Luks { .. })), Some(theirs)) => {
+            theirs.gives_up
+        }
         _ => false,
     };
     if same {

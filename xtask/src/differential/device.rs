@@ -1,6 +1,8 @@
 //! Devices that cannot grow: the same bytes behind qemu-nbd, whose exports have a fixed size, for
-//! qemu-img, and on fixed-size storage for recount. Who repairs what there is room for?
+//! qemu-img, and on fixed-size storage for recount; or, as root, on a loop device for both. Who
+//! repairs what there is room for?
 
+mod block;
 mod room;
 
 use std::path::{Path, PathBuf};
@@ -11,6 +13,8 @@ use recount_oracle::audit::{self, Audit};
 use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
 use recount_oracle::case::observed::Said;
 use recount_oracle::properties::Verdict;
+
+use block::LoopDevice;
 
 use super::disk;
 use super::standing::{Quality, Standing, has_wrong_refcounts};
@@ -33,6 +37,8 @@ pub struct Device {
     bytes: SparseBytes,
     /// Where new structures could be placed; `None` where there is no room.
     room: Option<room::Place>,
+    /// Whether it is to be a loop device, where one can be had.
+    is_block: bool,
 }
 
 impl Device {
@@ -53,37 +59,87 @@ impl Device {
         bytes.set_len(clusters * size).ok()?;
         // What led past the end of the file may lead into the device.
         let room = room::find(&audit::audit(&bytes).ok()?, clusters);
-        Some(Self { bytes, room })
+        // Every second case that gets here.
+        let is_block = index / 8 % 2 == 1;
+        Some(Self {
+            bytes,
+            room,
+            is_block,
+        })
     }
 
     /// Whether recount repairs it.
-    pub fn by_engine(&self, engine: Engine) -> Standing {
+    pub fn by_engine(&self, engine: Engine, bench: Bench<'_>) -> Result<Standing, CaseError> {
+        let by = |device: &Path| Ok(engine.on_block_device(device));
+        if let Some((said, image)) = self.on_loop_device(bench, by)? {
+            return Ok(self.standing(&said, &image));
+        }
         let capacity = ReadWriteAt::len(&self.bytes);
         let repaired = engine.on_device(&self.bytes, capacity);
-        self.standing(&repaired.said, &repaired.image)
+        Ok(self.standing(&repaired.said, &repaired.image))
+    }
+
+    /// What is on a loop device after `repair`, and what that said; `None` where it is not to be one,
+    /// or there is none.
+    fn on_loop_device(
+        &self,
+        bench: Bench<'_>,
+        repair: impl FnOnce(&Path) -> Result<Said, CaseError>,
+    ) -> Result<Option<(Said, SparseBytes)>, CaseError> {
+        if !self.is_block {
+            return Ok(None);
+        }
+        let path = self.store(bench)?;
+        let Some(device) = LoopDevice::attach(&path) else {
+            return Ok(None);
+        };
+        let said = repair(device.path())?;
+        drop(device);
+        Ok(Some((said, self.load(&path, bench)?)))
+    }
+
+    fn store(&self, bench: Bench<'_>) -> Result<PathBuf, CaseError> {
+        let path = bench.directory.join(DEVICE);
+        disk::store(&path, &self.bytes).map_err(|source| bench.failed(source))?;
+        Ok(path)
+    }
+
+    fn load(&self, path: &Path, bench: Bench<'_>) -> Result<SparseBytes, CaseError> {
+        disk::load(path, self.limits().file).map_err(|source| bench.failed(source))
+    }
+
+    fn limits(&self) -> Limits {
+        Limits::for_image(ReadWriteAt::len(&self.bytes))
     }
 
     /// Whether a qemu-img does; nothing where there is no qemu-nbd.
     pub fn by_qemu(&self, qemu: &Checker, bench: Bench<'_>) -> Result<Standing, CaseError> {
-        let failed = |source| bench.failed(source);
-        let path = bench.directory.join(DEVICE);
-        disk::store(&path, &self.bytes).map_err(failed)?;
+        let by = |device: &Path| {
+            let device = device.to_string_lossy();
+            self.check(qemu, bench, &["-fqcow2", &device])
+        };
+        if let Some((said, image)) = self.on_loop_device(bench, by)? {
+            return Ok(self.standing(&said, &image));
+        }
+        let path = self.store(bench)?;
         let Some(server) = Server::start(bench.directory) else {
             return Ok(Standing::new());
         };
         let options =
             format!("driver=qcow2,file.driver=nbd,file.server.type=unix,file.server.path={SOCKET}");
-        let arguments = ["check", "-rall", "--image-opts", &options];
-        let limits = Limits::for_image(ReadWriteAt::len(&self.bytes));
-        let output = program::run(qemu.path(), arguments, bench.directory, &limits)?;
+        let said = self.check(qemu, bench, &["--image-opts", &options])?;
         server.stop(bench)?;
-        let said = Said {
+        Ok(self.standing(&said, &self.load(&path, bench)?))
+    }
+
+    fn check(&self, qemu: &Checker, bench: Bench<'_>, image: &[&str]) -> Result<Said, CaseError> {
+        let arguments = ["check", "-rall"].iter().chain(image);
+        let output = program::run(qemu.path(), arguments, bench.directory, &self.limits())?;
+        Ok(Said {
             ended: output.ended,
             counters: None,
             stderr: output.stderr,
-        };
-        let image = disk::load(&path, limits.file).map_err(failed)?;
-        Ok(self.standing(&said, &image))
+        })
     }
 
     fn standing(&self, said: &Said, after: &SparseBytes) -> Standing {

@@ -231,9 +231,9 @@ impl Findings {
             return Ok(());
         };
         let planned = Engine::by(recount::Algorithm::Planned);
-        self.extend(&field.ours.name(), device.by_engine(planned));
+        self.extend(&field.ours.name(), device.by_engine(planned, bench)?);
         for engine in field.engines {
-            self.extend(&engine.name(), device.by_engine(engine));
+            self.extend(&engine.name(), device.by_engine(engine, bench)?);
         }
         for qemu in &field.theirs {
             self.extend(&qemu.name(), device.by_qemu(qemu, bench)?);

@@ -26,6 +26,9 @@ pub struct Args {
     /// How long: 90, 90s, 5m. By default until Ctrl-C, with --all a minute each.
     #[arg(long, value_parser = crate::duration::parse)]
     time: Option<Duration>,
+    /// Where libFuzzer's random numbers begin; a fresh one each time unless given.
+    #[arg(long, conflicts_with = "rate")]
+    seed: Option<u64>,
     /// Measure executions a second and memory instead, from the committed corpus.
     #[arg(long)]
     rate: bool,
@@ -54,7 +57,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let mut found = 0;
     for target in targets {
         fuzzer.build(target)?;
-        if let Some(artifact) = fuzzer.run(target, time)? {
+        if let Some(artifact) = fuzzer.run(target, time, args.seed)? {
             let artifact = fuzzer.minimize(target, artifact)?;
             finding::store(target, &artifact)?;
             found += 1;

@@ -112,6 +112,7 @@ impl Fuzzer {
         &self,
         target: Target,
         time: Option<Duration>,
+        seed: Option<u64>,
     ) -> Result<Option<PathBuf>, Box<dyn Error>> {
         let learned = learned(target)?;
         let artifacts = PathBuf::from(format!("fuzz/artifacts/{target}/"));
@@ -123,6 +124,10 @@ impl Fuzzer {
             .arg("-print_final_stats=1");
         if let Some(time) = time {
             command.arg(format!("-max_total_time={}", time.as_secs()));
+        }
+        if let Some(seed) = seed {
+            // 32 bits, and 0 means a fresh one.
+            command.arg(format!("-seed={}", seed % u64::from(u32::MAX) + 1));
         }
         let status = command.arg(learned).arg(seeds(target)).status()?;
         let after = files(&artifacts)?;

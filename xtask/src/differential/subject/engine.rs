@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use recount::{
-    Action, Finding, Observer, Offset, RepairOptions, Report, Scope, Storage, StorageError,
+    Action, FileStorage, Finding, Observer, Offset, OpenError, RepairOptions, Report, Scope,
+    Storage, StorageError,
 };
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::{Counters, Ended, Said};
@@ -17,6 +19,8 @@ use super::{Algorithm, Bench, CaseError, Repair, Repaired, Subject};
 
 /// The signal of a program that panics with `panic = "abort"`.
 const ABORT: i32 = 6;
+/// How long to wait for a device that is locked.
+const LOCKED: Duration = Duration::from_millis(5);
 /// So many messages are kept for a story.
 const MESSAGES: usize = 40;
 
@@ -37,12 +41,36 @@ impl Engine {
         self.on(device, Some(capacity), Repair::All)
     }
 
+    /// Repairs a block device.
+    pub fn on_block_device(self, device: &Path) -> Said {
+        let deadline = Instant::now() + TIME;
+        loop {
+            match FileStorage::open_read_write(device) {
+                Ok(mut storage) => return self.work(&mut storage, deadline, Repair::All),
+                // A program that starts in another thread has a copy of the descriptor that was
+                // closed before, with its lock, until it has been loaded.
+                Err(OpenError::Locked { .. }) if Instant::now() < deadline => {
+                    std::thread::sleep(LOCKED);
+                }
+                Err(error) => {
+                    return Said {
+                        ended: Ended::Code(1),
+                        counters: None,
+                        stderr: error.to_string(),
+                    };
+                }
+            }
+        }
+    }
+
     fn on(self, image: &SparseBytes, capacity: Option<u64>, repair: Repair) -> Repaired {
+        let deadline = Instant::now() + TIME;
         let mut disk = Timed {
             disk: SimulatedDisk::new(image.clone(), SECTOR, capacity),
-            deadline: Instant::now() + TIME,
+            deadline,
         };
-        let said = catch_unwind(AssertUnwindSafe(|| self.work(&mut disk, repair)));
+        let work = || self.work(&mut disk, deadline, repair);
+        let said = catch_unwind(AssertUnwindSafe(work));
         let (image, trace) = disk.disk.into_parts();
         Repaired {
             said: said.unwrap_or_else(|_| Said {
@@ -72,7 +100,7 @@ impl Engine {
         }
     }
 
-    fn work(self, disk: &mut Timed, repair: Repair) -> Said {
+    fn work(self, disk: &mut dyn Storage, deadline: Instant, repair: Repair) -> Said {
         let mut messages = Messages::default();
         let result = if repair == Repair::None {
             let report = recount::check(disk, &mut messages);
@@ -93,7 +121,7 @@ impl Engine {
         };
         let (ended, counters) = match result {
             Ok((code, counters)) => (Ended::Code(code), Some(counters)),
-            Err(_) if disk.is_late() => (Ended::TimedOut, None),
+            Err(_) if Instant::now() >= deadline => (Ended::TimedOut, None),
             Err(error) => {
                 messages.add(&error);
                 (Ended::Code(1), None)
@@ -191,12 +219,8 @@ struct Timed {
 }
 
 impl Timed {
-    fn is_late(&self) -> bool {
-        Instant::now() >= self.deadline
-    }
-
     fn on_time(&self, operation: recount::storage::Operation) -> Result<(), StorageError> {
-        if self.is_late() {
+        if Instant::now() >= self.deadline {
             return Err(StorageError {
                 operation,
                 offset: Offset(0),

@@ -9,7 +9,7 @@ use crate::case::damage::SparseBytes;
 use crate::case::{Case, Image, Schedule};
 use crate::crash::Crashes;
 use crate::explore::engine::{Engine, Planner};
-use crate::explore::{BYTES, draw, images, verdict};
+use crate::explore::{BYTES, can_be_asked, draw, images, verdict};
 use crate::properties::planning::{Brute, Planning};
 use crate::properties::{Property, Verdict};
 use crate::run::{
@@ -99,7 +99,8 @@ impl Story {
         }
         let brute = Brute::new(*toy);
         let run = Planning::new(toy, case.algorithm, &outcome, &brute);
-        for property in Property::ALL {
+        let asked = |property: &Property| can_be_asked(*property, &run);
+        for property in Property::ALL.into_iter().filter(asked) {
             if let Some(verdict) = verdict(property, &run, engine.geometry()) {
                 let verdict = Verdict::from(verdict.map_err(Into::into));
                 self.verdicts.push((property, verdict));

@@ -6,6 +6,7 @@ use super::engine::{Engine, Planner};
 use super::images::{self, Named};
 use super::tally::Tally;
 use super::units::Unit;
+use crate::brute::Space;
 use crate::case::Algorithm;
 use crate::properties::planning::{Brute, Complaint, Planning};
 use crate::properties::{
@@ -13,7 +14,7 @@ use crate::properties::{
     smallest_table, terminates,
 };
 use crate::run::{ImageRepair, explore_one};
-use crate::toy::Toy;
+use crate::toy::{CLUSTERS_MAX, Toy};
 
 /// The properties that a plan by itself shows.
 pub const JUDGED: [Property; 8] = [
@@ -26,6 +27,19 @@ pub const JUDGED: [Property; 8] = [
     Property::NoLeaks,
     Property::BoundedCost,
 ];
+
+/// Whether a property can be asked of a plan for a large toy: brute force looks at every placement,
+/// and a set holds the first clusters only.
+#[must_use]
+pub fn can_be_asked(property: Property, run: &Planning<'_>) -> bool {
+    match property {
+        Property::Terminates => true,
+        Property::FitsWhenPossible | Property::GrowsOnlyWhenNeeded | Property::SmallestTable => {
+            Space::is_searchable(run.toy)
+        }
+        _ => run.places.end <= u64::from(CLUSTERS_MAX),
+    }
+}
 
 /// What a property says of a plan; `None` when a plan alone does not show it.
 #[must_use]

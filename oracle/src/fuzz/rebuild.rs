@@ -3,9 +3,8 @@
 
 use super::encoding::decode;
 use super::{Broken, Target, Use};
-use crate::brute::Space;
 use crate::case::{Algorithm, Case};
-use crate::explore::{JUDGED, engine, verdict};
+use crate::explore::{JUDGED, can_be_asked, engine, verdict};
 use crate::properties::planning::{Brute, Planning};
 use crate::properties::{
     Property, Verdict, bounded_cost, clean_afterwards, counts_every_cluster, leaves_data_alone,
@@ -68,10 +67,8 @@ const fn seen_by(algorithm: Algorithm, toy: &Toy) -> Toy {
 fn of_plan(toy: &Toy, case: &Case, repair: &ToyRepair, brute: &Brute) -> Result<(), Broken> {
     let planning = Planning::new(toy, case.algorithm, &repair.planned, brute);
     let geometry = engine::geometry(toy.shape);
-    // Brute force looks at every placement; in a large toy there are too many.
-    let searchable = Space::is_searchable(toy);
     for property in JUDGED {
-        if !searchable && asks_brute_force(property) {
+        if !can_be_asked(property, &planning) {
             continue;
         }
         if let Some(Err(complaint)) = verdict(property, &planning, &geometry) {
@@ -80,14 +77,6 @@ fn of_plan(toy: &Toy, case: &Case, repair: &ToyRepair, brute: &Brute) -> Result<
         }
     }
     Ok(())
-}
-
-/// Whether the property is held against a search of all placements.
-const fn asks_brute_force(property: Property) -> bool {
-    matches!(
-        property,
-        Property::FitsWhenPossible | Property::GrowsOnlyWhenNeeded | Property::SmallestTable
-    )
 }
 
 /// An error where a property fails that should not: QEMU's algorithms fail some.

@@ -17,7 +17,8 @@ pub fn name_of(bytes: &[u8]) -> String {
 
 /// Stores an input and prints how to see it again.
 pub fn store(target: Target, artifact: &Path) -> Result<(), Box<dyn Error>> {
-    let input = std::fs::read(artifact)?;
+    let input = std::fs::read(artifact);
+    let input = input.map_err(|error| format!("{}: {error}", artifact.display()))?;
     let name = format!("finding-{}", name_of(&input));
     let seed = super::tools::seeds(target).join(&name);
     std::fs::write(&seed, &input)?;

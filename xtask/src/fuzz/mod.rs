@@ -35,6 +35,14 @@ pub struct Args {
     /// Judge one input, without libFuzzer, and say what is wrong with it.
     #[arg(long, value_name = "FILE", requires = "target")]
     replay: Option<PathBuf>,
+    /// Store an input that was found elsewhere, on a fleet, like one found here.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "target",
+        conflicts_with = "replay"
+    )]
+    store: Option<PathBuf>,
 }
 
 /// Time for each target where none is given.
@@ -48,6 +56,9 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     };
     if let (Some(file), Some(target)) = (&args.replay, args.target) {
         return replay(target, file);
+    }
+    if let (Some(file), Some(target)) = (&args.store, args.target) {
+        return finding::store(target, file).map(|()| ExitCode::SUCCESS);
     }
     let fuzzer = Fuzzer::ready()?;
     if args.rate {

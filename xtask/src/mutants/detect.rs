@@ -74,6 +74,11 @@ impl fmt::Display for Caught {
     }
 }
 
+/// The copy does not build.
+#[derive(Debug, thiserror::Error)]
+#[error("the copy does not build:\n{0}")]
+pub struct DoesNotBuild(String);
+
 /// Runs the tests; what failed, if any did. A copy that does not build is an error.
 pub fn run(
     detector: Detector,
@@ -83,7 +88,7 @@ pub fn run(
     let build = cargo(scratch, detector, &["--no-run"]);
     let (built, messages) = finish(build, scratch, Duration::from_secs(3600))?;
     if built != Some(true) {
-        return Err(format!("the copy does not build:\n{messages}").into());
+        return Err(DoesNotBuild(messages).into());
     }
     let (passed, output) = finish(cargo(scratch, detector, &[]), scratch, limit)?;
     Ok(match passed {

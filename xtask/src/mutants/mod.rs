@@ -10,7 +10,7 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use detect::{Caught, Detector};
+use detect::{Caught, Detector, DoesNotBuild};
 use list::Mutant;
 use scratch::Scratch;
 
@@ -63,10 +63,16 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let total = mutants.len();
     for (number, mutant) in (1..).zip(mutants) {
         let began = Instant::now();
-        let caught = try_mutant(mutant, &scratch, args.limit)?;
+        let caught = try_mutant(mutant, &scratch, args.limit);
         let seconds = began.elapsed().as_secs();
-        missed += usize::from(caught.is_none());
-        let seen = caught.map_or("NOT SEEN".to_owned(), |caught| caught.to_string());
+        let (found, seen) = match caught {
+            Ok(Some(caught)) => (true, caught.to_string()),
+            Ok(None) => (false, "NOT SEEN".to_owned()),
+            // The others are tried all the same.
+            Err(error) if error.is::<DoesNotBuild>() => (false, "DOES NOT BUILD".to_owned()),
+            Err(error) => return Err(error),
+        };
+        missed += usize::from(!found);
         println!("{number}/{total} {:44} {seconds:4} s  {seen}", mutant.name);
     }
     println!("{} of {total} seen", total - missed);

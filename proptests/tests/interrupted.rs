@@ -64,6 +64,7 @@ fn after_a_power_cut_the_image_is_the_old_or_the_new_one_and_can_be_repaired() {
         let whole = before.kind.read(&quiet.after).ok();
         let whole = whole.filter(|_| !quiet.trace.is_read_only());
         let verdict = crash_atomic::judge(&before, &quiet.trace, whole.as_ref(), &FEW);
+        let verdict = crash_atomic::lasts(&quiet).and(|| verdict);
         holds(Property::CrashAtomic, verdict)?;
         let crashes = Crashes {
             before: &before.bytes,

@@ -1,9 +1,13 @@
-//! `clean-afterwards`: when only refcount structures were damaged, the next check finds nothing.
+//! `clean-afterwards`: when only refcount structures were damaged, the next check finds nothing, and
+//! the image is not marked as dirty or corrupt any more.
 
 use super::Verdict;
 use super::reading::{Found, Reading};
 use crate::audit::{Audit, Referrer, counters};
 use crate::run::{Before, Run};
+
+/// Bits 0 and 1 of the incompatible features (specification, "Header").
+const DIRTY_AND_CORRUPT: u64 = 3;
 
 /// Of the bytes after a repair.
 #[must_use]
@@ -48,6 +52,11 @@ const fn is_structure(by: &Referrer) -> bool {
 
 fn clean(audit: &Audit) -> Verdict {
     let counters = counters(audit);
+    if audit.header.incompatible & DIRTY_AND_CORRUPT != 0 {
+        return Verdict::fails(
+            "nothing is wrong with the image, but it is still marked so".to_owned(),
+        );
+    }
     if counters.exit_code() == 0 {
         return Verdict::Holds;
     }

@@ -2,6 +2,8 @@
 //! header leads to the old structures, untouched, or to the new ones, whole; and what is in use is
 //! there. Where the old structures are damaged or absent, untouched means the bytes that were there.
 //!
+//! When a repair has said that it is done, nothing that it wrote is lost any more.
+//!
 //! A repair that leaves the structures where they are corrects refcounts one by one: then each is
 //! the old or the new one, and none is below its references that was not before.
 
@@ -13,8 +15,8 @@ use super::{Failure, Verdict};
 use crate::audit::{Referrer, ToyStructure};
 use crate::case::damage::{ReadWriteAt, SparseBytes};
 use crate::crash::{CrashState, Crashes, Limits};
-use crate::disk::Trace;
-use crate::run::Before;
+use crate::disk::{Event, Trace};
+use crate::run::{Before, Run};
 
 /// Of all states that a power cut may leave, whoever made the trace. `whole` is what the audit says of a run
 /// of the same repair in which nothing went wrong; `None` when that wrote no structures.
@@ -49,6 +51,20 @@ pub fn explore(
         }
     });
     (states, failure.map_or(Verdict::Holds, Verdict::Fails))
+}
+
+/// Whether what a repair has done lasts once it has said that it is done.
+#[must_use]
+pub fn lasts(run: &Run) -> Verdict {
+    let volatile = |event: &Event| matches!(event, Event::Write { durable: false, .. });
+    let last = run.trace.events().iter().rev();
+    let mut last = last.take_while(|event| !event.is_flush());
+    if run.outcome.is_ok() && last.any(volatile) {
+        let message = "the repair ends with writes that no flush follows: a power cut after it has \
+                       said that it is done takes them back";
+        return Verdict::fails(message.to_owned());
+    }
+    Verdict::Holds
 }
 
 /// Judges states that a run may leave.

@@ -91,7 +91,10 @@ pub fn explore_one(repair: &dyn Repair, before: &Before, bounds: &Bounds) -> Exp
             Property::KeepsWhatItCannotFollow,
             quietly(keeps_what_it_cannot_follow::judge),
         ),
-        (Property::CrashAtomic, crash),
+        (
+            Property::CrashAtomic,
+            crash_atomic::lasts(&quiet).and(|| crash),
+        ),
         (Property::FaultSafe, fault),
         (Property::NoLeaks, quietly(no_leaks::judge)),
         (

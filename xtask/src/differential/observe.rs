@@ -13,11 +13,12 @@ const REBUILDING: &str = "Rebuilding refcount structure";
 pub const STOPPED_BY_OVERLAP: &str = "Preventing invalid write on metadata";
 
 /// What qemu-img says of images that it cannot open, with nothing wrong in what recount looks at:
-/// key material that is damaged, a header that asks for a key that nobody has, and zstd where
-/// qemu-img was built without it.
-const BEYOND: [&str; 3] = [
+/// key material that is damaged, a header that asks for a key that nobody has, the name of a backing
+/// file that is not there, and zstd where qemu-img was built without it.
+const BEYOND: [&str; 4] = [
     "cannot unlock any keyslot",
     "'encrypt.key-secret' is required",
+    "Could not open backing file",
     "unknown compression type: 1",
 ];
 

@@ -26,14 +26,25 @@ pub enum Detector {
     Images,
     /// Exact counts of reads, writes, flushes, tries and memory.
     Counts,
+    /// The property tests.
+    Properties,
+    /// The explorer within the bounds of `cargo xtask model`.
+    Bounds,
 }
 
 impl Detector {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Model, Self::Engine, Self::Images, Self::Counts];
+    pub const ALL: [Self; 6] = [
+        Self::Model,
+        Self::Engine,
+        Self::Images,
+        Self::Counts,
+        Self::Properties,
+        Self::Bounds,
+    ];
 
-    /// All of them, the most likely first.
-    pub fn for_file(file: &str) -> [Self; 4] {
+    /// All of them, the most likely and quickest first.
+    pub fn for_file(file: &str) -> [Self; 6] {
         let [first, second, third] = if file.contains("/rebuild/") {
             [Self::Model, Self::Engine, Self::Images]
         } else if file.contains("/table/") || file.contains("/format/") {
@@ -41,10 +52,23 @@ impl Detector {
         } else {
             [Self::Images, Self::Engine, Self::Model]
         };
-        // What gives the right result at a higher price is seen by nothing else.
-        [first, second, third, Self::Counts]
+        // What gives the right result at a higher price is seen by nothing but the counts.
+        let [counts, properties, bounds] = [Self::Counts, Self::Properties, Self::Bounds];
+        [first, second, third, counts, properties, bounds]
     }
 
+    /// What cargo is asked, to build and to run it.
+    const fn tasks(self) -> [&'static [&'static str]; 2] {
+        match self {
+            Self::Bounds => [
+                &["build", "--quiet", "--release", "--package", "xtask"],
+                &["run", "--quiet", "--release", "--package", "xtask", "--"],
+            ],
+            _ => [&["test", "--quiet", "--no-run"], &["test", "--quiet"]],
+        }
+    }
+
+    /// What it runs.
     const fn tests(self) -> &'static [&'static str] {
         match self {
             Self::Model => &[
@@ -58,6 +82,8 @@ impl Detector {
             Self::Engine => &["-p", "recount", "--lib", "--test", "rebuild"],
             Self::Images => &["-p", "recount-oracle", "--test", "images"],
             Self::Counts => &["-p", "recount-benches", "--test", "counts"],
+            Self::Properties => &["-p", "recount-proptests"],
+            Self::Bounds => &["model"],
         }
     }
 }
@@ -85,12 +111,18 @@ pub fn run(
     scratch: &Scratch,
     limit: Duration,
 ) -> Result<Option<Caught>, Box<dyn Error>> {
-    let build = cargo(scratch, detector, &["--no-run"]);
+    let [build, run] = detector.tasks();
+    let tests = match detector {
+        Detector::Bounds => &[],
+        _ => detector.tests(),
+    };
+    let build = cargo(scratch, build, tests);
     let (built, messages) = finish(build, scratch, Duration::from_secs(3600))?;
     if built != Some(true) {
         return Err(DoesNotBuild(messages).into());
     }
-    let (passed, output) = finish(cargo(scratch, detector, &[]), scratch, limit)?;
+    let run = cargo(scratch, run, detector.tests());
+    let (passed, output) = finish(run, scratch, limit)?;
     Ok(match passed {
         Some(true) => None,
         Some(false) => Some(Caught {
@@ -102,12 +134,11 @@ pub fn run(
     })
 }
 
-fn cargo(scratch: &Scratch, detector: Detector, more: &[&str]) -> Command {
+fn cargo(scratch: &Scratch, task: &[&str], what: &[&str]) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
-        .args(["test", "--quiet"])
-        .args(detector.tests())
-        .args(more)
+        .args(task)
+        .args(what)
         .current_dir(scratch.top())
         .env("CARGO_TARGET_DIR", scratch.target())
         .env("RUST_BACKTRACE", "0")

@@ -222,10 +222,16 @@ fn alike_but_for(theirs: &Said, ours: &Said, names: &[&str]) -> bool {
     alike(theirs).is_some() && alike(theirs) == alike(ours)
 }
 
-/// Whether both end alike but for the end of the image, and perhaps a leak that theirs leave.
+/// Whether both end alike but for the end of the image, and perhaps a leak or COPIED bits that
+/// theirs leave.
 pub(super) fn makes_room(theirs: &Said, ours: &Said) -> bool {
     let corrupt = |said: &Said| said.counter("corruptions") + said.counter("check-errors") > 0;
-    alike_but_for(theirs, ours, &["image-end-offset", "leaks"])
+    let mut others = vec!["image-end-offset", "leaks"];
+    let copied = copied_at_end(theirs);
+    if copied > 0 && theirs.counter("corruptions") == ours.counter("corruptions") + copied {
+        others.extend(["corruptions", "corruptions-fixed"]);
+    }
+    alike_but_for(theirs, ours, &others)
         && ours.counter("leaks") <= theirs.counter("leaks")
         && (theirs.ended == ours.ended || !corrupt(ours))
 }
@@ -235,14 +241,17 @@ pub(super) fn has_too_many_clusters(said: &Said) -> bool {
     said.counters.is_none() && said.stderr.contains("Check failed: File too large")
 }
 
-/// Whether all that a repair leaves wrong are COPIED bits, which it names last.
+/// Whether all that a repair leaves wrong are COPIED bits.
 fn ends_with_copied(said: &Said) -> bool {
     let left = said.counter("corruptions");
+    left > 0 && said.counter("check-errors") == 0 && copied_at_end(said) >= left
+}
+
+/// How many wrong COPIED bits qemu-img names at the end of what it says.
+fn copied_at_end(said: &Said) -> i64 {
     let last = said.stderr.lines().rev();
     let copied = last.take_while(|line| line.starts_with("ERROR OFLAG_COPIED"));
-    left > 0
-        && said.counter("check-errors") == 0
-        && i64::try_from(copied.count()).is_ok_and(|copied| copied >= left)
+    copied.count().try_into().unwrap_or(i64::MAX)
 }
 
 /// Whether all that is wrong are COPIED bits.

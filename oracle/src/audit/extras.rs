@@ -222,10 +222,8 @@ fn bitmap_table(
         let ones_and_offset = offset != 0 && entry & ALL_ONES != 0;
         if entry & BITMAP_RESERVED != 0 || ones_and_offset || !walk.header.is_aligned(offset) {
             walk.corrupt(referrer, Wrong::BitmapEntry { entry });
-            // A bitmap that is not in use is loaded on opening, and then the image is not opened.
-            if bitmap.flags & IN_USE == 0 {
-                walk.blocked.get_or_insert(refusal);
-            }
+            // Of a bitmap in use the check fails; with another one the image is not even opened.
+            walk.blocked.get_or_insert(refusal);
         } else if offset != 0 {
             walk.refer_cluster(referrer, offset)?;
         }

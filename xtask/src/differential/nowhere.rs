@@ -131,11 +131,20 @@ const fn is_nonsense(entry: u64, found: &Structures) -> bool {
     entry & !(OFFSET_BITS | COPIED | zero_bit) != 0
 }
 
-/// Whether an L2 entry has reserved bits set and leads into a cluster: it may have been anything.
-pub fn has_reserved_astray(found: &Structures) -> bool {
-    found.l2_entries.iter().any(|entry| {
-        let offset = entry.value & OFFSET_BITS;
-        is_nonsense(entry.value, found) && !offset.is_multiple_of(found.cluster_size())
+/// Whether an L2 entry has reserved bits set and leads into a cluster: it may have been anything. All
+/// of a table is looked at, also what the finder leaves out of long ones.
+pub fn has_reserved_astray(image: &SparseBytes, found: &Structures) -> bool {
+    let size = found.cluster_size();
+    let is_astray =
+        |entry: u64| is_nonsense(entry, found) && !(entry & OFFSET_BITS).is_multiple_of(size);
+    let entries = found.l1_tables.iter().flat_map(|table| &table.entries);
+    let tables: BTreeSet<u64> = entries.map(|entry| entry.value & OFFSET_BITS).collect();
+    let fields = if found.extended_l2 { 2 } else { 1 };
+    let mut inside = tables.into_iter().filter(|table| *table < found.length);
+    inside.any(|table| {
+        let bytes = image.bytes(table, usize::try_from(size).unwrap_or(0));
+        let mut entries = bytes.as_chunks::<8>().0.iter().step_by(fields);
+        entries.any(|entry| is_astray(u64::from_be_bytes(*entry)))
     })
 }
 

@@ -138,7 +138,7 @@ impl Run<'_> {
 
     fn has_reserved_astray(&self) -> bool {
         let found = self.found.as_ref();
-        found.is_some_and(has_reserved_astray)
+        found.is_some_and(|found| has_reserved_astray(self.trial.damaged, found))
     }
 
     fn clean_after_repair(&mut self, ours: &Repaired) -> Result<(), CaseError> {

@@ -235,6 +235,7 @@ impl Repair for Careless {
         if let Some(offset) = self.reuses {
             storage
                 .write_at(offset, &[0xee; 16])
+                .and_then(|()| storage.flush())
                 .map_err(recount::rebuild::CommitError::from)?;
         }
         Ok(done)

@@ -93,7 +93,7 @@ pub fn explore_one(repair: &dyn Repair, before: &Before, bounds: &Bounds) -> Exp
         ),
         (
             Property::CrashAtomic,
-            crash_atomic::lasts(&quiet).and(|| crash),
+            crash.and(|| crash_atomic::lasts(&quiet)),
         ),
         (Property::FaultSafe, fault),
         (Property::NoLeaks, quietly(no_leaks::judge)),

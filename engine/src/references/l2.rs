@@ -1,5 +1,7 @@
 //! L2 tables and what they lead to.
 
+use std::convert::Infallible;
+
 use super::{L2Uses, UnalignedEmpty, WalkError, Walker};
 use crate::finding::{Finding, Referrer};
 use crate::format::entry::{L2Entry, L2Format, L2Kind};
@@ -88,15 +90,20 @@ fn holds_no_data(entry: L2Entry, format: L2Format) -> bool {
     matches!(entry.kind(format), L2Kind::PreallocatedZero(_))
 }
 
-/// Whether a cluster can be what an L1 entry says that it is. An L1 entry gone astray leads to
-/// guest data, and that nearly always has bits where an L2 table has none. An entry without data
-/// that points into a cluster is all that is forgiven.
+/// Whether a cluster can be what an L1 entry says that it is: most of its entries are as entries are.
+/// An L1 entry gone astray leads to guest data, which nearly always has bits where an L2 table has
+/// none; an L2 table has few damaged entries.
 pub fn looks_like_l2_table(geometry: &Geometry, format: L2Format, bytes: &[u8]) -> bool {
-    let sound = for_each_item(geometry, format, bytes, |item| {
-        let L2Item::Entry { entry, .. } = item else {
-            return Ok(());
+    let (mut sound, mut unsound) = (0, 0);
+    let counted = for_each_item(geometry, format, bytes, |item| {
+        let entry = match item {
+            L2Item::Run { count, .. } => {
+                sound += count;
+                return Ok(());
+            }
+            L2Item::Entry { entry, .. } => entry,
         };
-        let sound = match entry.kind(format) {
+        let is_sound = match entry.kind(format) {
             L2Kind::Compressed { .. } => !entry.copied(),
             L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) => {
                 let aligned = geometry.is_aligned(offset);
@@ -104,9 +111,14 @@ pub fn looks_like_l2_table(geometry: &Geometry, format: L2Format, bytes: &[u8]) 
             }
             L2Kind::PlainZero | L2Kind::Unallocated => !entry.has_reserved_bits(),
         };
-        if sound { Ok(()) } else { Err(()) }
+        if is_sound {
+            sound += 1;
+        } else {
+            unsound += 1;
+        }
+        Ok::<_, Infallible>(())
     });
-    sound.is_ok()
+    counted.is_ok() && unsound <= sound
 }
 
 impl Walker<'_> {

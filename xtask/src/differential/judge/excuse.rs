@@ -20,6 +20,8 @@ const NEWER_CHECK: (u32, u32) = (6, 2);
 const OVERFLOW: &str = "ERROR: overflow cluster offset=";
 /// recount says this where `-r leaks` would have to build refcount structures anew.
 const NEEDS_REBUILD: &str = "have to be built anew";
+/// What building anew changes of what is said, where something else stays wrong.
+const REBUILT: &[&str] = &["corruptions", "corruptions-fixed", "image-end-offset"];
 /// recount says this of a LUKS header that is not one.
 const LUKS_GONE: &str = "the LUKS header at offset";
 /// The header's number and place of snapshots (specification, "Header"): byte position, bytes.
@@ -193,7 +195,9 @@ impl Run<'_> {
             Ending::OnPurpose(Purpose::SetsCopied)
         } else if theirs.stderr.contains(OVERFLOW)
             && theirs.counter("corruptions") > 0
-            && (ours.is_clean() || self.nowhere && !is_worse(ours, theirs))
+            && (ours.is_clean()
+                || !is_worse(ours, theirs)
+                    && (self.nowhere || alike_but_for(theirs, ours, REBUILT)))
         {
             Ending::OnPurpose(Purpose::SeesNarrow)
         } else if self.nowhere && alike_but_for(theirs, ours, &["corruptions-fixed"]) {

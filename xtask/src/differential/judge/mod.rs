@@ -191,7 +191,8 @@ impl Run<'_> {
                         Ending::OnPurpose(Purpose::LeavesTable)
                     }
                     ending @ Ending::Failed(_) => {
-                        self.clean_but_for(ending, theirs, &ours.image)?
+                        let ending = self.clean_but_for(ending, theirs, &ours.image)?;
+                        self.unless_older(ending)
                     }
                     ending => ending,
                 }

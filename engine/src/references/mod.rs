@@ -27,6 +27,7 @@ pub(crate) use l1::table_uses;
 pub(crate) use l2::{L2Item, for_each_item, looks_like_l2_table};
 pub use refcounts::{OldStructures, Reftable};
 pub use region::Region;
+pub(crate) use region::clusters_of;
 pub use snapshots::{Snapshot, SnapshotTable};
 
 use crate::finding::{Finding, Referrer};

@@ -4,6 +4,7 @@
 use super::{Repair, RepairError, Step};
 use crate::check::{Report, Survey};
 use crate::image::Image;
+use crate::references::{Region, clusters_of};
 use crate::table::{RefcountTable, Run, RunSet, width};
 use crate::units::Offset;
 
@@ -65,16 +66,26 @@ impl Repair<'_> {
             let differences = survey.comparison.differences(&survey.references.table);
             let freed = differences.filter(|(_, _, references)| *references == 0);
             let freed: RunSet = freed.map(|(cluster, _, _)| Run::single(cluster)).collect();
-            self.discard(image, &freed)?;
+            self.discard(image, &freed, &survey.references.dangling)?;
             self.step(Step::Lowered { clusters: lowered });
         }
         Ok(lowered)
     }
 
-    /// Gives back the space behind clusters that nothing uses.
-    pub(super) fn discard(&mut self, image: &Image, freed: &RunSet) -> Result<(), RepairError> {
-        let bits = image.geometry().cluster_bits();
-        for run in freed.runs() {
+    /// Gives back the space behind clusters that nothing uses. What a table that reaches past the
+    /// end of the file covers is not counted, but it is read: as zeros the table would say something
+    /// else, and the next repair would do something else.
+    pub(super) fn discard(
+        &mut self,
+        image: &Image,
+        freed: &RunSet,
+        dangling: &[Region],
+    ) -> Result<(), RepairError> {
+        let geometry = image.geometry();
+        let bits = geometry.cluster_bits();
+        let covered = clusters_of(dangling, geometry);
+        let unread = freed.without(&covered);
+        for run in unread.runs() {
             self.storage
                 .discard(Offset(run.first.0 << bits), run.count.0 << bits)?;
         }

@@ -5,8 +5,8 @@ use super::snapshots::NewSnapshotTable;
 use super::{Repair, RepairError, RepairOptions, Step};
 use crate::check::{CheckError, Report, Survey};
 use crate::image::{Extent, Image};
-use crate::rebuild::{self, Algorithm, Input, Layout};
-use crate::references::Region;
+use crate::rebuild::{self, Algorithm, Input, Layout, PlanError};
+use crate::references::{Region, clusters_of};
 use crate::storage::Storage;
 use crate::table::{OutOfMemory, RefcountTable, Run, RunSet};
 use crate::units::{ClusterCount, Offset};
@@ -17,6 +17,8 @@ pub(super) struct Ground {
     pub table: RefcountTable,
     /// See [`Input`].
     pub reserved: RunSet,
+    /// How many of them are old structures, which `reuse_old` would give.
+    reusable: ClusterCount,
     /// See [`Input`].
     pub doubtful: RunSet,
     /// See [`Input`].
@@ -45,6 +47,7 @@ impl Ground {
         let mut ground = Self {
             table: RefcountTable::new(*geometry),
             reserved: RunSet::new(),
+            reusable: ClusterCount(0),
             doubtful: RunSet::new(),
             file,
             // Whole clusters only: a refblock does not fit into a part of one.
@@ -78,14 +81,13 @@ impl Ground {
             if !options.reuse_old {
                 ground.reserved.extend(&survey.old.clusters);
             }
+            ground.reusable = ground.reserved.count();
+            // Also where the storage cannot grow: what lies inside the file of a table that reaches
+            // past the end would be written over, and be read as that table by the next repair.
             ground.dangling = std::mem::take(&mut survey.references.dangling);
-            if ground.capacity.is_none_or(|capacity| capacity > file) {
-                let runs = ground
-                    .dangling
-                    .iter()
-                    .map(|region| region.clusters(geometry));
-                ground.reserved.extend(&runs.collect());
-            }
+            ground
+                .reserved
+                .extend(&clusters_of(&ground.dangling, geometry));
         }
         ground.table = survey.references.take_table();
         Ok(ground)
@@ -97,7 +99,11 @@ impl Ground {
     pub fn plan(&mut self, image: &Image, options: &RepairOptions) -> Result<Layout, RepairError> {
         let geometry = image.geometry();
         loop {
-            let layout = rebuild::plan(options.algorithm, &self.input())?;
+            let mut planned = rebuild::plan(options.algorithm, &self.input());
+            if let Err(PlanError::NoSpace { reserved, .. }) = &mut planned {
+                *reserved = self.reusable;
+            }
+            let layout = planned?;
             let end = ClusterCount(layout.end().0);
             if options.algorithm != Algorithm::Planned || end <= self.file {
                 return Ok(layout);
@@ -198,7 +204,7 @@ impl Repair<'_> {
             .filter(|cluster| ground.table.get(*cluster) == 0)
             .map(Run::single)
             .collect();
-        self.discard(image, &free)?;
+        self.discard(image, &free, &ground.dangling)?;
         Ok(ground.table)
     }
 

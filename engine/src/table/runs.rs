@@ -161,6 +161,21 @@ impl RunSet {
         }
         *self = self.runs.iter().chain(&other.runs).copied().collect();
     }
+
+    /// The clusters that another set does not hold.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        let mut left = Self::new();
+        for run in &self.runs {
+            let mut from = run.first;
+            while from < run.end() {
+                let taken = other.next_from(from).unwrap_or(run.end()).min(run.end());
+                left.insert(Run::new(from, taken.since(from)));
+                from = other.run_at(taken).map_or(run.end(), |taken| taken.end());
+            }
+        }
+        left
+    }
 }
 
 impl FromIterator<Run> for RunSet {

@@ -142,17 +142,24 @@ fn a_set_of_runs_holds_what_was_inserted_in_any_order() {
             set.insert(Run::new(Cluster(first), ClusterCount(count)));
             model.extend(first..first + count);
         }
-        let held: Vec<u64> = set
-            .runs()
-            .iter()
-            .flat_map(Run::iter)
-            .map(|cluster| cluster.0)
+        assert_eq!(clusters(&set), model.iter().copied().collect::<Vec<_>>());
+        let other: RunSet = numbers
+            .by_ref()
+            .take(5)
+            .map(|number| Run::new(Cluster(number % 60), ClusterCount(number % 7)))
             .collect();
-        assert_eq!(held, model.into_iter().collect::<Vec<_>>());
+        model.retain(|cluster| !other.contains(Cluster(*cluster)));
+        let left: Vec<u64> = model.into_iter().collect();
+        assert_eq!(clusters(&set.without(&other)), left);
         assert!(
             set.runs()
                 .windows(2)
                 .all(|pair| pair[0].end() < pair[1].first)
         );
     }
+}
+
+fn clusters(set: &RunSet) -> Vec<u64> {
+    let clusters = set.runs().iter().flat_map(Run::iter);
+    clusters.map(|cluster| cluster.0).collect()
 }

@@ -24,8 +24,6 @@ struct Scene {
     before: Before,
     repair: Box<dyn Repair>,
     quiet: Run,
-    /// What the audit says after a repair in which nothing went wrong; `None` if it did nothing.
-    whole: Option<Reading>,
 }
 
 impl Scene {
@@ -37,14 +35,17 @@ impl Scene {
         if quiet.trace.is_read_only() {
             return None;
         }
-        let whole = before.kind.read(&quiet.after).ok();
         Some(Self {
             case,
             before,
             repair,
             quiet,
-            whole,
         })
+    }
+
+    /// What the audit says after a repair in which nothing went wrong.
+    fn whole(&self) -> Option<&Reading> {
+        self.quiet.reading(&self.before).ok()
     }
 
     fn holds(&self, property: Property, verdict: Verdict) -> Result<(), Broken> {
@@ -99,7 +100,7 @@ pub fn crash(input: &[u8]) -> Result<Use, Broken> {
         sector: scene.before.sector,
     };
     let state = crashes.state(crash);
-    let judge = StateJudge::new(&scene.before, &scene.quiet.trace, scene.whole.as_ref());
+    let judge = StateJudge::new(&scene.before, &scene.quiet.trace, scene.whole());
     scene.holds(Property::CrashAtomic, judge.state(&state).into())?;
     match scene.left(state) {
         Some(left) => scene.can_be_repaired(&left)?,
@@ -124,7 +125,7 @@ pub fn fault(input: &[u8]) -> Result<Use, Broken> {
     if failed.faults_hit == 0 {
         return Ok(Use::Refused);
     }
-    let (before, whole) = (&scene.before, scene.whole.as_ref());
+    let (before, whole) = (&scene.before, scene.whole());
     let verdict = fault_safe::judge(before, &failed, whole, &AFTER_A_FAULT);
     scene.holds(Property::FaultSafe, verdict)?;
     if let Some(left) = scene.left(failed.after) {

@@ -18,9 +18,9 @@ pub fn judge(before: &Before, run: &Run) -> Verdict {
     if run.outcome.is_err() {
         return Verdict::NotApplicable;
     }
-    let after = match before.kind.read(&run.after) {
+    let after = match run.reading(before) {
         Ok(after) => after,
-        Err(error) => return Verdict::fails(format!("after the repair, {error}")),
+        Err(failure) => return Verdict::Fails(failure),
     };
     let flush = |event: &&Event| matches!(event, Event::Flush);
     let flushes = run.trace.events().iter().filter(flush).count();
@@ -30,7 +30,7 @@ pub fn judge(before: &Before, run: &Run) -> Verdict {
     if after.pointer() == before.reading.pointer() {
         return Verdict::Holds;
     }
-    let moved = snapshot_table(&after) != snapshot_table(&before.reading);
+    let moved = snapshot_table(after) != snapshot_table(&before.reading);
     let most = 1 + usize::from(moved);
     for &cluster in after.own.keys() {
         let start = cluster << after.cluster_bits;

@@ -15,13 +15,13 @@ pub fn judge(before: &Before, run: &Run) -> Verdict {
     if run.outcome.is_err() || !only_refcounts_damaged(&before.reading) {
         return Verdict::NotApplicable;
     }
-    let after = match before.kind.read(&run.after) {
+    let after = match run.reading(before) {
         Ok(after) => after,
-        Err(error) => return Verdict::fails(format!("after the repair, {error}")),
+        Err(failure) => return Verdict::Fails(failure),
     };
     match &after.found {
         Found::Image(audit) => clean(audit),
-        Found::Toy(_) => exact(&after),
+        Found::Toy(_) => exact(after),
     }
 }
 

@@ -15,9 +15,9 @@ pub fn judge(before: &Before, run: &Run) -> Verdict {
     if before.reading.takes_header_for_a_table() {
         return Verdict::NotApplicable;
     }
-    match before.kind.read(&run.after) {
-        Ok(after) => check(&before.reading, &after).into(),
-        Err(error) => Verdict::fails(format!("after the repair, {error}")),
+    match run.reading(before) {
+        Ok(after) => check(&before.reading, after).into(),
+        Err(failure) => Verdict::Fails(failure),
     }
 }
 

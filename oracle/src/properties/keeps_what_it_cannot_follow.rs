@@ -16,9 +16,9 @@ pub fn judge(before: &Before, run: &Run) -> Verdict {
     if run.trace.is_read_only() {
         return Verdict::Holds;
     }
-    let after = match before.kind.read(&run.after) {
+    let after = match run.reading(before) {
         Ok(after) => after,
-        Err(error) => return Verdict::fails(format!("after the repair, {error}")),
+        Err(failure) => return Verdict::Fails(failure),
     };
     let size = old.cluster_size() as usize;
     let end = ReadWriteAt::len(&before.bytes).div_ceil(size as u64);

@@ -10,9 +10,9 @@ pub fn judge(before: &Before, run: &Run) -> Verdict {
     if run.outcome.is_err() {
         return Verdict::NotApplicable;
     }
-    let after = match before.kind.read(&run.after) {
+    let after = match run.reading(before) {
         Ok(after) => after,
-        Err(error) => return Verdict::fails(format!("after the repair, {error}")),
+        Err(failure) => return Verdict::Fails(failure),
     };
     let kept = |cluster: u64| {
         // A cluster of the old structures may be something else as well, by its refcount.

@@ -11,9 +11,9 @@ pub fn judge(before: &Before, run: &Run) -> Verdict {
     if run.outcome.is_err() {
         return Verdict::NotApplicable;
     }
-    let after = match before.kind.read(&run.after) {
+    let after = match run.reading(before) {
         Ok(after) => after,
-        Err(error) => return Verdict::fails(format!("after the repair, {error}")),
+        Err(failure) => return Verdict::Fails(failure),
     };
     let in_place = after.pointer() == before.reading.pointer();
     if in_place || before.reading.takes_header_for_a_table() {

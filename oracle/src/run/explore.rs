@@ -61,18 +61,14 @@ impl Explored {
 /// Runs one repair in every way there is.
 pub fn explore_one(repair: &dyn Repair, before: &Before, bounds: &Bounds) -> Explored {
     let quiet = run(repair, before, &[]);
-    let whole = before
-        .kind
-        .read(&quiet.after)
-        .ok()
-        .filter(|_| !quiet.trace.is_read_only());
-    let (states, crash) =
-        crash_atomic::explore(before, &quiet.trace, whole.as_ref(), &bounds.crashes);
+    let whole = quiet.reading(before).ok();
+    let whole = whole.filter(|_| !quiet.trace.is_read_only());
+    let (states, crash) = crash_atomic::explore(before, &quiet.trace, whole, &bounds.crashes);
     let mut faults = Faults {
         repair,
         before,
         bounds,
-        whole: whole.as_ref(),
+        whole,
         states,
         runs: 0,
         seen: Vec::new(),

@@ -5,6 +5,8 @@ mod explore;
 mod image;
 mod toy;
 
+use std::sync::OnceLock;
+
 use recount::rebuild::CommitError;
 use recount::{Layout, PlanError};
 
@@ -12,6 +14,7 @@ use crate::audit::Unreadable;
 use crate::case::damage::SparseBytes;
 use crate::case::{Algorithm, Fault};
 use crate::disk::{Operations, SimulatedDisk, Trace};
+use crate::properties::Failure;
 use crate::properties::reading::{Kind, Reading};
 
 pub use case::{Played, SceneError, play, scene};
@@ -108,6 +111,34 @@ pub struct Run {
     pub operations_until_fault: Operations,
     /// How many operations failed because the schedule says so.
     pub faults_hit: u32,
+    /// See [`Run::reading`].
+    reading: OnceLock<Result<Reading, Unreadable>>,
+}
+
+impl Run {
+    /// A repair of which nothing is known but how it ended, what it wrote, and what it left.
+    #[must_use]
+    pub fn observed(trace: Trace, outcome: Outcome, after: SparseBytes) -> Self {
+        Self {
+            trace,
+            outcome,
+            after,
+            bytes_read: 0,
+            operations: Operations::default(),
+            operations_until_fault: Operations::default(),
+            faults_hit: 0,
+            reading: OnceLock::new(),
+        }
+    }
+
+    /// What the audit says of the bytes afterwards, when it is asked first. `before` is what the
+    /// run began with.
+    pub fn reading(&self, before: &Before) -> Result<&Reading, Failure> {
+        let reading = self.reading.get_or_init(|| before.kind.read(&self.after));
+        reading.as_ref().map_err(|error| Failure {
+            message: format!("after the repair, {error}"),
+        })
+    }
 }
 
 /// The engine's name for an algorithm.
@@ -128,12 +159,10 @@ pub fn run(repair: &dyn Repair, before: &Before, faults: &[Fault]) -> Run {
     let (bytes_read, faults_hit) = (disk.bytes_read(), disk.faults_hit());
     let (after, trace) = disk.into_parts();
     Run {
-        trace,
-        outcome,
-        after,
         bytes_read,
         operations,
         operations_until_fault,
         faults_hit,
+        ..Run::observed(trace, outcome, after)
     }
 }

@@ -9,7 +9,7 @@ use recount_oracle::case::damage::bytes::PAGE;
 use recount_oracle::case::damage::find::structures;
 use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
 use recount_oracle::crash::Limits;
-use recount_oracle::disk::{Event, Operations, Trace};
+use recount_oracle::disk::{Event, Trace};
 use recount_oracle::properties::reading::Kind;
 use recount_oracle::properties::{
     Verdict, clean_afterwards, counts_every_cluster, crash_atomic, idempotent,
@@ -176,21 +176,14 @@ impl Judged {
             Some(trace) => (trace.clone(), true),
             None => (difference(&self.before.bytes, &repaired.image), false),
         };
-        let run = Run {
-            trace,
-            outcome: if conduct == Conduct::Ended && ended_well(repaired) {
-                Ok(Done::Image(Box::default()))
-            } else {
-                let error = RepairError::NeedsRebuild;
-                let done = Vec::new();
-                Err(Stopped::Repair(RepairFailure { error, done }))
-            },
-            after: repaired.image.clone(),
-            bytes_read: 0,
-            operations: Operations::default(),
-            operations_until_fault: Operations::default(),
-            faults_hit: 0,
+        let outcome = if conduct == Conduct::Ended && ended_well(repaired) {
+            Ok(Done::Image(Box::default()))
+        } else {
+            let error = RepairError::NeedsRebuild;
+            let done = Vec::new();
+            Err(Stopped::Repair(RepairFailure { error, done }))
         };
+        let run = Run::observed(trace, outcome, repaired.image.clone());
         standing.push((Quality::Repairs, self.repairs(repaired, &run)));
         let judges: [(Quality, Judge); 6] = [
             (Quality::CountsEveryCluster, counts_every_cluster::judge),

@@ -190,7 +190,11 @@ impl<'a> Session<'a> {
 
     fn is_over(&self) -> bool {
         let late = |deadline| Instant::now() >= deadline;
-        self.interrupted.load(Ordering::Relaxed) || self.deadline.is_some_and(late)
+        self.is_interrupted() || self.deadline.is_some_and(late)
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
     }
 
     /// Runs a group of cases; it is done when nothing stopped it.
@@ -284,6 +288,10 @@ impl<'a> Session<'a> {
         findings: &Findings,
         bar: &ProgressBar,
     ) -> Result<(), RunError> {
+        // A Ctrl-C can reach a program between its start and the change to its own process group.
+        if self.is_interrupted() {
+            return Ok(());
+        }
         let rerun = self.rerun(name);
         let failed = self.with_tally(|tally| {
             let Some(tally) = tally else {

@@ -111,6 +111,9 @@ pub enum Purpose {
     /// Refcount structures came to lie over the LUKS header, most of which is past the end of the
     /// file: recount sees it, qemu-img only when it opens the image again.
     SeesLuksGone,
+    /// A table lies in a refblock, and what is written there changes it. The second check of qemu-img
+    /// reads the table that it has in memory; asked again, it says what recount says.
+    ReadsAgain,
     /// What qemu-img leaves has more wrong with it than what it found.
     NeverWorse,
 }
@@ -137,6 +140,7 @@ impl fmt::Display for Purpose {
             Self::RefusesLeaks => "refuses at once to release leaks where refcounts cannot be read",
             Self::NoClusterLimit => "checks files of 2^31 clusters",
             Self::SeesLuksGone => "sees that the LUKS header is written over",
+            Self::ReadsAgain => "reads again what it has written",
             Self::NeverWorse => "never leaves more wrong than there was",
         })
     }

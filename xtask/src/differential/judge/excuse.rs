@@ -22,6 +22,8 @@ const OVERFLOW: &str = "ERROR: overflow cluster offset=";
 const NEEDS_REBUILD: &str = "have to be built anew";
 /// What building anew changes of what is said, where something else stays wrong.
 const REBUILT: &[&str] = &["corruptions", "corruptions-fixed", "image-end-offset"];
+/// What only a repair counts.
+const FIXED: &[&str] = &["corruptions-fixed", "leaks-fixed"];
 /// recount says this of a LUKS header that is not one.
 const LUKS_GONE: &str = "the LUKS header at offset";
 /// The header's number and place of snapshots (specification, "Header"): byte position, bytes.
@@ -155,6 +157,22 @@ impl Run<'_> {
         } else {
             Purpose::BitmapsStay
         }))
+    }
+
+    /// Whether qemu-img, asked anew about what recount leaves, counts what recount counts, where its
+    /// own second look was at tables that it had in memory.
+    pub(super) fn read_again(&self, ending: Ending, ours: &Repaired) -> Result<Ending, CaseError> {
+        let (Ending::Failed(_), true) = (&ending, self.doubtful) else {
+            return Ok(ending);
+        };
+        let Some((theirs, _)) = self.trial.theirs else {
+            return Ok(ending);
+        };
+        let anew = theirs.check(self.trial.bench, &ours.image)?;
+        if alike_but_for(&anew, &ours.said, FIXED) && !is_worse(&anew, &self.trial.observed.check) {
+            return Ok(Ending::OnPurpose(Purpose::ReadsAgain));
+        }
+        Ok(ending)
     }
 
     fn otherwise_on_purpose(

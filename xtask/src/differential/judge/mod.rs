@@ -266,9 +266,10 @@ impl Run<'_> {
             observed,
             ..
         } = self.trial;
-        let ours = ours.run(*bench, damaged, Repair::Leaks)?.said;
-        let verdicts = same(&observed.leaks, &ours);
-        let ending = self.on_purpose(verdicts, &observed.leaks, &ours, Repair::Leaks)?;
+        let ours = ours.run(*bench, damaged, Repair::Leaks)?;
+        let verdicts = same(&observed.leaks, &ours.said);
+        let ending = self.on_purpose(verdicts, &observed.leaks, &ours.said, Repair::Leaks)?;
+        let ending = self.read_again(ending, &ours)?;
         self.end(Comparison::LeaksRepair, ending);
         Ok(())
     }

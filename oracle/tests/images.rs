@@ -1,8 +1,11 @@
 //! Small whole images, each damaged in one way: the default repair holds every property on all of
-//! them.
+//! them, and a check counts what the audit counts.
 
+use recount_oracle::case::build::build;
+use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
 use recount_oracle::case::{Algorithm, StorageLimit};
 use recount_oracle::explore::images;
+use recount_oracle::fuzz::{Target, Use};
 use recount_oracle::properties::Property;
 use recount_oracle::run::{ImageRepair, explore_one};
 
@@ -30,4 +33,16 @@ fn planned_holds_every_property_on_every_small_image() {
         "{seen:?}"
     );
     assert!(seen[Property::Idempotent as usize] > 50, "{seen:?}");
+}
+
+#[test]
+fn a_check_of_every_small_image_counts_what_the_audit_counts() {
+    for images::Named { name, case } in images::all(&[Algorithm::Planned]) {
+        let mut bytes = SparseBytes::default();
+        build(&case, &mut bytes).expect("an image that can be built");
+        let length = usize::try_from(ReadWriteAt::len(&bytes)).expect("small");
+        let judged = Target::Image.judge(&bytes.bytes(0, length));
+        let said = judged.as_ref().err().map(ToString::to_string);
+        assert!(matches!(judged, Ok(Use::Judged)), "{name}: {said:?}");
+    }
 }

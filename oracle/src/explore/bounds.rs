@@ -7,11 +7,12 @@ use crate::case::Algorithm;
 use crate::properties::Property;
 use crate::toy::{Room, Shape};
 
-/// B of 2, 4 and 8 and E of 2 and 4, each with another width of refcounts. The smallest first.
+/// B of 2, 4 and 8 and E of 2 and 4, each with another width of refcounts. The smallest first. With
+/// B of 4 and 64 bits the entries do not fill their cluster.
 pub(super) const SHAPES: [Shape; 6] = [
     shape(1, 1, 2),
-    shape(1, 2, 6),
-    shape(2, 1, 4),
+    shape(1, 2, 4),
+    shape(2, 1, 6),
     shape(2, 2, 3),
     shape(3, 1, 1),
     shape(3, 2, 5),

@@ -143,6 +143,7 @@ fn images() -> Vec<(&'static str, Synthetic)> {
 fn damages() -> Vec<(&'static str, Option<Damage>)> {
     let first = Pick(0);
     let past_end = PointerDamage::PastEnd { clusters: 40 };
+    let at_end = PointerDamage::PastEnd { clusters: 0 };
     let refcount = |to| {
         Some(Damage::Refcount {
             among: Among::Allocated,
@@ -186,6 +187,7 @@ fn damages() -> Vec<(&'static str, Option<Damage>)> {
             Some(Damage::Reftable(ReftableDamage::Zeroed)),
         ),
         ("reftable-entry-past-end", reftable_entry(past_end)),
+        ("reftable-entry-at-end", reftable_entry(at_end)),
         (
             "reftable-entry-reserved",
             reftable_entry(PointerDamage::Bit { bit: 3 }),
@@ -209,9 +211,11 @@ fn damages() -> Vec<(&'static str, Option<Damage>)> {
         ),
         ("refcount-max", refcount(To::Max)),
         ("l1-entry-past-end", l1_entry(past_end)),
+        ("l1-entry-at-end", l1_entry(at_end)),
         ("l1-entry-copied", l1_entry(PointerDamage::Copied)),
         ("l1-entry-cleared", l1_entry(PointerDamage::Cleared)),
         ("l2-entry-past-end", entry(past_end)),
+        ("l2-entry-at-end", entry(at_end)),
         ("l2-entry-copied", entry(PointerDamage::Copied)),
         ("l2-entry-cleared", entry(PointerDamage::Cleared)),
         (

@@ -160,7 +160,7 @@ pub fn repair_copied(
             continue;
         }
         let writable = (after.is_alone)(offset)
-            && looks_like_l2_table(image.geometry(), format_of(image), &buffer);
+            && looks_like_l2_table(image.geometry(), L2Format::of(&image.header), &buffer);
         let action = action_in(writable);
         let counts = &mut after.counts(image, storage);
         check_l2(image, offset, &buffer, counts, observer, action)?;
@@ -193,11 +193,7 @@ fn write_entries(
     bytes: &mut [u8],
     entries: &[(u64, L2Entry)],
 ) -> Result<(), StorageError> {
-    let entry_bytes = if image.header.has_extended_l2() {
-        16
-    } else {
-        8
-    };
+    let entry_bytes = L2Format::of(&image.header).entry_bytes();
     let Some((first, last)) = entries.first().zip(entries.last()) else {
         return Ok(());
     };
@@ -208,14 +204,6 @@ fn write_entries(
     let start = (first.0 * entry_bytes) as usize;
     let end = (last.0 * entry_bytes) as usize + 8;
     storage.write_at(Offset(table.0 + start as u64), &bytes[start..end])
-}
-
-fn format_of(image: &Image) -> L2Format {
-    L2Format {
-        cluster_bits: image.geometry().cluster_bits(),
-        extended: image.header.has_extended_l2(),
-        data_file: image.header.has_data_file(),
-    }
 }
 
 /// The active L1 table's wrong entries, set right, and the L2 tables with how often it refers to
@@ -278,7 +266,7 @@ fn check_l2(
     action: Action,
 ) -> Result<Vec<(u64, L2Entry)>, StorageError> {
     let geometry = image.geometry();
-    let format = format_of(image);
+    let format = L2Format::of(&image.header);
     let mut wrong = Vec::new();
     let mut check_one = |counts: &mut DiskCounts<'_>, index: u64, entry: L2Entry| {
         let (L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset)) = entry.kind(format) else {

@@ -1,5 +1,6 @@
 //! Entries of the tables that refer to clusters: L1, L2, reftable, bitmap table.
 
+use super::header::Header;
 use crate::geometry::Geometry;
 use crate::units::Offset;
 
@@ -67,6 +68,24 @@ pub struct L2Format {
     pub extended: bool,
     /// Whether guest data is in another file.
     pub data_file: bool,
+}
+
+impl L2Format {
+    /// That of an image.
+    #[must_use]
+    pub const fn of(header: &Header) -> Self {
+        Self {
+            cluster_bits: header.geometry.cluster_bits(),
+            extended: header.has_extended_l2(),
+            data_file: header.has_data_file(),
+        }
+    }
+
+    /// Bytes of an entry.
+    #[must_use]
+    pub const fn entry_bytes(self) -> u64 {
+        if self.extended { 16 } else { 8 }
+    }
 }
 
 /// What an L2 entry says (specification, "L2 table entry").

@@ -10,6 +10,7 @@
 //!                              64 snapshots_offset
 //! ```
 
+use super::entry::L2Format;
 use super::{be32, be64};
 use crate::geometry::{Geometry, GeometryError};
 use crate::units::Offset;
@@ -288,7 +289,7 @@ impl Header {
     /// Entries of an L2 table.
     #[must_use]
     pub const fn l2_entries(&self) -> u64 {
-        self.geometry.cluster_size() / if self.has_extended_l2() { 16 } else { 8 }
+        self.geometry.cluster_size() / L2Format::of(self).entry_bytes()
     }
 
     fn validate_sizes(&self) -> Result<(), HeaderError> {

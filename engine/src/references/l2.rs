@@ -95,7 +95,7 @@ fn holds_no_data(entry: L2Entry, format: L2Format) -> bool {
 /// none; an L2 table has few damaged entries.
 pub fn looks_like_l2_table(geometry: &Geometry, format: L2Format, bytes: &[u8]) -> bool {
     let (mut sound, mut unsound) = (0, 0);
-    let counted = for_each_item(geometry, format, bytes, |item| {
+    let Ok(()) = for_each_item(geometry, format, bytes, |item| {
         let entry = match item {
             L2Item::Run { count, .. } => {
                 sound += count;
@@ -118,7 +118,7 @@ pub fn looks_like_l2_table(geometry: &Geometry, format: L2Format, bytes: &[u8]) 
         }
         Ok::<_, Infallible>(())
     });
-    counted.is_ok() && unsound <= sound
+    unsound <= sound
 }
 
 impl Walker<'_> {
@@ -309,7 +309,7 @@ impl Walker<'_> {
             // cluster whose bit 62 is gone, or guest data where a table is expected.
             let empty = empty && !entry.has_reserved_bits();
             if empty && self.repairs {
-                let entry_bytes = if format.extended { 16 } else { 8 };
+                let entry_bytes = format.entry_bytes();
                 let position = Offset(table.0 + index * entry_bytes);
                 let entry = UnalignedEmpty {
                     table,

@@ -270,11 +270,7 @@ impl<'a> Walker<'a> {
     }
 
     const fn l2_format(&self) -> L2Format {
-        L2Format {
-            cluster_bits: self.image.header.geometry.cluster_bits(),
-            extended: self.image.header.has_extended_l2(),
-            data_file: self.image.header.has_data_file(),
-        }
+        L2Format::of(&self.image.header)
     }
 }
 

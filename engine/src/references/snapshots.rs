@@ -60,6 +60,8 @@ pub struct SnapshotTable {
     /// too many snapshots, and what is behind the table was taken for some; qemu writes a new table
     /// with all of that.
     nonsense: Option<(u32, u32)>,
+    /// The first entry that is all zeros.
+    first_blank: Option<usize>,
     /// Whether it reaches past the end of the file. Then what it says is zeros in part, and it is
     /// not written anew from them.
     pub past_end: bool,
@@ -160,6 +162,9 @@ impl SnapshotTable {
             self.length = length;
             let incomplete = version_3 && extra_data_kept < V3_MIN_EXTRA_DATA;
             self.corruptions += u64::from(cut > 0) + u64::from(incomplete);
+            if entry.is_blank {
+                self.first_blank.get_or_insert(self.entries.len());
+            }
             self.entries.push(Snapshot {
                 entry,
                 extra_data_kept,
@@ -172,7 +177,7 @@ impl SnapshotTable {
     /// snapshots is too large. One corruption.
     fn begins_nonsense(&mut self, index: u32, entry: &SnapshotEntry) -> bool {
         let too_much = entry.extra_data_size > MAX_EXTRA_DATA;
-        if !too_much || self.past_end || self.first_blank().is_none() {
+        if !too_much || self.past_end || self.first_blank.is_none() {
             return false;
         }
         self.nonsense = Some((index, entry.extra_data_size));
@@ -180,14 +185,10 @@ impl SnapshotTable {
         true
     }
 
-    fn first_blank(&self) -> Option<usize> {
-        self.entries.iter().position(|s| s.entry.is_blank)
-    }
-
     /// Takes the blank entries off the end: a number of snapshots that is too large takes the
     /// zeros behind the table for some. qemu keeps them, as snapshots without a name.
     fn leave_out_blank(&mut self) {
-        if let Some(blank) = self.first_blank().filter(|_| self.nonsense.is_some()) {
+        if let Some(blank) = self.first_blank.filter(|_| self.nonsense.is_some()) {
             self.entries.truncate(blank);
         }
         let last = self.entries.iter().rposition(|s| !s.entry.is_blank);

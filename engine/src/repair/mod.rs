@@ -199,12 +199,8 @@ impl Repair<'_> {
         survey: &Survey,
     ) -> Result<(), RepairError> {
         let header = &image.header;
-        let format = L2Format {
-            cluster_bits: header.geometry.cluster_bits(),
-            extended: header.has_extended_l2(),
-            data_file: header.has_data_file(),
-        };
-        let entry_bytes = if format.extended { 16 } else { 8 };
+        let format = L2Format::of(header);
+        let entry_bytes = format.entry_bytes() as usize;
         let positions = &survey.references.unaligned_empty;
         for position in positions.keys() {
             let mut bytes = [0; 16];

@@ -83,6 +83,8 @@ pub struct References {
     /// Entries without data and with an unaligned offset, by position in the file, that a repair
     /// replaces by ones without a cluster; empty unless it was asked for.
     pub unaligned_empty: BTreeMap<Offset, UnalignedEmpty>,
+    /// Whether one was left alone because its table lies in the present refcount structures.
+    pub spared_in_structures: bool,
     /// Regions past the end of the file, with how often they are referred to. Should a rebuild let
     /// the file grow over one, it is inside the file then, and counts.
     pub dangling: Vec<Region>,
@@ -104,6 +106,7 @@ impl References {
             active_l2_tables: Vec::new(),
             dead_ends: DeadEnds::default(),
             unaligned_empty: BTreeMap::new(),
+            spared_in_structures: false,
             dangling: Vec::new(),
             snapshots: SnapshotTable::default(),
         }

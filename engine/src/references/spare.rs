@@ -27,6 +27,9 @@ impl Walker<'_> {
                     && !structures.contains(cluster)
             });
         self.references.unaligned_empty = alone;
+        self.references.spared_in_structures = shared
+            .values()
+            .any(|entry| structures.contains(geometry.cluster_of(entry.table)));
         for entry in shared.into_values() {
             let UnalignedEmpty {
                 table,

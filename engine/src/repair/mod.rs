@@ -102,6 +102,9 @@ struct Done {
     /// The references, with the refcount structures as they should be now; only when there was
     /// nothing to repair but refcounts, and all else is therefore as it was walked.
     references: Option<References>,
+    /// Whether the refcount structures have moved away from an L2 table that was left alone because
+    /// of them, so that there is more to repair.
+    uncovered: bool,
 }
 
 struct Repair<'a> {
@@ -118,7 +121,13 @@ impl Repair<'_> {
         let image = Image::open(self.storage).map_err(CheckError::from)?;
         let done = match self.options.scope {
             Scope::Leaks => self.release_leaks(&image)?,
-            Scope::All => self.repair_all(&image)?,
+            Scope::All => match self.repair_all(&image)? {
+                done if done.uncovered => {
+                    let image = Image::open(self.storage).map_err(CheckError::from)?;
+                    self.repair_all(&image)?
+                }
+                done => done,
+            },
         };
         let report = if self.options.verify && !self.outcome.steps.is_empty() {
             self.verify(done.references)?
@@ -164,6 +173,7 @@ impl Repair<'_> {
         Ok(Done {
             references: (sound && report.is_clean()).then_some(survey.references),
             report,
+            uncovered: false,
         })
     }
 
@@ -174,7 +184,8 @@ impl Repair<'_> {
         let sound = survey.references.are_sound();
         self.replace_unaligned_empty(image, &survey)?;
         self.shorten_snapshot_table(&survey)?;
-        let table = if survey.is_rebuilt_by_repair() {
+        let rebuilt = survey.is_rebuilt_by_repair();
+        let table = if rebuilt {
             self.rebuild(image, &mut survey, &mut report)?
         } else {
             self.repair_in_place(image, &mut survey, &mut report)?
@@ -186,8 +197,11 @@ impl Repair<'_> {
             report.corruptions += self.set_copied(image, survey.comparison.compared, &table)?;
         }
         survey.references.table = table;
+        // QEMU's algorithms are as qemu is: the next repair does that.
+        let planned = self.options.algorithm == Algorithm::Planned;
         Ok(Done {
             report,
+            uncovered: planned && rebuilt && survey.references.spared_in_structures,
             references: sound.then_some(survey.references),
         })
     }

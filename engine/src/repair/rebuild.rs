@@ -128,7 +128,6 @@ impl Ground {
     /// Counts references that came up. What was kept may have been kept for these: the count is the
     /// larger of references and old refcount, not their sum.
     fn refer(&mut self, run: Run, times: u64) -> Result<(), OutOfMemory> {
-        self.table.add(run, times)?;
         let first = self
             .kept
             .partition_point(|(cluster, _)| *cluster < run.first);
@@ -139,6 +138,8 @@ impl Ground {
             self.table.set(*cluster, count)?;
             *surplus -= met;
         }
+        // Afterwards, since no count exceeds the maximum on the way.
+        self.table.add(run, times)?;
         Ok(())
     }
 

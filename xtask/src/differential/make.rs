@@ -15,7 +15,7 @@ use super::subject::SECRET;
 use super::subject::program::{self, CannotRun, Limits, Output};
 
 /// No image that is made, nor its data file, is longer than this.
-const LIMITS: Limits = Limits::for_image(1 << 40);
+const LIMITS: Limits = Limits::for_image(1 << 41);
 /// The file that a recipe's image is made in.
 const IMAGE: &str = "base.qcow2";
 

@@ -39,7 +39,11 @@ pub fn find(audit: &Audit, clusters: u64) -> Option<Place> {
     let covered = audit.header.refblock_entries();
     let structure = |by: &Referrer| matches!(by, Referrer::Reftable | Referrer::Refblock { .. });
     let mut used = BTreeSet::new();
-    let mut taken = BTreeSet::new();
+    // Also of a reftable that reaches past the end, and is not counted: what is there of it is needed
+    // until there is another.
+    let reftable = audit.header.reftable_offset / size;
+    let end = reftable.saturating_add(audit.header.reftable_clusters);
+    let mut taken: BTreeSet<u64> = (reftable..end.min(clusters)).collect();
     for (&cluster, by) in &audit.references {
         taken.insert(cluster);
         if !by.iter().all(structure) {

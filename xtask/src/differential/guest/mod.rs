@@ -133,7 +133,12 @@ impl<'a> Reader<'a> {
         for refblock in found.refblocks() {
             reader.add(refblock.value, 1);
         }
-        for table in &found.l1_tables {
+        // A snapshot without a table has an offset all the same.
+        let is_there = |table: &&L1Table| {
+            let snapshot = table.snapshot.and_then(|index| found.snapshots.get(index));
+            snapshot.is_none_or(|snapshot| snapshot.l1_entries > 0)
+        };
+        for table in found.l1_tables.iter().filter(is_there) {
             let last = table
                 .entries
                 .last()

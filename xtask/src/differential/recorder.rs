@@ -89,11 +89,15 @@ fn add_new(
 /// Records one case of a seed, whatever it shows: one that once told of a mistake.
 pub fn record_one(session: &Session<'_>, folder: &Path, id: CaseId) -> Result<ExitCode, RunError> {
     let added = add(session, folder, id, id.case())?;
-    println!(
-        "{}recorded in {}",
-        if added { "" } else { "cannot be " },
-        folder.display()
-    );
+    let place = folder.display();
+    if added {
+        println!("recorded in {place}");
+    } else {
+        println!(
+            "not recorded in {place}: its damage changes nothing, its image is large, or without \
+             qemu-img's messages a version's verdict could not be compared with"
+        );
+    }
     Ok(if added {
         ExitCode::SUCCESS
     } else {

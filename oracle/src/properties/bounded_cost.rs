@@ -1,9 +1,11 @@
 //! `bounded-cost`: each cluster of the new structures is written once, and once more where the old
-//! snapshot table is released after a new one has been switched to; and at most [`FLUSHES_MAX`]
+//! snapshot table is released after a new one has been switched to, or where an L2 table lay in the
+//! old structures and can be repaired only when these are given up; and at most [`FLUSHES_MAX`]
 //! flushes are made.
 
 use super::Verdict;
 use super::reading::Reading;
+use crate::audit::Referrer;
 use crate::disk::Event;
 use crate::run::{Before, Run};
 
@@ -31,7 +33,8 @@ pub fn judge(before: &Before, run: &Run) -> Verdict {
         return Verdict::Holds;
     }
     let moved = snapshot_table(after) != snapshot_table(&before.reading);
-    let most = 1 + usize::from(moved);
+    let uncovered = has_table_in_structures(&before.reading);
+    let most = 1 + usize::from(moved) + usize::from(uncovered);
     for &cluster in after.own.keys() {
         let start = cluster << after.cluster_bits;
         let end = start + after.cluster_size();
@@ -45,6 +48,16 @@ pub fn judge(before: &Before, run: &Run) -> Verdict {
         }
     }
     Verdict::Holds
+}
+
+/// Whether something takes a cluster of the refcount structures for an L2 table.
+fn has_table_in_structures(reading: &Reading) -> bool {
+    let is_structure = |by: &Referrer| matches!(by, Referrer::Reftable | Referrer::Refblock { .. });
+    let is_table = |by: &Referrer| matches!(by, Referrer::L2 { .. });
+    reading.audit().is_some_and(|audit| {
+        let mut clusters = audit.references.values();
+        clusters.any(|by| by.iter().any(is_structure) && by.iter().any(is_table))
+    })
 }
 
 fn snapshot_table(reading: &Reading) -> Option<u64> {

@@ -293,7 +293,8 @@ pub(super) fn only_copied(said: &Said) -> bool {
 pub(super) fn leaves_alone(before: &Said, theirs: &Said, ours: &Said) -> bool {
     ours.counter("check-errors") == theirs.counter("check-errors")
         && ours.counter("corruptions") >= theirs.counter("corruptions")
-        && all_wrong(ours) - copied(ours) <= all_wrong(before) - copied(before)
+        && (!is_worse(ours, before)
+            || all_wrong(ours) - copied(ours) <= all_wrong(before) - copied(before))
 }
 
 /// How many wrong COPIED bits are named.

@@ -226,6 +226,8 @@ impl Run<'_> {
             Ending::OnPurpose(Purpose::CountsMended)
         } else if (self.nowhere || self.doubtful) && leaves_alone(&observed.check, theirs, ours) {
             Ending::OnPurpose(Purpose::LeavesAlone)
+        } else if table_in_header(found) && !is_worse(ours, &observed.check) {
+            Ending::OnPurpose(Purpose::LeavesAlone)
         } else if past_end {
             Ending::OnPurpose(Purpose::NoGrowth)
         } else if is_worse(theirs, &observed.check) && !is_worse(ours, &observed.check) {
@@ -234,6 +236,15 @@ impl Run<'_> {
             Ending::Failed(story.to_owned())
         }
     }
+}
+
+/// Whether an L1 table is said to be where the header is.
+fn table_in_header(found: &Structures) -> bool {
+    let mut tables = found
+        .l1_tables
+        .iter()
+        .filter(|table| !table.entries.is_empty());
+    tables.any(|table| table.offset < found.cluster_size())
 }
 
 /// Whether both have the same counters but for those named.

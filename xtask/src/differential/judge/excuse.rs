@@ -226,7 +226,7 @@ impl Run<'_> {
             Ending::OnPurpose(Purpose::CountsMended)
         } else if (self.nowhere || self.doubtful) && leaves_alone(&observed.check, theirs, ours) {
             Ending::OnPurpose(Purpose::LeavesAlone)
-        } else if table_in_header(found) && !is_worse(ours, &observed.check) {
+        } else if table_in_header(found) && is_no_worse(ours, &observed.check) {
             Ending::OnPurpose(Purpose::LeavesAlone)
         } else if past_end {
             Ending::OnPurpose(Purpose::NoGrowth)
@@ -304,8 +304,14 @@ pub(super) fn only_copied(said: &Said) -> bool {
 pub(super) fn leaves_alone(before: &Said, theirs: &Said, ours: &Said) -> bool {
     ours.counter("check-errors") == theirs.counter("check-errors")
         && ours.counter("corruptions") >= theirs.counter("corruptions")
-        && (!is_worse(ours, before)
-            || all_wrong(ours) - copied(ours) <= all_wrong(before) - copied(before))
+        && is_no_worse(ours, before)
+}
+
+/// Whether a repair left no more wrong than a check found before, COPIED bits aside: these become
+/// wrong when refcounts are set right beside a table that is left alone.
+fn is_no_worse(after: &Said, before: &Said) -> bool {
+    !is_worse(after, before)
+        || all_wrong(after) - copied(after) <= all_wrong(before) - copied(before)
 }
 
 /// How many wrong COPIED bits are named.

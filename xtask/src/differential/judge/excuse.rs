@@ -226,7 +226,9 @@ impl Run<'_> {
             Ending::OnPurpose(Purpose::CountsMended)
         } else if (self.nowhere || self.doubtful) && leaves_alone(&observed.check, theirs, ours) {
             Ending::OnPurpose(Purpose::LeavesAlone)
-        } else if table_in_header(found) && is_no_worse(ours, &observed.check) {
+        } else if table_in_header(found)
+            && (is_no_worse(ours, &observed.check) || is_no_worse(ours, theirs))
+        {
             Ending::OnPurpose(Purpose::LeavesAlone)
         } else if past_end {
             Ending::OnPurpose(Purpose::NoGrowth)
@@ -307,11 +309,10 @@ pub(super) fn leaves_alone(before: &Said, theirs: &Said, ours: &Said) -> bool {
         && is_no_worse(ours, before)
 }
 
-/// Whether a repair left no more wrong than a check found before, COPIED bits aside: these become
-/// wrong when refcounts are set right beside a table that is left alone.
-fn is_no_worse(after: &Said, before: &Said) -> bool {
-    !is_worse(after, before)
-        || all_wrong(after) - copied(after) <= all_wrong(before) - copied(before)
+/// Whether a repair left no more wrong than something else, a check before or another repair, COPIED
+/// bits aside: these become wrong when refcounts are set right beside a table that is left alone.
+fn is_no_worse(after: &Said, other: &Said) -> bool {
+    !is_worse(after, other) || all_wrong(after) - copied(after) <= all_wrong(other) - copied(other)
 }
 
 /// How many wrong COPIED bits are named.

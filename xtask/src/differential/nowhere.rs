@@ -148,7 +148,7 @@ pub fn has_reserved_astray(image: &SparseBytes, found: &Structures) -> bool {
     })
 }
 
-/// Whether the cluster of some L2 table has another use.
+/// Whether the cluster of some L2 table has another use, or that of an L1 table holds data too.
 fn shared_tables(image: &SparseBytes, found: &Structures) -> bool {
     let entries = found.l1_tables.iter().flat_map(|table| &table.entries);
     let tables: BTreeSet<u64> = entries.map(|entry| entry.value & OFFSET_BITS).collect();
@@ -166,14 +166,17 @@ fn shared_tables(image: &SparseBytes, found: &Structures) -> bool {
     let structures = structures.chain(found.bitmaps.iter().map(|bitmap| bitmap.at));
     let structures = structures.chain(found.refblocks().into_iter().map(|entry| entry.value));
     let header_and_reftable = [0, found.reftable.0, be64(image, 64).unwrap_or_default()];
-    let others = compressed
-        .chain(plain)
-        .chain(structures)
-        .chain(header_and_reftable);
-    let others: BTreeSet<u64> = others.map(|offset| offset >> found.cluster_bits).collect();
-    tables
-        .into_iter()
-        .any(|offset| others.contains(&(offset >> found.cluster_bits)))
+    let cluster_of = |offset| offset >> found.cluster_bits;
+    let data: BTreeSet<u64> = compressed.chain(plain).map(cluster_of).collect();
+    let others = structures.chain(header_and_reftable);
+    let others: BTreeSet<u64> = others.map(cluster_of).collect();
+    let l1_tables = found.l1_tables.iter();
+    let mut l1_entries = l1_tables.flat_map(|table| table.entries.iter().map(|entry| entry.at));
+    l1_entries.any(|at| data.contains(&cluster_of(at)))
+        || tables
+            .into_iter()
+            .map(cluster_of)
+            .any(|cluster| data.contains(&cluster) || others.contains(&cluster))
 }
 
 /// Whether the snapshot table, or the bitmaps, cannot be read to the end.

@@ -15,7 +15,8 @@ pub const STOPPED_BY_OVERLAP: &str = "Preventing invalid write on metadata";
 /// What qemu-img says of images that it cannot open, with nothing wrong in what recount looks at:
 /// key material that is damaged, a header that asks for a key that nobody has, the name of a backing
 /// file that is not there, and zstd where qemu-img was built without it.
-const BEYOND: [&str; 4] = [
+const BEYOND: [&str; 5] = [
+    "state (active/disable) is corrupted",
     "cannot unlock any keyslot",
     "'encrypt.key-secret' is required",
     "Could not open backing file",

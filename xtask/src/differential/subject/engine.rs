@@ -123,7 +123,8 @@ impl Engine {
             Ok((code, counters)) => (Ended::Code(code), Some(counters)),
             Err(_) if Instant::now() >= deadline => (Ended::TimedOut, None),
             Err(error) => {
-                messages.add(&error);
+                // However many came before.
+                let _ = writeln!(messages.text, "{error}");
                 (Ended::Code(1), None)
             }
         };

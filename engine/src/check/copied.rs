@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{DiskCounts, Survey};
 use crate::finding::Finding;
 use crate::format::entry::{L1Entry, L2Entry, L2Format, L2Kind};
-use crate::image::Image;
+use crate::image::{Extent, Image};
 use crate::observer::{Action, Observer, Stage};
 use crate::references::{
     L2Item, Reftable, Worker, for_each_entry, for_each_item, for_each_table, looks_like_l2_table,
@@ -149,6 +149,7 @@ pub fn repair_copied(
         result.wrong += l1.wrong.len() as u64;
     }
     let mut buffer = vec![0; image.geometry().cluster_size() as usize];
+    let extent = Extent::of(storage, image.geometry());
     let tables: Vec<_> = l1.tables.into_iter().collect();
     let now: &dyn Storage = storage;
     let counts_of_thread = || after.counts(image, now);
@@ -159,8 +160,7 @@ pub fn repair_copied(
         if wrong.is_empty() {
             continue;
         }
-        let writable = (after.is_alone)(offset)
-            && looks_like_l2_table(image.geometry(), L2Format::of(&image.header), &buffer);
+        let writable = (after.is_alone)(offset) && looks_like_l2_table(image, &extent, &buffer);
         let action = action_in(writable);
         let counts = &mut after.counts(image, storage);
         check_l2(image, offset, &buffer, counts, observer, action)?;

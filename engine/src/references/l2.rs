@@ -6,6 +6,7 @@ use super::{L2Uses, UnalignedEmpty, WalkError, Walker};
 use crate::finding::{Finding, Referrer};
 use crate::format::entry::{L2Entry, L2Format, L2Kind};
 use crate::geometry::Geometry;
+use crate::image::{Extent, Image};
 use crate::table::Run;
 use crate::units::{ClusterCount, Offset};
 
@@ -92,8 +93,9 @@ fn holds_no_data(entry: L2Entry, format: L2Format) -> bool {
 
 /// Whether a cluster can be what an L1 entry says that it is: most of its entries are as entries are.
 /// An L1 entry gone astray leads to guest data, which nearly always has bits where an L2 table has
-/// none; an L2 table has few damaged entries.
-pub fn looks_like_l2_table(geometry: &Geometry, format: L2Format, bytes: &[u8]) -> bool {
+/// none or leads past the end of the file; an L2 table has few damaged entries.
+pub fn looks_like_l2_table(image: &Image, extent: &Extent, bytes: &[u8]) -> bool {
+    let (geometry, format) = (image.geometry(), L2Format::of(&image.header));
     let (mut sound, mut unsound) = (0, 0);
     let Ok(()) = for_each_item(geometry, format, bytes, |item| {
         let entry = match item {
@@ -104,7 +106,9 @@ pub fn looks_like_l2_table(geometry: &Geometry, format: L2Format, bytes: &[u8]) 
             L2Item::Entry { entry, .. } => entry,
         };
         let is_sound = match entry.kind(format) {
-            L2Kind::Compressed { .. } => !entry.copied(),
+            L2Kind::Compressed { offset, length } => {
+                !entry.copied() && extent.holds(geometry, offset, length)
+            }
             L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) => {
                 let aligned = geometry.is_aligned(offset);
                 !entry.has_reserved_bits() && (aligned || holds_no_data(entry, format))

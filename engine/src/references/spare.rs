@@ -66,7 +66,7 @@ impl Walker<'_> {
         let mut sound = BTreeSet::new();
         for table in tables.collect::<BTreeSet<_>>() {
             self.storage.read_at(table, &mut buffer)?;
-            if looks_like_l2_table(geometry, self.l2_format(), &buffer) {
+            if looks_like_l2_table(self.image, &self.extent, &buffer) {
                 sound.insert(table);
             }
         }

@@ -230,8 +230,12 @@ impl<'a> Reader<'a> {
         }
         if self.found.data_file {
             let is_zero = if self.found.extended_l2 {
+                let bitmap = be64(self.image, entry.at + 8).ok()?;
+                if bitmap == 0 {
+                    return None;
+                }
                 // Nothing of it is in the data file, whatever the offset says.
-                be64(self.image, entry.at + 8).is_ok_and(|bitmap| bitmap & ALL_SUBCLUSTERS == 0)
+                bitmap & ALL_SUBCLUSTERS == 0
             } else {
                 entry.value & ZERO != 0
             };

@@ -61,7 +61,8 @@ impl Run<'_> {
         let (Ending::Failed(story), Some(found)) = (&ending, &self.found) else {
             return Ok(ending);
         };
-        if let Some(without) = self.without_snapshots(found, repair)?
+        let without = self.without_snapshots(found, repair)?;
+        if let Some(without) = &without
             && theirs.agrees_with(&without.said)
         {
             return Ok(Ending::OnPurpose(Purpose::SnapshotsStay));
@@ -71,7 +72,7 @@ impl Run<'_> {
         if repair == Repair::Leaks && fail && unreadable {
             return Ok(Ending::OnPurpose(Purpose::RefusesLeaks));
         }
-        Ok(self.otherwise_on_purpose(story, found, theirs, ours))
+        Ok(self.on_purpose_with_or_without(story, found, [theirs, ours], without.as_ref()))
     }
 
     /// The same for the refcount structures.
@@ -87,8 +88,9 @@ impl Run<'_> {
             return Ok(ending);
         };
         let bitmaps = has_live_bitmaps(self.trial.damaged, found);
-        if let Some(without) = self.without_snapshots(found, repair)? {
-            if layouts(theirs, &without) == Ending::Passed {
+        let without = self.without_snapshots(found, repair)?;
+        if let Some(without) = &without {
+            if layouts(theirs, without) == Ending::Passed {
                 return Ok(Ending::OnPurpose(Purpose::SnapshotsStay));
             }
             if bitmaps && said.agrees_with(&without.said) {
@@ -99,7 +101,24 @@ impl Run<'_> {
         if bitmaps && said.agrees_with(&ours.said) {
             return Ok(Ending::OnPurpose(Purpose::BitmapsStay));
         }
-        Ok(self.otherwise_on_purpose(story, found, said, &ours.said))
+        Ok(self.on_purpose_with_or_without(story, found, [said, &ours.said], without.as_ref()))
+    }
+
+    /// What is otherwise on purpose, of the image as it is or as qemu-img sees it without snapshots.
+    fn on_purpose_with_or_without(
+        &self,
+        story: &str,
+        found: &Structures,
+        [theirs, ours]: [&Said; 2],
+        without: Option<&Repaired>,
+    ) -> Ending {
+        let ending = self.otherwise_on_purpose(story, found, theirs, ours);
+        match (&ending, without) {
+            (Ending::Failed(_), Some(without)) => {
+                self.otherwise_on_purpose(story, found, theirs, &without.said)
+            }
+            _ => ending,
+        }
     }
 
     /// What recount makes of the image as qemu-img sees it once it has written a header without

@@ -248,10 +248,9 @@ impl Run<'_> {
             Ending::OnPurpose(Purpose::SeesNarrow)
         } else if self.nowhere && alike_but_for(theirs, ours, &["corruptions-fixed"]) {
             Ending::OnPurpose(Purpose::CountsMended)
-        } else if (self.nowhere || self.doubtful) && leaves_alone(&observed.check, theirs, ours) {
-            Ending::OnPurpose(Purpose::LeavesAlone)
-        } else if table_in_header(found)
-            && (is_no_worse(ours, &observed.check) || is_no_worse(ours, theirs))
+        } else if (self.nowhere || self.doubtful) && leaves_alone(&observed.check, theirs, ours)
+            || table_in_header(found)
+                && (is_no_worse(ours, &observed.check) || is_no_worse(ours, theirs))
         {
             Ending::OnPurpose(Purpose::LeavesAlone)
         } else if past_end {

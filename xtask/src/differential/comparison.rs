@@ -169,3 +169,47 @@ impl Ending {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The next one; a new variant has to be put in here.
+    const fn next(purpose: Purpose) -> Option<Purpose> {
+        use Purpose as P;
+        Some(match purpose {
+            P::Keeping => P::NoGrowth,
+            P::NoGrowth => P::LeavesAlone,
+            P::LeavesAlone => P::GoesOn,
+            P::GoesOn => P::SnapshotsStay,
+            P::SnapshotsStay => P::BitmapsStay,
+            P::BitmapsStay => P::LeavesTable,
+            P::LeavesTable => P::LeavesOutBlank,
+            P::LeavesOutBlank => P::MakesRoom,
+            P::MakesRoom => P::NewerCheck,
+            P::NewerCheck => P::Survives,
+            P::Survives => P::SeesNarrow,
+            P::SeesNarrow => P::ReplacesCutReftable,
+            P::ReplacesCutReftable => P::NeedsNoDataFile,
+            P::NeedsNoDataFile => P::CountsMended,
+            P::CountsMended => P::SetsCopied,
+            P::SetsCopied => P::RefusesLeaks,
+            P::RefusesLeaks => P::NoClusterLimit,
+            P::NoClusterLimit => P::SeesLuksGone,
+            P::SeesLuksGone => P::ReadsAgain,
+            P::ReadsAgain => P::NeverWorse,
+            P::NeverWorse => return None,
+        })
+    }
+
+    #[test]
+    fn every_difference_on_purpose_is_documented() {
+        let page = include_str!("../../../docs/report.md");
+        let purposes = std::iter::successors(Some(Purpose::Keeping), |purpose| next(*purpose));
+        let documented = purposes.inspect(|purpose| {
+            let row = format!("| {purpose} | ");
+            assert!(page.contains(&row), "docs/report.md does not have: {row}");
+        });
+        assert_eq!(documented.count(), 21);
+    }
+}

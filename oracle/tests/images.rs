@@ -1,7 +1,9 @@
 //! Small whole images, each damaged in one way: the default repair holds every property on all of
 //! them, and a check counts what the audit counts.
 
+use recount::{MemoryStorage, RepairOptions, repair};
 use recount_oracle::case::build::build;
+use recount_oracle::case::damage::find::{COPIED, OFFSET_BITS, structures};
 use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
 use recount_oracle::case::{Algorithm, StorageLimit};
 use recount_oracle::explore::images;
@@ -45,4 +47,34 @@ fn a_check_of_every_small_image_counts_what_the_audit_counts() {
         let said = judged.as_ref().err().map(ToString::to_string);
         assert!(matches!(judged, Ok(Use::Judged)), "{name}: {said:?}");
     }
+}
+
+/// Of a compressed cluster: to an L2 table the first would be a compressed cluster past the end of
+/// the file, the second an entry with reserved bits and bit 63.
+const GUEST_DATA: [u64; 2] = [0x6b6f_1f05_2319_0000, 0x9b3d_7b14_8c64_0000];
+
+#[test]
+fn guest_data_behind_an_l1_entry_gone_astray_is_not_written_to() {
+    let whole = images::all(&[Algorithm::Planned]);
+    let plain = whole
+        .iter()
+        .find(|image| image.name.contains(":plain:none:grows"))
+        .expect("an image without damage");
+    let mut bytes = SparseBytes::default();
+    build(&plain.case, &mut bytes).expect("an image that can be built");
+    let found = structures(&bytes).expect("in memory").expect("an image");
+    let l1_entry = found.l1_tables[0].entries[0].at;
+    let data = found.l2_entries[0].value & OFFSET_BITS;
+    let mut cluster = vec![0; usize::try_from(found.cluster_size()).expect("small")];
+    for (word, place) in GUEST_DATA.iter().zip(cluster.chunks_mut(8)) {
+        place.copy_from_slice(&word.to_be_bytes());
+    }
+    bytes.write_at(data, &cluster).expect("in memory");
+    let astray = (data | COPIED).to_be_bytes();
+    bytes.write_at(l1_entry, &astray).expect("in memory");
+    let length = usize::try_from(ReadWriteAt::len(&bytes)).expect("small");
+    let mut storage = MemoryStorage::growing(bytes.bytes(0, length));
+    repair(&mut storage, &RepairOptions::default(), &mut ()).expect("it ends");
+    let start = usize::try_from(data).expect("small");
+    assert_eq!(storage.bytes()[start..start + cluster.len()], cluster);
 }

@@ -41,9 +41,9 @@ pub struct Input<'a> {
     /// How often each cluster is referred to: for [`Algorithm::Planned`] without the old refcount
     /// structures, for the others with them.
     pub references: &'a RefcountTable,
-    /// Clusters without a count that must not be written before the switch: the old structures,
-    /// and what references that reach past the end of the file cover.
-    /// Only [`Algorithm::Planned`] heeds it; QEMU's algorithms have counted them.
+    /// Clusters without a count that must not be written: the old structures, before the switch,
+    /// and what references that reach past the end of the file cover. Only [`Algorithm::Planned`]
+    /// heeds it; QEMU's algorithms have counted the old structures, and know nothing of the rest.
     pub reserved: &'a RunSet,
     /// Free clusters that are taken only when nothing else is left, because what the disk said of
     /// them cannot be read. Only [`Algorithm::Planned`] heeds it.

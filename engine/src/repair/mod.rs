@@ -123,6 +123,9 @@ impl Repair<'_> {
             Scope::Leaks => self.release_leaks(&image)?,
             Scope::All => match self.repair_all(&image)? {
                 done if done.uncovered => {
+                    // What is kept is found out anew.
+                    self.surplus.clear();
+                    self.outcome.kept = Kept::default();
                     let image = Image::open(self.storage).map_err(CheckError::from)?;
                     self.repair_all(&image)?
                 }

@@ -125,10 +125,6 @@ impl Corruption {
     /// be in use to which no reference can be found.
     #[must_use]
     pub const fn hides_references(&self) -> bool {
-        let structure = matches!(
-            self.referrer,
-            Referrer::Reftable | Referrer::Refblock { .. }
-        );
         let nowhere = matches!(
             self.wrong,
             Wrong::PastTheEnd { .. }
@@ -141,6 +137,6 @@ impl Corruption {
                 | Wrong::BitmapEntry { .. }
                 | Wrong::Unreadable { .. }
         );
-        nowhere && !structure
+        nowhere && !self.referrer.is_structure()
     }
 }

@@ -88,6 +88,14 @@ pub enum Referrer {
     },
 }
 
+impl Referrer {
+    /// Whether it refers to a part of the refcount structures.
+    #[must_use]
+    pub const fn is_structure(&self) -> bool {
+        matches!(self, Self::Reftable | Self::Refblock { .. })
+    }
+}
+
 impl fmt::Display for Referrer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

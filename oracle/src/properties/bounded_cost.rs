@@ -52,11 +52,10 @@ pub fn judge(before: &Before, run: &Run) -> Verdict {
 
 /// Whether something takes a cluster of the refcount structures for an L2 table.
 fn has_table_in_structures(reading: &Reading) -> bool {
-    let is_structure = |by: &Referrer| matches!(by, Referrer::Reftable | Referrer::Refblock { .. });
     let is_table = |by: &Referrer| matches!(by, Referrer::L2 { .. });
     reading.audit().is_some_and(|audit| {
         let mut clusters = audit.references.values();
-        clusters.any(|by| by.iter().any(is_structure) && by.iter().any(is_table))
+        clusters.any(|by| by.iter().any(Referrer::is_structure) && by.iter().any(is_table))
     })
 }
 

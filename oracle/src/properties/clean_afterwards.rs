@@ -33,7 +33,7 @@ fn only_refcounts_damaged(before: &Reading) -> bool {
     let mut corruptions = audit.corruptions.iter();
     let followed = audit.blocked.is_none() && !before.is_blind();
     followed
-        && corruptions.all(|corruption| is_structure(&corruption.referrer))
+        && corruptions.all(|corruption| corruption.referrer.is_structure())
         && !audit.references.values().any(|by| is_mixed_up(by))
 }
 
@@ -42,12 +42,8 @@ fn only_refcounts_damaged(before: &Reading) -> bool {
 fn is_mixed_up(by: &[Referrer]) -> bool {
     let is_l1 = |by: &Referrer| matches!(by, Referrer::L1 { .. });
     let is_l2 = |by: &Referrer| matches!(by, Referrer::L2 { .. });
-    let mut others = by.iter().filter(|by| !is_structure(by));
+    let mut others = by.iter().filter(|by| !by.is_structure());
     by.iter().any(|by| is_l1(by) || is_l2(by)) && !(others.clone().all(is_l1) || others.all(is_l2))
-}
-
-const fn is_structure(by: &Referrer) -> bool {
-    matches!(by, Referrer::Reftable | Referrer::Refblock { .. })
 }
 
 fn clean(audit: &Audit) -> Verdict {

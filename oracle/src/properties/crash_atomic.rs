@@ -12,7 +12,7 @@ use std::ops::ControlFlow;
 use super::leaves_data_alone::Guard;
 use super::reading::{Found, Reading};
 use super::{Failure, Verdict};
-use crate::audit::{Referrer, ToyStructure};
+use crate::audit::ToyStructure;
 use crate::case::damage::{ReadWriteAt, SparseBytes};
 use crate::crash::{CrashState, Crashes, Limits};
 use crate::disk::{Event, Trace};
@@ -182,9 +182,8 @@ fn sound(state: &Reading, header: &str) -> Result<(), Failure> {
     let Some(audit) = state.audit() else {
         return Ok(());
     };
-    let structure = |by: &Referrer| matches!(by, Referrer::Reftable | Referrer::Refblock { .. });
     let mut corruptions = audit.corruptions.iter();
-    if let Some(wrong) = corruptions.find(|corruption| structure(&corruption.referrer)) {
+    if let Some(wrong) = corruptions.find(|corruption| corruption.referrer.is_structure()) {
         let message = format!("{header}, the new one, and {wrong}");
         return Err(Failure { message });
     }

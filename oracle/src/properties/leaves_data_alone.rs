@@ -144,7 +144,7 @@ impl Exceptions {
         }
         let mut tables = BTreeMap::new();
         for (&cluster, by) in &audit.references {
-            let mut foreign = by.iter().filter(|by| !is_structure(by));
+            let mut foreign = by.iter().filter(|by| !by.is_structure());
             if foreign.all(|referrer| {
                 let moves = snapshots_named && *referrer == Referrer::SnapshotTable;
                 moves || replaced.contains(referrer) || is_header_entry(audit, before, *referrer)
@@ -219,11 +219,6 @@ fn is_header_entry(audit: &Audit, before: &Before, referrer: Referrer) -> bool {
     // Bytes in memory can be read.
     let entry = position_of(audit, &before.bytes, referrer).unwrap_or(None);
     l1_in_header || entry.is_some_and(|(at, _)| in_header(at))
-}
-
-/// Whether it is a part of the refcount structures.
-const fn is_structure(referrer: &Referrer) -> bool {
-    matches!(referrer, Referrer::Reftable | Referrer::Refblock { .. })
 }
 
 /// Whether a repair writes the snapshot table anew for it.

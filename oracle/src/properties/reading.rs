@@ -80,9 +80,8 @@ impl Kind {
 
 /// How often each cluster belongs to the refcount structures.
 fn own_clusters(audit: &Audit) -> BTreeMap<u64, u64> {
-    let structure = |by: &&Referrer| matches!(by, Referrer::Reftable | Referrer::Refblock { .. });
     let own = audit.references.iter().map(|(&cluster, by)| {
-        let uses = by.iter().filter(structure).count();
+        let uses = by.iter().filter(|by| by.is_structure()).count();
         (cluster, uses as u64)
     });
     own.filter(|&(_, uses)| uses > 0).collect()

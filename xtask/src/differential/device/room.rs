@@ -37,7 +37,6 @@ impl fmt::Display for Place {
 pub fn find(audit: &Audit, clusters: u64) -> Option<Place> {
     let size = audit.header.cluster_size();
     let covered = audit.header.refblock_entries();
-    let structure = |by: &Referrer| matches!(by, Referrer::Reftable | Referrer::Refblock { .. });
     let mut used = BTreeSet::new();
     // Also of a reftable that reaches past the end, and is not counted: what is there of it is needed
     // until there is another.
@@ -46,7 +45,7 @@ pub fn find(audit: &Audit, clusters: u64) -> Option<Place> {
     let mut taken: BTreeSet<u64> = (reftable..end.min(clusters)).collect();
     for (&cluster, by) in &audit.references {
         taken.insert(cluster);
-        if !by.iter().all(structure) {
+        if !by.iter().all(Referrer::is_structure) {
             used.insert(cluster);
         }
     }

@@ -12,7 +12,9 @@ pub(crate) const COPIED: u64 = 1 << 63;
 pub(crate) const COMPRESSED: u64 = 1 << 62;
 /// Bit 0: reads as zeros.
 pub(crate) const ZERO: u64 = 1;
-const SECTOR: u64 = 512;
+/// Binary logarithm of the bytes of a sector.
+pub(crate) const SECTOR_BITS: u32 = 9;
+const SECTOR: u64 = 1 << SECTOR_BITS;
 /// Bits 1 to 8 and 56 to 61 of an L2 entry that is not compressed.
 pub(crate) const L2_RESERVED: u64 = 0x3f00_0000_0000_01fe;
 const REFTABLE_RESERVED: u64 = 0x1ff;
@@ -88,6 +90,15 @@ impl L2Format {
     }
 }
 
+/// The first and the last sector of what a compressed entry leads to.
+pub(crate) const fn compressed_sectors(raw: u64, format: L2Format) -> (u64, u64) {
+    // The offset's bits, and above them, up to bit 61, how many sectors follow the first.
+    let offset_bits = 62 - (format.cluster_bits - 8);
+    let first = (raw & ((1 << offset_bits) - 1)) >> SECTOR_BITS;
+    let further = (raw & (COMPRESSED - 1)) >> offset_bits;
+    (first, first + further)
+}
+
 /// What an L2 entry says (specification, "L2 table entry").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum L2Kind {
@@ -139,13 +150,11 @@ impl L2Entry {
     }
 
     const fn compressed(self, format: L2Format) -> L2Kind {
-        let length_shift = 62 - (format.cluster_bits - 8);
-        let offset = self.raw & ((1 << length_shift) - 1);
-        let sectors = (self.raw & (COMPRESSED - 1)) >> length_shift;
-        let length = (sectors + 1) * SECTOR - offset % SECTOR;
+        let offset = self.raw & ((1 << (62 - (format.cluster_bits - 8))) - 1);
+        let (_, last_sector) = compressed_sectors(self.raw, format);
         L2Kind::Compressed {
             offset: Offset(offset),
-            length,
+            length: (last_sector + 1) * SECTOR - offset,
         }
     }
 

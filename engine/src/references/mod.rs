@@ -6,6 +6,7 @@
 
 mod batches;
 mod bitmaps;
+mod compressed;
 mod copied;
 mod dead_ends;
 mod error;

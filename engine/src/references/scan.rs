@@ -1,16 +1,12 @@
 //! Counting what L2 tables lead to as long as nothing is unusual: the quick way that nearly all
 //! tables of nearly all images go. What is unusual is left to the walker, table by table.
 
-use crate::format::entry::{
-    COMPRESSED, COPIED, L2_RESERVED, L2Entry, L2Format, L2Kind, OFFSET_MASK, ZERO,
-};
+use super::compressed::Scratch;
+use crate::format::entry::{COMPRESSED, COPIED, L2_RESERVED, L2Entry, L2Format, OFFSET_MASK, ZERO};
 use crate::geometry::Geometry;
 use crate::image::Extent;
 use crate::table::Piece;
 use crate::units::{ClusterCount, Offset};
-
-/// Compressed clusters that are looked at in one go.
-const COMPRESSED_RUN: usize = 64;
 
 /// What a table's entries add up to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,14 +34,19 @@ pub struct Unusual;
 
 impl Scanner {
     /// Appends the clusters that a table leads to.
-    pub fn scan(&self, table: &[u8], pieces: &mut Vec<Piece>) -> Result<Tally, Unusual> {
+    pub fn scan(
+        &self,
+        table: &[u8],
+        pieces: &mut Vec<Piece>,
+        scratch: &mut Scratch,
+    ) -> Result<Tally, Unusual> {
         let words = table.as_chunks::<8>().0;
         let mut scan = Scan {
             scanner: self,
             pieces,
             tally: Tally::default(),
             next_contiguous: None,
-            scratch: [NOTHING; 2 * COMPRESSED_RUN + 1],
+            scratch,
         };
         if self.format.extended {
             scan.extended(words.as_chunks::<2>().0)?;
@@ -61,16 +62,8 @@ struct Scan<'a> {
     pieces: &'a mut Vec<Piece>,
     tally: Tally,
     next_contiguous: Option<u64>,
-    /// Room for two pieces for each compressed cluster of a run, and one to begin with.
-    scratch: [Piece; 2 * COMPRESSED_RUN + 1],
+    scratch: &'a mut Scratch,
 }
-
-/// A piece that counts nothing, and that no cluster continues.
-const NOTHING: Piece = Piece {
-    first: u64::MAX,
-    count: 1,
-    times: 0,
-};
 
 impl Scan<'_> {
     fn standard(&mut self, words: &[[u8; 8]]) -> Result<(), Unusual> {
@@ -140,48 +133,9 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Compressed clusters, as many as there are in a row up to [`COMPRESSED_RUN`]; says how many.
-    ///
-    /// Sizes are as good as random, and with them whether the next one begins in the same host
-    /// cluster and whether it ends there: no branch depends on that, since half of them would be
-    /// guessed wrong.
+    /// Compressed clusters, as many as there are in a row up to some number; says how many.
     fn compressed(&mut self, words: &[[u8; 8]]) -> Result<usize, Unusual> {
-        let bits = self.scanner.geometry.cluster_bits();
-        let pieces = &mut self.scratch;
-        let (mut last_piece, mut run, mut is_unusual) = (0, 0, self.scanner.format.data_file);
-        let mut held = NOTHING;
-        for word in words.iter().take(COMPRESSED_RUN) {
-            let raw = u64::from_be_bytes(*word);
-            let entry = L2Entry {
-                raw,
-                subclusters: 0,
-            };
-            let L2Kind::Compressed { offset, length } = entry.kind(self.scanner.format) else {
-                break;
-            };
-            run += 1;
-            let end = offset.0 + length;
-            let (first, last) = (offset.0 >> bits, (end - 1) >> bits);
-            // More than two host clusters are possible, but nobody writes that.
-            is_unusual |= raw & COPIED != 0
-                || end > self.scanner.extent.bytes
-                || last.saturating_sub(first) > 1;
-            // What is held stays in its place until another cluster comes.
-            pieces[last_piece] = held;
-            last_piece += usize::from(held.first != first);
-            held.times = 1 + if held.first == first { held.times } else { 0 };
-            held.first = first;
-            pieces[last_piece] = held;
-            last_piece += usize::from(last != first);
-            held.times = if held.first == last { held.times } else { 1 };
-            held.first = last;
-        }
-        if is_unusual {
-            return Err(Unusual);
-        }
-        pieces[last_piece] = held;
-        // The first one is the one that says nothing.
-        self.pieces.extend_from_slice(&pieces[1..=last_piece]);
+        let run = self.scratch.count(self.scanner, words, self.pieces)?;
         self.tally.allocated += run as u64;
         self.tally.compressed += run as u64;
         self.tally.fragmented += run as u64;
@@ -254,6 +208,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
+    use crate::format::entry::L2Kind;
     use crate::units::Cluster;
 
     const CLUSTER_BITS: u32 = 12;
@@ -323,7 +278,7 @@ mod tests {
         }
         let table: Vec<u8> = entries.iter().flat_map(|raw| raw.to_be_bytes()).collect();
         let mut pieces = Vec::new();
-        let Ok(tally) = scanner.scan(&table, &mut pieces) else {
+        let Ok(tally) = scanner.scan(&table, &mut pieces, &mut Scratch::new()) else {
             panic!("nothing is unusual about the table");
         };
         let mut found = BTreeMap::<u64, u64>::new();
@@ -344,6 +299,10 @@ mod tests {
     fn a_compressed_cluster_past_the_end_is_unusual() {
         let scanner = scanner();
         let table = (COMPRESSED | (1 << 30)).to_be_bytes();
-        assert!(scanner.scan(&table, &mut Vec::new()).is_err());
+        assert!(
+            scanner
+                .scan(&table, &mut Vec::new(), &mut Scratch::new())
+                .is_err()
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! Counting L2 tables on all cores, those aside that have something unusual about them.
 
 use super::batches::{Worker, for_each_table};
+use super::compressed::Scratch;
 use super::scan::{Scanner, Tally};
 use super::{L2Uses, WalkError, Walker};
 use crate::observer::Stage;
@@ -66,6 +67,7 @@ struct Counter<'a> {
     /// What is yet to be counted, `times` times each.
     pieces: Vec<Piece>,
     times: u64,
+    scratch: Scratch,
     /// Of the active layer.
     sum: Tally,
     unusual: Vec<usize>,
@@ -86,6 +88,7 @@ impl<'a> Counter<'a> {
             tables,
             pieces: Vec::new(),
             times: 1,
+            scratch: Scratch::new(),
             sum: Tally {
                 allocated: 0,
                 fragmented: 0,
@@ -109,7 +112,10 @@ impl Worker for Counter<'_> {
             self.times = uses.all;
         }
         let before = self.pieces.len();
-        if let Ok(tally) = self.scanner.scan(bytes, &mut self.pieces) {
+        if let Ok(tally) = self
+            .scanner
+            .scan(bytes, &mut self.pieces, &mut self.scratch)
+        {
             self.sum.allocated += uses.active * tally.allocated;
             self.sum.fragmented += uses.active * tally.fragmented;
             self.sum.compressed += uses.active * tally.compressed;

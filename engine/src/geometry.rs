@@ -13,6 +13,9 @@ impl RefcountOrder {
     /// The order of 64-bit refcounts, the widest.
     pub const MAX: Self = Self(6);
 
+    /// The order of 8-bit refcounts.
+    pub(crate) const BYTE: Self = Self(3);
+
     /// From the header field; `None` above 6.
     #[must_use]
     pub const fn new(order: u32) -> Option<Self> {

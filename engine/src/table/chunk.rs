@@ -1,5 +1,8 @@
 //! The counts that one refblock covers.
 
+use std::ops::Range;
+
+use super::narrow;
 use super::width::{self, Added, Piece};
 use crate::geometry::{Geometry, RefcountOrder};
 use crate::table::OutOfMemory;
@@ -11,14 +14,20 @@ const SPARSE_ENTRY_BYTES: usize = size_of::<(u32, u64)>();
 /// of it each time; adding to the bytes moves nothing.
 const SPARSE_FACTOR: usize = 8;
 
-/// The counts of one refblock's range: few of them as a sorted list, many as the refblock's bytes.
+/// The largest count that fits a byte.
+const MAX_NARROW: u64 = narrow::ORDER.max_refcount();
+
+/// The counts of one refblock's range: few of them as a sorted list, many as the refblock's bytes,
+/// or in a byte each while that is less and they fit.
 ///
 /// A refblock of 2 MiB covers up to 16 million clusters, and an image can refer to a single one in
 /// each of a great many ranges. The list keeps memory in proportion to the references; it gives
-/// way to the bytes once these are at most [`SPARSE_FACTOR`] times as long as the list.
+/// way to the bytes once those of the refblock are at most [`SPARSE_FACTOR`] times as long as the
+/// list.
 #[derive(Clone, Debug)]
 pub enum Chunk {
     Sparse(Vec<(u32, u64)>),
+    Narrow(Box<[u8]>),
     Dense(Box<[u8]>),
 }
 
@@ -37,6 +46,7 @@ impl Chunk {
             Self::Sparse(list) => list
                 .binary_search_by_key(&(index as u32), |entry| entry.0)
                 .map_or(0, |position| list[position].1),
+            Self::Narrow(counts) => width::get(narrow::ORDER, counts, index),
             Self::Dense(bytes) => width::get(order, bytes, index),
         }
     }
@@ -63,8 +73,15 @@ impl Chunk {
                     list.insert(position, (index as u32, value));
                     return Ok(());
                 }
-                Err(_) => self.make_dense(geometry)?,
+                Err(_) => self.make_bytes(geometry)?,
             }
+        }
+        if let Self::Narrow(counts) = self {
+            if value <= MAX_NARROW {
+                width::set(narrow::ORDER, counts, index, value);
+                return Ok(());
+            }
+            self.make_dense(geometry)?;
         }
         if let Self::Dense(bytes) = self {
             width::set(geometry.order(), bytes, index, value);
@@ -83,6 +100,13 @@ impl Chunk {
         if let Self::Sparse(list) = self {
             if fits_sparse(geometry, list.len() + count) {
                 return self.add_to_list(geometry, first, count, times);
+            }
+            self.make_bytes(geometry)?;
+        }
+        if let Self::Narrow(counts) = self {
+            let run = counts.get_mut(first..first + count).unwrap_or_default();
+            if let Some(added) = narrow::add_run(run, times) {
+                return Ok(added);
             }
             self.make_dense(geometry)?;
         }
@@ -103,13 +127,24 @@ impl Chunk {
         if let Self::Sparse(list) = self {
             let more: usize = pieces.iter().map(|piece| piece.count as usize).sum();
             if !fits_sparse(geometry, list.len().saturating_add(more)) {
-                self.make_dense(geometry)?;
+                self.make_bytes(geometry)?;
             }
         }
-        if let Self::Dense(bytes) = self {
-            return Ok(width::add_pieces(geometry, bytes, pieces, times));
-        }
         let mut added = Added::default();
+        let mut pieces = pieces;
+        if let Self::Narrow(counts) = self {
+            let (done, narrow) = narrow::add_pieces(geometry, counts, pieces, times);
+            added = narrow;
+            pieces = &pieces[done..];
+            if pieces.is_empty() {
+                return Ok(added);
+            }
+            self.make_dense(geometry)?;
+        }
+        if let Self::Dense(bytes) = self {
+            added.join(width::add_pieces(geometry, bytes, pieces, times));
+            return Ok(added);
+        }
         for piece in pieces {
             let range = piece.range(geometry.refblock_bits());
             let times = times.saturating_mul(u64::from(piece.times));
@@ -138,6 +173,7 @@ impl Chunk {
     /// The first index from `from` on whose count is 0 (`zero`) or is not.
     pub fn find(&self, geometry: &Geometry, from: usize, zero: bool) -> Option<usize> {
         match self {
+            Self::Narrow(counts) => width::find(narrow::ORDER, counts, from, zero),
             Self::Dense(bytes) => width::find(geometry.order(), bytes, from, zero),
             Self::Sparse(list) => {
                 let mut position = list.partition_point(|entry| (entry.0 as usize) < from);
@@ -167,6 +203,7 @@ impl Chunk {
                     .take_while(|entry| (entry.0 as usize) < first + count);
                 run.filter(|entry| entry.1 == 1).count() as u64
             }
+            Self::Narrow(counts) => width::count_ones(narrow::ORDER, counts, first, count),
             Self::Dense(bytes) => width::count_ones(order, bytes, first, count),
         }
     }
@@ -175,6 +212,7 @@ impl Chunk {
     pub fn last_used(&self, geometry: &Geometry) -> Option<usize> {
         match self {
             Self::Sparse(list) => list.last().map(|entry| entry.0 as usize),
+            Self::Narrow(counts) => counts.iter().rposition(|count| *count != 0),
             Self::Dense(bytes) => {
                 let last_byte = bytes.iter().rposition(|byte| *byte != 0)?;
                 let order = geometry.order().get();
@@ -197,25 +235,51 @@ impl Chunk {
 
     /// Writes the counts into `refblock` as a refblock has them; the rest of it becomes 0.
     pub fn encode(&self, geometry: &Geometry, refblock: &mut [u8]) {
-        refblock.fill(0);
         match self {
             Self::Sparse(list) => {
+                refblock.fill(0);
                 for (index, value) in list {
                     width::set(geometry.order(), refblock, *index as usize, *value);
                 }
             }
-            Self::Dense(bytes) => {
-                let length = bytes.len().min(refblock.len());
-                refblock[..length].copy_from_slice(&bytes[..length]);
+            Self::Narrow(counts) => {
+                let (refcounts, rest) = split(geometry, refblock.len());
+                narrow::widen(geometry.order(), counts, &mut refblock[refcounts]);
+                refblock[rest].fill(0);
             }
+            Self::Dense(bytes) => {
+                let (refcounts, rest) = split(geometry, refblock.len());
+                refblock[refcounts.clone()].copy_from_slice(&bytes[refcounts]);
+                refblock[rest].fill(0);
+            }
+        }
+    }
+
+    /// Fills `counts` from the index `first` on; 0 past the end.
+    pub fn decode(&self, order: RefcountOrder, first: usize, counts: &mut [u64]) {
+        match self {
+            Self::Sparse(list) => {
+                counts.fill(0);
+                let start = list.partition_point(|entry| (entry.0 as usize) < first);
+                for (index, value) in &list[start..] {
+                    match counts.get_mut(*index as usize - first) {
+                        Some(count) => *count = *value,
+                        None => break,
+                    }
+                }
+            }
+            Self::Narrow(narrow) => width::decode(narrow::ORDER, narrow, first, counts),
+            Self::Dense(bytes) => width::decode(order, bytes, first, counts),
         }
     }
 
     /// Whether the refblock that begins with `refblock` has these counts and nothing else.
     pub fn equals(&self, geometry: &Geometry, refblock: &[u8]) -> bool {
-        let (counts, rest) = refblock.split_at(geometry.refblock_bytes().min(refblock.len()));
+        let (refcounts, rest) = split(geometry, refblock.len());
+        let (counts, rest) = (&refblock[refcounts], &refblock[rest]);
         let order = geometry.order();
         let same = match self {
+            Self::Narrow(narrow) => narrow::equals(order, narrow, counts),
             Self::Dense(bytes) => **bytes == *counts,
             Self::Sparse(list) => {
                 let mut from = 0;
@@ -239,20 +303,45 @@ impl Chunk {
     pub fn memory(&self) -> usize {
         match self {
             Self::Sparse(list) => list.capacity() * SPARSE_ENTRY_BYTES,
-            Self::Dense(bytes) => bytes.len(),
+            Self::Narrow(bytes) | Self::Dense(bytes) => bytes.len(),
         }
     }
 
-    fn make_dense(&mut self, geometry: &Geometry) -> Result<(), OutOfMemory> {
-        let mut bytes = Vec::new();
-        bytes
-            .try_reserve_exact(geometry.refblock_bytes())
-            .map_err(|_| OutOfMemory)?;
-        bytes.resize(geometry.refblock_bytes(), 0);
-        self.encode(geometry, &mut bytes);
-        *self = Self::Dense(bytes.into_boxed_slice());
+    /// Turns a list to the smaller sort of bytes that holds it.
+    fn make_bytes(&mut self, geometry: &Geometry) -> Result<(), OutOfMemory> {
+        let Self::Sparse(list) = self else {
+            return Ok(());
+        };
+        if !narrow::holds(geometry.order()) || list.iter().any(|entry| entry.1 > MAX_NARROW) {
+            return self.make_dense(geometry);
+        }
+        let mut counts = zeros(geometry.refcounts_per_refblock() as usize)?;
+        for (index, value) in list {
+            width::set(narrow::ORDER, &mut counts, *index as usize, *value);
+        }
+        *self = Self::Narrow(counts);
         Ok(())
     }
+
+    fn make_dense(&mut self, geometry: &Geometry) -> Result<(), OutOfMemory> {
+        let mut bytes = zeros(geometry.refblock_bytes())?;
+        self.encode(geometry, &mut bytes);
+        *self = Self::Dense(bytes);
+        Ok(())
+    }
+}
+
+fn zeros(length: usize) -> Result<Box<[u8]>, OutOfMemory> {
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(length).map_err(|_| OutOfMemory)?;
+    bytes.resize(length, 0);
+    Ok(bytes.into_boxed_slice())
+}
+
+/// Where in a refblock of `length` bytes the refcounts are, and where what is left of it.
+fn split(geometry: &Geometry, length: usize) -> (Range<usize>, Range<usize>) {
+    let refcounts = geometry.refblock_bytes().min(length);
+    (0..refcounts, refcounts..length)
 }
 
 fn fits_sparse(geometry: &Geometry, entries: usize) -> bool {

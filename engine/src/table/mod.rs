@@ -1,6 +1,7 @@
 //! How often each cluster is referred to, or how often the disk says that it is.
 
 mod chunk;
+mod narrow;
 mod runs;
 mod shared;
 pub(crate) mod width;

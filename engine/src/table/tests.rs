@@ -163,3 +163,63 @@ fn clusters(set: &RunSet) -> Vec<u64> {
     let clusters = set.runs().iter().flat_map(Run::iter);
     clusters.map(|cluster| cluster.0).collect()
 }
+
+#[test]
+fn counts_that_outgrow_a_byte_are_those_of_a_plain_map() {
+    for order in 3..=6 {
+        let geometry = Geometry::new(9, order).expect("valid");
+        let shared = SharedTable::new(RefcountTable::new(geometry));
+        let mut alone = RefcountTable::new(geometry);
+        let mut model = BTreeMap::<u64, u64>::new();
+        let span = geometry.refcounts_per_refblock() * 2;
+        let mut numbers = scatter(u64::from(order));
+        for _ in 0..300 {
+            let mut next = || numbers.next().expect("endless");
+            let (first, times) = (next() % span, 1 + next() % 90);
+            // Within the range of one refblock, as a piece has to be.
+            let left =
+                geometry.refcounts_per_refblock() - first % geometry.refcounts_per_refblock();
+            let (count, twice) = ((1 + next() % 12).min(left), 1 + next() % 2);
+            for cluster in first..first + count {
+                let slot = model.entry(cluster).or_default();
+                *slot = (*slot + times * twice).min(geometry.max_refcount());
+            }
+            let run = Run::new(Cluster(first), ClusterCount(count));
+            alone.add(run, times * twice).expect("memory");
+            let mut pieces = [Piece {
+                first,
+                count: count as u32,
+                times: twice as u32,
+            }];
+            shared.add(&mut pieces, times).expect("memory");
+        }
+        let shared = shared.into_table(true);
+        assert!(model.values().any(|count| *count >= 255));
+        for (cluster, count) in model {
+            assert_eq!(alone.get(Cluster(cluster)), count, "{geometry:?}");
+            assert_eq!(shared.get(Cluster(cluster)), count, "{geometry:?}");
+        }
+        let mut bytes = vec![0; geometry.refblock_bytes()];
+        for refblock in [0, 1].map(RefblockIndex) {
+            alone.encode(refblock, &mut bytes);
+            assert!(alone.equals(refblock, &bytes) && shared.equals(refblock, &bytes));
+        }
+    }
+}
+
+#[test]
+fn a_refblock_with_one_other_bit_is_not_equal() {
+    for geometry in geometries() {
+        let mut table = RefcountTable::new(geometry);
+        let all = Run::new(Cluster(0), ClusterCount(geometry.refcounts_per_refblock()));
+        table.increment(all).expect("memory");
+        let mut bytes = vec![0; geometry.refblock_bytes()];
+        table.encode(RefblockIndex(0), &mut bytes);
+        assert!(table.equals(RefblockIndex(0), &bytes));
+        for position in 0..bytes.len() * 8 {
+            bytes[position / 8] ^= 1 << (position % 8);
+            assert!(!table.equals(RefblockIndex(0), &bytes), "{geometry:?}");
+            bytes[position / 8] ^= 1 << (position % 8);
+        }
+    }
+}

@@ -22,6 +22,39 @@ pub fn get(order: RefcountOrder, block: &[u8], index: usize) -> u64 {
     }
 }
 
+/// Fills `counts` with the refcounts from `first` on; 0 past the end of the block.
+pub fn decode(order: RefcountOrder, block: &[u8], first: usize, counts: &mut [u64]) {
+    match order.get() {
+        0..=2 => {
+            for (count, index) in counts.iter_mut().zip(first..) {
+                *count = get(order, block, index);
+            }
+        }
+        3 => decode_as::<1>(block, first, counts, |bytes| bytes[0].into()),
+        4 => decode_as(block, first, counts, |bytes| {
+            u16::from_be_bytes(bytes).into()
+        }),
+        5 => decode_as(block, first, counts, |bytes| {
+            u32::from_be_bytes(bytes).into()
+        }),
+        _ => decode_as(block, first, counts, u64::from_be_bytes),
+    }
+}
+
+fn decode_as<const N: usize>(
+    block: &[u8],
+    first: usize,
+    counts: &mut [u64],
+    value: impl Fn([u8; N]) -> u64,
+) {
+    let refcounts = block.as_chunks::<N>().0.get(first..).unwrap_or_default();
+    let present = refcounts.len().min(counts.len());
+    for (count, bytes) in counts.iter_mut().zip(&refcounts[..present]) {
+        *count = value(*bytes);
+    }
+    counts[present..].fill(0);
+}
+
 /// Sets the refcount at `index` to `value`, which is cut to the width; nothing past the end.
 pub fn set(order: RefcountOrder, block: &mut [u8], index: usize, value: u64) {
     match order.get() {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::differences::Differences;
 use super::disk_counts::is_readable;
 use crate::finding::Finding;
 use crate::format::entry::ReftableEntry;
@@ -10,7 +11,7 @@ use crate::image::{Extent, Image};
 use crate::observer::{Action, Observer, Stage};
 use crate::references::{OldStructures, References, Reftable, Worker, for_each_table};
 use crate::storage::{Storage, StorageError};
-use crate::table::{RefcountTable, Run, width};
+use crate::table::{RefcountTable, Run, RunSet, width};
 use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex};
 
 /// How the refcounts on disk differ from the references.
@@ -115,8 +116,21 @@ impl Comparison {
         &'a self,
         table: &'a RefcountTable,
     ) -> impl Iterator<Item = (Cluster, u64, u64)> + 'a {
-        self.differences(table)
-            .filter(|(_, refcount, references)| refcount > references)
+        let differing = self.differing.iter();
+        // Refcounts that are all 0 are above nothing.
+        let present = differing.filter(|(_, bytes)| !width::is_zero(bytes));
+        let differences = present.flat_map(move |(refblock, bytes)| {
+            differences_in(table, *refblock, bytes, self.compared)
+        });
+        differences.filter(|(_, refcount, references)| refcount > references)
+    }
+
+    /// The clusters that are allocated and that nobody refers to.
+    pub(crate) fn unreferenced<'a>(&'a self, table: &'a RefcountTable) -> RunSet {
+        let leaks = self.leaks_of(table);
+        let unreferenced = leaks.filter(|(_, _, references)| *references == 0);
+        let runs = unreferenced.map(|(cluster, _, _)| Run::single(cluster));
+        runs.collect()
     }
 }
 
@@ -224,7 +238,13 @@ impl Comparer<'_> {
     fn differing(&mut self, refblock: RefblockIndex, found: Box<[u8]>) {
         let range = self.range(refblock);
         let order = self.geometry.order();
-        let used_on_disk = (0..range.count.0 as usize)
+        // Where there is no refblock, or a lost one, there is nothing to look for.
+        let looked_at = if width::is_zero(&found) {
+            0
+        } else {
+            range.count.0 as usize
+        };
+        let used_on_disk = (0..looked_at)
             .rev()
             .find(|index| width::get(order, &found, *index) != 0)
             .map(|index| range.first.saturating_add(ClusterCount(index as u64)));
@@ -271,13 +291,7 @@ fn differences_in<'a>(
     refblock: RefblockIndex,
     found: &'a [u8],
     compared: ClusterCount,
-) -> impl Iterator<Item = (Cluster, u64, u64)> + 'a {
-    let order = table.geometry().order();
+) -> Differences<'a> {
     let range = range_of(table.geometry(), refblock, compared);
-    let references_at = table.counts_of(refblock);
-    range.iter().zip(0..).filter_map(move |(cluster, index)| {
-        let refcount = width::get(order, found, index);
-        let references = references_at(index);
-        (refcount != references).then_some((cluster, refcount, references))
-    })
+    Differences::new(table, refblock, found, range)
 }

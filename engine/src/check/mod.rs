@@ -3,6 +3,7 @@
 
 mod compare;
 mod copied;
+mod differences;
 mod disk_counts;
 mod report;
 

@@ -25,6 +25,8 @@ pub struct Terminal {
     bar: Option<ProgressBar>,
     messages: BufWriter<Stderr>,
     too_low: TooLowLine,
+    /// Those of refcounts that are too low, which came after what `messages` holds.
+    lines: Vec<u8>,
 }
 
 impl Terminal {
@@ -34,12 +36,14 @@ impl Terminal {
             shows_progress: io::stderr().is_terminal(),
             bar: None,
             messages: BufWriter::with_capacity(MESSAGE_BYTES, io::stderr()),
-            too_low: TooLowLine::default(),
+            too_low: TooLowLine::new(),
+            lines: Vec::with_capacity(MESSAGE_BYTES),
         }
     }
 
     /// Prints one line.
     pub fn say(&mut self, message: impl Display) {
+        self.bring_out_lines();
         match &self.bar {
             Some(bar) => bar.suspend(|| {
                 let _ = writeln!(self.messages, "{message}");
@@ -51,12 +55,21 @@ impl Terminal {
         }
     }
 
+    /// Hands over the lines that were put together here.
+    fn bring_out_lines(&mut self) {
+        if !self.lines.is_empty() {
+            let _ = self.messages.write_all(&self.lines);
+            self.lines.clear();
+        }
+    }
+
     /// Shows how far the work is, once it has taken long enough to ask.
     fn show_progress(&mut self, stage: Stage, done: u64, total: u64) {
         if !self.shows_progress {
             return;
         }
         if self.bar.is_none() && self.started.elapsed() >= PATIENCE {
+            self.bring_out_lines();
             let _ = self.messages.flush();
             self.bar = Some(new_bar());
         }
@@ -72,6 +85,7 @@ impl Terminal {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
+        self.bring_out_lines();
         let _ = self.messages.flush();
     }
 }
@@ -88,8 +102,11 @@ impl Observer for Terminal {
                     references,
                 },
             ) if self.bar.is_none() => {
-                let line = self.too_low.of(cluster, refcount, references);
-                let _ = self.messages.write_all(line);
+                let counts = (refcount, references);
+                self.too_low.append(&mut self.lines, cluster, counts);
+                if self.lines.len() >= MESSAGE_BYTES {
+                    self.bring_out_lines();
+                }
             }
             (Action::Repaired, _) => self.say(format_args!("Repairing {finding}")),
             (Action::Reported, Finding::Leak { .. }) => {

@@ -63,9 +63,7 @@ impl Repair<'_> {
         };
         let lowered = self.write_refcounts(image, survey, written)?;
         if lowered > 0 {
-            let differences = survey.comparison.differences(&survey.references.table);
-            let freed = differences.filter(|(_, _, references)| *references == 0);
-            let freed: RunSet = freed.map(|(cluster, _, _)| Run::single(cluster)).collect();
+            let freed = survey.comparison.unreferenced(&survey.references.table);
             self.discard(image, &freed, &survey.references.dangling)?;
             self.step(Step::Lowered { clusters: lowered });
         }

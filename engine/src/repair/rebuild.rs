@@ -69,9 +69,7 @@ impl Ground {
             }
             ground.kept = kept;
         } else {
-            let differences = survey.comparison.differences(&survey.references.table);
-            let unused = differences.filter(|(_, _, references)| *references == 0);
-            ground.released = unused.map(|(cluster, _, _)| Run::single(cluster)).collect();
+            ground.released = survey.comparison.unreferenced(&survey.references.table);
         }
         if options.algorithm == Algorithm::Planned {
             survey.old.uncount(&mut survey.references)?;

@@ -228,11 +228,12 @@ impl RefcountTable {
         }
     }
 
-    /// The counts that a refblock covers, by their index in it.
-    pub(crate) fn counts_of(&self, refblock: RefblockIndex) -> impl Fn(usize) -> u64 + '_ {
-        let order = self.geometry.order();
-        let chunk = self.chunk(refblock.0);
-        move |index| chunk.map_or(0, |chunk| chunk.get(order, index))
+    /// Fills `counts` with those that a refblock covers, from the index `first` on; 0 past its end.
+    pub(crate) fn decode(&self, refblock: RefblockIndex, first: usize, counts: &mut [u64]) {
+        match self.chunk(refblock.0) {
+            Some(chunk) => chunk.decode(self.geometry.order(), first, counts),
+            None => counts.fill(0),
+        }
     }
 
     /// The chunk of a refblock, if a count in it is not 0.

@@ -8,7 +8,7 @@ use recount_oracle::fuzz::{Target, Use};
 fuzz_target!(|input: &[u8]| -> Corpus {
     match Target::Crash.judge(input) {
         Ok(Use::Judged) => Corpus::Keep,
-        Ok(Use::Refused) => Corpus::Reject,
+        Ok(Use::Costly | Use::Refused) => Corpus::Reject,
         Err(broken) => panic!("{broken}"),
     }
 });

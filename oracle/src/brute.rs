@@ -109,30 +109,33 @@ impl Space {
             count += 1;
         }
         // Choosing among ranges that are wholly free makes no difference: the lowest are taken.
-        let optional = (0..ranges).filter(|index| range(*index).and(in_use).is_empty());
-        let (whole, partial): (Vec<_>, Vec<_>) = optional
-            .map(range)
-            .partition(|range| range.and(free).count() == self.shape.refcounts());
-        subsets(&partial).any(|(some, chosen)| {
-            let mut clusters = clusters.or(some);
-            (0..=whole.len()).any(|opened| {
-                if let Some(last) = opened.checked_sub(1) {
-                    clusters = clusters.or(whole[last]);
-                }
-                let refblocks = count + chosen + opened as u32;
-                clusters.and(free).count() >= refblocks
-            })
+        let (mut whole, mut partial) = (Clusters::NONE, Clusters::NONE);
+        for index in (0..ranges).filter(|index| range(*index).and(in_use).is_empty()) {
+            let is_whole = range(index).and(free).count() == self.shape.refcounts();
+            let kind = if is_whole { &mut whole } else { &mut partial };
+            *kind = kind.or(Clusters::run(index, 1));
+        }
+        subsets(partial).any(|chosen| {
+            let union = |all: Clusters, index| all.or(range(index));
+            let mut clusters = chosen.iter().fold(clusters, union);
+            let mut refblocks = count + chosen.count();
+            let fits = |clusters: Clusters, refblocks| clusters.and(free).count() >= refblocks;
+            fits(clusters, refblocks)
+                || whole.iter().any(|index| {
+                    clusters = union(clusters, index);
+                    refblocks += 1;
+                    fits(clusters, refblocks)
+                })
         })
     }
 }
 
-/// Every subset, as the union of its sets and their number.
-fn subsets(sets: &[Clusters]) -> impl Iterator<Item = (Clusters, u32)> {
-    (0_u64..1 << sets.len()).map(move |choice| {
-        let chosen = (0..).zip(sets).filter(|(bit, _)| choice >> bit & 1 == 1);
-        chosen.fold((Clusters::NONE, 0), |(union, count), (_, set)| {
-            (union.or(*set), count + 1)
-        })
+/// Every subset.
+fn subsets(set: Clusters) -> impl Iterator<Item = Clusters> {
+    // The next larger number whose ones are all in the set; 0 after the set itself.
+    let next = move |subset: &Clusters| Clusters((subset.0 | !set.0).wrapping_add(1) & set.0);
+    std::iter::successors(Some(Clusters::NONE), move |subset| {
+        Some(next(subset)).filter(|next| !next.is_empty())
     })
 }
 

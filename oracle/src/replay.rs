@@ -153,7 +153,7 @@ impl Story {
             self.line(format_args!("  and {} more", more + 1));
         }
         match &run.outcome {
-            Ok(Done::Layout(_)) => self.line("the new structures are written"),
+            Ok(Done::Toy) => self.line("the new structures are written"),
             Ok(Done::Image(_)) => self.line("the repair ends well"),
             Err(stopped) => self.line(format_args!("it stops: {stopped}")),
         }

@@ -290,8 +290,7 @@ struct Liar(ToyRepair);
 impl Repair for Liar {
     fn repair(&self, disk: &mut SimulatedDisk) -> Outcome {
         let _ = self.0.commit(disk);
-        let layout = self.0.planned.clone()?;
-        Ok(recount_oracle::run::Done::Layout(layout))
+        Ok(recount_oracle::run::Done::Toy)
     }
 }
 

@@ -149,11 +149,11 @@ fn verify(fuzzer: &Fuzzer, target: Target) -> Result<u64, Box<dyn Error>> {
                 println!("{}: {broken}", file.display());
                 refused += 1;
             }
-            Ok(Use::Judged) if !useful.contains(&input) => {
+            Ok(Use::Judged | Use::Costly) if !useful.contains(&input) => {
                 println!("{}: adds no coverage of code", file.display());
                 idle += 1;
             }
-            Ok(Use::Judged) => (),
+            Ok(Use::Judged | Use::Costly) => (),
         }
     }
     println!(

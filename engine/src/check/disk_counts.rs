@@ -99,6 +99,9 @@ impl<'a> DiskCounts<'a> {
     ) -> Result<Option<u64>, StorageError> {
         let geometry = *self.image.geometry();
         let offset = self.reftable.entry(refblock).refblock();
+        if offset == Offset(0) {
+            return Ok(Some(0));
+        }
         if !is_readable(&geometry, offset) {
             return Ok(None);
         }

@@ -60,7 +60,7 @@ fn write_refblocks(
     let geometry = references.geometry();
     let allocated = layout.allocated();
     let cluster_size = geometry.cluster_size() as usize;
-    let mut batch = Batch::default();
+    let mut batch = Batch::with_room(layout.order.len(), cluster_size)?;
     for position in &layout.order {
         let Some((refblock, cluster)) = layout.refblocks.get(*position) else {
             continue;
@@ -83,10 +83,8 @@ fn write_reftable(
 ) -> Result<(), CommitError> {
     let cluster_size = geometry.cluster_size() as usize;
     let mut entries = layout.reftable_entries(geometry).peekable();
-    let mut batch = Batch {
-        first: layout.reftable.first,
-        ..Batch::default()
-    };
+    let mut batch = Batch::with_room(layout.reftable.count.0 as usize, cluster_size)?;
+    batch.first = layout.reftable.first;
     for (index, cluster) in layout.reftable.iter().enumerate() {
         if !batch.takes(cluster, cluster_size) {
             batch.write(geometry, storage)?;
@@ -105,13 +103,23 @@ fn write_reftable(
 }
 
 /// Clusters that lie side by side and are written together.
-#[derive(Default)]
 struct Batch {
     first: Cluster,
     bytes: Vec<u8>,
 }
 
 impl Batch {
+    /// Nothing yet; room for so many clusters, or as many as are written at once.
+    fn with_room(clusters: usize, cluster_size: usize) -> Result<Self, OutOfMemory> {
+        let room = clusters.saturating_mul(cluster_size).min(BATCH_BYTES);
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(room).map_err(|_| OutOfMemory)?;
+        Ok(Self {
+            first: Cluster(0),
+            bytes,
+        })
+    }
+
     /// Whether `cluster` comes right after what is held, and there is room.
     fn takes(&self, cluster: Cluster, cluster_size: usize) -> bool {
         let held = ClusterCount((self.bytes.len() / cluster_size) as u64);

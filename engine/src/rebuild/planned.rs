@@ -203,7 +203,7 @@ impl Space<'_> {
 
     /// The lowest free clusters of ranges in use, as many as there are ranges, if there are.
     fn places_in_use(&self, ranges: &[RefblockIndex], taken: &RunSet) -> Vec<Cluster> {
-        let mut places = Vec::new();
+        let mut places = Vec::with_capacity(ranges.len());
         let mut from = Cluster(0);
         while places.len() < ranges.len() {
             let place = next_free(self.references(), taken, from);

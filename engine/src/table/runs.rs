@@ -135,6 +135,10 @@ impl RunSet {
         if run.count.0 == 0 {
             return;
         }
+        if self.runs.last().is_none_or(|last| last.end() < run.first) {
+            self.runs.push(run);
+            return;
+        }
         // All runs from `start` to before `past` touch or overlap the new one.
         let start = self.runs.partition_point(|other| other.end() < run.first);
         let past = start + self.runs[start..].partition_point(|other| other.first <= run.end());
@@ -180,13 +184,19 @@ impl RunSet {
 
 impl FromIterator<Run> for RunSet {
     fn from_iter<T: IntoIterator<Item = Run>>(runs: T) -> Self {
-        let mut sorted: Vec<Run> = runs.into_iter().collect();
-        // In ascending order every insertion is at the end.
-        sorted.sort_unstable();
-        let mut set = Self::new();
-        for run in sorted {
-            set.insert(run);
-        }
-        set
+        let runs = runs.into_iter().filter(|run| run.count.0 > 0);
+        let mut runs: Vec<Run> = runs.collect();
+        runs.sort_unstable();
+        runs.dedup_by(|run, before| {
+            let joins = run.first <= before.end();
+            if joins {
+                *before = Run::new(
+                    before.first,
+                    before.end().max(run.end()).since(before.first),
+                );
+            }
+            joins
+        });
+        Self { runs }
     }
 }

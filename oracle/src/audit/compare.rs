@@ -1,12 +1,14 @@
 //! Holds references against refcounts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+
+use itertools::Itertools;
 
 use super::corruption::{Corruption, Wrong};
 use super::header::Header;
 use super::layers::CopiedBit;
 use super::refcounts::OnDisk;
-use super::references::Referrer;
+use super::references::{Referrer, Referrers};
 
 /// A cluster whose refcount is not its number of references.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +48,7 @@ pub(super) struct Comparison {
 pub(super) fn counts(
     header: &Header,
     disk: &OnDisk,
-    references: &BTreeMap<u64, Vec<Referrer>>,
+    references: &BTreeMap<u64, Referrers>,
     clusters: u64,
 ) -> Comparison {
     let entries = header.refblock_entries();
@@ -60,16 +62,12 @@ pub(super) fn counts(
     }
     let mut mismatches = Vec::new();
     let mut end = 1;
-    let known: BTreeSet<u64> = references
-        .keys()
-        .chain(disk.counts().keys())
-        .copied()
-        .collect();
-    for cluster in known.into_iter().take_while(|&cluster| cluster < clusters) {
+    let known = references.keys().merge(disk.counts().keys()).dedup();
+    for cluster in known.copied().take_while(|&cluster| cluster < clusters) {
         let Some(on_disk) = disk.count(cluster) else {
             continue;
         };
-        let referrers = references.get(&cluster).map_or(0, Vec::len) as u64;
+        let referrers = references.get(&cluster).map_or(0, |by| by.len()) as u64;
         let references = referrers.min(header.max_refcount());
         if references != on_disk {
             mismatches.push(Mismatch {

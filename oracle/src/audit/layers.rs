@@ -1,6 +1,6 @@
 //! L1 tables, L2 tables and what the guest sees through them (specification, "Cluster mapping").
 
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 
 use super::corruption::Wrong;
 use super::reader::{be64, can_be_read};
@@ -62,7 +62,7 @@ pub struct Layer {
     /// Entries of it.
     pub l1_entries: u64,
     /// What each guest cluster reads as.
-    pub map: BTreeMap<u64, Mapping>,
+    pub map: LiteMap<u64, Mapping>,
 }
 
 /// qemu's statistics of the active layer.
@@ -105,7 +105,7 @@ pub(super) fn walk(
             id,
             l1_offset,
             l1_entries,
-            map: BTreeMap::new(),
+            map: LiteMap::new(),
         },
         statistics: Statistics::default(),
         copied_bits: Vec::new(),

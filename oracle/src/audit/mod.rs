@@ -27,7 +27,7 @@ pub use extras::{Bitmap, SnapshotEntry};
 pub use header::{Header, Region};
 pub use layers::{Layer, Mapping, Statistics};
 pub use refcounts::OnDisk;
-pub use references::{LayerId, Referrer};
+pub use references::{LayerId, Referrer, Referrers};
 pub use refusal::{Refusal, Unreadable};
 pub use structure::{ToyGeometry, ToyStructure, structure};
 
@@ -47,7 +47,7 @@ pub struct Audit {
     /// Clusters that are compared: those of the file, and past its end those referred to.
     pub clusters: u64,
     /// Who refers to each cluster.
-    pub references: BTreeMap<u64, Vec<Referrer>>,
+    pub references: BTreeMap<u64, Referrers>,
     /// The refcount structures, and the refcounts in them.
     pub disk: OnDisk,
     /// The active layer, then the snapshots whose L1 table can be read.
@@ -84,7 +84,7 @@ impl Audit {
     /// References to a cluster.
     #[must_use]
     pub fn references_to(&self, cluster: u64) -> u64 {
-        self.references.get(&cluster).map_or(0, Vec::len) as u64
+        self.references.get(&cluster).map_or(0, |by| by.len()) as u64
     }
 
     /// Entries that lead nowhere, so that clusters may be in use without a reference to be found.

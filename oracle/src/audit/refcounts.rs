@@ -1,6 +1,6 @@
 //! What the disk says of each cluster (specification, "Host cluster management").
 
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 
 use super::corruption::Wrong;
 use super::reader::{be, can_be_read};
@@ -20,9 +20,9 @@ pub struct OnDisk {
     /// How many clusters it has.
     pub reftable_clusters: u64,
     /// The reftable's entries that are not 0, as they are.
-    pub entries: BTreeMap<u64, u64>,
+    pub entries: LiteMap<u64, u64>,
     /// The refcounts that are not 0, by cluster.
-    counts: BTreeMap<u64, u64>,
+    counts: LiteMap<u64, u64>,
     /// Clusters that a refblock covers.
     refblock_entries: u64,
     cluster_size: u64,
@@ -47,7 +47,7 @@ impl OnDisk {
 
     /// All refcounts that are not 0, by cluster.
     #[must_use]
-    pub const fn counts(&self) -> &BTreeMap<u64, u64> {
+    pub const fn counts(&self) -> &LiteMap<u64, u64> {
         &self.counts
     }
 
@@ -68,8 +68,8 @@ pub(super) fn read(walk: &mut Walk<'_, '_>) -> Result<OnDisk, Unreadable> {
         reftable_clusters: header.reftable_clusters,
         refblock_entries: header.refblock_entries(),
         cluster_size: header.cluster_size(),
-        entries: BTreeMap::new(),
-        counts: BTreeMap::new(),
+        entries: LiteMap::new(),
+        counts: LiteMap::new(),
     };
     for (index, entry) in walk.reader.table(header.reftable_offset, entries)? {
         walk.reader.pay_for_keeping()?;
@@ -91,28 +91,19 @@ pub(super) fn read(walk: &mut Walk<'_, '_>) -> Result<OnDisk, Unreadable> {
 
 /// The refcounts of a refblock that are not 0, with their places: big-endian from 8 bits on,
 /// narrower ones from the low bits of their byte up.
-pub(super) fn nonzero_counts(block: &[u8], bits: u64) -> Vec<(u64, u64)> {
-    let mut found = Vec::new();
-    if bits >= 8 {
-        let width = bits as usize / 8;
-        for (at, raw) in (0..).zip(block.chunks_exact(width)) {
-            let count = be(raw);
-            if count != 0 {
-                found.push((at, count));
-            }
-        }
-        return found;
-    }
-    let each = 8 / bits;
-    for (byte_at, &byte) in (0..).zip(block).filter(|&(_, &byte)| byte != 0) {
-        for place in 0..each {
-            let count = u64::from(byte) >> (place * bits) & ((1 << bits) - 1);
-            if count != 0 {
-                found.push((byte_at * each + place, count));
-            }
-        }
-    }
-    found
+pub(super) fn nonzero_counts(block: &[u8], bits: u64) -> impl Iterator<Item = (u64, u64)> {
+    let width = bits.div_ceil(8) as usize;
+    let each = 8 / bits.min(8);
+    let raw = (0_u64..)
+        .zip(block.chunks_exact(width))
+        .filter(|(_, raw)| raw.iter().any(|&byte| byte != 0));
+    raw.flat_map(move |(at, raw)| {
+        let raw = be(raw);
+        (0..each).filter_map(move |place| {
+            let count = raw >> (place * bits) & (u64::MAX >> (64 - bits));
+            (count != 0).then_some((at * each + place, count))
+        })
+    })
 }
 
 /// Counts the references to refblocks and judges the reftable's entries. Gives whether the
@@ -135,7 +126,7 @@ pub(super) fn judge(walk: &mut Walk<'_, '_>, disk: &OnDisk) -> Result<bool, Unre
         } else {
             walk.refer_cluster(referrer, offset)?;
             // Counted as far as the width goes: with 1-bit refcounts a shared refblock is not seen.
-            let references = walk.references.get(&cluster).map_or(0, Vec::len) as u64;
+            let references = walk.references.get(&cluster).map_or(0, |by| by.len()) as u64;
             if references.min(walk.header.max_refcount()) != 1 {
                 walk.corrupt(referrer, Wrong::RefblockShared { cluster });
                 rebuild = true;

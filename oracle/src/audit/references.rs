@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use smallvec::SmallVec;
+
 use super::corruption::{Corruption, Wrong};
 use super::header::Header;
 use super::reader::Reader;
@@ -88,6 +90,9 @@ pub enum Referrer {
     },
 }
 
+/// Who refers to one cluster; mostly one does.
+pub type Referrers = SmallVec<[Referrer; 1]>;
+
 impl Referrer {
     /// Whether it refers to a part of the refcount structures.
     #[must_use]
@@ -128,7 +133,7 @@ pub(super) struct Walk<'a, 'b> {
     pub(super) reader: &'a mut Reader<'b>,
     pub(super) header: &'a Header,
     /// Who refers to each cluster.
-    pub(super) references: BTreeMap<u64, Vec<Referrer>>,
+    pub(super) references: BTreeMap<u64, Referrers>,
     /// Clusters to compare: those of the file, and those past its end that were referred to.
     pub(super) clusters: u64,
     pub(super) corruptions: Vec<Corruption>,

@@ -1,6 +1,6 @@
 //! The refcount structures of a toy: nothing but pointer, reftable, refblocks and counts.
 
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 
 use super::bytes::Bytes;
 use super::reader::{be32, be64};
@@ -9,6 +9,8 @@ use super::refusal::Unreadable;
 
 /// Most entries of a toy's reftable that are looked at.
 const ENTRIES_MAX: u64 = 1 << 14;
+/// Clusters with a count in most toys.
+const CLUSTERS_USUAL: usize = 64;
 
 /// The sizes of a toy: see [`crate::case::model::Model`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,23 +44,27 @@ pub struct ToyStructure {
     /// And its clusters.
     pub reftable_clusters: u64,
     /// The reftable's entries that are not 0: byte offset of the refblock of each range.
-    pub refblocks: BTreeMap<u64, u64>,
+    pub refblocks: LiteMap<u64, u64>,
     /// Refcounts that are not 0, by cluster.
-    pub counts: BTreeMap<u64, u64>,
+    pub counts: LiteMap<u64, u64>,
 }
 
 impl ToyStructure {
     /// How often each cluster is used by the structures themselves.
     #[must_use]
-    pub fn own_clusters(&self, geometry: ToyGeometry) -> BTreeMap<u64, u64> {
-        let mut uses = BTreeMap::new();
+    pub fn own_clusters(&self, geometry: ToyGeometry) -> LiteMap<u64, u64> {
         let first = self.reftable_offset >> geometry.cluster_bits;
         let reftable = first..first.saturating_add(self.reftable_clusters.min(ENTRIES_MAX));
         let refblocks = self.refblocks.values();
-        for cluster in reftable.chain(refblocks.map(|&offset| offset >> geometry.cluster_bits)) {
-            *uses.entry(cluster).or_default() += 1;
-        }
-        uses
+        let refblocks = refblocks.map(|&offset| offset >> geometry.cluster_bits);
+        let mut uses: Vec<(u64, u64)> = reftable.chain(refblocks).map(|at| (at, 1)).collect();
+        uses.sort_unstable();
+        uses.dedup_by(|next, kept| {
+            let same = next.0 == kept.0;
+            kept.1 += u64::from(same);
+            same
+        });
+        LiteMap::from_sorted_store_unchecked(uses)
     }
 }
 
@@ -68,13 +74,16 @@ pub fn structure(bytes: &dyn Bytes, geometry: ToyGeometry) -> Result<ToyStructur
     let cluster_size = 1_u64 << geometry.cluster_bits;
     let mut pointer = [0; 12];
     bytes.read(0, &mut pointer)?;
+    // Allocated once for the toys that there are millions of.
     let mut found = ToyStructure {
         reftable_offset: be64(&pointer),
         reftable_clusters: be32(&pointer[8..]),
-        ..ToyStructure::default()
+        refblocks: LiteMap::with_capacity(CLUSTERS_USUAL),
+        counts: LiteMap::with_capacity(CLUSTERS_USUAL),
     };
     let entries_per_cluster = 1 << geometry.reftable_entry_bits;
     let entries = found.reftable_clusters.saturating_mul(entries_per_cluster);
+    let mut block = Vec::new();
     for index in 0..entries.min(ENTRIES_MAX) {
         let inside = index / entries_per_cluster * cluster_size + index % entries_per_cluster * 8;
         let Some(at) = found.reftable_offset.checked_add(inside) else {
@@ -93,8 +102,10 @@ pub fn structure(bytes: &dyn Bytes, geometry: ToyGeometry) -> Result<ToyStructur
         if offset >= length {
             continue;
         }
-        let refblock_bytes = (1_usize << (geometry.refblock_bits + geometry.refcount_order)) / 8;
-        let mut block = vec![0; refblock_bytes];
+        block.resize(
+            (1 << (geometry.refblock_bits + geometry.refcount_order)) / 8,
+            0,
+        );
         bytes.read(offset, &mut block)?;
         for (place, count) in nonzero_counts(&block, 1 << geometry.refcount_order) {
             let cluster = (index << geometry.refblock_bits) + place;

@@ -44,6 +44,9 @@ pub use trace::{Event, Trace};
 /// Bytes of a sector of a real disk.
 pub const SECTOR: u64 = 512;
 
+/// Events of most repairs of a toy.
+const EVENTS_USUAL: usize = 16;
+
 /// The disk. A sector is what is written whole or not at all.
 #[derive(Debug)]
 pub struct SimulatedDisk {
@@ -69,7 +72,7 @@ impl SimulatedDisk {
             sector,
             capacity,
             live: bytes,
-            trace: Trace::default(),
+            trace: Trace::with_capacity(EVENTS_USUAL),
             faults: Faults::default(),
             bytes_read: AtomicU64::new(0),
         }

@@ -77,6 +77,14 @@ pub struct Trace {
 }
 
 impl Trace {
+    /// Nothing yet; room for so many events.
+    #[must_use]
+    pub fn with_capacity(events: usize) -> Self {
+        Self {
+            events: Vec::with_capacity(events),
+        }
+    }
+
     /// Adds what was done last.
     pub fn push(&mut self, event: Event) {
         self.events.push(event);

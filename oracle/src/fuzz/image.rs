@@ -11,15 +11,19 @@ use recount::{
 };
 
 use super::{Broken, Use};
-use crate::audit::{Audit, Counters, Unreadable, Wrong, audit, counters};
+use crate::audit::{Audit, Bytes, Counters, Unreadable, Wrong, audit, counters};
 use crate::case::damage::{ReadWriteAt, SparseBytes};
 use crate::disk::{SECTOR, SimulatedDisk, Trace};
+use crate::properties::reading::{nowhere, takes_header_for_a_table};
 
 /// Bytes by which a repair may make a file longer than twice what it was: a new snapshot table, at
 /// most 64 MiB, and new structures at the largest cluster size.
 const GROWTH_MAX: u64 = 80 << 20;
-/// Repairs of a file that goes on growing over what its entries lead to, at most.
-const OUTGROWN_MAX: usize = 4;
+/// Repairs of a file that goes on growing over what its entries lead to, at most. Each grows over
+/// one of the entries at least; a file with more of them is not followed to the end.
+const OUTGROWN_MAX: u64 = 64;
+/// Bytes that a repair reads, beyond which an image costs a fuzzer more than it shows.
+const COSTLY: u64 = 4 << 20;
 /// Longest input, in bytes: what is longer shows nothing that a shorter one does not.
 pub const INPUT_MAX: usize = 1 << 20;
 
@@ -98,10 +102,14 @@ pub fn judge(input: &[u8]) -> Result<Use, Broken> {
     let way = Way::of(input);
     let run = Run::new(sparse(input), way);
     match &run.outcome {
-        Ok(outcome) => run.ended_well(outcome, audited.as_ref().ok())?,
+        Ok(outcome) => run.ended_well(outcome, &input, audited.as_ref().ok())?,
         Err(failure) => run.ended_early(failure)?,
     }
-    Ok(Use::Judged)
+    Ok(if run.bytes_read > COSTLY {
+        Use::Costly
+    } else {
+        Use::Judged
+    })
 }
 
 /// The input on a disk that costs only what is in it.
@@ -121,6 +129,7 @@ struct Run {
     outcome: Result<Outcome, RepairFailure>,
     after: SparseBytes,
     trace: Trace,
+    bytes_read: u64,
 }
 
 impl Run {
@@ -129,6 +138,7 @@ impl Run {
         let capacity = (!way.grows).then_some(length);
         let mut disk = SimulatedDisk::new(bytes, SECTOR, capacity);
         let outcome = repair(&mut disk, &way.options, &mut ());
+        let bytes_read = disk.bytes_read();
         let (after, trace) = disk.into_parts();
         Self {
             way,
@@ -136,12 +146,18 @@ impl Run {
             outcome,
             after,
             trace,
+            bytes_read,
         }
     }
 
     /// The report is what a check finds, the audit says the same, refcounts are right, and there
     /// is nothing left to repair.
-    fn ended_well(&self, outcome: &Outcome, before: Option<&Audit>) -> Result<(), Broken> {
+    fn ended_well(
+        &self,
+        outcome: &Outcome,
+        input: &dyn Bytes,
+        before: Option<&Audit>,
+    ) -> Result<(), Broken> {
         let length = ReadWriteAt::len(&self.after);
         if length > 2 * self.length + GROWTH_MAX {
             let message = format!("the file grew from {} bytes to {length}", self.length);
@@ -158,23 +174,29 @@ impl Run {
         }
         let audited = audit(&self.after);
         agrees("after the repair", &checked, &audited)?;
-        if let (Ok(after), Some(before)) = (&audited, before) {
-            self.refcounts_are_right(after, before)?;
+        if let (Ok(after), Some(before)) = (&audited, before)
+            && !is_blind(before, input)
+        {
+            self.refcounts_are_right(after)?;
         }
         if self.writes_over_what_it_reads(before) {
             return Ok(());
         }
+        let header_is_table = audited.as_ref().is_ok_and(takes_header_for_a_table);
         let mut again = Self::new(self.after.clone(), self.way);
-        // A file that has grown over the place where an entry or a table led past its end says
-        // something new: zeros. A next repair may act on that, and then there is an end.
-        let mut grew = length > self.length;
-        for _ in 0..OUTGROWN_MAX {
-            if !grew || again.outcome.is_err() || again.trace.is_read_only() {
+        // A next repair may act on what is new to it, and then there is an end.
+        let mut is_new = self.says_something_new(header_is_table);
+        let dead_ends = outcome.report.dead_ends.count;
+        for _ in 0..=dead_ends.min(OUTGROWN_MAX) {
+            if !is_new || again.outcome.is_err() || again.trace.is_read_only() {
                 break;
             }
             let next = Self::new(again.after.clone(), self.way);
-            grew = ReadWriteAt::len(&again.after) > again.length;
+            is_new = again.says_something_new(header_is_table);
             again = next;
+        }
+        if is_new && dead_ends > OUTGROWN_MAX {
+            return Ok(());
         }
         if again.outcome.is_err() || !again.trace.is_read_only() {
             let did: Vec<String> = again
@@ -188,6 +210,15 @@ impl Run {
             return Err(Broken::new("idempotent", message));
         }
         Ok(())
+    }
+
+    /// Whether what it did makes the image say something new. A file that has grown over the place
+    /// where an entry or a table led past its end says zeros there; a header that something takes
+    /// for a table says what was written to it.
+    fn says_something_new(&self, header_is_table: bool) -> bool {
+        let grew = ReadWriteAt::len(&self.after) > self.length;
+        let wrote_header = || self.trace.writes().any(|(offset, _)| offset < SECTOR);
+        grew || header_is_table && wrote_header()
     }
 
     /// QEMU's algorithms take the clusters of a table that begins inside the file and reaches past
@@ -206,9 +237,9 @@ impl Run {
     /// After `-r all` each refcount is the number of references. Where an entry led nowhere, clusters
     /// without a reference are kept, and when the file grew over the place that the entry names, it
     /// counts as a reference from then on: the report says so, and nothing more is asked.
-    fn refcounts_are_right(&self, after: &Audit, before: &Audit) -> Result<(), Broken> {
+    fn refcounts_are_right(&self, after: &Audit) -> Result<(), Broken> {
         let all = self.way.options.scope == Scope::All;
-        if !all || hides_references(before) || hides_references(after) {
+        if !all || is_blind(after, &self.after) {
             return Ok(());
         }
         match after.mismatches.first() {
@@ -238,8 +269,10 @@ impl Run {
     }
 }
 
-fn hides_references(audit: &Audit) -> bool {
-    audit.leads_nowhere().next().is_some()
+/// Whether an entry or a table leads nowhere, so that clusters may be in use without a reference.
+fn is_blind(audit: &Audit, bytes: &dyn Bytes) -> bool {
+    // Bytes in memory can be read.
+    !matches!(nowhere(audit, bytes), Ok(None))
 }
 
 /// The engine and the audit find the same, each on its own terms.

@@ -78,6 +78,8 @@ impl FromStr for Target {
 pub enum Use {
     /// It was run and judged, and nothing is wrong.
     Judged,
+    /// The same, but it takes so much work that a fuzzer does better to change others.
+    Costly,
     /// It is nothing that can be run: a corpus need not keep it.
     Refused,
 }

@@ -20,6 +20,10 @@ const SMALLEST: usize = 512;
 /// Sizes of clusters, as binary logarithms: large ones leave little that fits into an input.
 const CLUSTER_BITS: [u32; 10] = [9, 9, 9, 9, 9, 9, 10, 12, 14, 16];
 
+/// Of so many images one may keep a table that is longer than the file: reading it takes as long as
+/// thousands of others do.
+const LONG_TABLES: u32 = 512;
+
 /// A header field: where it is, and its bytes.
 type Field = (usize, usize);
 
@@ -134,14 +138,15 @@ pub fn keep_plausible(data: &mut [u8], size: usize, rng: &mut ChaCha8Rng) -> usi
 /// Tables begin at clusters, and the L1 table is as long as the virtual disk needs.
 fn keep_tables_plausible(data: &mut [u8], size: usize, cluster: u64, rng: &mut ChaCha8Rng) {
     let clusters = (size as u64 / cluster).max(2);
-    for (at, count_at) in [(40, 36), (48, 56), (64, 60)] {
+    let in_file = size as u64 / 8;
+    for (at, count_at, most) in [(40, 36, in_file), (48, 56, clusters), (64, 60, 64)] {
         let offset = read(data, at, 8);
         if !offset.is_multiple_of(cluster) || offset >= 1 << 56 {
             let place = rng.random_range(1..clusters) * cluster;
             write(data, at, 8, place);
         }
         let count = read(data, count_at, 4);
-        if count > 1 << 16 && rng.random_ratio(15, 16) {
+        if count > most && !rng.random_ratio(1, LONG_TABLES) {
             write(data, count_at, 4, count % 64);
         }
     }

@@ -52,18 +52,20 @@ fn cases(target: Target) -> Vec<Vec<u8>> {
 /// Images of the builder, then changed ones, as long as they reach something that no seed before
 /// does.
 fn images() -> Vec<Vec<u8>> {
-    let mut seeds = Images::default();
+    let mut built = Vec::new();
     for image in special() {
         let bytes = build::bytes(&quiet(Image::Synthetic(image)));
         let mut bytes = bytes.expect("images written down here are possible");
         // Of a LUKS header this is the beginning; the rest lies past the end of the file.
         bytes.truncate(SPECIAL_MAX);
-        seeds.offer(bytes);
+        built.push(bytes);
     }
-    for seed in 0..IMAGES {
-        if let Some(image) = image(seed) {
-            seeds.offer(image);
-        }
+    built.extend((0..IMAGES).filter_map(image));
+    // The shortest first: each takes as long as it has bytes, millions of times.
+    built.sort_by_key(Vec::len);
+    let mut seeds = Images::default();
+    for image in built {
+        seeds.offer(image);
     }
     for mut image in seeds.chosen.clone() {
         // One snapshot more than anyone opens: chance does not come upon just this number.
@@ -198,7 +200,7 @@ struct Images {
 impl Images {
     fn offer(&mut self, image: Vec<u8>) {
         // What shows a finding is no seed: fuzzing comes upon it, minimises it and stores it.
-        if Target::Image.judge(&image) != Ok(Use::Judged) {
+        if !matches!(Target::Image.judge(&image), Ok(Use::Judged | Use::Costly)) {
             return;
         }
         let arms = reached(&image);

@@ -2,7 +2,7 @@
 
 use super::Verdict;
 use super::reading::Kind;
-use crate::audit::{Corruption, Referrer, Wrong};
+use crate::audit::{Corruption, Referrer, Referrers, Wrong};
 use crate::case::damage::{ReadWriteAt, SparseBytes};
 use crate::run::{self, Before, Repair, Run};
 
@@ -17,7 +17,7 @@ pub fn has_outgrown(before: &Before, after: &SparseBytes) -> bool {
     let past_end = |found: &Corruption| matches!(found.wrong, Wrong::PastTheEnd { .. });
     let last = length / before.reading.cluster_size();
     let in_part = !length.is_multiple_of(before.reading.cluster_size());
-    let of_snapshots = |by: &Vec<Referrer>| by.contains(&Referrer::SnapshotTable);
+    let of_snapshots = |by: &Referrers| by.contains(&Referrer::SnapshotTable);
     let table_is_cut = in_part && audit.references.get(&last).is_some_and(of_snapshots);
     let leads_past_end = audit.corruptions.iter().any(past_end) || before.reading.is_blind();
     ReadWriteAt::len(after) > length && (leads_past_end || table_is_cut)

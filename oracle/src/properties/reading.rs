@@ -1,9 +1,11 @@
 //! What the audit says of some bytes, be they a toy or an image: all that properties look at.
 
-use std::collections::{BTreeMap, BTreeSet};
+use itertools::{EitherOrBoth, Itertools};
+use litemap::LiteMap;
 
 use crate::audit::{
-    self, Audit, Bytes, Corruption, Referrer, Refusal, ToyGeometry, ToyStructure, Unreadable, Wrong,
+    self, Audit, Bytes, Corruption, Referrer, Referrers, Refusal, ToyGeometry, ToyStructure,
+    Unreadable, Wrong,
 };
 
 /// Bits 9 to 55 of an L1 or L2 entry (specification, "Cluster mapping").
@@ -45,12 +47,16 @@ impl Kind {
             Self::Toy(toy) => {
                 let structure = audit::structure(bytes, toy.geometry)?;
                 let own = structure.own_clusters(toy.geometry);
-                let mut references = own.clone();
-                for (cluster, &count) in (0..).zip(&toy.references) {
-                    if count > 0 {
-                        *references.entry(cluster).or_default() += count;
-                    }
-                }
+                let foreign = (0..).zip(toy.references.iter().copied());
+                let foreign = foreign.filter(|&(_, count)| count > 0);
+                let all = own.iter().map(|(&cluster, &uses)| (cluster, uses));
+                let all = all.merge_join_by(foreign, |own, foreign| own.0.cmp(&foreign.0));
+                let sum = |references: EitherOrBoth<(u64, u64)>| {
+                    let both = |own: (u64, u64), foreign: (u64, u64)| (own.0, own.1 + foreign.1);
+                    references.reduce(both)
+                };
+                let mut references = LiteMap::with_capacity(own.len() + toy.references.len());
+                references.extend(all.map(sum));
                 Reading {
                     nowhere: None,
                     cluster_bits: u64::from(toy.geometry.cluster_bits),
@@ -62,11 +68,9 @@ impl Kind {
             }
             Self::Image => {
                 let audit = audit::audit(bytes)?;
-                let count = |(&cluster, by): (&u64, &Vec<Referrer>)| (cluster, by.len() as u64);
+                let count = |(&cluster, by): (&u64, &Referrers)| (cluster, by.len() as u64);
                 Reading {
-                    nowhere: first_dead_end(&audit, bytes)?
-                        .or_else(|| table_in_header(&audit))
-                        .or_else(|| table_past_the_end(&audit)),
+                    nowhere: nowhere(&audit, bytes)?,
                     cluster_bits: audit.header.cluster_bits,
                     max_refcount: audit.header.max_refcount(),
                     own: own_clusters(&audit),
@@ -79,12 +83,19 @@ impl Kind {
 }
 
 /// How often each cluster belongs to the refcount structures.
-fn own_clusters(audit: &Audit) -> BTreeMap<u64, u64> {
+fn own_clusters(audit: &Audit) -> LiteMap<u64, u64> {
     let own = audit.references.iter().map(|(&cluster, by)| {
         let uses = by.iter().filter(|by| by.is_structure()).count();
         (cluster, uses as u64)
     });
     own.filter(|&(_, uses)| uses > 0).collect()
+}
+
+/// What first leads nowhere in an image, so that clusters may be in use without a reference.
+pub fn nowhere(audit: &Audit, bytes: &dyn Bytes) -> Result<Option<String>, Unreadable> {
+    Ok(first_dead_end(audit, bytes)?
+        .or_else(|| table_in_header(audit))
+        .or_else(|| table_past_the_end(audit)))
 }
 
 /// The first entry that leads nowhere. Those with reserved bits are followed by their offset, and
@@ -148,6 +159,14 @@ fn table_in_header(audit: &Audit) -> Option<String> {
         "the L1 table of {} is said to be the header",
         layer.id
     ))
+}
+
+/// Whether something leads into the header, which is then read as a table: a repair that writes its
+/// new pointer changes what that table says.
+#[must_use]
+pub fn takes_header_for_a_table(audit: &Audit) -> bool {
+    let referrers = audit.references.get(&0);
+    referrers.is_some_and(|by| by.len() > 1) || table_in_header(audit).is_some()
 }
 
 /// Whether a corruption is an L2 entry that reads as zeros and has an offset inside a cluster. A
@@ -232,9 +251,9 @@ pub struct Reading {
     /// The largest refcount.
     pub max_refcount: u64,
     /// How often each cluster belongs to the refcount structures.
-    pub own: BTreeMap<u64, u64>,
+    pub own: LiteMap<u64, u64>,
     /// References of each cluster, the structures' own included.
-    pub references: BTreeMap<u64, u64>,
+    pub references: LiteMap<u64, u64>,
     /// The first entry that leads nowhere, so that clusters may be in use without a reference.
     pub nowhere: Option<String>,
     /// All that the audit found.
@@ -280,7 +299,7 @@ impl Reading {
 
     /// The refcounts on disk that are not 0.
     #[must_use]
-    pub const fn counts(&self) -> &BTreeMap<u64, u64> {
+    pub const fn counts(&self) -> &LiteMap<u64, u64> {
         match &self.found {
             Found::Toy(toy) => &toy.counts,
             Found::Image(audit) => audit.disk.counts(),
@@ -308,19 +327,15 @@ impl Reading {
 
     /// Clusters with references or a refcount.
     #[must_use]
-    pub fn clusters_in_use(&self) -> BTreeSet<u64> {
+    pub fn clusters_in_use(&self) -> impl Iterator<Item = u64> {
         let counted = self.counts().keys();
-        counted.chain(self.references.keys()).copied().collect()
+        counted.merge(self.references.keys()).dedup().copied()
     }
 
-    /// Whether something leads into the header, which is then read as a table: a repair that
-    /// writes its new pointer changes what that table says.
+    /// Whether something leads into the header of an image: see [`takes_header_for_a_table`].
     #[must_use]
     pub fn takes_header_for_a_table(&self) -> bool {
-        let Some(audit) = self.audit() else {
-            return false;
-        };
-        self.references_to(0) > 1 || table_in_header(audit).is_some()
+        self.audit().is_some_and(takes_header_for_a_table)
     }
 
     /// Whether an entry leads nowhere, so that clusters may be in use without a reference.

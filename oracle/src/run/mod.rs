@@ -7,8 +7,8 @@ mod toy;
 
 use std::sync::OnceLock;
 
+use recount::PlanError;
 use recount::rebuild::CommitError;
-use recount::{Layout, PlanError};
 
 use crate::audit::Unreadable;
 use crate::case::damage::SparseBytes;
@@ -20,7 +20,7 @@ use crate::properties::reading::{Kind, Reading};
 pub use case::{Played, SceneError, play, scene};
 pub use explore::{Bounds, Explored, explore_one};
 pub use image::{ImageError, ImageRepair};
-pub use toy::{ToyError, ToyRepair};
+pub use toy::{ToyError, ToyGround, ToyRepair};
 
 /// What a repair begins with.
 #[derive(Clone, Debug)]
@@ -74,8 +74,8 @@ pub type Outcome = Result<Done, Stopped>;
 /// What a repair that ended well says.
 #[derive(Debug)]
 pub enum Done {
-    /// Where everything was put in a toy.
-    Layout(Layout),
+    /// A toy's new structures are written.
+    Toy,
     /// What was done to an image, and what is found in it now.
     Image(Box<recount::Outcome>),
 }

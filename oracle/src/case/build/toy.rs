@@ -6,19 +6,14 @@ use super::{Layout, Piece};
 use crate::case::impossible::Impossible;
 use crate::case::model::{Model, OldStructures};
 
+/// Bytes between two clusters that are written at once.
+const GAP_MAX: u64 = 4096;
+
 /// Lays out a toy.
 pub(super) fn lay_out(model: &Model) -> Result<Layout, Impossible> {
     model.validate()?;
     let cluster_size = model.cluster_size();
-    let mut pieces = Vec::new();
-    for (cluster, &references) in (0_u64..).zip(&model.references) {
-        if cluster > 0 && references > 0 {
-            pieces.push(Piece {
-                offset: cluster * cluster_size,
-                bytes: contents(cluster, cluster_size),
-            });
-        }
-    }
+    let mut pieces = data(model);
     if let Some(old) = model.old_structures()? {
         let reftable = u64::from(old.reftable);
         let mut pointer = (reftable * cluster_size).to_be_bytes().to_vec();
@@ -36,9 +31,30 @@ pub(super) fn lay_out(model: &Model) -> Result<Layout, Impossible> {
     })
 }
 
-/// Bytes that name their cluster and are nowhere zero.
-fn contents(cluster: u64, cluster_size: u64) -> Vec<u8> {
-    vec![0x80 | (cluster % 0x80) as u8; cluster_size as usize]
+/// What the clusters with references hold: bytes that name their cluster and are nowhere zero. Near
+/// neighbours are one piece, with the zeros between them.
+fn data(model: &Model) -> Vec<Piece> {
+    let cluster_size = model.cluster_size();
+    let mut pieces: Vec<Piece> = Vec::new();
+    let used = (0_u64..).zip(&model.references).skip(1);
+    for (cluster, _) in used.filter(|&(_, &references)| references > 0) {
+        let offset = cluster * cluster_size;
+        let is_near = |last: &&mut Piece| offset - last.offset < GAP_MAX + last.bytes.len() as u64;
+        if pieces.last_mut().filter(is_near).is_none() {
+            let bytes = Vec::with_capacity(GAP_MAX as usize);
+            pieces.push(Piece { offset, bytes });
+        }
+        if let Some(Piece {
+            offset: start,
+            bytes,
+        }) = pieces.last_mut()
+        {
+            bytes.resize((offset - *start) as usize, 0);
+            let name = 0x80 | (cluster % 0x80) as u8;
+            bytes.resize(bytes.len() + cluster_size as usize, name);
+        }
+    }
+    pieces
 }
 
 fn structures(model: &Model, old: &OldStructures, pieces: &mut Vec<Piece>) {

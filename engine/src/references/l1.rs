@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Region, SnapshotTable, WalkError, Walker, for_each_entry};
+use super::{L2Uses, Region, SnapshotTable, WalkError, Walker, for_each_entry};
 use crate::finding::{Finding, Layer, Referrer};
 use crate::format::entry::L1Entry;
 use crate::format::snapshot::MAX_L1_ENTRIES;
@@ -138,9 +138,11 @@ impl Walker<'_> {
         if self.is_header(offset) {
             return Ok(());
         }
-        let l2 = self.l2_tables.entry(offset).or_default();
-        l2.active += uses.active;
-        l2.all += times;
+        let uses = L2Uses {
+            active: uses.active,
+            all: times,
+        };
+        self.l2_tables.refer(offset, uses);
         Ok(())
     }
 }

@@ -128,7 +128,7 @@ pub fn looks_like_l2_table(image: &Image, extent: &Extent, bytes: &[u8]) -> bool
 impl Walker<'_> {
     /// Reads each L2 table once, and those with something unusual again, in ascending order.
     pub(super) fn walk_l2_tables(&mut self) -> Result<(), WalkError> {
-        let tables: Vec<_> = std::mem::take(&mut self.l2_tables).into_iter().collect();
+        let tables = std::mem::take(&mut self.l2_tables).into_sorted();
         let active = tables.iter().filter(|(_, uses)| uses.active > 0);
         self.references.active_l2_tables = active.map(|(offset, _)| *offset).collect();
         let unusual = self.count_usual_tables(&tables)?;

@@ -12,6 +12,7 @@ mod dead_ends;
 mod error;
 mod l1;
 mod l2;
+mod l2_tables;
 mod refcounts;
 mod region;
 mod scan;
@@ -26,6 +27,7 @@ pub use dead_ends::DeadEnds;
 pub use error::WalkError;
 pub(crate) use l1::table_uses;
 pub(crate) use l2::{L2Item, for_each_item, looks_like_l2_table};
+use l2_tables::L2Tables;
 pub use refcounts::{OldStructures, Reftable};
 pub use region::Region;
 pub(crate) use region::clusters_of;
@@ -128,7 +130,7 @@ pub struct Walker<'a> {
     extent: Extent,
     /// Whether a repair follows: what it will replace or leave out is not counted.
     repairs: bool,
-    l2_tables: BTreeMap<Offset, L2Uses>,
+    l2_tables: L2Tables,
     references: References,
 }
 
@@ -147,7 +149,7 @@ impl<'a> Walker<'a> {
             observer,
             extent: Extent::of(storage, image.geometry()),
             repairs,
-            l2_tables: BTreeMap::new(),
+            l2_tables: L2Tables::default(),
             references: References {
                 snapshots,
                 ..References::new(*image.geometry())

@@ -4,17 +4,10 @@
 
 use super::scan::{Scanner, Unusual};
 use crate::format::entry::{COMPRESSED, COPIED, SECTOR_BITS, compressed_sectors};
-use crate::table::Piece;
+use crate::table::{Collected, Piece};
 
 /// Entries that are looked at in one go.
 const BLOCK: usize = 64;
-
-/// A piece that counts nothing, and that no cluster continues.
-const NOTHING: Piece = Piece {
-    first: u64::MAX,
-    count: 1,
-    times: 0,
-};
 
 /// Room to work in, for as long as tables are scanned.
 #[derive(Clone, Debug)]
@@ -23,9 +16,8 @@ pub struct Scratch {
     first: [u64; BLOCK],
     /// And the last.
     last: [u64; BLOCK],
-    /// Two for each entry and one to begin with; as many as a `u8` can say, so that no position
-    /// lies outside.
-    pieces: [Piece; 256],
+    /// One or two for each entry; as many as a `u8` can say, so that no position lies outside.
+    indices: [u32; 256],
 }
 
 impl Scratch {
@@ -33,71 +25,77 @@ impl Scratch {
         Self {
             first: [0; BLOCK],
             last: [0; BLOCK],
-            pieces: [NOTHING; 256],
+            indices: [0; 256],
         }
     }
 
-    /// Appends the host clusters of the compressed entries that `words` begins with, as many as
+    /// Collects the host clusters of the compressed entries that `words` begins with, as many as
     /// are looked at in one go; says how many that were.
     pub fn count(
         &mut self,
         scanner: &Scanner,
         words: &[[u8; 8]],
-        pieces: &mut Vec<Piece>,
+        collected: &mut Collected,
     ) -> Result<usize, Unusual> {
         let words = &words[..words.len().min(BLOCK)];
         let run = compressed_at_start(words);
-        self.locate(scanner, &words[..run])?;
-        let filled = self.join(run);
-        // The first one is the one that says nothing.
-        pieces.extend_from_slice(&self.pieces[1..=filled]);
+        let bits = scanner.geometry.refblock_bits();
+        let differing = self.locate(scanner, &words[..run])?;
+        let (first, last) = (&self.first[..run], &self.last[..run]);
+        if differing >> bits == 0 {
+            let filled = index(first, last, (1 << bits) - 1, &mut self.indices);
+            collected.hit(first[0] >> bits, &self.indices[..filled]);
+            return Ok(run);
+        }
+        for (first, last) in first.iter().zip(last) {
+            let piece = |first| Piece { first, count: 1 };
+            collected.push(piece(*first));
+            if last != first {
+                collected.push(piece(*last));
+            }
+        }
         Ok(run)
     }
 
-    /// Which host clusters the entries lead to.
-    fn locate(&mut self, scanner: &Scanner, words: &[[u8; 8]]) -> Result<(), Unusual> {
+    /// Finds the host clusters that the entries lead to; which bits of their numbers are not the
+    /// same in all of them.
+    fn locate(&mut self, scanner: &Scanner, words: &[[u8; 8]]) -> Result<u64, Unusual> {
         let bits = scanner.geometry.cluster_bits() - SECTOR_BITS;
         let file_sectors = scanner.extent.bytes >> SECTOR_BITS;
         let mut unusual = u64::from(scanner.format.data_file);
+        let (mut some, mut all) = (0, u64::MAX);
         let clusters = self.first.iter_mut().zip(&mut self.last);
         for (word, (first, last)) in words.iter().zip(clusters) {
             let raw = u64::from_be_bytes(*word);
             let (first_sector, last_sector) = compressed_sectors(raw, scanner.format);
             *first = first_sector >> bits;
             *last = last_sector >> bits;
+            (some, all) = (some | *first | *last, all & *first & *last);
             // The highest bit is set where the last sector is not in the file. More than two host
             // clusters are possible, but nobody writes that.
             unusual |= (raw & COPIED)
                 | (!last_sector.wrapping_sub(file_sectors) & COPIED)
                 | (last.wrapping_sub(*first) & !1);
         }
-        if unusual == 0 { Ok(()) } else { Err(Unusual) }
-    }
-
-    /// Makes pieces of the first `run` entries, one for neighbours in the same cluster; says which
-    /// is the last of them.
-    fn join(&mut self, run: usize) -> usize {
-        let mut filled = 0_u8;
-        let (mut cluster, mut times) = (NOTHING.first, NOTHING.times);
-        let pieces = &mut self.pieces;
-        let mut hold = |filled: u8, cluster, times| {
-            let piece = &mut pieces[usize::from(filled)];
-            piece.first = cluster;
-            piece.times = times;
-        };
-        for (first, last) in self.first[..run].iter().zip(&self.last[..run]) {
-            // What is held stays in its place until another cluster comes.
-            hold(filled, cluster, times);
-            filled += u8::from(cluster != *first);
-            times = 1 + if cluster == *first { times } else { 0 };
-            hold(filled, *first, times);
-            filled += u8::from(last != first);
-            times = if last == first { times } else { 1 };
-            cluster = *last;
+        if unusual == 0 {
+            Ok(some ^ all)
+        } else {
+            Err(Unusual)
         }
-        hold(filled, cluster, times);
-        usize::from(filled)
     }
+}
+
+/// The clusters' indices within a refblock's range, those of entries with a single one once; how
+/// many.
+fn index(first: &[u64], last: &[u64], mask: u64, indices: &mut [u32; 256]) -> usize {
+    let mut filled = 0_u8;
+    for (first, last) in first.iter().zip(last) {
+        indices[usize::from(filled)] = (first & mask) as u32;
+        // Written over by the next one if it is the same.
+        indices[usize::from(filled + 1)] = (last & mask) as u32;
+        filled += 1 + u8::from(first != last);
+    }
+    usize::from(filled)
 }
 
 /// How many entries are compressed before the first that is not.

@@ -5,7 +5,7 @@ use super::compressed::Scratch;
 use crate::format::entry::{COMPRESSED, COPIED, L2_RESERVED, L2Entry, L2Format, OFFSET_MASK, ZERO};
 use crate::geometry::Geometry;
 use crate::image::Extent;
-use crate::table::Piece;
+use crate::table::{Collected, Piece};
 use crate::units::{ClusterCount, Offset};
 
 /// What a table's entries add up to.
@@ -37,13 +37,13 @@ impl Scanner {
     pub fn scan(
         &self,
         table: &[u8],
-        pieces: &mut Vec<Piece>,
+        collected: &mut Collected,
         scratch: &mut Scratch,
     ) -> Result<Tally, Unusual> {
         let words = table.as_chunks::<8>().0;
         let mut scan = Scan {
             scanner: self,
-            pieces,
+            collected,
             tally: Tally::default(),
             next_contiguous: None,
             scratch,
@@ -59,7 +59,7 @@ impl Scanner {
 
 struct Scan<'a> {
     scanner: &'a Scanner,
-    pieces: &'a mut Vec<Piece>,
+    collected: &'a mut Collected,
     tally: Tally,
     next_contiguous: Option<u64>,
     scratch: &'a mut Scratch,
@@ -135,7 +135,7 @@ impl Scan<'_> {
 
     /// Compressed clusters, as many as there are in a row up to some number; says how many.
     fn compressed(&mut self, words: &[[u8; 8]]) -> Result<usize, Unusual> {
-        let run = self.scratch.count(self.scanner, words, self.pieces)?;
+        let run = self.scratch.count(self.scanner, words, self.collected)?;
         self.tally.allocated += run as u64;
         self.tally.compressed += run as u64;
         self.tally.fragmented += run as u64;
@@ -151,10 +151,9 @@ impl Scan<'_> {
         while first < end {
             let refblock = first >> bits;
             let past = end.min((refblock + 1) << bits);
-            self.pieces.push(Piece {
+            self.collected.push(Piece {
                 first,
                 count: (past - first) as u32,
-                times: 1,
             });
             first = past;
         }
@@ -209,6 +208,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use crate::format::entry::L2Kind;
+    use crate::table::{RefcountTable, SharedTable};
     use crate::units::Cluster;
 
     const CLUSTER_BITS: u32 = 12;
@@ -276,23 +276,23 @@ mod tests {
                 *expected.entry(cluster).or_default() += 1;
             }
         }
-        let table: Vec<u8> = entries.iter().flat_map(|raw| raw.to_be_bytes()).collect();
-        let mut pieces = Vec::new();
-        let Ok(tally) = scanner.scan(&table, &mut pieces, &mut Scratch::new()) else {
+        let bytes: Vec<u8> = entries.iter().flat_map(|raw| raw.to_be_bytes()).collect();
+        let mut collected = Collected::new();
+        let Ok(tally) = scanner.scan(&bytes, &mut collected, &mut Scratch::new()) else {
             panic!("nothing is unusual about the table");
         };
-        let mut found = BTreeMap::<u64, u64>::new();
-        for piece in &pieces {
-            for cluster in piece.first..piece.first + u64::from(piece.count) {
-                *found.entry(cluster).or_default() += u64::from(piece.times);
-            }
-        }
-        assert_eq!(found, expected);
         assert_eq!(tally.compressed, compressed);
-        assert!(
-            pieces.len() < entries.len(),
-            "neighbours are counted together"
+        let table = SharedTable::new(RefcountTable::new(scanner.geometry));
+        table.add(&mut collected, 1).expect("memory");
+        let table = table.into_table(true);
+        assert_eq!(
+            table.last_used().map(|last| last.0),
+            expected.keys().last().copied()
         );
+        for cluster in 0..=table.last_used().map_or(0, |last| last.0) {
+            let references = expected.get(&cluster).copied().unwrap_or(0);
+            assert_eq!(table.get(Cluster(cluster)), references, "cluster {cluster}");
+        }
     }
 
     #[test]
@@ -301,7 +301,7 @@ mod tests {
         let table = (COMPRESSED | (1 << 30)).to_be_bytes();
         assert!(
             scanner
-                .scan(&table, &mut Vec::new(), &mut Scratch::new())
+                .scan(&table, &mut Collected::new(), &mut Scratch::new())
                 .is_err()
         );
     }

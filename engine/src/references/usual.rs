@@ -5,7 +5,7 @@ use super::compressed::Scratch;
 use super::scan::{Scanner, Tally};
 use super::{L2Uses, WalkError, Walker};
 use crate::observer::Stage;
-use crate::table::{Piece, SharedTable};
+use crate::table::{Collected, SharedTable};
 use crate::units::Offset;
 
 impl Walker<'_> {
@@ -65,7 +65,7 @@ struct Counter<'a> {
     table: &'a SharedTable,
     tables: &'a [(Offset, L2Uses)],
     /// What is yet to be counted, `times` times each.
-    pieces: Vec<Piece>,
+    collected: Collected,
     times: u64,
     scratch: Scratch,
     /// Of the active layer.
@@ -86,7 +86,7 @@ impl<'a> Counter<'a> {
             scanner,
             table,
             tables,
-            pieces: Vec::new(),
+            collected: Collected::new(),
             times: 1,
             scratch: Scratch::new(),
             sum: Tally {
@@ -111,30 +111,30 @@ impl Worker for Counter<'_> {
             self.end_of_batch()?;
             self.times = uses.all;
         }
-        let before = self.pieces.len();
+        let before = self.collected.mark();
         if let Ok(tally) = self
             .scanner
-            .scan(bytes, &mut self.pieces, &mut self.scratch)
+            .scan(bytes, &mut self.collected, &mut self.scratch)
         {
             self.sum.allocated += uses.active * tally.allocated;
             self.sum.fragmented += uses.active * tally.fragmented;
             self.sum.compressed += uses.active * tally.compressed;
             self.sum.not_copied += uses.active * tally.not_copied;
         } else {
-            self.pieces.truncate(before);
+            self.collected.rewind(before);
             self.unusual.push(number);
         }
         Ok(())
     }
 
     fn end_of_batch(&mut self) -> Result<(), WalkError> {
-        if self.pieces.is_empty() {
+        if self.collected.is_empty() {
             return Ok(());
         }
-        let added = self.table.add(&mut self.pieces, self.times)?;
+        let added = self.table.add(&mut self.collected, self.times)?;
         self.has_shared |= added.shared;
         self.exceeds |= added.left_over > 0;
-        self.pieces.clear();
+        self.collected.clear();
         Ok(())
     }
 }

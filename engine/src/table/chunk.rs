@@ -147,8 +147,32 @@ impl Chunk {
         }
         for piece in pieces {
             let range = piece.range(geometry.refblock_bits());
-            let times = times.saturating_mul(u64::from(piece.times));
             added.join(self.add_run(geometry, range.start, range.len(), times)?);
+        }
+        Ok(added)
+    }
+
+    /// Adds `times` to the count at each of many indices.
+    pub fn add_hits(
+        &mut self,
+        geometry: &Geometry,
+        hits: &[u32],
+        times: u64,
+    ) -> Result<Added, OutOfMemory> {
+        if let Self::Sparse(list) = self
+            && !fits_sparse(geometry, list.len().saturating_add(hits.len()))
+        {
+            self.make_bytes(geometry)?;
+        }
+        let mut added = Added::default();
+        let mut hits = hits;
+        if let Self::Narrow(counts) = self {
+            let (done, narrow) = narrow::add_hits(counts, hits, times);
+            added = narrow;
+            hits = &hits[done..];
+        }
+        for index in hits {
+            added.join(self.add_run(geometry, *index as usize, 1, times)?);
         }
         Ok(added)
     }

@@ -1,6 +1,7 @@
 //! How often each cluster is referred to, or how often the disk says that it is.
 
 mod chunk;
+mod collected;
 mod narrow;
 mod runs;
 mod shared;
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 
 use chunk::Chunk;
 
+pub(crate) use collected::Collected;
 pub use runs::{Run, RunSet};
 pub(crate) use shared::SharedTable;
 pub(crate) use width::Piece;

@@ -40,7 +40,6 @@ pub fn add_pieces(
     let bits = geometry.refblock_bits();
     let mut shared = false;
     let mut fits = |piece: &&Piece| {
-        let times = times.saturating_mul(u64::from(piece.times));
         let run = counts.get_mut(piece.range(bits)).unwrap_or_default();
         // Clusters that are not side by side are runs of one.
         if let [count] = run {
@@ -60,6 +59,28 @@ pub fn add_pieces(
     let added = Added {
         left_over: 0,
         shared,
+    };
+    (done, added)
+}
+
+/// Adds `times` to the count at each index, up to the first that would not fit; says how many did.
+pub fn add_hits(counts: &mut [u8], hits: &[u32], times: u64) -> (usize, Added) {
+    let mut before = 0;
+    let mut fits = |index: &&u32| {
+        // The index is within the range of the refblock, which these are the counts of.
+        let count = &mut counts[**index as usize];
+        let sum = times.saturating_add(u64::from(*count));
+        if sum > ORDER.max_refcount() {
+            return false;
+        }
+        before |= *count;
+        *count = sum as u8;
+        true
+    };
+    let done = hits.iter().take_while(&mut fits).count();
+    let added = Added {
+        left_over: 0,
+        shared: before > 0 || times > 1,
     };
     (done, added)
 }

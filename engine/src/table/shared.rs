@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::chunk::Chunk;
+use super::collected::Collected;
 use super::width::{Added, Piece};
 use super::{NEAR_REFBLOCKS, OutOfMemory, RefcountTable};
 use crate::geometry::Geometry;
@@ -47,39 +48,57 @@ impl SharedTable {
         }
     }
 
-    /// Adds `times` to the counts of all pieces, as often as they say. They are reordered.
-    pub fn add(&self, pieces: &mut [Piece], times: u64) -> Result<Added, OutOfMemory> {
-        let bits = self.geometry.refblock_bits();
-        let refblock_of = |piece: &Piece| piece.first >> bits;
-        let (mut groups, mut previous, mut highest) = (0, None, 0);
-        for refblock in pieces.iter().map(refblock_of) {
-            groups += usize::from(previous != Some(refblock));
-            previous = Some(refblock);
-            highest = highest.max(refblock);
-        }
-        // Locking a chunk costs about as much as adding a few pieces to it.
-        if groups * 8 > pieces.len() && groups > 8 {
-            pieces.sort_unstable_by_key(refblock_of);
-        }
-        self.reach(highest.min(NEAR_REFBLOCKS - 1) as usize)?;
-        let near = self.near.read().unwrap_or_else(PoisonError::into_inner);
-        let mut sum = Added::default();
-        for group in pieces.chunk_by(|one, next| refblock_of(one) == refblock_of(next)) {
-            let refblock = refblock_of(&group[0]);
-            let added = if let Some(chunk) = near.get(refblock as usize) {
-                locked(chunk).add_pieces(&self.geometry, group, times)?
-            } else {
-                let mut far = locked(&self.far);
-                let chunk = far.entry(refblock).or_insert_with(Chunk::new);
-                chunk.add_pieces(&self.geometry, group, times)?
-            };
-            sum.join(added);
+    /// Adds `times` to the count of each cluster that was collected, as often as it was. Runs are
+    /// reordered.
+    pub fn add(&self, collected: &mut Collected, times: u64) -> Result<Added, OutOfMemory> {
+        let mut sum = self.add_runs(&mut collected.runs, times)?;
+        let highest = collected.groups.iter().map(|group| group.refblock).max();
+        self.reach(highest.unwrap_or(0))?;
+        let mut start = 0;
+        for group in &collected.groups {
+            let hits = &collected.hits[start..group.end];
+            start = group.end;
+            let count = |chunk: &mut Chunk| chunk.add_hits(&self.geometry, hits, times);
+            sum.join(self.with_chunk(group.refblock, count)?);
         }
         Ok(sum)
     }
 
-    /// Makes the directory long enough for a refblock.
-    fn reach(&self, refblock: usize) -> Result<(), OutOfMemory> {
+    fn add_runs(&self, runs: &mut [Piece], times: u64) -> Result<Added, OutOfMemory> {
+        let bits = self.geometry.refblock_bits();
+        let refblock_of = |run: &Piece| run.first >> bits;
+        let (mut groups, mut previous, mut highest) = (0, None, 0);
+        for refblock in runs.iter().map(refblock_of) {
+            groups += usize::from(previous != Some(refblock));
+            previous = Some(refblock);
+            highest = highest.max(refblock);
+        }
+        // Locking a chunk costs about as much as adding a few runs to it.
+        if groups * 8 > runs.len() && groups > 8 {
+            runs.sort_unstable_by_key(refblock_of);
+        }
+        self.reach(highest)?;
+        let mut sum = Added::default();
+        for group in runs.chunk_by(|one, next| refblock_of(one) == refblock_of(next)) {
+            let count = |chunk: &mut Chunk| chunk.add_pieces(&self.geometry, group, times);
+            sum.join(self.with_chunk(refblock_of(&group[0]), count)?);
+        }
+        Ok(sum)
+    }
+
+    /// Does something with the chunk of a refblock, which [`Self::reach`] was told of.
+    fn with_chunk<T>(&self, refblock: u64, work: impl FnOnce(&mut Chunk) -> T) -> T {
+        let near = self.near.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(chunk) = near.get(refblock as usize) {
+            return work(&mut locked(chunk));
+        }
+        let mut far = locked(&self.far);
+        work(far.entry(refblock).or_insert_with(Chunk::new))
+    }
+
+    /// Makes the directory long enough for a refblock, unless that is a far one.
+    fn reach(&self, refblock: u64) -> Result<(), OutOfMemory> {
+        let refblock = refblock.min(NEAR_REFBLOCKS - 1) as usize;
         let length = self
             .near
             .read()

@@ -186,12 +186,21 @@ fn counts_that_outgrow_a_byte_are_those_of_a_plain_map() {
             }
             let run = Run::new(Cluster(first), ClusterCount(count));
             alone.add(run, times * twice).expect("memory");
-            let mut pieces = [Piece {
-                first,
-                count: count as u32,
-                times: twice as u32,
-            }];
-            shared.add(&mut pieces, times).expect("memory");
+            let mut collected = Collected::new();
+            let refblock = first / geometry.refcounts_per_refblock();
+            if next() % 2 == 0 {
+                let count = count as u32;
+                for _ in 0..twice {
+                    collected.push(Piece { first, count });
+                }
+            } else {
+                let index = (first % geometry.refcounts_per_refblock()) as u32;
+                for _ in 0..twice {
+                    let indices: Vec<_> = (index..index + count as u32).collect();
+                    collected.hit(refblock, &indices);
+                }
+            }
+            shared.add(&mut collected, times).expect("memory");
         }
         let shared = shared.into_table(true);
         assert!(model.values().any(|count| *count >= 255));

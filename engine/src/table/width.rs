@@ -80,8 +80,6 @@ pub struct Piece {
     pub first: u64,
     /// How many clusters.
     pub count: u32,
-    /// How often each of them is referred to.
-    pub times: u32,
 }
 
 impl Piece {
@@ -133,7 +131,7 @@ pub fn add_run(
     }
 }
 
-/// The same for each of many runs, which all lie within the block; `times` as often as they say.
+/// The same for each of many runs, which all lie within the block.
 pub fn add_pieces(geometry: &Geometry, block: &mut [u8], pieces: &[Piece], times: u64) -> Added {
     let order = geometry.order();
     match order.get() {
@@ -141,7 +139,6 @@ pub fn add_pieces(geometry: &Geometry, block: &mut [u8], pieces: &[Piece], times
             let mut added = Added::default();
             for piece in pieces {
                 let range = piece.range(geometry.refblock_bits());
-                let times = times.saturating_mul(u64::from(piece.times));
                 added.join(add_bits(order, block, range.start, range.len(), times));
             }
             added
@@ -164,7 +161,6 @@ fn add_each<const N: usize>(
     let mut added = Added::default();
     for piece in pieces {
         let run = entries.get_mut(piece.range(refblock_bits));
-        let times = times.saturating_mul(u64::from(piece.times));
         added.join(add(run.unwrap_or_default(), times, order));
     }
     added

@@ -39,7 +39,7 @@ use crate::geometry::Geometry;
 use crate::image::{Extent, Image, is_addressable};
 use crate::observer::{Action, Observer};
 use crate::storage::{Storage, StorageError};
-use crate::table::{RefcountTable, Run};
+use crate::table::{RefcountTable, Run, RunSet};
 use crate::units::{ClusterCount, Offset};
 
 /// How often an L2 table is referred to.
@@ -65,6 +65,8 @@ pub struct UnalignedEmpty {
 pub struct References {
     /// How often each cluster is referred to, by everything but reftable and refblocks.
     pub table: RefcountTable,
+    /// Where clusters have more references than a refcount can hold: their count is too small.
+    pub overflowed: RunSet,
     /// Corruptions met on the way.
     pub corruptions: u64,
     /// Clusters that the active layer maps.
@@ -100,6 +102,7 @@ impl References {
     pub(crate) fn new(geometry: Geometry) -> Self {
         Self {
             table: RefcountTable::new(geometry),
+            overflowed: RunSet::new(),
             corruptions: 0,
             allocated: 0,
             fragmented: 0,
@@ -254,6 +257,7 @@ impl<'a> Walker<'a> {
     fn count_run(&mut self, run: Run, times: u64) -> Result<(), WalkError> {
         let left_over = self.references.table.add(run, times)?;
         if left_over > 0 {
+            self.references.overflowed.insert(run);
             let finding = Finding::Overflow {
                 first: run.first,
                 references: left_over,

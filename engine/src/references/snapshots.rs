@@ -102,14 +102,17 @@ impl SnapshotTable {
             return Err(WalkError::SnapshotTable { snapshots, offset });
         }
         table.corruptions += u64::from(table.dropped);
+        let begins_in_header = table.offset.0 < image.geometry().cluster_size();
+        table.at_header = repair && header.nb_snapshots > 0 && begins_in_header;
         table.report(image, repair, observer);
         if repair && table.corruptions > 0 && !table.past_end {
             table.leave_out_blank();
         }
-        if repair && header.nb_snapshots > 0 && table.offset.0 < image.geometry().cluster_size() {
-            // Its entries would change with each rebuild, as the header's pointers do.
-            table.at_header = true;
+        if table.at_header {
+            // Its entries and its length would change with each rebuild, as the header's pointers
+            // do.
             table.entries.clear();
+            table.length = 0;
         }
         table.remedy = table.remedy(image, repair);
         Ok(table)
@@ -237,7 +240,7 @@ impl SnapshotTable {
     }
 
     fn report(&self, image: &Image, repair: bool, observer: &mut dyn Observer) {
-        let action = if repair && !self.past_end {
+        let action = if repair && !self.past_end && !self.at_header {
             Action::Repaired
         } else {
             Action::Reported

@@ -32,7 +32,7 @@ use crate::rebuild::Algorithm;
 use crate::references::{References, Reftable, Region, table_uses};
 use crate::storage::Storage;
 use crate::table::RefcountTable;
-use crate::units::{Cluster, ClusterCount, Offset};
+use crate::units::{Cluster, Offset};
 use snapshots::set_count;
 
 /// What a repair may change.
@@ -102,8 +102,8 @@ struct Done {
     /// The references, with the refcount structures as they should be now; only when there was
     /// nothing to repair but refcounts, and all else is therefore as it was walked.
     references: Option<References>,
-    /// Whether the refcount structures have moved away from an L2 table that was left alone because
-    /// of them, so that there is more to repair.
+    /// Whether the refcount structures or the snapshot table have moved away from an L2 table that
+    /// was left alone because of them, so that there is more to repair.
     uncovered: bool,
 }
 
@@ -169,7 +169,7 @@ impl Repair<'_> {
         } else if sound {
             0
         } else {
-            self.set_copied(image, survey.comparison.compared, &survey.references.table)?
+            self.set_copied(image, &survey, &survey.references.table)?
         };
         // The snapshot table's do not keep the COPIED bits from being set (observed).
         report.corruptions += copied + survey.references.snapshots.corruptions;
@@ -196,15 +196,21 @@ impl Repair<'_> {
         if !survey.references.snapshots.is_mended() {
             report.corruptions += survey.references.snapshots.corruptions;
         }
-        if !sound {
-            report.corruptions += self.set_copied(image, survey.comparison.compared, &table)?;
-        }
+        let still_wrong = if sound {
+            0
+        } else {
+            self.set_copied(image, &survey, &table)?
+        };
+        report.corruptions += still_wrong;
         survey.references.table = table;
+        let references = &survey.references;
         // QEMU's algorithms are as qemu is: the next repair does that.
         let planned = self.options.algorithm == Algorithm::Planned;
         Ok(Done {
             report,
-            uncovered: planned && rebuilt && survey.references.spared_in_structures,
+            uncovered: planned
+                && (rebuilt && references.spared_in_structures
+                    || references.snapshots.is_rewritten() && still_wrong > 0),
             references: sound.then_some(survey.references),
         })
     }
@@ -258,7 +264,7 @@ impl Repair<'_> {
     fn set_copied(
         &mut self,
         image: &Image,
-        compared: ClusterCount,
+        survey: &Survey,
         table: &RefcountTable,
     ) -> Result<u64, RepairError> {
         let geometry = image.geometry();
@@ -270,6 +276,9 @@ impl Repair<'_> {
         // A table whose cluster has more references than lead to it as such is data or another
         // table as well. What is kept on top says nothing: it may lead here as to a table.
         let references = |cluster: Cluster| {
+            if survey.references.overflowed.contains(cluster) {
+                return u64::MAX;
+            }
             let kept = self
                 .surplus
                 .binary_search_by_key(&cluster, |(cluster, _)| *cluster);
@@ -293,7 +302,7 @@ impl Repair<'_> {
             .all(|cluster| cluster != Cluster(0) && references(cluster) <= uses.active_l1);
         let after = AfterRepair {
             table,
-            compared,
+            compared: survey.comparison.compared,
             reftable: &reftable,
             is_alone: &is_alone,
             l1_is_alone,

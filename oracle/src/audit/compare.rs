@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use itertools::Itertools;
+use smallvec::SmallVec;
 
 use super::corruption::{Corruption, Wrong};
 use super::header::Header;
@@ -67,7 +68,7 @@ pub(super) fn counts(
         let Some(on_disk) = disk.count(cluster) else {
             continue;
         };
-        let referrers = references.get(&cluster).map_or(0, |by| by.len()) as u64;
+        let referrers = references.get(&cluster).map_or(0, SmallVec::len) as u64;
         let references = referrers.min(header.max_refcount());
         if references != on_disk {
             mismatches.push(Mismatch {

@@ -19,6 +19,8 @@ mod structure;
 
 use std::collections::BTreeMap;
 
+use smallvec::SmallVec;
+
 pub use bytes::Bytes;
 pub use compare::Mismatch;
 pub use corruption::{Corruption, Wrong};
@@ -84,7 +86,7 @@ impl Audit {
     /// References to a cluster.
     #[must_use]
     pub fn references_to(&self, cluster: u64) -> u64 {
-        self.references.get(&cluster).map_or(0, |by| by.len()) as u64
+        self.references.get(&cluster).map_or(0, SmallVec::len) as u64
     }
 
     /// Entries that lead nowhere, so that clusters may be in use without a reference to be found.

@@ -1,6 +1,7 @@
 //! What the disk says of each cluster (specification, "Host cluster management").
 
 use litemap::LiteMap;
+use smallvec::SmallVec;
 
 use super::corruption::Wrong;
 use super::reader::{be, can_be_read};
@@ -126,7 +127,7 @@ pub(super) fn judge(walk: &mut Walk<'_, '_>, disk: &OnDisk) -> Result<bool, Unre
         } else {
             walk.refer_cluster(referrer, offset)?;
             // Counted as far as the width goes: with 1-bit refcounts a shared refblock is not seen.
-            let references = walk.references.get(&cluster).map_or(0, |by| by.len()) as u64;
+            let references = walk.references.get(&cluster).map_or(0, SmallVec::len) as u64;
             if references.min(walk.header.max_refcount()) != 1 {
                 walk.corrupt(referrer, Wrong::RefblockShared { cluster });
                 rebuild = true;

@@ -4,14 +4,14 @@
 //! is repaired: their number, modulo the number of [`WAYS`]. A file of whole sectors is repaired as
 //! `recount check -r all` does.
 
-use recount::repair::RepairError;
+use recount::repair::{RepairError, Step};
 use recount::{
     Algorithm, CheckError, ImageError, MemoryStorage, Outcome, RepairFailure, RepairOptions,
     Report, Scope, check, repair,
 };
 
 use super::{Broken, Use};
-use crate::audit::{Audit, Bytes, Counters, Unreadable, Wrong, audit, counters};
+use crate::audit::{Audit, Bytes, Counters, Unreadable, audit, counters};
 use crate::case::damage::{ReadWriteAt, SparseBytes};
 use crate::disk::{SECTOR, SimulatedDisk, Trace};
 use crate::properties::reading::{nowhere, takes_header_for_a_table};
@@ -179,7 +179,7 @@ impl Run {
         {
             self.refcounts_are_right(after)?;
         }
-        if self.writes_over_what_it_reads(before) {
+        if self.writes_over_what_it_reads(input, before) {
             return Ok(());
         }
         let header_is_table = audited.as_ref().is_ok_and(takes_header_for_a_table);
@@ -214,24 +214,25 @@ impl Run {
 
     /// Whether what it did makes the image say something new. A file that has grown over the place
     /// where an entry or a table led past its end says zeros there; a header that something takes
-    /// for a table says what was written to it.
+    /// for a table says what was written to it; and QEMU's algorithms leave it to the next repair
+    /// to look at what lay in the old snapshot table.
     fn says_something_new(&self, header_is_table: bool) -> bool {
         let grew = ReadWriteAt::len(&self.after) > self.length;
         let wrote_header = || self.trace.writes().any(|(offset, _)| offset < SECTOR);
-        grew || header_is_table && wrote_header()
+        let planned = self.way.options.algorithm == Algorithm::Planned;
+        let rewrote_snapshots = || {
+            let rewrote = |step: &Step| matches!(step, Step::RewroteSnapshotTable { .. });
+            let outcome = self.outcome.as_ref();
+            outcome.is_ok_and(|outcome| outcome.steps.iter().any(rewrote))
+        };
+        grew || header_is_table && wrote_header() || !planned && rewrote_snapshots()
     }
 
-    /// QEMU's algorithms take the clusters of a table that begins inside the file and reaches past
-    /// its end for free ones. What they write there is that table, to the next repair.
-    fn writes_over_what_it_reads(&self, before: Option<&Audit>) -> bool {
-        if self.way.options.algorithm == Algorithm::Planned {
-            return false;
-        }
-        before.is_none_or(|audit| {
-            audit.leads_nowhere().any(|corruption| {
-                matches!(corruption.wrong, Wrong::PastTheEnd { offset, .. } if offset < self.length)
-            })
-        })
+    /// QEMU's algorithms take for free whatever nothing is known to refer to, also where entries or
+    /// tables cannot be followed. What they write there may be a table to the next repair.
+    fn writes_over_what_it_reads(&self, input: &dyn Bytes, before: Option<&Audit>) -> bool {
+        let planned = self.way.options.algorithm == Algorithm::Planned;
+        !planned && before.is_none_or(|audit| is_blind(audit, input))
     }
 
     /// After `-r all` each refcount is the number of references. Where an entry led nowhere, clusters

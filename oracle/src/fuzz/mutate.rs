@@ -252,7 +252,10 @@ fn extension(image: &mut [u8], view: &View, rng: &mut ChaCha8Rng) {
 
 /// The fixed part of a snapshot table entry is 40 bytes; its L1 table and sizes matter.
 fn snapshot(image: &mut [u8], view: &View, rng: &mut ChaCha8Rng) {
-    let Some(at) = view.snapshots.filter(|at| at + 72 <= image.len()) else {
+    let Some(at) = view
+        .snapshots
+        .filter(|at| *at <= image.len().saturating_sub(72))
+    else {
         return;
     };
     match rng.random_range(0..6) {

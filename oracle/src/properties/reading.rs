@@ -326,7 +326,6 @@ impl Reading {
     }
 
     /// Clusters with references or a refcount.
-    #[must_use]
     pub fn clusters_in_use(&self) -> impl Iterator<Item = u64> {
         let counted = self.counts().keys();
         counted.merge(self.references.keys()).dedup().copied()

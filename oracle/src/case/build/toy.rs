@@ -39,8 +39,8 @@ fn data(model: &Model) -> Vec<Piece> {
     let used = (0_u64..).zip(&model.references).skip(1);
     for (cluster, _) in used.filter(|&(_, &references)| references > 0) {
         let offset = cluster * cluster_size;
-        let is_near = |last: &&mut Piece| offset - last.offset < GAP_MAX + last.bytes.len() as u64;
-        if pieces.last_mut().filter(is_near).is_none() {
+        let is_near = |last: &Piece| offset - last.offset < GAP_MAX + last.bytes.len() as u64;
+        if !pieces.last().is_some_and(is_near) {
             let bytes = Vec::with_capacity(GAP_MAX as usize);
             pieces.push(Piece { offset, bytes });
         }

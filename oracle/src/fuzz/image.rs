@@ -87,6 +87,14 @@ pub fn judge(input: &[u8]) -> Result<Use, Broken> {
     if input.len() > INPUT_MAX {
         return Ok(Use::Refused);
     }
+    let way = Way::of(input);
+    // What cannot grow is a device, which has whole sectors.
+    let odd = if way.grows {
+        0
+    } else {
+        input.len() % SECTOR as usize
+    };
+    let input = &input[..input.len() - odd];
     // By its type a check cannot write; the bytes are compared all the same.
     let storage = MemoryStorage::growing(input.to_vec());
     let checked = check(&storage, &mut ());
@@ -99,7 +107,6 @@ pub fn judge(input: &[u8]) -> Result<Use, Broken> {
     if matches!(checked, Err(CheckError::Image(_))) {
         return Ok(Use::Judged);
     }
-    let way = Way::of(input);
     let run = Run::new(sparse(input), way);
     match &run.outcome {
         Ok(outcome) => run.ended_well(outcome, &input, audited.as_ref().ok())?,

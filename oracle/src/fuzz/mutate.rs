@@ -275,11 +275,14 @@ fn snapshot(image: &mut [u8], view: &View, rng: &mut ChaCha8Rng) {
 
 /// A word of what the bitmap extension leads to, or of what that leads to.
 fn bitmap(image: &mut [u8], view: &View, rng: &mut ChaCha8Rng) {
-    let Some(directory) = view.bitmaps.filter(|at| at + 24 <= image.len()) else {
+    let Some(directory) = view
+        .bitmaps
+        .filter(|at| at.saturating_add(24) <= image.len())
+    else {
         return;
     };
     let table = read(image, directory, 8) as usize;
-    if rng.random_ratio(1, 2) && table != 0 && table + 64 <= image.len() {
+    if rng.random_ratio(1, 2) && table != 0 && table.saturating_add(64) <= image.len() {
         let table = Table {
             at: table,
             entries: 8,

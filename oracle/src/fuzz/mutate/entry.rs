@@ -56,7 +56,7 @@ fn changed(old: u64, view: &View, rng: &mut ChaCha8Rng) -> u64 {
 fn compressed(view: &View, rng: &mut ChaCha8Rng) -> u64 {
     let sector_bits = view.cluster_bits - 8;
     let sectors = rng.random_range(0..1_u64 << sector_bits);
-    let place = view.any_place(rng) + rng.random_range(0..512);
+    let place = view.any_place(rng).wrapping_add(rng.random_range(0..512));
     COMPRESSED | sectors << (62 - sector_bits) | place & ((1 << (62 - sector_bits)) - 1)
 }
 

@@ -2,6 +2,7 @@
 //! them.
 
 pub mod finding;
+mod progress;
 mod rate;
 pub mod tools;
 
@@ -26,6 +27,9 @@ pub struct Args {
     /// How long: 90, 90s, 5m. By default until Ctrl-C, with --all a minute each.
     #[arg(long, value_parser = crate::duration::parse)]
     time: Option<Duration>,
+    /// Processes that share what they learn.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "rate")]
+    jobs: u32,
     /// Where libFuzzer's random numbers begin; a fresh one each time unless given.
     #[arg(long, conflicts_with = "rate")]
     seed: Option<u64>,
@@ -65,16 +69,23 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         return rate::measure(&fuzzer, &targets, args.time);
     }
     let time = args.time.or(args.all.then_some(MINUTE));
-    let mut found = 0;
+    let mut totals = Vec::new();
     for target in targets {
         fuzzer.build(target)?;
-        if let Some(artifact) = fuzzer.run(target, time, args.seed)? {
-            let artifact = fuzzer.minimize(target, artifact)?;
+        let (artifact, progress) = fuzzer.run(target, time, args.seed, args.jobs)?;
+        if let Some(artifact) = &artifact {
+            let artifact = fuzzer.minimize(target, artifact.clone())?;
             finding::store(target, &artifact)?;
-            found += 1;
         }
+        totals.push((target, progress, artifact.is_some()));
     }
-    Ok(ExitCode::from(u8::from(found > 0)))
+    println!("target    executions  coverage  features  inputs  finding");
+    for (target, progress, found) in &totals {
+        let found = if *found { "yes" } else { "none" };
+        println!("{target:8} {progress} {found:>8}");
+    }
+    let found = totals.iter().any(|(_, _, found)| *found);
+    Ok(ExitCode::from(u8::from(found)))
 }
 
 fn replay(target: Target, file: &PathBuf) -> Result<ExitCode, Box<dyn Error>> {

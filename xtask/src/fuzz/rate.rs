@@ -2,6 +2,7 @@
 //! are those of the processor, so that what else the machine does is left out.
 
 use std::error::Error;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use super::tools::{Fuzzer, seeds};
 
 /// How long a target is measured where no time is given.
 const TIME: Duration = Duration::from_secs(20);
+/// How long it runs before that.
+const WARM_UP: Duration = Duration::from_secs(60);
 
 /// The least executions a second; none where nothing is promised.
 const fn goal(target: Target) -> u64 {
@@ -22,17 +25,12 @@ const fn goal(target: Target) -> u64 {
 }
 
 /// Measures and prints; exit code 1 where a target is too slow.
-#[expect(
-    clippy::cast_precision_loss,
-    clippy::cast_sign_loss,
-    reason = "a rate is printed in whole executions"
-)]
 pub fn measure(
     fuzzer: &Fuzzer,
     targets: &[Target],
     time: Option<Duration>,
 ) -> Result<ExitCode, Box<dyn Error>> {
-    let time = time.unwrap_or(TIME).as_secs();
+    let time = time.unwrap_or(TIME);
     let sanitizer = if fuzzer.nightly {
         "address sanitizer"
     } else {
@@ -42,33 +40,73 @@ pub fn measure(
     let mut rows = Vec::new();
     for &target in targets {
         fuzzer.build(target)?;
-        let mut command = fuzzer.command(target);
-        let command = command
-            .arg(format!("-max_total_time={time}"))
-            .arg("-print_final_stats=1")
-            .arg("-artifact_prefix=target/fuzz-")
-            .arg(tempfile::tempdir()?.keep())
-            .arg(seeds(target));
-        let before = processor_seconds()?;
-        let output = command.output()?;
-        let seconds = processor_seconds()? - before;
-        let text = String::from_utf8_lossy(&output.stderr);
-        let count = statistic(&text, "number_of_executed_units");
-        let count = count.ok_or_else(|| format!("{target} ended early:\n{text}"))?;
-        let rate = (count as f64 / seconds.max(0.01)) as u64;
-        slow |= rate < goal(target);
-        let (first, last) = memory(&text);
+        // What is learned meanwhile is written, hashed and weighed: that is no measure of a run of
+        // hours, and gets a column of its own.
+        let learned = tempfile::tempdir()?;
+        let first = run(fuzzer, target, learned.path(), WARM_UP)?;
+        let steady = run(fuzzer, target, learned.path(), time)?;
+        slow |= steady.rate < goal(target);
+        let (before, after) = steady.memory;
         rows.push(format!(
-            "{target:8} {rate:8} {:8} {count:12} {first:9} {last:9}",
-            goal(target)
+            "{target:8} {:8} {:8} {:8} {:12} {before:9} {after:9}",
+            first.rate,
+            steady.rate,
+            goal(target),
+            steady.executions
         ));
     }
-    println!("{time} s each, {sanitizer}; memory in MiB after the seeds and at the end");
-    println!("target    rate/s     goal   executions    memory       end");
+    println!(
+        "{} s each, after {} s from the seeds alone; {sanitizer}; memory in MiB after the inputs and \
+         at the end",
+        time.as_secs(),
+        WARM_UP.as_secs()
+    );
+    println!("target    seeds/s   rate/s     goal   executions    memory       end");
     for row in rows {
         println!("{row}");
     }
     Ok(ExitCode::from(u8::from(slow)))
+}
+
+/// What a run came to.
+struct Measured {
+    /// Executions a second of processor time.
+    rate: u64,
+    executions: u64,
+    /// MiB after the inputs that there were, and at the end.
+    memory: (u64, u64),
+}
+
+/// Runs a target for so long; what it learns goes to a folder.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "a rate is printed in whole executions"
+)]
+fn run(
+    fuzzer: &Fuzzer,
+    target: Target,
+    learned: &Path,
+    time: Duration,
+) -> Result<Measured, Box<dyn Error>> {
+    let mut command = fuzzer.command(target);
+    let command = command
+        .arg(format!("-max_total_time={}", time.as_secs()))
+        .arg("-print_final_stats=1")
+        .arg("-artifact_prefix=target/fuzz-")
+        .arg(learned)
+        .arg(seeds(target));
+    let before = processor_seconds()?;
+    let output = command.output()?;
+    let seconds = processor_seconds()? - before;
+    let text = String::from_utf8_lossy(&output.stderr);
+    let executions = statistic(&text, "number_of_executed_units");
+    let executions = executions.ok_or_else(|| format!("{target} ended early:\n{text}"))?;
+    Ok(Measured {
+        rate: (executions as f64 / seconds.max(0.01)) as u64,
+        executions,
+        memory: memory(&text),
+    })
 }
 
 /// Processor time, in seconds, of all children that have ended (proc(5): fields 16 and 17 of

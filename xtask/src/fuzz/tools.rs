@@ -1,11 +1,14 @@
 //! Finding, installing and calling what fuzzing needs.
 
 use std::error::Error;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use recount_oracle::fuzz::Target;
+
+use super::progress::Progress;
 
 /// Seconds after which one input counts as not ending.
 const TIMEOUT: u32 = 10;
@@ -124,14 +127,16 @@ impl Fuzzer {
         command
     }
 
-    /// Runs a built target; the input with a finding, if there is one. What it learns goes to
-    /// target/fuzz, the committed corpus is only read.
+    /// Runs a built target, in as many processes as `jobs` says; the input with a finding, if there
+    /// is one, and what libFuzzer said last of its progress. What it learns goes to target/fuzz, the
+    /// committed corpus is only read.
     pub fn run(
         &self,
         target: Target,
         time: Option<Duration>,
         seed: Option<u64>,
-    ) -> Result<Option<PathBuf>, Box<dyn Error>> {
+        jobs: u32,
+    ) -> Result<(Option<PathBuf>, Progress), Box<dyn Error>> {
         let learned = learned(target)?;
         let artifacts = PathBuf::from(format!("fuzz/artifacts/{target}/"));
         std::fs::create_dir_all(&artifacts)?;
@@ -147,13 +152,25 @@ impl Fuzzer {
             // 32 bits, and 0 means a fresh one.
             command.arg(format!("-seed={}", seed % u64::from(u32::MAX) + 1));
         }
-        let status = command.arg(learned).arg(seeds(target)).status()?;
+        if jobs > 1 {
+            command.arg(format!("-fork={jobs}"));
+        }
+        let command = command.arg(learned).arg(seeds(target));
+        let mut child = command.stderr(Stdio::piped()).spawn()?;
+        let mut progress = Progress::default();
+        for line in BufReader::new(child.stderr.take().ok_or("no output")?).split(b'\n') {
+            let line = line?;
+            let line = String::from_utf8_lossy(&line);
+            eprintln!("{line}");
+            progress = Progress::read(&line).unwrap_or(progress);
+        }
+        let status = child.wait()?;
         let after = files(&artifacts)?;
         let new = after.into_iter().find(|file| !before.contains(file));
         if new.is_none() && !status.success() {
             return Err(ToolError::Failed(target.name().to_owned()).into());
         }
-        Ok(new)
+        Ok((new, progress))
     }
 
     /// The smallest input with the same end that is found in half a minute.

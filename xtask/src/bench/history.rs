@@ -58,7 +58,10 @@ fn html(entries: &[Entry]) -> String {
         tasks.entry(&entry.task).or_default().push(entry);
     }
     let mut page = "<!doctype html>\n<meta charset=\"utf-8\">\n<title>recount: times by commit\
-                    </title>\n<style>body { font: 14px sans-serif; margin: 2em }</style>\n"
+                    </title>\n<style>body { font: 14px sans-serif; margin: 2em } \
+                    svg { overflow: visible }</style>\n<h1>recount: processor time by \
+                    commit</h1>\n<p>A point for each time a commit was measured, oldest first; \
+                    pointing at one shows which commit it is.</p>\n"
         .to_owned();
     for (task, mut entries) in tasks {
         entries.sort_by_key(|entry| entry.time);
@@ -81,7 +84,7 @@ fn curve(entries: &[&Entry]) -> String {
     for entry in entries {
         let y = HEIGHT * (1.0 - entry.seconds / longest.max(f64::MIN_POSITIVE));
         let _ = write!(line, "{x:.1},{y:.1} ");
-        let commit = entry.commit.get(..12).unwrap_or(&entry.commit);
+        let commit = short(&entry.commit);
         let _ = writeln!(
             dots,
             "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"><title>{commit}: {:.2} ms</title></circle>",
@@ -89,14 +92,39 @@ fn curve(entries: &[&Entry]) -> String {
         );
         x += step;
     }
+    let ends = [
+        (entries.first(), 0.0, "start"),
+        (entries.last(), WIDTH, "end"),
+    ];
+    // A single one is both.
+    let named = if entries.len() > 1 { 2 } else { 1 };
+    let labels = ends[..named].iter().filter_map(|(entry, x, anchor)| {
+        let commit = entry.map(|entry| short(&entry.commit))?;
+        let y = HEIGHT + 16.0;
+        Some(format!(
+            "<text x=\"{x}\" y=\"{y}\" text-anchor=\"{anchor}\" fill=\"#666\">{commit}</text>\n"
+        ))
+    });
     format!(
-        "<svg viewBox=\"-10 -10 {} {}\" width=\"{WIDTH}\"><line x2=\"{WIDTH}\" y1=\"{HEIGHT}\" \
-         y2=\"{HEIGHT}\" stroke=\"#999\"/><polyline points=\"{line}\" fill=\"none\" \
-         stroke=\"#3a6ea5\"/>\n{dots}<text x=\"4\" y=\"2\" font-size=\"11\">{:.2} ms</text></svg>",
-        WIDTH + 20.0,
-        HEIGHT + 20.0,
+        "<svg viewBox=\"-10 -10 {} {}\" width=\"{}\" font-size=\"11\">\n\
+         <line x2=\"{WIDTH}\" y1=\"{HEIGHT}\" y2=\"{HEIGHT}\" stroke=\"#999\"/>\
+         <line x2=\"{WIDTH}\" stroke=\"#ddd\"/>\
+         <text x=\"{3}\" y=\"{4}\" fill=\"#666\">0</text>\
+         <text x=\"{3}\" y=\"4\" fill=\"#666\">{5:.2} ms</text>\n\
+         <polyline points=\"{line}\" fill=\"none\" stroke=\"#3a6ea5\"/>\n{dots}{6}</svg>",
+        WIDTH + 90.0,
+        HEIGHT + 40.0,
+        WIDTH + 90.0,
+        WIDTH + 8.0,
+        HEIGHT + 4.0,
         longest * 1e3,
+        labels.collect::<String>(),
     )
+}
+
+/// As much of a commit's name as tells it from others.
+fn short(commit: &str) -> &str {
+    commit.get(..12).unwrap_or(commit)
 }
 
 #[cfg(test)]

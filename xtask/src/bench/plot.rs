@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::compare::Row;
 
-const LABEL_WIDTH: f64 = 380.0;
+const LABEL_WIDTH: f64 = 280.0;
 const WIDTH: f64 = 480.0;
 const SERIES_HEIGHT: f64 = 8.0;
 const GAP: f64 = 14.0;
@@ -12,32 +12,36 @@ const GAP: f64 = 14.0;
 /// The chart, as SVG.
 pub fn chart(rows: &[Row], threshold: f64) -> String {
     let series = rows.iter().flat_map(|row| &row.series);
-    let reach = series
-        .flat_map(|series| [series.low.abs(), series.high.abs()])
-        .fold(threshold * 2.0, f64::max);
-    let x = |percent: f64| LABEL_WIDTH + WIDTH / 2.0 + percent / reach * WIDTH / 2.0;
+    let (lowest, highest) = series.fold((-threshold, 2.0 * threshold), |(low, high), series| {
+        (series.low.min(low), series.high.max(high))
+    });
+    let x = |percent: f64| LABEL_WIDTH + (percent - lowest) / (highest - lowest) * WIDTH;
     let heights = rows.iter().map(|row| {
         row.series
             .iter()
             .fold(GAP, |height, _| height + SERIES_HEIGHT)
     });
-    let height = heights.sum::<f64>() + 2.0 * GAP;
+    let height = heights.sum::<f64>() + 3.5 * GAP;
     let width = LABEL_WIDTH + WIDTH + 20.0;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
          font-family=\"sans-serif\" font-size=\"12\">\n\
-         <title>How much more processor time this tree takes, in percent</title>\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n"
+         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
+         <text x=\"8\" y=\"{GAP}\">How much more processor time this tree takes: median and 95 % \
+         interval of each series (red: slower in all)</text>\n"
     );
-    for (percent, colour) in [(0.0, "#000"), (threshold, "#c33")] {
+    let top = 2.5 * GAP;
+    // Each on its side: the two lines may be close together.
+    for (percent, colour, anchor) in [(0.0, "#000", "end"), (threshold, "#c33", "start")] {
         let _ = writeln!(
             svg,
-            "<line x1=\"{0:.1}\" x2=\"{0:.1}\" y1=\"{GAP}\" y2=\"{height}\" stroke=\"{colour}\"/>\
-             <text x=\"{0:.1}\" y=\"11\" text-anchor=\"middle\">{percent:+.0} %</text>",
+            "<line x1=\"{0:.1}\" x2=\"{0:.1}\" y1=\"{top}\" y2=\"{height}\" stroke=\"{colour}\"/>\
+             <text x=\"{0:.1}\" y=\"{1}\" text-anchor=\"{anchor}\" fill=\"{colour}\">{percent:+.0} %</text>",
             x(percent),
+            top - 2.0,
         );
     }
-    let mut y = 2.0 * GAP;
+    let mut y = top + GAP;
     for row in rows {
         let is_slower = row.is_regression(threshold);
         let colour = if is_slower { "#c33" } else { "#3a6ea5" };

@@ -76,35 +76,52 @@ pub fn mebibytes(bytes: u64) -> String {
     format!("{} MiB", bytes.div_ceil(1 << 20))
 }
 
-/// A bar for each row: how many times as long qemu-img takes.
+/// A bar for each row: how many times as long qemu-img takes, on a logarithmic scale, with a mark
+/// where the target is.
 fn chart(rows: &[Row]) -> String {
-    let largest = rows.iter().map(Row::ratio).fold(1.0, f64::max);
-    let height = rows.len() * BAR_HEIGHT + BAR_HEIGHT;
+    let largest = rows.iter().map(Row::ratio).fold(10.0, f64::max);
+    let decades = largest.log10();
+    let x = |ratio: f64| LABEL_WIDTH + ratio.max(1.0).log10() / decades * CHART_WIDTH;
+    let height = (rows.len() + 2) * BAR_HEIGHT + BAR_HEIGHT / 2;
     let width = LABEL_WIDTH + CHART_WIDTH + 60.0;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
          font-family=\"sans-serif\" font-size=\"12\">\n\
-         <title>How many times as long qemu-img takes</title>\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n"
+         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
+         <text x=\"8\" y=\"14\">How many times as long qemu-img takes (red: target)</text>\n"
     );
+    for power in [1.0, 10.0, 100.0, 1000.0] {
+        if power <= largest {
+            let _ = writeln!(
+                svg,
+                "<line x1=\"{0:.1}\" x2=\"{0:.1}\" y1=\"{1}\" y2=\"{height}\" stroke=\"#ccc\"/>\
+                 <text x=\"{0:.1}\" y=\"{2}\" text-anchor=\"middle\" fill=\"#666\">{power}×</text>",
+                x(power),
+                BAR_HEIGHT * 2,
+                BAR_HEIGHT * 2 - 4,
+            );
+        }
+    }
     for (index, row) in rows.iter().enumerate() {
-        let top = index * BAR_HEIGHT + BAR_HEIGHT / 2;
-        let length = row.ratio() / largest * CHART_WIDTH;
-        let _ = writeln!(
-            svg,
-            "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}, {}</text>\
-             <rect x=\"{LABEL_WIDTH}\" y=\"{}\" width=\"{length:.1}\" height=\"12\" fill=\"#3a6ea5\"/>\
-             <text x=\"{:.1}\" y=\"{}\">{:.1}×</text>",
-            LABEL_WIDTH - 6.0,
-            top + 10,
-            row.kind.describe(),
-            row.task.name(),
-            top,
-            LABEL_WIDTH + length + 4.0,
-            top + 10,
-            row.ratio(),
-        );
+        svg.push_str(&bar(row, (index + 2) * BAR_HEIGHT + BAR_HEIGHT / 4, x));
     }
     svg.push_str("</svg>\n");
     svg
+}
+
+fn bar(row: &Row, top: usize, x: impl Fn(f64) -> f64) -> String {
+    format!(
+        "<text x=\"{}\" y=\"{text}\" text-anchor=\"end\">{}, {}</text>\
+         <rect x=\"{LABEL_WIDTH}\" y=\"{top}\" width=\"{:.1}\" height=\"12\" fill=\"#3a6ea5\"/>\
+         <rect x=\"{:.1}\" y=\"{top}\" width=\"2\" height=\"12\" fill=\"#c33\"/>\
+         <text x=\"{:.1}\" y=\"{text}\">{:.1}×</text>\n",
+        LABEL_WIDTH - 6.0,
+        row.kind.describe(),
+        row.task.name(),
+        x(row.ratio()) - LABEL_WIDTH,
+        x(row.target()),
+        x(row.ratio()) + 4.0,
+        row.ratio(),
+        text = top + 10,
+    )
 }

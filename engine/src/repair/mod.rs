@@ -287,8 +287,10 @@ impl Repair<'_> {
         };
         let is_alone = |offset: Offset| {
             let cluster = geometry.cluster_of(offset);
+            // What only the header leads to, taken for an L1 table, is no use of it as a table.
+            let uses = uses.l2.get(&offset);
             geometry.is_aligned(offset)
-                && references(cluster) <= uses.l2.get(&offset).copied().unwrap_or(0)
+                && uses.is_some_and(|uses| references(cluster) <= *uses)
                 && !structures.contains(cluster)
         };
         let active_l1 = Region {

@@ -43,14 +43,17 @@ pub fn measure(
         // What is learned meanwhile is written, hashed and weighed: that is no measure of a run of
         // hours, and gets a column of its own.
         let learned = tempfile::tempdir()?;
-        let first = run(fuzzer, target, learned.path(), WARM_UP)?;
-        let steady = run(fuzzer, target, learned.path(), time)?;
-        slow |= steady.rate < goal(target);
-        let (before, after) = steady.memory;
+        let lasts = |time: Duration| format!("-max_total_time={}", time.as_secs());
+        let first = run(fuzzer, target, learned.path(), &lasts(WARM_UP))?;
+        let loading = run(fuzzer, target, learned.path(), "-runs=0")?;
+        let last = run(fuzzer, target, learned.path(), &lasts(time))?;
+        let steady = last.after(&loading);
+        slow |= steady.rate() < goal(target);
+        let (before, after) = last.memory;
         rows.push(format!(
             "{target:8} {:8} {:8} {:8} {:12} {before:9} {after:9}",
-            first.rate,
-            steady.rate,
+            first.rate(),
+            steady.rate(),
             goal(target),
             steady.executions
         ));
@@ -70,28 +73,45 @@ pub fn measure(
 
 /// What a run came to.
 struct Measured {
-    /// Executions a second of processor time.
-    rate: u64,
     executions: u64,
+    /// Of the processor.
+    seconds: f64,
     /// MiB after the inputs that there were, and at the end.
     memory: (u64, u64),
 }
 
-/// Runs a target for so long; what it learns goes to a folder.
-#[expect(
-    clippy::cast_precision_loss,
-    clippy::cast_sign_loss,
-    reason = "a rate is printed in whole executions"
-)]
+impl Measured {
+    /// What came after another run, which only loaded the inputs.
+    const fn after(&self, loading: &Self) -> Self {
+        Self {
+            executions: self.executions.saturating_sub(loading.executions),
+            seconds: self.seconds - loading.seconds,
+            memory: self.memory,
+        }
+    }
+
+    /// Executions a second.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_sign_loss,
+        reason = "a rate is printed in whole executions"
+    )]
+    fn rate(&self) -> u64 {
+        (self.executions as f64 / self.seconds.max(0.01)) as u64
+    }
+}
+
+/// Runs a target until an option of libFuzzer says that it is enough; what it learns goes to a
+/// folder.
 fn run(
     fuzzer: &Fuzzer,
     target: Target,
     learned: &Path,
-    time: Duration,
+    enough: &str,
 ) -> Result<Measured, Box<dyn Error>> {
     let mut command = fuzzer.command(target);
     let command = command
-        .arg(format!("-max_total_time={}", time.as_secs()))
+        .arg(enough)
         .arg("-print_final_stats=1")
         .arg("-artifact_prefix=target/fuzz-")
         .arg(learned)
@@ -103,8 +123,8 @@ fn run(
     let executions = statistic(&text, "number_of_executed_units");
     let executions = executions.ok_or_else(|| format!("{target} ended early:\n{text}"))?;
     Ok(Measured {
-        rate: (executions as f64 / seconds.max(0.01)) as u64,
         executions,
+        seconds,
         memory: memory(&text),
     })
 }

@@ -11,35 +11,38 @@ use recount::image::Image;
 use recount::references::{SnapshotTable, Walker};
 use recount::{FileStorage, Locking, RepairOptions, check, repair};
 use recount_benches::{ImageFile, Kind, Task};
-use time::brief;
+use time::{brief, is_quick};
 
 /// Guest clusters of an image.
 const CLUSTERS: u32 = 20_000;
+/// The same in quick mode.
+const QUICK_CLUSTERS: u32 = 2_000;
 
 fn images(criterion: &mut Criterion) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let mut group = criterion.benchmark_group("images");
     brief(&mut group);
-    group.throughput(Throughput::Elements(u64::from(CLUSTERS)));
+    let clusters = if is_quick() { QUICK_CLUSTERS } else { CLUSTERS };
+    group.throughput(Throughput::Elements(u64::from(clusters)));
     for kind in Kind::ALL {
-        for task in Task::ALL {
-            let image = ImageFile::create(kind, CLUSTERS, task, directory.path());
-            let image = image.expect("an image that is possible, and room for it");
-            let id = BenchmarkId::new(task.name(), kind.name());
-            if task != Task::Check {
-                group.bench_function(id, |bencher| {
-                    bencher.iter_batched(
-                        || image.damage().expect("a file that can be written"),
-                        |()| repair_file(image.path()),
-                        BatchSize::PerIteration,
-                    );
-                });
-                continue;
-            }
-            group.bench_function(id, |bencher| bencher.iter(|| check_file(image.path())));
-            group.bench_function(BenchmarkId::new("walk", kind.name()), |bencher| {
-                let storage = open(image.path());
-                bencher.iter(|| walk(&storage));
+        let image = ImageFile::create(kind, clusters, directory.path());
+        let image = image.expect("an image that is possible, and room for it");
+        let id = |what: &str| BenchmarkId::new(format!("{what}/{}", kind.name()), clusters);
+        group.bench_function(id("check"), |bencher| {
+            bencher.iter(|| check_file(image.path()));
+        });
+        group.bench_function(id("walk"), |bencher| {
+            let storage = open(image.path());
+            bencher.iter(|| walk(&storage));
+        });
+        for task in [Task::RepairInPlace, Task::Rebuild] {
+            let broken = image.to_repair(task).expect("an image that can be damaged");
+            group.bench_function(id(task.name()), |bencher| {
+                bencher.iter_batched(
+                    || broken.damage().expect("a file that can be written"),
+                    |()| repair_file(broken.path()),
+                    BatchSize::PerIteration,
+                );
             });
         }
     }

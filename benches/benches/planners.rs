@@ -8,21 +8,16 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use recount::rebuild::{Input, plan};
 use recount::{Algorithm, Geometry, RunSet};
 use recount_benches::Pattern;
-use time::brief;
+use time::{brief, is_quick};
 
 const SIZES: [u64; 5] = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];
 /// The largest in quick mode: making the larger tables takes longer than planning.
-const QUICK_MAX: u64 = 1_000_000;
+const QUICK_MAX: u64 = 100_000;
 const ALGORITHMS: [(&str, Algorithm); 3] = [
     ("planned", Algorithm::Planned),
     ("first-fit", Algorithm::FirstFit),
     ("tail", Algorithm::Tail),
 ];
-
-/// Whether criterion was told to be quick: `cargo bench -p recount-benches -- --quick`.
-fn is_quick() -> bool {
-    std::env::args().any(|argument| argument == "--quick")
-}
 
 fn planners(criterion: &mut Criterion) {
     let geometry = Geometry::new(16, 4).expect("valid");

@@ -9,8 +9,15 @@ use recount_oracle::case::damage::{ReadWriteAt as _, SparseBytes};
 
 use crate::{Kind, Task};
 
-/// A sparse file with an image, and what is to be written before each repair.
+/// A sparse file with an image.
 pub struct ImageFile {
+    path: PathBuf,
+    /// The image, undamaged.
+    whole: SparseBytes,
+}
+
+/// What is to be written to an image before each repair.
+pub struct ToRepair {
     path: PathBuf,
     /// Byte positions, and what becomes of the bytes there.
     damage: Vec<(u64, Vec<u8>)>,
@@ -21,22 +28,40 @@ impl ImageFile {
     ///
     /// # Errors
     /// When the builder refuses the image, or the file cannot be written.
-    pub fn create(kind: Kind, clusters: u32, task: Task, directory: &Path) -> Result<Self, String> {
-        let (mut whole, mut damaged) = (SparseBytes::default(), SparseBytes::default());
+    pub fn create(kind: Kind, clusters: u32, directory: &Path) -> Result<Self, String> {
+        let mut whole = SparseBytes::default();
         kind.write(clusters, Task::Check, &mut whole)?;
-        kind.write(clusters, task, &mut damaged)?;
         let path = directory.join(kind.name());
         write(&whole, &path).map_err(|error| error.to_string())?;
-        let pages = damaged.pages().chain(whole.pages());
+        Ok(Self { path, whole })
+    }
+
+    /// The same image with something to repair.
+    ///
+    /// # Errors
+    /// When it cannot be damaged so.
+    pub fn to_repair(&self, task: Task) -> Result<ToRepair, String> {
+        let mut damaged = self.whole.clone();
+        task.damage(&mut damaged)?;
+        let pages = damaged.pages().chain(self.whole.pages());
         let mut damage: Vec<_> = pages
             .map(|(offset, page)| (offset, damaged.bytes(offset, page.len())))
-            .filter(|(offset, page)| whole.bytes(*offset, page.len()) != *page)
+            .filter(|(offset, page)| self.whole.bytes(*offset, page.len()) != *page)
             .collect();
         damage.sort_unstable();
         damage.dedup();
-        Ok(Self { path, damage })
+        let path = self.path.clone();
+        Ok(ToRepair { path, damage })
     }
 
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl ToRepair {
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -1,6 +1,6 @@
 //! The kinds of images, made by the oracle's builder.
 
-use recount_oracle::case::damage::{Among, Damage, ReadWriteAt, ReftableDamage, To};
+use recount_oracle::case::damage::{self, Among, Damage, ReadWriteAt, ReftableDamage, To};
 use recount_oracle::case::synthetic::{
     Allocation, Content, Run as Guest, Sharing, Snapshots, Synthetic,
 };
@@ -59,8 +59,19 @@ impl Task {
         }
     }
 
-    /// What there is to repair.
-    fn damage(self) -> Vec<Damage> {
+    /// Damages an image so that there is something to repair.
+    ///
+    /// # Errors
+    /// When it cannot be damaged so, with the message.
+    pub fn damage(self, image: &mut dyn ReadWriteAt) -> Result<(), String> {
+        self.acts().iter().try_for_each(|act| {
+            let applied = damage::apply(image, act);
+            applied.map(|_| ()).map_err(|error| error.to_string())
+        })
+    }
+
+    /// The acts of damage.
+    fn acts(self) -> Vec<Damage> {
         match self {
             Self::Check => Vec::new(),
             Self::RepairInPlace => (0..WRONG_REFCOUNTS)
@@ -176,7 +187,7 @@ impl Kind {
         };
         let case = Case {
             image: Image::Synthetic(image),
-            damage: task.damage(),
+            damage: task.acts(),
             storage: StorageLimit::Growing,
             algorithm: Algorithm::Planned,
             schedule: Schedule::Quiet,

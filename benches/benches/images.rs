@@ -10,8 +10,8 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use recount::image::Image;
 use recount::references::{SnapshotTable, Walker};
 use recount::{FileStorage, Locking, RepairOptions, check, repair};
-use recount_benches::{ImageFile, Kind, Task};
-use time::{brief, is_quick};
+use recount_benches::{ImageFile, Kind, Task, is_quick};
+use time::brief;
 
 /// Guest clusters of an image.
 const CLUSTERS: u32 = 20_000;

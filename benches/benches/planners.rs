@@ -7,8 +7,8 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use recount::rebuild::{Input, plan};
 use recount::{Algorithm, Geometry, RunSet};
-use recount_benches::Pattern;
-use time::{brief, is_quick};
+use recount_benches::{Pattern, is_quick};
+use time::brief;
 
 const SIZES: [u64; 5] = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];
 /// The largest in quick mode: making the larger tables takes longer than planning.

@@ -24,6 +24,7 @@ impl Walker<'_> {
                 sound.contains(&entry.table)
                     && geometry.is_aligned(entry.table)
                     && references <= entry.uses.all
+                    && !self.references.overflowed.contains(cluster)
                     && !structures.contains(cluster)
             });
         self.references.unaligned_empty = alone;

@@ -11,7 +11,7 @@ use recount::{
 };
 
 use super::{Broken, Use};
-use crate::audit::{Audit, Bytes, Counters, Unreadable, audit, counters};
+use crate::audit::{Audit, Bytes, Counters, Unreadable, Wrong, audit, counters};
 use crate::case::damage::{ReadWriteAt, SparseBytes};
 use crate::disk::{SECTOR, SimulatedDisk, Trace};
 use crate::properties::reading::{nowhere, takes_header_for_a_table};
@@ -186,7 +186,7 @@ impl Run {
         {
             self.refcounts_are_right(after)?;
         }
-        if self.writes_over_what_it_reads(input, before) {
+        if self.writes_over_what_it_reads(before) {
             return Ok(());
         }
         let header_is_table = audited.as_ref().is_ok_and(takes_header_for_a_table);
@@ -235,11 +235,17 @@ impl Run {
         grew || header_is_table && wrote_header() || !planned && rewrote_snapshots()
     }
 
-    /// QEMU's algorithms take for free whatever nothing is known to refer to, also where entries or
-    /// tables cannot be followed. What they write there may be a table to the next repair.
-    fn writes_over_what_it_reads(&self, input: &dyn Bytes, before: Option<&Audit>) -> bool {
-        let planned = self.way.options.algorithm == Algorithm::Planned;
-        !planned && before.is_none_or(|audit| is_blind(audit, input))
+    /// QEMU's algorithms take the clusters of a table that begins inside the file and reaches past
+    /// its end for free ones. What they write there is that table, to the next repair.
+    fn writes_over_what_it_reads(&self, before: Option<&Audit>) -> bool {
+        if self.way.options.algorithm == Algorithm::Planned {
+            return false;
+        }
+        before.is_none_or(|audit| {
+            audit.leads_nowhere().any(|corruption| {
+                matches!(corruption.wrong, Wrong::PastTheEnd { offset, .. } if offset < self.length)
+            })
+        })
     }
 
     /// After `-r all` each refcount is the number of references. Where an entry led nowhere, clusters

@@ -11,7 +11,7 @@ use recount::{
 };
 
 use super::{Broken, Use};
-use crate::audit::{Audit, Bytes, Counters, Unreadable, Wrong, audit, counters};
+use crate::audit::{Audit, Bytes, Counters, Referrer, Unreadable, Wrong, audit, counters};
 use crate::case::damage::{ReadWriteAt, SparseBytes};
 use crate::disk::{SECTOR, SimulatedDisk, Trace};
 use crate::properties::reading::{nowhere, takes_header_for_a_table};
@@ -189,17 +189,20 @@ impl Run {
         if self.writes_over_what_it_reads(before) {
             return Ok(());
         }
-        let header_is_table = audited.as_ref().is_ok_and(takes_header_for_a_table);
+        let overlap = Overlap {
+            header: audited.as_ref().is_ok_and(takes_header_for_a_table),
+            structures: before.is_none_or(Overlap::of_structures),
+        };
         let mut again = Self::new(self.after.clone(), self.way);
         // A next repair may act on what is new to it, and then there is an end.
-        let mut is_new = self.says_something_new(header_is_table);
+        let mut is_new = self.says_something_new(overlap);
         let dead_ends = outcome.report.dead_ends.count;
         for _ in 0..=dead_ends.min(OUTGROWN_MAX) {
             if !is_new || again.outcome.is_err() || again.trace.is_read_only() {
                 break;
             }
             let next = Self::new(again.after.clone(), self.way);
-            is_new = again.says_something_new(header_is_table);
+            is_new = again.says_something_new(overlap);
             again = next;
         }
         if is_new && dead_ends > OUTGROWN_MAX {
@@ -222,17 +225,19 @@ impl Run {
     /// Whether what it did makes the image say something new. A file that has grown over the place
     /// where an entry or a table led past its end says zeros there; a header that something takes
     /// for a table says what was written to it; and QEMU's algorithms leave it to the next repair
-    /// to look at what lay in the old snapshot table.
-    fn says_something_new(&self, header_is_table: bool) -> bool {
+    /// to look at L2 tables that lay in the old snapshot table or refcount structures.
+    fn says_something_new(&self, overlap: Overlap) -> bool {
         let grew = ReadWriteAt::len(&self.after) > self.length;
         let wrote_header = || self.trace.writes().any(|(offset, _)| offset < SECTOR);
         let planned = self.way.options.algorithm == Algorithm::Planned;
-        let rewrote_snapshots = || {
-            let rewrote = |step: &Step| matches!(step, Step::RewroteSnapshotTable { .. });
-            let outcome = self.outcome.as_ref();
-            outcome.is_ok_and(|outcome| outcome.steps.iter().any(rewrote))
+        let gave_up = |step: &Step| match step {
+            Step::RewroteSnapshotTable { .. } => true,
+            Step::Rebuilt { .. } => overlap.structures,
+            _ => false,
         };
-        grew || header_is_table && wrote_header() || !planned && rewrote_snapshots()
+        let outcome = self.outcome.as_ref();
+        let uncovered = || outcome.is_ok_and(|outcome| outcome.steps.iter().any(gave_up));
+        grew || overlap.header && wrote_header() || !planned && uncovered()
     }
 
     /// QEMU's algorithms take the clusters of a table that begins inside the file and reaches past
@@ -280,6 +285,24 @@ impl Run {
             return Err(Broken::new("leaves-data-alone", message));
         }
         Ok(())
+    }
+}
+
+/// What lies where tables are read, so that writing it may change what they say.
+#[derive(Clone, Copy)]
+struct Overlap {
+    /// Something takes the header for a table.
+    header: bool,
+    /// An L2 table lies in the refcount structures.
+    structures: bool,
+}
+
+impl Overlap {
+    fn of_structures(audit: &Audit) -> bool {
+        let is_table = |referrer: &Referrer| matches!(referrer, Referrer::L2 { .. });
+        audit.references.values().any(|referrers| {
+            referrers.iter().any(is_table) && referrers.iter().any(Referrer::is_structure)
+        })
     }
 }
 

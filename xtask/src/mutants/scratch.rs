@@ -45,7 +45,8 @@ impl Scratch {
             if let Some(folder) = target.parent() {
                 fs::create_dir_all(folder)?;
             }
-            fs::write(&target, bytes)?;
+            // With its permissions: some are run.
+            fs::copy(&path, &target)?;
         }
         Ok(scratch)
     }

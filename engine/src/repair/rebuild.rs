@@ -228,6 +228,8 @@ impl Repair<'_> {
                 survey.references.table.set(cluster, refcount)?;
             }
         }
+        // Where the old structures lay over their table until now, they are not counted any more.
+        self.replace_unaligned_empty(image, &survey)?;
         self.lower_refcounts(image, &survey, false)?;
         Ok(survey.references.take_table())
     }

@@ -268,11 +268,12 @@ impl Repair<'_> {
         table: &RefcountTable,
     ) -> Result<u64, RepairError> {
         let geometry = image.geometry();
-        // The header may lead to new structures by now, and an entry gone astray to these.
+        // The header may lead to new structures by now, and an entry gone astray to these; of an old
+        // snapshot table there may be nothing left.
         let now = Image::open(self.storage).map_err(CheckError::from)?;
         let reftable = Reftable::read(&now, self.storage)?;
         let structures = reftable.clusters(&now);
-        let uses = table_uses(image, self.storage)?;
+        let uses = table_uses(&now, self.storage)?;
         // A table whose cluster has more references than lead to it as such is data or another
         // table as well. What is kept on top says nothing: it may lead here as to a table.
         let references = |cluster: Cluster| {

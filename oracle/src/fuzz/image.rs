@@ -196,11 +196,17 @@ impl Run {
         let mut again = Self::new(self.after.clone(), self.way);
         // A next repair may act on what is new to it, and then there is an end.
         let mut is_new = self.says_something_new(overlap);
-        let dead_ends = outcome.report.dead_ends.count;
-        for _ in 0..=dead_ends.min(OUTGROWN_MAX) {
-            if !is_new || again.outcome.is_err() || again.trace.is_read_only() {
+        let mut dead_ends = outcome.report.dead_ends.count;
+        for repairs in 0..OUTGROWN_MAX {
+            let Ok(outcome) = &again.outcome else {
+                break;
+            };
+            let planned = self.way.options.algorithm == Algorithm::Planned;
+            if !is_new || again.trace.is_read_only() || planned && repairs > dead_ends {
                 break;
             }
+            // What an entry leads to by now may lead nowhere itself.
+            dead_ends = dead_ends.max(outcome.report.dead_ends.count);
             let next = Self::new(again.after.clone(), self.way);
             is_new = again.says_something_new(overlap);
             again = next;

@@ -18,5 +18,6 @@ release=${CARGO_TARGET_DIR:-target}/$host/release
 for target in $("${toolchain[@]}" cargo fuzz list); do
     cp "$release/$target" "$OUT/"
     (cd "corpus/$target" && zip --quiet --recurse-paths - .) >"$OUT/${target}_seed_corpus.zip"
+    printf '[libfuzzer]\nentropic_scale_per_exec_time = 1\n' >"$OUT/$target.options"
     if [[ -e fuzz/$target.dict ]]; then cp "fuzz/$target.dict" "$OUT/"; fi
 done

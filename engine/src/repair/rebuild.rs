@@ -228,8 +228,10 @@ impl Repair<'_> {
                 survey.references.table.set(cluster, refcount)?;
             }
         }
-        // Where the old structures lay over their table until now, they are not counted any more.
+        // What this survey does not count since a repair mends it, and what could not be mended
+        // before: the old structures lay over it, or the file ended inside of it.
         self.replace_unaligned_empty(image, &survey)?;
+        self.shorten_snapshot_table(&survey)?;
         self.lower_refcounts(image, &survey, false)?;
         Ok(survey.references.take_table())
     }

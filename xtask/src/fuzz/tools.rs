@@ -17,10 +17,10 @@ const MEMORY: u32 = 2048;
 /// What compiles everything but the engine without coverage counters.
 const ENGINE_ONLY: &str = "fuzz/rustc-engine-only";
 /// What the address sanitizer spends most of its time on and that safe code has little use for: where
-/// each allocation was made, stack frames that live on, and hundreds of MiB of freed memory. The
-/// largest allocation stands in for libFuzzer's own limit, which comes with its search for leaks.
-const SANITIZER: &str = "malloc_context_size=0:detect_stack_use_after_return=0:quarantine_size_mb=1\
-                         :thread_local_quarantine_size_kb=16:max_allocation_size_mb=2048";
+/// each allocation was made, stack frames that live on, and freed memory that is kept. The largest
+/// allocation stands in for libFuzzer's own limit, which comes with its search for leaks.
+const SANITIZER: &str = "malloc_context_size=0:detect_stack_use_after_return=0:quarantine_size_mb=0\
+                         :thread_local_quarantine_size_kb=0:max_allocation_size_mb=2048";
 /// libFuzzer's own code needs no checks; by default the sanitizer of the targets would get in there.
 const RUNTIME: (&str, &str) = ("CXXFLAGS", "-fno-sanitize=all");
 /// Seconds for making a finding smaller.

@@ -193,7 +193,8 @@ impl Repair<'_> {
             // What QEMU's algorithms counted of the old structures and gave up is leaked now, and
             // so is the old snapshot table.
             let again = Image::open(self.storage).map_err(CheckError::from)?;
-            return self.release_left_over(&again, &own, keep);
+            let overflowed = &mut survey.references.overflowed;
+            return self.release_left_over(&again, &own, keep, overflowed);
         }
         for run in layout.allocated().runs() {
             ground.table.add(*run, 1)?;
@@ -208,13 +209,17 @@ impl Repair<'_> {
     }
 
     /// Releases what the rebuild itself left behind, which is in `own`; with `keep` nothing else.
+    /// What has more references by now than its refcount can hold is added to `overflowed`: an entry
+    /// may lead to what QEMU's algorithms have placed behind the end of the file.
     fn release_left_over(
         &mut self,
         image: &Image,
         own: &RunSet,
         keep: bool,
+        overflowed: &mut RunSet,
     ) -> Result<RefcountTable, RepairError> {
         let mut survey = Survey::take(image, self.storage, true, &mut ())?;
+        overflowed.extend(&survey.references.overflowed);
         if keep {
             // As if what is kept were referred to as often as it is counted.
             let surplus: Vec<_> = survey

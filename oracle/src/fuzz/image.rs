@@ -23,7 +23,13 @@ const GROWTH_MAX: u64 = 80 << 20;
 /// one of the entries at least; a file with more of them is not followed to the end.
 const OUTGROWN_MAX: u64 = 64;
 /// Bytes that a repair reads, beyond which an image costs a fuzzer more than it shows.
-const COSTLY: u64 = 4 << 20;
+const COSTLY: u64 = 1 << 20;
+/// The same for the bytes of the image itself, unless its clusters are so large that this is no more
+/// than [`CLUSTERS_MIN`] of them.
+const LONG: usize = 36 << 10;
+/// Clusters of an image that has one of everything: header, L1 and L2 table, reftable, refblock,
+/// data, and one to spare.
+const CLUSTERS_MIN: usize = 7;
 /// Longest input, in bytes: what is longer shows nothing that a shorter one does not.
 pub const INPUT_MAX: usize = 1 << 20;
 
@@ -112,11 +118,17 @@ pub fn judge(input: &[u8]) -> Result<Use, Broken> {
         Ok(outcome) => run.ended_well(outcome, &input, audited.as_ref().ok())?,
         Err(failure) => run.ended_early(failure)?,
     }
-    Ok(if run.bytes_read > COSTLY {
+    Ok(if run.bytes_read > COSTLY || is_long(input) {
         Use::Costly
     } else {
         Use::Judged
     })
+}
+
+/// Whether an image that was opened is longer than one has to be to show something.
+fn is_long(image: &[u8]) -> bool {
+    let cluster_bits = image.get(20..24).map_or(0, |field| field[3]);
+    image.len() > LONG && image.len() > CLUSTERS_MIN << cluster_bits
 }
 
 /// The input on a disk that costs only what is in it.

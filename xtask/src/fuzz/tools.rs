@@ -132,6 +132,8 @@ impl Fuzzer {
             .arg("-reduce_inputs=0")
             // What takes long is not chosen as often: two to three times as many inputs are tried.
             .arg("-entropic_scale_per_exec_time=1")
+            // Names of functions that are new take a process each to find out.
+            .arg("-print_funcs=0")
             // Counting allocations takes a tenth; that memory stays flat is measured as a whole.
             .arg("-detect_leaks=0");
         if target == Target::Image {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 /// Bytes of one page of a [`SparseBytes`].
 pub const PAGE: usize = 4096;
+const ZEROS: [u8; PAGE] = [0; PAGE];
 
 /// An image that damage can be done to.
 pub trait ReadWriteAt {
@@ -150,13 +151,13 @@ impl ReadWriteAt for SparseBytes {
             let (page, inside) = split(offset + done as u64);
             let part = (PAGE - inside).min(bytes.len() - done);
             let from = &bytes[done..done + part];
-            if self.pages.contains_key(&page) || from.iter().any(|&byte| byte != 0) {
+            if self.pages.contains_key(&page) || from != &ZEROS[..part] {
                 let target = self
                     .pages
                     .entry(page)
                     .or_insert_with(|| Arc::new([0; PAGE]));
                 Arc::make_mut(target)[inside..inside + part].copy_from_slice(from);
-                if target.iter().all(|&byte| byte == 0) {
+                if **target == ZEROS {
                     self.pages.remove(&page);
                 }
             }

@@ -29,7 +29,7 @@ use crate::format::header::{CORRUPT, DIRTY, INCOMPATIBLE_FEATURES_POSITION};
 use crate::image::Image;
 use crate::observer::Observer;
 use crate::rebuild::Algorithm;
-use crate::references::{References, Reftable, Region, table_uses};
+use crate::references::{References, Reftable, Region, clusters_of, table_uses};
 use crate::storage::Storage;
 use crate::table::RefcountTable;
 use crate::units::{Cluster, Offset};
@@ -286,6 +286,8 @@ impl Repair<'_> {
             let kept = kept.map_or(0, |index| self.surplus[index].1);
             table.get(cluster).saturating_sub(kept)
         };
+        // What a table that reaches past the end covers is not counted, but it is read as that table.
+        let covered = clusters_of(&survey.references.dangling, geometry);
         let is_alone = |offset: Offset| {
             let cluster = geometry.cluster_of(offset);
             // What only the header leads to, taken for an L1 table, is no use of it as a table.
@@ -293,16 +295,18 @@ impl Repair<'_> {
             geometry.is_aligned(offset)
                 && uses.is_some_and(|uses| references(cluster) <= *uses)
                 && !structures.contains(cluster)
+                && !covered.contains(cluster)
         };
         let active_l1 = Region {
             offset: image.header.l1_table_offset,
             length: u64::from(image.header.l1_size) * 8,
             times: 1,
         };
-        let l1_is_alone = active_l1
-            .clusters(geometry)
-            .iter()
-            .all(|cluster| cluster != Cluster(0) && references(cluster) <= uses.active_l1);
+        let l1_is_alone = active_l1.clusters(geometry).iter().all(|cluster| {
+            cluster != Cluster(0)
+                && references(cluster) <= uses.active_l1
+                && !covered.contains(cluster)
+        });
         let after = AfterRepair {
             table,
             compared: survey.comparison.compared,

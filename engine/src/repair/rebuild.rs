@@ -169,6 +169,9 @@ impl Repair<'_> {
         let snapshots = NewSnapshotTable::prepare(image, self.storage, table, &mut ground)?;
         let algorithm = self.options.algorithm;
         let layout = ground.plan(image, self.options)?;
+        if algorithm == Algorithm::Planned {
+            survey.references.dangling = std::mem::take(&mut ground.dangling);
+        }
         self.surplus = std::mem::take(&mut ground.kept);
         own.extend(&layout.abandoned);
         if let Some(snapshots) = &snapshots {
@@ -204,7 +207,7 @@ impl Repair<'_> {
             .filter(|cluster| ground.table.get(*cluster) == 0)
             .map(Run::single)
             .collect();
-        self.discard(image, &free, &ground.dangling)?;
+        self.discard(image, &free, &survey.references.dangling)?;
         Ok(ground.table)
     }
 

@@ -40,7 +40,7 @@ fn writes_flushes_discards_and_marks_are_told_apart() {
     let expected: Trace = [
         Event::Write {
             offset: 1024,
-            bytes: data.to_vec(),
+            bytes: data.to_vec().into(),
             durable: false,
         },
         Event::Flush,
@@ -51,7 +51,7 @@ fn writes_flushes_discards_and_marks_are_told_apart() {
         Event::Flush,
         Event::Write {
             offset: 512,
-            bytes: data[..512].to_vec(),
+            bytes: data[..512].to_vec().into(),
             durable: true,
         },
     ]
@@ -88,7 +88,7 @@ fn a_damaged_log_is_refused_with_the_reason() {
 fn replay(bytes: &mut Vec<u8>, trace: &Trace) {
     for event in trace.events() {
         let (offset, data) = match event {
-            Event::Write { offset, bytes, .. } => (*offset, bytes.clone()),
+            Event::Write { offset, bytes, .. } => (*offset, bytes.to_vec()),
             Event::Discard { offset, length } => (*offset, vec![0; *length as usize]),
             _ => continue,
         };

@@ -6,7 +6,7 @@
 //! one. Then, for each entry, a sector with four 64-bit numbers (first sector, number of sectors,
 //! flags, bytes of data that belong to the entry itself), followed by the sectors written.
 
-use super::{Event, Trace};
+use super::{Event, Trace, Written};
 
 const MAGIC: u64 = 0x006a_7366_7773_6872;
 const VERSION: u64 = 1;
@@ -122,7 +122,7 @@ fn read_entry(
     };
     trace.push(Event::Write {
         offset,
-        bytes: bytes.to_vec(),
+        bytes: Written::from_slice(bytes),
         durable: flags & FUA != 0,
     });
     Ok(Some(next.saturating_add(length)))

@@ -39,7 +39,7 @@ use crate::case::{self, Fault, FaultKind};
 use faults::Faults;
 
 pub use faults::Operations;
-pub use trace::{Event, Trace};
+pub use trace::{Event, Trace, Written};
 
 /// Bytes of a sector of a real disk.
 pub const SECTOR: u64 = 512;
@@ -146,7 +146,7 @@ impl SimulatedDisk {
     fn apply(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         if !bytes.is_empty() {
             self.live.write_at(offset, bytes)?;
-            let bytes = bytes.to_vec();
+            let bytes = Written::from_slice(bytes);
             let durable = false;
             self.trace.push(Event::Write {
                 offset,
@@ -173,7 +173,7 @@ impl SimulatedDisk {
         self.apply(offset, done)?;
         self.trace.push(Event::WriteFailed {
             offset: offset + done.len() as u64,
-            bytes: failed.to_vec(),
+            bytes: Written::from_slice(failed),
         });
         Err(error_of(FaultKind::Io))
     }

@@ -3,6 +3,12 @@
 
 use std::fmt;
 
+use smallvec::SmallVec;
+
+/// Bytes that were written. Those of most toys, of which there are millions, fit without an
+/// allocation.
+pub type Written = SmallVec<[u8; 64]>;
+
 /// One thing that was done. Positions and lengths are in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -11,7 +17,7 @@ pub enum Event {
         /// Where.
         offset: u64,
         /// What.
-        bytes: Vec<u8>,
+        bytes: Written,
         /// Whether they were durable at once (forced unit access).
         durable: bool,
     },
@@ -20,7 +26,7 @@ pub enum Event {
         /// Where.
         offset: u64,
         /// What.
-        bytes: Vec<u8>,
+        bytes: Written,
     },
     /// Bytes were given back and read as zeros.
     Discard {

@@ -309,7 +309,7 @@ fn difference(before: &SparseBytes, after: &SparseBytes) -> Trace {
         if bytes != before.bytes(offset, inside) {
             trace.push(Event::Write {
                 offset,
-                bytes,
+                bytes: bytes.into(),
                 durable: false,
             });
         }

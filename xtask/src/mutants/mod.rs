@@ -17,9 +17,9 @@ use scratch::Scratch;
 /// Options of `cargo xtask mutants`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Only the mutants whose name contains this.
+    /// Only the mutants whose name contains this, or one of these if it is given more than once.
     #[arg(long, value_name = "TEXT")]
-    only: Option<String>,
+    only: Vec<String>,
     /// Print the list, with what each mutant stands for, and run nothing.
     #[arg(long)]
     list: bool,
@@ -38,8 +38,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let mutants = list::read()?;
     let chosen = |mutant: &&Mutant| {
-        let only = args.only.as_deref().unwrap_or_default();
-        mutant.name.contains(only)
+        args.only.is_empty() || args.only.iter().any(|text| mutant.name.contains(text))
     };
     let mutants: Vec<&Mutant> = mutants.iter().filter(chosen).collect();
     if args.list {

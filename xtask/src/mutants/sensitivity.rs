@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::fs::File;
 use std::os::unix::process::CommandExt as _;
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -17,15 +18,17 @@ use crate::fuzz::tools::{Fuzzer, ToolError, files, seeds};
 /// How much longer than its time a target may take to end by itself.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// What saw a mistake, and how soon.
+/// What saw a mistake, how soon, and as what.
 struct Found {
     target: Target,
     after: Duration,
+    what: String,
 }
 
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:8} {:5.1} s", self.target, self.after.as_secs_f64())
+        let (target, seconds) = (self.target, self.after.as_secs_f64());
+        write!(f, "{target:8} {seconds:5.1} s  {}", self.what)
     }
 }
 
@@ -37,6 +40,14 @@ pub fn measure(
     time: Duration,
 ) -> Result<ExitCode, Box<dyn Error>> {
     let fuzzer = Fuzzer::ready()?.of_copy(scratch.top().to_owned(), scratch.target());
+    println!("the engine as it is");
+    for target in Target::ALL {
+        fuzzer.build(target)?;
+        // What is found there would be taken for each of the mistakes.
+        if let Some(found) = look(&fuzzer, target, time)? {
+            return Err(format!("the engine unbroken fails already: {found}").into());
+        }
+    }
     let total = mutants.len();
     let mut seen = 0;
     for (number, mutant) in (1..).zip(mutants) {
@@ -45,7 +56,8 @@ pub fn measure(
         let found = find(&fuzzer, &mutant.file, time);
         scratch.write(&mutant.file, &original)?;
         let found = found?;
-        seen += usize::from(found.is_some());
+        let in_time = found.as_ref().is_some_and(|found| found.after <= time);
+        seen += usize::from(in_time);
         let shown = found.map_or("not seen".to_owned(), |found| found.to_string());
         println!("{number:2}/{total} {:44} {shown}", mutant.name);
     }
@@ -57,28 +69,62 @@ pub fn measure(
 fn find(fuzzer: &Fuzzer, file: &str, time: Duration) -> Result<Option<Found>, Box<dyn Error>> {
     for target in order(file) {
         fuzzer.build(target)?;
-        let (learned, artifacts) = (tempfile::tempdir()?, tempfile::tempdir()?);
-        let began = Instant::now();
-        let mut child = fuzzer
-            .command(target)
-            .arg(format!("-max_total_time={}", time.as_secs()))
-            .arg(format!("-artifact_prefix={}/", artifacts.path().display()))
-            .arg(learned.path())
-            .arg(seeds(target))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()?;
-        let ended = wait(&mut child, time + GRACE)?;
-        let after = began.elapsed();
-        if !files(artifacts.path())?.is_empty() || ended.is_none() {
-            return Ok(Some(Found { target, after }));
-        }
-        if ended == Some(false) {
-            return Err(ToolError::Failed(target.name().to_owned()).into());
+        let found = look(fuzzer, target, time)?;
+        if found.is_some() {
+            return Ok(found);
         }
     }
     Ok(None)
+}
+
+/// What a target finds within the time.
+fn look(fuzzer: &Fuzzer, target: Target, time: Duration) -> Result<Option<Found>, Box<dyn Error>> {
+    let scratch = tempfile::tempdir()?;
+    let (learned, artifacts) = (scratch.path().join("learned"), scratch.path().join("found"));
+    std::fs::create_dir(&learned)?;
+    std::fs::create_dir(&artifacts)?;
+    let output = scratch.path().join("output");
+    let began = Instant::now();
+    let mut child = fuzzer
+        .command(target)
+        .arg(format!("-max_total_time={}", time.as_secs()))
+        .arg(format!("-artifact_prefix={}/", artifacts.display()))
+        .arg(learned)
+        .arg(seeds(target))
+        .stdout(Stdio::null())
+        .stderr(File::create(&output)?)
+        .process_group(0)
+        .spawn()?;
+    let ended = wait(&mut child, time + GRACE)?;
+    let after = began.elapsed();
+    let what = if ended.is_none() {
+        "does not end".to_owned()
+    } else if !files(&artifacts)?.is_empty() {
+        what_broke(&String::from_utf8_lossy(&std::fs::read(&output)?))
+    } else if ended == Some(false) {
+        return Err(ToolError::Failed(target.name().to_owned()).into());
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(Found {
+        target,
+        after,
+        what,
+    }))
+}
+
+/// The promise that a panic names first, or else what libFuzzer calls the finding.
+fn what_broke(output: &str) -> String {
+    let mut lines = output.lines();
+    if lines.any(|line| line.contains("panicked at")) {
+        let message = lines.next().unwrap_or_default();
+        let promise = message.split_once(':').map_or(message, |(name, _)| name);
+        return promise.chars().take(60).collect();
+    }
+    let summary = output
+        .lines()
+        .find_map(|line| line.split_once("libFuzzer: "));
+    summary.map_or("a crash", |(_, what)| what).to_owned()
 }
 
 /// The targets, the most likely one first.
@@ -90,5 +136,21 @@ fn order(file: &str) -> [Target; 4] {
         [rebuild, Target::Crash, Target::Fault, image]
     } else {
         [image, rebuild, Target::Crash, Target::Fault]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::what_broke;
+
+    #[test]
+    fn a_finding_is_named_by_its_promise() {
+        let panic = "#7 NEW\nthread 'main' panicked at fuzz_targets/image.rs:13:24:\n\
+                     no-leaks: Mismatch { cluster: 7 }\nnote: run with\n";
+        assert_eq!(what_broke(panic), "no-leaks");
+        let hang =
+            "==1== ERROR: libFuzzer: timeout after 11 seconds\nSUMMARY: libFuzzer: timeout\n";
+        assert_eq!(what_broke(hang), "timeout after 11 seconds");
+        assert_eq!(what_broke("Segmentation fault"), "a crash");
     }
 }

@@ -14,7 +14,7 @@ pub use report::Report;
 
 use crate::image::{Image, ImageError};
 use crate::observer::Observer;
-use crate::references::{OldStructures, References, SnapshotTable, WalkError, Walker};
+use crate::references::{OldStructures, References, SnapshotTable, WalkError, Walker, clusters_of};
 use crate::storage::{Storage, StorageError};
 use crate::table::OutOfMemory;
 
@@ -89,13 +89,27 @@ impl Survey {
         self.comparison.needs_rebuild || self.old.needs_rebuild
     }
 
+    /// Whether a refblock that would be written lies in what a table past the end of the file
+    /// covers. Then it is read as that table, which would say something else.
+    #[must_use]
+    pub fn is_covered(&self) -> bool {
+        let geometry = self.references.table.geometry();
+        let covered = clusters_of(&self.references.dangling, geometry);
+        let mut differing = self.comparison.differing.iter();
+        differing.any(|(refblock, _)| {
+            let place = self.old.reftable.entry(*refblock).refblock();
+            covered.contains(geometry.cluster_of(place))
+        })
+    }
+
     /// Whether `-r all` builds the refcount structures anew. A new snapshot table takes clusters,
     /// and the way that can always give it some is a rebuild.
     #[must_use]
-    pub const fn is_rebuilt_by_repair(&self) -> bool {
+    pub fn is_rebuilt_by_repair(&self) -> bool {
         self.comparison.needs_rebuild
             || self.old.repair_rebuilds
             || self.references.snapshots.is_rewritten()
+            || self.is_covered()
     }
 
     /// Whether the COPIED bits need not be looked at: by the references they are right, and the

@@ -150,7 +150,7 @@ impl Repair<'_> {
     /// `-r leaks`.
     fn release_leaks(&mut self, image: &Image) -> Result<Done, RepairError> {
         let survey = Survey::take(image, self.storage, false, self.observer)?;
-        if survey.needs_rebuild() {
+        if survey.needs_rebuild() || survey.is_covered() && !self.keeps(&survey) {
             return Err(RepairError::NeedsRebuild);
         }
         let keep = self.keeps(&survey);

@@ -14,6 +14,7 @@ use super::{Broken, Use};
 use crate::audit::{Audit, Bytes, Counters, Referrer, Unreadable, Wrong, audit, counters};
 use crate::case::damage::{ReadWriteAt, SparseBytes};
 use crate::disk::{SECTOR, SimulatedDisk, Trace};
+use crate::properties::clean_afterwards::DIRTY_AND_CORRUPT;
 use crate::properties::reading::{nowhere, takes_header_for_a_table};
 
 /// Bytes by which a repair may make a file longer than twice what it was: a new snapshot table, at
@@ -193,6 +194,14 @@ impl Run {
         }
         let audited = audit(&self.after);
         agrees("after the repair", &checked, &audited)?;
+        let whole = outcome.report.check_errors == 0 && outcome.report.corruptions == 0;
+        let features = audited
+            .as_ref()
+            .map_or(0, |audit| audit.header.incompatible);
+        if whole && features & DIRTY_AND_CORRUPT != 0 {
+            let message = format!("no corruption is left, but the features are {features:#x}");
+            return Err(Broken::new("clean-afterwards", message));
+        }
         if let (Ok(after), Some(before)) = (&audited, before)
             && !is_blind(before, input)
         {

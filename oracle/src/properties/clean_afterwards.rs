@@ -7,7 +7,7 @@ use crate::audit::{Audit, Referrer, counters};
 use crate::run::{Before, Run};
 
 /// Bits 0 and 1 of the incompatible features (specification, "Header").
-const DIRTY_AND_CORRUPT: u64 = 3;
+pub(crate) const DIRTY_AND_CORRUPT: u64 = 3;
 
 /// Of the bytes after a repair.
 #[must_use]

@@ -14,9 +14,9 @@ pub use report::Report;
 
 use crate::image::{Image, ImageError};
 use crate::observer::Observer;
-use crate::references::{OldStructures, References, SnapshotTable, WalkError, Walker, clusters_of};
+use crate::references::{OldStructures, References, SnapshotTable, WalkError, Walker};
 use crate::storage::{Storage, StorageError};
-use crate::table::OutOfMemory;
+use crate::table::{OutOfMemory, RunSet};
 
 /// Why a check did not complete. Nothing has been written.
 #[derive(Debug, thiserror::Error)]
@@ -89,16 +89,22 @@ impl Survey {
         self.comparison.needs_rebuild || self.old.needs_rebuild
     }
 
-    /// Whether a refblock that would be written lies in what a table past the end of the file
-    /// covers. Then it is read as that table, which would say something else.
+    /// Whether a refblock that would be written is read as something else as well: as data or a
+    /// table, of which a refcount that counts to 1 says nothing, or as a table that reaches past
+    /// the end of the file. That would say something else then.
     #[must_use]
-    pub fn is_covered(&self) -> bool {
+    pub fn is_written_over_something(&self) -> bool {
         let geometry = self.references.table.geometry();
-        let covered = clusters_of(&self.references.dangling, geometry);
+        if self.comparison.differing.is_empty() {
+            return false;
+        }
+        let covered = self.references.covered();
+        let counted: RunSet = self.old.counted.iter().copied().collect();
         let mut differing = self.comparison.differing.iter();
         differing.any(|(refblock, _)| {
             let place = self.old.reftable.entry(*refblock).refblock();
-            covered.contains(geometry.cluster_of(place))
+            let cluster = geometry.cluster_of(place);
+            covered.contains(cluster) || !counted.contains(cluster)
         })
     }
 
@@ -109,7 +115,7 @@ impl Survey {
         self.comparison.needs_rebuild
             || self.old.repair_rebuilds
             || self.references.snapshots.is_rewritten()
-            || self.is_covered()
+            || self.is_written_over_something()
     }
 
     /// Whether the COPIED bits need not be looked at: by the references they are right, and the

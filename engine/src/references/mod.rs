@@ -30,7 +30,6 @@ pub(crate) use l2::{L2Item, for_each_item, looks_like_l2_table};
 use l2_tables::L2Tables;
 pub use refcounts::{OldStructures, Reftable};
 pub use region::Region;
-pub(crate) use region::clusters_of;
 pub use snapshots::{Snapshot, SnapshotTable};
 
 use crate::finding::{Finding, Referrer};
@@ -40,7 +39,7 @@ use crate::image::{Extent, Image, is_addressable};
 use crate::observer::{Action, Observer};
 use crate::storage::{Storage, StorageError};
 use crate::table::{RefcountTable, Run, RunSet};
-use crate::units::{ClusterCount, Offset};
+use crate::units::{Cluster, ClusterCount, Offset};
 
 /// How often an L2 table is referred to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,6 +115,39 @@ impl References {
             dangling: Vec::new(),
             snapshots: SnapshotTable::default(),
         }
+    }
+
+    /// The clusters that regions past the end of the file touch. Nobody counts them, but what leads
+    /// there reads them.
+    pub(crate) fn covered(&self) -> RunSet {
+        let geometry = self.table.geometry();
+        let regions = self.dangling.iter();
+        regions.map(|region| region.clusters(geometry)).collect()
+    }
+
+    /// How often the entries that a repair replaces lead to each cluster of the file: what a walk
+    /// counts for them that leaves them alone.
+    pub(crate) fn replaced(&self, image: &Image, storage: &dyn Storage) -> BTreeMap<Cluster, u64> {
+        let geometry = self.table.geometry();
+        let extent = Extent::of(storage, geometry);
+        let mut replaced = BTreeMap::<_, u64>::new();
+        if image.header.has_data_file() {
+            return replaced;
+        }
+        for entry in self.unaligned_empty.values() {
+            let region = Region {
+                offset: entry.offset,
+                length: geometry.cluster_size(),
+                times: entry.uses.all,
+            };
+            if extent.holds(geometry, region.offset, region.length) {
+                for cluster in region.clusters(geometry).iter() {
+                    let times = replaced.entry(cluster).or_default();
+                    *times = times.saturating_add(region.times);
+                }
+            }
+        }
+        replaced
     }
 
     /// Takes the counts out; those left behind are all 0.

@@ -1,7 +1,7 @@
 //! What is referred to in bytes.
 
 use crate::geometry::Geometry;
-use crate::table::{Run, RunSet};
+use crate::table::Run;
 use crate::units::{ClusterCount, Offset};
 
 /// A region of the file and how often it is referred to.
@@ -24,12 +24,4 @@ impl Region {
         let last = geometry.cluster_of(Offset(last_byte));
         Run::new(first, ClusterCount(last.0 - first.0 + 1))
     }
-}
-
-/// The clusters that some region touches.
-pub fn clusters_of(regions: &[Region], geometry: &Geometry) -> RunSet {
-    regions
-        .iter()
-        .map(|region| region.clusters(geometry))
-        .collect()
 }

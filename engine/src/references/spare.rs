@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Reftable, UnalignedEmpty, WalkError, Walker, clusters_of, looks_like_l2_table};
+use super::{Reftable, UnalignedEmpty, WalkError, Walker, looks_like_l2_table};
 use crate::finding::{Finding, Referrer};
 use crate::units::Offset;
 
@@ -14,7 +14,7 @@ impl Walker<'_> {
             return Ok(());
         }
         let geometry = *self.image.geometry();
-        let covered = clusters_of(&self.references.dangling, &geometry);
+        let covered = self.references.covered();
         let structures = Reftable::read(self.image, self.storage)?.clusters(self.image);
         let entries = std::mem::take(&mut self.references.unaligned_empty);
         let sound = self.sound_tables(entries.values().map(|entry| entry.table))?;

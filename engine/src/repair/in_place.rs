@@ -4,7 +4,7 @@
 use super::{Repair, RepairError, Step};
 use crate::check::{Report, Survey};
 use crate::image::Image;
-use crate::references::{Region, clusters_of};
+use crate::references::References;
 use crate::table::{RefcountTable, Run, RunSet, width};
 use crate::units::Offset;
 
@@ -34,18 +34,17 @@ impl Repair<'_> {
             self.step(Step::Raised { clusters: raised });
         }
         if self.keeps(survey) {
-            self.surplus = self.note_kept(survey);
+            self.surplus = self.note_kept(image, survey);
             for (cluster, surplus) in &self.surplus {
                 survey
                     .references
                     .table
                     .add(Run::single(*cluster), *surplus)?;
             }
-        } else {
-            let lowered = self.lower_refcounts(image, survey, true)?;
-            self.outcome.fixed.leaks += lowered;
-            report.leaks -= lowered;
         }
+        let lowered = self.lower_refcounts(image, survey, true)?;
+        self.outcome.fixed.leaks += lowered;
+        report.leaks -= lowered;
         Ok(survey.references.take_table())
     }
 
@@ -64,7 +63,7 @@ impl Repair<'_> {
         let lowered = self.write_refcounts(image, survey, written)?;
         if lowered > 0 {
             let freed = survey.comparison.unreferenced(&survey.references.table);
-            self.discard(image, &freed, &survey.references.dangling)?;
+            self.discard(image, &freed, &survey.references)?;
             self.step(Step::Lowered { clusters: lowered });
         }
         Ok(lowered)
@@ -77,12 +76,10 @@ impl Repair<'_> {
         &mut self,
         image: &Image,
         freed: &RunSet,
-        dangling: &[Region],
+        references: &References,
     ) -> Result<(), RepairError> {
-        let geometry = image.geometry();
-        let bits = geometry.cluster_bits();
-        let covered = clusters_of(dangling, geometry);
-        let unread = freed.without(&covered);
+        let bits = image.geometry().cluster_bits();
+        let unread = freed.without(&references.covered());
         for run in unread.runs() {
             self.storage
                 .discard(Offset(run.first.0 << bits), run.count.0 << bits)?;

@@ -1,9 +1,12 @@
 //! What is kept while a table cannot be followed.
 
+use std::collections::BTreeMap;
+
 use super::{Repair, RepairOptions};
 use crate::check::Survey;
 use crate::finding::Finding;
 use crate::geometry::Geometry;
+use crate::image::Image;
 use crate::observer::Action;
 use crate::table::{Run, RunSet};
 use crate::units::{Cluster, ClusterCount, RefblockIndex};
@@ -17,18 +20,24 @@ impl Repair<'_> {
         keeps(survey, self.options)
     }
 
-    /// Reports what is kept, and returns it.
-    pub(super) fn note_kept(&mut self, survey: &Survey) -> Vec<Surplus> {
-        let table = &survey.references.table;
-        for (cluster, refcount, references) in survey.comparison.leaks_of(table) {
+    /// Reports what is kept, and returns it. A second pass does not keep what the first has counted
+    /// for entries that it replaces.
+    pub(super) fn note_kept(&mut self, image: &Image, survey: &Survey) -> Vec<Surplus> {
+        let counted = if self.is_second {
+            survey.references.replaced(image, self.storage)
+        } else {
+            BTreeMap::new()
+        };
+        let kept = surplus(survey, &counted);
+        for (cluster, surplus) in &kept {
+            let references = survey.references.table.get(*cluster);
             let finding = Finding::Kept {
-                cluster,
-                refcount,
+                cluster: *cluster,
+                refcount: references + surplus,
                 references,
             };
             self.observer.finding(&finding, Action::Reported);
         }
-        let kept = surplus(survey);
         self.outcome.kept.clusters = kept.len() as u64;
         self.outcome.kept.dead_ends = survey.references.dead_ends.count;
         self.outcome
@@ -44,12 +53,14 @@ pub(super) const fn keeps(survey: &Survey, options: &RepairOptions) -> bool {
     survey.references.dead_ends.count > 0 && !options.release_unreachable
 }
 
-/// The clusters whose refcount is above their references.
-pub(super) fn surplus(survey: &Survey) -> Vec<Surplus> {
+/// The clusters whose refcount is above their references, and above what else they were counted.
+pub(super) fn surplus(survey: &Survey, counted: &BTreeMap<Cluster, u64>) -> Vec<Surplus> {
     let leaks = survey.comparison.leaks_of(&survey.references.table);
-    leaks
-        .map(|(cluster, refcount, references)| (cluster, refcount - references))
-        .collect()
+    let surplus = leaks.map(|(cluster, refcount, references)| {
+        let counted = counted.get(&cluster).copied().unwrap_or(0);
+        (cluster, (refcount - references).saturating_sub(counted))
+    });
+    surplus.filter(|(_, surplus)| *surplus > 0).collect()
 }
 
 /// The clusters of which the disk does not credibly say whether they are allocated: those whose

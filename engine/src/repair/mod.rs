@@ -29,7 +29,7 @@ use crate::format::header::{CORRUPT, DIRTY, INCOMPATIBLE_FEATURES_POSITION};
 use crate::image::Image;
 use crate::observer::Observer;
 use crate::rebuild::Algorithm;
-use crate::references::{References, Reftable, Region, clusters_of, table_uses};
+use crate::references::{References, Reftable, Region, table_uses};
 use crate::storage::Storage;
 use crate::table::RefcountTable;
 use crate::units::{Cluster, Offset};
@@ -86,6 +86,7 @@ pub fn repair(
         observer,
         outcome: Outcome::default(),
         surplus: Vec::new(),
+        is_second: false,
     };
     match repair.run() {
         Ok(()) => Ok(repair.outcome),
@@ -94,6 +95,12 @@ pub fn repair(
             done: repair.outcome.steps,
         }),
     }
+}
+
+/// Whether `-r leaks` can do nothing: a refblock cannot be followed, or one that it would write is
+/// something else as well.
+fn leaks_need_rebuild(survey: &Survey, keep: bool) -> bool {
+    survey.needs_rebuild() || !keep && survey.is_written_over_something()
 }
 
 /// What a repair came to.
@@ -114,6 +121,8 @@ struct Repair<'a> {
     outcome: Outcome,
     /// What is kept, in ascending order.
     surplus: Vec<Surplus>,
+    /// Whether this pass follows one that has left entries alone which can be replaced by now.
+    is_second: bool,
 }
 
 impl Repair<'_> {
@@ -124,6 +133,7 @@ impl Repair<'_> {
             Scope::All => match self.repair_all(&image)? {
                 done if done.uncovered => {
                     // What is kept is found out anew.
+                    self.is_second = true;
                     self.surplus.clear();
                     self.outcome.kept = Kept::default();
                     let image = Image::open(self.storage).map_err(CheckError::from)?;
@@ -150,13 +160,13 @@ impl Repair<'_> {
     /// `-r leaks`.
     fn release_leaks(&mut self, image: &Image) -> Result<Done, RepairError> {
         let survey = Survey::take(image, self.storage, false, self.observer)?;
-        if survey.needs_rebuild() || survey.is_covered() && !self.keeps(&survey) {
+        let keep = self.keeps(&survey);
+        if leaks_need_rebuild(&survey, keep) {
             return Err(RepairError::NeedsRebuild);
         }
-        let keep = self.keeps(&survey);
         let mut report = Report::of(image, &survey);
         if keep {
-            self.note_kept(&survey);
+            self.note_kept(image, &survey);
         } else {
             let released = self.lower_refcounts(image, &survey, false)?;
             report.leaks -= released;
@@ -287,7 +297,7 @@ impl Repair<'_> {
             table.get(cluster).saturating_sub(kept)
         };
         // What a table that reaches past the end covers is not counted, but it is read as that table.
-        let covered = clusters_of(&survey.references.dangling, geometry);
+        let covered = survey.references.covered();
         let is_alone = |offset: Offset| {
             let cluster = geometry.cluster_of(offset);
             // What only the header leads to, taken for an L1 table, is no use of it as a table.

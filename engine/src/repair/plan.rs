@@ -1,9 +1,11 @@
 //! What a repair would do, without doing it.
 
+use std::collections::BTreeMap;
+
 use super::keep::surplus;
 use super::rebuild::Ground;
 use super::snapshots::NewSnapshotTable;
-use super::{RepairError, RepairOptions, Scope, keeps};
+use super::{RepairError, RepairOptions, Scope, keeps, leaks_need_rebuild};
 use crate::check::{CheckError, Survey};
 use crate::image::Image;
 use crate::observer::Observer;
@@ -47,7 +49,7 @@ pub fn plan(
         ..RepairPlan::default()
     };
     if !all {
-        if survey.needs_rebuild() {
+        if leaks_need_rebuild(&survey, keep) {
             return Err(RepairError::NeedsRebuild);
         }
         return Ok(plan);
@@ -61,7 +63,7 @@ pub fn plan(
         plan.raised = survey.comparison.corruptions;
         return Ok(plan);
     }
-    let kept = keep.then(|| surplus(&survey));
+    let kept = keep.then(|| surplus(&survey, &BTreeMap::new()));
     let mut ground = Ground::of(&image, storage, options, &mut survey, kept)?;
     let table = &survey.references.snapshots;
     let snapshots = NewSnapshotTable::prepare(&image, storage, table, &mut ground)?;

@@ -1,12 +1,12 @@
 //! Building the refcount structures anew.
 
-use super::keep::{Surplus, doubtful};
+use super::keep::{Surplus, doubtful, surplus};
 use super::snapshots::NewSnapshotTable;
 use super::{Repair, RepairError, RepairOptions, Step};
 use crate::check::{CheckError, Report, Survey};
 use crate::image::{Extent, Image};
 use crate::rebuild::{self, Algorithm, Input, Layout, PlanError};
-use crate::references::{Region, clusters_of};
+use crate::references::Region;
 use crate::storage::Storage;
 use crate::table::{OutOfMemory, RefcountTable, Run, RunSet};
 use crate::units::{ClusterCount, Offset};
@@ -82,10 +82,8 @@ impl Ground {
             ground.reusable = ground.reserved.count();
             // Also where the storage cannot grow: what lies inside the file of a table that reaches
             // past the end would be written over, and be read as that table by the next repair.
+            ground.reserved.extend(&survey.references.covered());
             ground.dangling = std::mem::take(&mut survey.references.dangling);
-            ground
-                .reserved
-                .extend(&clusters_of(&ground.dangling, geometry));
         }
         ground.table = survey.references.take_table();
         Ok(ground)
@@ -162,7 +160,7 @@ impl Repair<'_> {
         report: &mut Report,
     ) -> Result<RefcountTable, RepairError> {
         let keep = self.keeps(survey);
-        let kept = keep.then(|| self.note_kept(survey));
+        let kept = keep.then(|| self.note_kept(image, survey));
         let mut own = own_clusters(image, survey);
         let mut ground = Ground::of(image, self.storage, self.options, survey, kept)?;
         let table = &survey.references.snapshots;
@@ -207,7 +205,7 @@ impl Repair<'_> {
             .filter(|cluster| ground.table.get(*cluster) == 0)
             .map(Run::single)
             .collect();
-        self.discard(image, &free, &survey.references.dangling)?;
+        self.discard(image, &free, &survey.references)?;
         Ok(ground.table)
     }
 
@@ -224,16 +222,11 @@ impl Repair<'_> {
         let mut survey = Survey::take(image, self.storage, true, &mut ())?;
         overflowed.extend(&survey.references.overflowed);
         if keep {
-            // As if what is kept were referred to as often as it is counted.
-            let surplus: Vec<_> = survey
-                .comparison
-                .differences(&survey.references.table)
-                .filter(|(cluster, refcount, references)| {
-                    refcount > references && !own.contains(*cluster)
-                })
-                .collect();
-            for (cluster, refcount, _) in surplus {
-                survey.references.table.set(cluster, refcount)?;
+            // As if what is kept were referred to.
+            let counted = survey.references.replaced(image, self.storage);
+            let kept = surplus(&survey, &counted).into_iter();
+            for (cluster, surplus) in kept.filter(|(cluster, _)| !own.contains(*cluster)) {
+                survey.references.table.add(Run::single(cluster), surplus)?;
             }
         }
         // What this survey does not count since a repair mends it, and what could not be mended
@@ -258,11 +251,12 @@ impl Repair<'_> {
     }
 }
 
-/// The clusters that are known to hold nothing but what a rebuild replaces: the present structures,
-/// and as much of a snapshot table to be written anew as the disk does not say was allocated. A
+/// The clusters that are known to hold nothing but what a rebuild replaces: the present structures
+/// (not a reftable that reaches past the end of the file: it is said to be longer than it is), and
+/// as much of a snapshot table to be written anew as the disk does not say was allocated. A
 /// header that names too many snapshots makes the table appear longer than it ever was.
 fn own_clusters(image: &Image, survey: &Survey) -> RunSet {
-    let mut own = survey.old.clusters.clone();
+    let mut own: RunSet = survey.old.counted.iter().copied().collect();
     let snapshots = &survey.references.snapshots;
     if snapshots.is_rewritten() {
         let table = Region {

@@ -6,7 +6,7 @@ use super::rebuild::holds;
 use super::{Broken, Target, Use};
 use crate::case::{Algorithm, Case, Schedule, StorageLimit};
 use crate::crash::{Crashes, Limits};
-use crate::properties::crash_atomic::StateJudge;
+use crate::properties::crash_atomic::{StateJudge, lasts};
 use crate::properties::reading::{Kind, Reading};
 use crate::properties::{Property, Verdict, counts_every_cluster, fault_safe, no_leaks};
 use crate::run::{Before, Repair, Run, Stopped, run, scene};
@@ -94,6 +94,7 @@ pub fn crash(input: &[u8]) -> Result<Use, Broken> {
     let Schedule::Crash(crash) = scene.case.schedule else {
         return Ok(Use::Refused);
     };
+    scene.holds(Property::CrashAtomic, lasts(&scene.quiet))?;
     let crashes = Crashes {
         before: &scene.before.bytes,
         trace: &scene.quiet.trace,

@@ -138,7 +138,7 @@ pub fn keep_plausible(data: &mut [u8], size: usize, rng: &mut ChaCha8Rng) -> usi
 /// Tables begin at clusters, and the L1 table is as long as the virtual disk needs.
 fn keep_tables_plausible(data: &mut [u8], size: usize, cluster: u64, rng: &mut ChaCha8Rng) {
     let clusters = (size as u64 / cluster).max(2);
-    let in_file = size as u64 / 8;
+    let in_file = size as u64 / 64;
     for (at, count_at, most) in [(40, 36, in_file), (48, 56, clusters), (64, 60, 64)] {
         let offset = read(data, at, 8);
         if !offset.is_multiple_of(cluster) || offset >= 1 << 56 {

@@ -56,10 +56,19 @@ pub fn explore(
 /// Whether what a repair has done lasts once it has said that it is done.
 #[must_use]
 pub fn lasts(run: &Run) -> Verdict {
+    match run.outcome {
+        Ok(_) => ends_flushed(&run.trace),
+        Err(_) => Verdict::Holds,
+    }
+}
+
+/// The same of a repair that ended well, by what it did.
+#[must_use]
+pub fn ends_flushed(trace: &Trace) -> Verdict {
     let volatile = |event: &Event| matches!(event, Event::Write { durable: false, .. });
-    let last = run.trace.events().iter().rev();
+    let last = trace.events().iter().rev();
     let mut last = last.take_while(|event| !event.is_flush());
-    if run.outcome.is_ok() && last.any(volatile) {
+    if last.any(volatile) {
         let message = "the repair ends with writes that no flush follows: a power cut after it has \
                        said that it is done takes them back";
         return Verdict::fails(message.to_owned());

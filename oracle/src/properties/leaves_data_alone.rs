@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::reading::{entry_of, is_empty_and_astray, position_of};
+use super::reading::{OFFSET, entry_of, is_empty_and_astray, position_of};
 use super::{Failure, Verdict};
 use crate::audit::{Audit, Corruption, LayerId, Referrer};
 use crate::case::damage::{ReadWriteAt, SparseBytes};
@@ -33,14 +33,14 @@ pub fn judge(before: &Before, run: &Run) -> Verdict {
 
 /// The bytes that must not change, as far as a trace could have changed them.
 #[derive(Debug)]
-pub(super) struct Guard<'a> {
+pub(crate) struct Guard<'a> {
     before: &'a Before,
     /// Cluster by cluster: the bytes before, and the bits that may change.
     guarded: Vec<(u64, Vec<u8>, Option<Vec<u8>>)>,
 }
 
 impl<'a> Guard<'a> {
-    pub(super) fn new(before: &'a Before, trace: &Trace) -> Self {
+    pub(crate) fn new(before: &'a Before, trace: &Trace) -> Self {
         let reading = &before.reading;
         let touched = touched(before, trace);
         let exceptions = reading.audit().map(|audit| Exceptions::of(audit, before));
@@ -69,7 +69,7 @@ impl<'a> Guard<'a> {
         }
     }
 
-    pub(super) fn check(&self, bytes: &SparseBytes) -> Result<(), Failure> {
+    pub(crate) fn check(&self, bytes: &SparseBytes) -> Result<(), Failure> {
         let reading = &self.before.reading;
         for (cluster, old, free) in &self.guarded {
             let new = bytes.bytes(cluster << reading.cluster_bits, old.len());
@@ -199,8 +199,8 @@ impl Exceptions {
     }
 }
 
-/// Whether it is an entry only if the header is taken for an L1 or L2 table, or is found behind such
-/// an entry. No repair follows that: its own pointer would be an entry.
+/// Whether it is an entry only if the header is taken for an L1 or L2 table or for the beginning of
+/// one, or is found behind such an entry. No repair follows that: its own pointer would be an entry.
 fn is_header_entry(audit: &Audit, before: &Before, referrer: Referrer) -> bool {
     let (Referrer::L1 { layer }
     | Referrer::L2 { layer, .. }
@@ -216,9 +216,32 @@ fn is_header_entry(audit: &Audit, before: &Before, referrer: Referrer) -> bool {
     }
     let mut layers = audit.layers.iter();
     let l1_in_header = layers.any(|other| other.id == layer && in_header(other.l1_offset));
-    // Bytes in memory can be read.
-    let entry = position_of(audit, &before.bytes, referrer).unwrap_or(None);
-    l1_in_header || entry.is_some_and(|(at, _)| in_header(at))
+    l1_in_header
+        || l2_table_of(audit, before, referrer).is_some_and(in_header)
+        || entry_position(audit, before, referrer).is_some_and(in_header)
+}
+
+/// Where the L2 table begins that an entry is in.
+fn l2_table_of(audit: &Audit, before: &Before, referrer: Referrer) -> Option<u64> {
+    let (Referrer::Data {
+        layer, l1_index, ..
+    }
+    | Referrer::Compressed {
+        layer, l1_index, ..
+    }) = referrer
+    else {
+        return None;
+    };
+    let at = entry_position(audit, before, Referrer::L2 { layer, l1_index })?;
+    let entry = before.bytes.bytes(at, 8);
+    let entry = u64::from_be_bytes(entry.try_into().ok()?);
+    Some(entry & OFFSET)
+}
+
+/// Where an entry is. Bytes in memory can be read.
+fn entry_position(audit: &Audit, before: &Before, referrer: Referrer) -> Option<u64> {
+    let position = position_of(audit, &before.bytes, referrer).unwrap_or(None);
+    position.map(|(at, _)| at)
 }
 
 /// Whether a repair writes the snapshot table anew for it.

@@ -9,7 +9,7 @@ use crate::audit::{
 };
 
 /// Bits 9 to 55 of an L1 or L2 entry (specification, "Cluster mapping").
-const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
+pub(super) const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 /// Bits 1 to 8 and 56 to 61 of an L2 entry that is not compressed.
 const L2_RESERVED: u64 = 0x3f00_0000_0000_01fe;
 /// An L2 entry that reads as zeros.
@@ -66,18 +66,7 @@ impl Kind {
                     found: Found::Toy(structure),
                 }
             }
-            Self::Image => {
-                let audit = audit::audit(bytes)?;
-                let count = |(&cluster, by): (&u64, &Referrers)| (cluster, by.len() as u64);
-                Reading {
-                    nowhere: nowhere(&audit, bytes)?,
-                    cluster_bits: audit.header.cluster_bits,
-                    max_refcount: audit.header.max_refcount(),
-                    own: own_clusters(&audit),
-                    references: audit.references.iter().map(count).collect(),
-                    found: Found::Image(Box::new(audit)),
-                }
-            }
+            Self::Image => Reading::of_image(audit::audit(bytes)?, bytes)?,
         })
     }
 }
@@ -270,6 +259,19 @@ pub enum Found {
 }
 
 impl Reading {
+    /// Of an image in these bytes, by what the audit says of them.
+    pub fn of_image(audit: Audit, bytes: &dyn Bytes) -> Result<Self, Unreadable> {
+        let count = |(&cluster, by): (&u64, &Referrers)| (cluster, by.len() as u64);
+        Ok(Self {
+            nowhere: nowhere(&audit, bytes)?,
+            cluster_bits: audit.header.cluster_bits,
+            max_refcount: audit.header.max_refcount(),
+            own: own_clusters(&audit),
+            references: audit.references.iter().map(count).collect(),
+            found: Found::Image(Box::new(audit)),
+        })
+    }
+
     /// Bytes of a cluster.
     #[must_use]
     pub const fn cluster_size(&self) -> u64 {

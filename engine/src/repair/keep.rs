@@ -17,7 +17,7 @@ pub(super) type Surplus = (Cluster, u64);
 impl Repair<'_> {
     /// Whether what nobody refers to has to be kept.
     pub(super) const fn keeps(&self, survey: &Survey) -> bool {
-        keeps(survey, self.options)
+        self.has_outgrown || keeps(survey, self.options)
     }
 
     /// Reports what is kept, and returns it. A second pass does not keep what the first has counted
@@ -39,11 +39,13 @@ impl Repair<'_> {
             self.observer.finding(&finding, Action::Reported);
         }
         self.outcome.kept.clusters = kept.len() as u64;
-        self.outcome.kept.dead_ends = survey.references.dead_ends.count;
-        self.outcome
-            .kept
-            .examples
-            .clone_from(&survey.references.dead_ends.examples);
+        if !self.has_outgrown {
+            self.outcome.kept.dead_ends = survey.references.dead_ends.count;
+            self.outcome
+                .kept
+                .examples
+                .clone_from(&survey.references.dead_ends.examples);
+        }
         kept
     }
 }

@@ -87,6 +87,7 @@ pub fn repair(
         outcome: Outcome::default(),
         surplus: Vec::new(),
         is_second: false,
+        has_outgrown: false,
     };
     match repair.run() {
         Ok(()) => Ok(repair.outcome),
@@ -123,6 +124,9 @@ struct Repair<'a> {
     surplus: Vec<Surplus>,
     /// Whether this pass follows one that has left entries alone which can be replaced by now.
     is_second: bool,
+    /// Whether something is kept and the file has grown: what led past its end may lead to zeros
+    /// now, and still has not brought back what lay there.
+    has_outgrown: bool,
 }
 
 impl Repair<'_> {
@@ -135,7 +139,9 @@ impl Repair<'_> {
                     // What is kept is found out anew.
                     self.is_second = true;
                     self.surplus.clear();
-                    self.outcome.kept = Kept::default();
+                    if !self.has_outgrown {
+                        self.outcome.kept = Kept::default();
+                    }
                     let image = Image::open(self.storage).map_err(CheckError::from)?;
                     self.repair_all(&image)?
                 }

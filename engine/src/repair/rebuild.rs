@@ -2,7 +2,7 @@
 
 use super::keep::{Surplus, doubtful, surplus};
 use super::snapshots::NewSnapshotTable;
-use super::{Repair, RepairError, RepairOptions, Step};
+use super::{Kept, Repair, RepairError, RepairOptions, Step};
 use crate::check::{CheckError, Report, Survey};
 use crate::image::{Extent, Image};
 use crate::rebuild::{self, Algorithm, Input, Layout, PlanError};
@@ -171,6 +171,7 @@ impl Repair<'_> {
             survey.references.dangling = std::mem::take(&mut ground.dangling);
         }
         self.surplus = std::mem::take(&mut ground.kept);
+        self.has_outgrown |= keep && layout.end().0 > ground.file.0;
         own.extend(&layout.abandoned);
         if let Some(snapshots) = &snapshots {
             snapshots.write(image, self.storage)?;
@@ -209,7 +210,8 @@ impl Repair<'_> {
         Ok(ground.table)
     }
 
-    /// Releases what the rebuild itself left behind, which is in `own`; with `keep` nothing else.
+    /// Releases what the rebuild itself left behind, which is in `own`; with `keep` nothing else,
+    /// unless what led nowhere is replaced here and all that QEMU's algorithms do is done.
     /// What has more references by now than its refcount can hold is added to `overflowed`: an entry
     /// may lead to what QEMU's algorithms have placed behind the end of the file.
     fn release_left_over(
@@ -221,7 +223,10 @@ impl Repair<'_> {
     ) -> Result<RefcountTable, RepairError> {
         let mut survey = Survey::take(image, self.storage, true, &mut ())?;
         overflowed.extend(&survey.references.overflowed);
-        if keep {
+        if keep && self.options.algorithm != Algorithm::Planned && !self.keeps(&survey) {
+            self.surplus.clear();
+            self.outcome.kept = Kept::default();
+        } else if keep {
             // As if what is kept were referred to.
             let counted = survey.references.replaced(image, self.storage);
             let kept = surplus(&survey, &counted).into_iter();

@@ -150,12 +150,12 @@ impl Run {
         if let Err(failure) = guard.check(&self.after) {
             return Err(Broken::new("leaves-data-alone", failure.message));
         }
-        // Where all that led nowhere leads somewhere now, because the file grew or an entry was
-        // replaced, a second pass over the image need not keep anything.
+        // Where the entries that led nowhere are replaced, nothing need be kept any more.
+        let grew = ReadWriteAt::len(&self.after) > self.length;
         let Some(after) = after.filter(|after| {
             before.reading.is_blind()
                 && !options.release_unreachable
-                && is_blind(after, &self.after)
+                && (grew || is_blind(after, &self.after))
         }) else {
             return Ok(());
         };

@@ -89,6 +89,8 @@ pub struct References {
     pub unaligned_empty: BTreeMap<Offset, UnalignedEmpty>,
     /// Whether one was left alone because its table lies in the present refcount structures.
     pub spared_in_structures: bool,
+    /// The clusters that those lead to which were left alone for any reason.
+    pub spared: RunSet,
     /// Regions past the end of the file, with how often they are referred to. Should a rebuild let
     /// the file grow over one, it is inside the file then, and counts.
     pub dangling: Vec<Region>,
@@ -112,6 +114,7 @@ impl References {
             dead_ends: DeadEnds::default(),
             unaligned_empty: BTreeMap::new(),
             spared_in_structures: false,
+            spared: RunSet::new(),
             dangling: Vec::new(),
             snapshots: SnapshotTable::default(),
         }

@@ -8,6 +8,7 @@ use crate::finding::Finding;
 use crate::geometry::Geometry;
 use crate::image::Image;
 use crate::observer::Action;
+use crate::storage::StorageError;
 use crate::table::{Run, RunSet};
 use crate::units::{Cluster, ClusterCount, RefblockIndex};
 
@@ -20,14 +21,43 @@ impl Repair<'_> {
         self.has_outgrown || keeps(survey, self.options)
     }
 
+    /// Remembers by how much the refcounts of clusters are raised to which entries lead that may be
+    /// replaced later.
+    pub(super) fn note_raised(
+        &mut self,
+        image: &Image,
+        survey: &Survey,
+    ) -> Result<(), StorageError> {
+        let mut on_disk = survey.disk_counts(image, self.storage);
+        let spared = survey.references.spared.runs().iter();
+        for cluster in spared.flat_map(Run::iter) {
+            // A refcount that cannot be read says nothing that could be kept.
+            let refcount = on_disk.get(cluster)?.unwrap_or(0);
+            let references = survey.references.table.get(cluster);
+            if refcount < references {
+                self.raised.entry(cluster).or_insert(references - refcount);
+            }
+        }
+        Ok(())
+    }
+
+    /// By how much refcounts were raised, earlier in this repair, for entries that it now replaces.
+    pub(super) fn counted_before(&self, image: &Image, survey: &Survey) -> BTreeMap<Cluster, u64> {
+        if self.raised.is_empty() {
+            return BTreeMap::new();
+        }
+        let replaced = survey.references.replaced(image, self.storage).into_iter();
+        let counted = replaced.filter_map(|(cluster, times)| {
+            let raised = self.raised.get(&cluster)?;
+            Some((cluster, times.min(*raised)))
+        });
+        counted.collect()
+    }
+
     /// Reports what is kept, and returns it. A second pass does not keep what the first has counted
     /// for entries that it replaces.
     pub(super) fn note_kept(&mut self, image: &Image, survey: &Survey) -> Vec<Surplus> {
-        let counted = if self.is_second {
-            survey.references.replaced(image, self.storage)
-        } else {
-            BTreeMap::new()
-        };
+        let counted = self.counted_before(image, survey);
         let kept = surplus(survey, &counted);
         for (cluster, surplus) in &kept {
             let references = survey.references.table.get(*cluster);

@@ -19,6 +19,8 @@ mod rebuild;
 mod snapshots;
 mod verify;
 
+use std::collections::BTreeMap;
+
 use keep::{Surplus, keeps};
 pub use outcome::{Fixed, Kept, Outcome, RepairError, RepairFailure, Step};
 pub use plan::{RepairPlan, plan};
@@ -86,7 +88,7 @@ pub fn repair(
         observer,
         outcome: Outcome::default(),
         surplus: Vec::new(),
-        is_second: false,
+        raised: BTreeMap::new(),
         has_outgrown: false,
     };
     match repair.run() {
@@ -122,8 +124,9 @@ struct Repair<'a> {
     outcome: Outcome,
     /// What is kept, in ascending order.
     surplus: Vec<Surplus>,
-    /// Whether this pass follows one that has left entries alone which can be replaced by now.
-    is_second: bool,
+    /// By how much the refcounts of clusters were raised, some of it perhaps for entries that a
+    /// second pass replaces.
+    raised: BTreeMap<Cluster, u64>,
     /// Whether something is kept and the file has grown: what led past its end may lead to zeros
     /// now, and still has not brought back what lay there.
     has_outgrown: bool,
@@ -137,7 +140,6 @@ impl Repair<'_> {
             Scope::All => match self.repair_all(&image)? {
                 done if done.uncovered => {
                     // What is kept is found out anew.
-                    self.is_second = true;
                     self.surplus.clear();
                     if !self.has_outgrown {
                         self.outcome.kept = Kept::default();
@@ -204,6 +206,7 @@ impl Repair<'_> {
         self.replace_unaligned_empty(image, &survey)?;
         self.shorten_snapshot_table(&survey)?;
         let rebuilt = survey.is_rebuilt_by_repair();
+        self.note_raised(image, &survey)?;
         let table = if rebuilt {
             self.rebuild(image, &mut survey, &mut report)?
         } else {

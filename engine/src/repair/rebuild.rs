@@ -228,7 +228,7 @@ impl Repair<'_> {
             self.outcome.kept = Kept::default();
         } else if keep {
             // As if what is kept were referred to.
-            let counted = survey.references.replaced(image, self.storage);
+            let counted = self.counted_before(image, &survey);
             let kept = surplus(&survey, &counted).into_iter();
             for (cluster, surplus) in kept.filter(|(cluster, _)| !own.contains(*cluster)) {
                 survey.references.table.add(Run::single(cluster), surplus)?;

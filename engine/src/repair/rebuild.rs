@@ -4,6 +4,8 @@ use super::keep::{Surplus, doubtful, surplus};
 use super::snapshots::NewSnapshotTable;
 use super::{Kept, Repair, RepairError, RepairOptions, Step};
 use crate::check::{CheckError, Report, Survey};
+use crate::format::snapshot::MAX_TABLE_BYTES;
+use crate::geometry::Geometry;
 use crate::image::{Extent, Image};
 use crate::rebuild::{self, Algorithm, Input, Layout, PlanError};
 use crate::references::Region;
@@ -82,11 +84,25 @@ impl Ground {
             ground.reusable = ground.reserved.count();
             // Also where the storage cannot grow: what lies inside the file of a table that reaches
             // past the end would be written over, and be read as that table by the next repair.
-            ground.reserved.extend(&survey.references.covered());
             ground.dangling = std::mem::take(&mut survey.references.dangling);
+            ground.reserve_dangling(geometry);
         }
         ground.table = survey.references.take_table();
         Ok(ground)
+    }
+
+    /// Keeps the new structures out of what is referred to past the end of the file. No table is
+    /// longer than [`MAX_TABLE_BYTES`], so what is has to be a damaged length of a LUKS header: of
+    /// that only what lies inside the file, or the file would grow by gigabytes to its end.
+    fn reserve_dangling(&mut self, geometry: &Geometry) {
+        for region in &self.dangling {
+            let mut run = region.clusters(geometry);
+            if region.length > MAX_TABLE_BYTES {
+                let inside = self.file.0.saturating_sub(run.first.0);
+                run.count = run.count.min(ClusterCount(inside));
+            }
+            self.reserved.insert(run);
+        }
     }
 
     /// Plans the new structures. Where the file grows over a region that is referred to, that

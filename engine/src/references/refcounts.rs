@@ -55,8 +55,11 @@ impl Reftable {
 pub struct OldStructures {
     /// The reftable.
     pub reftable: Reftable,
-    /// Their clusters within the file.
+    /// Their clusters.
     pub clusters: RunSet,
+    /// The clusters within the file of a reftable that reaches past its end: it is said to be longer
+    /// than it is.
+    pub claimed: RunSet,
     /// References that were added for them, one each, in the order in which they were added.
     pub counted: Vec<Run>,
     /// Corruptions met.
@@ -134,7 +137,7 @@ impl Counter<'_> {
             let first = geometry.cluster_of(offset);
             let present = Cluster(self.extent.clusters.0).since(first);
             if present > ClusterCount(0) {
-                self.old.clusters.insert(Run::new(first, present));
+                self.old.claimed.insert(Run::new(first, present));
             }
             self.corruption(
                 Finding::PastEnd {

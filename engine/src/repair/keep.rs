@@ -41,8 +41,18 @@ impl Repair<'_> {
         Ok(())
     }
 
+    /// The clusters whose refcount is above their references, but for what this repair itself has
+    /// counted earlier: for entries that it now replaces, and where the file has grown.
+    pub(super) fn surplus_now(&self, image: &Image, survey: &Survey) -> Vec<Surplus> {
+        let mut kept = surplus(survey, &self.counted_before(image, survey));
+        if self.has_outgrown {
+            kept.retain(|(cluster, _)| cluster.0 < self.file.0);
+        }
+        kept
+    }
+
     /// By how much refcounts were raised, earlier in this repair, for entries that it now replaces.
-    pub(super) fn counted_before(&self, image: &Image, survey: &Survey) -> BTreeMap<Cluster, u64> {
+    fn counted_before(&self, image: &Image, survey: &Survey) -> BTreeMap<Cluster, u64> {
         if self.raised.is_empty() {
             return BTreeMap::new();
         }
@@ -54,11 +64,9 @@ impl Repair<'_> {
         counted.collect()
     }
 
-    /// Reports what is kept, and returns it. A second pass does not keep what the first has counted
-    /// for entries that it replaces.
+    /// Reports what is kept, and returns it.
     pub(super) fn note_kept(&mut self, image: &Image, survey: &Survey) -> Vec<Surplus> {
-        let counted = self.counted_before(image, survey);
-        let kept = surplus(survey, &counted);
+        let kept = self.surplus_now(image, survey);
         for (cluster, surplus) in &kept {
             let references = survey.references.table.get(*cluster);
             let finding = Finding::Kept {

@@ -28,13 +28,13 @@ pub use plan::{RepairPlan, plan};
 use crate::check::{AfterRepair, CheckError, Report, Survey, check, check_copied, repair_copied};
 use crate::format::entry::{L2Entry, L2Format};
 use crate::format::header::{CORRUPT, DIRTY, INCOMPATIBLE_FEATURES_POSITION};
-use crate::image::Image;
+use crate::image::{Extent, Image};
 use crate::observer::Observer;
 use crate::rebuild::Algorithm;
 use crate::references::{References, Reftable, Region, table_uses};
 use crate::storage::Storage;
 use crate::table::RefcountTable;
-use crate::units::{Cluster, Offset};
+use crate::units::{Cluster, ClusterCount, Offset};
 use snapshots::set_count;
 
 /// What a repair may change.
@@ -90,6 +90,7 @@ pub fn repair(
         surplus: Vec::new(),
         raised: BTreeMap::new(),
         has_outgrown: false,
+        file: ClusterCount(0),
     };
     match repair.run() {
         Ok(()) => Ok(repair.outcome),
@@ -130,11 +131,14 @@ struct Repair<'a> {
     /// Whether something is kept and the file has grown: what led past its end may lead to zeros
     /// now, and still has not brought back what lay there.
     has_outgrown: bool,
+    /// Clusters of the file before the repair.
+    file: ClusterCount,
 }
 
 impl Repair<'_> {
     fn run(&mut self) -> Result<(), RepairError> {
         let image = Image::open(self.storage).map_err(CheckError::from)?;
+        self.file = Extent::of(self.storage, image.geometry()).clusters;
         let done = match self.options.scope {
             Scope::Leaks => self.release_leaks(&image)?,
             Scope::All => match self.repair_all(&image)? {

@@ -1,6 +1,6 @@
 //! Building the refcount structures anew.
 
-use super::keep::{Surplus, doubtful, surplus};
+use super::keep::{Surplus, doubtful};
 use super::snapshots::NewSnapshotTable;
 use super::{Kept, Repair, RepairError, RepairOptions, Step};
 use crate::check::{CheckError, Report, Survey};
@@ -8,7 +8,7 @@ use crate::format::snapshot::MAX_TABLE_BYTES;
 use crate::geometry::Geometry;
 use crate::image::{Extent, Image};
 use crate::rebuild::{self, Algorithm, Input, Layout, PlanError};
-use crate::references::Region;
+use crate::references::{References, Region};
 use crate::storage::Storage;
 use crate::table::{OutOfMemory, RefcountTable, Run, RunSet};
 use crate::units::{ClusterCount, Offset};
@@ -75,11 +75,13 @@ impl Ground {
         }
         if options.algorithm == Algorithm::Planned {
             survey.old.uncount(&mut survey.references)?;
-            if !keeps {
-                ground.released.extend(&survey.old.clusters);
-            }
-            if !options.reuse_old {
-                ground.reserved.extend(&survey.old.clusters);
+            for clusters in [&survey.old.clusters, &survey.old.claimed] {
+                if !keeps {
+                    ground.released.extend(clusters);
+                }
+                if !options.reuse_old {
+                    ground.reserved.extend(clusters);
+                }
             }
             ground.reusable = ground.reserved.count();
             // Also where the storage cannot grow: what lies inside the file of a table that reaches
@@ -211,8 +213,7 @@ impl Repair<'_> {
             // What QEMU's algorithms counted of the old structures and gave up is leaked now, and
             // so is the old snapshot table.
             let again = Image::open(self.storage).map_err(CheckError::from)?;
-            let overflowed = &mut survey.references.overflowed;
-            return self.release_left_over(&again, &own, keep, overflowed);
+            return self.release_left_over(&again, &own, keep, &mut survey.references);
         }
         for run in layout.allocated().runs() {
             ground.table.add(*run, 1)?;
@@ -228,24 +229,25 @@ impl Repair<'_> {
 
     /// Releases what the rebuild itself left behind, which is in `own`; with `keep` nothing else,
     /// unless what led nowhere is replaced here and all that QEMU's algorithms do is done.
-    /// What has more references by now than its refcount can hold is added to `overflowed`: an entry
-    /// may lead to what QEMU's algorithms have placed behind the end of the file.
+    /// `before` learns what leads past the end of the file now, and what else has more references
+    /// than its refcount can hold: an entry may lead to what QEMU's algorithms have placed behind
+    /// the end of the file.
     fn release_left_over(
         &mut self,
         image: &Image,
         own: &RunSet,
         keep: bool,
-        overflowed: &mut RunSet,
+        before: &mut References,
     ) -> Result<RefcountTable, RepairError> {
         let mut survey = Survey::take(image, self.storage, true, &mut ())?;
-        overflowed.extend(&survey.references.overflowed);
+        before.overflowed.extend(&survey.references.overflowed);
+        before.dangling.clone_from(&survey.references.dangling);
         if keep && self.options.algorithm != Algorithm::Planned && !self.keeps(&survey) {
             self.surplus.clear();
             self.outcome.kept = Kept::default();
         } else if keep {
             // As if what is kept were referred to.
-            let counted = self.counted_before(image, &survey);
-            let kept = surplus(&survey, &counted).into_iter();
+            let kept = self.surplus_now(image, &survey).into_iter();
             for (cluster, surplus) in kept.filter(|(cluster, _)| !own.contains(*cluster)) {
                 survey.references.table.add(Run::single(cluster), surplus)?;
             }
@@ -277,7 +279,7 @@ impl Repair<'_> {
 /// as much of a snapshot table to be written anew as the disk does not say was allocated. A
 /// header that names too many snapshots makes the table appear longer than it ever was.
 fn own_clusters(image: &Image, survey: &Survey) -> RunSet {
-    let mut own: RunSet = survey.old.counted.iter().copied().collect();
+    let mut own = survey.old.clusters.clone();
     let snapshots = &survey.references.snapshots;
     if snapshots.is_rewritten() {
         let table = Region {

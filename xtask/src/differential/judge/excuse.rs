@@ -236,6 +236,8 @@ impl Run<'_> {
             Ending::OnPurpose(Purpose::LeavesTable)
         } else if ours.stderr.contains(LUKS_GONE) && observed.settled.counters.is_none() {
             Ending::OnPurpose(Purpose::SeesLuksGone)
+        } else if refuses && theirs.stderr.contains(OVERFLOW) {
+            Ending::OnPurpose(Purpose::SeesNarrow)
         } else if ours.counters.is_none() {
             Ending::Failed(story.to_owned())
         } else if has_blank_snapshot(self.trial.damaged, found) && !is_worse(ours, theirs) {
@@ -347,7 +349,18 @@ fn is_no_worse(after: &Said, other: &Said) -> bool {
     !is_worse(after, other) || all_wrong(after) - copied(after) <= all_wrong(other) - copied(other)
 }
 
-/// How many wrong COPIED bits are named.
+/// Whether a check of what a repair left names more than a check before, COPIED bits aside: before,
+/// the refcounts may have been unreadable, and nothing said of these.
+pub(super) fn names_more(after: &Said, before: &Said) -> bool {
+    let others = |said: &Said| {
+        let lines = said.stderr.lines();
+        let copied = lines.filter(|line| line.starts_with("ERROR OFLAG_COPIED"));
+        all_wrong(said) - i64::try_from(copied.count()).unwrap_or(i64::MAX)
+    };
+    others(after) > others(before)
+}
+
+/// How many wrong COPIED bits are named; by a repair that checks twice, some of them twice.
 fn copied(said: &Said) -> i64 {
     let lines: HashSet<&str> = said
         .stderr

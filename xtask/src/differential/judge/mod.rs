@@ -13,7 +13,7 @@ use super::nowhere::{
     snapshot_table_is_cut,
 };
 use super::observe::is_beyond;
-use excuse::{has_too_many_clusters, is_worse, only_copied, only_leaks};
+use excuse::{has_too_many_clusters, is_worse, names_more, only_copied, only_leaks};
 
 use super::subject::{Algorithm, Bench, CaseError, Checker, Repair, Repaired, Subject};
 
@@ -175,7 +175,7 @@ impl Run<'_> {
                     }
                     // qemu-img takes such an entry for one without data, and clears it.
                     Ending::Failed(_)
-                        if self.has_reserved_astray() && !is_worse(&verdict, &observed.check) =>
+                        if self.has_reserved_astray() && !names_more(&verdict, &observed.check) =>
                     {
                         Ending::OnPurpose(Purpose::LeavesAlone)
                     }

@@ -99,6 +99,12 @@ impl Comparison {
         self.differing.is_empty() && self.unreadable.is_empty()
     }
 
+    /// The clusters whose refblock cannot be read.
+    pub(crate) fn clusters_unread(&self, geometry: &Geometry) -> impl Iterator<Item = Cluster> {
+        let ranges = self.unreadable.iter();
+        ranges.flat_map(|refblock| range_of(geometry, *refblock, self.compared).iter())
+    }
+
     /// Those of them that one refblock covers.
     pub(crate) fn differences_of<'a>(
         &'a self,

@@ -39,7 +39,7 @@ use crate::image::{Extent, Image, is_addressable};
 use crate::observer::{Action, Observer};
 use crate::storage::{Storage, StorageError};
 use crate::table::{RefcountTable, Run, RunSet};
-use crate::units::{Cluster, ClusterCount, Offset};
+use crate::units::{ClusterCount, Offset};
 
 /// How often an L2 table is referred to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,8 +89,6 @@ pub struct References {
     pub unaligned_empty: BTreeMap<Offset, UnalignedEmpty>,
     /// Whether one was left alone because its table lies in the present refcount structures.
     pub spared_in_structures: bool,
-    /// The clusters that those lead to which were left alone for any reason.
-    pub spared: RunSet,
     /// Regions past the end of the file, with how often they are referred to. Should a rebuild let
     /// the file grow over one, it is inside the file then, and counts.
     pub dangling: Vec<Region>,
@@ -114,7 +112,6 @@ impl References {
             dead_ends: DeadEnds::default(),
             unaligned_empty: BTreeMap::new(),
             spared_in_structures: false,
-            spared: RunSet::new(),
             dangling: Vec::new(),
             snapshots: SnapshotTable::default(),
         }
@@ -126,31 +123,6 @@ impl References {
         let geometry = self.table.geometry();
         let regions = self.dangling.iter();
         regions.map(|region| region.clusters(geometry)).collect()
-    }
-
-    /// How often the entries that a repair replaces lead to each cluster of the file: what a walk
-    /// counts for them that leaves them alone.
-    pub(crate) fn replaced(&self, image: &Image, storage: &dyn Storage) -> BTreeMap<Cluster, u64> {
-        let geometry = self.table.geometry();
-        let extent = Extent::of(storage, geometry);
-        let mut replaced = BTreeMap::<_, u64>::new();
-        if image.header.has_data_file() {
-            return replaced;
-        }
-        for entry in self.unaligned_empty.values() {
-            let region = Region {
-                offset: entry.offset,
-                length: geometry.cluster_size(),
-                times: entry.uses.all,
-            };
-            if extent.holds(geometry, region.offset, region.length) {
-                for cluster in region.clusters(geometry).iter() {
-                    let times = replaced.entry(cluster).or_default();
-                    *times = times.saturating_add(region.times);
-                }
-            }
-        }
-        replaced
     }
 
     /// Takes the counts out; those left behind are all 0.

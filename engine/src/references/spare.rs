@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Reftable, Region, UnalignedEmpty, WalkError, Walker, looks_like_l2_table};
+use super::{Reftable, UnalignedEmpty, WalkError, Walker, looks_like_l2_table};
 use crate::finding::{Finding, Referrer};
 use crate::units::Offset;
 
@@ -55,14 +55,6 @@ impl Walker<'_> {
                 geometry.cluster_size()
             };
             self.count_region(Referrer::Data, offset, length, uses.all)?;
-            let region = Region {
-                offset,
-                length: geometry.cluster_size(),
-                times: uses.all,
-            };
-            if self.extent.holds(&geometry, offset, length) {
-                self.references.spared.insert(region.clusters(&geometry));
-            }
         }
         Ok(())
     }

@@ -34,7 +34,7 @@ impl Repair<'_> {
             self.step(Step::Raised { clusters: raised });
         }
         if self.keeps(survey) {
-            self.surplus = self.note_kept(image, survey);
+            self.surplus = self.note_kept(survey);
             for (cluster, surplus) in &self.surplus {
                 survey
                     .references

@@ -1,14 +1,11 @@
 //! What is kept while a table cannot be followed.
 
-use std::collections::BTreeMap;
-
 use super::{Repair, RepairOptions};
 use crate::check::Survey;
 use crate::finding::Finding;
 use crate::geometry::Geometry;
-use crate::image::Image;
 use crate::observer::Action;
-use crate::storage::StorageError;
+use crate::rebuild::Algorithm;
 use crate::table::{Run, RunSet};
 use crate::units::{Cluster, ClusterCount, RefblockIndex};
 
@@ -21,52 +18,52 @@ impl Repair<'_> {
         self.has_outgrown || keeps(survey, self.options)
     }
 
-    /// Remembers by how much the refcounts of clusters are raised to which entries lead that may be
-    /// replaced later.
-    pub(super) fn note_raised(
-        &mut self,
-        image: &Image,
-        survey: &Survey,
-    ) -> Result<(), StorageError> {
-        let mut on_disk = survey.disk_counts(image, self.storage);
-        let spared = survey.references.spared.runs().iter();
-        for cluster in spared.flat_map(Run::iter) {
-            // A refcount that cannot be read says nothing that could be kept.
-            let refcount = on_disk.get(cluster)?.unwrap_or(0);
-            let references = survey.references.table.get(cluster);
-            if refcount < references {
-                self.raised.entry(cluster).or_insert(references - refcount);
-            }
+    /// Remembers by how much refcounts are raised, where the image is looked at again later in this
+    /// repair and may turn out to refer to less. What the disk never said is not kept.
+    pub(super) fn note_raised(&mut self, survey: &Survey) {
+        let references = &survey.references;
+        let looked_at_again = self.options.algorithm != Algorithm::Planned
+            || references.snapshots.is_rewritten()
+            || references.spared_in_structures;
+        if !looked_at_again || self.is_second || !self.keeps(survey) {
+            return;
         }
-        Ok(())
+        let table = &references.table;
+        let low = survey.comparison.differences(table);
+        let low = low.filter(|(_, refcount, references)| refcount < references);
+        let low = low.map(|(cluster, refcount, references)| (cluster, references - refcount));
+        // A refcount that cannot be read says nothing.
+        let unreadable = survey.comparison.clusters_unread(table.geometry());
+        let unreadable = unreadable.map(|cluster| (cluster, table.get(cluster)));
+        self.raised = low
+            .chain(unreadable.filter(|(_, count)| *count > 0))
+            .collect();
+        self.raised.sort_unstable();
+    }
+
+    /// By how much this repair has raised the refcount of a cluster.
+    fn raised_by(&self, cluster: Cluster) -> u64 {
+        let raised = &self.raised;
+        let found = raised.binary_search_by_key(&cluster, |(cluster, _)| *cluster);
+        found.map_or(0, |index| raised[index].1)
     }
 
     /// The clusters whose refcount is above their references, but for what this repair itself has
-    /// counted earlier: for entries that it now replaces, and where the file has grown.
-    pub(super) fn surplus_now(&self, image: &Image, survey: &Survey) -> Vec<Surplus> {
-        let mut kept = surplus(survey, &self.counted_before(image, survey));
-        if self.has_outgrown {
-            kept.retain(|(cluster, _)| cluster.0 < self.file.0);
+    /// counted earlier: by raising refcounts, and where the file has grown.
+    pub(super) fn surplus_now(&self, survey: &Survey) -> Vec<Surplus> {
+        let mut kept = surplus(survey);
+        for (cluster, surplus) in &mut kept {
+            *surplus = surplus.saturating_sub(self.raised_by(*cluster));
         }
+        kept.retain(|(cluster, surplus)| {
+            *surplus > 0 && !(self.has_outgrown && cluster.0 >= self.file.0)
+        });
         kept
     }
 
-    /// By how much refcounts were raised, earlier in this repair, for entries that it now replaces.
-    fn counted_before(&self, image: &Image, survey: &Survey) -> BTreeMap<Cluster, u64> {
-        if self.raised.is_empty() {
-            return BTreeMap::new();
-        }
-        let replaced = survey.references.replaced(image, self.storage).into_iter();
-        let counted = replaced.filter_map(|(cluster, times)| {
-            let raised = self.raised.get(&cluster)?;
-            Some((cluster, times.min(*raised)))
-        });
-        counted.collect()
-    }
-
     /// Reports what is kept, and returns it.
-    pub(super) fn note_kept(&mut self, image: &Image, survey: &Survey) -> Vec<Surplus> {
-        let kept = self.surplus_now(image, survey);
+    pub(super) fn note_kept(&mut self, survey: &Survey) -> Vec<Surplus> {
+        let kept = self.surplus_now(survey);
         for (cluster, surplus) in &kept {
             let references = survey.references.table.get(*cluster);
             let finding = Finding::Kept {
@@ -93,14 +90,12 @@ pub(super) const fn keeps(survey: &Survey, options: &RepairOptions) -> bool {
     survey.references.dead_ends.count > 0 && !options.release_unreachable
 }
 
-/// The clusters whose refcount is above their references, and above what else they were counted.
-pub(super) fn surplus(survey: &Survey, counted: &BTreeMap<Cluster, u64>) -> Vec<Surplus> {
+/// The clusters whose refcount is above their references.
+pub(super) fn surplus(survey: &Survey) -> Vec<Surplus> {
     let leaks = survey.comparison.leaks_of(&survey.references.table);
-    let surplus = leaks.map(|(cluster, refcount, references)| {
-        let counted = counted.get(&cluster).copied().unwrap_or(0);
-        (cluster, (refcount - references).saturating_sub(counted))
-    });
-    surplus.filter(|(_, surplus)| *surplus > 0).collect()
+    leaks
+        .map(|(cluster, refcount, references)| (cluster, refcount - references))
+        .collect()
 }
 
 /// The clusters of which the disk does not credibly say whether they are allocated: those whose

@@ -19,8 +19,6 @@ mod rebuild;
 mod snapshots;
 mod verify;
 
-use std::collections::BTreeMap;
-
 use keep::{Surplus, keeps};
 pub use outcome::{Fixed, Kept, Outcome, RepairError, RepairFailure, Step};
 pub use plan::{RepairPlan, plan};
@@ -88,7 +86,8 @@ pub fn repair(
         observer,
         outcome: Outcome::default(),
         surplus: Vec::new(),
-        raised: BTreeMap::new(),
+        raised: Vec::new(),
+        is_second: false,
         has_outgrown: false,
         file: ClusterCount(0),
     };
@@ -125,9 +124,11 @@ struct Repair<'a> {
     outcome: Outcome,
     /// What is kept, in ascending order.
     surplus: Vec<Surplus>,
-    /// By how much the refcounts of clusters were raised, some of it perhaps for entries that a
-    /// second pass replaces.
-    raised: BTreeMap<Cluster, u64>,
+    /// By how much the refcounts of clusters were raised above what the disk said, in ascending
+    /// order, as far as that has to be known later.
+    raised: Vec<Surplus>,
+    /// Whether this pass follows another.
+    is_second: bool,
     /// Whether something is kept and the file has grown: what led past its end may lead to zeros
     /// now, and still has not brought back what lay there.
     has_outgrown: bool,
@@ -144,6 +145,7 @@ impl Repair<'_> {
             Scope::All => match self.repair_all(&image)? {
                 done if done.uncovered => {
                     // What is kept is found out anew.
+                    self.is_second = true;
                     self.surplus.clear();
                     if !self.has_outgrown {
                         self.outcome.kept = Kept::default();
@@ -178,7 +180,7 @@ impl Repair<'_> {
         }
         let mut report = Report::of(image, &survey);
         if keep {
-            self.note_kept(image, &survey);
+            self.note_kept(&survey);
         } else {
             let released = self.lower_refcounts(image, &survey, false)?;
             report.leaks -= released;
@@ -210,7 +212,7 @@ impl Repair<'_> {
         self.replace_unaligned_empty(image, &survey)?;
         self.shorten_snapshot_table(&survey)?;
         let rebuilt = survey.is_rebuilt_by_repair();
-        self.note_raised(image, &survey)?;
+        self.note_raised(&survey);
         let table = if rebuilt {
             self.rebuild(image, &mut survey, &mut report)?
         } else {

@@ -1,7 +1,5 @@
 //! What a repair would do, without doing it.
 
-use std::collections::BTreeMap;
-
 use super::keep::surplus;
 use super::rebuild::Ground;
 use super::snapshots::NewSnapshotTable;
@@ -63,7 +61,7 @@ pub fn plan(
         plan.raised = survey.comparison.corruptions;
         return Ok(plan);
     }
-    let kept = keep.then(|| surplus(&survey, &BTreeMap::new()));
+    let kept = keep.then(|| surplus(&survey));
     let mut ground = Ground::of(&image, storage, options, &mut survey, kept)?;
     let table = &survey.references.snapshots;
     let snapshots = NewSnapshotTable::prepare(&image, storage, table, &mut ground)?;

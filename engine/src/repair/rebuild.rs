@@ -178,7 +178,7 @@ impl Repair<'_> {
         report: &mut Report,
     ) -> Result<RefcountTable, RepairError> {
         let keep = self.keeps(survey);
-        let kept = keep.then(|| self.note_kept(image, survey));
+        let kept = keep.then(|| self.note_kept(survey));
         let mut own = own_clusters(image, survey);
         let mut ground = Ground::of(image, self.storage, self.options, survey, kept)?;
         let table = &survey.references.snapshots;
@@ -247,7 +247,7 @@ impl Repair<'_> {
             self.outcome.kept = Kept::default();
         } else if keep {
             // As if what is kept were referred to.
-            let kept = self.surplus_now(image, &survey).into_iter();
+            let kept = self.surplus_now(&survey).into_iter();
             for (cluster, surplus) in kept.filter(|(cluster, _)| !own.contains(*cluster)) {
                 survey.references.table.add(Run::single(cluster), surplus)?;
             }
@@ -257,6 +257,7 @@ impl Repair<'_> {
         self.replace_unaligned_empty(image, &survey)?;
         self.shorten_snapshot_table(&survey)?;
         self.lower_refcounts(image, &survey, false)?;
+        self.raised.clear();
         Ok(survey.references.take_table())
     }
 

@@ -47,7 +47,8 @@ enum Remedy {
 pub struct SnapshotTable {
     /// Where it is.
     pub offset: Offset,
-    /// Bytes that it takes up.
+    /// Bytes that it takes up: as many as the header names, as long as the header names them. While
+    /// a new table is on its way this one is still read by the old number of entries.
     pub length: u64,
     /// Its entries.
     pub entries: Vec<Snapshot>,
@@ -115,6 +116,9 @@ impl SnapshotTable {
             table.length = 0;
         }
         table.remedy = table.remedy(image, repair);
+        if table.is_shortened() {
+            table.length = table.length_of_entries();
+        }
         Ok(table)
     }
 
@@ -196,10 +200,13 @@ impl SnapshotTable {
         }
         let last = self.entries.iter().rposition(|s| !s.entry.is_blank);
         self.entries.truncate(last.map_or(0, |last| last + 1));
-        let end = self.entries.last().map_or(self.offset.0, |last| {
-            last.entry.position.0 + last.entry.length()
-        });
-        self.length = end - self.offset.0;
+    }
+
+    /// Bytes that the entries take up which are none too many.
+    fn length_of_entries(&self) -> u64 {
+        self.entries.last().map_or(0, |last| {
+            last.entry.position.0 + last.entry.length() - self.offset.0
+        })
     }
 
     /// What a repair does about what is wrong.

@@ -29,6 +29,9 @@ pub(super) struct Ground {
     pub capacity: Option<ClusterCount>,
     /// Regions past the end of the file that are referred to.
     pub dangling: Vec<Region>,
+    /// Clusters with more references than their refcount can hold, now that the file is to grow
+    /// over some of these regions.
+    pub overflowed: RunSet,
     /// Clusters that the disk says are in use, and that nobody refers to or keeps.
     pub released: RunSet,
     /// What of `table` is there only because it is kept, in ascending order.
@@ -57,6 +60,7 @@ impl Ground {
                 .capacity()
                 .map(|bytes| ClusterCount(bytes >> geometry.cluster_bits())),
             dangling: Vec::new(),
+            overflowed: RunSet::new(),
             released: RunSet::new(),
             kept: Vec::new(),
         };
@@ -153,7 +157,9 @@ impl Ground {
             *surplus -= met;
         }
         // Afterwards, since no count exceeds the maximum on the way.
-        self.table.add(run, times)?;
+        if self.table.add(run, times)? > 0 {
+            self.overflowed.insert(run);
+        }
         Ok(())
     }
 
@@ -187,6 +193,7 @@ impl Repair<'_> {
         let layout = ground.plan(image, self.options)?;
         if algorithm == Algorithm::Planned {
             survey.references.dangling = std::mem::take(&mut ground.dangling);
+            survey.references.overflowed.extend(&ground.overflowed);
         }
         self.surplus = std::mem::take(&mut ground.kept);
         self.has_outgrown |= keep && layout.end().0 > ground.file.0;
@@ -240,7 +247,7 @@ impl Repair<'_> {
         before: &mut References,
     ) -> Result<RefcountTable, RepairError> {
         let mut survey = Survey::take(image, self.storage, true, &mut ())?;
-        before.overflowed.extend(&survey.references.overflowed);
+        before.overflowed.clone_from(&survey.references.overflowed);
         before.dangling.clone_from(&survey.references.dangling);
         if keep && self.options.algorithm != Algorithm::Planned && !self.keeps(&survey) {
             self.surplus.clear();

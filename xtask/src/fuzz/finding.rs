@@ -15,19 +15,24 @@ pub fn name_of(bytes: &[u8]) -> String {
     format!("{:016x}", hasher.finish())
 }
 
-/// Stores an input and prints how to see it again.
+/// Stores the input in a file and prints how to see it again.
 pub fn store(target: Target, artifact: &Path) -> Result<(), Box<dyn Error>> {
     let input = std::fs::read(artifact);
     let input = input.map_err(|error| format!("{}: {error}", artifact.display()))?;
-    let name = format!("finding-{}", name_of(&input));
+    store_input(target, &input)
+}
+
+/// Stores an input and prints how to see it again.
+pub fn store_input(target: Target, input: &[u8]) -> Result<(), Box<dyn Error>> {
+    let name = format!("finding-{}", name_of(input));
     let seed = super::tools::seeds(target).join(&name);
-    std::fs::write(&seed, &input)?;
-    println!("\nfinding: {}", message(target, &input));
+    std::fs::write(&seed, input)?;
+    println!("\nfinding: {}", message(target, input));
     println!(
         "replay:  cargo xtask fuzz {target} --replay {}",
         seed.display()
     );
-    if let Ok(case) = encoding::decode(target, &input) {
+    if let Ok(case) = encoding::decode(target, input) {
         let mut file = CaseFile::from(case);
         file.story = Some(format!("Found by the fuzz target {target}."));
         let path = PathBuf::from(format!("corpus/cases/fuzz-{target}-{name}.toml"));

@@ -13,16 +13,18 @@ use recount_oracle::fuzz::Target;
 use super::detect::wait;
 use super::list::Mutant;
 use super::scratch::Scratch;
+use crate::fuzz::finding::store_input;
 use crate::fuzz::tools::{Fuzzer, ToolError, files, seeds};
 
 /// How much longer than its time a target may take to end by itself.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// What saw a mistake, how soon, and as what.
+/// What saw a mistake, how soon, as what, and the input that shows it unless it is one without end.
 struct Found {
     target: Target,
     after: Duration,
     what: String,
+    input: Option<Vec<u8>>,
 }
 
 impl fmt::Display for Found {
@@ -45,6 +47,9 @@ pub fn measure(
         fuzzer.build(target)?;
         // What is found there would be taken for each of the mistakes.
         if let Some(found) = look(&fuzzer, target, time)? {
+            if let Some(input) = &found.input {
+                store_input(target, input)?;
+            }
             return Err(format!("the engine unbroken fails already: {found}").into());
         }
     }
@@ -97,9 +102,10 @@ fn look(fuzzer: &Fuzzer, target: Target, time: Duration) -> Result<Option<Found>
         .spawn()?;
     let ended = wait(&mut child, time + GRACE)?;
     let after = began.elapsed();
+    let artifact = files(&artifacts)?.into_iter().next();
     let what = if ended.is_none() {
         "does not end".to_owned()
-    } else if !files(&artifacts)?.is_empty() {
+    } else if artifact.is_some() {
         what_broke(&String::from_utf8_lossy(&std::fs::read(&output)?))
     } else if ended == Some(false) {
         return Err(ToolError::Failed(target.name().to_owned()).into());
@@ -110,6 +116,7 @@ fn look(fuzzer: &Fuzzer, target: Target, time: Duration) -> Result<Option<Found>
         target,
         after,
         what,
+        input: artifact.map(std::fs::read).transpose()?,
     }))
 }
 

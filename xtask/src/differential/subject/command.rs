@@ -16,9 +16,6 @@ use super::{Bench, CaseError, Repair, Repaired, Subject};
 const PLACE: &str = "{image}";
 /// The file that the program repairs.
 const FILE: &str = "subject.qcow2";
-/// Sets the limits, which a process started by it inherits from its first instruction on, and
-/// becomes the program. Blocks are 512 bytes, memory is in KiB (POSIX, `ulimit`).
-const LIMITED: &str = r#"ulimit -f "$1" && ulimit -v "$2" && shift 2 && exec "$@""#;
 
 /// A program that repairs an image in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,30 +84,9 @@ impl Command {
             program: self.program.clone(),
             source,
         };
-        self.program = which(&self.program).map_err(missing)?;
+        self.program = program::which(&self.program, Path::new("")).map_err(missing)?;
         Ok(self)
     }
-}
-
-/// The file that a shell would run.
-fn which(program: &Path) -> io::Result<PathBuf> {
-    let runs = |path: &Path| {
-        rustix::fs::access(path, rustix::fs::Access::EXEC_OK)?;
-        if path.is_dir() {
-            return Err(io::ErrorKind::IsADirectory.into());
-        }
-        path.canonicalize()
-    };
-    if program.components().count() > 1 {
-        return runs(program);
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut folders = std::env::split_paths(&path);
-    let found = folders.find(|folder| runs(&folder.join(program)).is_ok());
-    // A program may look at the name that it was called by.
-    found
-        .map(|folder| folder.join(program))
-        .ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 impl Subject for Command {
@@ -131,14 +107,10 @@ impl Subject for Command {
         let limits = Limits::for_image(ReadWriteAt::len(image)).within(self.time);
         let path = bench.directory.join(FILE);
         let path = path.to_string_lossy();
-        let mut arguments = vec!["-c".to_owned(), LIMITED.to_owned(), self.name.clone()];
-        arguments.push((limits.file / 512).to_string());
-        arguments.push((limits.memory / 1024).to_string());
-        arguments.push(self.program.to_string_lossy().into_owned());
         let words = self.arguments.iter();
-        arguments.extend(words.map(|word| word.replace(PLACE, &path)));
+        let arguments = words.map(|word| word.replace(PLACE, &path));
         bench.in_file(FILE, image, || {
-            let output = program::run(Path::new("sh"), arguments, bench.directory, &limits)?;
+            let output = program::run(&self.program, arguments, bench.directory, &limits)?;
             Ok(Said {
                 ended: output.ended,
                 counters: None,

@@ -12,9 +12,7 @@ use std::time::{Duration, Instant};
 use recount_oracle::case::observed::Ended;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{
-    Pid, PidfdFlags, Resource, Rlimit, Signal, kill_process_group, pidfd_open, prlimit,
-};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 /// How long one program may take over one image.
 pub const TIME: Duration = Duration::from_secs(20);
@@ -28,6 +26,9 @@ const MEMORY: u64 = 4 << 30;
 pub const GROWTH: u64 = 256 << 20;
 /// So much of what a program says is read, in bytes.
 const SAID: u64 = 64 << 20;
+/// Sets the limits, which hold from a program's first instruction on, and becomes the program.
+/// Blocks are 512 bytes, memory is in KiB (POSIX, `ulimit`).
+const LIMITED: &str = r#"ulimit -f "$1" && ulimit -v "$2" && ulimit -c 0 && shift 2 && exec "$@""#;
 
 /// What a program may use up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,15 +85,45 @@ pub fn run<S: AsRef<OsStr>>(
     directory: &Path,
     limits: &Limits,
 ) -> Result<Output, CannotRun> {
-    let mut command = Command::new(program);
-    command.args(arguments).current_dir(directory);
-    execute(&mut command, limits).map_err(|source| CannotRun {
+    let cannot_run = |source| CannotRun {
         program: program.to_owned(),
         source,
-    })
+    };
+    // The shell would say so as well, but not apart from what a program says.
+    which(program, directory).map_err(cannot_run)?;
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", LIMITED, "sh"])
+        .arg((limits.file / 512).to_string())
+        .arg((limits.memory / 1024).to_string())
+        .arg(program)
+        .args(arguments)
+        .current_dir(directory);
+    execute(&mut command, limits.time).map_err(cannot_run)
 }
 
-fn execute(command: &mut Command, limits: &Limits) -> io::Result<Output> {
+/// The file that a shell in the folder `directory` would run.
+pub fn which(program: &Path, directory: &Path) -> io::Result<PathBuf> {
+    let runs = |path: &Path| {
+        rustix::fs::access(path, rustix::fs::Access::EXEC_OK)?;
+        if path.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        path.canonicalize()
+    };
+    if program.components().count() > 1 {
+        return runs(&directory.join(program));
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders = std::env::split_paths(&path);
+    let found = folders.find(|folder| runs(&folder.join(program)).is_ok());
+    // A program may look at the name that it was called by.
+    found
+        .map(|folder| folder.join(program))
+        .ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+fn execute(command: &mut Command, time: Duration) -> io::Result<Output> {
     // Files, not pipes: nobody has to empty them while the program runs.
     let (mut stdout, mut stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
     let mut child = command
@@ -101,7 +132,7 @@ fn execute(command: &mut Command, limits: &Limits) -> io::Result<Output> {
         .stderr(stderr.try_clone()?)
         .process_group(0)
         .spawn()?;
-    let ended = supervise(&mut child, limits);
+    let ended = supervise(&mut child, time);
     if ended.is_err() {
         child.kill()?;
         child.wait()?;
@@ -113,23 +144,9 @@ fn execute(command: &mut Command, limits: &Limits) -> io::Result<Output> {
     })
 }
 
-fn supervise(child: &mut Child, limits: &Limits) -> io::Result<Ended> {
+fn supervise(child: &mut Child, time: Duration) -> io::Result<Ended> {
     let pid = Pid::from_child(child);
-    let limited = [
-        (Resource::As, limits.memory),
-        (Resource::Fsize, limits.file),
-        (Resource::Core, 0),
-    ];
-    for (resource, most) in limited {
-        let most = Some(most);
-        let limit = Rlimit {
-            current: most,
-            maximum: most,
-        };
-        // It may have ended already.
-        let _ = prlimit(Some(pid), resource, limit);
-    }
-    let in_time = ends_within(pid, limits.time)?;
+    let in_time = ends_within(pid, time)?;
     // Until it is waited for, the number of its group is nobody else's.
     let _ = kill_process_group(pid, Signal::KILL);
     let status = child.wait()?;

@@ -254,9 +254,12 @@ impl Repair<'_> {
             self.outcome.kept = Kept::default();
         } else if keep {
             // As if what is kept were referred to.
-            let kept = self.surplus_now(&survey).into_iter();
-            for (cluster, surplus) in kept.filter(|(cluster, _)| !own.contains(*cluster)) {
-                survey.references.table.add(Run::single(cluster), surplus)?;
+            self.surplus = self.surplus_now(&survey);
+            // Of what was its own nothing is kept, whatever the disk said before.
+            self.surplus.retain(|(cluster, _)| !own.contains(*cluster));
+            for (cluster, surplus) in &self.surplus {
+                let run = Run::single(*cluster);
+                survey.references.table.add(run, *surplus)?;
             }
         }
         // What this survey does not count since a repair mends it, and what could not be mended

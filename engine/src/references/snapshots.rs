@@ -66,7 +66,9 @@ pub struct SnapshotTable {
     /// Whether it reaches past the end of the file. Then what it says is zeros in part, and it is
     /// not written anew from them.
     pub past_end: bool,
-    /// Whether a repair takes it for the header, which nobody's snapshot table is.
+    /// Whether a repair takes it for the header, which nobody's snapshot table is. It is not read
+    /// then: its entries, its length and what is wrong with it would change with each rebuild, as
+    /// the header's pointers do.
     pub at_header: bool,
 }
 
@@ -97,23 +99,19 @@ impl SnapshotTable {
                 offset: table.offset,
             });
         }
-        table.read_entries(image, storage, claimed, repair)?;
+        let begins_in_header = table.offset.0 < image.geometry().cluster_size();
+        table.at_header = repair && claimed > 0 && begins_in_header;
+        if !table.at_header {
+            table.read_entries(image, storage, claimed, repair)?;
+        }
         if table.past_end && table.dropped > 0 {
             let (snapshots, offset) = (header.nb_snapshots, table.offset);
             return Err(WalkError::SnapshotTable { snapshots, offset });
         }
         table.corruptions += u64::from(table.dropped);
-        let begins_in_header = table.offset.0 < image.geometry().cluster_size();
-        table.at_header = repair && header.nb_snapshots > 0 && begins_in_header;
         table.report(image, repair, observer);
         if repair && table.corruptions > 0 && !table.past_end {
             table.leave_out_blank();
-        }
-        if table.at_header {
-            // Its entries and its length would change with each rebuild, as the header's pointers
-            // do.
-            table.entries.clear();
-            table.length = 0;
         }
         table.remedy = table.remedy(image, repair);
         if table.is_shortened() {

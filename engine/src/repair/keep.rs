@@ -6,7 +6,7 @@ use crate::finding::Finding;
 use crate::geometry::Geometry;
 use crate::observer::Action;
 use crate::rebuild::Algorithm;
-use crate::table::{Run, RunSet};
+use crate::table::{RefcountTable, Run, RunSet};
 use crate::units::{Cluster, ClusterCount, RefblockIndex};
 
 /// A cluster whose refcount is above its references by this much.
@@ -39,6 +39,24 @@ impl Repair<'_> {
             .chain(unreadable.filter(|(_, count)| *count > 0))
             .collect();
         self.raised.sort_unstable();
+    }
+
+    /// Adds to that what was raised where the file grew over what led past its end. Of clusters
+    /// behind the end nothing is kept anyway.
+    pub(super) fn note_raised_further(&mut self, raised: &RefcountTable) {
+        let mut from = Cluster(0);
+        while let Some(cluster) = raised.next_used(from).filter(|next| next.0 < self.file.0) {
+            self.raised.push((cluster, raised.get(cluster)));
+            from = cluster.saturating_add(ClusterCount(1));
+        }
+        self.raised.sort_unstable();
+        self.raised.dedup_by(|next, first| {
+            let is_same = next.0 == first.0;
+            if is_same {
+                first.1 = first.1.saturating_add(next.1);
+            }
+            is_same
+        });
     }
 
     /// By how much this repair has raised the refcount of a cluster.

@@ -25,6 +25,8 @@ pub(super) struct Ground {
     pub doubtful: RunSet,
     /// See [`Input`].
     pub file: ClusterCount,
+    /// Clusters that the file will have: more than it has once something is placed behind its end.
+    end: ClusterCount,
     /// See [`Input`].
     pub capacity: Option<ClusterCount>,
     /// Regions past the end of the file that are referred to.
@@ -36,6 +38,9 @@ pub(super) struct Ground {
     pub released: RunSet,
     /// What of `table` is there only because it is kept, in ascending order.
     pub kept: Vec<Surplus>,
+    /// By how much `table` is above what the references and the disk said, since the file is to grow
+    /// over some of these regions.
+    raised: RefcountTable,
 }
 
 impl Ground {
@@ -55,6 +60,7 @@ impl Ground {
             reusable: ClusterCount(0),
             doubtful: RunSet::new(),
             file,
+            end: file,
             // Whole clusters only: a refblock does not fit into a part of one.
             capacity: storage
                 .capacity()
@@ -63,6 +69,7 @@ impl Ground {
             overflowed: RunSet::new(),
             released: RunSet::new(),
             kept: Vec::new(),
+            raised: RefcountTable::new(geometry.widest()),
         };
         let keeps = kept.is_some();
         if let Some(kept) = kept {
@@ -111,6 +118,12 @@ impl Ground {
         }
     }
 
+    /// Takes clusters for something new that is not part of the refcount structures.
+    pub fn take(&mut self, place: Run) -> Result<(), OutOfMemory> {
+        self.end = self.end.max(ClusterCount(place.end().0));
+        self.table.add(place, 1).map(|_| ())
+    }
+
     /// Plans the new structures. Where the file grows over a region that is referred to, that
     /// region is inside the file from then on, and counts; so a second repair finds nothing new.
     /// QEMU's algorithms know nothing of that.
@@ -122,19 +135,14 @@ impl Ground {
                 *reserved = self.reusable;
             }
             let layout = planned?;
-            let end = ClusterCount(layout.end().0);
-            if options.algorithm != Algorithm::Planned || end <= self.file {
-                return Ok(layout);
-            }
-            let grown = Extent {
-                bytes: end.0 << geometry.cluster_bits(),
-                clusters: end,
+            let end = self.end.max(ClusterCount(layout.end().0));
+            let inside = if options.algorithm == Algorithm::Planned && end > self.file {
+                self.dangling_before(geometry, end)
+            } else {
+                Vec::new()
             };
-            let (inside, beyond): (Vec<_>, Vec<_>) = std::mem::take(&mut self.dangling)
-                .into_iter()
-                .partition(|region| grown.holds(geometry, region.offset, region.length));
-            self.dangling = beyond;
             if inside.is_empty() {
+                self.end = end;
                 return Ok(layout);
             }
             for region in inside {
@@ -143,9 +151,20 @@ impl Ground {
         }
     }
 
+    /// Takes out the regions that are inside a file of so many clusters.
+    fn dangling_before(&mut self, geometry: &Geometry, end: ClusterCount) -> Vec<Region> {
+        let grown = Extent {
+            bytes: end.0 << geometry.cluster_bits(),
+            clusters: end,
+        };
+        let is_inside = |region: &mut Region| grown.holds(geometry, region.offset, region.length);
+        self.dangling.extract_if(.., is_inside).collect()
+    }
+
     /// Counts references that came up. What was kept may have been kept for these: the count is the
     /// larger of references and old refcount, not their sum.
     fn refer(&mut self, run: Run, times: u64) -> Result<(), OutOfMemory> {
+        self.raised.add(run, times)?;
         let first = self
             .kept
             .partition_point(|(cluster, _)| *cluster < run.first);
@@ -154,6 +173,8 @@ impl Ground {
             let met = times.min(*surplus);
             let count = self.table.get(*cluster).saturating_sub(met);
             self.table.set(*cluster, count)?;
+            let raised = self.raised.get(*cluster).saturating_sub(met);
+            self.raised.set(*cluster, raised)?;
             *surplus -= met;
         }
         // Afterwards, since no count exceeds the maximum on the way.
@@ -161,6 +182,13 @@ impl Ground {
             self.overflowed.insert(run);
         }
         Ok(())
+    }
+
+    /// What nobody uses any more.
+    fn free(&self) -> RunSet {
+        let released = self.released.runs().iter().flat_map(Run::iter);
+        let free = released.filter(|cluster| self.table.get(*cluster) == 0);
+        free.map(Run::single).collect()
     }
 
     pub const fn input(&self) -> Input<'_> {
@@ -196,24 +224,12 @@ impl Repair<'_> {
             survey.references.overflowed.extend(&ground.overflowed);
         }
         self.surplus = std::mem::take(&mut ground.kept);
-        self.has_outgrown |= keep && layout.end().0 > ground.file.0;
+        self.has_outgrown |= keep && ground.end > ground.file;
+        self.note_raised_further(&ground.raised);
         own.extend(&layout.abandoned);
-        if let Some(snapshots) = &snapshots {
-            snapshots.write(image, self.storage)?;
-        }
-        rebuild::commit(algorithm, &layout, &ground.table, self.storage)?;
-        self.step(Step::Rebuilt {
-            algorithm,
-            reftable: Offset(layout.reftable.first.0 << image.geometry().cluster_bits()),
-            reftable_clusters: layout.reftable.count,
-            refblocks: layout.refblocks.len() as u64,
-        });
-        if let Some(snapshots) = &snapshots {
-            snapshots.switch(self.storage)?;
+        self.write_structures(image, &layout, &ground.table, snapshots.as_ref())?;
+        if snapshots.is_some() {
             self.outcome.fixed.corruptions += survey.references.snapshots.corruptions;
-            self.step(Step::RewroteSnapshotTable {
-                snapshots: snapshots.count,
-            });
         }
         self.count_fixed(survey, report, keep);
         if algorithm != Algorithm::Planned || snapshots.is_some() {
@@ -225,13 +241,36 @@ impl Repair<'_> {
         for run in layout.allocated().runs() {
             ground.table.add(*run, 1)?;
         }
-        let free = ground.released.runs().iter().flat_map(Run::iter);
-        let free = free
-            .filter(|cluster| ground.table.get(*cluster) == 0)
-            .map(Run::single)
-            .collect();
-        self.discard(image, &free, &survey.references)?;
+        self.discard(image, &ground.free(), &survey.references)?;
         Ok(ground.table)
+    }
+
+    /// Writes the new structures, and the new snapshot table, and lets the header lead to them.
+    fn write_structures(
+        &mut self,
+        image: &Image,
+        layout: &Layout,
+        table: &RefcountTable,
+        snapshots: Option<&NewSnapshotTable>,
+    ) -> Result<(), RepairError> {
+        let algorithm = self.options.algorithm;
+        if let Some(snapshots) = snapshots {
+            snapshots.write(image, self.storage)?;
+        }
+        rebuild::commit(algorithm, layout, table, self.storage)?;
+        self.step(Step::Rebuilt {
+            algorithm,
+            reftable: Offset(layout.reftable.first.0 << image.geometry().cluster_bits()),
+            reftable_clusters: layout.reftable.count,
+            refblocks: layout.refblocks.len() as u64,
+        });
+        if let Some(snapshots) = snapshots {
+            snapshots.switch(self.storage)?;
+            self.step(Step::RewroteSnapshotTable {
+                snapshots: snapshots.count,
+            });
+        }
+        Ok(())
     }
 
     /// Releases what the rebuild itself left behind, which is in `own`; with `keep` nothing else,

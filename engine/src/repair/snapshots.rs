@@ -55,7 +55,7 @@ impl NewSnapshotTable {
         } else {
             lowest_free_run(&ground.input(), clusters)?
         };
-        ground.table.add(place, 1)?;
+        ground.take(place)?;
         let offset = Offset(place.first.0 << geometry.cluster_bits());
         Ok(Some(Self {
             place,

@@ -42,6 +42,21 @@ pub fn store_input(target: Target, input: &[u8]) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// The smallest input of each kind: those that break one promise are taken to have one cause. What
+/// is seen only under libFuzzer's limits or by the sanitizer is a kind of its own, and so is a panic.
+pub fn distinct(target: Target, artifacts: Vec<PathBuf>) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+    let mut sized = Vec::new();
+    for artifact in artifacts {
+        let input = std::fs::read(&artifact)?;
+        let message = message(target, &input);
+        let kind = message.split(':').next().unwrap_or_default().to_owned();
+        sized.push((kind, input.len(), artifact));
+    }
+    sized.sort();
+    sized.dedup_by(|next, first| next.0 == first.0);
+    Ok(sized.into_iter().map(|(_, _, artifact)| artifact).collect())
+}
+
 fn message(target: Target, input: &[u8]) -> String {
     let judged = std::panic::catch_unwind(|| target.judge(input));
     match judged {

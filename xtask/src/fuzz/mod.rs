@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use recount_oracle::fuzz::{Target, Use, encoding};
 
-use tools::Fuzzer;
+use progress::Progress;
+use tools::{Fuzzer, Stretch};
 
 /// Options of `cargo xtask fuzz`.
 #[derive(clap::Args)]
@@ -30,6 +31,9 @@ pub struct Args {
     /// Processes that share what they learn.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "rate")]
     jobs: u32,
+    /// Go on behind a finding until the time is up, and store the smallest of each kind.
+    #[arg(long, requires = "time", conflicts_with = "rate")]
+    go_on: bool,
     /// Where libFuzzer's random numbers begin; a fresh one each time unless given.
     #[arg(long, conflicts_with = "rate")]
     seed: Option<u64>,
@@ -68,24 +72,33 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     if args.rate {
         return rate::measure(&fuzzer, &targets, args.time);
     }
-    let time = args.time.or(args.all.then_some(MINUTE));
+    let stretch = Stretch {
+        time: args.time.or(args.all.then_some(MINUTE)),
+        seed: args.seed,
+        jobs: args.jobs,
+        goes_on: args.go_on,
+    };
     let mut totals = Vec::new();
     for target in targets {
         fuzzer.build(target)?;
-        let (artifact, progress) = fuzzer.run(target, time, args.seed, args.jobs)?;
-        if let Some(artifact) = &artifact {
+        let ran = fuzzer.run(target, &stretch)?;
+        let distinct = finding::distinct(target, ran.artifacts)?;
+        for artifact in &distinct {
             let artifact = fuzzer.minimize(target, artifact.clone())?;
             finding::store(target, &artifact)?;
         }
-        totals.push((target, progress, artifact.is_some()));
+        totals.push((target, ran.progress, distinct.len()));
     }
-    println!("target    executions  coverage  features  inputs  finding");
-    for (target, progress, found) in &totals {
-        let found = if *found { "yes" } else { "none" };
-        println!("{target:8} {progress} {found:>8}");
-    }
-    let found = totals.iter().any(|(_, _, found)| *found);
+    print_totals(&totals);
+    let found = totals.iter().any(|(_, _, findings)| *findings > 0);
     Ok(ExitCode::from(u8::from(found)))
+}
+
+fn print_totals(totals: &[(Target, Progress, usize)]) {
+    println!("target    executions  coverage  features  inputs  findings");
+    for (target, progress, findings) in totals {
+        println!("{target:8} {progress} {findings:>9}");
+    }
 }
 
 fn replay(target: Target, file: &PathBuf) -> Result<ExitCode, Box<dyn Error>> {

@@ -15,12 +15,18 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Of a line like `#4096 pulse cov: 1059 ft: 3671 corp: 47/9287b lim: 12 exec/s: 2048`; of
-    /// several processes it begins with `#4096: cov: …`. `None` for any other line.
-    pub fn read(line: &str) -> Option<Self> {
+    /// Of a line like `#4096 pulse cov: 1059 ft: 3671 corp: 47/9287b lim: 12 exec/s: 2048`. Where
+    /// libFuzzer `forks`, its own lines begin with `#4096: cov: …`, and those above are what a
+    /// process said that ended by a finding: they tell of that process alone. `None` for any other
+    /// line.
+    pub fn read(line: &str, forks: bool) -> Option<Self> {
         let mut words = line.split_whitespace();
-        let executions = words.next()?.strip_prefix('#')?;
-        let executions = executions.trim_end_matches(':').parse().ok()?;
+        let number = words.next()?.strip_prefix('#')?;
+        let of_all = number.strip_suffix(':');
+        if of_all.is_some() != forks {
+            return None;
+        }
+        let executions = of_all.unwrap_or(number).parse().ok()?;
         let words: Vec<&str> = words.collect();
         let after = |name: &str| {
             let at = words.iter().position(|word| *word == name)?;
@@ -61,9 +67,11 @@ mod tests {
         };
         let one =
             "#70985\tDONE   cov: 1242 ft: 5901 corp: 645/88Kb lim: 612 exec/s: 6453 rss: 43Mb";
-        assert_eq!(Progress::read(one), Some(expected));
+        assert_eq!(Progress::read(one, false), Some(expected));
         let several = "#70985: cov: 1242 ft: 5901 corp: 645 exec/s: 514 oom/timeout/crash: 0/0/0";
-        assert_eq!(Progress::read(several), Some(expected));
+        assert_eq!(Progress::read(several, true), Some(expected));
+        // What one of them says is not what all of them did.
+        assert_eq!(Progress::read(one, true), None);
     }
 
     #[test]
@@ -74,7 +82,9 @@ mod tests {
             "#1 0x55d in main",
             "# cov: 1",
         ] {
-            assert_eq!(Progress::read(line), None, "{line}");
+            for forks in [false, true] {
+                assert_eq!(Progress::read(line, forks), None, "{line}");
+            }
         }
     }
 }

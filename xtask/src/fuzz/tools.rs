@@ -40,6 +40,51 @@ pub enum ToolError {
     Failed(String),
 }
 
+/// How a target is run.
+#[derive(Clone, Copy, Debug)]
+pub struct Stretch {
+    /// How long; for ever where it is not said.
+    pub time: Option<Duration>,
+    /// Where random numbers begin.
+    pub seed: Option<u64>,
+    /// Processes that share what they learn.
+    pub jobs: u32,
+    /// Whether it goes on behind a finding until the time is up.
+    pub goes_on: bool,
+}
+
+impl Stretch {
+    /// Whether libFuzzer starts processes of its own, which may end by a finding each.
+    const fn forks(&self) -> bool {
+        self.jobs > 1 || self.goes_on
+    }
+
+    /// Says so to libFuzzer.
+    fn ask(&self, command: &mut Command) {
+        if let Some(time) = self.time {
+            command.arg(format!("-max_total_time={}", time.as_secs()));
+        }
+        if let Some(seed) = self.seed {
+            // 32 bits, and 0 means a fresh one.
+            command.arg(format!("-seed={}", seed % u64::from(u32::MAX) + 1));
+        }
+        if self.forks() {
+            command.arg(format!("-fork={}", self.jobs));
+        }
+        if self.goes_on {
+            command.args(["-ignore_crashes=1", "-ignore_timeouts=1", "-ignore_ooms=1"]);
+        }
+    }
+}
+
+/// What came of a run.
+pub struct Ran {
+    /// The inputs with findings.
+    pub artifacts: Vec<PathBuf>,
+    /// What libFuzzer said last of its progress.
+    pub progress: Progress,
+}
+
 /// cargo-fuzz and the toolchain that it is used with.
 pub struct Fuzzer {
     /// Nightly with the address sanitizer; otherwise stable without.
@@ -142,50 +187,35 @@ impl Fuzzer {
         command
     }
 
-    /// Runs a built target, in as many processes as `jobs` says; the input with a finding, if there
-    /// is one, and what libFuzzer said last of its progress. What it learns goes to target/fuzz, the
-    /// committed corpus is only read.
-    pub fn run(
-        &self,
-        target: Target,
-        time: Option<Duration>,
-        seed: Option<u64>,
-        jobs: u32,
-    ) -> Result<(Option<PathBuf>, Progress), Box<dyn Error>> {
-        let learned = learned(target)?;
+    /// Runs a built target as asked. What it learns goes to target/fuzz, the committed corpus is only
+    /// read.
+    pub fn run(&self, target: Target, stretch: &Stretch) -> Result<Ran, Box<dyn Error>> {
         let artifacts = PathBuf::from(format!("fuzz/artifacts/{target}/"));
         std::fs::create_dir_all(&artifacts)?;
         let before = files(&artifacts)?;
         let mut command = self.command(target);
-        command
-            .arg(format!("-artifact_prefix={}", artifacts.display()))
-            .arg("-print_final_stats=1");
-        if let Some(time) = time {
-            command.arg(format!("-max_total_time={}", time.as_secs()));
-        }
-        if let Some(seed) = seed {
-            // 32 bits, and 0 means a fresh one.
-            command.arg(format!("-seed={}", seed % u64::from(u32::MAX) + 1));
-        }
-        if jobs > 1 {
-            command.arg(format!("-fork={jobs}"));
-        }
-        let command = command.arg(learned).arg(seeds(target));
+        command.arg(format!("-artifact_prefix={}", artifacts.display()));
+        stretch.ask(&mut command);
+        let command = command.arg(learned(target)?).arg(seeds(target));
         let mut child = command.stderr(Stdio::piped()).spawn()?;
         let mut progress = Progress::default();
         for line in BufReader::new(child.stderr.take().ok_or("no output")?).split(b'\n') {
             let line = line?;
             let line = String::from_utf8_lossy(&line);
             eprintln!("{line}");
-            progress = Progress::read(&line).unwrap_or(progress);
+            let read = Progress::read(&line, stretch.forks());
+            progress = read.unwrap_or(progress);
         }
         let status = child.wait()?;
-        let after = files(&artifacts)?;
-        let new = after.into_iter().find(|file| !before.contains(file));
-        if new.is_none() && !status.success() {
+        let mut artifacts = files(&artifacts)?;
+        artifacts.retain(|file| !before.contains(file));
+        if artifacts.is_empty() && !status.success() {
             return Err(ToolError::Failed(target.name().to_owned()).into());
         }
-        Ok((new, progress))
+        Ok(Ran {
+            artifacts,
+            progress,
+        })
     }
 
     /// The smallest input with the same end that is found in half a minute.

@@ -62,12 +62,25 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What the names of generated inputs begin with.
+const SEED: &str = "seed-";
+
+fn is_named(file: &Path, prefix: &str) -> bool {
+    let name = file.file_name().map(|name| name.to_string_lossy());
+    name.is_some_and(|name| name.starts_with(prefix))
+}
+
 fn generate(target: Target) -> Result<(), Box<dyn Error>> {
     let folder = folder_of(target);
     std::fs::create_dir_all(&folder)?;
     let inputs = seeds::generate_seeds(target);
+    for old in files(&folder)? {
+        if is_named(&old, SEED) {
+            std::fs::remove_file(old)?;
+        }
+    }
     for input in &inputs {
-        std::fs::write(folder.join(format!("seed-{}", name_of(input))), input)?;
+        std::fs::write(folder.join(format!("{SEED}{}", name_of(input))), input)?;
     }
     println!("{target}: {} seeds", inputs.len());
     Ok(())
@@ -105,9 +118,7 @@ fn minimize(fuzzer: &Fuzzer, target: Target) -> Result<(), Box<dyn Error>> {
             .difference(&arms_kept)
             .next()
             .is_some();
-        let finding = file
-            .file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with("finding-"));
+        let finding = is_named(&file, "finding-");
         if !kept.remove(&input) && !needed && !finding {
             std::fs::remove_file(&file)?;
             removed += 1;

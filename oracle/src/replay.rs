@@ -120,18 +120,9 @@ impl Story {
                 explored.faults
             ));
         }
-        for (property, verdict) in explored.verdicts {
-            match self
-                .verdicts
-                .iter_mut()
-                .find(|(known, _)| *known == property)
-            {
-                None => self.verdicts.push((property, verdict)),
-                Some((_, known)) => *known = known.clone().and(|| verdict),
-            }
-        }
-        self.verdicts.sort_by_key(|(property, _)| *property);
+        self.add(explored.verdicts);
         self.schedule(case, before, repair, &explored.quiet);
+        self.verdicts.sort_by_key(|(property, _)| *property);
         self.line("");
         for (property, verdict) in self.verdicts.clone() {
             let says = match verdict {
@@ -140,6 +131,17 @@ impl Story {
                 Verdict::Fails(failure) => format!("FAILS: {failure}"),
             };
             self.line(format_args!("{property:28}{says}"));
+        }
+    }
+
+    /// Verdicts beside those that there are.
+    fn add(&mut self, verdicts: Vec<(Property, Verdict)>) {
+        for (property, verdict) in verdicts {
+            let mut known = self.verdicts.iter_mut();
+            match known.find(|(known, _)| *known == property) {
+                None => self.verdicts.push((property, verdict)),
+                Some((_, known)) => *known = known.clone().and(|| verdict),
+            }
         }
     }
 
@@ -179,12 +181,36 @@ impl Story {
                     trace: &quiet.trace,
                     sector: before.sector,
                 };
-                self.after(before, &crashes.state(*crash));
+                let left = crashes.state(*crash);
+                self.after(before, &left);
+                self.again(case, before, repair, quiet, left);
             }
             Schedule::Faults(faults) => {
                 self.line(format_args!("\nwith failing operations: {faults:?}"));
-                self.run(before, &run::run(repair, before, faults));
+                let run = run::run(repair, before, faults);
+                self.run(before, &run);
+                self.again(case, before, repair, quiet, run.after);
             }
+        }
+    }
+
+    /// The repair of what is left then.
+    fn again(
+        &mut self,
+        case: &Case,
+        before: &Before,
+        repair: &dyn Repair,
+        quiet: &Run,
+        left: SparseBytes,
+    ) {
+        match run::again(case, before, repair, quiet, left) {
+            Ok(None) => (),
+            Ok(Some(again)) => {
+                self.line("\nthe next repair");
+                self.run(&again.left, &again.run);
+                self.add(again.verdicts);
+            }
+            Err(failure) => self.add(vec![(Property::CrashAtomic, Verdict::Fails(failure))]),
         }
     }
 }

@@ -4,12 +4,13 @@
 use super::encoding::decode;
 use super::rebuild::holds;
 use super::{Broken, Target, Use};
-use crate::case::{Algorithm, Case, Schedule, StorageLimit};
+use crate::case::damage::SparseBytes;
+use crate::case::{Case, Schedule};
 use crate::crash::{Crashes, Limits};
 use crate::properties::crash_atomic::{StateJudge, lasts};
-use crate::properties::reading::{Kind, Reading};
-use crate::properties::{Property, Verdict, counts_every_cluster, fault_safe, no_leaks};
-use crate::run::{Before, Repair, Run, Stopped, run, scene};
+use crate::properties::reading::Reading;
+use crate::properties::{Property, Verdict, fault_safe};
+use crate::run::{Before, Repair, Run, again, run, scene};
 
 /// Crash states that are looked at after a fault: few, as the fuzzer asks again and again.
 const AFTER_A_FAULT: Limits = Limits {
@@ -53,36 +54,15 @@ impl Scene {
     }
 
     /// What is left is repaired by a second run, in which nothing goes wrong.
-    fn can_be_repaired(&self, left: &Before) -> Result<(), Broken> {
-        if matches!(left.kind, Kind::Toy(_)) || self.case.algorithm != Algorithm::Planned {
-            // A toy has nothing that could be surveyed; QEMU's algorithms promise nothing here.
-            return Ok(());
+    fn can_be_repaired(&self, left: SparseBytes) -> Result<(), Broken> {
+        let (case, before) = (&self.case, &self.before);
+        match again(case, before, &*self.repair, &self.quiet, left) {
+            Ok(again) => again
+                .into_iter()
+                .flat_map(|again| again.verdicts)
+                .try_for_each(|(property, verdict)| self.holds(property, verdict)),
+            Err(failure) => self.holds(Property::CrashAtomic, Verdict::Fails(failure)),
         }
-        let second = run(&*self.repair, left, &[]);
-        match &second.outcome {
-            Ok(_) => {
-                let counts = counts_every_cluster::judge(left, &second);
-                self.holds(Property::CountsEveryCluster, counts)?;
-                self.holds(Property::NoLeaks, no_leaks::judge(left, &second))
-            }
-            // What the first run took on a device that cannot grow may be what the second lacks.
-            Err(Stopped::Repair(_)) if self.case.storage != StorageLimit::Growing => Ok(()),
-            Err(_) if self.quiet.outcome.is_err() => Ok(()),
-            Err(error) => {
-                let message = format!("the repair after the disturbed one fails: {error}");
-                Err(Broken::new("crash-atomic", message))
-            }
-        }
-    }
-
-    fn left(&self, bytes: crate::case::damage::SparseBytes) -> Option<Before> {
-        let Before {
-            sector,
-            capacity,
-            kind,
-            ..
-        } = &self.before;
-        Before::new(bytes, *sector, *capacity, kind.clone()).ok()
     }
 }
 
@@ -103,14 +83,7 @@ pub fn crash(input: &[u8]) -> Result<Use, Broken> {
     let state = crashes.state(crash);
     let judge = StateJudge::new(&scene.before, &scene.quiet.trace, scene.whole());
     scene.holds(Property::CrashAtomic, judge.state(&state).into())?;
-    match scene.left(state) {
-        Some(left) => scene.can_be_repaired(&left)?,
-        None if scene.case.algorithm == Algorithm::Planned => {
-            let message = "the image cannot be read any more";
-            return Err(Broken::new("crash-atomic", message));
-        }
-        None => (),
-    }
+    scene.can_be_repaired(state)?;
     Ok(Use::Judged)
 }
 
@@ -129,8 +102,6 @@ pub fn fault(input: &[u8]) -> Result<Use, Broken> {
     let (before, whole) = (&scene.before, scene.whole());
     let verdict = fault_safe::judge(before, &failed, whole, &AFTER_A_FAULT);
     scene.holds(Property::FaultSafe, verdict)?;
-    if let Some(left) = scene.left(failed.after) {
-        scene.can_be_repaired(&left)?;
-    }
+    scene.can_be_repaired(failed.after)?;
     Ok(Use::Judged)
 }

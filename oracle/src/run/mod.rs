@@ -1,5 +1,6 @@
 //! Driving a repair on the simulated disk, and keeping everything that happened.
 
+mod again;
 mod case;
 mod explore;
 mod image;
@@ -17,6 +18,7 @@ use crate::disk::{Operations, SimulatedDisk, Trace};
 use crate::properties::Failure;
 use crate::properties::reading::{Kind, Reading};
 
+pub use again::{Again, again};
 pub use case::{Played, SceneError, play, scene};
 pub use explore::{Bounds, Explored, explore_one};
 pub use image::{ImageError, ImageRepair};

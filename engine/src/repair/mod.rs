@@ -237,7 +237,8 @@ impl Repair<'_> {
             uncovered: planned
                 && (rebuilt && references.spared_in_structures
                     || references.snapshots.is_rewritten() && still_wrong > 0),
-            references: sound.then_some(survey.references),
+            // What is kept is in the counts as if it were referred to.
+            references: (sound && self.surplus.is_empty()).then_some(survey.references),
         })
     }
 

@@ -339,9 +339,8 @@ fn own_clusters(image: &Image, survey: &Survey) -> RunSet {
         };
         let table = table.clusters(image.geometry());
         let differences = survey.comparison.differences(&survey.references.table);
-        let never = differences.filter(|(cluster, refcount, references)| {
-            table.contains(*cluster) && refcount < references
-        });
+        let never =
+            differences.filter(|(cluster, refcount, _)| *refcount == 0 && table.contains(*cluster));
         own.extend(&never.map(|(cluster, _, _)| Run::single(cluster)).collect());
     }
     own

@@ -4,9 +4,14 @@
 use std::error::Error;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use recount_oracle::case::text::{CaseFile, print};
 use recount_oracle::fuzz::{Target, encoding};
+
+/// How long the judging of one input may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A name from the content, the same every time.
 pub fn name_of(bytes: &[u8]) -> String {
@@ -57,11 +62,20 @@ pub fn distinct(target: Target, artifacts: Vec<PathBuf>) -> Result<Vec<PathBuf>,
     Ok(sized.into_iter().map(|(_, _, artifact)| artifact).collect())
 }
 
+/// What is wrong with an input, for a person. It may be one whose repair does not end.
 fn message(target: Target, input: &[u8]) -> String {
-    let judged = std::panic::catch_unwind(|| target.judge(input));
-    match judged {
+    let (sender, receiver) = mpsc::channel();
+    let input = input.to_vec();
+    std::thread::spawn(move || {
+        // Nobody may be there to hear it any more.
+        let _ = sender.send(target.judge(&input));
+    });
+    match receiver.recv_timeout(PATIENCE) {
         Ok(Err(broken)) => broken.to_string(),
-        Ok(Ok(_)) => "only under libFuzzer's limits or the sanitizer".to_owned(),
-        Err(_) => "a panic".to_owned(),
+        Ok(Ok(_)) => "nothing without libFuzzer's limits and the sanitizer, or no more".to_owned(),
+        Err(RecvTimeoutError::Disconnected) => "a panic".to_owned(),
+        Err(RecvTimeoutError::Timeout) => {
+            format!("does not end within {} s", PATIENCE.as_secs())
+        }
     }
 }

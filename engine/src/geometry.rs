@@ -123,16 +123,6 @@ impl Geometry {
         })
     }
 
-    /// The same clusters with the widest refcounts, in which no sum of references overflows.
-    pub(crate) const fn widest(&self) -> Self {
-        let order = RefcountOrder::MAX;
-        Self {
-            order,
-            refblock_bits: self.cluster_bits + 3 - order.get(),
-            ..*self
-        }
-    }
-
     /// Binary logarithm of the cluster size.
     #[must_use]
     pub const fn cluster_bits(&self) -> u32 {

@@ -6,7 +6,7 @@ use crate::finding::Finding;
 use crate::geometry::Geometry;
 use crate::observer::Action;
 use crate::rebuild::Algorithm;
-use crate::table::{RefcountTable, Run, RunSet};
+use crate::table::{Run, RunSet};
 use crate::units::{Cluster, ClusterCount, RefblockIndex};
 
 /// A cluster whose refcount is above its references by this much.
@@ -18,52 +18,41 @@ impl Repair<'_> {
         self.has_outgrown || keeps(survey, self.options)
     }
 
-    /// Remembers by how much refcounts are raised, where the image is looked at again later in this
-    /// repair and may turn out to refer to less. What the disk never said is not kept.
-    pub(super) fn note_raised(&mut self, survey: &Survey) {
+    /// Remembers what the disk says of clusters whose refcount is about to be raised, where the image
+    /// is looked at again later in this repair and may turn out to refer to less. What the disk never
+    /// said is not kept.
+    pub(super) fn note_said(&mut self, survey: &Survey) {
         let references = &survey.references;
         let looked_at_again = self.options.algorithm != Algorithm::Planned
+            || self.is_second
             || references.snapshots.is_rewritten()
             || references.spared_in_structures;
-        if !looked_at_again || self.is_second || !self.keeps(survey) {
+        if !looked_at_again || !self.keeps(survey) {
             return;
         }
         let table = &references.table;
         let low = survey.comparison.differences(table);
         let low = low.filter(|(_, refcount, references)| refcount < references);
-        let low = low.map(|(cluster, refcount, references)| (cluster, references - refcount));
+        let low = low.map(|(cluster, refcount, _)| (cluster, refcount));
         // A refcount that cannot be read says nothing.
         let unreadable = survey.comparison.clusters_unread(table.geometry());
-        let unreadable = unreadable.map(|cluster| (cluster, table.get(cluster)));
-        self.raised = low
-            .chain(unreadable.filter(|(_, count)| *count > 0))
-            .collect();
-        self.raised.sort_unstable();
+        let unreadable = unreadable.filter(|cluster| table.get(*cluster) > 0);
+        self.remember(low.chain(unreadable.map(|cluster| (cluster, 0))).collect());
     }
 
-    /// Adds to that what was raised where the file grew over what led past its end. Of clusters
-    /// behind the end nothing is kept anyway.
-    pub(super) fn note_raised_further(&mut self, raised: &RefcountTable) {
-        let mut from = Cluster(0);
-        while let Some(cluster) = raised.next_used(from).filter(|next| next.0 < self.file.0) {
-            self.raised.push((cluster, raised.get(cluster)));
-            from = cluster.saturating_add(ClusterCount(1));
-        }
-        self.raised.sort_unstable();
-        self.raised.dedup_by(|next, first| {
-            let is_same = next.0 == first.0;
-            if is_same {
-                first.1 = first.1.saturating_add(next.1);
-            }
-            is_same
-        });
+    /// Adds what the disk says of clusters, unless they have been raised before: then it is what this
+    /// repair says.
+    pub(super) fn remember(&mut self, mut said: Vec<(Cluster, u64)>) {
+        said.retain(|(cluster, _)| self.said_of(*cluster).is_none());
+        self.said.append(&mut said);
+        self.said.sort_unstable();
     }
 
-    /// By how much this repair has raised the refcount of a cluster.
-    fn raised_by(&self, cluster: Cluster) -> u64 {
-        let raised = &self.raised;
-        let found = raised.binary_search_by_key(&cluster, |(cluster, _)| *cluster);
-        found.map_or(0, |index| raised[index].1)
+    /// What the disk said before this repair of a cluster whose refcount it has raised.
+    fn said_of(&self, cluster: Cluster) -> Option<u64> {
+        let said = &self.said;
+        let found = said.binary_search_by_key(&cluster, |(cluster, _)| *cluster);
+        found.ok().map(|index| said[index].1)
     }
 
     /// The clusters whose refcount is above their references, but for what this repair itself has
@@ -71,7 +60,10 @@ impl Repair<'_> {
     pub(super) fn surplus_now(&self, survey: &Survey) -> Vec<Surplus> {
         let mut kept = surplus(survey);
         for (cluster, surplus) in &mut kept {
-            *surplus = surplus.saturating_sub(self.raised_by(*cluster));
+            if let Some(said) = self.said_of(*cluster) {
+                let references = survey.references.table.get(*cluster);
+                *surplus = (*surplus).min(said.saturating_sub(references));
+            }
         }
         kept.retain(|(cluster, surplus)| {
             *surplus > 0 && !(self.has_outgrown && cluster.0 >= self.file.0)

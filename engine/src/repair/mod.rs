@@ -87,7 +87,7 @@ pub fn repair(
         observer,
         outcome: Outcome::default(),
         surplus: Vec::new(),
-        raised: Vec::new(),
+        said: Vec::new(),
         is_second: false,
         has_outgrown: false,
         file: ClusterCount(0),
@@ -125,9 +125,9 @@ struct Repair<'a> {
     outcome: Outcome,
     /// What is kept, in ascending order.
     surplus: Vec<Surplus>,
-    /// By how much the refcounts of clusters were raised above what the disk said, in ascending
+    /// What the disk said before this repair of clusters whose refcounts it has raised, in ascending
     /// order, as far as that has to be known later.
-    raised: Vec<Surplus>,
+    said: Vec<(Cluster, u64)>,
     /// Whether this pass follows another.
     is_second: bool,
     /// Whether something is kept and the file has grown: what led past its end may lead to zeros
@@ -213,7 +213,7 @@ impl Repair<'_> {
         self.replace_unaligned_empty(image, &survey)?;
         self.shorten_snapshot_table(&survey)?;
         let rebuilt = survey.is_rebuilt_by_repair();
-        self.note_raised(&survey);
+        self.note_said(&survey);
         let table = if rebuilt {
             self.rebuild(image, &mut survey, &mut report)?
         } else {

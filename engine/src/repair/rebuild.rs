@@ -11,7 +11,7 @@ use crate::rebuild::{self, Algorithm, Input, Layout, PlanError};
 use crate::references::{References, Region};
 use crate::storage::Storage;
 use crate::table::{OutOfMemory, RefcountTable, Run, RunSet};
-use crate::units::{ClusterCount, Offset};
+use crate::units::{Cluster, ClusterCount, Offset};
 
 /// What a planner needs to know of an image.
 pub(super) struct Ground {
@@ -38,9 +38,11 @@ pub(super) struct Ground {
     pub released: RunSet,
     /// What of `table` is there only because it is kept, in ascending order.
     pub kept: Vec<Surplus>,
-    /// By how much `table` is above what the references and the disk said, since the file is to grow
-    /// over some of these regions.
-    raised: RefcountTable,
+    /// The clusters of the file that came to be inside such a region, since the file is to grow over
+    /// it, with what `table` had for them before.
+    said: Vec<(Cluster, u64)>,
+    /// The same clusters.
+    inside: RunSet,
 }
 
 impl Ground {
@@ -69,7 +71,8 @@ impl Ground {
             overflowed: RunSet::new(),
             released: RunSet::new(),
             kept: Vec::new(),
-            raised: RefcountTable::new(geometry.widest()),
+            said: Vec::new(),
+            inside: RunSet::new(),
         };
         let keeps = kept.is_some();
         if let Some(kept) = kept {
@@ -164,7 +167,7 @@ impl Ground {
     /// Counts references that came up. What was kept may have been kept for these: the count is the
     /// larger of references and old refcount, not their sum.
     fn refer(&mut self, run: Run, times: u64) -> Result<(), OutOfMemory> {
-        self.raised.add(run, times)?;
+        self.note_said(run);
         let first = self
             .kept
             .partition_point(|(cluster, _)| *cluster < run.first);
@@ -173,8 +176,6 @@ impl Ground {
             let met = times.min(*surplus);
             let count = self.table.get(*cluster).saturating_sub(met);
             self.table.set(*cluster, count)?;
-            let raised = self.raised.get(*cluster).saturating_sub(met);
-            self.raised.set(*cluster, raised)?;
             *surplus -= met;
         }
         // Afterwards, since no count exceeds the maximum on the way.
@@ -182,6 +183,18 @@ impl Ground {
             self.overflowed.insert(run);
         }
         Ok(())
+    }
+
+    /// Remembers what the counts of a run are before it is referred to. Behind the end of the file
+    /// nothing was allocated.
+    fn note_said(&mut self, run: Run) {
+        let count = self.file.0.saturating_sub(run.first.0);
+        let run = Run::new(run.first, run.count.min(ClusterCount(count)));
+        let new = RunSet::from_iter([run]).without(&self.inside);
+        let clusters = new.runs().iter().flat_map(Run::iter);
+        let said = clusters.map(|cluster| (cluster, self.table.get(cluster)));
+        self.said.extend(said);
+        self.inside.extend(&new);
     }
 
     /// What nobody uses any more.
@@ -225,7 +238,7 @@ impl Repair<'_> {
         }
         self.surplus = std::mem::take(&mut ground.kept);
         self.has_outgrown |= keep && ground.end > ground.file;
-        self.note_raised_further(&ground.raised);
+        self.remember(std::mem::take(&mut ground.said));
         own.extend(&layout.abandoned);
         self.write_structures(image, &layout, &ground.table, snapshots.as_ref())?;
         if snapshots.is_some() {
@@ -306,7 +319,6 @@ impl Repair<'_> {
         self.replace_unaligned_empty(image, &survey)?;
         self.shorten_snapshot_table(&survey)?;
         self.lower_refcounts(image, &survey, false)?;
-        self.raised.clear();
         Ok(survey.references.take_table())
     }
 

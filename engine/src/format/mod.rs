@@ -9,14 +9,13 @@ pub mod extension;
 pub mod header;
 pub mod snapshot;
 
-/// The big-endian number of `N` bytes at `position`, 0 past the end.
+/// The `N` bytes at `position`. What lies past the end is 0, as it is of a file.
 fn bytes_at<const N: usize>(bytes: &[u8], position: usize) -> [u8; N] {
-    let field = position
-        .checked_add(N)
-        .and_then(|end| bytes.get(position..end));
+    let present = bytes.get(position..).unwrap_or_default();
+    let present = &present[..present.len().min(N)];
+    let mut field = [0; N];
+    field[..present.len()].copy_from_slice(present);
     field
-        .and_then(|field| field.try_into().ok())
-        .unwrap_or([0; N])
 }
 
 pub(crate) fn be16(bytes: &[u8], position: usize) -> u16 {
@@ -29,4 +28,18 @@ pub(crate) fn be32(bytes: &[u8], position: usize) -> u32 {
 
 pub(crate) fn be64(bytes: &[u8], position: usize) -> u64 {
     u64::from_be_bytes(bytes_at(bytes, position))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{be16, be32};
+
+    #[test]
+    fn a_field_that_the_end_cuts_goes_on_with_zeros() {
+        let bytes = [1, 2, 3, 4, 5];
+        assert_eq!(be32(&bytes, 0), 0x0102_0304);
+        assert_eq!(be32(&bytes, 3), 0x0405_0000);
+        assert_eq!(be16(&bytes, 5), 0);
+        assert_eq!(be16(&bytes, usize::MAX), 0);
+    }
 }

@@ -146,8 +146,15 @@ fn agrees(
         // More work than the naive reader takes on; nothing to compare with.
         Err(Unreadable::Io(_) | Unreadable::TooMuchWork) => return Ok(()),
     };
+    // The engine also builds anew what reaches past the end of the file.
+    let rebuilds = |report: &Report| {
+        let needed = audited.as_ref().is_ok_and(|audit| audit.rebuild_needed);
+        report.needs_rebuild || !needed
+    };
     let same = match (checked, &theirs) {
-        (Ok(report), Some(theirs)) => !theirs.gives_up && figures(report) == *theirs,
+        (Ok(report), Some(theirs)) => {
+            !theirs.gives_up && figures(report) == *theirs && rebuilds(report)
+        }
         (Err(CheckError::Image(_)), None) => true,
         // The audit reads on without a LUKS header.
         (Err(CheckError::Walk(_) | CheckError::Image(ImageError::Luks { .. })), Some(theirs)) => {

@@ -92,7 +92,8 @@ impl Run {
         if let (Some(before), Ok(after)) = (before, &audited) {
             self.keeps_data(input, before, Some(after))?;
         }
-        if self.writes_over_what_it_reads(before) {
+        let planned = self.way.options.algorithm == Algorithm::Planned;
+        if !planned && before.is_none_or(|before| has_cut_table(before, self.length)) {
             return Ok(());
         }
         self.comes_to_an_end(Overlap {
@@ -214,6 +215,9 @@ impl Run {
     /// A second repair does nothing, or one that acts on what is new to it; then there is an end.
     fn comes_to_an_end(&self, overlap: Overlap) -> Result<(), Broken> {
         let planned = self.way.options.algorithm == Algorithm::Planned;
+        if !planned && self.leaves_a_cut_table() {
+            return Ok(());
+        }
         let mut again = Self::new(self.after.clone(), self.way);
         let mut is_new = self.says_something_new(overlap);
         let mut dead_ends = self.dead_ends();
@@ -224,6 +228,9 @@ impl Run {
                 || planned && repairs > dead_ends
             {
                 break;
+            }
+            if !planned && again.leaves_a_cut_table() {
+                return Ok(());
             }
             // What an entry leads to by now may lead nowhere itself.
             dead_ends = dead_ends.max(again.dead_ends());
@@ -271,17 +278,11 @@ impl Run {
         grew || overlap.header && wrote_header() || !planned && uncovered()
     }
 
-    /// QEMU's algorithms take the clusters of a table that begins inside the file and reaches past
-    /// its end for free ones. What they write there is that table, to the next repair.
-    fn writes_over_what_it_reads(&self, before: Option<&Audit>) -> bool {
-        if self.way.options.algorithm == Algorithm::Planned {
-            return false;
-        }
-        before.is_none_or(|audit| {
-            audit.leads_nowhere().any(|corruption| {
-                matches!(corruption.wrong, Wrong::PastTheEnd { offset, .. } if offset < self.length)
-            })
-        })
+    /// Whether what it left may be written over by the next repair of QEMU's algorithms, as the file
+    /// has grown over the beginning of a table.
+    fn leaves_a_cut_table(&self) -> bool {
+        let length = ReadWriteAt::len(&self.after);
+        length > self.length && audit(&self.after).is_ok_and(|audit| has_cut_table(&audit, length))
     }
 
     /// Nothing was written if nothing was to be done, and only a lack of space is a reason.
@@ -325,6 +326,14 @@ impl Overlap {
             referrers.iter().any(is_table) && referrers.iter().any(Referrer::is_structure)
         })
     }
+}
+
+/// Whether a table begins inside a file of this length and reaches past its end. QEMU's algorithms
+/// take its clusters for free ones; what they write there is that table, to the next repair.
+fn has_cut_table(audit: &Audit, length: u64) -> bool {
+    audit.leads_nowhere().any(|corruption| {
+        matches!(corruption.wrong, Wrong::PastTheEnd { offset, .. } if offset < length)
+    })
 }
 
 /// Whether an entry or a table leads nowhere, so that clusters may be in use without a reference.

@@ -120,7 +120,9 @@ fn run(
     let output = command.output()?;
     let seconds = processor_seconds()? - before;
     let text = String::from_utf8_lossy(&output.stderr);
+    // A run that ends by a finding has its statistics too.
     let executions = statistic(&text, "number_of_executed_units");
+    let executions = executions.filter(|_| output.status.success());
     let executions = executions.ok_or_else(|| format!("{target} ended early:\n{text}"))?;
     Ok(Measured {
         executions,

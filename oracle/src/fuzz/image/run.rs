@@ -195,8 +195,12 @@ impl Run {
         if let Err(failure) = guard.check(&self.after) {
             return Err(Broken::new("leaves-data-alone", failure.message));
         }
-        // Where the entries that led nowhere are replaced, nothing need be kept any more.
-        let grew = ReadWriteAt::len(&self.after) > self.length;
+        // Where the entries that led nowhere are replaced, nothing need be kept any more. A file that
+        // has grown may hide that something still leads nowhere, unless that was replaced.
+        let replaced = |step: &Step| matches!(step, Step::ReplacedEntries { .. });
+        let steps = self.outcome.as_ref().map(|outcome| &outcome.steps);
+        let grew = ReadWriteAt::len(&self.after) > self.length
+            && !steps.is_ok_and(|steps| steps.iter().any(replaced));
         let Some(after) = after.filter(|after| {
             before.reading.is_blind()
                 && !options.release_unreachable

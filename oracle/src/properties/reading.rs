@@ -87,6 +87,39 @@ pub fn nowhere(audit: &Audit, bytes: &dyn Bytes) -> Result<Option<String>, Unrea
         .or_else(|| table_past_the_end(audit)))
 }
 
+/// Whether something leads nowhere in an image that a repair has not replaced: an entry that led
+/// somewhere before and to no cluster after it does not hide anything.
+pub fn leads_nowhere_still(
+    audit: &Audit,
+    before: &dyn Bytes,
+    after: &dyn Bytes,
+) -> Result<bool, Unreadable> {
+    let mut left = audit.clone();
+    left.corruptions.clear();
+    for corruption in &audit.corruptions {
+        if !is_replaced(audit, before, after, corruption)? {
+            left.corruptions.push(corruption.clone());
+        }
+    }
+    Ok(nowhere(&left, before)?.is_some())
+}
+
+/// Whether the L2 entry that a corruption is about has lost its offset.
+fn is_replaced(
+    audit: &Audit,
+    before: &dyn Bytes,
+    after: &dyn Bytes,
+    corruption: &Corruption,
+) -> Result<bool, Unreadable> {
+    let Some((at, _)) = entry_of(audit, before, corruption)? else {
+        return Ok(false);
+    };
+    let (mut old, mut new) = ([0; 8], [0; 8]);
+    before.read(at, &mut old)?;
+    after.read(at, &mut new)?;
+    Ok(u64::from_be_bytes(old) & OFFSET != 0 && u64::from_be_bytes(new) & OFFSET == 0)
+}
+
 /// The first entry that leads nowhere. Those with reserved bits are followed by their offset, and
 /// those that hold no data lead nowhere by right.
 fn first_dead_end(audit: &Audit, bytes: &dyn Bytes) -> Result<Option<String>, Unreadable> {

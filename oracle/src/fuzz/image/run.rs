@@ -14,7 +14,9 @@ use crate::properties::clean_afterwards::DIRTY_AND_CORRUPT;
 use crate::properties::crash_atomic::ends_flushed;
 use crate::properties::keeps_what_it_cannot_follow::of_readings;
 use crate::properties::leaves_data_alone::Guard;
-use crate::properties::reading::{Kind, Reading, nowhere, takes_header_for_a_table};
+use crate::properties::reading::{
+    Kind, Reading, leads_nowhere_still, nowhere, takes_header_for_a_table,
+};
 use crate::run::Before;
 
 /// Bytes by which a repair may make a file longer than twice what it was: a new snapshot table, at
@@ -196,15 +198,16 @@ impl Run {
             return Err(Broken::new("leaves-data-alone", failure.message));
         }
         // Where the entries that led nowhere are replaced, nothing need be kept any more. A file that
-        // has grown may hide that something still leads nowhere, unless that was replaced.
-        let replaced = |step: &Step| matches!(step, Step::ReplacedEntries { .. });
-        let steps = self.outcome.as_ref().map(|outcome| &outcome.steps);
-        let grew = ReadWriteAt::len(&self.after) > self.length
-            && !steps.is_ok_and(|steps| steps.iter().any(replaced));
+        // has grown hides that the others still lead nowhere.
+        let is_hidden = || {
+            let audit = before.reading.audit();
+            let still = audit.map(|audit| leads_nowhere_still(audit, &before.bytes, &self.after));
+            ReadWriteAt::len(&self.after) > self.length && matches!(still, Some(Ok(true)))
+        };
         let Some(after) = after.filter(|after| {
             before.reading.is_blind()
                 && !options.release_unreachable
-                && (grew || is_blind(after, &self.after))
+                && (is_blind(after, &self.after) || is_hidden())
         }) else {
             return Ok(());
         };

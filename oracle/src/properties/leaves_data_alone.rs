@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::reading::{OFFSET, entry_of, is_empty_and_astray, position_of};
+use super::nowhere::{OFFSET, entry_of, is_empty_and_astray, position_of};
 use super::{Failure, Verdict};
 use crate::audit::{Audit, Corruption, LayerId, Referrer};
 use crate::case::damage::{ReadWriteAt, SparseBytes};

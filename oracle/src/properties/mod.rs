@@ -14,6 +14,7 @@ pub mod leaves_data_alone;
 pub mod no_leaks;
 pub mod no_overlap;
 pub mod no_overlap_bytes;
+pub mod nowhere;
 pub mod planning;
 pub mod reading;
 pub mod smallest_table;

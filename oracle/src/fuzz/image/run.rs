@@ -14,9 +14,10 @@ use crate::properties::clean_afterwards::DIRTY_AND_CORRUPT;
 use crate::properties::crash_atomic::ends_flushed;
 use crate::properties::keeps_what_it_cannot_follow::of_readings;
 use crate::properties::leaves_data_alone::Guard;
-use crate::properties::reading::{
-    Kind, Reading, leads_nowhere_still, nowhere, takes_header_for_a_table,
+use crate::properties::nowhere::{
+    leads_nowhere_still, nowhere, takes_header_for_a_table, takes_header_for_snapshot_table,
 };
+use crate::properties::reading::{Kind, Reading};
 use crate::run::Before;
 
 /// Bytes by which a repair may make a file longer than twice what it was: a new snapshot table, at
@@ -135,10 +136,7 @@ impl Run {
     /// file.
     fn may_end_a_check(&self, before: Option<&Audit>, after: Option<&Audit>) -> bool {
         let planned = self.way.options.algorithm == Algorithm::Planned;
-        let is_header = after.is_some_and(|audit| {
-            let header = &audit.header;
-            header.snapshots > 0 && header.snapshots_offset < header.cluster_size()
-        });
+        let is_header = after.is_some_and(takes_header_for_snapshot_table);
         let is_past_the_end = before.is_some_and(|audit| {
             audit.leads_nowhere().any(|corruption| {
                 corruption.referrer == Referrer::SnapshotTable

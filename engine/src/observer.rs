@@ -1,6 +1,7 @@
 //! What the engine tells while it works: findings as they are made, and how far it is.
 
 use crate::finding::Finding;
+use crate::references::WalkError;
 use crate::repair::Step;
 
 /// What became of a finding.
@@ -35,6 +36,11 @@ pub trait Observer {
     /// A step of a repair that is durable now.
     fn step(&mut self, step: &Step) {
         let _ = step;
+    }
+
+    /// Why the check of what a repair has left could not be completed. The repair itself was.
+    fn incomplete(&mut self, why: &WalkError) {
+        let _ = why;
     }
 
     /// `done` of `total` parts of a stage.

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal as _, Stderr, Write as _};
 use std::time::{Duration, Instant};
 
+use recount::references::WalkError;
 use recount::repair::Step;
 use recount::{Action, Finding, Observer, Stage};
 
@@ -115,6 +116,10 @@ impl Observer for Terminal {
             (Action::Reported, Finding::Kept { .. }) => self.say(finding),
             (Action::Reported, _) => self.say(format_args!("ERROR {finding}")),
         }
+    }
+
+    fn incomplete(&mut self, why: &WalkError) {
+        self.say(format_args!("ERROR {why}"));
     }
 
     fn step(&mut self, step: &Step) {

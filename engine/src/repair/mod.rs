@@ -23,7 +23,7 @@ use keep::{Surplus, keeps};
 pub use outcome::{Fixed, Kept, Outcome, RepairError, RepairFailure, Step};
 pub use plan::{RepairPlan, plan};
 
-use crate::check::{AfterRepair, CheckError, Report, Survey, check_copied, repair_copied};
+use crate::check::{AfterRepair, CheckError, Report, Survey, check, check_copied, repair_copied};
 use crate::format::entry::{L2Entry, L2Format};
 use crate::format::header::{CORRUPT, DIRTY, INCOMPATIBLE_FEATURES_POSITION};
 use crate::image::{Extent, Image};
@@ -34,7 +34,6 @@ use crate::storage::Storage;
 use crate::table::RefcountTable;
 use crate::units::{Cluster, ClusterCount, Offset};
 use snapshots::set_count;
-use verify::check_again;
 
 /// What a repair may change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -161,7 +160,8 @@ impl Repair<'_> {
             self.verify(done)?
         } else if done.report.dead_ends.count > 0 {
             // A repair does not follow what a check does: the header taken for a table.
-            check_again(self.storage, done.report, &mut ())?
+            let checked = check(self.storage, &mut ());
+            self.checked(checked, done.report)?
         } else {
             done.report
         };

@@ -3,31 +3,8 @@
 use super::{Done, Repair, RepairError};
 use crate::check::{CheckError, Comparison, Report, Survey, check};
 use crate::image::Image;
-use crate::observer::Observer;
 use crate::references::{OldStructures, References, WalkError};
-use crate::storage::Storage;
 use crate::table::Run;
-
-/// What a check reports after a repair of which `report` is all that it knows itself.
-///
-/// A check reads a table that leads to the header as it stands there, which a repair does not. In
-/// what the repair has written it may come upon sizes that nobody reads on for. The repair is done
-/// all the same, so this is an error of the check.
-pub(super) fn check_again(
-    storage: &dyn Storage,
-    report: Report,
-    observer: &mut dyn Observer,
-) -> Result<Report, RepairError> {
-    match check(storage, observer) {
-        Err(CheckError::Walk(WalkError::Storage(error))) => Err(error.into()),
-        Err(CheckError::Walk(WalkError::OutOfMemory(error))) => Err(error.into()),
-        Err(CheckError::Walk(_)) if report.dead_ends.count > 0 => Ok(Report {
-            check_errors: report.check_errors + 1,
-            ..report
-        }),
-        result => Ok(result?),
-    }
-}
 
 impl Repair<'_> {
     /// What a check reports of the image as it is now.
@@ -41,7 +18,32 @@ impl Repair<'_> {
         {
             return Ok(report);
         }
-        check_again(self.storage, done.report, self.observer)
+        let checked = check(self.storage, self.observer);
+        self.checked(checked, done.report)
+    }
+
+    /// What a check after a repair reports; `report` is all that the repair knows itself.
+    ///
+    /// A check reads a table that leads to the header as it stands there, which a repair does not. In
+    /// what the repair has written it may come upon sizes that nobody reads on for. The repair is done
+    /// all the same, so this is an error of the check.
+    pub(super) fn checked(
+        &mut self,
+        checked: Result<Report, CheckError>,
+        report: Report,
+    ) -> Result<Report, RepairError> {
+        match checked {
+            Err(CheckError::Walk(WalkError::Storage(error))) => Err(error.into()),
+            Err(CheckError::Walk(WalkError::OutOfMemory(error))) => Err(error.into()),
+            Err(CheckError::Walk(why)) if report.dead_ends.count > 0 => {
+                self.observer.incomplete(&why);
+                Ok(Report {
+                    check_errors: report.check_errors + 1,
+                    ..report
+                })
+            }
+            result => Ok(result?),
+        }
     }
 
     /// The report, if nothing is wrong.

@@ -28,6 +28,28 @@ fn every_algorithm_rebuilds_an_image_that_is_clean_afterwards_with_its_data() {
 }
 
 #[test]
+fn what_ends_the_check_of_a_repaired_image_is_said() {
+    let mut image = without_refcounts();
+    // 128 snapshots, in a table that is the header. Read as such, its second entry begins at byte 48,
+    // and the compatible features are the size of its extra data.
+    image.bytes[60..72].copy_from_slice(&[0, 0, 0, 128, 0, 0, 0, 0, 0, 0, 0, 0]);
+    image.bytes[84..88].copy_from_slice(&[0, 1, 0, 0]);
+    let (_directory, path) = image.write();
+    let data = image::data(&path);
+    let run = recount(&["-r", "all"], &path);
+    assert_eq!(run.code, Some(1), "{run:?}");
+    let why = "ERROR snapshot table entry 1 has 65536 bytes of extra data";
+    assert!(run.stderr.contains(why), "{run:?}");
+    assert!(run.stderr.contains("see the errors above"), "{run:?}");
+    assert_eq!(image::data(&path), data);
+    // The refcounts are right now, and what is wrong is said again.
+    let again = recount(&["-r", "all"], &path);
+    assert_eq!(again.code, Some(1), "{again:?}");
+    assert!(!again.stderr.contains("refcount="), "{again:?}");
+    assert!(again.stderr.contains(why), "{again:?}");
+}
+
+#[test]
 fn a_second_repair_writes_nothing() {
     let (_directory, path) = without_refcounts().write();
     assert_eq!(recount(&["-r", "all"], &path).code, Some(0));

@@ -95,8 +95,14 @@ impl Run {
         if let (Some(before), Ok(after)) = (before, &audited) {
             self.keeps_data(input, before, Some(after))?;
         }
-        let planned = self.way.options.algorithm == Algorithm::Planned;
-        if !planned && before.is_none_or(|before| has_cut_table(before, self.length)) {
+        let is_cut_now = || {
+            audited
+                .as_ref()
+                .is_ok_and(|audit| self.has_grown_into(audit))
+        };
+        if !self.is_planned()
+            && (before.is_none_or(|before| has_cut_table(before, self.length)) || is_cut_now())
+        {
             return Ok(());
         }
         self.comes_to_an_end(Overlap {
@@ -135,7 +141,6 @@ impl Run {
     /// what ends the check: the header, or what QEMU's algorithms have placed past the end of the
     /// file.
     fn may_end_a_check(&self, before: Option<&Audit>, after: Option<&Audit>) -> bool {
-        let planned = self.way.options.algorithm == Algorithm::Planned;
         let is_header = after.is_some_and(takes_header_for_snapshot_table);
         let is_past_the_end = before.is_some_and(|audit| {
             audit.leads_nowhere().any(|corruption| {
@@ -143,7 +148,7 @@ impl Run {
                     && matches!(corruption.wrong, Wrong::PastTheEnd { .. })
             })
         });
-        is_header || !planned && is_past_the_end
+        is_header || !self.is_planned() && is_past_the_end
     }
 
     /// What a repair that ended well leaves: no bit in the header says that something is wrong when
@@ -176,7 +181,7 @@ impl Run {
         after: Option<&Audit>,
     ) -> Result<(), Broken> {
         let Way { grows, options } = self.way;
-        if options.algorithm != Algorithm::Planned || self.trace.is_read_only() {
+        if !self.is_planned() || self.trace.is_read_only() {
             return Ok(());
         }
         let bytes = sparse(input);
@@ -198,9 +203,9 @@ impl Run {
         // Where the entries that led nowhere are replaced, nothing need be kept any more. A file that
         // has grown hides that the others still lead nowhere.
         let is_hidden = || {
-            let audit = before.reading.audit();
-            let still = audit.map(|audit| leads_nowhere_still(audit, &before.bytes, &self.after));
-            ReadWriteAt::len(&self.after) > self.length && matches!(still, Some(Ok(true)))
+            let still = |audit| leads_nowhere_still(audit, &before.bytes, &self.after);
+            let grew = ReadWriteAt::len(&self.after) > self.length;
+            grew && matches!(before.reading.audit().map(still), Some(Ok(true)))
         };
         let Some(after) = after.filter(|after| {
             before.reading.is_blind()
@@ -219,10 +224,7 @@ impl Run {
 
     /// A second repair does nothing, or one that acts on what is new to it; then there is an end.
     fn comes_to_an_end(&self, overlap: Overlap) -> Result<(), Broken> {
-        let planned = self.way.options.algorithm == Algorithm::Planned;
-        if !planned && self.leaves_a_cut_table() {
-            return Ok(());
-        }
+        let planned = self.is_planned();
         let mut again = Self::new(self.after.clone(), self.way);
         let mut is_new = self.says_something_new(overlap);
         let mut dead_ends = self.dead_ends();
@@ -234,7 +236,7 @@ impl Run {
             {
                 break;
             }
-            if !planned && again.leaves_a_cut_table() {
+            if !planned && audit(&again.after).is_ok_and(|audit| again.has_grown_into(&audit)) {
                 return Ok(());
             }
             // What an entry leads to by now may lead nowhere itself.
@@ -272,7 +274,6 @@ impl Run {
     fn says_something_new(&self, overlap: Overlap) -> bool {
         let grew = ReadWriteAt::len(&self.after) > self.length;
         let wrote_header = || self.trace.writes().any(|(offset, _)| offset < SECTOR);
-        let planned = self.way.options.algorithm == Algorithm::Planned;
         let gave_up = |step: &Step| match step {
             Step::RewroteSnapshotTable { .. } => true,
             Step::Rebuilt { .. } => overlap.structures,
@@ -280,14 +281,19 @@ impl Run {
         };
         let outcome = self.outcome.as_ref();
         let uncovered = || outcome.is_ok_and(|outcome| outcome.steps.iter().any(gave_up));
-        grew || overlap.header && wrote_header() || !planned && uncovered()
+        grew || overlap.header && wrote_header() || !self.is_planned() && uncovered()
     }
 
-    /// Whether what it left may be written over by the next repair of QEMU's algorithms, as the file
-    /// has grown over the beginning of a table.
-    fn leaves_a_cut_table(&self) -> bool {
+    /// Whether the file has grown over the beginning of a table that still reaches past its end, by
+    /// the audit of what it left.
+    fn has_grown_into(&self, after: &Audit) -> bool {
         let length = ReadWriteAt::len(&self.after);
-        length > self.length && audit(&self.after).is_ok_and(|audit| has_cut_table(&audit, length))
+        length > self.length && has_cut_table(after, length)
+    }
+
+    /// Whether more is asked of it than of QEMU's algorithms.
+    fn is_planned(&self) -> bool {
+        self.way.options.algorithm == Algorithm::Planned
     }
 
     /// Nothing was written if nothing was to be done, and only a lack of space is a reason.

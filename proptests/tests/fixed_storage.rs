@@ -30,6 +30,21 @@ fn on_a_device() -> impl Strategy<Value = Case> {
     })
 }
 
+/// Clusters of a nearly full device beside its data, at most: the header, an L1 and an L2 table, a
+/// reftable and two refblocks.
+const BESIDE_DATA: u32 = 6;
+
+/// The allocation, with so many clusters at least: fewer would be no image.
+fn with_room(allocation: Allocation, clusters: u32) -> Allocation {
+    match allocation {
+        Allocation::Scattered { seed, span } => Allocation::Scattered {
+            seed,
+            span: span.max(clusters),
+        },
+        any => any,
+    }
+}
+
 /// A small device that is nearly full, with no refcount structures or old ones in the way.
 fn nearly_full() -> impl Strategy<Value = Case> {
     let allocation = prop_oneof![
@@ -52,7 +67,7 @@ fn nearly_full() -> impl Strategy<Value = Case> {
             image: Image::Synthetic(Synthetic {
                 cluster_bits: 9,
                 refcount_order,
-                allocation,
+                allocation: with_room(allocation, clusters + BESIDE_DATA),
                 structures,
                 guest: vec![GuestRun {
                     skip: 0,

@@ -163,7 +163,16 @@ fn shared_tables(image: &SparseBytes, found: &Structures) -> bool {
     let plain = plain.into_iter().map(|entry| entry.value & OFFSET_BITS);
     let structures = found.l1_tables.iter().map(|table| table.offset);
     let structures = structures.chain(found.snapshots.iter().map(|snapshot| snapshot.at));
-    let structures = structures.chain(found.bitmaps.iter().map(|bitmap| bitmap.at));
+    let bitmaps = found.bitmaps.iter().flat_map(|bitmap| {
+        let table = be64(image, bitmap.at).unwrap_or_default();
+        let all_of_table = bitmap.entries.iter().map(|entry| entry.at);
+        let data = bitmap.entries.iter().map(|entry| entry.value & OFFSET_BITS);
+        [bitmap.at, table]
+            .into_iter()
+            .chain(all_of_table)
+            .chain(data)
+    });
+    let structures = structures.chain(bitmaps);
     let structures = structures.chain(found.refblocks().into_iter().map(|entry| entry.value));
     let header_and_reftable = [0, found.reftable.0, be64(image, 64).unwrap_or_default()];
     let cluster_of = |offset| offset >> found.cluster_bits;

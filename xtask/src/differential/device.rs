@@ -5,6 +5,8 @@
 mod block;
 mod room;
 
+use std::io::Read as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -25,7 +27,9 @@ use super::subject::{Bench, CaseError, Checker, Engine};
 const DEVICE: &str = "device";
 /// Where qemu-nbd listens.
 const SOCKET: &str = "nbd";
-/// How long qemu-nbd may take to listen.
+/// What a server says first (NBD protocol, "Newstyle negotiation").
+const GREETING: [u8; 8] = *b"NBDMAGIC";
+/// How long qemu-nbd may take to answer.
 const READY: Duration = Duration::from_secs(10);
 /// Clusters of the device after the end of the image.
 const SPARE: [u64; 4] = [0, 1, 2, 8];
@@ -128,7 +132,7 @@ impl Device {
         let options =
             format!("driver=qcow2,file.driver=nbd,file.server.type=unix,file.server.path={SOCKET}");
         let said = self.check(qemu, bench, &["--image-opts", &options])?;
-        server.stop(bench)?;
+        drop(server);
         Ok(self.standing(&said, &self.load(&path, bench)?))
     }
 
@@ -165,7 +169,7 @@ struct Server {
 }
 
 impl Server {
-    /// Started and listening; `None` where it is not installed, or does not start.
+    /// Started and answering; `None` where it is not installed, or does not start.
     fn start(directory: &Path) -> Option<Self> {
         let socket = directory.join(SOCKET);
         let mut command = Command::new("qemu-nbd");
@@ -180,7 +184,8 @@ impl Server {
         let child = command.spawn().ok()?;
         let mut server = Self { child, socket };
         let deadline = Instant::now() + READY;
-        while !server.socket.exists() {
+        // The socket is there before anyone listens to it.
+        while !server.answers() {
             let gone = server.child.try_wait().ok()?.is_some();
             if gone || Instant::now() > deadline {
                 return None;
@@ -190,19 +195,21 @@ impl Server {
         Some(server)
     }
 
-    /// Asks it to end, so that all it has is in the file.
-    fn stop(mut self, bench: Bench<'_>) -> Result<(), CaseError> {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)
-            .map_err(|error| bench.failed(error.into()))?;
-        self.child.wait().map_err(|error| bench.failed(error))?;
-        Ok(())
+    fn answers(&self) -> bool {
+        let greeting = || {
+            let mut stream = UnixStream::connect(&self.socket)?;
+            stream.set_read_timeout(Some(READY))?;
+            let mut magic = [0; GREETING.len()];
+            stream.read_exact(&mut magic)?;
+            Ok::<_, std::io::Error>(magic == GREETING)
+        };
+        greeting().unwrap_or(false)
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It has ended already where it was stopped in good order.
+        // What it has answered is in the file. Asked to end, it may not hear it in its first moments.
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = std::fs::remove_file(&self.socket);

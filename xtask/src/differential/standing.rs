@@ -4,7 +4,7 @@
 use std::fmt;
 
 use recount::repair::{RepairError, RepairFailure};
-use recount_oracle::audit::Audit;
+use recount_oracle::audit::{Audit, Wrong};
 use recount_oracle::case::damage::bytes::PAGE;
 use recount_oracle::case::damage::find::structures;
 use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
@@ -168,8 +168,7 @@ impl Judged {
 
     /// What the bytes say of one repair; of power cuts only with `crashes`.
     pub fn standing(&self, repaired: &Repaired, crashes: bool) -> Standing {
-        let length = ReadWriteAt::len(&self.before.bytes);
-        let conduct = repaired.conduct(length);
+        let conduct = self.conduct(repaired);
         let mut standing = vec![(Quality::Ends, ends(conduct, repaired))];
         standing.push((Quality::GuestData, self.guest_data(repaired)));
         let (trace, known) = match &repaired.trace {
@@ -210,6 +209,19 @@ impl Judged {
         standing
     }
 
+    fn conduct(&self, repaired: &Repaired) -> Conduct {
+        let corruptions = self.before.reading.audit().map(|audit| &audit.corruptions);
+        let past_end = corruptions.into_iter().flatten().map(|corruption| {
+            if let Wrong::PastTheEnd { bytes, .. } = corruption.wrong {
+                bytes
+            } else {
+                0
+            }
+        });
+        let past_end = past_end.fold(0, u64::saturating_add);
+        repaired.conduct(ReadWriteAt::len(&self.before.bytes), past_end)
+    }
+
     /// What a power cut may leave of a repair with these writes and flushes.
     pub fn crash_atomic(&self, trace: &Trace, after: &SparseBytes) -> Verdict {
         // What the header says as a table changes with the pointer that is switched.
@@ -236,9 +248,7 @@ impl Judged {
     }
 
     fn repairs(&self, repaired: &Repaired, run: &Run) -> Verdict {
-        if !self.repairable
-            || repaired.conduct(ReadWriteAt::len(&self.before.bytes)) != Conduct::Ended
-        {
+        if !self.repairable || self.conduct(repaired) != Conduct::Ended {
             return Verdict::NotApplicable;
         }
         if run.trace.is_read_only() || repaired.image == self.before.bytes {

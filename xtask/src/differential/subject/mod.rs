@@ -124,7 +124,8 @@ pub struct Repaired {
     pub trace: Option<Trace>,
 }
 
-/// No refcount structures of the images that are repaired are as long, in bytes.
+/// No refcount structures of the images that are repaired are as long, in bytes; they may have to lie
+/// behind what entries lead to past the end of the file.
 const MOST_GROWTH: u64 = program::GROWTH / 4;
 
 /// How a run of a subject ended, whatever it said.
@@ -141,11 +142,12 @@ pub enum Conduct {
 }
 
 impl Repaired {
-    /// How the run on an image of `before` bytes ended.
-    pub fn conduct(&self, before: u64) -> Conduct {
+    /// How the run on an image of `before` bytes ended, whose entries lead to `past_end` bytes past its
+    /// end.
+    pub fn conduct(&self, before: u64, past_end: u64) -> Conduct {
         let grown = ReadWriteAt::len(&self.image).saturating_sub(before);
         match self.said.ended {
-            _ if grown >= MOST_GROWTH => Conduct::RunawayFile,
+            _ if grown >= MOST_GROWTH.saturating_add(past_end) => Conduct::RunawayFile,
             Ended::TimedOut => Conduct::TimedOut,
             Ended::Signal(program::FILE_SIZE_EXCEEDED) => Conduct::RunawayFile,
             Ended::Signal(signal) => Conduct::Crashed(signal),

@@ -86,6 +86,7 @@ pub fn repair(
         observer,
         outcome: Outcome::default(),
         surplus: Vec::new(),
+        unraised: Vec::new(),
         said: Vec::new(),
         is_second: false,
         has_outgrown: false,
@@ -124,6 +125,8 @@ struct Repair<'a> {
     outcome: Outcome,
     /// What is kept, in ascending order.
     surplus: Vec<Surplus>,
+    /// By how much references are above refcounts, in ascending order, after QEMU's algorithms.
+    unraised: Vec<(Cluster, u64)>,
     /// What the disk said before this repair of clusters whose refcounts it has raised, in ascending
     /// order, as far as that has to be known later.
     said: Vec<(Cluster, u64)>,
@@ -147,6 +150,7 @@ impl Repair<'_> {
                     // What is kept is found out anew.
                     self.is_second = true;
                     self.surplus.clear();
+                    self.unraised.clear();
                     if !self.has_outgrown {
                         self.outcome.kept = Kept::default();
                     }
@@ -237,8 +241,9 @@ impl Repair<'_> {
             uncovered: planned
                 && (rebuilt && references.spared_in_structures
                     || references.snapshots.is_rewritten() && still_wrong > 0),
-            // What is kept is in the counts as if it were referred to.
-            references: (sound && self.surplus.is_empty()).then_some(survey.references),
+            // What is kept is in the counts as if it were referred to; what is not raised is missing.
+            references: (sound && self.surplus.is_empty() && self.unraised.is_empty())
+                .then_some(survey.references),
         })
     }
 
@@ -307,11 +312,12 @@ impl Repair<'_> {
             if survey.references.overflowed.contains(cluster) {
                 return u64::MAX;
             }
-            let kept = self
-                .surplus
-                .binary_search_by_key(&cluster, |(cluster, _)| *cluster);
-            let kept = kept.map_or(0, |index| self.surplus[index].1);
-            table.get(cluster).saturating_sub(kept)
+            let of = |counts: &[(Cluster, u64)]| {
+                let found = counts.binary_search_by_key(&cluster, |(cluster, _)| *cluster);
+                found.map_or(0, |index| counts[index].1)
+            };
+            let count = table.get(cluster).saturating_add(of(&self.unraised));
+            count.saturating_sub(of(&self.surplus))
         };
         // What a table that reaches past the end covers is not counted, but it is read as that table.
         let covered = survey.references.covered();

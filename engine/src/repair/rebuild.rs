@@ -319,7 +319,22 @@ impl Repair<'_> {
         self.replace_unaligned_empty(image, &survey)?;
         self.shorten_snapshot_table(&survey)?;
         self.lower_refcounts(image, &survey, false)?;
-        Ok(survey.references.take_table())
+        self.as_on_disk(&mut survey)
+    }
+
+    /// The references, but where the disk says less, that. QEMU's algorithms raise nothing by
+    /// references that came up when the file grew.
+    fn as_on_disk(&mut self, survey: &mut Survey) -> Result<RefcountTable, RepairError> {
+        let differences = survey.comparison.differences(&survey.references.table);
+        let low = differences.filter(|(_, refcount, references)| refcount < references);
+        let low: Vec<_> = low.collect();
+        let missing = |&(cluster, refcount, references)| (cluster, references - refcount);
+        self.unraised = low.iter().map(missing).collect();
+        let mut table = survey.references.take_table();
+        for (cluster, refcount, _) in low {
+            table.set(cluster, refcount)?;
+        }
+        Ok(table)
     }
 
     /// Counts what was repaired as qemu does: what was found before and is not any more. Only what

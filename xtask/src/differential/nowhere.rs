@@ -2,7 +2,7 @@
 //! While an image has one, recount keeps what it cannot explain, and so differs from qemu-img on
 //! purpose (design, "Keeping").
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use recount_oracle::case::damage::find::{
     COMPRESSED, COPIED, Entry, OFFSET_BITS, Structures, be16, be32, be64,
@@ -15,9 +15,29 @@ use super::guest::compressed_region;
 /// Extra data of a snapshot table entry that nobody reads (specification, "Snapshots"; observed).
 const EXTRA_DATA_MAX: u32 = 1024;
 const LONGEST_L1: u64 = 32 << 20;
+/// Bit 0 of an L2 entry without subclusters (specification, "Standard Cluster Descriptor").
+const READS_AS_ZEROS: u64 = 1;
 
 /// Whether some L1, L2, snapshot or bitmap entry leads nowhere.
 pub fn leads_nowhere(image: &SparseBytes, found: &Structures) -> bool {
+    leads_nowhere_but(image, found, |_| false)
+}
+
+/// The same, but for L2 entries that read as zeros, and are replaced by such as lead to no cluster.
+pub fn loses_data(image: &SparseBytes, found: &Structures) -> bool {
+    let size = found.cluster_size();
+    leads_nowhere_but(image, found, |entry| {
+        let zeros =
+            !found.extended_l2 && entry.value & (COMPRESSED | READS_AS_ZEROS) == READS_AS_ZEROS;
+        zeros && !(entry.value & OFFSET_BITS).is_multiple_of(size)
+    })
+}
+
+fn leads_nowhere_but(
+    image: &SparseBytes,
+    found: &Structures,
+    is_exempt: impl Fn(&Entry) -> bool,
+) -> bool {
     let active = be64(image, 40).unwrap_or_default();
     let l1 = found.l1_tables.iter().flat_map(|table| &table.entries);
     let bitmaps = found.bitmaps.iter().flat_map(|bitmap| &bitmap.entries);
@@ -27,7 +47,7 @@ pub fn leads_nowhere(image: &SparseBytes, found: &Structures) -> bool {
         || found
             .l2_entries
             .iter()
-            .any(|entry| l2_entry_is_lost(image, found, *entry))
+            .any(|entry| l2_entry_is_lost(image, found, *entry) && !is_exempt(entry))
         || found.snapshots.iter().any(|snapshot| {
             let length = u64::from(snapshot.l1_entries) * 8;
             let end = snapshot.l1_offset.saturating_add(length);
@@ -59,14 +79,41 @@ fn l2_entry_is_lost(image: &SparseBytes, found: &Structures, entry: Entry) -> bo
     outside || nothing || !offset.is_multiple_of(found.cluster_size()) || both
 }
 
-/// Whether what qemu takes for an L2 table may be none: its cluster has another use, or an entry is
-/// such as qemu never writes.
+/// Whether what qemu takes for an L2 table may be none: its cluster has another use, or more L1
+/// entries than its refcount can count, or an entry is such as qemu never writes.
 pub fn has_doubtful_tables(image: &SparseBytes, found: &Structures) -> bool {
     found
         .l2_entries
         .iter()
         .any(|entry| is_nonsense(entry.value, found))
         || shared_tables(image, found)
+        || has_overflowing_tables(found)
+}
+
+/// Whether more L1 entries lead to an L2 table than its refcount can count.
+fn has_overflowing_tables(found: &Structures) -> bool {
+    let max = u64::MAX >> (64 - (1 << found.refcount_order));
+    let entries = found.l1_tables.iter().flat_map(|table| &table.entries);
+    let mut uses = BTreeMap::<u64, u64>::new();
+    for entry in entries {
+        *uses.entry(entry.value & OFFSET_BITS).or_default() += 1;
+    }
+    uses.values().any(|uses| *uses > max)
+}
+
+/// Whether an L1 table is said to be where the header is.
+pub fn l1_table_in_header(found: &Structures) -> bool {
+    let mut tables = found
+        .l1_tables
+        .iter()
+        .filter(|table| !table.entries.is_empty());
+    tables.any(|table| table.offset < found.cluster_size())
+}
+
+/// Whether some L1 entry leads to the header, as to an L2 table.
+pub fn l2_table_in_header(found: &Structures) -> bool {
+    let mut entries = found.l1_tables.iter().flat_map(|table| &table.entries);
+    entries.any(|entry| entry.value & OFFSET_BITS < found.cluster_size())
 }
 
 /// Whether there is a corruption that qemu-img has counted since 6.2 only: reserved bits of L1 and L2

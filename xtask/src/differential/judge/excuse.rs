@@ -1,7 +1,5 @@
 //! The documented differences from qemu-img, each as narrow as it can be told.
 
-use std::collections::HashSet;
-
 use recount_oracle::case::damage::find::Structures;
 use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
 use recount_oracle::case::observed::{Ended, Layout, Said};
@@ -9,17 +7,19 @@ use recount_oracle::case::observed::{Ended, Layout, Said};
 use super::super::comparison::{Ending, Purpose};
 use super::super::nowhere::{
     has_blank_snapshot, has_live_bitmaps, has_newer_corruptions, has_unknown_autoclear,
-    refblock_past_end, reftable_is_cut,
+    l1_table_in_header, l2_table_in_header, refblock_past_end, reftable_is_cut,
 };
 use super::super::observe::STOPPED_BY_OVERLAP;
 use super::super::subject::program::FILE_SIZE_EXCEEDED;
 use super::super::subject::{CaseError, Checker, Repair, Repaired, Subject as _};
+use super::said::{
+    OVERFLOW, alike_but_for, ends_with_copied, is_no_worse, is_worse, leaves_alone, makes_room,
+    only_leaks,
+};
 use super::{Run, Trial, layouts};
 
 /// The first qemu-img that counts reserved bits and contradictory subclusters.
 const NEWER_CHECK: (u32, u32) = (6, 2);
-/// qemu-img says this of a refcount that cannot be raised any more.
-const OVERFLOW: &str = "ERROR: overflow cluster offset=";
 /// qemu-img says this where every cluster for a new snapshot table seems to be in use up to the limit
 /// that files are given here.
 const TOO_LARGE: &str = "failed to update snapshot table: File too large";
@@ -208,6 +208,23 @@ impl Run<'_> {
         Ok(ending)
     }
 
+    /// Whether recount left the same bytes as qemu-img, and says of them what qemu-img itself says as
+    /// soon as it reads them anew.
+    pub(super) fn contradicts_itself(&self, ending: Ending, ours: &Repaired) -> Ending {
+        let observed = self.trial.observed;
+        let same_bytes = self
+            .trial
+            .theirs
+            .is_some_and(|(_, left)| *left == ours.image);
+        let is_so = same_bytes
+            && !alike_but_for(&observed.all, &observed.settled, FIXED)
+            && alike_but_for(&observed.settled, &ours.said, FIXED);
+        match ending {
+            Ending::Failed(_) if is_so => Ending::OnPurpose(Purpose::ReadsAgain),
+            ending => ending,
+        }
+    }
+
     fn otherwise_on_purpose(
         &self,
         story: &str,
@@ -260,8 +277,9 @@ impl Run<'_> {
         } else if self.nowhere && alike_but_for(theirs, ours, &["corruptions-fixed"]) {
             Ending::OnPurpose(Purpose::CountsMended)
         } else if (self.nowhere || self.doubtful) && leaves_alone(&observed.check, theirs, ours)
-            || table_in_header(found)
+            || l1_table_in_header(found)
                 && (is_no_worse(ours, &observed.check) || is_no_worse(ours, theirs))
+            || l2_table_in_header(found) && ours.counter("corruptions") > 0
         {
             Ending::OnPurpose(Purpose::LeavesAlone)
         } else if past_end {
@@ -272,115 +290,4 @@ impl Run<'_> {
             Ending::Failed(story.to_owned())
         }
     }
-}
-
-/// Whether an L1 table is said to be where the header is.
-fn table_in_header(found: &Structures) -> bool {
-    let mut tables = found
-        .l1_tables
-        .iter()
-        .filter(|table| !table.entries.is_empty());
-    tables.any(|table| table.offset < found.cluster_size())
-}
-
-/// Whether both have the same counters but for those named.
-fn alike_but_for(theirs: &Said, ours: &Said, names: &[&str]) -> bool {
-    let alike = |said: &Said| {
-        let mut counters = said.counters.clone()?;
-        for name in names {
-            counters.0.remove(*name);
-        }
-        Some(counters)
-    };
-    alike(theirs).is_some() && alike(theirs) == alike(ours)
-}
-
-/// Whether both end alike but for the end of the image, and perhaps a leak or COPIED bits that
-/// theirs leave.
-pub(super) fn makes_room(theirs: &Said, ours: &Said) -> bool {
-    let corrupt = |said: &Said| said.counter("corruptions") + said.counter("check-errors") > 0;
-    let mut others = vec!["image-end-offset", "leaks"];
-    let copied = copied_at_end(theirs);
-    if copied > 0 && theirs.counter("corruptions") == ours.counter("corruptions") + copied {
-        others.extend(["corruptions", "corruptions-fixed"]);
-    }
-    alike_but_for(theirs, ours, &others)
-        && ours.counter("leaks") <= theirs.counter("leaks")
-        && (theirs.ended == ours.ended || !corrupt(ours))
-}
-
-/// Whether the file has more clusters than qemu-img counts.
-pub(super) fn has_too_many_clusters(said: &Said) -> bool {
-    said.counters.is_none() && said.stderr.contains("Check failed: File too large")
-}
-
-/// Whether all that a repair leaves wrong are COPIED bits.
-fn ends_with_copied(said: &Said) -> bool {
-    let left = said.counter("corruptions");
-    left > 0 && said.counter("check-errors") == 0 && copied_at_end(said) >= left
-}
-
-/// How many wrong COPIED bits qemu-img names at the end of what it says.
-fn copied_at_end(said: &Said) -> i64 {
-    let last = said.stderr.lines().rev();
-    let copied = last.take_while(|line| line.starts_with("ERROR OFLAG_COPIED"));
-    copied.count().try_into().unwrap_or(i64::MAX)
-}
-
-/// Whether all that is wrong are COPIED bits.
-pub(super) fn only_copied(said: &Said) -> bool {
-    let wrong = said.stderr.lines().filter(|line| line.starts_with("ERROR"));
-    let (copied, others): (Vec<&str>, Vec<&str>) =
-        wrong.partition(|line| line.starts_with("ERROR OFLAG_COPIED"));
-    !copied.is_empty() && others.is_empty()
-}
-
-/// Whether ours did nothing but leave corrupt what theirs wrote to: COPIED bits too, which may have
-/// become wrong by refcounts that were set right.
-pub(super) fn leaves_alone(before: &Said, theirs: &Said, ours: &Said) -> bool {
-    ours.counter("check-errors") == theirs.counter("check-errors")
-        && ours.counter("corruptions") >= theirs.counter("corruptions")
-        && is_no_worse(ours, before)
-}
-
-/// Whether a repair left no more wrong than something else, a check before or another repair, COPIED
-/// bits aside: these become wrong when refcounts are set right beside a table that is left alone.
-fn is_no_worse(after: &Said, other: &Said) -> bool {
-    !is_worse(after, other) || all_wrong(after) - copied(after) <= all_wrong(other) - copied(other)
-}
-
-/// Whether a check of what a repair left names more than a check before, COPIED bits aside: before,
-/// the refcounts may have been unreadable, and nothing said of these.
-pub(super) fn names_more(after: &Said, before: &Said) -> bool {
-    let others = |said: &Said| {
-        let lines = said.stderr.lines();
-        let copied = lines.filter(|line| line.starts_with("ERROR OFLAG_COPIED"));
-        all_wrong(said) - i64::try_from(copied.count()).unwrap_or(i64::MAX)
-    };
-    others(after) > others(before)
-}
-
-/// How many wrong COPIED bits are named; by a repair that checks twice, some of them twice.
-fn copied(said: &Said) -> i64 {
-    let lines: HashSet<&str> = said
-        .stderr
-        .lines()
-        .filter(|line| line.starts_with("ERROR OFLAG_COPIED"))
-        .collect();
-    lines.len().try_into().unwrap_or(i64::MAX)
-}
-
-/// How much is wrong, leaks included.
-fn all_wrong(said: &Said) -> i64 {
-    let names = ["check-errors", "corruptions", "leaks"];
-    names.iter().map(|name| said.counter(name)).sum()
-}
-
-/// Whether a repair left more wrong than a check found before.
-pub(super) fn is_worse(after: &Said, before: &Said) -> bool {
-    all_wrong(after) > all_wrong(before)
-}
-
-pub(super) fn only_leaks(verdict: &Said) -> bool {
-    verdict.counter("corruptions") == 0 && verdict.counter("check-errors") == 0
 }

@@ -179,3 +179,32 @@ pub trait Subject: Send + Sync {
         Ok(self.run(bench, image, Repair::None)?.said)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_may_grow_behind_what_leads_past_its_end_but_not_without_reason() {
+        let of_length = |length| {
+            let mut image = SparseBytes::default();
+            image.set_len(length).unwrap();
+            let said = Said {
+                ended: Ended::Code(0),
+                counters: None,
+                stderr: String::new(),
+            };
+            Repaired {
+                said,
+                image,
+                trace: None,
+            }
+        };
+        let before = 1 << 20;
+        let grown = of_length(before + MOST_GROWTH);
+        assert_eq!(grown.conduct(before, 0), Conduct::RunawayFile);
+        assert_eq!(grown.conduct(before, 512), Conduct::Ended);
+        let shorter = of_length(before + MOST_GROWTH - 1);
+        assert_eq!(shorter.conduct(before, 0), Conduct::Ended);
+    }
+}

@@ -257,8 +257,8 @@ impl Finding {
             Self::TableNotWritten { table } => {
                 write!(
                     f,
-                    "the table at {table} is left as it is: its cluster has other uses too, or does \
-                     not look like a table"
+                    "the table at {table} is left as it is: its cluster has other uses too, does not \
+                     look like a table, or lay past the end of the file in part"
                 )
             }
             _ => Ok(()),

@@ -228,6 +228,7 @@ pub enum Finding {
         entry: u64,
         refcount: u64,
     },
-    /// A table is not written to, as its cluster serves as something else as well.
+    /// A table is not written to: its cluster serves as something else as well, or may never have
+    /// been that table.
     TableNotWritten { table: Offset },
 }

@@ -87,6 +87,7 @@ pub fn repair(
         outcome: Outcome::default(),
         surplus: Vec::new(),
         unraised: Vec::new(),
+        l1_was_cut: false,
         said: Vec::new(),
         is_second: false,
         has_outgrown: false,
@@ -105,6 +106,15 @@ pub fn repair(
 /// something else as well.
 fn leaks_need_rebuild(survey: &Survey, keep: bool) -> bool {
     survey.needs_rebuild() || !keep && survey.is_written_over_something()
+}
+
+/// What the header says of the active L1 table.
+fn active_l1(image: &Image) -> Region {
+    Region {
+        offset: image.header.l1_table_offset,
+        length: u64::from(image.header.l1_size) * 8,
+        times: 1,
+    }
 }
 
 /// What a repair came to.
@@ -127,6 +137,9 @@ struct Repair<'a> {
     surplus: Vec<Surplus>,
     /// By how much references are above refcounts, in ascending order, after QEMU's algorithms.
     unraised: Vec<(Cluster, u64)>,
+    /// Whether the active L1 table reached past the end of the file, in whatever pass: what is there
+    /// of it is read as that table once the file has grown, and may be something else.
+    l1_was_cut: bool,
     /// What the disk said before this repair of clusters whose refcounts it has raised, in ascending
     /// order, as far as that has to be known later.
     said: Vec<(Cluster, u64)>,
@@ -214,6 +227,9 @@ impl Repair<'_> {
         let mut survey = Survey::take(image, self.storage, true, self.observer)?;
         let mut report = Report::of(image, &survey);
         let sound = survey.references.are_sound();
+        let l1 = active_l1(image);
+        let is_l1 = |region: &Region| (region.offset, region.length) == (l1.offset, l1.length);
+        self.l1_was_cut |= survey.references.dangling.iter().any(is_l1);
         self.replace_unaligned_empty(image, &survey)?;
         self.shorten_snapshot_table(&survey)?;
         let rebuilt = survey.is_rebuilt_by_repair();
@@ -330,16 +346,13 @@ impl Repair<'_> {
                 && !structures.contains(cluster)
                 && !covered.contains(cluster)
         };
-        let active_l1 = Region {
-            offset: image.header.l1_table_offset,
-            length: u64::from(image.header.l1_size) * 8,
-            times: 1,
-        };
-        let l1_is_alone = active_l1.clusters(geometry).iter().all(|cluster| {
-            cluster != Cluster(0)
-                && references(cluster) <= uses.active_l1
-                && !covered.contains(cluster)
-        });
+        let mut l1_clusters = active_l1(image).clusters(geometry).iter();
+        let l1_is_alone = !self.l1_was_cut
+            && l1_clusters.all(|cluster| {
+                cluster != Cluster(0)
+                    && references(cluster) <= uses.active_l1
+                    && !covered.contains(cluster)
+            });
         let after = AfterRepair {
             table,
             compared: survey.comparison.compared,

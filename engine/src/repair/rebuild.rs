@@ -8,7 +8,7 @@ use crate::format::snapshot::MAX_TABLE_BYTES;
 use crate::geometry::Geometry;
 use crate::image::{Extent, Image};
 use crate::rebuild::{self, Algorithm, Input, Layout, PlanError};
-use crate::references::{References, Region};
+use crate::references::Region;
 use crate::storage::Storage;
 use crate::table::{OutOfMemory, RefcountTable, Run, RunSet};
 use crate::units::{Cluster, ClusterCount, Offset};
@@ -249,7 +249,7 @@ impl Repair<'_> {
             // What QEMU's algorithms counted of the old structures and gave up is leaked now, and
             // so is the old snapshot table.
             let again = Image::open(self.storage).map_err(CheckError::from)?;
-            return self.release_left_over(&again, &own, keep, &mut survey.references);
+            return self.release_left_over(&again, &own, keep, survey);
         }
         for run in layout.allocated().runs() {
             ground.table.add(*run, 1)?;
@@ -290,17 +290,19 @@ impl Repair<'_> {
     /// unless what led nowhere is replaced here and all that QEMU's algorithms do is done.
     /// `before` learns what leads past the end of the file now, and what else has more references
     /// than its refcount can hold: an entry may lead to what QEMU's algorithms have placed behind
-    /// the end of the file.
+    /// the end of the file. And it learns how far the counts that are returned speak of the disk.
     fn release_left_over(
         &mut self,
         image: &Image,
         own: &RunSet,
         keep: bool,
-        before: &mut References,
+        before: &mut Survey,
     ) -> Result<RefcountTable, RepairError> {
         let mut survey = Survey::take(image, self.storage, true, &mut ())?;
-        before.overflowed.clone_from(&survey.references.overflowed);
-        before.dangling.clone_from(&survey.references.dangling);
+        let (old, now) = (&mut before.references, &survey.references);
+        old.overflowed.clone_from(&now.overflowed);
+        old.dangling.clone_from(&now.dangling);
+        before.comparison.compared = survey.comparison.compared;
         if keep && self.options.algorithm != Algorithm::Planned && !self.keeps(&survey) {
             self.surplus.clear();
             self.outcome.kept = Kept::default();

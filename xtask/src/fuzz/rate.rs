@@ -8,12 +8,17 @@ use std::time::Duration;
 
 use recount_oracle::fuzz::Target;
 
-use super::tools::{Fuzzer, seeds};
+use super::tools::{Fuzzer, files, seeds};
 
+/// libFuzzer's name of the peak of memory, in MiB.
+const PEAK: &str = "peak_rss_mb";
 /// How long a target is measured where no time is given.
 const TIME: Duration = Duration::from_secs(20);
 /// How long it runs before that.
 const WARM_UP: Duration = Duration::from_secs(60);
+
+/// How often all inputs are judged again to see whether memory stays flat.
+const PASSES: u64 = 16;
 
 /// The least executions a second; none where nothing is promised.
 const fn goal(target: Target) -> u64 {
@@ -24,7 +29,7 @@ const fn goal(target: Target) -> u64 {
     }
 }
 
-/// Measures and prints; exit code 1 where a target is too slow.
+/// Measures and prints; exit code 1 where a target is too slow, or its memory grows.
 pub fn measure(
     fuzzer: &Fuzzer,
     targets: &[Target],
@@ -36,7 +41,7 @@ pub fn measure(
     } else {
         "no sanitizer"
     };
-    let mut slow = false;
+    let mut failed = false;
     let mut rows = Vec::new();
     for &target in targets {
         fuzzer.build(target)?;
@@ -48,27 +53,31 @@ pub fn measure(
         let loading = run(fuzzer, target, learned.path(), "-runs=0")?;
         let last = run(fuzzer, target, learned.path(), &lasts(time))?;
         let steady = last.after(&loading);
-        slow |= steady.rate() < goal(target);
-        let (before, after) = last.memory;
+        // libFuzzer holds every input that it learns; what the target itself holds is what is more
+        // after many passes over the same ones.
+        let once = peak(fuzzer, target, learned.path(), 1)?;
+        let often = peak(fuzzer, target, learned.path(), PASSES)?;
+        failed |= steady.rate() < goal(target) || grows(once, often);
         rows.push(format!(
-            "{target:8} {:8} {:8} {:8} {:12} {before:9} {after:9}",
+            "{target:8} {:8} {:8} {:8} {:12} {:7} {once:7} {often:7}",
             first.rate(),
             steady.rate(),
             goal(target),
-            steady.executions
+            steady.executions,
+            last.memory,
         ));
     }
     println!(
-        "{} s each, after {} s from the seeds alone; {sanitizer}; memory in MiB after the inputs and \
-         at the end",
+        "{} s each, after {} s from the seeds alone; {sanitizer}; memory in MiB at the end, with all \
+         inputs that were learned, and of one and of {PASSES} passes over these",
         time.as_secs(),
         WARM_UP.as_secs()
     );
-    println!("target    seeds/s   rate/s     goal   executions    memory       end");
+    println!("target    seeds/s   rate/s     goal   executions  memory    once   {PASSES:2} x");
     for row in rows {
         println!("{row}");
     }
-    Ok(ExitCode::from(u8::from(slow)))
+    Ok(ExitCode::from(u8::from(failed)))
 }
 
 /// What a run came to.
@@ -76,8 +85,8 @@ struct Measured {
     executions: u64,
     /// Of the processor.
     seconds: f64,
-    /// MiB after the inputs that there were, and at the end.
-    memory: (u64, u64),
+    /// Peak, in MiB.
+    memory: u64,
 }
 
 impl Measured {
@@ -124,11 +133,36 @@ fn run(
     let executions = statistic(&text, "number_of_executed_units");
     let executions = executions.filter(|_| output.status.success());
     let executions = executions.ok_or_else(|| format!("{target} ended early:\n{text}"))?;
+    let memory = statistic(&text, PEAK).ok_or("libFuzzer tells no memory")?;
     Ok(Measured {
         executions,
         seconds,
-        memory: memory(&text),
+        memory,
     })
+}
+
+/// The peak of memory, in MiB, of judging each input so often, those learned and the committed ones.
+fn peak(
+    fuzzer: &Fuzzer,
+    target: Target,
+    learned: &Path,
+    passes: u64,
+) -> Result<u64, Box<dyn Error>> {
+    let mut command = fuzzer.command(target);
+    let command = command
+        .arg(format!("-runs={passes}"))
+        .arg("-print_final_stats=1")
+        .args(files(learned)?)
+        .args(files(&seeds(target))?);
+    let output = command.output()?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    let peak = statistic(&text, PEAK).filter(|_| output.status.success());
+    peak.ok_or_else(|| format!("{target} ended early:\n{text}").into())
+}
+
+/// Whether memory is not flat: it grows by more than a quarter.
+const fn grows(once: u64, often: u64) -> bool {
+    often.saturating_mul(4) > once.saturating_mul(5)
 }
 
 /// Processor time, in seconds, of all children that have ended (proc(5): fields 16 and 17 of
@@ -152,15 +186,14 @@ fn statistic(text: &str, name: &str) -> Option<u64> {
     line.split_whitespace().last()?.parse().ok()
 }
 
-/// The first and the last of the memory sizes that libFuzzer's status lines tell.
-fn memory(text: &str) -> (u64, u64) {
-    let sizes = text.lines().filter_map(|line| {
-        let (_, size) = line.split_once("rss: ")?;
-        size.split("Mb").next()?.parse().ok()
-    });
-    let sizes: Vec<u64> = sizes.collect();
-    (
-        sizes.first().copied().unwrap_or(0),
-        sizes.last().copied().unwrap_or(0),
-    )
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_flat_within_a_quarter() {
+        assert!(!grows(48, 48));
+        assert!(!grows(48, 60));
+        assert!(grows(48, 61));
+    }
 }

@@ -321,7 +321,9 @@ impl Walker<'_> {
                     index,
                     offset,
                 };
-                self.references.unaligned_empty.insert(position, entry);
+                self.references
+                    .unaligned_empty
+                    .insert((position, table), entry);
                 return Ok(());
             }
             let finding = if empty {

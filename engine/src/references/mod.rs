@@ -84,9 +84,10 @@ pub struct References {
     pub active_l2_tables: Vec<Offset>,
     /// Entries and tables that lead nowhere.
     pub dead_ends: DeadEnds,
-    /// Entries without data and with an unaligned offset, by position in the file, that a repair
-    /// replaces by ones without a cluster; empty unless it was asked for.
-    pub unaligned_empty: BTreeMap<Offset, UnalignedEmpty>,
+    /// Entries without data and with an unaligned offset that a repair replaces by ones without a
+    /// cluster, by position in the file and by table, since tables that are not cluster aligned lie
+    /// over others; empty unless it was asked for.
+    pub unaligned_empty: BTreeMap<(Offset, Offset), UnalignedEmpty>,
     /// Whether one was left alone because its table lies in the present refcount structures.
     pub spared_in_structures: bool,
     /// Regions past the end of the file, with how often they are referred to. Should a rebuild let

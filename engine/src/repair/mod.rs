@@ -273,7 +273,7 @@ impl Repair<'_> {
         let format = L2Format::of(header);
         let entry_bytes = format.entry_bytes() as usize;
         let positions = &survey.references.unaligned_empty;
-        for position in positions.keys() {
+        for (position, _) in positions.keys() {
             let mut bytes = [0; 16];
             self.storage.read_at(*position, &mut bytes[..entry_bytes])?;
             let words = bytes.as_chunks_mut::<8>().0;

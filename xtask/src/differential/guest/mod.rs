@@ -13,6 +13,10 @@ use recount_oracle::case::damage::find::{
     COMPRESSED, Entry, L1Table, OFFSET_BITS, Structures, be32, be64, structures,
 };
 
+/// Byte positions of the header's number of snapshots and their table's offset (specification,
+/// "Header").
+const SNAPSHOTS: u64 = 60;
+const SNAPSHOTS_OFFSET: u64 = 64;
 /// Bit 0 of an L2 entry: reads as zeros (specification, "Standard Cluster Descriptor").
 const ZERO: u64 = 1;
 
@@ -144,6 +148,10 @@ impl<'a> Reader<'a> {
                 .last()
                 .map_or(0, |entry| entry.at - table.offset);
             reader.add(table.offset, last + 8);
+        }
+        // Also where the file ends before the first entry does, and a repair may make it longer.
+        if be32(image, SNAPSHOTS).is_ok_and(|snapshots| snapshots > 0) {
+            reader.add(be64(image, SNAPSHOTS_OFFSET).unwrap_or(0), 1);
         }
         for snapshot in &found.snapshots {
             reader.add(snapshot.at, 64);

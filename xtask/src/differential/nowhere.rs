@@ -9,14 +9,12 @@ use recount_oracle::case::damage::find::{
 };
 use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
 
-use super::guest::compressed_region;
+use super::guest::{ZERO, compressed_region};
 
 /// The longest L1 table that qemu follows, in bytes.
 /// Extra data of a snapshot table entry that nobody reads (specification, "Snapshots"; observed).
 const EXTRA_DATA_MAX: u32 = 1024;
 const LONGEST_L1: u64 = 32 << 20;
-/// Bit 0 of an L2 entry without subclusters (specification, "Standard Cluster Descriptor").
-const READS_AS_ZEROS: u64 = 1;
 
 /// Whether some L1, L2, snapshot or bitmap entry leads nowhere.
 pub fn leads_nowhere(image: &SparseBytes, found: &Structures) -> bool {
@@ -27,9 +25,9 @@ pub fn leads_nowhere(image: &SparseBytes, found: &Structures) -> bool {
 pub fn loses_data(image: &SparseBytes, found: &Structures) -> bool {
     let size = found.cluster_size();
     leads_nowhere_but(image, found, |entry| {
-        let zeros =
-            !found.extended_l2 && entry.value & (COMPRESSED | READS_AS_ZEROS) == READS_AS_ZEROS;
-        zeros && !(entry.value & OFFSET_BITS).is_multiple_of(size)
+        let zeros = !found.extended_l2 && entry.value & (COMPRESSED | ZERO) == ZERO;
+        let is_aligned = (entry.value & OFFSET_BITS).is_multiple_of(size);
+        zeros && !is_aligned && !is_nonsense(entry.value, found)
     })
 }
 
@@ -110,10 +108,16 @@ pub fn l1_table_in_header(found: &Structures) -> bool {
     tables.any(|table| table.offset < found.cluster_size())
 }
 
-/// Whether some L1 entry leads to the header, as to an L2 table.
-pub fn l2_table_in_header(found: &Structures) -> bool {
-    let mut entries = found.l1_tables.iter().flat_map(|table| &table.entries);
-    entries.any(|entry| entry.value & OFFSET_BITS < found.cluster_size())
+/// How many entries of an L2 table that is said to be where the header is lead into the file; `None`
+/// where no L1 entry leads to the header.
+pub fn l2_entries_in_header(found: &Structures) -> Option<usize> {
+    let size = found.cluster_size();
+    let mut l1_entries = found.l1_tables.iter().flat_map(|table| &table.entries);
+    l1_entries.find(|entry| entry.value & OFFSET_BITS < size)?;
+    let entries = found.l2_entries.iter();
+    let entries =
+        entries.filter(|entry| entry.at < size && entry.value & OFFSET_BITS < found.length);
+    Some(entries.count())
 }
 
 /// Whether there is a corruption that qemu-img has counted since 6.2 only: reserved bits of L1 and L2
@@ -174,7 +178,7 @@ const fn is_nonsense(entry: u64, found: &Structures) -> bool {
     if entry & COMPRESSED != 0 {
         return entry & COPIED != 0;
     }
-    let zero_bit = if found.extended_l2 { 0 } else { 1 };
+    let zero_bit = if found.extended_l2 { 0 } else { ZERO };
     entry & !(OFFSET_BITS | COPIED | zero_bit) != 0
 }
 

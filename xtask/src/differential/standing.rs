@@ -183,7 +183,7 @@ impl Judged {
             Err(Stopped::Repair(RepairFailure { error, done }))
         };
         let run = Run::observed(trace, outcome, repaired.image.clone());
-        standing.push((Quality::Repairs, self.repairs(repaired, &run)));
+        standing.push((Quality::Repairs, self.repairs(conduct, repaired, &run)));
         let judges: [(Quality, Judge); 6] = [
             (Quality::CountsEveryCluster, counts_every_cluster::judge),
             (Quality::NoOverlap, no_overlap_bytes::judge),
@@ -209,14 +209,13 @@ impl Judged {
         standing
     }
 
+    /// How it ended; a file may grow by as much as leads past its end.
     fn conduct(&self, repaired: &Repaired) -> Conduct {
         let corruptions = self.before.reading.audit().map(|audit| &audit.corruptions);
-        let past_end = corruptions.into_iter().flatten().map(|corruption| {
-            if let Wrong::PastTheEnd { bytes, .. } = corruption.wrong {
-                bytes
-            } else {
-                0
-            }
+        let corruptions = corruptions.into_iter().flatten();
+        let past_end = corruptions.filter_map(|corruption| match corruption.wrong {
+            Wrong::PastTheEnd { bytes, .. } => Some(bytes),
+            _ => None,
         });
         let past_end = past_end.fold(0, u64::saturating_add);
         repaired.conduct(ReadWriteAt::len(&self.before.bytes), past_end)
@@ -247,8 +246,8 @@ impl Judged {
         }
     }
 
-    fn repairs(&self, repaired: &Repaired, run: &Run) -> Verdict {
-        if !self.repairable || self.conduct(repaired) != Conduct::Ended {
+    fn repairs(&self, conduct: Conduct, repaired: &Repaired, run: &Run) -> Verdict {
+        if !self.repairable || conduct != Conduct::Ended {
             return Verdict::NotApplicable;
         }
         if run.trace.is_read_only() || repaired.image == self.before.bytes {

@@ -16,7 +16,6 @@ const PEAK: &str = "peak_rss_mb";
 const TIME: Duration = Duration::from_secs(20);
 /// How long it runs before that.
 const WARM_UP: Duration = Duration::from_secs(60);
-
 /// How often all inputs are judged again to see whether memory stays flat.
 const PASSES: u64 = 16;
 

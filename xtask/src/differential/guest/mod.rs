@@ -18,7 +18,7 @@ use recount_oracle::case::damage::find::{
 const SNAPSHOTS: u64 = 60;
 const SNAPSHOTS_OFFSET: u64 = 64;
 /// Bit 0 of an L2 entry: reads as zeros (specification, "Standard Cluster Descriptor").
-const ZERO: u64 = 1;
+pub const ZERO: u64 = 1;
 
 /// The subcluster bitmap of a cluster that is stored as a whole.
 const ALL_SUBCLUSTERS: u64 = 0xffff_ffff;

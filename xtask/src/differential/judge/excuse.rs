@@ -7,14 +7,14 @@ use recount_oracle::case::observed::{Ended, Layout, Said};
 use super::super::comparison::{Ending, Purpose};
 use super::super::nowhere::{
     has_blank_snapshot, has_live_bitmaps, has_newer_corruptions, has_unknown_autoclear,
-    l1_table_in_header, l2_table_in_header, refblock_past_end, reftable_is_cut,
+    l1_table_in_header, l2_entries_in_header, refblock_past_end, reftable_is_cut,
 };
 use super::super::observe::STOPPED_BY_OVERLAP;
 use super::super::subject::program::FILE_SIZE_EXCEEDED;
 use super::super::subject::{CaseError, Checker, Repair, Repaired, Subject as _};
 use super::said::{
-    OVERFLOW, alike_but_for, ends_with_copied, is_no_worse, is_worse, leaves_alone, makes_room,
-    only_leaks,
+    OVERFLOW, alike_but_for, ends_with_copied, is_no_worse, is_worse, is_worse_by_no_more,
+    leaves_alone, makes_room, only_leaks,
 };
 use super::{Run, Trial, layouts};
 
@@ -279,7 +279,8 @@ impl Run<'_> {
         } else if (self.nowhere || self.doubtful) && leaves_alone(&observed.check, theirs, ours)
             || l1_table_in_header(found)
                 && (is_no_worse(ours, &observed.check) || is_no_worse(ours, theirs))
-            || l2_table_in_header(found) && ours.counter("corruptions") > 0
+            || l2_entries_in_header(found)
+                .is_some_and(|entries| is_worse_by_no_more(ours, theirs, entries))
         {
             Ending::OnPurpose(Purpose::LeavesAlone)
         } else if past_end {

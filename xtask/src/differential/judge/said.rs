@@ -88,6 +88,15 @@ pub(super) fn is_no_worse(after: &Said, other: &Said) -> bool {
     !is_worse(after, other) || all_wrong(after) - copied(after) <= all_wrong(other) - copied(other)
 }
 
+/// Whether ours leaves something wrong, but no more than theirs and so many refcounts: what a header
+/// that is taken for a table leads to is counted by a check, and not by a repair.
+pub(super) fn is_worse_by_no_more(ours: &Said, theirs: &Said, refcounts: usize) -> bool {
+    let refcounts = i64::try_from(refcounts).unwrap_or(i64::MAX);
+    ours.counter("corruptions") > 0
+        && ours.counter("check-errors") == theirs.counter("check-errors")
+        && all_wrong(ours) <= all_wrong(theirs).saturating_add(refcounts)
+}
+
 /// Whether a check of what a repair left names more than a check before, COPIED bits aside: before,
 /// the refcounts may have been unreadable, and nothing said of these.
 pub(super) fn names_more(after: &Said, before: &Said) -> bool {

@@ -2,7 +2,8 @@
 //!
 //! An image flows through the modules in this order: [`storage`] (bytes) → `format` (bytes to
 //! typed fields) → `references` (everything that refers to a cluster) → `table` (counts) →
-//! `check` (compare with the disk) → `rebuild` (pure planning, then ordered writes) → `repair`.
+//! `check` (compare with the disk) → `rebuild` (pure planning, then ordered writes) → `repair`. What a
+//! repair replaces goes to [`undo`] first.
 
 // An index into a table of an image is below 2^32 or comes from a slice; both fit.
 const _: () = assert!(usize::BITS >= 64, "recount needs a 64-bit target");
@@ -18,6 +19,7 @@ pub mod references;
 pub mod repair;
 pub mod storage;
 pub mod table;
+pub mod undo;
 pub mod units;
 
 pub use check::{CheckError, Report, check};

@@ -111,7 +111,7 @@ pub fn shown(path: &Path) -> String {
 }
 
 /// The system's text for an error, without the number that the standard library adds.
-fn reason(error: &io::Error) -> String {
+pub(crate) fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     match text.find(" (os error") {
         Some(end) => text[..end].to_owned(),

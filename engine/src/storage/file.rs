@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -67,6 +68,14 @@ impl FileStorage {
             length,
             capacity,
         })
+    }
+
+    /// When a regular file was last written to; `None` for a device, which has no such time.
+    pub fn modified(&self) -> io::Result<Option<SystemTime>> {
+        match self.capacity {
+            Some(_) => Ok(None),
+            None => self.file.metadata()?.modified().map(Some),
+        }
     }
 
     /// Refuses what the device cannot hold before any of it is written, and what no file can.

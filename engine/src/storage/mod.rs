@@ -8,6 +8,7 @@ mod file;
 mod lock;
 mod memory;
 
+pub(crate) use error::reason;
 pub use error::{FileKind, Holder, OpenError, shown};
 pub use file::FileStorage;
 pub use lock::Locking;

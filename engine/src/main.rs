@@ -1,4 +1,4 @@
-//! The command line: `recount check`.
+//! The command line: `recount check` and `recount undo`.
 
 mod cli;
 

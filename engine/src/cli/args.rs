@@ -22,6 +22,26 @@ pub enum Command {
         after_long_help = CHECK_AFTER
     )]
     Check(CheckArguments),
+
+    /// Put back what a repair with --undo has replaced
+    #[command(
+        infer_long_args = true,
+        args_override_self = true,
+        long_about = UNDO_ABOUT,
+        after_long_help = UNDO_AFTER
+    )]
+    Undo(UndoArguments),
+}
+
+#[derive(Args, Debug)]
+pub struct UndoArguments {
+    /// What `recount check -r` was given as --undo
+    #[arg(value_name = "UNDO-FILE")]
+    pub undo_file: PathBuf,
+
+    /// The image; without it, the path at which it was repaired
+    #[arg(value_name = "IMAGE")]
+    pub image: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -94,6 +114,15 @@ pub struct RebuildArguments {
     #[arg(long)]
     pub release_unreachable: bool,
 
+    /// Before anything is written, save what it replaces to FILE; `recount undo FILE` puts it back
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "repair",
+        conflicts_with = "plan"
+    )]
+    pub undo: Option<PathBuf>,
+
     /// Do not check the result of a repair by reading it back
     #[arg(long)]
     pub no_verify: bool,
@@ -157,9 +186,32 @@ Examples:
                                               a device without room for the new structures
   recount check -U --output=json disk.qcow2   while a machine runs on it";
 
+const UNDO_ABOUT: &str = "\
+Put back what a repair has replaced: the bytes, and the length of the image. It does so wherever
+the repair ended, at its end, in an error or in a power cut, and can itself be interrupted and run
+again.
+
+Nothing is written unless the undo file is whole, and the image is the one that was repaired and
+has not been written to since: by no machine, no qemu-img, no second repair. An undo file is put
+back once; of several repairs the last one is undone first.";
+
+const UNDO_AFTER: &str = "\
+An undo file holds parts of the image and says where that is. Use those alone that come from your
+own repairs.
+
+Exit codes:
+   0  the image is as it was before the repair
+   1  it is not; the message says why, and whether anything was written
+
+Examples:
+  recount check -r all --undo disk.undo disk.qcow2
+  recount undo disk.undo
+  recount undo disk.undo /elsewhere/disk.qcow2    the image was moved";
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+    use clap::error::ErrorKind;
 
     use super::*;
 
@@ -179,9 +231,10 @@ mod tests {
             "check -q -T none -f qcow2 -r leaks --output=json -- x",
         ] {
             let words = ["recount"].into_iter().chain(line.split(' '));
-            let Arguments {
-                command: Command::Check(arguments),
-            } = Arguments::try_parse_from(words).expect(line);
+            let parsed = Arguments::try_parse_from(words).expect(line);
+            let Command::Check(arguments) = parsed.command else {
+                panic!("{line}: another command");
+            };
             assert_eq!(arguments.format.as_deref(), Some("qcow2"), "{line}");
             assert_eq!(arguments.repair, Some(RepairWhat::Leaks), "{line}");
             assert_eq!(arguments.output, OutputFormat::Json, "{line}");
@@ -192,9 +245,22 @@ mod tests {
     #[test]
     fn sharing_an_image_and_repairing_it_exclude_each_other() {
         let error = Arguments::try_parse_from(["recount", "check", "-U", "-r", "all", "x"]);
-        assert_eq!(
-            error.expect_err("refused").kind(),
-            clap::error::ErrorKind::ArgumentConflict
-        );
+        let kind = error.expect_err("refused").kind();
+        assert_eq!(kind, ErrorKind::ArgumentConflict);
+    }
+
+    #[test]
+    fn an_undo_file_is_saved_by_a_repair_alone() {
+        for (line, expected) in [
+            ("check --undo u x", ErrorKind::MissingRequiredArgument),
+            (
+                "check --undo u --plan -r all x",
+                ErrorKind::ArgumentConflict,
+            ),
+        ] {
+            let words = ["recount"].into_iter().chain(line.split(' '));
+            let error = Arguments::try_parse_from(words).expect_err(line);
+            assert_eq!(error.kind(), expected, "{line}");
+        }
     }
 }

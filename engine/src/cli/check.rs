@@ -55,6 +55,9 @@ fn repair(
     what: RepairWhat,
     terminal: &mut Terminal,
 ) -> Result<u8, Failure> {
+    if arguments.rebuild.undo.is_some() {
+        return Err(Failure::UndoNotSaved);
+    }
     let mut storage = FileStorage::open_read_write(&arguments.file)?;
     let options = options(arguments, what);
     let outcome = recount::repair(&mut storage, &options, terminal).map_err(|failure| {

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use recount::CheckError;
 use recount::repair::{RepairError, RepairFailure, Step};
 use recount::storage::{OpenError, shown};
+use recount::undo::UndoError;
+
+use super::undo::consequence;
 
 /// Why the command ended without a result.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +28,17 @@ pub enum Failure {
     },
     #[error("{}: {error}; nothing was written", shown(.file))]
     Plan { file: PathBuf, error: RepairError },
+    #[error("{0}; nothing was written to the image")]
+    UndoFile(UndoError),
+    #[error(
+        "there is no image at {} any more, where it was repaired; give its path after the undo file",
+        shown(.0)
+    )]
+    ImageMoved(PathBuf),
+    #[error("{}: {error}{}", shown(.file), consequence(.error))]
+    Undo { file: PathBuf, error: UndoError },
+    #[error("a repair does not save undo files yet (--undo); nothing was written")]
+    UndoNotSaved,
     #[error("could not write the result: {0}")]
     Output(#[from] io::Error),
     #[error("could not write the result: {0}")]

@@ -7,6 +7,7 @@ mod output;
 mod plan;
 mod terminal;
 mod too_low;
+mod undo;
 
 use std::process::ExitCode;
 
@@ -26,5 +27,6 @@ pub fn main() -> ExitCode {
     };
     match arguments.command {
         Command::Check(arguments) => check::run(&arguments),
+        Command::Undo(arguments) => undo::run(&arguments),
     }
 }

@@ -10,3 +10,4 @@ mod parity;
 mod paths;
 mod repairs;
 mod run;
+mod undo;

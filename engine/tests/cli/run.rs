@@ -24,12 +24,17 @@ impl From<Output> for Run {
     }
 }
 
-/// Runs `recount check`; a panic of the program is a failure wherever it happens.
+/// Runs `recount check`.
 pub fn recount(options: &[&str], file: impl AsRef<OsStr>) -> Run {
+    let options = options.iter().map(AsRef::as_ref);
+    let words = [OsStr::new("check")].into_iter().chain(options);
+    command(words.chain([file.as_ref()]))
+}
+
+/// Runs the program; a panic of it is a failure wherever it happens.
+pub fn command<'a>(words: impl IntoIterator<Item = &'a OsStr>) -> Run {
     let output = Command::new(env!("CARGO_BIN_EXE_recount"))
-        .arg("check")
-        .args(options)
-        .arg(file.as_ref())
+        .args(words)
         .output()
         .expect("the program starts");
     let run = Run::from(output);

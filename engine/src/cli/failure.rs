@@ -31,7 +31,8 @@ pub enum Failure {
     #[error("{0}; nothing was written to the image")]
     UndoFile(UndoError),
     #[error(
-        "there is no image at {} any more, where it was repaired; give its path after the undo file",
+        "there is no image at {} any more, where it was repaired; give its path after the undo file; \
+         nothing was written",
         shown(.0)
     )]
     ImageMoved(PathBuf),

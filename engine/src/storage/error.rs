@@ -68,6 +68,35 @@ pub enum OpenError {
         /// What it is instead.
         kind: FileKind,
     },
+    /// The system itself uses the device, or another program has it to itself.
+    #[error(
+        "{} is in use by the system: it is mounted, serves as swap, is part of a RAID, of LVM or of \
+         another device, or a program has it to itself; end that first",
+        shown(.path)
+    )]
+    Busy {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// A device that nothing can be written to.
+    #[error(
+        "{} is read-only; make the device writable first (with `blockdev --setrw`, or \
+         `lvchange --permission rw`)",
+        shown(.path)
+    )]
+    ReadOnlyDevice {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// A file where nothing can be written to.
+    #[error(
+        "{} is on a file system that is read-only; mount that for writing first",
+        shown(.path)
+    )]
+    ReadOnlyFileSystem {
+        /// The path as given.
+        path: PathBuf,
+    },
     /// Another process holds the image.
     #[error(
         "{} is in use: {holder} (it holds the lock on byte {byte}); end that process first{}",

@@ -11,6 +11,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use nix::libc;
 use nix::unistd::{Whence, lseek64};
 
+use super::device;
 use super::error::{FileKind, OpenError};
 use super::lock::{self, Access, LockFailure, Locking};
 use super::{Operation, Storage, StorageError};
@@ -44,10 +45,19 @@ impl FileStorage {
         };
         // Looked at before opening as well: opening a pipe waits for its other end, and opening
         // some devices does things to them.
-        require_image_kind(path, &std::fs::metadata(path).map_err(failed)?)?;
-        let file = open_file(path, access).map_err(failed)?;
+        let metadata = std::fs::metadata(path).map_err(failed)?;
+        require_image_kind(path, &metadata)?;
+        let is_device = metadata.file_type().is_block_device();
+        if is_device && access == Access::Write && device::is_read_only(&metadata) {
+            return Err(device::read_only(path));
+        }
+        let file = open_file(path, access, is_device)
+            .map_err(|source| device::explain(path, is_device, source))?;
         let metadata = file.metadata().map_err(failed)?;
         require_image_kind(path, &metadata)?;
+        if metadata.file_type().is_block_device() != is_device {
+            return Err(failed(io::Error::other("it changed while it was opened")));
+        }
         lock::acquire(&file, access, locking).map_err(|failure| match failure {
             LockFailure::Held { holder, byte } => OpenError::Locked {
                 path: path.to_owned(),
@@ -62,7 +72,7 @@ impl FileStorage {
         })?;
         // Taken under the lock. The metadata of a block device has no length.
         let length = (&file).seek(SeekFrom::End(0)).map_err(failed)?;
-        let capacity = metadata.file_type().is_block_device().then_some(length);
+        let capacity = is_device.then_some(length);
         Ok(Self {
             file,
             length,
@@ -215,9 +225,13 @@ impl Place {
     }
 }
 
-fn open_file(path: &Path, access: Access) -> io::Result<File> {
+fn open_file(path: &Path, access: Access, is_device: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(access == Access::Write);
+    if access == Access::Write && is_device {
+        // Of a device alone: refused while the system uses it, and keeps that from starting to.
+        return options.custom_flags(libc::O_EXCL).open(path);
+    }
     if access == Access::Read {
         // Only the owner may ask for it; everybody else reads with it unset.
         match options.custom_flags(libc::O_NOATIME).open(path) {

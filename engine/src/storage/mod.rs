@@ -3,6 +3,7 @@
 //! Reading takes `&self` and everything that changes bytes takes `&mut self`: a read-only check is
 //! handed a shared reference and cannot write, by its type.
 
+mod device;
 mod error;
 mod file;
 mod lock;

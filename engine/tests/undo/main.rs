@@ -5,6 +5,7 @@
 //! The repair is a list of writes that overlap, begin and end within sectors, and make the image
 //! longer; the image is in memory.
 
+mod hostile;
 mod interrupted;
 mod kit;
 mod refused;

@@ -44,6 +44,14 @@ pub fn apply(writes: &[Write], image: &mut dyn Storage) -> Result<(), StorageErr
         .try_for_each(|(offset, bytes)| image.write_at(*offset, bytes))
 }
 
+/// A temporary directory, in memory where there is one: undo files are flushed often, and here a
+/// thousand times as often.
+pub fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap()
+}
+
 /// An image and the undo file of its repair, which has not begun.
 pub struct Case {
     pub old: Vec<u8>,
@@ -53,7 +61,7 @@ pub struct Case {
 
 impl Case {
     pub fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = directory();
         let undo = directory.path().join("undo");
         let storage = MemoryStorage::growing(image());
         save(&undo, &storage, Path::new("/some/image"), &writes()[..]).unwrap();

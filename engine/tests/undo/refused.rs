@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use recount::undo::{UndoError, UndoFile, save};
 use recount::{MemoryStorage, Offset, Storage as _};
 
-use crate::kit::{Case, Failing, image, undo, writes};
+use crate::kit::{Case, Failing, directory, image, undo, writes};
 
 /// The error of undoing on an image that fails the test when it is changed in any way.
 fn refused(path: &Path, image: MemoryStorage) -> UndoError {
@@ -118,7 +118,7 @@ fn an_undo_file_is_put_back_once() {
 
 #[test]
 fn an_existing_file_is_never_written_over() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = directory();
     let path = directory.path().join("undo");
     fs::write(&path, "mine").unwrap();
     let link = directory.path().join("link");
@@ -134,7 +134,7 @@ fn an_existing_file_is_never_written_over() {
 
 #[test]
 fn saving_that_fails_leaves_no_file() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = directory();
     let path = directory.path().join("undo");
     let storage = MemoryStorage::growing(image());
     for offset in [i64::MAX as u64 - 4, u64::MAX - 4, u64::MAX] {

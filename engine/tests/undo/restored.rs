@@ -9,7 +9,7 @@ use recount::storage::FileStorage;
 use recount::undo::{UndoFile, save};
 use recount::{MemoryStorage, Offset, Storage as _};
 
-use crate::kit::{Case, apply, image, undo, writes};
+use crate::kit::{Case, apply, directory, image, undo, writes};
 
 #[test]
 fn a_whole_repair_with_overlapping_writes_and_growth_is_undone_bit_for_bit() {
@@ -34,7 +34,7 @@ fn an_image_that_was_never_written_is_left_alone() {
 
 #[test]
 fn a_device_is_restored_within_its_size() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = directory();
     let path = directory.path().join("undo");
     let mut old = image();
     old.resize(40_960, 0xdd);
@@ -47,7 +47,7 @@ fn a_device_is_restored_within_its_size() {
 
 #[test]
 fn an_empty_image_and_a_repair_without_writes_have_undo_files() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = directory();
     let path = directory.path().join("empty");
     let mut storage = MemoryStorage::growing(Vec::new());
     save(&path, &storage, Path::new("x"), &writes()[..]).unwrap();
@@ -65,7 +65,7 @@ fn an_empty_image_and_a_repair_without_writes_have_undo_files() {
 
 #[test]
 fn more_writes_than_are_followed_at_once_are_undone() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = directory();
     let path = directory.path().join("undo");
     // 40 MiB in two phases, back to front, the second within sectors.
     let mut old: Vec<u8> = (0..20 << 20).map(|index: u32| (index >> 9) as u8).collect();
@@ -89,7 +89,7 @@ fn more_writes_than_are_followed_at_once_are_undone() {
 
 #[test]
 fn a_file_is_restored_and_the_undo_file_is_for_its_owner_alone() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = directory();
     let (path, undo) = (
         directory.path().join("image"),
         directory.path().join("undo"),

@@ -49,7 +49,9 @@ impl Engine {
                 Ok(mut storage) => return self.work(&mut storage, deadline, Repair::All),
                 // A program that starts in another thread has a copy of the descriptor that was
                 // closed before, with its lock, until it has been loaded.
-                Err(OpenError::Locked { .. }) if Instant::now() < deadline => {
+                Err(OpenError::Locked { .. } | OpenError::Busy { .. })
+                    if Instant::now() < deadline =>
+                {
                     std::thread::sleep(LOCKED);
                 }
                 Err(error) => {

@@ -2,8 +2,9 @@
 //!
 //! An image flows through the modules in this order: [`storage`] (bytes) → `format` (bytes to
 //! typed fields) → `references` (everything that refers to a cluster) → `table` (counts) →
-//! `check` (compare with the disk) → `rebuild` (pure planning, then ordered writes) → `repair`. What a
-//! repair replaces goes to [`undo`] first.
+//! `check` (compare with the disk) → `plan` (a whole repair, decided before any of it is written;
+//! `rebuild` says where new structures go) → `repair` (write it). What a repair replaces goes to
+//! [`undo`] first.
 
 // An index into a table of an image is below 2^32 or comes from a slice; both fit.
 const _: () = assert!(usize::BITS >= 64, "recount needs a 64-bit target");
@@ -14,21 +15,25 @@ pub mod format;
 pub mod geometry;
 pub mod image;
 pub mod observer;
+pub mod plan;
 pub mod rebuild;
 pub mod references;
 pub mod repair;
+pub mod step;
 pub mod storage;
 pub mod table;
 pub mod undo;
 pub mod units;
 
-pub use check::{CheckError, Report, check};
+pub use check::{CheckError, Report, Survey, check};
 pub use finding::Finding;
 pub use geometry::Geometry;
 pub use image::{Image, ImageError};
 pub use observer::{Action, Observer, Stage};
+pub use plan::{RepairError, RepairOptions, RepairPlan, Scope};
 pub use rebuild::{Algorithm, Layout, PlanError};
-pub use repair::{Outcome, RepairFailure, RepairOptions, Scope, repair};
+pub use repair::{Outcome, RepairFailure, repair};
+pub use step::Step;
 pub use storage::{FileStorage, Locking, MemoryStorage, OpenError, Storage, StorageError};
 pub use table::{OutOfMemory, RefcountTable, Run, RunSet};
 pub use units::{Cluster, ClusterCount, Offset, RefblockIndex};

@@ -1,8 +1,8 @@
 //! What the engine tells while it works: findings as they are made, and how far it is.
 
 use crate::finding::Finding;
-use crate::references::WalkError;
-use crate::repair::Step;
+use crate::step::Step;
+use crate::storage::StorageError;
 
 /// What became of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +38,8 @@ pub trait Observer {
         let _ = step;
     }
 
-    /// Why the check of what a repair has left could not be completed. The repair itself was.
-    fn incomplete(&mut self, why: &WalkError) {
+    /// Why space was not given back to the file system. The repair is done all the same.
+    fn not_released(&mut self, why: &StorageError) {
         let _ = why;
     }
 

@@ -1,6 +1,7 @@
 //! References against the refcounts on disk, refblock by refblock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::differences::Differences;
 use super::disk_counts::is_readable;
@@ -9,9 +10,9 @@ use crate::format::entry::ReftableEntry;
 use crate::geometry::Geometry;
 use crate::image::{Extent, Image};
 use crate::observer::{Action, Observer, Stage};
-use crate::references::{OldStructures, References, Reftable, Worker, for_each_table};
+use crate::references::{OldStructures, Reftable, Worker, for_each_table};
 use crate::storage::{Storage, StorageError};
-use crate::table::{RefcountTable, Run, RunSet, width};
+use crate::table::{RefcountTable, Run, width};
 use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex};
 
 /// How the refcounts on disk differ from the references.
@@ -29,7 +30,7 @@ pub struct Comparison {
     pub last_used: Option<Cluster>,
     /// The refblocks that are not as the references say, with their bytes on disk, none where
     /// there is no refblock.
-    pub differing: BTreeMap<RefblockIndex, Box<[u8]>>,
+    pub differing: BTreeMap<RefblockIndex, Arc<[u8]>>,
     /// The refblocks that cannot be read.
     pub unreadable: Vec<RefblockIndex>,
     /// Clusters that were compared: those of the file, and a table's last that reaches beyond.
@@ -41,16 +42,16 @@ impl Comparison {
     pub fn compare(
         image: &Image,
         storage: &dyn Storage,
-        references: &References,
+        table: &RefcountTable,
         old: &OldStructures,
         observer: &mut dyn Observer,
     ) -> Result<Self, StorageError> {
         let geometry = image.geometry();
         let file = Extent::of(storage, geometry).clusters;
-        let counted = references.table.last_used().map_or(0, |last| last.0 + 1);
+        let counted = table.last_used().map_or(0, |last| last.0 + 1);
         let mut comparer = Comparer {
             geometry,
-            table: &references.table,
+            table,
             observer,
             result: Self {
                 compared: file.max(ClusterCount(counted)),
@@ -65,15 +66,15 @@ impl Comparison {
             .filter(|(offset, _)| is_readable(geometry, *offset) && *offset != Offset(0))
             .collect();
         places.sort_unstable();
-        let mut differing = differing(storage, &references.table, &places, comparer.observer)?;
+        let mut differing = differing(storage, table, &places, comparer.observer)?;
         for (refblock, entry) in refblocks {
             let offset = entry.refblock();
             if !is_readable(geometry, offset) {
                 comparer.unreadable(refblock, offset);
             } else if let Some(found) = differing.remove(&refblock) {
                 comparer.differing(refblock, found);
-            } else if offset == Offset(0) && references.table.is_used(refblock) {
-                comparer.differing(refblock, Box::default());
+            } else if offset == Offset(0) && table.is_used(refblock) {
+                comparer.differing(refblock, Arc::from([]));
             } else {
                 comparer.equal(refblock);
             }
@@ -99,10 +100,36 @@ impl Comparison {
         self.differing.is_empty() && self.unreadable.is_empty()
     }
 
-    /// The clusters whose refblock cannot be read.
-    pub(crate) fn clusters_unread(&self, geometry: &Geometry) -> impl Iterator<Item = Cluster> {
-        let ranges = self.unreadable.iter();
-        ranges.flat_map(|refblock| range_of(geometry, *refblock, self.compared).iter())
+    /// Compares again with counts that are other than those compared with in the ranges of some
+    /// refblocks.
+    pub(crate) fn recount(
+        &mut self,
+        image: &Image,
+        storage: &dyn Storage,
+        old: &OldStructures,
+        table: &RefcountTable,
+        refblocks: &BTreeSet<RefblockIndex>,
+    ) -> Result<(), StorageError> {
+        let geometry = image.geometry();
+        for refblock in refblocks {
+            let offset = old.reftable.entry(*refblock).refblock();
+            let is_equal = !self.differing.contains_key(refblock);
+            if is_equal && offset != Offset(0) && is_readable(geometry, offset) {
+                let mut bytes = vec![0; geometry.cluster_size() as usize];
+                storage.read_at(offset, &mut bytes)?;
+                self.differing.insert(*refblock, bytes.into());
+            }
+        }
+        let differences = self.differences(table);
+        let (mut corruptions, mut leaks, mut needs_rebuild) = (0, 0, false);
+        for (_, refcount, references) in differences {
+            corruptions += u64::from(refcount < references);
+            leaks += u64::from(refcount > references);
+            needs_rebuild |= refcount == 0;
+        }
+        (self.corruptions, self.leaks) = (corruptions, leaks);
+        self.needs_rebuild = needs_rebuild;
+        Ok(())
     }
 
     /// Those of them that one refblock covers.
@@ -132,11 +159,13 @@ impl Comparison {
     }
 
     /// The clusters that are allocated and that nobody refers to.
-    pub(crate) fn unreferenced<'a>(&'a self, table: &'a RefcountTable) -> RunSet {
+    pub(crate) fn unreferenced<'a>(
+        &'a self,
+        table: &'a RefcountTable,
+    ) -> impl Iterator<Item = Cluster> + 'a {
         let leaks = self.leaks_of(table);
         let unreferenced = leaks.filter(|(_, _, references)| *references == 0);
-        let runs = unreferenced.map(|(cluster, _, _)| Run::single(cluster));
-        runs.collect()
+        unreferenced.map(|(cluster, _, _)| cluster)
     }
 }
 
@@ -146,7 +175,7 @@ fn differing(
     table: &RefcountTable,
     places: &[(Offset, RefblockIndex)],
     observer: &mut dyn Observer,
-) -> Result<BTreeMap<RefblockIndex, Box<[u8]>>, StorageError> {
+) -> Result<BTreeMap<RefblockIndex, Arc<[u8]>>, StorageError> {
     let finders = for_each_table(
         storage,
         table.geometry().cluster_size() as usize,
@@ -156,6 +185,7 @@ fn differing(
             table,
             places,
             found: Vec::new(),
+            last: None,
         },
         &mut |done| observer.progress(Stage::Refcounts, done as u64, places.len() as u64),
     )?;
@@ -169,17 +199,25 @@ fn differing(
 struct Finder<'a> {
     table: &'a RefcountTable,
     places: &'a [(Offset, RefblockIndex)],
-    found: Vec<(RefblockIndex, Box<[u8]>)>,
+    found: Vec<(RefblockIndex, Arc<[u8]>)>,
+    /// The place of the last one that differs: entries that lead to one refblock share its bytes.
+    last: Option<Offset>,
 }
 
 impl Worker for Finder<'_> {
     type Error = StorageError;
 
     fn table(&mut self, number: usize, bytes: &[u8]) -> Result<(), StorageError> {
-        let refblock = self.places[number].1;
-        if !self.table.equals(refblock, bytes) {
-            self.found.push((refblock, bytes.into()));
+        let (offset, refblock) = self.places[number];
+        if self.table.equals(refblock, bytes) {
+            return Ok(());
         }
+        let bytes = match self.found.last() {
+            Some((_, bytes)) if self.last == Some(offset) => Arc::clone(bytes),
+            _ => bytes.into(),
+        };
+        self.last = Some(offset);
+        self.found.push((refblock, bytes));
         Ok(())
     }
 }
@@ -241,7 +279,7 @@ impl Comparer<'_> {
         }
     }
 
-    fn differing(&mut self, refblock: RefblockIndex, found: Box<[u8]>) {
+    fn differing(&mut self, refblock: RefblockIndex, found: Arc<[u8]>) {
         let range = self.range(refblock);
         let order = self.geometry.order();
         // Where there is no refblock, or a lost one, there is nothing to look for.

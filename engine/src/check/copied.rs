@@ -2,54 +2,47 @@
 
 use std::collections::BTreeMap;
 
-use super::{DiskCounts, Survey};
+use super::{CheckError, DiskCounts, Look};
 use crate::finding::Finding;
 use crate::format::entry::{L1Entry, L2Entry, L2Format, L2Kind};
-use crate::image::{Extent, Image};
+use crate::image::Image;
 use crate::observer::{Action, Observer, Stage};
-use crate::references::{
-    L2Item, Reftable, Worker, for_each_entry, for_each_item, for_each_table, looks_like_l2_table,
-};
+use crate::references::{L2Item, Worker, for_each_entry, for_each_item, for_each_table};
 use crate::storage::{Storage, StorageError};
-use crate::table::{RefcountTable, Run};
+use crate::table::{OutOfMemory, Run};
 use crate::units::{ClusterCount, Offset};
-
-/// What became of the COPIED bits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CopiedCheck {
-    /// Bits that are wrong and stay so.
-    pub wrong: u64,
-    /// Bits that were set right.
-    pub repaired: u64,
-}
 
 /// Counts the wrong bits.
 pub fn check_copied(
     image: &Image,
     storage: &dyn Storage,
-    survey: &Survey,
+    look: &Look,
     observer: &mut dyn Observer,
-) -> Result<CopiedCheck, StorageError> {
-    let mut result = CopiedCheck::default();
-    if survey.copied_is_right() {
-        return Ok(result);
+) -> Result<u64, CheckError> {
+    if look.copied_is_right() {
+        return Ok(0);
     }
-    let counts = &mut survey.disk_counts(image, storage);
-    let l1 = check_l1(image, storage, counts, observer, Action::Reported)?;
-    result.wrong += l1.wrong.iter().map(|(_, _, times)| times).sum::<u64>();
+    let counts = &mut look.disk_counts(image, storage);
+    let l1 = check_l1(image, storage, counts)?;
+    for wrong in &l1.wrong {
+        observer.finding(&wrong.finding(), Action::Reported);
+    }
+    let mut sum = l1.wrong.len() as u64;
     let mut buffer = vec![0; image.geometry().cluster_size() as usize];
     let tables: Vec<_> = l1.tables.into_iter().collect();
-    let counts_of_thread = || survey.disk_counts(image, storage);
+    let counts_of_thread = || look.disk_counts(image, storage);
     for (table, times) in with_wrong(image, storage, &tables, counts_of_thread, observer)? {
         storage.read_at(table, &mut buffer)?;
-        let wrong = check_l2(image, table, &buffer, counts, observer, Action::Reported)?;
-        result.wrong += times * wrong.len() as u64;
+        check_l2(image, &buffer, counts, &mut |wrong| {
+            observer.finding(&wrong.finding(table), Action::Reported);
+            sum += times;
+        })?;
     }
-    Ok(result)
+    Ok(sum)
 }
 
 /// Those of the L2 tables that have wrong bits, found on all cores.
-fn with_wrong<'a>(
+pub fn with_wrong<'a>(
     image: &Image,
     storage: &dyn Storage,
     tables: &[(Offset, u64)],
@@ -91,135 +84,79 @@ impl Worker for Finder<'_, '_> {
 
     fn table(&mut self, number: usize, bytes: &[u8]) -> Result<(), StorageError> {
         let table = self.tables[number];
-        let action = Action::Reported;
-        let wrong = check_l2(
-            self.image,
-            table.0,
-            bytes,
-            &mut self.counts,
-            &mut (),
-            action,
-        )?;
-        if !wrong.is_empty() {
+        let mut is_wrong = false;
+        check_l2(self.image, bytes, &mut self.counts, &mut |_| {
+            is_wrong = true
+        })?;
+        if is_wrong {
             self.found.push(table);
         }
         Ok(())
     }
 }
 
-/// The refcounts as they are on disk by now, and which L2 tables may be written to.
-pub struct AfterRepair<'a> {
-    /// The refcounts.
-    pub table: &'a RefcountTable,
-    /// How far `table` speaks of clusters.
-    pub compared: ClusterCount,
-    /// The reftable, for the clusters beyond.
-    pub reftable: &'a Reftable,
-    /// Whether the cluster of an L2 table is nothing else as well.
-    pub is_alone: &'a dyn Fn(Offset) -> bool,
-    /// Whether the clusters of the active L1 table are nothing else as well.
-    pub l1_is_alone: bool,
+/// An entry of the active L1 table whose COPIED bit is wrong.
+#[derive(Clone, Copy, Debug)]
+pub struct WrongL1 {
+    pub index: u64,
+    pub entry: L1Entry,
+    /// The refcount of what it leads to.
+    pub refcount: u64,
 }
 
-impl AfterRepair<'_> {
-    fn counts<'b>(&'b self, image: &'b Image, storage: &'b dyn Storage) -> DiskCounts<'b> {
-        DiskCounts::of_table(self.table, self.compared, self.reftable, image, storage)
-    }
-}
-
-/// Sets the wrong bits right; not in tables that may be something else.
-pub fn repair_copied(
-    image: &Image,
-    storage: &mut dyn Storage,
-    after: &AfterRepair<'_>,
-    observer: &mut dyn Observer,
-) -> Result<CopiedCheck, StorageError> {
-    let mut result = CopiedCheck::default();
-    let action = action_in(after.l1_is_alone);
-    let counts = &mut after.counts(image, storage);
-    let l1 = check_l1(image, storage, counts, observer, action)?;
-    if after.l1_is_alone {
-        for (position, entry, _) in &l1.wrong {
-            storage.write_at(*position, &entry.0.to_be_bytes())?;
-            result.repaired += 1;
-        }
-    } else if !l1.wrong.is_empty() {
-        let table = image.header.l1_table_offset;
-        observer.finding(&Finding::TableNotWritten { table }, Action::Reported);
-        result.wrong += l1.wrong.len() as u64;
-    }
-    let mut buffer = vec![0; image.geometry().cluster_size() as usize];
-    let extent = Extent::of(storage, image.geometry());
-    let tables: Vec<_> = l1.tables.into_iter().collect();
-    let now: &dyn Storage = storage;
-    let counts_of_thread = || after.counts(image, now);
-    for (offset, times) in with_wrong(image, now, &tables, counts_of_thread, observer)? {
-        storage.read_at(offset, &mut buffer)?;
-        let counts = &mut after.counts(image, storage);
-        let wrong = check_l2(image, offset, &buffer, counts, &mut (), Action::Repaired)?;
-        if wrong.is_empty() {
-            continue;
-        }
-        let writable = (after.is_alone)(offset) && looks_like_l2_table(image, &extent, &buffer);
-        let action = action_in(writable);
-        let counts = &mut after.counts(image, storage);
-        check_l2(image, offset, &buffer, counts, observer, action)?;
-        if writable {
-            write_entries(image, storage, offset, &mut buffer, &wrong)?;
-            result.repaired += wrong.len() as u64;
-        } else {
-            let finding = Finding::TableNotWritten { table: offset };
-            observer.finding(&finding, Action::Reported);
-            result.wrong += times * wrong.len() as u64;
+impl WrongL1 {
+    pub const fn finding(&self) -> Finding {
+        Finding::L1Copied {
+            index: self.index,
+            entry: self.entry.0,
+            refcount: self.refcount,
         }
     }
-    Ok(result)
-}
 
-/// What becomes of a finding in a table that may be written to or not.
-const fn action_in(writable: bool) -> Action {
-    if writable {
-        Action::Repaired
-    } else {
-        Action::Reported
+    /// The entry as it should be.
+    pub const fn mended(&self) -> L1Entry {
+        self.entry.with_copied(self.refcount == 1)
     }
 }
 
-/// Writes entries of an L2 table, from the first to the last in one write.
-fn write_entries(
-    image: &Image,
-    storage: &mut dyn Storage,
-    table: Offset,
-    bytes: &mut [u8],
-    entries: &[(u64, L2Entry)],
-) -> Result<(), StorageError> {
-    let entry_bytes = L2Format::of(&image.header).entry_bytes();
-    let Some((first, last)) = entries.first().zip(entries.last()) else {
-        return Ok(());
-    };
-    for (index, entry) in entries {
-        let position = (index * entry_bytes) as usize;
-        bytes[position..position + 8].copy_from_slice(&entry.raw.to_be_bytes());
+/// An entry of an L2 table whose COPIED bit is wrong.
+#[derive(Clone, Copy, Debug)]
+pub struct WrongL2 {
+    pub index: u64,
+    pub entry: L2Entry,
+    /// The refcount of what it leads to.
+    pub refcount: u64,
+}
+
+impl WrongL2 {
+    pub const fn finding(&self, table: Offset) -> Finding {
+        Finding::L2Copied {
+            table,
+            index: self.index,
+            entry: self.entry.raw,
+            refcount: self.refcount,
+        }
     }
-    let start = (first.0 * entry_bytes) as usize;
-    let end = (last.0 * entry_bytes) as usize + 8;
-    storage.write_at(Offset(table.0 + start as u64), &bytes[start..end])
+
+    /// The entry as it should be.
+    pub const fn mended(&self) -> L2Entry {
+        self.entry.with_copied(self.refcount == 1)
+    }
 }
 
-/// The active L1 table's wrong entries, set right, and the L2 tables with how often it refers to
-/// each.
-struct L1Check {
-    wrong: Vec<(Offset, L1Entry, u64)>,
-    tables: BTreeMap<Offset, u64>,
+/// The active L1 table's wrong entries, and the L2 tables that are looked at, with how often it
+/// refers to each.
+pub struct L1Check {
+    pub wrong: Vec<WrongL1>,
+    pub tables: BTreeMap<Offset, u64>,
 }
 
-fn check_l1(
+/// Looks at the active L1 table.
+pub fn check_l1(
     image: &Image,
     storage: &dyn Storage,
     counts: &mut DiskCounts<'_>,
-    observer: &mut dyn Observer,
-    action: Action,
-) -> Result<L1Check, StorageError> {
+) -> Result<L1Check, CheckError> {
     let (l1, entries) = (
         image.header.l1_table_offset,
         u64::from(image.header.l1_size),
@@ -239,35 +176,28 @@ fn check_l1(
             return Ok(());
         };
         if entry.copied() != (refcount == 1) {
-            let finding = Finding::L1Copied {
+            check.wrong.try_reserve(1).map_err(|_| OutOfMemory)?;
+            check.wrong.push(WrongL1 {
                 index,
-                entry: entry.0,
+                entry,
                 refcount,
-            };
-            observer.finding(&finding, action);
-            let position = Offset(l1.0 + index * 8);
-            check
-                .wrong
-                .push((position, entry.with_copied(refcount == 1), 1));
+            });
         }
         *check.tables.entry(table).or_default() += 1;
-        Ok::<_, StorageError>(())
+        Ok::<_, CheckError>(())
     })?;
     Ok(check)
 }
 
-/// The wrong entries of an L2 table, set right.
-fn check_l2(
+/// Hands over the wrong entries of an L2 table.
+pub fn check_l2(
     image: &Image,
-    table: Offset,
     bytes: &[u8],
     counts: &mut DiskCounts<'_>,
-    observer: &mut dyn Observer,
-    action: Action,
-) -> Result<Vec<(u64, L2Entry)>, StorageError> {
+    wrong: &mut dyn FnMut(WrongL2),
+) -> Result<(), StorageError> {
     let geometry = image.geometry();
     let format = L2Format::of(&image.header);
-    let mut wrong = Vec::new();
     let mut check_one = |counts: &mut DiskCounts<'_>, index: u64, entry: L2Entry| {
         let (L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset)) = entry.kind(format) else {
             return Ok(());
@@ -280,14 +210,11 @@ fn check_l2(
         if let Some(refcount) = refcount
             && entry.copied() != (refcount == 1)
         {
-            let finding = Finding::L2Copied {
-                table,
+            wrong(WrongL2 {
                 index,
-                entry: entry.raw,
+                entry,
                 refcount,
-            };
-            observer.finding(&finding, action);
-            wrong.push((index, entry.with_copied(refcount == 1)));
+            });
         }
         Ok::<_, StorageError>(())
     };
@@ -321,6 +248,5 @@ fn check_l2(
             }
             Ok(())
         }
-    })?;
-    Ok(wrong)
+    })
 }

@@ -6,7 +6,8 @@ use crate::units::{Cluster, RefblockIndex};
 /// Clusters that are looked at in one go.
 const BLOCK: usize = 64;
 
-/// The clusters that differ, in ascending order: each with the refcount and the references. Those
+/// The clusters that differ, in ascending order: each with the refcount and the
+/// references, cut to the width. Those
 /// of a block that differ are bits of one number, so that equal ones cost next to nothing.
 pub(super) struct Differences<'a> {
     table: &'a RefcountTable,
@@ -53,6 +54,10 @@ impl<'a> Differences<'a> {
         width::decode(order, self.found, first, &mut self.refcounts);
         self.table
             .decode(self.refblock, first, &mut self.references);
+        // What the disk can say of more references than its width counts is the largest refcount.
+        for references in &mut self.references {
+            *references = (*references).min(order.max_refcount());
+        }
         let pairs = self.refcounts.iter().zip(&self.references);
         let differing = pairs.map(|(refcount, references)| u64::from(refcount != references));
         let bits = differing

@@ -1,6 +1,6 @@
 //! The refcount on disk of any cluster, without reading what was found equal again.
 
-use super::{Comparison, Survey};
+use super::{Comparison, Look};
 use crate::geometry::Geometry;
 use crate::image::{Image, is_addressable};
 use crate::references::Reftable;
@@ -8,42 +8,44 @@ use crate::storage::{Storage, StorageError};
 use crate::table::{RefcountTable, Run, width};
 use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex};
 
-/// The refcounts on disk, of any cluster: what was found equal is looked up in the references.
+/// The refcounts on disk, or the numbers that they are cut from, of any cluster: what was found equal
+/// is looked up in the references.
 pub struct DiskCounts<'a> {
     image: &'a Image,
     storage: &'a dyn Storage,
     table: &'a RefcountTable,
-    reftable: &'a Reftable,
+    /// `None` where nothing lies beyond.
+    reftable: Option<&'a Reftable>,
     /// The clusters that `table` speaks of; the disk is asked about those beyond.
     compared: ClusterCount,
-    /// Where the disk differs from `table`; `None` when it does not, as after a repair.
+    /// Where the disk differs from `table`; `None` where `table` has the true numbers.
     comparison: Option<&'a Comparison>,
     /// The last refblock read beyond what was compared.
     beyond: Option<(RefblockIndex, Box<[u8]>)>,
 }
 
 impl<'a> DiskCounts<'a> {
-    pub(super) const fn of_survey(
-        survey: &'a Survey,
+    pub(super) const fn of_look(
+        look: &'a Look,
         image: &'a Image,
         storage: &'a dyn Storage,
     ) -> Self {
         Self {
             image,
             storage,
-            table: &survey.references.table,
-            reftable: &survey.old.reftable,
-            compared: survey.comparison.compared,
-            comparison: Some(&survey.comparison),
+            table: &look.references.table,
+            reftable: Some(&look.old.reftable),
+            compared: look.comparison.compared,
+            comparison: Some(&look.comparison),
             beyond: None,
         }
     }
 
-    /// Refcounts that the disk has, up to `compared`, exactly as in `table`.
+    /// True numbers of references, up to `compared`; what the disk says behind it.
     pub(crate) const fn of_table(
         table: &'a RefcountTable,
         compared: ClusterCount,
-        reftable: &'a Reftable,
+        reftable: Option<&'a Reftable>,
         image: &'a Image,
         storage: &'a dyn Storage,
     ) -> Self {
@@ -72,7 +74,14 @@ impl<'a> DiskCounts<'a> {
             }
         }
         if cluster.0 < self.compared.0 {
-            return Ok(Some(self.table.get(cluster)));
+            let count = self.table.get(cluster);
+            let is_on_disk = self.comparison.is_some();
+            let most = if is_on_disk {
+                geometry.max_refcount()
+            } else {
+                u64::MAX
+            };
+            return Ok(Some(count.min(most)));
         }
         self.get_beyond(refblock, index)
     }
@@ -88,6 +97,10 @@ impl<'a> DiskCounts<'a> {
             {
                 return None;
             }
+            // 1-bit refcounts say 1 of whatever is in use.
+            if self.image.geometry().max_refcount() == 1 && self.table.has_shared() {
+                return None;
+            }
         }
         (run.end().0 <= self.compared.0).then(|| self.table.count_ones(run))
     }
@@ -98,7 +111,8 @@ impl<'a> DiskCounts<'a> {
         index: usize,
     ) -> Result<Option<u64>, StorageError> {
         let geometry = *self.image.geometry();
-        let offset = self.reftable.entry(refblock).refblock();
+        let entry = self.reftable.map(|reftable| reftable.entry(refblock));
+        let offset = entry.map_or(Offset(0), |entry| entry.refblock());
         if offset == Offset(0) {
             return Ok(Some(0));
         }

@@ -8,15 +8,16 @@ mod disk_counts;
 mod report;
 
 pub use compare::Comparison;
-pub(crate) use copied::{AfterRepair, check_copied, repair_copied};
+pub(crate) use copied::{check_copied, check_l1, check_l2, with_wrong};
 pub use disk_counts::DiskCounts;
 pub use report::Report;
 
-use crate::image::{Image, ImageError};
-use crate::observer::Observer;
-use crate::references::{OldStructures, References, SnapshotTable, WalkError, Walker};
+use crate::finding::Finding;
+use crate::image::{Extent, Image, ImageError};
+use crate::observer::{Action, Observer};
+use crate::references::{HeaderTables, OldStructures, References, WalkError, Walker};
 use crate::storage::{Storage, StorageError};
-use crate::table::{OutOfMemory, RunSet};
+use crate::table::{OutOfMemory, RefcountTable};
 
 /// Why a check did not complete. Nothing has been written.
 #[derive(Debug, thiserror::Error)]
@@ -42,34 +43,36 @@ impl From<OutOfMemory> for CheckError {
     }
 }
 
-/// All that is known of an image's refcounts, before anything is written.
+/// One read-only look at an image: what refers to each cluster, and what the disk says of it.
 #[derive(Clone, Debug)]
-pub struct Survey {
+pub struct Look {
     /// What everything refers to, the present refcount structures included.
     pub references: References,
     /// The present refcount structures.
     pub old: OldStructures,
     /// How the refcounts on disk differ.
     pub comparison: Comparison,
+    /// By how much references are more than refcounts can count, summed.
+    pub overflow: u64,
 }
 
-impl Survey {
-    /// Walks and compares. `repair` allows the liberties of [`SnapshotTable::read`] and leaves out
-    /// what a repair will replace.
+impl Look {
+    /// Walks and compares.
     pub fn take(
         image: &Image,
         storage: &dyn Storage,
-        repair: bool,
+        header_tables: HeaderTables,
         observer: &mut dyn Observer,
     ) -> Result<Self, CheckError> {
-        let snapshots = SnapshotTable::read(image, storage, repair, observer)?;
-        let mut references = Walker::walk(image, storage, snapshots, repair, observer)?;
+        let mut references = Walker::walk(image, storage, header_tables, observer)?;
         let old = OldStructures::count(image, storage, &mut references, observer)?;
-        let comparison = Comparison::compare(image, storage, &references, &old, observer)?;
+        let overflow = report_overflow(&references.table, observer);
+        let comparison = Comparison::compare(image, storage, &references.table, &old, observer)?;
         Ok(Self {
             references,
             old,
             comparison,
+            overflow,
         })
     }
 
@@ -80,42 +83,13 @@ impl Survey {
         image: &'a Image,
         storage: &'a dyn Storage,
     ) -> DiskCounts<'a> {
-        DiskCounts::of_survey(self, image, storage)
+        DiskCounts::of_look(self, image, storage)
     }
 
-    /// Whether the refcount structures can only be built anew, so that `-r leaks` does nothing.
+    /// Whether qemu can only build the refcount structures anew, so that its `-r leaks` does nothing.
     #[must_use]
     pub const fn needs_rebuild(&self) -> bool {
         self.comparison.needs_rebuild || self.old.needs_rebuild
-    }
-
-    /// Whether a refblock that would be written is read as something else as well: as data or a
-    /// table, of which a refcount that counts to 1 says nothing, or as a table that reaches past
-    /// the end of the file. That would say something else then.
-    #[must_use]
-    pub fn is_written_over_something(&self) -> bool {
-        let geometry = self.references.table.geometry();
-        if self.comparison.differing.is_empty() {
-            return false;
-        }
-        let covered = self.references.covered();
-        let counted: RunSet = self.old.counted.iter().copied().collect();
-        let mut differing = self.comparison.differing.iter();
-        differing.any(|(refblock, _)| {
-            let place = self.old.reftable.entry(*refblock).refblock();
-            let cluster = geometry.cluster_of(place);
-            covered.contains(cluster) || !counted.contains(cluster)
-        })
-    }
-
-    /// Whether `-r all` builds the refcount structures anew. A new snapshot table takes clusters,
-    /// and the way that can always give it some is a rebuild.
-    #[must_use]
-    pub fn is_rebuilt_by_repair(&self) -> bool {
-        self.comparison.needs_rebuild
-            || self.old.repair_rebuilds
-            || self.references.snapshots.is_rewritten()
-            || self.is_written_over_something()
     }
 
     /// Whether the COPIED bits need not be looked at: by the references they are right, and the
@@ -125,10 +99,84 @@ impl Survey {
         self.references.copied_is_right() && self.comparison.is_equal()
     }
 
-    /// Corruptions but those of the COPIED bits.
+    /// Corruptions but those of the COPIED bits and of the snapshot table.
     #[must_use]
     pub const fn corruptions(&self) -> u64 {
-        self.references.corruptions + self.old.corruptions + self.comparison.corruptions
+        self.references.corruptions
+            + self.old.corruptions
+            + self.comparison.corruptions
+            + self.overflow
+    }
+}
+
+/// Reports where there are more references than refcounts can count; how many more, summed.
+fn report_overflow(table: &RefcountTable, observer: &mut dyn Observer) -> u64 {
+    let most = table.geometry().max_refcount();
+    let mut sum = 0_u64;
+    for (cluster, count) in table.over_maximum() {
+        let references = count - most;
+        let finding = Finding::Overflow {
+            cluster,
+            references,
+        };
+        observer.finding(&finding, Action::Reported);
+        sum = sum.saturating_add(references);
+    }
+    sum
+}
+
+/// All that is known of an image's refcounts, before anything is written.
+#[derive(Clone, Debug)]
+pub struct Survey {
+    /// The header and its extensions.
+    pub image: Image,
+    /// How far the file reaches.
+    pub extent: Extent,
+    /// What a repair goes by.
+    pub look: Look,
+    /// What a check finds, where it reads the header as a table, which a repair does not.
+    checked: Option<Box<Look>>,
+}
+
+impl Survey {
+    /// Looks at an image.
+    pub fn take(storage: &dyn Storage, observer: &mut dyn Observer) -> Result<Self, CheckError> {
+        let image = Image::open(storage)?;
+        let extent = Extent::of(storage, image.geometry());
+        let mut look = Look::take(&image, storage, HeaderTables::Followed, observer)?;
+        let mut checked = None;
+        if look.references.header_is_table {
+            let own = Look::take(&image, storage, HeaderTables::NotFollowed, &mut ())?;
+            checked = Some(Box::new(std::mem::replace(&mut look, own)));
+        }
+        Ok(Self {
+            image,
+            extent,
+            look,
+            checked,
+        })
+    }
+
+    /// What a check goes by.
+    #[must_use]
+    pub fn checked(&self) -> &Look {
+        self.checked.as_deref().unwrap_or(&self.look)
+    }
+
+    /// What a check reports, wrong COPIED bits included.
+    pub fn report(
+        &self,
+        storage: &dyn Storage,
+        observer: &mut dyn Observer,
+    ) -> Result<Report, CheckError> {
+        let look = self.checked();
+        if let Some(refusal) = look.references.snapshots.refusal {
+            return Err(WalkError::from(refusal).into());
+        }
+        let copied = check_copied(&self.image, storage, look, observer)?;
+        let mut report = Report::of(&self.image, look);
+        report.corruptions += copied + look.references.snapshots.corruptions;
+        Ok(report)
     }
 }
 
@@ -136,9 +184,11 @@ impl Survey {
 /// `qemu-img check`.
 pub fn check(storage: &dyn Storage, observer: &mut dyn Observer) -> Result<Report, CheckError> {
     let image = Image::open(storage)?;
-    let survey = Survey::take(&image, storage, false, observer)?;
-    let copied = check_copied(&image, storage, &survey, observer)?;
-    let mut report = Report::of(&image, &survey);
-    report.corruptions += copied.wrong + survey.references.snapshots.corruptions;
-    Ok(report)
+    let survey = Survey {
+        look: Look::take(&image, storage, HeaderTables::Followed, observer)?,
+        extent: Extent::of(storage, image.geometry()),
+        checked: None,
+        image,
+    };
+    survey.report(storage, observer)
 }

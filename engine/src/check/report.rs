@@ -1,6 +1,6 @@
 //! The counters of a check.
 
-use super::Survey;
+use super::Look;
 use crate::image::Image;
 use crate::references::DeadEnds;
 
@@ -25,26 +25,26 @@ pub struct Report {
     pub compressed_clusters: u64,
     /// Whether the refcount structures can only be built anew.
     pub needs_rebuild: bool,
-    /// What refers to clusters and could not be followed. While there is any, a repair keeps
-    /// whatever is allocated.
+    /// What is wrong with what refers to clusters, as far as counting shows it. While there is any, a
+    /// repair keeps whatever is allocated.
     pub dead_ends: DeadEnds,
 }
 
 impl Report {
-    /// The counters of a survey; COPIED bits and the snapshot table come on top.
-    pub(crate) fn of(image: &Image, survey: &Survey) -> Self {
-        let (references, comparison) = (&survey.references, &survey.comparison);
+    /// The counters of a look; COPIED bits and the snapshot table come on top.
+    pub(crate) fn of(image: &Image, look: &Look) -> Self {
+        let (references, comparison) = (&look.references, &look.comparison);
         let last = comparison.last_used.unwrap_or_default();
         Self {
             check_errors: comparison.unreadable_clusters,
-            corruptions: survey.corruptions(),
+            corruptions: look.corruptions(),
             leaks: comparison.leaks,
             image_end_offset: (last.0 + 1) << image.geometry().cluster_bits(),
             total_clusters: image.virtual_clusters().0,
             allocated_clusters: references.allocated,
             fragmented_clusters: references.fragmented,
             compressed_clusters: references.compressed,
-            needs_rebuild: comparison.needs_rebuild || survey.old.needs_rebuild,
+            needs_rebuild: look.needs_rebuild(),
             dead_ends: references.dead_ends.clone(),
         }
     }

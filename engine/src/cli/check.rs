@@ -4,9 +4,11 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use recount::repair::{Kept, RepairOptions, Scope};
-use recount::storage::{FileStorage, Locking};
-use recount::{Algorithm, CheckError};
+use recount::plan::{Kept, RepairError, RepairOptions, Scope};
+use recount::repair::{self, RepairFailure};
+use recount::storage::{FileStorage, Locking, Storage as _};
+use recount::undo::{self, OnWrite, UndoError, UndoFile, Writes};
+use recount::{Algorithm, CheckError, OutOfMemory, RepairPlan};
 
 use super::args::{AlgorithmName, CheckArguments, OutputFormat, RepairWhat};
 use super::failure::Failure;
@@ -55,15 +57,37 @@ fn repair(
     what: RepairWhat,
     terminal: &mut Terminal,
 ) -> Result<u8, Failure> {
-    if arguments.rebuild.undo.is_some() {
-        return Err(Failure::UndoNotSaved);
-    }
     let mut storage = FileStorage::open_read_write(&arguments.file)?;
     let options = options(arguments, what);
-    let outcome = recount::repair(&mut storage, &options, terminal).map_err(|failure| {
+    let failed = |failure: RepairFailure| {
         let file = arguments.file.clone();
         Failure::Repair { file, failure }
-    })?;
+    };
+    let plan = repair::plan(&storage, &options, terminal);
+    let mut plan = plan.map_err(|error| failed(error.into()))?;
+    let undo = match &arguments.rebuild.undo {
+        Some(path) if !plan.is_empty() => {
+            // What is given back to the file system cannot be put back.
+            plan.released.clear();
+            let writes = PlannedWrites {
+                plan: &plan,
+                storage: &storage,
+            };
+            let image = std::path::absolute(&arguments.file)?;
+            let saved = undo::save(path, &storage, &image, &writes);
+            Some(saved.map_err(Failure::UndoFile)?)
+        }
+        _ => None,
+    };
+    let outcome = repair::carry_out(&mut storage, plan, &options, terminal);
+    if let Some(undo) = undo {
+        // Also of a repair that failed: what changes the image later is somebody else.
+        let sealed = storage.flush().is_ok() && seal(&undo, &storage);
+        if !sealed {
+            terminal.say("recount: the undo file does not know when the repair ended");
+        }
+    }
+    let outcome = outcome.map_err(failed)?;
     // Locks and buffers of the system go before the result is out.
     drop(storage);
     say_what_is_kept(&outcome.kept, terminal);
@@ -73,6 +97,40 @@ fn repair(
         leaks_fixed: outcome.fixed.leaks,
     };
     print_counters(arguments, &counters, terminal)
+}
+
+/// Notes when the image was changed last, so that a later change shows; whether that is done.
+fn seal(undo: &UndoFile, storage: &FileStorage) -> bool {
+    match storage.modified() {
+        Ok(Some(modified)) => undo.seal(modified).is_ok(),
+        Ok(None) => true,
+        Err(_) => false,
+    }
+}
+
+/// The writes of a plan, for the undo file.
+struct PlannedWrites<'a> {
+    plan: &'a RepairPlan,
+    storage: &'a FileStorage,
+}
+
+impl Writes for PlannedWrites<'_> {
+    fn for_each(&self, write: &mut OnWrite<'_>) -> Result<(), UndoError> {
+        let mut ended = Ok(());
+        let visited = self
+            .plan
+            .for_each_write(self.storage, &mut |_, offset, bytes| {
+                write(offset, bytes).map_err(|error| {
+                    ended = Err(error);
+                    RepairError::from(OutOfMemory)
+                })
+            });
+        ended?;
+        visited.map_err(|error| match error {
+            RepairError::Storage(error) => UndoError::from(error),
+            _ => UndoError::from(OutOfMemory),
+        })
+    }
 }
 
 pub(super) const fn options(arguments: &CheckArguments, what: RepairWhat) -> RepairOptions {
@@ -92,29 +150,30 @@ pub(super) const fn options(arguments: &CheckArguments, what: RepairWhat) -> Rep
     }
 }
 
-/// What a repair left alone, why, and what to do about it.
-fn say_what_is_kept(kept: &Kept, terminal: &mut Terminal) {
+/// What a repair leaves alone, why, and what to do about it.
+pub(super) fn say_what_is_kept(kept: &Kept, terminal: &mut Terminal) {
     let Kept {
         clusters,
-        dead_ends,
+        damage,
         ref examples,
     } = *kept;
-    if dead_ends == 0 {
+    if damage == 0 {
         return;
     }
-    if clusters > 0 {
-        terminal.say(format_args!(
-            "recount: kept {clusters} clusters that nothing refers to: {dead_ends} entries or \
-             tables cannot be followed and may be what referred to them:"
-        ));
-    } else {
-        terminal.say(format_args!(
-            "recount: kept what {dead_ends} entries or tables that cannot be followed may refer \
-             to:"
-        ));
-    }
+    let what = match clusters {
+        0 => "what nothing refers to".to_owned(),
+        1 => "1 cluster that nothing refers to".to_owned(),
+        _ => format!("{clusters} clusters that have more refcounts than references"),
+    };
+    terminal.say(format_args!(
+        "recount: the image is damaged, so {what} is kept: it may be data that the damage hides:"
+    ));
     for example in examples {
         terminal.say(format_args!("    {example}"));
+    }
+    if damage > examples.len() as u64 {
+        let more = damage - examples.len() as u64;
+        terminal.say(format_args!("    and {more} more"));
     }
     terminal.say("Mend what is damaged and repair again: what it referred to is back then.");
     if clusters > 0 {

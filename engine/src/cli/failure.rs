@@ -3,10 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 
-use recount::CheckError;
-use recount::repair::{RepairError, RepairFailure, Step};
+use recount::plan::RepairError;
+use recount::repair::RepairFailure;
 use recount::storage::{OpenError, shown};
 use recount::undo::UndoError;
+use recount::{CheckError, Step};
 
 use super::undo::consequence;
 
@@ -21,7 +22,7 @@ pub enum Failure {
     Open(#[from] OpenError),
     #[error("{}: {error}", shown(.file))]
     Check { file: PathBuf, error: CheckError },
-    #[error("{}: {failure}{}", shown(.file), done(&.failure.done))]
+    #[error("{}: {failure}{}", shown(.file), done(.failure))]
     Repair {
         file: PathBuf,
         failure: RepairFailure,
@@ -38,8 +39,6 @@ pub enum Failure {
     ImageMoved(PathBuf),
     #[error("{}: {error}{}", shown(.file), consequence(.error))]
     Undo { file: PathBuf, error: UndoError },
-    #[error("a repair does not save undo files yet (--undo); nothing was written")]
-    UndoNotSaved,
     #[error("could not write the result: {0}")]
     Output(#[from] io::Error),
     #[error("could not write the result: {0}")]
@@ -57,10 +56,13 @@ impl Failure {
 }
 
 /// What a repair had done before it failed.
-fn done(steps: &[Step]) -> String {
-    if steps.is_empty() {
+fn done(failure: &RepairFailure) -> String {
+    if !failure.has_written {
         return "; nothing was written".to_owned();
     }
-    let steps: Vec<String> = steps.iter().map(Step::to_string).collect();
+    if failure.done.is_empty() {
+        return "; the repair was in its first step: repair again".to_owned();
+    }
+    let steps: Vec<String> = failure.done.iter().map(Step::to_string).collect();
     format!("; before that it {}", steps.join(", "))
 }

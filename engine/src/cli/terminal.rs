@@ -5,9 +5,7 @@ use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal as _, Stderr, Write as _};
 use std::time::{Duration, Instant};
 
-use recount::references::WalkError;
-use recount::repair::Step;
-use recount::{Action, Finding, Observer, Stage};
+use recount::{Action, Finding, Observer, Stage, Step, StorageError};
 
 use super::too_low::TooLowLine;
 
@@ -118,8 +116,11 @@ impl Observer for Terminal {
         }
     }
 
-    fn incomplete(&mut self, why: &WalkError) {
-        self.say(format_args!("ERROR {why}"));
+    fn not_released(&mut self, why: &StorageError) {
+        self.say(format_args!(
+            "recount: the space of freed clusters was not given back to the file system: {why}; the \
+             repair is complete"
+        ));
     }
 
     fn step(&mut self, step: &Step) {

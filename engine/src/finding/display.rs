@@ -21,9 +21,12 @@ impl fmt::Display for Finding {
                     "{referrer} at offset {offset} would be where the header is"
                 )
             }
-            Self::Overflow { first, references } => write!(
+            Self::Overflow {
+                cluster,
+                references,
+            } => write!(
                 f,
-                "cluster {first}: {references} references more than its refcount can hold; \
+                "cluster {cluster}: {references} references more than its refcount can hold; \
                  `qemu-img amend` widens refcounts, `qemu-img convert` makes a clean copy"
             ),
             Self::L1Reserved {
@@ -162,9 +165,55 @@ impl Finding {
                     "snapshot table entry {snapshot} has {bytes} bytes of extra data, over 1024"
                 )
             }
-            Self::SnapshotsOverLimit { dropped } => {
-                write!(f, "{dropped} snapshots over the limit of 65536")
+            Self::SnapshotBlank { snapshot } => {
+                write!(f, "snapshot table entry {snapshot} is blank")
             }
+            Self::BitmapDirectory { offset, position } => write!(
+                f,
+                "the bitmap directory at offset {offset} makes no sense from its byte {position} on"
+            ),
+            Self::BitmapTableEntry {
+                table,
+                index,
+                entry,
+            } => write!(
+                f,
+                "entry {index}, {entry:#x}, of the bitmap table at offset {table} is malformed"
+            ),
+            _ => self.fmt_overlap(f),
+        }
+    }
+
+    /// Those about tables and clusters that contradict each other.
+    fn fmt_overlap(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::NotATable { table } => {
+                write!(f, "the L2 table at {table} does not look like one")
+            }
+            Self::DoubledTable { table } => {
+                write!(
+                    f,
+                    "two L1 entries of one layer lead to the L2 table at {table}"
+                )
+            }
+            Self::Overlap { cluster } => write!(
+                f,
+                "cluster {cluster} is used as two things, or twice by one layer"
+            ),
+            Self::LostTable { table, clusters } => write!(
+                f,
+                "an L2 table that nothing refers to, at {table}, with {clusters} clusters of data"
+            ),
+            Self::LostTablesNotSought { clusters } => write!(
+                f,
+                "{clusters} allocated clusters that nothing refers to are more than are searched for \
+                 lost L2 tables"
+            ),
+            Self::EmptiedTables { clusters } => write!(
+                f,
+                "an L2 table has not a single entry, and nothing refers to {clusters} allocated \
+                 clusters"
+            ),
             _ => self.fmt_refcount(f),
         }
     }
@@ -172,6 +221,10 @@ impl Finding {
     /// Those about refcount structures and refcounts.
     fn fmt_refcount(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
+            Self::ReftableUnusable { offset, clusters } => write!(
+                f,
+                "no refcount table of {clusters} clusters can be at {offset} (header bytes 48 to 59)"
+            ),
             Self::ReftableReserved { refblock, entry } => {
                 write!(
                     f,
@@ -226,8 +279,8 @@ impl Finding {
                 references,
             } => write!(
                 f,
-                "cluster {cluster} refcount={refcount} reference={references} is kept: a table \
-                 that cannot be followed may refer to it"
+                "cluster {cluster} refcount={refcount} reference={references} is kept: what is \
+                 damaged may have referred to it"
             ),
             _ => self.fmt_copied(f),
         }

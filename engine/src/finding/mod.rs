@@ -54,15 +54,13 @@ pub enum Referrer {
 }
 
 impl Referrer {
-    /// Whether it is a table that leads to clusters, the refcount structures aside.
-    pub(crate) const fn is_table(self) -> bool {
-        matches!(
+    /// Whether its length says how much there has to be of it in the file. Guest data and bitmap data
+    /// have whole clusters, of which a file need not store the rest of the last; refcount structures
+    /// are replaced when they are not all there.
+    pub(crate) const fn is_of_exact_length(self) -> bool {
+        !matches!(
             self,
-            Self::L1Table(_)
-                | Self::L2Table
-                | Self::SnapshotTable
-                | Self::BitmapDirectory
-                | Self::BitmapTable
+            Self::Header | Self::Data | Self::BitmapData | Self::Reftable | Self::Refblock
         )
     }
 }
@@ -101,7 +99,7 @@ pub enum Finding {
     /// A table that is said to be where the header is.
     AtHeader { referrer: Referrer, offset: Offset },
     /// More references than the refcount width can count.
-    Overflow { first: Cluster, references: u64 },
+    Overflow { cluster: Cluster, references: u64 },
     /// Reserved bits in an L1 entry.
     L1Reserved {
         layer: Layer,
@@ -172,8 +170,31 @@ pub enum Finding {
     SnapshotIncomplete { snapshot: u32, bytes: u32 },
     /// A snapshot table entry with more extra data than anyone reads.
     SnapshotExtraData { snapshot: u32, bytes: u32 },
-    /// More snapshots than anyone opens.
-    SnapshotsOverLimit { dropped: u32 },
+    /// A snapshot table entry of zeros.
+    SnapshotBlank { snapshot: u32 },
+    /// The bitmap directory makes no sense from a byte on.
+    BitmapDirectory { offset: Offset, position: u64 },
+    /// An entry of a bitmap's table that makes no sense.
+    BitmapTableEntry {
+        table: Offset,
+        index: u64,
+        entry: u64,
+    },
+    /// An L2 table that does not look like one.
+    NotATable { table: Offset },
+    /// An L2 table that two entries of one L1 table lead to.
+    DoubledTable { table: Offset },
+    /// A cluster that is used as two things, or twice by one layer.
+    Overlap { cluster: Cluster },
+    /// An allocated cluster that nothing refers to and that looks like an L2 table which leads to
+    /// others of the kind.
+    LostTable { table: Offset, clusters: u64 },
+    /// More allocated clusters that nothing refers to than are looked at.
+    LostTablesNotSought { clusters: u64 },
+    /// L2 tables without an entry, beside so many allocated clusters that nothing refers to.
+    EmptiedTables { clusters: u64 },
+    /// No reftable can be where the header says that it is.
+    ReftableUnusable { offset: Offset, clusters: u32 },
     /// Reserved bits in a reftable entry.
     ReftableReserved { refblock: RefblockIndex, entry: u64 },
     /// A reftable entry that does not lead to the beginning of a cluster.

@@ -21,6 +21,8 @@ pub const KNOWN_BYTES: usize = 112;
 pub const SNAPSHOTS_POSITION: u64 = 60;
 /// Where `incompatible_features` is.
 pub const INCOMPATIBLE_FEATURES_POSITION: u64 = 72;
+/// Where `autoclear_features` is.
+pub const AUTOCLEAR_FEATURES_POSITION: u64 = 88;
 
 const MAGIC: u32 = 0x5146_49fb;
 const V2_LENGTH: u32 = 72;
@@ -42,6 +44,8 @@ const KNOWN_INCOMPATIBLE: u64 = DIRTY | CORRUPT | DATA_FILE | COMPRESSION | EXTE
 pub const BITMAPS: u64 = 1;
 /// Autoclear feature: the external data file can be read as a raw image.
 pub const DATA_FILE_RAW: u64 = 1 << 1;
+/// The autoclear feature bits that are known.
+pub const KNOWN_AUTOCLEAR: u64 = BITMAPS | DATA_FILE_RAW;
 
 /// Encryption by LUKS, in `crypt_method`.
 pub const CRYPT_LUKS: u32 = 2;
@@ -52,34 +56,6 @@ const MAX_BACKING_NAME: u64 = 1023;
 const TABLE_ENTRY_BYTES: u64 = 8;
 const SUBCLUSTERS: u64 = 32;
 const MIN_SUBCLUSTER_BYTES: u64 = 512;
-
-/// A table that the header points to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Table {
-    /// The active L1 table.
-    L1,
-    /// The reftable.
-    Reftable,
-}
-
-impl Table {
-    /// The header field that says how large it is.
-    const fn size_field(self) -> &'static str {
-        match self {
-            Self::L1 => "l1_size (bytes 36 to 39)",
-            Self::Reftable => "refcount_table_clusters (bytes 56 to 59)",
-        }
-    }
-}
-
-impl std::fmt::Display for Table {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::L1 => "l1_table_offset (bytes 40 to 47)",
-            Self::Reftable => "refcount_table_offset (bytes 48 to 55)",
-        })
-    }
-}
 
 /// Why a file cannot be opened as a qcow2 image.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -147,24 +123,23 @@ pub enum HeaderError {
         /// Bytes of a cluster.
         cluster_size: u64,
     },
-    /// A table is larger than any program would read.
+    /// The L1 table is larger than any program would read.
     #[error(
-        "{} makes a table of {bytes} bytes, more than the {limit} with which an image can be opened",
-        table.size_field()
+        "l1_size (bytes 36 to 39) makes a table of {bytes} bytes, more than the {limit} with which \
+         an image can be opened"
     )]
-    TableTooLarge {
-        /// Which table.
-        table: Table,
+    L1TooLarge {
         /// Its size in bytes.
         bytes: u64,
         /// The largest size allowed.
         limit: u64,
     },
-    /// A table does not begin at a cluster, or ends past 2^63.
-    #[error("{table} is {offset}, which is not a multiple of the cluster size below 2^63")]
-    TableOffset {
-        /// Which table.
-        table: Table,
+    /// The L1 table does not begin at a cluster, or ends past 2^63.
+    #[error(
+        "l1_table_offset (bytes 40 to 47) is {offset}, which is not a multiple of the cluster size \
+         below 2^63"
+    )]
+    L1Offset {
         /// What the field says.
         offset: Offset,
     },
@@ -225,6 +200,18 @@ pub struct Header {
     pub autoclear_features: u64,
     /// Bytes of the header.
     pub header_length: u32,
+    /// Why the reftable cannot be where the header says that it is: what a rebuild replaces keeps no
+    /// image from being repaired.
+    pub reftable_refusal: Option<ReftableRefusal>,
+}
+
+/// Why there can be no reftable where the header says that it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReftableRefusal {
+    /// Not at the beginning of a cluster, or past 2^63.
+    Offset,
+    /// Over 8 MiB.
+    Size,
 }
 
 impl Header {
@@ -245,7 +232,7 @@ impl Header {
         } else {
             V2_REFCOUNT_ORDER
         };
-        let header = Self {
+        let mut header = Self {
             version,
             geometry: Geometry::new(be32(bytes, 20), refcount_order)?,
             backing_file_offset: Offset(be64(bytes, 8)),
@@ -261,7 +248,9 @@ impl Header {
             incompatible_features: if v3 { be64(bytes, 72) } else { 0 },
             autoclear_features: if v3 { be64(bytes, 88) } else { 0 },
             header_length: if v3 { be32(bytes, 100) } else { V2_LENGTH },
+            reftable_refusal: None,
         };
+        header.reftable_refusal = header.judge_reftable();
         header.validate_sizes()?;
         header.validate_features(bytes)?;
         header.validate_tables()?;
@@ -284,6 +273,12 @@ impl Header {
     #[must_use]
     pub const fn has_consistent_bitmaps(&self) -> bool {
         self.autoclear_features & BITMAPS != 0
+    }
+
+    /// Whether there can be a reftable where the header says that it is.
+    #[must_use]
+    pub const fn has_usable_reftable(&self) -> bool {
+        self.reftable_refusal.is_none()
     }
 
     /// Entries of an L2 table.
@@ -351,15 +346,15 @@ impl Header {
     }
 
     fn validate_tables(&self) -> Result<(), HeaderError> {
-        let reftable_bytes = u64::from(self.reftable_clusters) << self.geometry.cluster_bits();
-        self.validate_table(
-            Table::Reftable,
-            self.reftable_offset,
-            reftable_bytes,
-            MAX_REFTABLE_BYTES,
-        )?;
-        let l1_bytes = u64::from(self.l1_size) * TABLE_ENTRY_BYTES;
-        self.validate_table(Table::L1, self.l1_table_offset, l1_bytes, MAX_L1_BYTES)?;
+        let bytes = u64::from(self.l1_size) * TABLE_ENTRY_BYTES;
+        if bytes > MAX_L1_BYTES {
+            let limit = MAX_L1_BYTES;
+            return Err(HeaderError::L1TooLarge { bytes, limit });
+        }
+        if !self.can_be_at(self.l1_table_offset, bytes) {
+            let offset = self.l1_table_offset;
+            return Err(HeaderError::L1Offset { offset });
+        }
         let needed = self
             .size
             .div_ceil(self.l2_entries() << self.geometry.cluster_bits());
@@ -373,24 +368,17 @@ impl Header {
         Ok(())
     }
 
-    fn validate_table(
-        &self,
-        table: Table,
-        offset: Offset,
-        bytes: u64,
-        limit: u64,
-    ) -> Result<(), HeaderError> {
-        if bytes > limit {
-            return Err(HeaderError::TableTooLarge {
-                table,
-                bytes,
-                limit,
-            });
+    fn judge_reftable(&self) -> Option<ReftableRefusal> {
+        let bytes = u64::from(self.reftable_clusters) << self.geometry.cluster_bits();
+        if bytes > MAX_REFTABLE_BYTES {
+            return Some(ReftableRefusal::Size);
         }
-        let past_end = offset.0 > i64::MAX as u64 - bytes;
-        if past_end || !self.geometry.is_aligned(offset) {
-            return Err(HeaderError::TableOffset { table, offset });
-        }
-        Ok(())
+        let fits = self.can_be_at(self.reftable_offset, bytes);
+        (!fits).then_some(ReftableRefusal::Offset)
+    }
+
+    /// Whether a table can be there: at the beginning of a cluster, and before 2^63.
+    const fn can_be_at(&self, offset: Offset, bytes: u64) -> bool {
+        offset.0 <= i64::MAX as u64 - bytes && self.geometry.is_aligned(offset)
     }
 }

@@ -1,8 +1,8 @@
 //! What a planner decides.
 
 use crate::geometry::Geometry;
-use crate::table::{RefcountTable, Run, RunSet};
-use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex};
+use crate::table::{Run, RunSet};
+use crate::units::{Cluster, RefblockIndex};
 
 /// Where new refcount structures go, and in which order they are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,36 +49,25 @@ impl Layout {
             .fold(self.reftable.end(), Cluster::max)
     }
 
-    /// The bytes of a refblock: what `references` counts, and the layout's own clusters
-    /// (`allocated`, from [`Layout::allocated`]).
-    pub fn encode_refblock(
-        references: &RefcountTable,
-        allocated: &RunSet,
-        refblock: RefblockIndex,
-        bytes: &mut [u8],
-    ) {
-        let geometry = references.geometry();
-        references.encode(refblock, bytes);
-        let first = geometry.first_covered(refblock);
-        let past = first.saturating_add(ClusterCount(geometry.refcounts_per_refblock()));
-        let mut from = first;
-        while let Some(cluster) = allocated.next_from(from).filter(|cluster| *cluster < past) {
-            let index = cluster.since(first).0 as usize;
-            crate::table::width::set(geometry.order(), bytes, index, 1);
-            from = cluster.saturating_add(ClusterCount(1));
+    /// Fills `bytes`, zeros so far, with the part of the reftable that begins at its byte `start`.
+    pub(crate) fn encode_reftable(&self, geometry: &Geometry, start: u64, bytes: &mut [u8]) {
+        let first = self
+            .refblocks
+            .partition_point(|(refblock, _)| Self::position(geometry, *refblock) < start);
+        for (refblock, cluster) in &self.refblocks[first..] {
+            let at = (Self::position(geometry, *refblock) - start) as usize;
+            let Some(word) = bytes.get_mut(at..at + 8) else {
+                break;
+            };
+            let offset = cluster.0 << geometry.cluster_bits();
+            word.copy_from_slice(&offset.to_be_bytes());
         }
     }
 
-    /// The reftable's entries that are not 0, as byte position within the table and offset of the
-    /// refblock.
-    pub fn reftable_entries(&self, geometry: &Geometry) -> impl Iterator<Item = (u64, Offset)> {
-        self.refblocks.iter().map(|(refblock, cluster)| {
-            let (cluster_index, within) = (
-                refblock.0 / geometry.entries_per_reftable_cluster(),
-                refblock.0 % geometry.entries_per_reftable_cluster(),
-            );
-            let position = cluster_index * geometry.cluster_size() + within * 8;
-            (position, Offset(cluster.0 << geometry.cluster_bits()))
-        })
+    /// Where in the reftable a refblock's entry is, in bytes.
+    const fn position(geometry: &Geometry, refblock: RefblockIndex) -> u64 {
+        let cluster = refblock.0 / geometry.entries_per_reftable_cluster();
+        let within = refblock.0 % geometry.entries_per_reftable_cluster();
+        cluster * geometry.cluster_size() + within * 8
     }
 }

@@ -1,15 +1,16 @@
 //! Building the refcount structures anew: a pure plan first, then its writes.
 
-mod commit;
 mod first_fit;
 mod layout;
 mod overlay;
 mod planned;
 mod tail;
+mod writes;
 
-pub use commit::{CommitError, commit};
 pub use layout::Layout;
 pub use planned::{proven_tries, tries_within_file};
+pub use writes::{CommitError, commit};
+pub(crate) use writes::{Writes, pointer_to};
 
 use crate::table::{OutOfMemory, RefcountTable, Run, RunSet};
 use crate::units::{Cluster, ClusterCount};
@@ -145,14 +146,16 @@ fn free_space(
 }
 
 /// The lowest run of `count` free clusters for something else that a rebuild puts into the image:
-/// inside the file, or after its end where the storage can grow.
+/// inside the file, or after its end where the storage can grow; what is doubtful only where there
+/// is nothing else.
 pub(crate) fn lowest_free_run(input: &Input<'_>, count: ClusterCount) -> Result<Run, PlanError> {
-    let excluded = &mut input.reserved.clone();
-    excluded.extend(input.doubtful);
     let limit = input
         .capacity
         .map_or(Cluster(u64::MAX), |capacity| Cluster(capacity.0));
-    let lowest_within = |limit| {
+    let inside = Cluster(input.file.0).min(limit);
+    let mut credible = input.reserved.clone();
+    credible.extend(input.doubtful);
+    let lowest = |excluded, limit| {
         let mut from = Cluster(0);
         loop {
             let gap = overlay::free_run(input.references, excluded, from, limit)?;
@@ -162,17 +165,24 @@ pub(crate) fn lowest_free_run(input: &Input<'_>, count: ClusterCount) -> Result<
             from = gap.end();
         }
     };
-    let inside = Cluster(input.file.0).min(limit);
-    lowest_within(inside)
-        .or_else(|| lowest_within(limit))
-        .ok_or_else(|| {
-            let (free, longest_run) = free_space(input.references, excluded, ClusterCount(limit.0));
-            PlanError::NoRun {
-                needed: count,
-                free,
-                longest_run,
-            }
-        })
+    let places = [
+        (&credible, inside),
+        (&credible, limit),
+        (input.reserved, inside),
+        (input.reserved, limit),
+    ];
+    let place = places
+        .into_iter()
+        .find_map(|(excluded, limit)| lowest(excluded, limit));
+    place.ok_or_else(|| {
+        let limit = ClusterCount(limit.0);
+        let (free, longest_run) = free_space(input.references, input.reserved, limit);
+        PlanError::NoRun {
+            needed: count,
+            free,
+            longest_run,
+        }
+    })
 }
 
 /// An error unless the file may become `end` clusters long.

@@ -24,7 +24,8 @@ impl References {
     /// data can have it, and of the L2 tables each is referred to once.
     fn only_compressed_is_shared(&self) -> bool {
         let geometry = self.table.geometry();
-        let mut tables = self.active_l2_tables.iter();
-        self.no_plain_data && tables.all(|offset| self.table.get(geometry.cluster_of(*offset)) == 1)
+        let mut active = self.l2_tables.iter().filter(|(_, uses)| uses.active > 0);
+        self.no_plain_data
+            && active.all(|(offset, _)| self.table.get(geometry.cluster_of(*offset)) == 1)
     }
 }

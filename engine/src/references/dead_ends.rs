@@ -1,8 +1,9 @@
-//! What could not be followed.
+//! What is wrong with what refers to clusters.
 
 use crate::finding::Finding;
 
-/// What stands in the way of following everything.
+/// What may hide that clusters are in use: entries and tables that lead nowhere or contradict each
+/// other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeadEnds {
     /// How many there are.
@@ -11,11 +12,11 @@ pub struct DeadEnds {
     pub examples: Vec<Finding>,
 }
 
-/// As many dead ends as a message can name.
+/// As many as a message can name.
 const MAX_EXAMPLES: usize = 8;
 
 impl DeadEnds {
-    pub(super) fn push(&mut self, finding: Finding) {
+    pub(crate) fn push(&mut self, finding: Finding) {
         self.count += 1;
         if self.examples.len() < MAX_EXAMPLES {
             self.examples.push(finding);

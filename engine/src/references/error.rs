@@ -1,5 +1,7 @@
 //! What keeps references from being counted.
 
+use std::collections::TryReserveError;
+
 use crate::finding::Referrer;
 use crate::storage::StorageError;
 use crate::table::OutOfMemory;
@@ -26,26 +28,9 @@ pub enum WalkError {
         /// Where it is said to be.
         offset: Offset,
     },
-    /// A snapshot table entry has more extra data than anyone reads.
-    #[error(
-        "snapshot table entry {snapshot} has {bytes} bytes of extra data, over the limit of 1024; \
-         `-r all` drops what is over where snapshots follow one another behind it; otherwise the \
-         size is wrong and has to be set right first"
-    )]
-    SnapshotExtraData {
-        /// Its number.
-        snapshot: u32,
-        /// Bytes of its extra data.
-        bytes: u32,
-    },
-    /// The snapshot table is over 64 MiB.
-    #[error(
-        "snapshot table entry {snapshot} makes the table longer than 64 MiB: one of its sizes is wrong"
-    )]
-    SnapshotTableTooLarge {
-        /// The first entry beyond.
-        snapshot: u32,
-    },
+    /// The snapshot table cannot be read to its end.
+    #[error(transparent)]
+    Snapshots(#[from] SnapshotRefusal),
     /// A table lies where nothing can be read.
     #[error("the {referrer} at offset {offset} lies past the largest offset that can be read")]
     Unaddressable {
@@ -54,22 +39,66 @@ pub enum WalkError {
         /// Where it is said to be.
         offset: Offset,
     },
-    /// The bitmap directory cannot be read.
-    #[error("the bitmap directory at offset {offset} is broken at byte {position}")]
-    BitmapDirectory {
-        /// Where the directory is.
-        offset: Offset,
-        /// Where in it the first wrong entry is.
-        position: u64,
+}
+
+/// Why the snapshot table cannot be read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotRefusal {
+    /// The header names more snapshots than anyone opens.
+    #[error(
+        "the header names {snapshots} snapshots (bytes 60 to 63), more than the 65,536 with which \
+         an image can be opened; `-r all --release-unreachable` gives up those over the limit"
+    )]
+    OverLimit {
+        /// How many it names.
+        snapshots: u32,
     },
-    /// A bitmap's table cannot be read.
-    #[error("entry {index}, {entry:#x}, of the bitmap table at offset {table} is malformed")]
-    BitmapTable {
-        /// Where the table is.
-        table: Offset,
-        /// The entry's number.
-        index: u64,
-        /// The entry.
-        entry: u64,
+    /// An entry has more extra data than anyone reads, and snapshots follow one another behind it.
+    #[error(
+        "snapshot table entry {snapshot} has {bytes} bytes of extra data, over the limit of 1024; \
+         `-r all` drops what is over, unless something else is damaged as well: mend that first, \
+         or give it up with --release-unreachable"
+    )]
+    ExtraData {
+        /// Its number.
+        snapshot: u32,
+        /// Bytes of its extra data.
+        bytes: u32,
     },
+    /// The same where nothing like a snapshot is behind it.
+    #[error(
+        "snapshot table entry {snapshot} has {bytes} bytes of extra data, over the limit of 1024, \
+         and nothing like a snapshot is behind it: the size is wrong and has to be set right first"
+    )]
+    Nonsense {
+        /// Its number.
+        snapshot: u32,
+        /// Bytes of its extra data.
+        bytes: u32,
+    },
+    /// The same behind blank entries, which are where the table really ends.
+    #[error(
+        "snapshot table entry {snapshot} is no snapshot, and there are blank ones before it: the \
+         header (bytes 60 to 63) names too many, or the table was overwritten; `-r all \
+         --release-unreachable` gives up what is from the first blank one on"
+    )]
+    BehindBlank {
+        /// Its number.
+        snapshot: u32,
+    },
+    /// The table is over 64 MiB.
+    #[error(
+        "snapshot table entry {snapshot} makes the table longer than 64 MiB; `-r all \
+         --release-unreachable` gives up the snapshots from there on"
+    )]
+    TooLarge {
+        /// The first entry beyond.
+        snapshot: u32,
+    },
+}
+
+impl From<TryReserveError> for WalkError {
+    fn from(_: TryReserveError) -> Self {
+        OutOfMemory.into()
+    }
 }

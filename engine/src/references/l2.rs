@@ -2,9 +2,9 @@
 
 use std::convert::Infallible;
 
-use super::{L2Uses, UnalignedEmpty, WalkError, Walker};
+use super::{L2Uses, Region, UnalignedEmpty, WalkError, Walker};
 use crate::finding::{Finding, Referrer};
-use crate::format::entry::{L2Entry, L2Format, L2Kind};
+use crate::format::entry::{L2Entry, L2Format, L2Kind, OFFSET_MASK};
 use crate::geometry::Geometry;
 use crate::image::{Extent, Image};
 use crate::table::Run;
@@ -54,9 +54,11 @@ pub fn for_each_item<E>(
         let mut count = 1;
         // A plain entry differs from its predecessor by the cluster size and nothing else.
         let mut expected = entry.raw + cluster_size;
-        while entries
-            .next_if(|(_, next)| next.raw == expected && !next.has_contradicting_subclusters())
-            .is_some()
+        // The last cluster that an entry can lead to has no successor: bit 56 is reserved.
+        while expected & OFFSET_MASK != 0
+            && entries
+                .next_if(|(_, next)| next.raw == expected && !next.has_contradicting_subclusters())
+                .is_some()
         {
             count += 1;
             expected += cluster_size;
@@ -84,7 +86,7 @@ fn entries_of(table: &[u8], extended: bool) -> impl Iterator<Item = (u64, L2Entr
 }
 
 /// Whether an entry with an offset reads as zeros only.
-fn holds_no_data(entry: L2Entry, format: L2Format) -> bool {
+pub fn holds_no_data(entry: L2Entry, format: L2Format) -> bool {
     if format.extended {
         return !entry.has_allocated_subclusters();
     }
@@ -128,11 +130,13 @@ pub fn looks_like_l2_table(image: &Image, extent: &Extent, bytes: &[u8]) -> bool
 impl Walker<'_> {
     /// Reads each L2 table once, and those with something unusual again, in ascending order.
     pub(super) fn walk_l2_tables(&mut self) -> Result<(), WalkError> {
-        let tables = std::mem::take(&mut self.l2_tables).into_sorted();
-        let active = tables.iter().filter(|(_, uses)| uses.active > 0);
-        self.references.active_l2_tables = active.map(|(offset, _)| *offset).collect();
+        let mut tables = std::mem::take(&mut self.l2_tables).into_sorted();
+        let cluster_size = self.image.geometry().cluster_size();
+        for (offset, uses) in &tables {
+            self.count_region(Referrer::L2Table, *offset, cluster_size, uses.all)?;
+        }
+        tables.retain(|(offset, _)| !self.skips(Referrer::L2Table, *offset));
         let unusual = self.count_usual_tables(&tables)?;
-        self.references.all_copied &= unusual.is_empty();
         let geometry = *self.image.geometry();
         let mut buffer = vec![0; geometry.cluster_size() as usize];
         for number in unusual {
@@ -148,7 +152,12 @@ impl Walker<'_> {
                 };
                 self.visit_l2_item(&mut visit, item)
             })?;
+            if !looks_like_l2_table(self.image, &self.extent, &buffer) {
+                let finding = Finding::NotATable { table: offset };
+                self.references.dead_ends.push(finding);
+            }
         }
+        self.references.l2_tables = tables;
         Ok(())
     }
 
@@ -186,12 +195,11 @@ impl Walker<'_> {
     /// Counts data clusters side by side; those past the end of the file one by one as such.
     fn count_data_run(&mut self, offset: Offset, count: u64, times: u64) -> Result<(), WalkError> {
         let geometry = *self.image.geometry();
-        let run = Run::new(geometry.cluster_of(offset), ClusterCount(count));
-        let inside = run
-            .count
-            .0
-            .min(self.extent.clusters.0.saturating_sub(run.first.0));
-        self.count_run(Run::new(run.first, ClusterCount(inside)), times)?;
+        let run = self.run_at(offset, count);
+        let past = self.extent.clusters.0;
+        let inside = run.count.0.min(past.saturating_sub(run.first.0));
+        let inside_run = Run::new(run.first, ClusterCount(inside));
+        self.references.table.add(inside_run, times)?;
         for past_end in inside..count {
             let offset = Offset(offset.0 + (past_end << geometry.cluster_bits()));
             self.count_region(Referrer::Data, offset, geometry.cluster_size(), times)?;
@@ -235,7 +243,7 @@ impl Walker<'_> {
                         index,
                         subclusters,
                     };
-                    self.dead_end(finding, times);
+                    self.corruption(finding, times);
                 }
                 Ok(())
             }
@@ -275,7 +283,7 @@ impl Walker<'_> {
             None
         };
         if let Some(finding) = not_counted {
-            self.dead_end(finding, uses.all);
+            self.corruption(finding, uses.all);
             return Ok(());
         }
         self.count_region(Referrer::Compressed, offset, length, uses.all)?;
@@ -307,48 +315,66 @@ impl Walker<'_> {
                 uses.all,
             );
         }
-        if !geometry.is_aligned(offset) {
-            let empty = holds_no_data(entry, format);
-            // One with reserved bits set as well may have been something else: a compressed
-            // cluster whose bit 62 is gone, or guest data where a table is expected.
-            let empty = empty && !entry.has_reserved_bits();
-            if empty && self.repairs {
-                let entry_bytes = format.entry_bytes();
-                let position = Offset(table.0 + index * entry_bytes);
-                let entry = UnalignedEmpty {
-                    table,
-                    uses,
-                    index,
-                    offset,
-                };
-                self.references
-                    .unaligned_empty
-                    .insert((position, table), entry);
-                return Ok(());
-            }
-            let finding = if empty {
-                Finding::EmptyUnaligned {
-                    table,
-                    index,
-                    offset,
-                }
-            } else {
-                Finding::DataUnaligned {
-                    table,
-                    index,
-                    offset,
-                }
+        let aligned = geometry.is_aligned(offset);
+        // One with reserved bits set as well may have been something else: a compressed cluster
+        // whose bit 62 is gone, or guest data where a table is expected.
+        let empty = !aligned && holds_no_data(entry, format) && !entry.has_reserved_bits();
+        if !aligned && !empty {
+            let finding = Finding::DataUnaligned {
+                table,
+                index,
+                offset,
             };
             self.corruption(finding, uses.all);
-            if !empty {
-                self.references.dead_ends.push(finding);
-            }
         }
         self.count_mapped(uses, visit.next_contiguous, offset, 1);
+        if empty {
+            return self.visit_unaligned_empty(visit, index, offset);
+        }
         if format.data_file {
             return Ok(());
         }
         self.count_region(Referrer::Data, offset, geometry.cluster_size(), uses.all)
+    }
+
+    /// An entry that reads as zeros and leads to no cluster. Nothing can be lost behind it.
+    fn visit_unaligned_empty(
+        &mut self,
+        visit: &Visit<'_>,
+        index: u64,
+        offset: Offset,
+    ) -> Result<(), WalkError> {
+        let (table, uses, geometry) = (visit.table, visit.uses, *self.image.geometry());
+        let position = Offset(table.0 + index * self.l2_format().entry_bytes());
+        let finding = Finding::EmptyUnaligned {
+            table,
+            index,
+            offset,
+        };
+        self.harmless(finding, uses.all);
+        let entry = UnalignedEmpty {
+            table,
+            uses,
+            offset,
+        };
+        self.references
+            .unaligned_empty
+            .insert((position, table), entry);
+        if self.image.header.has_data_file() {
+            return Ok(());
+        }
+        let length = geometry.cluster_size();
+        if self.extent.holds(&geometry, offset, length) {
+            let run = Region { offset, length }.clusters(&geometry);
+            return Ok(self.references.table.add(run, uses.all)?);
+        }
+        let finding = Finding::PastEnd {
+            referrer: Referrer::Data,
+            offset,
+            length,
+        };
+        self.harmless(finding, uses.all);
+        Ok(())
     }
 }
 

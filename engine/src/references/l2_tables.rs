@@ -1,6 +1,7 @@
 //! The L2 tables that the L1 tables lead to, collected in the order in which these name them.
 
 use super::L2Uses;
+use crate::table::OutOfMemory;
 use crate::units::Offset;
 
 /// References below which sorting is put off.
@@ -18,11 +19,13 @@ pub(super) struct L2Tables {
 
 impl L2Tables {
     /// Adds references to the table at `offset`.
-    pub fn refer(&mut self, offset: Offset, uses: L2Uses) {
+    pub fn refer(&mut self, offset: Offset, uses: L2Uses) -> Result<(), OutOfMemory> {
+        self.list.try_reserve(1).map_err(|_| OutOfMemory)?;
         self.list.push((offset, uses));
         if self.list.len() >= 2 * self.distinct.max(AT_LEAST) {
             self.sort();
         }
+        Ok(())
     }
 
     /// Each table once, in ascending order.
@@ -60,7 +63,7 @@ mod tests {
                 active: number % 2,
                 all: number % 3,
             };
-            tables.refer(offset, uses);
+            tables.refer(offset, uses).expect("memory");
             let sum = expected.entry(offset).or_default();
             sum.active += uses.active;
             sum.all += uses.all;

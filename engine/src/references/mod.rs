@@ -5,6 +5,7 @@
 //! often as it is referred to. The counts are the same, and so are the counters.
 
 mod batches;
+mod beyond;
 mod bitmaps;
 mod compressed;
 mod copied;
@@ -17,20 +18,20 @@ mod refcounts;
 mod region;
 mod scan;
 mod snapshots;
-mod spare;
 mod usual;
 
 use std::collections::BTreeMap;
 
 pub(crate) use batches::{Worker, for_each_table};
+pub use beyond::Beyond;
 pub use dead_ends::DeadEnds;
-pub use error::WalkError;
-pub(crate) use l1::table_uses;
-pub(crate) use l2::{L2Item, for_each_item, looks_like_l2_table};
+pub use error::{SnapshotRefusal, WalkError};
+pub use l1::L1Table;
+pub(crate) use l2::{L2Item, for_each_item, holds_no_data, looks_like_l2_table};
 use l2_tables::L2Tables;
 pub use refcounts::{OldStructures, Reftable};
 pub use region::Region;
-pub use snapshots::{Snapshot, SnapshotTable};
+pub use snapshots::{Snapshot, SnapshotTable, is_misshapen};
 
 use crate::finding::{Finding, Referrer};
 use crate::format::entry::L2Format;
@@ -38,25 +39,36 @@ use crate::geometry::Geometry;
 use crate::image::{Extent, Image, is_addressable};
 use crate::observer::{Action, Observer};
 use crate::storage::{Storage, StorageError};
-use crate::table::{RefcountTable, Run, RunSet};
-use crate::units::{ClusterCount, Offset};
+use crate::table::{RefcountTable, Run};
+use crate::units::{Cluster, ClusterCount, Offset};
+
+/// Whether tables that begin in the header's cluster are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderTables {
+    /// As qemu's check does.
+    Followed,
+    /// A repair changes what they say, so it goes by everything else.
+    NotFollowed,
+}
 
 /// How often an L2 table is referred to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct L2Uses {
-    active: u64,
-    all: u64,
+pub struct L2Uses {
+    /// By the active L1 table.
+    pub active: u64,
+    /// By the L1 tables of all layers.
+    pub all: u64,
 }
 
 /// An L2 entry without data whose offset is not cluster aligned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnalignedEmpty {
     /// The table that it is in.
-    table: Offset,
-    uses: L2Uses,
-    index: u64,
-    /// Where it points.
-    offset: Offset,
+    pub table: Offset,
+    /// How often that is referred to.
+    pub uses: L2Uses,
+    /// Where the entry points.
+    pub offset: Offset,
 }
 
 /// What the walk has counted.
@@ -64,8 +76,6 @@ pub struct UnalignedEmpty {
 pub struct References {
     /// How often each cluster is referred to, by everything but reftable and refblocks.
     pub table: RefcountTable,
-    /// Where clusters have more references than a refcount can hold: their count is too small.
-    pub overflowed: RunSet,
     /// Corruptions met on the way.
     pub corruptions: u64,
     /// Clusters that the active layer maps.
@@ -80,19 +90,24 @@ pub struct References {
     /// Whether the active layer has no cluster that can have the COPIED bit: no data, or all of it
     /// compressed.
     pub no_plain_data: bool,
-    /// The L2 tables of the active layer.
-    pub active_l2_tables: Vec<Offset>,
-    /// Entries and tables that lead nowhere.
+    /// The distinct L1 tables.
+    pub l1_tables: Vec<L1Table>,
+    /// The distinct L2 tables that were read, in ascending order.
+    pub l2_tables: Vec<(Offset, L2Uses)>,
+    /// Other places that hold something else than guest data, each as often as it is referred to.
+    pub others: Vec<(Referrer, Run)>,
+    /// Whether an L2 table in use has not a single entry.
+    pub has_empty_table: bool,
+    /// Whether a table begins in the header's cluster.
+    pub header_is_table: bool,
+    /// What is wrong with what refers to clusters, as far as the walk sees it.
     pub dead_ends: DeadEnds,
-    /// Entries without data and with an unaligned offset that a repair replaces by ones without a
+    /// Entries without data and with an unaligned offset, which a repair replaces by ones without a
     /// cluster, by position in the file and by table, since tables that are not cluster aligned lie
-    /// over others; empty unless it was asked for.
+    /// over others.
     pub unaligned_empty: BTreeMap<(Offset, Offset), UnalignedEmpty>,
-    /// Whether one was left alone because its table lies in the present refcount structures.
-    pub spared_in_structures: bool,
-    /// Regions past the end of the file, with how often they are referred to. Should a rebuild let
-    /// the file grow over one, it is inside the file then, and counts.
-    pub dangling: Vec<Region>,
+    /// What leads past the end of the file.
+    pub beyond: Beyond,
     /// The snapshot table.
     pub snapshots: SnapshotTable,
 }
@@ -102,28 +117,22 @@ impl References {
     pub(crate) fn new(geometry: Geometry) -> Self {
         Self {
             table: RefcountTable::new(geometry),
-            overflowed: RunSet::new(),
             corruptions: 0,
             allocated: 0,
             fragmented: 0,
             compressed: 0,
             all_copied: true,
             no_plain_data: true,
-            active_l2_tables: Vec::new(),
+            l1_tables: Vec::new(),
+            l2_tables: Vec::new(),
+            others: Vec::new(),
+            has_empty_table: false,
+            header_is_table: false,
             dead_ends: DeadEnds::default(),
             unaligned_empty: BTreeMap::new(),
-            spared_in_structures: false,
-            dangling: Vec::new(),
+            beyond: Beyond::default(),
             snapshots: SnapshotTable::default(),
         }
-    }
-
-    /// The clusters that regions past the end of the file touch. Nobody counts them, but what leads
-    /// there reads them.
-    pub(crate) fn covered(&self) -> RunSet {
-        let geometry = self.table.geometry();
-        let regions = self.dangling.iter();
-        regions.map(|region| region.clusters(geometry)).collect()
     }
 
     /// Takes the counts out; those left behind are all 0.
@@ -139,8 +148,7 @@ pub struct Walker<'a> {
     storage: &'a dyn Storage,
     observer: &'a mut dyn Observer,
     extent: Extent,
-    /// Whether a repair follows: what it will replace or leave out is not counted.
-    repairs: bool,
+    header_tables: HeaderTables,
     l2_tables: L2Tables,
     references: References,
 }
@@ -150,16 +158,16 @@ impl<'a> Walker<'a> {
     pub fn walk(
         image: &'a Image,
         storage: &'a dyn Storage,
-        snapshots: SnapshotTable,
-        repairs: bool,
+        header_tables: HeaderTables,
         observer: &'a mut dyn Observer,
     ) -> Result<References, WalkError> {
+        let snapshots = SnapshotTable::read(image, storage, header_tables, observer)?;
         let mut walker = Walker {
             image,
             storage,
             observer,
             extent: Extent::of(storage, image.geometry()),
-            repairs,
+            header_tables,
             l2_tables: L2Tables::default(),
             references: References {
                 snapshots,
@@ -172,40 +180,45 @@ impl<'a> Walker<'a> {
 
     fn run(&mut self) -> Result<(), WalkError> {
         let cluster_size = self.image.geometry().cluster_size();
-        self.count_region(Referrer::Header, Offset(0), cluster_size, 1)?;
+        self.count_other(Referrer::Header, Offset(0), cluster_size)?;
+        self.judge_snapshots();
         self.walk_l1_tables()?;
         self.walk_l2_tables()?;
-        self.count_snapshot_table()?;
-        if let Some(luks) = self.image.extensions.luks {
-            self.count_region(Referrer::LuksHeader, luks.offset, luks.length, 1)?;
-        }
-        self.walk_bitmaps()?;
-        self.spare_doubtful_tables()
-    }
-
-    fn count_snapshot_table(&mut self) -> Result<(), WalkError> {
-        let (referrer, table) = (Referrer::SnapshotTable, &self.references.snapshots);
+        let table = &self.references.snapshots;
         let (offset, length) = (table.offset, table.length);
-        if table.at_header {
-            return self.count_behind_header(referrer, offset, length, 1);
+        self.count_other(Referrer::SnapshotTable, offset, length)?;
+        if let Some(luks) = self.image.extensions.luks {
+            self.count_other(Referrer::LuksHeader, luks.offset, luks.length)?;
         }
-        self.count_region(referrer, offset, length, 1)
+        self.walk_bitmaps()
     }
 
-    /// Counts what a table that leads to the header takes up behind it, so that it stays untouched.
-    fn count_behind_header(
+    /// Whether what begins at `offset` is not read, as it would be the header.
+    fn skips(&mut self, referrer: Referrer, offset: Offset) -> bool {
+        if self.image.geometry().cluster_of(offset) != Cluster(0) {
+            return false;
+        }
+        self.references.header_is_table = true;
+        let finding = Finding::AtHeader { referrer, offset };
+        self.references.dead_ends.push(finding);
+        self.header_tables == HeaderTables::NotFollowed
+    }
+
+    /// Counts a region that holds no guest data and that one thing refers to.
+    fn count_other(
         &mut self,
         referrer: Referrer,
         offset: Offset,
         length: u64,
-        times: u64,
     ) -> Result<(), WalkError> {
-        let finding = Finding::AtHeader { referrer, offset };
-        self.references.dead_ends.push(finding);
-        self.observer.finding(&finding, Action::Reported);
-        let cluster_size = self.image.geometry().cluster_size();
-        let length = length.saturating_sub(cluster_size - offset.0);
-        self.count_region(referrer, Offset(cluster_size), length, times)
+        let geometry = *self.image.geometry();
+        if length > 0 && self.extent.holds(&geometry, offset, length) {
+            let region = Region { offset, length };
+            let run = region.clusters(&geometry);
+            self.references.others.try_reserve(1)?;
+            self.references.others.push((referrer, run));
+        }
+        self.count_region(referrer, offset, length, 1)
     }
 
     /// Counts `times` references to each cluster that a region touches, unless it lies past the
@@ -217,36 +230,31 @@ impl<'a> Walker<'a> {
         length: u64,
         times: u64,
     ) -> Result<(), WalkError> {
-        let geometry = self.image.geometry();
+        let geometry = *self.image.geometry();
         if length == 0 {
             return Ok(());
         }
-        if !self.extent.holds(geometry, offset, length) {
-            let finding = Finding::PastEnd {
-                referrer,
-                offset,
-                length,
-            };
-            self.dead_end(finding, times);
-            self.references.dangling.push(Region {
-                offset,
-                length,
-                times,
-            });
+        let past_end = Finding::PastEnd {
+            referrer,
+            offset,
+            length,
+        };
+        if !self.extent.holds(&geometry, offset, length) {
+            self.corruption(past_end, times);
+            let beyond = &mut self.references.beyond;
+            beyond.dangling(&self.extent, &geometry, offset, length);
             return Ok(());
         }
-        let first = geometry.cluster_of(offset);
         // The end is below 2^64: the extent holds it.
-        let last = geometry.cluster_of(Offset(offset.0 + (length - 1)));
-        if referrer.is_table() && last.0 >= self.extent.clusters.0 {
-            // No corruption for qemu, which reads zeros, but what the table held is not known.
-            self.references.dead_ends.push(Finding::PastEnd {
-                referrer,
-                offset,
-                length,
-            });
+        let end = offset.0 + length;
+        if referrer.is_of_exact_length() && end > self.extent.bytes {
+            // No corruption for qemu, which reads zeros, but what was there is not known.
+            self.references.dead_ends.push(past_end);
+            let beyond = &mut self.references.beyond;
+            beyond.in_part(&self.extent, &geometry, end);
         }
-        self.count_run(Run::new(first, ClusterCount(last.0 - first.0 + 1)), times)
+        let run = Region { offset, length }.clusters(&geometry);
+        Ok(self.references.table.add(run, times)?)
     }
 
     /// An error where qemu cannot read a table either, and gives up.
@@ -261,34 +269,28 @@ impl<'a> Walker<'a> {
         Err(WalkError::Unaddressable { referrer, offset })
     }
 
-    /// Counts `times` references to each cluster of a run that lies within the file.
-    fn count_run(&mut self, run: Run, times: u64) -> Result<(), WalkError> {
-        let left_over = self.references.table.add(run, times)?;
-        if left_over > 0 {
-            self.references.overflowed.insert(run);
-            let finding = Finding::Overflow {
-                first: run.first,
-                references: left_over,
-            };
-            self.corruption(finding, left_over);
-        }
-        Ok(())
-    }
-
-    /// A corruption that nothing can be followed beyond.
-    fn dead_end(&mut self, finding: Finding, times: u64) {
-        self.corruption(finding, times);
-        self.references.dead_ends.push(finding);
-    }
-
-    /// One finding that counts as `times` corruptions.
+    /// Something wrong with what refers to clusters, which counts as `times` corruptions.
     fn corruption(&mut self, finding: Finding, times: u64) {
+        self.references.dead_ends.push(finding);
+        self.harmless(finding, times);
+    }
+
+    /// The same where nothing can be lost behind it.
+    fn harmless(&mut self, finding: Finding, times: u64) {
         self.references.corruptions += times;
         self.observer.finding(&finding, Action::Reported);
     }
 
     const fn l2_format(&self) -> L2Format {
         L2Format::of(&self.image.header)
+    }
+
+    /// Clusters side by side from `offset` on.
+    const fn run_at(&self, offset: Offset, count: u64) -> Run {
+        Run::new(
+            self.image.geometry().cluster_of(offset),
+            ClusterCount(count),
+        )
     }
 }
 

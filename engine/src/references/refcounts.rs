@@ -5,8 +5,8 @@ use crate::finding::{Finding, Referrer};
 use crate::format::entry::ReftableEntry;
 use crate::image::{Extent, Image};
 use crate::observer::{Action, Observer};
-use crate::storage::{Storage, StorageError};
-use crate::table::{Run, RunSet};
+use crate::storage::Storage;
+use crate::table::{OutOfMemory, RefcountTable, Run, RunSet};
 use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex};
 
 /// The entries of the reftable that are not 0.
@@ -18,27 +18,20 @@ pub struct Reftable {
 
 impl Reftable {
     /// Reads the reftable; at most 8 MiB, and not past the end of the file.
-    pub fn read(image: &Image, storage: &dyn Storage) -> Result<Self, StorageError> {
+    pub fn read(image: &Image, storage: &dyn Storage) -> Result<Self, WalkError> {
         let header = &image.header;
         let per_cluster = header.geometry.entries_per_reftable_cluster();
         let claimed = u64::from(header.reftable_clusters) * per_cluster;
         let mut entries = Vec::new();
+        if !header.has_usable_reftable() {
+            return Ok(Self { entries });
+        }
         for_each_entry(storage, header.reftable_offset, claimed, |index, entry| {
+            entries.try_reserve(1)?;
             entries.push((RefblockIndex(index), ReftableEntry(entry)));
-            Ok::<_, StorageError>(())
+            Ok::<_, WalkError>(())
         })?;
         Ok(Self { entries })
-    }
-
-    /// The clusters of the reftable of `image`, which this is, and of its refblocks.
-    #[must_use]
-    pub fn clusters(&self, image: &Image) -> RunSet {
-        let geometry = image.geometry();
-        let count = ClusterCount(u64::from(image.header.reftable_clusters));
-        let own = Run::new(geometry.cluster_of(image.header.reftable_offset), count);
-        let refblocks = self.entries.iter().map(|(_, entry)| entry.refblock());
-        let refblocks = refblocks.map(|offset| Run::single(geometry.cluster_of(offset)));
-        refblocks.chain([own]).collect()
     }
 
     /// The entry of a refblock; an entry of zeros when there is none.
@@ -71,6 +64,8 @@ pub struct OldStructures {
     pub repair_rebuilds: bool,
     /// Refblocks whose contents cannot be trusted: unaligned, outside, shared, reserved bits.
     pub untrusted: Vec<RefblockIndex>,
+    /// Whether a cluster of theirs is used as something else as well, or twice.
+    pub is_shared: bool,
 }
 
 impl OldStructures {
@@ -90,22 +85,37 @@ impl OldStructures {
             old: Self::default(),
         };
         let header = &image.header;
+        if !header.has_usable_reftable() {
+            let (offset, clusters) = (header.reftable_offset, header.reftable_clusters);
+            counter.corruption(Finding::ReftableUnusable { offset, clusters }, 1);
+            let old = counter.old;
+            return Ok(Self {
+                needs_rebuild: true,
+                repair_rebuilds: true,
+                ..old
+            });
+        }
         let reftable_bytes = u64::from(header.reftable_clusters) << header.geometry.cluster_bits();
         counter.region(Referrer::Reftable, header.reftable_offset, reftable_bytes)?;
         for (refblock, entry) in &reftable.entries {
             counter.entry(*refblock, *entry)?;
         }
+        let old = counter.old;
+        let mut clusters = old.counted.iter().flat_map(Run::iter);
+        let is_shared = clusters.any(|cluster| references.table.get(cluster) != 1);
         Ok(Self {
             reftable,
-            ..counter.old
+            is_shared,
+            repair_rebuilds: old.repair_rebuilds || is_shared,
+            ..old
         })
     }
 
-    /// Takes the references that were added for them out again.
-    pub fn uncount(&self, references: &mut References) -> Result<(), WalkError> {
+    /// Takes the references that were added for them out of the counts again.
+    pub fn uncount(&self, table: &mut RefcountTable) -> Result<(), OutOfMemory> {
         for cluster in self.counted.iter().flat_map(Run::iter) {
-            let count = references.table.get(cluster);
-            references.table.set(cluster, count.saturating_sub(1))?;
+            let count = table.get(cluster);
+            table.set(cluster, count.saturating_sub(1))?;
         }
         Ok(())
     }
@@ -153,22 +163,9 @@ impl Counter<'_> {
         let last = geometry.cluster_of(Offset(offset.0 + (length - 1)));
         let run = Run::new(first, ClusterCount(last.0 - first.0 + 1));
         self.old.clusters.insert(run);
-        for cluster in run.iter() {
-            let one = Run::single(cluster);
-            if self.references.table.add(one, 1)? == 0 {
-                self.old.counted.push(one);
-            } else {
-                // Shared with something else, which a narrow refcount cannot show.
-                self.old.repair_rebuilds = true;
-                self.corruption(
-                    Finding::Overflow {
-                        first: cluster,
-                        references: 1,
-                    },
-                    1,
-                );
-            }
-        }
+        self.references.table.add(run, 1)?;
+        self.old.counted.try_reserve(1)?;
+        self.old.counted.push(run);
         Ok(())
     }
 
@@ -192,7 +189,9 @@ impl Counter<'_> {
             self.old.repair_rebuilds = true;
         } else if offset != Offset(0) {
             self.region(Referrer::Refblock, offset, geometry.cluster_size())?;
+            // A narrow refcount cannot show that something else refers to it too (observed).
             let references = self.references.table.get(cluster);
+            let references = references.min(geometry.max_refcount());
             if references != 1 {
                 self.rebuild(
                     refblock,

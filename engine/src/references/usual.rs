@@ -5,7 +5,7 @@ use super::compressed::Scratch;
 use super::scan::{Scanner, Tally};
 use super::{L2Uses, WalkError, Walker};
 use crate::observer::Stage;
-use crate::table::{Collected, SharedTable};
+use crate::table::{Collected, SharedTable, width};
 use crate::units::Offset;
 
 impl Walker<'_> {
@@ -20,8 +20,6 @@ impl Walker<'_> {
             format: self.l2_format(),
             extent: self.extent,
         };
-        // What was counted so far is little: no cluster of guest data is.
-        let before = self.references.table.clone();
         let table = SharedTable::new(self.references.take_table());
         let counters = for_each_table(
             self.storage,
@@ -35,11 +33,6 @@ impl Walker<'_> {
                     .progress(Stage::References, done as u64, total);
             },
         )?;
-        if counters.iter().any(|counter| counter.exceeds) {
-            // Which reference is the one too many depends on the order: one after the other, then.
-            self.references.table = before;
-            return Ok((0..tables.len()).collect());
-        }
         let mut unusual = Vec::new();
         let mut has_shared = false;
         for counter in &counters {
@@ -50,11 +43,13 @@ impl Walker<'_> {
             let plain = counter.sum.allocated - counter.sum.compressed;
             self.references.no_plain_data &= plain == 0;
             has_shared |= counter.has_shared;
+            self.references.has_empty_table |= counter.has_empty;
             unusual.extend_from_slice(&counter.unusual);
         }
         drop(counters);
         self.references.table = table.into_table(has_shared);
         unusual.sort_unstable();
+        self.references.all_copied &= unusual.is_empty();
         Ok(unusual)
     }
 }
@@ -72,8 +67,8 @@ struct Counter<'a> {
     sum: Tally,
     unusual: Vec<usize>,
     has_shared: bool,
-    /// Whether a count would have exceeded the maximum.
-    exceeds: bool,
+    /// Whether a table has not a single entry.
+    has_empty: bool,
 }
 
 impl<'a> Counter<'a> {
@@ -97,7 +92,7 @@ impl<'a> Counter<'a> {
             },
             unusual: Vec::new(),
             has_shared: false,
-            exceeds: false,
+            has_empty: false,
         }
     }
 }
@@ -120,6 +115,7 @@ impl Worker for Counter<'_> {
             self.sum.fragmented += uses.active * tally.fragmented;
             self.sum.compressed += uses.active * tally.compressed;
             self.sum.not_copied += uses.active * tally.not_copied;
+            self.has_empty |= tally.allocated == 0 && width::is_zero(bytes);
         } else {
             self.collected.rewind(before);
             self.unusual.push(number);
@@ -133,7 +129,6 @@ impl Worker for Counter<'_> {
         }
         let added = self.table.add(&mut self.collected, self.times)?;
         self.has_shared |= added.shared;
-        self.exceeds |= added.left_over > 0;
         self.collected.clear();
         Ok(())
     }

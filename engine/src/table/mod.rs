@@ -101,12 +101,15 @@ impl RefcountTable {
     /// Raises the counts of a run by one each, except those at the maximum of the width; returns
     /// how many of those there were. Clusters past 2^64 do not exist and are not counted.
     pub fn increment(&mut self, run: Run) -> Result<ClusterCount, OutOfMemory> {
-        self.add(run, 1).map(ClusterCount)
+        self.add_counted(run, 1).map(ClusterCount)
     }
 
     /// Adds `times` to the counts of a run, each stopping at the maximum of the width; returns the
     /// sum of what was left over.
-    pub fn add(&mut self, run: Run, times: u64) -> Result<u64, OutOfMemory> {
+    pub fn add(&mut self, run: Run, times: u64) -> Result<(), OutOfMemory> {
+        self.add_counted(run, times).map(|_| ())
+    }
+    fn add_counted(&mut self, run: Run, times: u64) -> Result<u64, OutOfMemory> {
         let mut left_over = 0_u64;
         let mut next = run.first;
         let mut left = run.count.0.min(u64::MAX - run.first.0);
@@ -212,6 +215,23 @@ impl RefcountTable {
             Some(chunk) => chunk.encode(&self.geometry, bytes),
             None => bytes.fill(0),
         }
+    }
+
+    pub fn over_maximum(&self) -> impl Iterator<Item = (Cluster, u64)> + '_ {
+        self.above(self.geometry.max_refcount())
+    }
+    pub fn above(&self, most: u64) -> impl Iterator<Item = (Cluster, u64)> + '_ {
+        let mut from = Some(Cluster(0));
+        std::iter::from_fn(move || {
+            loop {
+                let next = self.next_used(from?)?;
+                from = Some(Cluster(next.0 + 1));
+                let count = self.get(next);
+                if count > most {
+                    return Some((next, count));
+                }
+            }
+        })
     }
 
     /// Bytes of memory that the counts take up.

@@ -1,0 +1,89 @@
+//! Why there is no plan, or why it was not carried out.
+
+use std::collections::TryReserveError;
+
+use crate::check::CheckError;
+use crate::rebuild::{CommitError, PlanError};
+use crate::references::WalkError;
+use crate::storage::StorageError;
+use crate::table::OutOfMemory;
+use crate::units::ClusterCount;
+
+/// Why a repair could not be done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RepairError {
+    /// The image could not be checked.
+    #[error(transparent)]
+    Check(#[from] CheckError),
+    /// `-r leaks` on an image whose refcount structures have to be built anew.
+    #[error(
+        "the refcount structures have to be built anew, which `-r leaks` does not; use `-r all`"
+    )]
+    NeedsRebuild,
+    /// There is no place for new refcount structures.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// There is only a place where the file would grow over what is missing of it.
+    #[error(
+        "no room for the {needed} clusters that have to be written: {missing} bytes at the end of \
+         the file are missing, and growing over them would hide what is lost. Get the rest of the \
+         file, or, where there is no more of it, make the missing part read as zeros with \
+         `truncate -s {length}`, and repair then"
+    )]
+    GrowthWouldHide {
+        /// Clusters that do not fit inside the file.
+        needed: ClusterCount,
+        /// Bytes that something refers to, past the end of the file.
+        missing: u64,
+        /// The length in bytes that the file would have with them.
+        length: u64,
+    },
+    /// What has to be written reaches past the end of the storage.
+    #[error(
+        "a repair would write up to byte {length}, past the end of the storage at {capacity}; \
+         nothing was written. Move the image to larger storage"
+    )]
+    PastCapacity {
+        /// Bytes that it would need.
+        length: u64,
+        /// Bytes that it has.
+        capacity: u64,
+    },
+    /// The plan does not lead where it should. A bug of this program.
+    #[error(
+        "the repair was given up before anything was written: with what it would write {what}. \
+         This is a bug of recount; please report it with the image's metadata"
+    )]
+    NotAsPlanned {
+        /// What is found that was not planned.
+        what: String,
+    },
+    /// What was written reads back as something else.
+    #[error("what was written at offset {offset} reads back as something else")]
+    ReadBack {
+        /// Where.
+        offset: crate::units::Offset,
+    },
+    /// New structures could not be written.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// The storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// Memory ran out.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
+}
+
+impl From<WalkError> for RepairError {
+    fn from(error: WalkError) -> Self {
+        Self::Check(error.into())
+    }
+}
+
+impl From<TryReserveError> for RepairError {
+    fn from(_: TryReserveError) -> Self {
+        OutOfMemory.into()
+    }
+}

@@ -1,0 +1,87 @@
+//! L2 tables that nothing refers to any more, as an L1 table leaves them whose entries were lost.
+
+use super::RepairError;
+use super::damage::Ground;
+use crate::finding::Finding;
+use crate::format::entry::{L2Format, L2Kind};
+use crate::references::{DeadEnds, L2Item, for_each_item, looks_like_l2_table};
+use crate::units::{Cluster, ClusterCount, Offset};
+
+/// Bytes that are read at most to look for lost tables. Beyond, what leaked is kept.
+const READ_MAX: u64 = 1 << 30;
+/// Bytes that show of most clusters that they are no table.
+const SAMPLE: usize = 512;
+
+/// Looks through the leaked clusters.
+pub(super) fn look_for(
+    ground: &Ground<'_>,
+    leaked: &mut dyn Iterator<Item = Cluster>,
+    damage: &mut DeadEnds,
+) -> Result<(), RepairError> {
+    let geometry = ground.image.geometry();
+    let mut buffer = vec![0; geometry.cluster_size() as usize];
+    let (mut read, mut seen) = (0_u64, 0_u64);
+    if ground.image.header.has_data_file() {
+        return Ok(());
+    }
+    for cluster in leaked {
+        seen += 1;
+        if read > READ_MAX {
+            continue;
+        }
+        let offset = Offset(cluster.0 << geometry.cluster_bits());
+        let end = offset.0.saturating_add(geometry.cluster_size());
+        let data = ground.storage.next_data(offset);
+        if data.is_none_or(|data| data.0 >= end) {
+            continue;
+        }
+        let sample = SAMPLE.min(buffer.len());
+        ground.storage.read_at(offset, &mut buffer[..sample])?;
+        read += sample as u64;
+        if !looks_like_l2_table(ground.image, ground.extent, &buffer[..sample]) {
+            continue;
+        }
+        ground.storage.read_at(offset, &mut buffer)?;
+        read += geometry.cluster_size();
+        let clusters = leads_to(ground, cluster, &buffer)?;
+        if clusters > 0 {
+            let table = offset;
+            damage.push(Finding::LostTable { table, clusters });
+        }
+    }
+    if read > READ_MAX {
+        damage.push(Finding::LostTablesNotSought { clusters: seen });
+    }
+    Ok(())
+}
+
+/// To how many other leaked clusters a cluster leads, if it is an L2 table.
+fn leads_to(ground: &Ground<'_>, table: Cluster, bytes: &[u8]) -> Result<u64, RepairError> {
+    let geometry = ground.image.geometry();
+    let format = L2Format::of(&ground.image.header);
+    if !looks_like_l2_table(ground.image, ground.extent, bytes) {
+        return Ok(0);
+    }
+    let mut found = 0;
+    let mut visit = |offset: Offset, count: u64| {
+        let first = geometry.cluster_of(offset);
+        for further in 0..count {
+            let cluster = first.saturating_add(ClusterCount(further));
+            if cluster.0 >= ground.look.comparison.compared.0 {
+                break;
+            }
+            found += u64::from(cluster != table && ground.is_leaked(cluster)?);
+        }
+        Ok::<_, RepairError>(())
+    };
+    for_each_item(geometry, format, bytes, |item| match item {
+        L2Item::Run { offset, count, .. } => visit(offset, count),
+        L2Item::Entry { entry, .. } => match entry.kind(format) {
+            L2Kind::Normal(offset)
+            | L2Kind::PreallocatedZero(offset)
+            | L2Kind::Compressed { offset, .. } => visit(offset, 1),
+            L2Kind::PlainZero | L2Kind::Unallocated => Ok(()),
+        },
+    })?;
+    Ok(found)
+}

@@ -1,0 +1,142 @@
+//! Deciding a whole repair before any of it is written.
+//!
+//! From one survey of the untouched image follow the final refcounts, what is kept, where new
+//! structures go, and every write, in phases. Nothing here writes; what a plan says and what a repair
+//! does are the same, byte for byte.
+
+mod damage;
+mod error;
+mod lost;
+mod make;
+mod options;
+mod overlap;
+mod overlay;
+mod phase;
+mod phases;
+mod preflight;
+mod room;
+mod snapshots;
+mod tables;
+mod uses;
+
+use std::collections::BTreeSet;
+
+pub use error::RepairError;
+pub use options::{RepairOptions, Scope};
+pub use phase::{Phase, PhaseKind};
+
+use crate::check::{Comparison, DiskCounts, Report};
+use crate::finding::Finding;
+use crate::image::Image;
+use crate::rebuild::{Layout, Writes};
+use crate::references::Reftable;
+use crate::storage::Storage;
+use crate::table::{RefcountTable, RunSet};
+use crate::units::{ClusterCount, RefblockIndex};
+use tables::Mended;
+
+/// How much is repaired, as `qemu-img check` counts it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fixed {
+    /// Corruptions.
+    pub corruptions: u64,
+    /// Leaks.
+    pub leaks: u64,
+}
+
+/// What is kept although nothing refers to it, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Clusters with a refcount above their references.
+    pub clusters: u64,
+    /// What is damaged, as far as it was looked for: where something was found at once, what costs
+    /// more to find is not looked for.
+    pub damage: u64,
+    /// The first few.
+    pub examples: Vec<Finding>,
+}
+
+/// A whole repair, before any of it is written.
+#[derive(Clone, Debug)]
+pub struct RepairPlan {
+    /// What a check reports now, wrong COPIED bits aside.
+    pub before: Report,
+    /// What a check will report.
+    pub after: Report,
+    /// How much is repaired.
+    pub fixed: Fixed,
+    /// What is kept.
+    pub kept: Kept,
+    /// Bytes that the file will have.
+    pub length: u64,
+    /// The final counts, true numbers that refcounts are cut from.
+    pub counts: RefcountTable,
+    /// What is written, in order.
+    pub phases: Vec<Phase>,
+    /// Clusters whose space is given back in the end.
+    pub released: RunSet,
+    image: Image,
+    structures: Structures,
+    writes: Writes,
+    comparison: Comparison,
+    mended: Mended,
+    /// Whether nothing but refcounts is wrong, and all of them can be set right.
+    changes_only_refcounts: bool,
+    /// Whether it is known what a check will find: it reads the header as a table, where something
+    /// says so, and looks at COPIED bits by refcounts that cannot count all references.
+    is_foreseen: bool,
+}
+
+/// The refcount structures that the image will have.
+#[derive(Clone, Debug)]
+enum Structures {
+    /// Those that it has.
+    Present {
+        reftable: Reftable,
+        /// How far the counts speak of clusters.
+        compared: ClusterCount,
+    },
+    /// New ones.
+    New {
+        layout: Layout,
+        /// What QEMU's algorithms count while they build, where that is more than the final counts.
+        built: Option<RefcountTable>,
+    },
+}
+
+impl RepairPlan {
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.phases.is_empty()
+    }
+
+    /// Where new refcount structures go, where they are built anew.
+    #[must_use]
+    pub const fn layout(&self) -> Option<&Layout> {
+        match &self.structures {
+            Structures::New { layout, .. } => Some(layout),
+            Structures::Present { .. } => None,
+        }
+    }
+
+    /// The counts that COPIED bits go by.
+    fn desired<'a>(&'a self, storage: &'a dyn Storage) -> DiskCounts<'a> {
+        let everywhere = ClusterCount(u64::MAX);
+        let (compared, reftable) = match &self.structures {
+            Structures::Present { reftable, compared } => (*compared, Some(reftable)),
+            Structures::New { .. } => (everywhere, None),
+        };
+        DiskCounts::of_table(&self.counts, compared, reftable, &self.image, storage)
+    }
+
+    /// The refblocks that are written in place.
+    fn changed_refblocks(&self) -> BTreeSet<&RefblockIndex> {
+        let works = self.phases.iter().flat_map(|phase| &phase.works);
+        let refblocks = works.filter_map(|work| match work {
+            phase::Work::Refcounts { refblocks, .. } => Some(refblocks),
+            _ => None,
+        });
+        refblocks.flatten().collect()
+    }
+}

@@ -1,0 +1,85 @@
+//! Looking at an image with the plan laid over it, before anything is written: so a case that nobody
+//! thought of is refused instead of doing damage.
+
+use super::overlay::Overlay;
+use super::{RepairError, RepairOptions, RepairPlan};
+use crate::check::{CheckError, Comparison, Report, Survey, check};
+use crate::image::Image;
+use crate::references::{OldStructures, References};
+use crate::storage::Storage;
+
+impl RepairPlan {
+    /// Surveys the image as it will be. It has to be as the plan says: its refcounts, the report of a
+    /// check, and nothing left to do. Takes over of the report what a plan alone does not know.
+    pub fn preflight(
+        &mut self,
+        storage: &dyn Storage,
+        options: &RepairOptions,
+    ) -> Result<(), RepairError> {
+        if self.phases.is_empty() {
+            if !self.is_foreseen {
+                self.after = check(storage, &mut ())?;
+            }
+            return Ok(());
+        }
+        let overlay = Overlay::new(storage, self)?;
+        let found = if self.changes_only_refcounts {
+            self.refcounts_only(&overlay)?
+        } else {
+            self.whole(&overlay, options)?
+        };
+        let figures = |report: &Report| (report.check_errors, report.corruptions, report.leaks);
+        if self.is_foreseen && figures(&self.after) != figures(&found) {
+            let what = format!(
+                "a check would find {:?} check errors, corruptions and leaks instead of {:?}",
+                figures(&found),
+                figures(&self.after)
+            );
+            return Err(RepairError::NotAsPlanned { what });
+        }
+        self.after = found;
+        Ok(())
+    }
+
+    /// Nothing but refcounts is written, so a walk would find again what the survey has found. Then it
+    /// is enough to read the refcount structures, wherever the header leads to.
+    fn refcounts_only(&self, overlay: &Overlay<'_>) -> Result<Report, RepairError> {
+        let image = Image::open(overlay).map_err(CheckError::from)?;
+        let mut alone = References::new(*image.geometry());
+        let present = OldStructures::count(&image, overlay, &mut alone, &mut ())?;
+        let comparison = Comparison::compare(&image, overlay, &self.counts, &present, &mut ())?;
+        // They are referred to as structures, and as nothing else.
+        let mut clusters = present.clusters.runs().iter().flat_map(|run| run.iter());
+        let is_alone = clusters.all(|cluster| self.counts.get(cluster) == 1);
+        if present.corruptions > 0 || present.repair_rebuilds || !is_alone || !comparison.is_equal()
+        {
+            let what = "the refcounts would not be the references".to_owned();
+            return Err(RepairError::NotAsPlanned { what });
+        }
+        let last = comparison.last_used.unwrap_or_default();
+        Ok(Report {
+            image_end_offset: (last.0 + 1) << image.geometry().cluster_bits(),
+            needs_rebuild: false,
+            ..self.after.clone()
+        })
+    }
+
+    fn whole(&self, overlay: &Overlay<'_>, options: &RepairOptions) -> Result<Report, RepairError> {
+        let survey = Survey::take(overlay, &mut ())?;
+        let report = survey.report(overlay, &mut ())?;
+        let next = Self::of(overlay, survey, options, &mut ())?;
+        if let Some(phase) = next.phases.first() {
+            let what = format!("there would be more to repair: {:?}", phase.kind);
+            return Err(RepairError::NotAsPlanned { what });
+        }
+        Ok(report)
+    }
+
+    /// An error where what was written does not read back.
+    pub fn read_back(&self, storage: &dyn Storage) -> Result<(), RepairError> {
+        match Overlay::new(storage, self)?.differs()? {
+            Some(offset) => Err(RepairError::ReadBack { offset }),
+            None => Ok(()),
+        }
+    }
+}

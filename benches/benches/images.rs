@@ -8,7 +8,7 @@ use std::path::Path;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use recount::image::Image;
-use recount::references::{SnapshotTable, Walker};
+use recount::references::{HeaderTables, Walker};
 use recount::{FileStorage, Locking, RepairOptions, check, repair};
 use recount_benches::{ImageFile, Kind, Task, is_quick};
 use time::brief;
@@ -55,8 +55,7 @@ fn open(path: &Path) -> FileStorage {
 
 fn walk(storage: &FileStorage) {
     let image = Image::open(storage).expect("an image");
-    let snapshots = SnapshotTable::read(&image, storage, false, &mut ()).expect("snapshots");
-    let references = Walker::walk(&image, storage, snapshots, false, &mut ());
+    let references = Walker::walk(&image, storage, HeaderTables::Followed, &mut ());
     assert_eq!(black_box(references).expect("a walk").corruptions, 0);
 }
 

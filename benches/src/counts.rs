@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use recount::check::Survey;
-use recount::image::Image;
 use recount::repair::plan;
 use recount::{RepairOptions, Storage, check, repair};
 use recount_oracle::case::Operation;
@@ -56,7 +55,7 @@ pub fn of(kind: Kind, task: Task) -> Result<Counts, String> {
     let mut bytes = SparseBytes::default();
     kind.write(CLUSTERS, task, &mut bytes)?;
     let planned = SimulatedDisk::new(bytes.clone(), SECTOR, None);
-    let (planner_tries, table_bytes) = beforehand(&planned, task)?;
+    let (planner_tries, table_bytes) = beforehand(&planned)?;
     let mut disk = SimulatedDisk::new(bytes, SECTOR, None);
     let report = match task {
         Task::Check => check(&disk, &mut ()).map_err(said)?,
@@ -86,12 +85,11 @@ pub fn of(kind: Kind, task: Task) -> Result<Counts, String> {
 }
 
 /// What the operations on the disk do not show: tries of the planner, and memory of the table.
-fn beforehand(storage: &dyn Storage, task: Task) -> Result<(u64, usize), String> {
-    let image = Image::open(storage).map_err(said)?;
-    let survey = Survey::take(&image, storage, task != Task::Check, &mut ()).map_err(said)?;
+fn beforehand(storage: &dyn Storage) -> Result<(u64, usize), String> {
+    let survey = Survey::take(storage, &mut ()).map_err(said)?;
     let plan = plan(storage, &RepairOptions::default(), &mut ()).map_err(said)?;
-    let tries = plan.rebuild.map_or(0, |layout| layout.tries);
-    Ok((tries, survey.references.table.memory()))
+    let tries = plan.layout().map_or(0, |layout| layout.tries);
+    Ok((tries, survey.look.references.table.memory()))
 }
 
 fn said(error: impl std::fmt::Display) -> String {

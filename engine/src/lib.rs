@@ -13,6 +13,7 @@ pub mod check;
 pub mod finding;
 pub mod format;
 pub mod geometry;
+pub mod guest;
 pub mod image;
 pub mod observer;
 pub mod plan;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use recount::PlanError;
-use recount::repair::RepairError;
+use recount::RepairError;
 use recount_oracle::case::damage::ReadWriteAt;
 use recount_oracle::case::synthetic::{
     Allocation, Content, Run as GuestRun, Structures, Synthetic,

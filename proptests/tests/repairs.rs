@@ -32,7 +32,7 @@ fn an_image_with_damaged_refcount_structures_is_clean_afterwards() {
             }
             // QEMU's algorithms may not end, or take too much.
             Err(Stopped::Repair(failure)) if case.algorithm != Algorithm::Planned => {
-                let planning = matches!(failure.error, recount::repair::RepairError::Plan(_));
+                let planning = matches!(failure.error, recount::RepairError::Plan(_));
                 prop_assert!(planning, "{failure}");
                 Ok(())
             }

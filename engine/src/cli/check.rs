@@ -4,9 +4,10 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use recount::guest::{LostRanges, lost_ranges};
 use recount::plan::{Kept, RepairError, RepairOptions, Scope};
 use recount::repair::{self, RepairFailure};
-use recount::storage::{FileStorage, Locking, Storage as _};
+use recount::storage::{FileStorage, Locking, Storage};
 use recount::undo::{self, OnWrite, UndoError, UndoFile, Writes};
 use recount::{Algorithm, CheckError, OutOfMemory, RepairPlan};
 
@@ -64,7 +65,16 @@ fn repair(
         Failure::Repair { file, failure }
     };
     let plan = repair::plan(&storage, &options, terminal);
-    let mut plan = plan.map_err(|error| failed(error.into()))?;
+    let mut plan = match plan {
+        Ok(plan) => plan,
+        Err(error) => {
+            if matches!(error, RepairError::GrowthWouldHide { .. }) {
+                say_what_is_lost(&lost_ranges(&storage).unwrap_or_default(), terminal);
+            }
+            return Err(failed(error.into()));
+        }
+    };
+    let lost = lost_where(plan.kept.damage > 0, &storage);
     let undo = match &arguments.rebuild.undo {
         Some(path) if !plan.is_empty() => {
             // What is given back to the file system cannot be put back.
@@ -90,13 +100,20 @@ fn repair(
     let outcome = outcome.map_err(failed)?;
     // Locks and buffers of the system go before the result is out.
     drop(storage);
-    say_what_is_kept(&outcome.kept, terminal);
+    say_what_is_kept(&outcome.kept, &lost, terminal);
     let counters = Counters {
         report: outcome.report,
         corruptions_fixed: outcome.fixed.corruptions,
         leaks_fixed: outcome.fixed.leaks,
     };
     print_counters(arguments, &counters, terminal)
+}
+
+/// What of the virtual disk is lost, where something is damaged.
+pub(super) fn lost_where(damaged: bool, storage: &dyn Storage) -> Vec<LostRanges> {
+    // Whatever keeps this from being found out has been said before.
+    let lost = damaged.then(|| lost_ranges(storage).ok());
+    lost.flatten().unwrap_or_default()
 }
 
 /// Notes when the image was changed last, so that a later change shows; whether that is done.
@@ -151,7 +168,7 @@ pub(super) const fn options(arguments: &CheckArguments, what: RepairWhat) -> Rep
 }
 
 /// What a repair leaves alone, why, and what to do about it.
-pub(super) fn say_what_is_kept(kept: &Kept, terminal: &mut Terminal) {
+pub(super) fn say_what_is_kept(kept: &Kept, lost: &[LostRanges], terminal: &mut Terminal) {
     let Kept {
         clusters,
         damage,
@@ -175,9 +192,32 @@ pub(super) fn say_what_is_kept(kept: &Kept, terminal: &mut Terminal) {
         let more = damage - examples.len() as u64;
         terminal.say(format_args!("    and {more} more"));
     }
+    say_what_is_lost(lost, terminal);
     terminal.say("Mend what is damaged and repair again: what it referred to is back then.");
     if clusters > 0 {
         terminal.say("To give the space back instead, for good: --release-unreachable.");
+    }
+}
+
+/// Which parts of the virtual disk have data that is not in the file.
+pub(super) fn say_what_is_lost(lost: &[LostRanges], terminal: &mut Terminal) {
+    for lost in lost {
+        terminal.say(format_args!(
+            "    {} bytes of {} lead to what is not in the file, at these bytes of the virtual disk:",
+            lost.bytes, lost.layer
+        ));
+        for range in &lost.ranges {
+            terminal.say(format_args!("      {} to {}", range.start, range.end - 1));
+        }
+        let named: u64 = lost
+            .ranges
+            .iter()
+            .map(|range| range.end - range.start)
+            .sum();
+        if named < lost.bytes {
+            let more = lost.bytes - named;
+            terminal.say(format_args!("      and {more} bytes more"));
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use recount::{Cluster, Geometry, Layout, RefblockIndex, RepairError, Report, Ste
 use serde::Serialize;
 
 use super::args::{CheckArguments, OutputFormat, RepairWhat};
-use super::check::{failed, open_read_only, options, print, say_what_is_kept};
+use super::check::{failed, lost_where, open_read_only, options, print, say_what_is_kept};
 use super::failure::Failure;
 use super::output::{Counters, pretty};
 use super::terminal::Terminal;
@@ -40,7 +40,8 @@ pub fn plan(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, F
         .to_string(),
         OutputFormat::Json => pretty(&Json::of(arguments, found.as_ref(), &plan, phases))? + "\n",
     };
-    say_what_is_kept(&plan.kept, terminal);
+    let lost = lost_where(plan.kept.damage > 0, &storage);
+    say_what_is_kept(&plan.kept, &lost, terminal);
     print(arguments, &text, terminal)?;
     Ok(found.as_ref().map_or(1, exit_code))
 }

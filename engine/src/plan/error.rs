@@ -26,8 +26,8 @@ pub enum RepairError {
     Plan(#[from] PlanError),
     /// There is only a place where the file would grow over what is missing of it.
     #[error(
-        "no room for the {needed} clusters that have to be written: {missing} bytes at the end of \
-         the file are missing, and growing over them would hide what is lost. Get the rest of the \
+        "no room for the {needed} clusters that have to be written: at least {missing} bytes at \
+         the end of the file are missing, and growing over them would hide what is lost. Get the rest of the \
          file, or, where there is no more of it, make the missing part read as zeros with \
          `truncate -s {length}`, and repair then"
     )]

@@ -129,15 +129,15 @@ impl Draft<'_> {
                 replaced: &self.replaced,
             };
             self.damage = ground.damage()?;
-            if self.damage.count > 0 && !self.options.release_unreachable {
-                self.kept.damage = self.damage.count;
-                self.kept.examples.clone_from(&self.damage.examples);
-            }
         } else {
             self.damage = self.look.references.dead_ends.clone();
         }
         let is_sound = self.damage.count == 0;
         self.keeps = !is_sound && !self.options.release_unreachable;
+        if self.keeps {
+            self.kept.damage = self.damage.count;
+            self.kept.examples.clone_from(&self.damage.examples);
+        }
         let table = &self.look.references.snapshots;
         self.remedy = Remedy::of(&self.image, table, self.options, is_sound)?;
         Ok(())

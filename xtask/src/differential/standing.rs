@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use recount::repair::{RepairError, RepairFailure};
+use recount::{RepairError, RepairFailure};
 use recount_oracle::audit::{Audit, Wrong};
 use recount_oracle::case::damage::bytes::PAGE;
 use recount_oracle::case::damage::find::structures;
@@ -180,7 +180,11 @@ impl Judged {
         } else {
             let error = RepairError::NeedsRebuild;
             let done = Vec::new();
-            Err(Stopped::Repair(RepairFailure { error, done }))
+            Err(Stopped::Repair(RepairFailure {
+                error,
+                has_written: !done.is_empty(),
+                done,
+            }))
         };
         let run = Run::observed(trace, outcome, repaired.image.clone());
         standing.push((Quality::Repairs, self.repairs(conduct, repaired, &run)));

@@ -1,8 +1,8 @@
 //! One repair of an image, and what is asked of it.
 
 use itertools::Itertools;
-use recount::repair::{RepairError, Step};
 use recount::{Algorithm, CheckError, Outcome, RepairFailure, Report, Scope, check, repair};
+use recount::{RepairError, Step};
 
 use super::{Way, agrees, sparse};
 use crate::audit::{Audit, Bytes, Referrer, Wrong, audit};

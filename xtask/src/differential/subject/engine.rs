@@ -113,7 +113,7 @@ impl Engine {
             let outcome = recount::repair(disk, &self.options(repair), &mut messages);
             let counted = outcome.map(|outcome| {
                 let fixed = outcome.fixed;
-                if outcome.kept.dead_ends > 0 {
+                if outcome.kept.damage > 0 {
                     let kept = outcome.kept.clusters;
                     messages.add(&format!("kept {kept} clusters that nothing refers to"));
                 }

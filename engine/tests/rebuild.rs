@@ -20,7 +20,7 @@ fn plan(algorithm: Algorithm, picture: &str, capacity: Option<u64>) -> Result<La
     for (index, mark) in picture.bytes().enumerate() {
         let run = Run::single(Cluster(index as u64));
         match mark {
-            b'#' => assert_eq!(references.increment(run), Ok(ClusterCount(0))),
+            b'#' => assert_eq!(references.increment(run), Ok(())),
             b'o' => reserved.insert(run),
             _ => assert_eq!(mark, b'.'),
         }

@@ -1,53 +1,48 @@
-//! The counts that one refblock covers.
+//! The counts of the clusters that one refblock covers.
 
 use std::ops::Range;
 
-use super::narrow;
-use super::width::{self, Added, Piece};
+use super::OutOfMemory;
+use super::add::{self, Added, Piece};
+use super::convert;
+use super::list::{self, Entry};
+use super::width;
 use crate::geometry::{Geometry, RefcountOrder};
-use crate::table::OutOfMemory;
 
-/// Bytes that one entry of the sparse form takes up.
-const SPARSE_ENTRY_BYTES: usize = size_of::<(u32, u64)>();
-
-/// How many times as much memory the bytes may take up. Adding to a long list in no order moves half
-/// of it each time; adding to the bytes moves nothing.
-const SPARSE_FACTOR: usize = 8;
-
-/// The largest count that fits a byte.
-const MAX_NARROW: u64 = narrow::ORDER.max_refcount();
-
-/// The counts of one refblock's range: few of them as a sorted list, many as the refblock's bytes,
-/// or in a byte each while that is less and they fit.
+/// The counts of one refblock's range: few of them as a list, many packed.
 ///
 /// A refblock of 2 MiB covers up to 16 million clusters, and an image can refer to a single one in
-/// each of a great many ranges. The list keeps memory in proportion to the references; it gives
-/// way to the bytes once those of the refblock are at most [`SPARSE_FACTOR`] times as long as the
-/// list.
+/// each of a great many ranges. The list keeps memory in proportion to the references; it gives way
+/// to the packed counts when it is no longer much shorter than the refblock, see [`list::fits`].
+///
+/// Either form holds the true counts. The packed ones begin as wide as refcounts are on disk, a byte
+/// at most, and are widened when one does not fit: to a byte, then to twice the width each time. So
+/// an image whose clusters are referred to once takes up a bit for each where the refcounts have
+/// one, and one with 64-bit refcounts an eighth of these.
 #[derive(Clone, Debug)]
 pub enum Chunk {
-    Sparse(Vec<(u32, u64)>),
-    Narrow(Box<[u8]>),
-    Dense(Box<[u8]>),
+    /// The counts that are not 0, by index, in ascending order.
+    List(Vec<Entry>),
+    /// All of them, as [`super::width`] reads them; their width follows from the length. They may
+    /// all be 0.
+    Packed(Box<[u8]>),
 }
 
 impl Chunk {
     pub const fn new() -> Self {
-        Self::Sparse(Vec::new())
+        Self::List(Vec::new())
     }
 
-    /// Whether it is the list without an entry; one of bytes always has a count that is not 0.
+    /// Whether it is the list without an entry: nothing was ever counted here. Whether all counts
+    /// are 0 takes a look at them, [`Self::find`].
     pub const fn is_empty(&self) -> bool {
-        matches!(self, Self::Sparse(list) if list.is_empty())
+        matches!(self, Self::List(list) if list.is_empty())
     }
 
-    pub fn get(&self, order: RefcountOrder, index: usize) -> u64 {
+    pub fn get(&self, geometry: &Geometry, index: usize) -> u64 {
         match self {
-            Self::Sparse(list) => list
-                .binary_search_by_key(&(index as u32), |entry| entry.0)
-                .map_or(0, |position| list[position].1),
-            Self::Narrow(counts) => width::get(narrow::ORDER, counts, index),
-            Self::Dense(bytes) => width::get(order, bytes, index),
+            Self::List(list) => list::position(list, index).map_or(0, |position| list[position].1),
+            Self::Packed(counts) => width::get(order_of(geometry, counts), counts, index),
         }
     }
 
@@ -57,8 +52,8 @@ impl Chunk {
         index: usize,
         value: u64,
     ) -> Result<(), OutOfMemory> {
-        if let Self::Sparse(list) = self {
-            match list.binary_search_by_key(&(index as u32), |entry| entry.0) {
+        if let Self::List(list) = self {
+            match list::position(list, index) {
                 Ok(position) if value == 0 => {
                     list.remove(position);
                     return Ok(());
@@ -68,88 +63,73 @@ impl Chunk {
                     return Ok(());
                 }
                 Err(_) if value == 0 => return Ok(()),
-                Err(position) if fits_sparse(geometry, list.len() + 1) => {
-                    list.try_reserve(1).map_err(|_| OutOfMemory)?;
-                    list.insert(position, (index as u32, value));
-                    return Ok(());
+                Err(position) if list::fits(geometry, list.len() + 1) => {
+                    return list::insert(list, position, index, value);
                 }
-                Err(_) => self.make_bytes(geometry)?,
+                Err(_) => {}
             }
         }
-        if let Self::Narrow(counts) = self {
-            if value <= MAX_NARROW {
-                width::set(narrow::ORDER, counts, index, value);
+        loop {
+            let (order, counts) = self.packed(geometry)?;
+            if value <= order.max_refcount() {
+                width::set(order, counts, index, value);
                 return Ok(());
             }
-            self.make_dense(geometry)?;
+            self.widen(geometry, value)?;
         }
-        if let Self::Dense(bytes) = self {
-            width::set(geometry.order(), bytes, index, value);
-        }
-        Ok(())
     }
 
-    /// Adds `times` to a run of counts, each stopping at the maximum.
+    /// Adds `times` to a run of counts, each stopping at the end of 64 bits.
     pub fn add_run(
         &mut self,
         geometry: &Geometry,
-        first: usize,
-        count: usize,
+        run: Range<usize>,
         times: u64,
     ) -> Result<Added, OutOfMemory> {
-        if let Self::Sparse(list) = self {
-            if fits_sparse(geometry, list.len() + count) {
-                return self.add_to_list(geometry, first, count, times);
-            }
-            self.make_bytes(geometry)?;
+        if let Self::List(list) = self
+            && list::fits(geometry, list.len().saturating_add(run.len()))
+        {
+            return list::add_run(list, run, times);
         }
-        if let Self::Narrow(counts) = self {
-            let run = counts.get_mut(first..first + count).unwrap_or_default();
-            if let Some(added) = narrow::add_run(run, times) {
+        loop {
+            let (order, counts) = self.packed(geometry)?;
+            if let Some(added) = add::add_run(order, counts, run.clone(), times) {
                 return Ok(added);
             }
-            self.make_dense(geometry)?;
+            self.widen(geometry, times)?;
         }
-        let Self::Dense(bytes) = self else {
-            return Ok(Added::default());
-        };
-        Ok(width::add_run(geometry.order(), bytes, first, count, times))
     }
 
-    /// The same for each of many runs. They may turn the list to bytes before it is as long, but
-    /// never before there are as many references as would make it so.
+    /// The same for each of many runs. They may turn the list to packed counts before it is as long,
+    /// but never before there are as many references as would make it so.
     pub fn add_pieces(
         &mut self,
         geometry: &Geometry,
         pieces: &[Piece],
         times: u64,
     ) -> Result<Added, OutOfMemory> {
-        if let Self::Sparse(list) = self {
+        let bits = geometry.refblock_bits();
+        let mut sum = Added::default();
+        if let Self::List(list) = self {
             let more: usize = pieces.iter().map(|piece| piece.count as usize).sum();
-            if !fits_sparse(geometry, list.len().saturating_add(more)) {
-                self.make_bytes(geometry)?;
+            if list::fits(geometry, list.len().saturating_add(more)) {
+                for piece in pieces {
+                    sum.join(list::add_run(list, piece.range(bits), times)?);
+                }
+                return Ok(sum);
             }
         }
-        let mut added = Added::default();
         let mut pieces = pieces;
-        if let Self::Narrow(counts) = self {
-            let (done, narrow) = narrow::add_pieces(geometry, counts, pieces, times);
-            added = narrow;
+        loop {
+            let (order, counts) = self.packed(geometry)?;
+            let (done, added) = add::add_pieces(order, bits, counts, pieces, times);
+            sum.join(added);
             pieces = &pieces[done..];
             if pieces.is_empty() {
-                return Ok(added);
+                return Ok(sum);
             }
-            self.make_dense(geometry)?;
+            self.widen(geometry, times)?;
         }
-        if let Self::Dense(bytes) = self {
-            added.join(width::add_pieces(geometry, bytes, pieces, times));
-            return Ok(added);
-        }
-        for piece in pieces {
-            let range = piece.range(geometry.refblock_bits());
-            added.join(self.add_run(geometry, range.start, range.len(), times)?);
-        }
-        Ok(added)
     }
 
     /// Adds `times` to the count at each of many indices.
@@ -159,166 +139,104 @@ impl Chunk {
         hits: &[u32],
         times: u64,
     ) -> Result<Added, OutOfMemory> {
-        if let Self::Sparse(list) = self
-            && !fits_sparse(geometry, list.len().saturating_add(hits.len()))
+        let mut sum = Added::default();
+        if let Self::List(list) = self
+            && list::fits(geometry, list.len().saturating_add(hits.len()))
         {
-            self.make_bytes(geometry)?;
+            for index in hits {
+                let index = *index as usize;
+                sum.join(list::add_run(list, index..index + 1, times)?);
+            }
+            return Ok(sum);
         }
-        let mut added = Added::default();
         let mut hits = hits;
-        if let Self::Narrow(counts) = self {
-            let (done, narrow) = narrow::add_hits(counts, hits, times);
-            added = narrow;
+        loop {
+            let (order, counts) = self.packed(geometry)?;
+            let (done, added) = add::add_hits(order, counts, hits, times);
+            sum.join(added);
             hits = &hits[done..];
+            if hits.is_empty() {
+                return Ok(sum);
+            }
+            self.widen(geometry, times)?;
         }
-        for index in hits {
-            added.join(self.add_run(geometry, *index as usize, 1, times)?);
-        }
-        Ok(added)
-    }
-
-    fn add_to_list(
-        &mut self,
-        geometry: &Geometry,
-        first: usize,
-        count: usize,
-        times: u64,
-    ) -> Result<Added, OutOfMemory> {
-        let mut added = Added::default();
-        for index in first..first + count {
-            let before = self.get(geometry.order(), index);
-            let after = before.saturating_add(times).min(geometry.max_refcount());
-            self.set(geometry, index, after)?;
-            added.note(before, after, times);
-        }
-        Ok(added)
     }
 
     /// The first index from `from` on whose count is 0 (`zero`) or is not.
     pub fn find(&self, geometry: &Geometry, from: usize, zero: bool) -> Option<usize> {
         match self {
-            Self::Narrow(counts) => width::find(narrow::ORDER, counts, from, zero),
-            Self::Dense(bytes) => width::find(geometry.order(), bytes, from, zero),
-            Self::Sparse(list) => {
-                let mut position = list.partition_point(|entry| (entry.0 as usize) < from);
-                if !zero {
-                    return list.get(position).map(|entry| entry.0 as usize);
-                }
-                let mut index = from;
-                while list
-                    .get(position)
-                    .is_some_and(|entry| entry.0 as usize == index)
-                {
-                    index += 1;
-                    position += 1;
-                }
-                (index < geometry.refcounts_per_refblock() as usize).then_some(index)
+            Self::Packed(counts) => width::find(order_of(geometry, counts), counts, from, zero),
+            Self::List(list) => {
+                let end = geometry.refcounts_per_refblock() as usize;
+                list::find(list, from, zero, end)
+            }
+        }
+    }
+
+    /// The first index from `from` on whose count is above `value`, and that count. It costs nothing
+    /// where the counts are held in a width that has no such value.
+    pub fn find_above(&self, geometry: &Geometry, from: usize, value: u64) -> Option<(usize, u64)> {
+        match self {
+            Self::List(list) => list::find_above(list, from, value),
+            Self::Packed(counts) => {
+                width::find_above(order_of(geometry, counts), counts, from, value)
             }
         }
     }
 
     /// How many of a run of counts are 1.
-    pub fn count_ones(&self, order: RefcountOrder, first: usize, count: usize) -> u64 {
+    pub fn count_ones(&self, geometry: &Geometry, run: Range<usize>) -> u64 {
         match self {
-            Self::Sparse(list) => {
-                let start = list.partition_point(|entry| (entry.0 as usize) < first);
-                let run = list[start..]
-                    .iter()
-                    .take_while(|entry| (entry.0 as usize) < first + count);
-                run.filter(|entry| entry.1 == 1).count() as u64
+            Self::List(list) => list::count_ones(list, &run),
+            Self::Packed(counts) => {
+                width::count_ones(order_of(geometry, counts), counts, run.start, run.len())
             }
-            Self::Narrow(counts) => width::count_ones(narrow::ORDER, counts, first, count),
-            Self::Dense(bytes) => width::count_ones(order, bytes, first, count),
         }
     }
 
     /// The last index whose count is not 0.
     pub fn last_used(&self, geometry: &Geometry) -> Option<usize> {
         match self {
-            Self::Sparse(list) => list.last().map(|entry| entry.0 as usize),
-            Self::Narrow(counts) => counts.iter().rposition(|count| *count != 0),
-            Self::Dense(bytes) => {
-                let last_byte = bytes.iter().rposition(|byte| *byte != 0)?;
-                let order = geometry.order().get();
-                let first = if order < 3 {
-                    last_byte << (3 - order)
-                } else {
-                    last_byte >> (order - 3)
-                };
-                let past = if order < 3 {
-                    first + (1 << (3 - order))
-                } else {
-                    first + 1
-                };
-                (first..past)
-                    .rev()
-                    .find(|index| width::get(geometry.order(), bytes, *index) != 0)
-            }
+            Self::List(list) => list.last().map(|entry| entry.0 as usize),
+            Self::Packed(counts) => width::last_used(order_of(geometry, counts), counts),
         }
     }
 
-    /// Writes the counts into `refblock` as a refblock has them; the rest of it becomes 0.
+    /// Writes the counts into `refblock` as a refblock has them, each cut to what fits; the rest of
+    /// it becomes 0.
     pub fn encode(&self, geometry: &Geometry, refblock: &mut [u8]) {
+        let order = geometry.order();
+        let (refcounts, rest) = split(geometry, refblock.len());
+        refblock[rest].fill(0);
+        let refcounts = &mut refblock[refcounts];
         match self {
-            Self::Sparse(list) => {
-                refblock.fill(0);
-                for (index, value) in list {
-                    width::set(geometry.order(), refblock, *index as usize, *value);
-                }
-            }
-            Self::Narrow(counts) => {
-                let (refcounts, rest) = split(geometry, refblock.len());
-                narrow::widen(geometry.order(), counts, &mut refblock[refcounts]);
-                refblock[rest].fill(0);
-            }
-            Self::Dense(bytes) => {
-                let (refcounts, rest) = split(geometry, refblock.len());
-                refblock[refcounts.clone()].copy_from_slice(&bytes[refcounts]);
-                refblock[rest].fill(0);
+            Self::List(list) => list::encode(list, order, refcounts),
+            Self::Packed(counts) => {
+                convert::convert(order_of(geometry, counts), counts, order, refcounts);
             }
         }
     }
 
     /// Fills `counts` from the index `first` on; 0 past the end.
-    pub fn decode(&self, order: RefcountOrder, first: usize, counts: &mut [u64]) {
+    pub fn decode(&self, geometry: &Geometry, first: usize, counts: &mut [u64]) {
         match self {
-            Self::Sparse(list) => {
-                counts.fill(0);
-                let start = list.partition_point(|entry| (entry.0 as usize) < first);
-                for (index, value) in &list[start..] {
-                    match counts.get_mut(*index as usize - first) {
-                        Some(count) => *count = *value,
-                        None => break,
-                    }
-                }
+            Self::List(list) => list::decode(list, first, counts),
+            Self::Packed(packed) => {
+                width::decode(order_of(geometry, packed), packed, first, counts);
             }
-            Self::Narrow(narrow) => width::decode(narrow::ORDER, narrow, first, counts),
-            Self::Dense(bytes) => width::decode(order, bytes, first, counts),
         }
     }
 
-    /// Whether the refblock that begins with `refblock` has these counts and nothing else.
+    /// Whether the refblock that begins with `refblock` is what [`Self::encode`] writes.
     pub fn equals(&self, geometry: &Geometry, refblock: &[u8]) -> bool {
         let (refcounts, rest) = split(geometry, refblock.len());
-        let (counts, rest) = (&refblock[refcounts], &refblock[rest]);
+        let (refcounts, rest) = (&refblock[refcounts], &refblock[rest]);
         let order = geometry.order();
         let same = match self {
-            Self::Narrow(narrow) => narrow::equals(order, narrow, counts),
-            Self::Dense(bytes) => **bytes == *counts,
-            Self::Sparse(list) => {
-                let mut from = 0;
-                let listed = list.iter().all(|(index, value)| {
-                    let index = *index as usize;
-                    let next = width::find(
-                        order,
-                        counts,
-                        std::mem::replace(&mut from, index + 1),
-                        false,
-                    );
-                    next == Some(index) && width::get(order, counts, index) == *value
-                });
-                listed && width::find(order, counts, from, false).is_none()
+            Self::Packed(counts) => {
+                convert::equals(order_of(geometry, counts), counts, order, refcounts)
             }
+            Self::List(list) => list::equals(list, order, refcounts),
         };
         same && width::is_zero(rest)
     }
@@ -326,36 +244,65 @@ impl Chunk {
     /// Bytes of memory that it holds.
     pub fn memory(&self) -> usize {
         match self {
-            Self::Sparse(list) => list.capacity() * SPARSE_ENTRY_BYTES,
-            Self::Narrow(bytes) | Self::Dense(bytes) => bytes.len(),
+            Self::List(list) => list.capacity() * size_of::<Entry>(),
+            Self::Packed(counts) => counts.len(),
         }
     }
 
-    /// Turns a list to the smaller sort of bytes that holds it.
-    fn make_bytes(&mut self, geometry: &Geometry) -> Result<(), OutOfMemory> {
-        let Self::Sparse(list) = self else {
-            return Ok(());
-        };
-        if !narrow::holds(geometry.order()) || list.iter().any(|entry| entry.1 > MAX_NARROW) {
-            return self.make_dense(geometry);
+    /// The packed counts and their width; a list is turned to these.
+    fn packed(&mut self, geometry: &Geometry) -> Result<(RefcountOrder, &mut [u8]), OutOfMemory> {
+        if let Self::List(list) = self {
+            let highest = list.iter().map(|entry| entry.1).max().unwrap_or(0);
+            let mut order = geometry.order().min(RefcountOrder::BYTE);
+            if highest > order.max_refcount() {
+                order = wider(order, highest);
+            }
+            let mut counts = zeros(geometry, order)?;
+            for (index, value) in list {
+                width::set(order, &mut counts, *index as usize, *value);
+            }
+            *self = Self::Packed(counts);
         }
-        let mut counts = zeros(geometry.refcounts_per_refblock() as usize)?;
-        for (index, value) in list {
-            width::set(narrow::ORDER, &mut counts, *index as usize, *value);
+        match self {
+            Self::Packed(counts) => Ok((order_of(geometry, counts), counts)),
+            // It was turned to packed counts.
+            Self::List(_) => Ok((RefcountOrder::MAX, &mut [])),
         }
-        *self = Self::Narrow(counts);
-        Ok(())
     }
 
-    fn make_dense(&mut self, geometry: &Geometry) -> Result<(), OutOfMemory> {
-        let mut bytes = zeros(geometry.refblock_bytes())?;
-        self.encode(geometry, &mut bytes);
-        *self = Self::Dense(bytes);
+    /// Gives packed counts the next width that has `value`.
+    fn widen(&mut self, geometry: &Geometry, value: u64) -> Result<(), OutOfMemory> {
+        if let Self::Packed(counts) = self {
+            let order = order_of(geometry, counts);
+            let wider = wider(order, value);
+            let mut wide = zeros(geometry, wider)?;
+            convert::convert(order, counts, wider, &mut wide);
+            *counts = wide;
+        }
         Ok(())
     }
 }
 
-fn zeros(length: usize) -> Result<Box<[u8]>, OutOfMemory> {
+/// The width of packed counts.
+const fn order_of(geometry: &Geometry, counts: &[u8]) -> RefcountOrder {
+    let count_bits = counts.len().ilog2() + 3;
+    match RefcountOrder::new(count_bits.saturating_sub(geometry.refblock_bits())) {
+        Some(order) => order,
+        None => RefcountOrder::MAX,
+    }
+}
+
+/// The next width, a byte at least, that has `value`.
+fn wider(order: RefcountOrder, value: u64) -> RefcountOrder {
+    let first = RefcountOrder::BYTE.get().max(order.get() + 1);
+    (first..)
+        .map_while(RefcountOrder::new)
+        .find(|order| value <= order.max_refcount())
+        .unwrap_or(RefcountOrder::MAX)
+}
+
+fn zeros(geometry: &Geometry, order: RefcountOrder) -> Result<Box<[u8]>, OutOfMemory> {
+    let length = 1 << (geometry.refblock_bits() + order.get() - 3);
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(length).map_err(|_| OutOfMemory)?;
     bytes.resize(length, 0);
@@ -366,8 +313,4 @@ fn zeros(length: usize) -> Result<Box<[u8]>, OutOfMemory> {
 fn split(geometry: &Geometry, length: usize) -> (Range<usize>, Range<usize>) {
     let refcounts = geometry.refblock_bytes().min(length);
     (0..refcounts, refcounts..length)
-}
-
-fn fits_sparse(geometry: &Geometry, entries: usize) -> bool {
-    entries.saturating_mul(SPARSE_ENTRY_BYTES * SPARSE_FACTOR) < geometry.refblock_bytes()
 }

@@ -1,6 +1,7 @@
 //! What a thread has found to be referred to and is yet to count.
 
-use super::width::Piece;
+use super::OutOfMemory;
+use super::add::Piece;
 
 /// Runs of clusters, and clusters one by one: in runs of one each, those would take up four times
 /// the memory and most of the time.
@@ -46,6 +47,15 @@ impl Collected {
         self.runs.clear();
         self.hits.clear();
         self.groups.clear();
+    }
+
+    /// Makes room for what a table of so many entries leads to: no more than two clusters each. What
+    /// is added up to that does not allocate.
+    pub fn reserve(&mut self, entries: usize) -> Result<(), OutOfMemory> {
+        let clusters = entries.saturating_mul(2);
+        self.runs.try_reserve(clusters).map_err(|_| OutOfMemory)?;
+        self.hits.try_reserve(clusters).map_err(|_| OutOfMemory)?;
+        self.groups.try_reserve(entries).map_err(|_| OutOfMemory)
     }
 
     /// Adds a run, which lies in the range of one refblock.

@@ -1,8 +1,14 @@
 //! How often each cluster is referred to, or how often the disk says that it is.
+//!
+//! A count is the true number, whatever the width of the image's refcounts; only where it becomes a
+//! refcount, it is cut to that width. Memory follows what was counted, and none of it is allocated
+//! without asking whether it is there, a few bytes for each range aside.
 
+mod add;
 mod chunk;
 mod collected;
-mod narrow;
+mod convert;
+mod list;
 mod runs;
 mod shared;
 pub(crate) mod width;
@@ -11,10 +17,10 @@ use std::collections::BTreeMap;
 
 use chunk::Chunk;
 
+pub(crate) use add::Piece;
 pub(crate) use collected::Collected;
 pub use runs::{Run, RunSet};
 pub(crate) use shared::SharedTable;
-pub(crate) use width::Piece;
 
 use crate::geometry::Geometry;
 use crate::units::{Cluster, ClusterCount, RefblockIndex};
@@ -29,16 +35,20 @@ pub struct OutOfMemory;
 /// searched for.
 const NEAR_REFBLOCKS: u64 = 1 << 17;
 
-/// The refcounts of an image, sparse: memory follows the clusters that have one, never the size
-/// of the file or a number in it.
+/// A count for each cluster of an image, sparse: memory follows the clusters that have one, never the
+/// size of the file or a number in it.
+///
+/// A count has 64 bits and stops at the end of these.
 #[derive(Clone, Debug)]
 pub struct RefcountTable {
     geometry: Geometry,
-    /// One chunk a refblock, by its number, as far as there is any; empty where every count is 0.
+    /// One chunk a refblock, by its number, as far as there is any. A chunk whose counts are all 0
+    /// need not be empty: setting one to 0 would have to look for another that is not, each time;
+    /// who asks which are in use looks for one, and nearly always finds it at the beginning.
     near: Vec<Chunk>,
-    /// Those of the refblocks beyond, present only while a count is not 0.
+    /// Those of the refblocks beyond, where anything was counted.
     far: BTreeMap<u64, Chunk>,
-    /// Whether a count was ever raised above 1 by adding to it.
+    /// Whether a count was ever above 1.
     has_shared: bool,
 }
 
@@ -67,7 +77,7 @@ impl RefcountTable {
         self.has_shared = false;
     }
 
-    /// Whether adding ever raised a count above 1; when not, every count is 0, 1, or was set.
+    /// Whether a count was ever above 1; when not, each is 0 or 1.
     #[must_use]
     pub const fn has_shared(&self) -> bool {
         self.has_shared
@@ -78,39 +88,32 @@ impl RefcountTable {
     pub fn get(&self, cluster: Cluster) -> u64 {
         let (refblock, index) = self.split(cluster);
         self.chunk(refblock)
-            .map_or(0, |chunk| chunk.get(self.geometry.order(), index))
+            .map_or(0, |chunk| chunk.get(&self.geometry, index))
     }
 
-    /// Sets the count of a cluster; a value over the maximum of the width becomes the maximum.
+    /// Sets the count of a cluster.
     pub fn set(&mut self, cluster: Cluster, value: u64) -> Result<(), OutOfMemory> {
         let (refblock, index) = self.split(cluster);
-        let value = value.min(self.geometry.max_refcount());
-        let geometry = self.geometry;
         if value == 0 && self.chunk(refblock).is_none() {
             return Ok(());
         }
+        let geometry = self.geometry;
         let chunk = self.chunk_mut(refblock)?;
         chunk.set(&geometry, index, value)?;
-        if value == 0 && chunk.find(&geometry, 0, false).is_none() {
-            *chunk = Chunk::new();
+        if chunk.is_empty() {
             self.far.remove(&refblock);
         }
+        self.has_shared |= value > 1;
         Ok(())
     }
 
-    /// Raises the counts of a run by one each, except those at the maximum of the width; returns
-    /// how many of those there were. Clusters past 2^64 do not exist and are not counted.
-    pub fn increment(&mut self, run: Run) -> Result<ClusterCount, OutOfMemory> {
-        self.add_counted(run, 1).map(ClusterCount)
+    /// Raises the counts of a run by one each. Clusters past 2^64 do not exist and are not counted.
+    pub fn increment(&mut self, run: Run) -> Result<(), OutOfMemory> {
+        self.add(run, 1)
     }
 
-    /// Adds `times` to the counts of a run, each stopping at the maximum of the width; returns the
-    /// sum of what was left over.
+    /// Adds `times` to the counts of a run.
     pub fn add(&mut self, run: Run, times: u64) -> Result<(), OutOfMemory> {
-        self.add_counted(run, times).map(|_| ())
-    }
-    fn add_counted(&mut self, run: Run, times: u64) -> Result<u64, OutOfMemory> {
-        let mut left_over = 0_u64;
         let mut next = run.first;
         let mut left = run.count.0.min(u64::MAX - run.first.0);
         while left > 0 && times > 0 {
@@ -118,13 +121,34 @@ impl RefcountTable {
             let count = left.min(self.geometry.refcounts_per_refblock() - index as u64);
             let geometry = self.geometry;
             let chunk = self.chunk_mut(refblock)?;
-            let added = chunk.add_run(&geometry, index, count as usize, times)?;
+            let added = chunk.add_run(&geometry, index..index + count as usize, times)?;
             self.has_shared |= added.shared;
-            left_over = left_over.saturating_add(added.left_over);
             next = next.saturating_add(ClusterCount(count));
             left -= count;
         }
-        Ok(left_over)
+        Ok(())
+    }
+
+    /// The clusters whose count is above the largest refcount of the image's width, in ascending
+    /// order, each with its count. Where there are none, hardly anything is looked at.
+    pub fn over_maximum(&self) -> impl Iterator<Item = (Cluster, u64)> + '_ {
+        self.above(self.geometry.max_refcount())
+    }
+
+    /// The clusters whose count is above `max`, which is at least 1, in ascending order.
+    pub(crate) fn above(&self, max: u64) -> impl Iterator<Item = (Cluster, u64)> + '_ {
+        let chunks = self.has_shared.then(|| self.chunks_from(0));
+        chunks
+            .into_iter()
+            .flatten()
+            .flat_map(move |(number, chunk)| {
+                let mut from = 0;
+                std::iter::from_fn(move || {
+                    let (index, count) = chunk.find_above(&self.geometry, from, max)?;
+                    from = index + 1;
+                    Some((self.join(number, index), count))
+                })
+            })
     }
 
     /// How many clusters of a run, which lies within the range of one refblock, have the count 1.
@@ -135,9 +159,9 @@ impl RefcountTable {
             .count
             .0
             .min(self.geometry.refcounts_per_refblock() - index as u64);
-        self.chunk(refblock).map_or(0, |chunk| {
-            chunk.count_ones(self.geometry.order(), index, fitting as usize)
-        })
+        let run = index..index + fitting as usize;
+        self.chunk(refblock)
+            .map_or(0, |chunk| chunk.count_ones(&self.geometry, run))
     }
 
     /// The first cluster from `from` on whose count is 0. There always is one.
@@ -169,10 +193,10 @@ impl RefcountTable {
     /// The last cluster whose count is not 0.
     #[must_use]
     pub fn last_used(&self) -> Option<Cluster> {
-        let (number, chunk) = self.chunks_from(0).next_back()?;
-        chunk
-            .last_used(&self.geometry)
-            .map(|found| self.join(number, found))
+        self.chunks_from(0).rev().find_map(|(number, chunk)| {
+            let found = chunk.last_used(&self.geometry);
+            found.map(|found| self.join(number, found))
+        })
     }
 
     /// The last cluster before `end` whose count is not 0, if it lies in the range of the refblock
@@ -185,7 +209,7 @@ impl RefcountTable {
             found if found <= last => Some(found),
             _ => (0..=last)
                 .rev()
-                .find(|index| chunk.get(self.geometry.order(), *index) != 0),
+                .find(|index| chunk.get(&self.geometry, *index) != 0),
         };
         found.map(|found| self.join(refblock, found))
     }
@@ -193,45 +217,31 @@ impl RefcountTable {
     /// The refblocks that cover a cluster with a count, in ascending order.
     #[must_use]
     pub fn used_refblocks(&self) -> impl DoubleEndedIterator<Item = RefblockIndex> + '_ {
-        self.chunks_from(0).map(|(number, _)| RefblockIndex(number))
+        self.chunks_from(0)
+            .filter(|(_, chunk)| chunk.find(&self.geometry, 0, false).is_some())
+            .map(|(number, _)| RefblockIndex(number))
     }
 
     /// How many refblocks cover a cluster with a count.
     #[must_use]
     pub fn used_refblock_count(&self) -> u64 {
-        self.chunks_from(0).count() as u64
+        self.used_refblocks().count() as u64
     }
 
     /// Whether any cluster that a refblock covers has a count.
     #[must_use]
     pub fn is_used(&self, refblock: RefblockIndex) -> bool {
-        self.chunk(refblock.0).is_some()
+        let chunk = self.chunk(refblock.0);
+        chunk.is_some_and(|chunk| chunk.find(&self.geometry, 0, false).is_some())
     }
 
-    /// Fills `bytes` with the counts as the refblock has them on disk; what is longer than the
-    /// refblock becomes 0.
+    /// Fills `bytes` with the counts as the refblock has them on disk, each at most the largest that
+    /// its width has; what is longer than the refblock becomes 0.
     pub fn encode(&self, refblock: RefblockIndex, bytes: &mut [u8]) {
         match self.chunk(refblock.0) {
             Some(chunk) => chunk.encode(&self.geometry, bytes),
             None => bytes.fill(0),
         }
-    }
-
-    pub fn over_maximum(&self) -> impl Iterator<Item = (Cluster, u64)> + '_ {
-        self.above(self.geometry.max_refcount())
-    }
-    pub fn above(&self, most: u64) -> impl Iterator<Item = (Cluster, u64)> + '_ {
-        let mut from = Some(Cluster(0));
-        std::iter::from_fn(move || {
-            loop {
-                let next = self.next_used(from?)?;
-                from = Some(Cluster(next.0 + 1));
-                let count = self.get(next);
-                if count > most {
-                    return Some((next, count));
-                }
-            }
-        })
     }
 
     /// Bytes of memory that the counts take up.
@@ -242,7 +252,7 @@ impl RefcountTable {
         chunks + directory + self.far.len() * size_of::<(u64, Chunk)>()
     }
 
-    /// Whether the refblock that begins with `bytes` has the counts of this table.
+    /// Whether the refblock that begins with `bytes` is what [`Self::encode`] writes.
     pub(crate) fn equals(&self, refblock: RefblockIndex, bytes: &[u8]) -> bool {
         match self.chunk(refblock.0) {
             Some(chunk) => chunk.equals(&self.geometry, bytes),
@@ -250,15 +260,16 @@ impl RefcountTable {
         }
     }
 
-    /// Fills `counts` with those that a refblock covers, from the index `first` on; 0 past its end.
+    /// Fills `counts` with the true ones that a refblock covers, from the index `first` on; 0 past its
+    /// end.
     pub(crate) fn decode(&self, refblock: RefblockIndex, first: usize, counts: &mut [u64]) {
         match self.chunk(refblock.0) {
-            Some(chunk) => chunk.decode(self.geometry.order(), first, counts),
+            Some(chunk) => chunk.decode(&self.geometry, first, counts),
             None => counts.fill(0),
         }
     }
 
-    /// The chunk of a refblock, if a count in it is not 0.
+    /// The chunk of a refblock, if anything was counted in it.
     fn chunk(&self, refblock: u64) -> Option<&Chunk> {
         if refblock < NEAR_REFBLOCKS {
             let chunk = self.near.get(refblock as usize)?;
@@ -280,7 +291,7 @@ impl RefcountTable {
         Ok(&mut self.near[position])
     }
 
-    /// The chunks with a count that is not 0, from that of `refblock` on, in ascending order.
+    /// The chunks in which anything was counted, from that of `refblock` on, in ascending order.
     fn chunks_from(&self, refblock: u64) -> impl DoubleEndedIterator<Item = (u64, &Chunk)> {
         let first = (refblock as usize).min(self.near.len());
         let near = self.near[first..].iter().enumerate();

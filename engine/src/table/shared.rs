@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
+use super::add::{Added, Piece};
 use super::chunk::Chunk;
 use super::collected::Collected;
-use super::width::{Added, Piece};
 use super::{NEAR_REFBLOCKS, OutOfMemory, RefcountTable};
 use crate::geometry::Geometry;
 
 /// A table with a lock for each chunk. Counting is commutative, so the result is that of counting
-/// one after the other, as long as nothing exceeds the maximum.
+/// one after the other.
 pub struct SharedTable {
     geometry: Geometry,
     near: RwLock<Vec<Mutex<Chunk>>>,
@@ -48,9 +48,12 @@ impl SharedTable {
         }
     }
 
-    /// Adds `times` to the count of each cluster that was collected, as often as it was. Runs are
-    /// reordered.
+    /// Adds `times` to the count of each cluster that was collected, as often as it was; says whether
+    /// any is above 1 now. Runs are reordered.
     pub fn add(&self, collected: &mut Collected, times: u64) -> Result<Added, OutOfMemory> {
+        if times == 0 {
+            return Ok(Added::default());
+        }
         let mut sum = self.add_runs(&mut collected.runs, times)?;
         let highest = collected.groups.iter().map(|group| group.refblock).max();
         self.reach(highest.unwrap_or(0))?;

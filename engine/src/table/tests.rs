@@ -1,7 +1,6 @@
-//! The sparse table behaves as a plain map from cluster to count does, at every width, in its
-//! list form and in its byte form.
+//! What the table and sets of runs say on their own; `model` holds the table against a plain map.
 
-use std::collections::BTreeMap;
+mod model;
 
 use super::*;
 
@@ -21,85 +20,6 @@ fn scatter(seed: u64) -> impl Iterator<Item = u64> {
             .wrapping_add(1_442_695_040_888_963_407);
         state >> 33
     })
-}
-
-#[test]
-fn counts_are_those_of_a_plain_map() {
-    for geometry in geometries() {
-        let mut table = RefcountTable::new(geometry);
-        let mut model = BTreeMap::<u64, u64>::new();
-        let span = geometry.refcounts_per_refblock() * 4;
-        let mut numbers = scatter(geometry.refcounts_per_refblock());
-        for _ in 0..2_000 {
-            let mut next = || numbers.next().expect("endless");
-            let (first, count) = (next() % span, next() % 9);
-            if next() % 3 == 0 {
-                let value = next() % 3;
-                table.set(Cluster(first), value).expect("memory");
-                model.insert(first, value.min(geometry.max_refcount()));
-                continue;
-            }
-            let run = Run::new(Cluster(first), ClusterCount(count));
-            let mut expected = 0;
-            for cluster in first..first + count {
-                let slot = model.entry(cluster).or_default();
-                if *slot == geometry.max_refcount() {
-                    expected += 1;
-                } else {
-                    *slot += 1;
-                }
-            }
-            assert_eq!(table.increment(run), Ok(ClusterCount(expected)));
-        }
-        model.retain(|_, count| *count != 0);
-        for cluster in 0..span + 10 {
-            let expected = model.get(&cluster).copied().unwrap_or(0);
-            assert_eq!(
-                table.get(Cluster(cluster)),
-                expected,
-                "{geometry:?} {cluster}"
-            );
-            let used = model
-                .range(cluster..=2 * span + 10)
-                .next()
-                .map(|(cluster, _)| Cluster(*cluster));
-            assert_eq!(table.next_used(Cluster(cluster)), used);
-            let free = (cluster..=2 * span + 10)
-                .find(|cluster| !model.contains_key(cluster))
-                .map(Cluster);
-            assert_eq!(Some(table.next_free(Cluster(cluster))), free);
-        }
-        let last = model.last_key_value().map(|(cluster, _)| Cluster(*cluster));
-        assert_eq!(table.last_used(), last);
-        let used: Vec<_> = table.used_refblocks().collect();
-        assert!(used.iter().all(|refblock| {
-            let first = geometry.first_covered(*refblock);
-            let past = first.saturating_add(ClusterCount(geometry.refcounts_per_refblock()));
-            model.range(first.0..past.0).next().is_some()
-        }));
-    }
-}
-
-#[test]
-fn a_refblock_is_encoded_as_its_counts_one_by_one() {
-    for geometry in geometries() {
-        let mut table = RefcountTable::new(geometry);
-        for cluster in scatter(7).take(40) {
-            let cluster = Cluster(cluster % (2 * geometry.refcounts_per_refblock()));
-            table.increment(Run::single(cluster)).expect("memory");
-        }
-        for refblock in 0..3 {
-            let mut bytes = vec![0xff; geometry.refblock_bytes() + 8];
-            table.encode(RefblockIndex(refblock), &mut bytes);
-            let first = geometry.first_covered(RefblockIndex(refblock));
-            for index in 0..geometry.refcounts_per_refblock() {
-                let expected = table.get(first.saturating_add(ClusterCount(index)));
-                let found = width::get(geometry.order(), &bytes, index as usize);
-                assert_eq!(found, expected, "{geometry:?}");
-            }
-            assert_eq!(bytes[geometry.refblock_bytes()..], [0; 8]);
-        }
-    }
 }
 
 #[test]
@@ -165,58 +85,6 @@ fn clusters(set: &RunSet) -> Vec<u64> {
 }
 
 #[test]
-fn counts_that_outgrow_a_byte_are_those_of_a_plain_map() {
-    for order in 3..=6 {
-        let geometry = Geometry::new(9, order).expect("valid");
-        let shared = SharedTable::new(RefcountTable::new(geometry));
-        let mut alone = RefcountTable::new(geometry);
-        let mut model = BTreeMap::<u64, u64>::new();
-        let span = geometry.refcounts_per_refblock() * 2;
-        let mut numbers = scatter(u64::from(order));
-        for _ in 0..300 {
-            let mut next = || numbers.next().expect("endless");
-            let (first, times) = (next() % span, 1 + next() % 90);
-            // Within the range of one refblock, as a piece has to be.
-            let left =
-                geometry.refcounts_per_refblock() - first % geometry.refcounts_per_refblock();
-            let (count, twice) = ((1 + next() % 12).min(left), 1 + next() % 2);
-            for cluster in first..first + count {
-                let slot = model.entry(cluster).or_default();
-                *slot = (*slot + times * twice).min(geometry.max_refcount());
-            }
-            let run = Run::new(Cluster(first), ClusterCount(count));
-            alone.add(run, times * twice).expect("memory");
-            let mut collected = Collected::new();
-            let refblock = first / geometry.refcounts_per_refblock();
-            if next() % 2 == 0 {
-                let count = count as u32;
-                for _ in 0..twice {
-                    collected.push(Piece { first, count });
-                }
-            } else {
-                let index = (first % geometry.refcounts_per_refblock()) as u32;
-                for _ in 0..twice {
-                    let indices: Vec<_> = (index..index + count as u32).collect();
-                    collected.hit(refblock, &indices);
-                }
-            }
-            shared.add(&mut collected, times).expect("memory");
-        }
-        let shared = shared.into_table(true);
-        assert!(model.values().any(|count| *count >= 255));
-        for (cluster, count) in model {
-            assert_eq!(alone.get(Cluster(cluster)), count, "{geometry:?}");
-            assert_eq!(shared.get(Cluster(cluster)), count, "{geometry:?}");
-        }
-        let mut bytes = vec![0; geometry.refblock_bytes()];
-        for refblock in [0, 1].map(RefblockIndex) {
-            alone.encode(refblock, &mut bytes);
-            assert!(alone.equals(refblock, &bytes) && shared.equals(refblock, &bytes));
-        }
-    }
-}
-
-#[test]
 fn a_refblock_with_one_other_bit_is_not_equal() {
     for geometry in geometries() {
         let mut table = RefcountTable::new(geometry);
@@ -231,4 +99,128 @@ fn a_refblock_with_one_other_bit_is_not_equal() {
             bytes[position / 8] ^= 1 << (position % 8);
         }
     }
+}
+
+#[test]
+fn two_references_are_known_where_refcounts_have_one_bit() {
+    let geometry = Geometry::new(16, 0).expect("valid");
+    let mut table = RefcountTable::new(geometry);
+    let run = Run::new(Cluster(0), ClusterCount(100_000));
+    table.increment(run).expect("memory");
+    assert_eq!(table.over_maximum().next(), None);
+    assert!(!table.has_shared());
+    table
+        .increment(Run::single(Cluster(70_000)))
+        .expect("memory");
+    assert_eq!(table.get(Cluster(70_000)), 2);
+    assert_eq!(
+        table.over_maximum().collect::<Vec<_>>(),
+        [(Cluster(70_000), 2)]
+    );
+    assert_eq!(table.count_ones(run), 99_999);
+    let mut bytes = vec![0; geometry.refblock_bytes()];
+    table.encode(RefblockIndex(0), &mut bytes);
+    assert_eq!(bytes[..100_000 / 8], [0xff; 100_000 / 8]);
+    assert!(table.equals(RefblockIndex(0), &bytes));
+}
+
+#[test]
+fn counts_take_up_no_more_than_refcounts_or_a_byte_until_one_does_not_fit() {
+    for geometry in (0..=6).map(|order| Geometry::new(16, order).expect("valid")) {
+        let mut table = RefcountTable::new(geometry);
+        let covered = geometry.refcounts_per_refblock();
+        table
+            .increment(Run::new(Cluster(0), ClusterCount(2 * covered)))
+            .expect("memory");
+        let narrowest = geometry.order().bits().min(8);
+        let bits = |table: &RefcountTable, refblock| {
+            let chunk = table.chunk(refblock).expect("counted in");
+            chunk.memory() as u64 * 8 / covered
+        };
+        assert_eq!(bits(&table, 0), narrowest.into());
+        for width in [8, 16, 32, 64] {
+            let count = 1 << (width / 2);
+            table.set(Cluster(9), count).expect("memory");
+            let expected = if count > geometry.max_refcount().min(255) {
+                width
+            } else {
+                narrowest
+            };
+            assert_eq!(
+                bits(&table, 0),
+                expected.max(narrowest).into(),
+                "{geometry:?}"
+            );
+            assert_eq!(bits(&table, 1), narrowest.into());
+        }
+    }
+}
+
+#[test]
+fn counts_stop_at_the_end_of_64_bits() {
+    for geometry in geometries() {
+        let mut table = RefcountTable::new(geometry);
+        let all = Run::new(Cluster(0), ClusterCount(geometry.refcounts_per_refblock()));
+        // As a list where there is one, and packed.
+        for run in [Run::single(Cluster(1)), all] {
+            for times in [u64::MAX - 1, 1, 1, u64::MAX] {
+                table.add(run, times).expect("memory");
+            }
+            assert!(run.iter().all(|cluster| table.get(cluster) == u64::MAX));
+        }
+        let over = table.over_maximum().count() as u64;
+        let is_widest = geometry.max_refcount() == u64::MAX;
+        assert_eq!(over, if is_widest { 0 } else { all.count.0 });
+    }
+}
+
+#[test]
+fn a_cluster_past_the_last_number_is_not_counted() {
+    let mut table = RefcountTable::new(Geometry::new(9, 4).expect("valid"));
+    let run = Run::new(Cluster(u64::MAX - 2), ClusterCount(100));
+    table.increment(run).expect("memory");
+    let counts = [3, 2, 1, 0].map(|before| table.get(Cluster(u64::MAX - before)));
+    assert_eq!(counts, [0, 1, 1, 0]);
+}
+
+#[test]
+fn a_range_whose_counts_were_all_set_to_0_is_not_in_use() {
+    for geometry in geometries() {
+        let covered = geometry.refcounts_per_refblock();
+        for refblock in [RefblockIndex(1), RefblockIndex(NEAR_REFBLOCKS + 7)] {
+            let mut table = RefcountTable::new(geometry);
+            let run = Run::new(geometry.first_covered(refblock), ClusterCount(covered));
+            table.increment(run).expect("memory");
+            table.increment(Run::single(Cluster(0))).expect("memory");
+            for cluster in run.iter() {
+                assert!(table.is_used(refblock));
+                assert_eq!(table.last_used(), Some(Cluster(run.end().0 - 1)));
+                table.set(cluster, 0).expect("memory");
+            }
+            assert!(!table.is_used(refblock));
+            assert_eq!(
+                table.used_refblocks().collect::<Vec<_>>(),
+                [RefblockIndex(0)]
+            );
+            assert_eq!(table.last_used(), Some(Cluster(0)));
+            assert_eq!(table.last_used_before(run.end()), None);
+            assert_eq!(table.next_used(Cluster(1)), None);
+            assert_eq!(table.next_free(run.first), run.first);
+            assert!(table.equals(refblock, &vec![0; geometry.refblock_bytes()]));
+        }
+    }
+}
+
+#[test]
+fn what_room_was_made_for_does_not_allocate() {
+    let mut collected = Collected::new();
+    collected.reserve(100).expect("memory");
+    let capacity = |collected: &Collected| (collected.runs.capacity(), collected.hits.capacity());
+    let before = capacity(&collected);
+    for first in 0..200 {
+        collected.push(Piece { first, count: 1 });
+        collected.hit(first, &[1]);
+    }
+    assert_eq!(capacity(&collected), before);
+    assert_eq!(collected.reserve(usize::MAX), Err(OutOfMemory));
 }

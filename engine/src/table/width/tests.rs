@@ -50,48 +50,36 @@ fn every_width_returns_what_was_set_and_leaves_its_neighbours_alone() {
 }
 
 #[test]
-fn adding_to_a_run_stops_at_the_maximum_and_says_what_was_left_over() {
+fn what_is_set_is_cut_to_the_maximum() {
     for order in orders() {
-        let mut block = [0; 32];
-        set(order, &mut block, 1, order.max_refcount());
-        let added = add_run(order, &mut block, 0, 3, 1);
-        assert_eq!((added.left_over, added.shared), (1, true), "{order:?}");
-        let counts: Vec<u64> = (0..4).map(|index| get(order, &block, index)).collect();
-        assert_eq!(counts, [1, order.max_refcount(), 1, 0], "{order:?}");
-        if order < RefcountOrder::MAX {
-            let more = order.max_refcount() + 4;
-            let added = add_run(order, &mut block, 2, 2, more);
-            assert_eq!(added.left_over, 5 + 4, "{order:?}");
-            assert_eq!(get(order, &block, 3), order.max_refcount());
-        }
+        let mut block = [0; 16];
+        set(order, &mut block, 1, u64::MAX);
+        assert_eq!(get(order, &block, 1), order.max_refcount());
+        assert_eq!(
+            (get(order, &block, 0), block[15]),
+            (0, if order == RefcountOrder::MAX { 0xff } else { 0 })
+        );
     }
 }
 
 #[test]
-fn adding_to_a_run_is_adding_to_each_of_its_refcounts() {
+fn the_last_used_and_those_above_a_value_are_those_of_each_refcount() {
     for order in orders() {
-        let entries = 128 * 8 / order.bits() as usize;
-        for (first, count) in [(0, entries), (1, entries - 2), (3, 7), (5, 1), (9, 50)] {
-            let count = count.min(entries - first);
-            let mut block = [0; 128];
-            for times in [1, 2] {
-                let mut expected = block;
-                let mut left_over = 0;
-                for index in first..first + count {
-                    let sum = get(order, &expected, index) + times;
-                    let kept = sum.min(order.max_refcount());
-                    set(order, &mut expected, index, kept);
-                    left_over += sum - kept;
-                }
-                let shared = times > 1;
-                let added = add_run(order, &mut block, first, count, times);
-                assert_eq!(
-                    added,
-                    Added { left_over, shared },
-                    "{order:?} {first} {count}"
-                );
-                assert_eq!(block, expected, "{order:?} {first} {count}");
-            }
+        let mut block = [0; 128];
+        let entries = block.len() * 8 / order.bits() as usize;
+        assert_eq!(last_used(order, &block), None);
+        for index in [0, 1, 5, entries / 2, entries - 3] {
+            set(order, &mut block, index, 1 + index as u64 % 4);
+            assert_eq!(last_used(order, &block), Some(index), "{order:?}");
+        }
+        for (from, value) in (0..=entries).flat_map(|from| (0..4).map(move |value| (from, value))) {
+            let counts = (from..entries).map(|index| (index, get(order, &block, index)));
+            let expected = counts.into_iter().find(|(_, count)| *count > value);
+            assert_eq!(
+                find_above(order, &block, from, value),
+                expected,
+                "{order:?}"
+            );
         }
     }
 }

@@ -10,4 +10,5 @@ pub mod fuzz;
 pub mod properties;
 pub mod replay;
 pub mod run;
+pub mod spec;
 pub mod toy;

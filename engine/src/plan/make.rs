@@ -115,6 +115,15 @@ impl Draft<'_> {
         if all && self.look.old.is_shared {
             self.going = uses::of_structures(&self.look.old);
         }
+        if self.options.release_unreachable {
+            self.remedy_snapshots(false)?;
+            let released = self
+                .remedy
+                .released(&self.image, &self.look.references.snapshots);
+            for cluster in released {
+                *self.going.entry(cluster).or_default() += 1;
+            }
+        }
         if all {
             self.replace_entries()?;
         }
@@ -138,6 +147,10 @@ impl Draft<'_> {
             self.kept.damage = self.damage.count;
             self.kept.examples.clone_from(&self.damage.examples);
         }
+        self.remedy_snapshots(is_sound)
+    }
+
+    fn remedy_snapshots(&mut self, is_sound: bool) -> Result<(), RepairError> {
         let table = &self.look.references.snapshots;
         self.remedy = Remedy::of(&self.image, table, self.options, is_sound)?;
         Ok(())
@@ -335,21 +348,10 @@ impl Draft<'_> {
     /// Takes out of the counts what the snapshot table takes up no more.
     fn shorten_snapshots(&mut self) -> Result<(), RepairError> {
         let table = &self.look.references.snapshots;
-        let (offset, length) = (table.offset, table.length);
-        let left = match self.remedy {
-            Remedy::None => return Ok(()),
-            Remedy::Shorten(snapshots) => table.length_of(snapshots),
-            Remedy::Rewrite(_) => 0,
-        };
-        self.fixed.corruptions += table.corruptions;
-        let geometry = *self.image.geometry();
-        let before = Region { offset, length }.clusters(&geometry);
-        let after = Region {
-            offset,
-            length: left,
-        };
-        let after = after.clusters(&geometry);
-        for cluster in before.iter().filter(|cluster| !after.contains(*cluster)) {
+        if self.remedy != Remedy::None {
+            self.fixed.corruptions += table.corruptions;
+        }
+        for cluster in self.remedy.released(&self.image, table) {
             let count = self.counts.get(cluster).saturating_sub(1);
             self.counts.set(cluster, count)?;
             if count == 0 {

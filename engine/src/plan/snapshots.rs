@@ -7,9 +7,11 @@ use super::{RepairError, RepairOptions, Scope};
 use crate::check::CheckError;
 use crate::format::snapshot::FIXED_BYTES;
 use crate::image::Image;
-use crate::references::{Snapshot, SnapshotRefusal, SnapshotTable, WalkError, is_misshapen};
+use crate::references::{
+    Region, Snapshot, SnapshotRefusal, SnapshotTable, WalkError, is_misshapen,
+};
 use crate::storage::Storage;
-use crate::units::Offset;
+use crate::units::{Cluster, Offset};
 
 /// Extra data as it is written now: VM state size, disk size, instruction count (8 bytes each).
 const EXTRA_BYTES: usize = 24;
@@ -44,6 +46,12 @@ impl Remedy {
         options: &RepairOptions,
         is_sound: bool,
     ) -> Result<Self, RepairError> {
+        if table.at_header {
+            let snapshots = image.header.nb_snapshots;
+            let offset = table.offset;
+            let error = WalkError::SnapshotsInHeader { snapshots, offset };
+            return Err(CheckError::from(error).into());
+        }
         let released = options.release_unreachable && options.scope == Scope::All;
         let may_rewrite = options.scope == Scope::All && (is_sound || released);
         let mends = match table.refusal {
@@ -52,7 +60,7 @@ impl Remedy {
             Some(SnapshotRefusal::Nonsense { .. }) => false,
             Some(_) => released,
         };
-        let untouched = table.past_end || table.at_header || !may_rewrite;
+        let untouched = table.past_end || !may_rewrite;
         if let Some(refusal) = table.refusal.filter(|_| !mends || untouched) {
             return Err(CheckError::from(WalkError::from(refusal)).into());
         }
@@ -74,6 +82,24 @@ impl Remedy {
                 Self::None
             },
         )
+    }
+}
+
+impl Remedy {
+    /// The clusters that the table takes up no more.
+    pub fn released(&self, image: &Image, table: &SnapshotTable) -> Vec<Cluster> {
+        let left = match *self {
+            Self::None => return Vec::new(),
+            Self::Shorten(snapshots) => table.length_of(snapshots),
+            Self::Rewrite(_) => 0,
+        };
+        let clusters = |length: u64| {
+            let offset = table.offset;
+            Region { offset, length }.clusters(image.geometry())
+        };
+        let after = clusters(left);
+        let before = clusters(table.length).iter();
+        before.filter(|cluster| !after.contains(*cluster)).collect()
     }
 }
 

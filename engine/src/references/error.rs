@@ -28,6 +28,17 @@ pub enum WalkError {
         /// Where it is said to be.
         offset: Offset,
     },
+    /// The snapshot table is said to be the header, whose fields a repair changes.
+    #[error(
+        "the header names {snapshots} snapshots in a table at offset {offset}, which is the header \
+         itself (bytes 60 to 71): set that right before a repair"
+    )]
+    SnapshotsInHeader {
+        /// Entries that the header claims.
+        snapshots: u32,
+        /// Where the table is said to be.
+        offset: Offset,
+    },
     /// The snapshot table cannot be read to its end.
     #[error(transparent)]
     Snapshots(#[from] SnapshotRefusal),

@@ -106,7 +106,6 @@ impl Worker for Counter<'_> {
             self.end_of_batch()?;
             self.times = uses.all;
         }
-        self.collected.reserve(bytes.len() / 8)?;
         let before = self.collected.mark();
         if let Ok(tally) = self
             .scanner

@@ -1,16 +1,20 @@
 //! What a thread has found to be referred to and is yet to count.
 
-use super::OutOfMemory;
 use super::add::Piece;
 
 /// Runs of clusters, and clusters one by one: in runs of one each, those would take up four times
 /// the memory and most of the time.
+///
+/// Where memory runs out, it is counting what was collected that says so: adding here happens too
+/// often to look at a result each time.
 #[derive(Clone, Debug, Default)]
 pub struct Collected {
     pub(super) runs: Vec<Piece>,
     /// Indices within the range of a refblock, group by group.
     pub(super) hits: Vec<u32>,
     pub(super) groups: Vec<Group>,
+    /// Whether something was left out for want of memory.
+    pub(super) is_incomplete: bool,
 }
 
 /// Hits within the range of one refblock, behind those of the group before.
@@ -34,12 +38,13 @@ impl Collected {
             runs: Vec::new(),
             hits: Vec::new(),
             groups: Vec::new(),
+            is_incomplete: false,
         }
     }
 
     /// Whether there is nothing to count.
     pub const fn is_empty(&self) -> bool {
-        self.runs.is_empty() && self.hits.is_empty()
+        self.runs.is_empty() && self.hits.is_empty() && !self.is_incomplete
     }
 
     /// Forgets everything, keeping the memory.
@@ -47,25 +52,26 @@ impl Collected {
         self.runs.clear();
         self.hits.clear();
         self.groups.clear();
-    }
-
-    /// Makes room for what a table of so many entries leads to: no more than two clusters each. What
-    /// is added up to that does not allocate.
-    pub fn reserve(&mut self, entries: usize) -> Result<(), OutOfMemory> {
-        let clusters = entries.saturating_mul(2);
-        self.runs.try_reserve(clusters).map_err(|_| OutOfMemory)?;
-        self.hits.try_reserve(clusters).map_err(|_| OutOfMemory)?;
-        self.groups.try_reserve(entries).map_err(|_| OutOfMemory)
+        self.is_incomplete = false;
     }
 
     /// Adds a run, which lies in the range of one refblock.
     #[inline]
     pub fn push(&mut self, run: Piece) {
+        if self.runs.len() == self.runs.capacity() && self.runs.try_reserve(1).is_err() {
+            self.is_incomplete = true;
+            return;
+        }
         self.runs.push(run);
     }
 
     /// Adds clusters in the range of one refblock, by their index in it, one reference each.
     pub fn hit(&mut self, refblock: u64, indices: &[u32]) {
+        let room = self.hits.try_reserve(indices.len());
+        if room.and_then(|()| self.groups.try_reserve(1)).is_err() {
+            self.is_incomplete = true;
+            return;
+        }
         self.hits.extend_from_slice(indices);
         let end = self.hits.len();
         match self.groups.last_mut() {
@@ -82,7 +88,7 @@ impl Collected {
         }
     }
 
-    /// Forgets what came after a mark.
+    /// Forgets what came after a mark, but not that something was left out.
     pub fn rewind(&mut self, mark: Mark) {
         self.runs.truncate(mark.runs);
         self.hits.truncate(mark.hits);

@@ -74,6 +74,8 @@ impl Run {
 }
 
 /// A set of clusters, held as runs that neither touch nor overlap, in ascending order.
+///
+/// It grows without asking whether there is memory: who fills one knows how many runs that can be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunSet {
     runs: Vec<Run>,

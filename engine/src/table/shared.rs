@@ -51,6 +51,9 @@ impl SharedTable {
     /// Adds `times` to the count of each cluster that was collected, as often as it was; says whether
     /// any is above 1 now. Runs are reordered.
     pub fn add(&self, collected: &mut Collected, times: u64) -> Result<Added, OutOfMemory> {
+        if collected.is_incomplete {
+            return Err(OutOfMemory);
+        }
         if times == 0 {
             return Ok(Added::default());
         }

@@ -212,15 +212,14 @@ fn a_range_whose_counts_were_all_set_to_0_is_not_in_use() {
 }
 
 #[test]
-fn what_room_was_made_for_does_not_allocate() {
+fn what_memory_was_lacking_for_is_not_counted_as_if_it_were_all() {
     let mut collected = Collected::new();
-    collected.reserve(100).expect("memory");
-    let capacity = |collected: &Collected| (collected.runs.capacity(), collected.hits.capacity());
-    let before = capacity(&collected);
-    for first in 0..200 {
-        collected.push(Piece { first, count: 1 });
-        collected.hit(first, &[1]);
-    }
-    assert_eq!(capacity(&collected), before);
-    assert_eq!(collected.reserve(usize::MAX), Err(OutOfMemory));
+    let mark = collected.mark();
+    collected.is_incomplete = true;
+    collected.rewind(mark);
+    assert!(!collected.is_empty());
+    let table = SharedTable::new(RefcountTable::new(Geometry::new(9, 4).expect("valid")));
+    assert_eq!(table.add(&mut collected, 1), Err(OutOfMemory));
+    collected.clear();
+    assert!(collected.is_empty() && table.add(&mut collected, 1).is_ok());
 }

@@ -96,6 +96,12 @@ pub enum Wrong {
         /// The cluster.
         cluster: u64,
     },
+    /// A reftable that cannot be where the header says.
+    #[error("cannot be at offset {offset}")]
+    Unusable {
+        /// Where the header says it is.
+        offset: u64,
+    },
     /// A bitmap table entry that says nonsense.
     #[error("has the malformed bitmap table entry {entry:#018x}")]
     BitmapEntry {

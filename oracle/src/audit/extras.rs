@@ -31,67 +31,121 @@ const AUTO: u64 = 2;
 pub struct SnapshotEntry {
     /// Byte position of the entry in the file.
     pub at: u64,
+    /// Bytes of it, without the padding behind it.
+    pub bytes: u64,
     /// Its L1 table.
     pub l1_offset: u64,
     /// Entries of it.
     pub l1_entries: u64,
     /// Bytes of extra data.
-    extra: u64,
+    pub extra: u64,
+    /// Whether it is zeros only.
+    pub blank: bool,
 }
 
-/// Reads the snapshot table: its entries, and how many bytes it takes.
-pub(super) fn snapshot_table(
-    walk: &mut Walk<'_, '_>,
-) -> Result<(Vec<SnapshotEntry>, u64), Unreadable> {
+/// The snapshot table as far as it can be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotTable {
+    /// Its entries.
+    pub entries: Vec<SnapshotEntry>,
+    /// Bytes that they take.
+    pub bytes: u64,
+    /// Why it ends there, or what somebody who reads it gives up for.
+    pub ends: Option<SnapshotsEnd>,
+    /// Whether an entry ends past the end of the file.
+    pub past_end: bool,
+}
+
+/// What is wrong with the snapshot table as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotsEnd {
+    /// It is not where a table can be.
+    Place,
+    /// More than 65,536 entries.
+    OverLimit,
+    /// Too much extra data, with snapshots behind it.
+    ExtraData,
+    /// Too much extra data, and no snapshot behind it.
+    Nonsense,
+    /// Too much extra data behind blank entries.
+    BehindBlank,
+    /// Over 64 MiB.
+    TooLarge,
+}
+
+/// Reads the snapshot table.
+pub(super) fn snapshot_table(walk: &mut Walk<'_, '_>) -> Result<SnapshotTable, Unreadable> {
     let header = walk.header;
     let start = header.snapshots_offset;
     let least = header.snapshots * SNAPSHOT_ENTRY;
     let ends = start.checked_add(least).is_some_and(|end| end < 1 << 63);
-    let too_many = header.snapshots > SNAPSHOTS_MAX;
-    if too_many || !ends || !header.is_aligned(start) {
-        let table = "snapshot table";
+    let mut table = SnapshotTable::default();
+    if !ends || !header.is_aligned(start) {
         let offset = start;
-        walk.block(Referrer::SnapshotTable, Refusal::Table { table, offset });
-        if !ends || !header.is_aligned(start) {
-            return Ok((Vec::new(), 0));
-        }
+        let refusal = Refusal::Table {
+            table: "snapshot table",
+            offset,
+        };
+        walk.block(Referrer::SnapshotTable, refusal);
+        table.ends = Some(SnapshotsEnd::Place);
+        return Ok(table);
     }
-    let mut entries = Vec::new();
-    let mut at = start;
-    // The first entry of zeros, and how long the table is without it.
-    let mut blank = None;
-    for snapshot in 0..header.snapshots {
-        at = at.next_multiple_of(8);
+    if header.snapshots > 0 && walk.skips(start) {
+        return Ok(table);
+    }
+    if header.snapshots > SNAPSHOTS_MAX {
+        table.ends = Some(SnapshotsEnd::OverLimit);
+    }
+    let (mut kept, mut snapshot) = (0_u64, 0);
+    while snapshot < header.snapshots.min(SNAPSHOTS_MAX) {
+        let at = (start + table.bytes).next_multiple_of(8);
         walk.reader.pay_for_keeping()?;
         let raw = walk.reader.bytes(at, SNAPSHOT_ENTRY)?;
-        if too_many && raw.iter().all(|&byte| byte == 0) {
-            // A number that cannot be says nothing of where the table ends.
-            return Ok((entries, at - start));
-        }
         let extra = be32(&raw[36..]);
-        let end = at + SNAPSHOT_ENTRY + extra + be16(&raw[12..]) + be16(&raw[14..]);
-        if extra > SNAPSHOT_EXTRA_MAX || end - start > SNAPSHOT_TABLE_MAX {
-            if let Some((number, length)) = blank {
-                // Zeros and then nonsense are no snapshots: the header names too many.
-                entries.truncate(number);
-                walk.block(Referrer::SnapshotTable, Refusal::SnapshotCount { snapshot });
-                return Ok((entries, length));
-            }
-            walk.block(Referrer::SnapshotTable, Refusal::Snapshot { snapshot });
-            return Ok((entries, at - start));
-        }
-        if blank.is_none() && raw.iter().all(|&byte| byte == 0) {
-            blank = Some((entries.len(), at - start));
-        }
-        entries.push(SnapshotEntry {
+        let entry = SnapshotEntry {
             at,
+            bytes: SNAPSHOT_ENTRY + extra + be16(&raw[12..]) + be16(&raw[14..]),
             l1_offset: be64(&raw),
             l1_entries: be32(&raw[8..]),
             extra,
-        });
-        at = end;
+            blank: raw.iter().all(|&byte| byte == 0),
+        };
+        if entry.blank && table.ends.is_some() {
+            break;
+        }
+        let past_end = table.past_end || at + entry.bytes > walk.reader.length();
+        let has_blank = table.entries.iter().any(|entry| entry.blank);
+        if extra > SNAPSHOT_EXTRA_MAX && has_blank && !table.past_end {
+            table.ends = Some(SnapshotsEnd::BehindBlank);
+            break;
+        }
+        if extra > SNAPSHOT_EXTRA_MAX {
+            table.ends.get_or_insert(SnapshotsEnd::ExtraData);
+        }
+        let id = walk
+            .reader
+            .bytes(at + SNAPSHOT_ENTRY + extra, be16(&raw[12..]))?;
+        let printable = !id.is_empty() && id.iter().all(u8::is_ascii_graphic);
+        if table.ends == Some(SnapshotsEnd::ExtraData) && (past_end || !printable) {
+            table.ends = Some(SnapshotsEnd::Nonsense);
+            break;
+        }
+        table.past_end = past_end;
+        let cut = extra.saturating_sub(SNAPSHOT_EXTRA_MAX);
+        kept = kept.next_multiple_of(8) + entry.bytes - cut;
+        let bytes = at - start + entry.bytes;
+        if kept > SNAPSHOT_TABLE_MAX || bytes > u64::from(i32::MAX.cast_unsigned()) {
+            table.ends = Some(SnapshotsEnd::TooLarge);
+            break;
+        }
+        table.bytes = bytes;
+        table.entries.push(entry);
+        snapshot += 1;
     }
-    Ok((entries, at - start))
+    if table.ends.is_some() {
+        walk.block(Referrer::SnapshotTable, Refusal::Snapshot { snapshot });
+    }
+    Ok(table)
 }
 
 /// Judges an entry: what is wrong with its extra data, and whether its L1 table can be walked.
@@ -156,7 +210,7 @@ pub(super) fn bitmaps(
     }
     let bitmap = bitmaps.len() as u64;
     if !rest.is_empty() || bitmap != count {
-        walk.block(Referrer::BitmapDirectory, Refusal::Bitmap { bitmap });
+        walk.block_qemu(Referrer::BitmapDirectory, Refusal::Bitmap { bitmap });
     }
     for (number, bitmap) in (0..).zip(&mut bitmaps) {
         bitmap_table(walk, number, bitmap)?;
@@ -207,7 +261,7 @@ fn bitmap_table(
     walk.refer(referrer, bitmap.table_offset, bytes)?;
     let refusal = Refusal::Bitmap { bitmap: number };
     if !can_be_read(bitmap.table_offset, bytes) {
-        walk.block(referrer, refusal);
+        walk.block_qemu(referrer, refusal);
         return Ok(());
     }
     bitmap.table = walk
@@ -223,7 +277,7 @@ fn bitmap_table(
         if entry & BITMAP_RESERVED != 0 || ones_and_offset || !walk.header.is_aligned(offset) {
             walk.corrupt(referrer, Wrong::BitmapEntry { entry });
             // Of a bitmap in use the check fails; with another one the image is not even opened.
-            walk.blocked.get_or_insert(refusal);
+            walk.qemu_gives_up.get_or_insert(refusal);
         } else if offset != 0 {
             walk.refer_cluster(referrer, offset)?;
         }

@@ -67,6 +67,8 @@ pub struct Header {
     pub luks: Option<Region>,
     /// How many bitmaps, and their directory; only while they are consistent.
     pub bitmaps: Option<(u64, Region)>,
+    /// Whether there can be a reftable where the fields say; qemu refuses to open the image otherwise.
+    pub reftable_usable: bool,
 }
 
 impl Header {
@@ -147,7 +149,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<Header, Unreadable> {
     )?;
     // A version 2 header ends at byte 72.
     let newer = |at: usize| if version == 3 { be64(&raw[at..]) } else { 0 };
-    let header = Header {
+    let mut header = Header {
         version,
         cluster_bits,
         virtual_size: be64(&raw[24..]),
@@ -163,10 +165,11 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<Header, Unreadable> {
         refcount_order: if version == 3 { be32(&raw[96..]) } else { 4 },
         luks: None,
         bitmaps: None,
+        reftable_usable: true,
     };
     let header_length = if version == 3 { be32(&raw[100..]) } else { 72 };
     judge_fields(&header, &raw, header_length)?;
-    judge_tables(&header)?;
+    header.reftable_usable = judge_tables(&header)?;
     let backing_offset = be64(&raw[8..]);
     let end = if backing_offset == 0 {
         header.cluster_size()
@@ -215,27 +218,22 @@ fn judge_fields(header: &Header, raw: &[u8], header_length: u64) -> Result<(), U
     demand_field(subclusters, "cluster_bits", header.cluster_bits)
 }
 
-fn judge_tables(header: &Header) -> Result<(), Unreadable> {
+/// Refuses an L1 table that cannot be; whether there can be a reftable.
+fn judge_tables(header: &Header) -> Result<bool, Unreadable> {
     let reftable = header.reftable_clusters * header.cluster_size();
     let l1 = header.l1_entries * 8;
-    for (table, offset, bytes, most) in [
-        (
-            "refcount table",
-            header.reftable_offset,
-            reftable,
-            REFTABLE_MAX,
-        ),
-        ("L1 table", header.l1_offset, l1, L1_MAX),
-    ] {
+    let can_be = |offset: u64, bytes: u64, most: u64| {
         let ends = offset.checked_add(bytes).is_some_and(|end| end < 1 << 63);
-        let fine = bytes <= most && ends && header.is_aligned(offset);
-        demand(fine, Table { table, offset })?;
-    }
+        bytes <= most && ends && header.is_aligned(offset)
+    };
+    let (table, offset) = ("L1 table", header.l1_offset);
+    demand(can_be(offset, l1, L1_MAX), Table { table, offset })?;
     let needed = header
         .virtual_size
         .div_ceil(header.cluster_size() * header.l2_entries());
     let entries = header.l1_entries;
-    demand(entries >= needed, Refusal::L1TooSmall { entries, needed })
+    demand(entries >= needed, Refusal::L1TooSmall { entries, needed })?;
+    Ok(can_be(header.reftable_offset, reftable, REFTABLE_MAX))
 }
 
 fn read_extensions(

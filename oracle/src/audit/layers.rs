@@ -4,7 +4,7 @@ use litemap::LiteMap;
 
 use super::corruption::Wrong;
 use super::reader::{be64, can_be_read};
-use super::references::{LayerId, Referrer, Walk};
+use super::references::{EmptyEntry, LayerId, Referrer, TableUse, Walk};
 use super::refusal::{Refusal, Unreadable};
 
 const COPIED: u64 = 1 << 63;
@@ -115,6 +115,9 @@ pub(super) fn walk(
     }
     let referrer = Referrer::L1 { layer: id };
     walk.refer(referrer, l1_offset, l1_entries * 8)?;
+    if walk.skips(l1_offset) {
+        return Ok(walked);
+    }
     if !can_be_read(l1_offset, l1_entries * 8) {
         let table = "L1 table";
         let offset = l1_offset;
@@ -173,6 +176,15 @@ fn walk_l2(
     l1_index: u64,
     offset: u64,
 ) -> Result<(), Unreadable> {
+    if walk.skips(offset) {
+        return Ok(());
+    }
+    walk.reader.pay_for_keeping()?;
+    walk.tables.push(TableUse {
+        layer: walked.layer.id,
+        l1_index,
+        offset,
+    });
     if offset >= walk.reader.length() {
         return Ok(());
     }
@@ -268,6 +280,19 @@ fn standard(
     }
     if !walk.header.is_aligned(offset) {
         walk.corrupt(entry.data(), Wrong::Unaligned { offset });
+        let holds_data = if extended {
+            bitmap & ALLOCATED_SUBCLUSTERS != 0
+        } else {
+            !zero
+        };
+        if !holds_data && word & L2_RESERVED == 0 {
+            walk.empty.push(EmptyEntry {
+                referrer: entry.data(),
+                table,
+                l2_index: entry.l2_index,
+                offset,
+            });
+        }
     }
     walked.statistics.allocated += 1;
     walked.statistics.fragmented += u64::from(previous_end.is_some_and(|end| end != offset));

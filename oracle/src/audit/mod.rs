@@ -25,11 +25,11 @@ pub use bytes::Bytes;
 pub use compare::Mismatch;
 pub use corruption::{Corruption, Wrong};
 pub use counters::{Counters, counters};
-pub use extras::{Bitmap, SnapshotEntry};
+pub use extras::{Bitmap, SnapshotEntry, SnapshotTable, SnapshotsEnd};
 pub use header::{Header, Region};
 pub use layers::{Layer, Mapping, Statistics};
 pub use refcounts::OnDisk;
-pub use references::{LayerId, Referrer, Referrers};
+pub use references::{EmptyEntry, LayerId, PastEnd, Referrer, Referrers, TableUse};
 pub use refusal::{Refusal, Unreadable};
 pub use structure::{ToyGeometry, ToyStructure, structure};
 
@@ -55,7 +55,7 @@ pub struct Audit {
     /// The active layer, then the snapshots whose L1 table can be read.
     pub layers: Vec<Layer>,
     /// The snapshot table.
-    pub snapshots: Vec<SnapshotEntry>,
+    pub snapshots: SnapshotTable,
     /// The bitmaps.
     pub bitmaps: Vec<Bitmap>,
     /// What is wrong in the tables.
@@ -66,8 +66,18 @@ pub struct Audit {
     pub mismatches: Vec<Mismatch>,
     /// Clusters whose refcount cannot be read.
     pub check_errors: u64,
-    /// The first thing for which qemu-img gives up its check. The audit goes on behind it.
+    /// The first thing for which a check gives up. The audit goes on behind it.
     pub blocked: Option<Refusal>,
+    /// The first thing for which only qemu-img gives up, if it opens the image at all.
+    pub qemu_gives_up: Option<Refusal>,
+    /// Whether a table begins in the header's cluster.
+    pub header_is_table: bool,
+    /// What ends past the end of the file.
+    pub past_end: Vec<PastEnd>,
+    /// The L2 tables that are read, as often as an L1 entry leads to them.
+    pub tables: Vec<TableUse>,
+    /// Entries that read as zeros and have an impossible offset.
+    pub empty: Vec<EmptyEntry>,
     /// Whether qemu-img would build the structures anew.
     pub rebuild_needed: bool,
     /// Fragmentation of the active layer.
@@ -98,11 +108,21 @@ impl Audit {
 
 /// Audits an image.
 pub fn audit(bytes: &dyn Bytes) -> Result<Audit, Unreadable> {
+    view(bytes, true)
+}
+
+/// Audits an image without reading tables that begin in the header's cluster: a repair changes what
+/// they say.
+pub fn audit_beside_the_header(bytes: &dyn Bytes) -> Result<Audit, Unreadable> {
+    view(bytes, false)
+}
+
+fn view(bytes: &dyn Bytes, follows_header: bool) -> Result<Audit, Unreadable> {
     let mut reader = Reader::new(bytes)?;
     let header = header::read(&mut reader)?;
-    let mut walk = Walk::new(&mut reader, &header);
+    let mut walk = Walk::new(&mut reader, &header, follows_header);
     let disk = refcounts::read(&mut walk)?;
-    let (snapshots, snapshot_bytes) = extras::snapshot_table(&mut walk)?;
+    let snapshots = extras::snapshot_table(&mut walk)?;
 
     walk.refer_cluster(Referrer::Header, 0)?;
     let active = layers::walk(
@@ -112,11 +132,13 @@ pub fn audit(bytes: &dyn Bytes) -> Result<Audit, Unreadable> {
         header.l1_entries,
     )?;
     let mut layers = vec![active.layer];
-    layers.extend(walk_snapshots(&mut walk, &snapshots)?);
+    layers.extend(walk_snapshots(&mut walk, &snapshots.entries)?);
     let table = header.snapshots_offset;
-    walk.refer(Referrer::SnapshotTable, table, snapshot_bytes)?;
+    walk.refer(Referrer::SnapshotTable, table, snapshots.bytes)?;
     let reftable_bytes = header.reftable_clusters * header.cluster_size();
-    walk.refer(Referrer::Reftable, header.reftable_offset, reftable_bytes)?;
+    if header.reftable_usable {
+        walk.refer(Referrer::Reftable, header.reftable_offset, reftable_bytes)?;
+    }
     if let Some(luks) = header.luks {
         let mut magic = [0; LUKS_MAGIC.len()];
         bytes.read(luks.offset, &mut magic)?;
@@ -141,6 +163,11 @@ pub fn audit(bytes: &dyn Bytes) -> Result<Audit, Unreadable> {
         references: walk.references,
         corruptions: walk.corruptions,
         blocked: walk.blocked,
+        qemu_gives_up: walk.qemu_gives_up,
+        header_is_table: walk.header_is_table,
+        past_end: walk.past_end,
+        tables: walk.tables,
+        empty: walk.empty,
         copied,
         mismatches: comparison.mismatches,
         check_errors: comparison.unreadable,

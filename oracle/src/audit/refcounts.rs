@@ -42,7 +42,8 @@ impl OnDisk {
     }
 
     /// Whether a refblock at this offset can be read.
-    pub(super) fn is_readable(&self, offset: u64) -> bool {
+    #[must_use]
+    pub fn is_readable(&self, offset: u64) -> bool {
         offset.is_multiple_of(self.cluster_size) && can_be_read(offset, self.cluster_size)
     }
 
@@ -72,6 +73,7 @@ pub(super) fn read(walk: &mut Walk<'_, '_>) -> Result<OnDisk, Unreadable> {
         entries: LiteMap::new(),
         counts: LiteMap::new(),
     };
+    let entries = if header.reftable_usable { entries } else { 0 };
     for (index, entry) in walk.reader.table(header.reftable_offset, entries)? {
         walk.reader.pay_for_keeping()?;
         disk.entries.insert(index, entry);
@@ -111,6 +113,11 @@ pub(super) fn nonzero_counts(block: &[u8], bits: u64) -> impl Iterator<Item = (u
 /// structures must be rebuilt for it.
 pub(super) fn judge(walk: &mut Walk<'_, '_>, disk: &OnDisk) -> Result<bool, Unreadable> {
     let mut rebuild = false;
+    if !walk.header.reftable_usable {
+        let offset = walk.header.reftable_offset;
+        walk.corrupt(Referrer::Reftable, Wrong::Unusable { offset });
+        rebuild = true;
+    }
     for (&index, &entry) in &disk.entries {
         let referrer = Referrer::Refblock { index };
         let offset = entry & OFFSET;

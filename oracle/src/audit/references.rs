@@ -137,12 +137,65 @@ pub(super) struct Walk<'a, 'b> {
     /// Clusters to compare: those of the file, and those past its end that were referred to.
     pub(super) clusters: u64,
     pub(super) corruptions: Vec<Corruption>,
-    /// The first thing for which qemu-img gives up.
+    /// The first thing for which a check gives up.
     pub(super) blocked: Option<Refusal>,
+    /// The first thing for which qemu-img alone gives up.
+    pub(super) qemu_gives_up: Option<Refusal>,
+    /// Whether tables that begin in the header's cluster are read, as qemu does.
+    pub(super) follows_header: bool,
+    /// Whether there is such a table.
+    pub(super) header_is_table: bool,
+    /// What ends past the end of the file.
+    pub(super) past_end: Vec<PastEnd>,
+    /// The L2 tables that are read.
+    pub(super) tables: Vec<TableUse>,
+    /// Entries that read as zeros and have an impossible offset.
+    pub(super) empty: Vec<EmptyEntry>,
+}
+
+/// A stretch of bytes that something refers to and that ends past the end of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PastEnd {
+    /// Who refers to it.
+    pub referrer: Referrer,
+    /// Its first byte.
+    pub offset: u64,
+    /// How many.
+    pub bytes: u64,
+    /// Whether it is counted all the same: it ends less than a cluster past the end.
+    pub counted: bool,
+}
+
+/// An L2 table as one L1 entry leads to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableUse {
+    /// Whose L1 table.
+    pub layer: LayerId,
+    /// The entry.
+    pub l1_index: u64,
+    /// Where the table begins.
+    pub offset: u64,
+}
+
+/// An L2 entry that reads as zeros, with an offset that no cluster begins at and no reserved bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EmptyEntry {
+    /// Who it is.
+    pub referrer: Referrer,
+    /// Where its table begins.
+    pub table: u64,
+    /// Which entry of it.
+    pub l2_index: u64,
+    /// Where it leads.
+    pub offset: u64,
 }
 
 impl<'a, 'b> Walk<'a, 'b> {
-    pub(super) fn new(reader: &'a mut Reader<'b>, header: &'a Header) -> Self {
+    pub(super) fn new(
+        reader: &'a mut Reader<'b>,
+        header: &'a Header,
+        follows_header: bool,
+    ) -> Self {
         Self {
             clusters: reader.length().div_ceil(header.cluster_size()),
             reader,
@@ -150,14 +203,33 @@ impl<'a, 'b> Walk<'a, 'b> {
             references: BTreeMap::new(),
             corruptions: Vec::new(),
             blocked: None,
+            qemu_gives_up: None,
+            follows_header,
+            header_is_table: false,
+            past_end: Vec::new(),
+            tables: Vec::new(),
+            empty: Vec::new(),
         }
+    }
+
+    /// Whether a table that begins at `offset` is passed over, as it would be the header.
+    pub(super) fn skips(&mut self, offset: u64) -> bool {
+        let is_header = offset < self.header.cluster_size();
+        self.header_is_table |= is_header;
+        is_header && !self.follows_header
     }
 
     pub(super) fn corrupt(&mut self, referrer: Referrer, wrong: Wrong) {
         self.corruptions.push(Corruption { referrer, wrong });
     }
 
-    /// Something that qemu-img gives up for. The audit goes on behind it.
+    /// Something that only qemu-img gives up for.
+    pub(super) fn block_qemu(&mut self, referrer: Referrer, refusal: Refusal) {
+        self.corrupt(referrer, Wrong::Unreadable { refusal });
+        self.qemu_gives_up.get_or_insert(refusal);
+    }
+
+    /// Something that a check gives up for. The audit goes on behind it.
     pub(super) fn block(&mut self, referrer: Referrer, refusal: Refusal) {
         self.corrupt(referrer, Wrong::Unreadable { refusal });
         self.blocked.get_or_insert(refusal);
@@ -176,7 +248,17 @@ impl<'a, 'b> Walk<'a, 'b> {
             return Ok(());
         }
         let end = u128::from(offset) + u128::from(bytes);
-        if end >= u128::from(self.reader.length()) + u128::from(cluster_size) {
+        let counted = end < u128::from(self.reader.length()) + u128::from(cluster_size);
+        if end > u128::from(self.reader.length()) {
+            self.reader.pay_for_keeping()?;
+            self.past_end.push(PastEnd {
+                referrer,
+                offset,
+                bytes,
+                counted,
+            });
+        }
+        if !counted {
             self.corrupt(referrer, Wrong::PastTheEnd { offset, bytes });
             return Ok(());
         }

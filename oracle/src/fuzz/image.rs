@@ -107,11 +107,9 @@ pub fn judge(input: &[u8]) -> Result<Use, Broken> {
     if matches!(checked, Err(CheckError::Image(_))) {
         return Ok(Use::Judged);
     }
-    let run = Run::new(sparse(input), way);
-    match &run.outcome {
-        Ok(outcome) => run.ended_well(outcome, input, &checked, audited.as_ref().ok())?,
-        Err(failure) => run.ended_early(failure, input, audited.as_ref().ok())?,
-    }
+    let before = sparse(input);
+    let run = Run::new(&before, way);
+    run.judge()?;
     Ok(if run.bytes_read > COSTLY || is_long(input) {
         Use::Costly
     } else {

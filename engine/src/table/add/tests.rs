@@ -83,7 +83,7 @@ fn only_what_is_above_1_is_shared() {
         assert_eq!(add_run(order, &mut counts, 0..16, 1), added(false));
         if order.max_refcount() > 1 {
             assert_eq!(add_run(order, &mut counts, 3..4, 1), added(true));
-            assert_eq!(add_run(order, &mut vec![0; 128], 0..16, 2), added(true));
+            assert_eq!(add_run(order, &mut [0; 128], 0..16, 2), added(true));
         }
     }
 }

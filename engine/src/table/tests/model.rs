@@ -108,7 +108,7 @@ impl Pair {
             let first = first - next() % (1 + first % covered);
             let count = count.min(covered - first % covered);
             let run = Run::new(Cluster(first), ClusterCount(count));
-            if next() % 2 == 0 {
+            if next().is_multiple_of(2) {
                 let count = count as u32;
                 collected.push(Piece { first, count });
             } else {
@@ -128,14 +128,13 @@ impl Pair {
         let (table, model) = (&self.table, &self.model);
         let covered = self.geometry.refcounts_per_refblock();
         for range in RANGES {
-            for cluster in range * covered..(range + 1) * covered {
+            let (first, end) = (range * covered, (range + 1) * covered);
+            for cluster in first..end {
                 assert_eq!(table.get(Cluster(cluster)), model.get(cluster));
-                assert_eq!(table.next_used(Cluster(cluster)), model.next_used(cluster));
             }
-            for cluster in
-                (range * covered..(range + 1) * covered).step_by(1 + covered as usize / 64)
-            {
-                let free = (cluster..).find(|cluster| model.get(*cluster) == 0);
+            for cluster in (first..end).step_by(1 + covered as usize / 64) {
+                assert_eq!(table.next_used(Cluster(cluster)), model.next_used(cluster));
+                let free = (cluster..=end + 4 * covered).find(|cluster| model.get(*cluster) == 0);
                 assert_eq!(Some(table.next_free(Cluster(cluster)).0), free);
             }
             self.compare_refblock(RefblockIndex(range));

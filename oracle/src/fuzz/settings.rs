@@ -97,7 +97,7 @@ mod tests {
 
     /// The arguments behind the settings, with the top of the tree cut off.
     fn behind_settings(target: Target, given: &[&str]) -> Vec<String> {
-        let given: Vec<OsString> = given.iter().map(|given| given.into()).collect();
+        let given: Vec<OsString> = given.iter().map(Into::into).collect();
         let all = arguments(target, &given, Path::new(TOP));
         let known = all.iter().take(OPTIONS.len());
         assert!(known.eq(OPTIONS.iter().copied()));

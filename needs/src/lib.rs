@@ -15,7 +15,7 @@ use tool::Tool;
 /// Ignores the test below where the machine lacks one of these: `qemu`, `loop`, `browser`.
 #[proc_macro_attribute]
 pub fn needs(names: TokenStream, test: TokenStream) -> TokenStream {
-    let tools = match tools(names) {
+    let tools = match tools(&names) {
         Ok(tools) => tools,
         Err(wrong) => return error(&wrong).into_iter().chain(test).collect(),
     };
@@ -41,7 +41,7 @@ pub fn needs(names: TokenStream, test: TokenStream) -> TokenStream {
 /// Whether `RECOUNT_REQUIRE` names a tool: what is compared with in passing has to be there as well.
 #[proc_macro]
 pub fn required(names: TokenStream) -> TokenStream {
-    let tools = match tools(names) {
+    let tools = match tools(&names) {
         Ok(tools) => tools,
         Err(wrong) => return error(&wrong),
     };
@@ -53,13 +53,9 @@ pub fn required(names: TokenStream) -> TokenStream {
     ))
 }
 
-fn tools(names: TokenStream) -> Result<Vec<Tool>, String> {
+fn tools(names: &TokenStream) -> Result<Vec<Tool>, String> {
     let names = names.to_string();
-    let tools: Vec<Tool> = names
-        .split(',')
-        .map(|name| name.trim().parse())
-        .collect::<Result<_, _>>()?;
-    Ok(tools)
+    names.split(',').map(|name| name.trim().parse()).collect()
 }
 
 /// Whether an attribute `#[test]` is still to come.

@@ -10,6 +10,7 @@ use std::process::Command;
 
 use recount::Offset;
 use recount::storage::{FileKind, FileStorage, Locking, OpenError, Operation, Storage};
+use recount_needs::needs;
 
 /// A temporary directory with a file of 1,000 bytes that count up.
 fn file() -> (tempfile::TempDir, PathBuf) {
@@ -202,14 +203,14 @@ fn a_missing_file_is_named_in_the_error() {
     assert!(text.ends_with("No such file or directory"), "{text}");
 }
 
-/// A loop device over a file of 1 MiB; `None` where the system has none to give.
+/// A loop device over a file of 1 MiB.
 struct LoopDevice {
     path: PathBuf,
     _directory: tempfile::TempDir,
 }
 
 impl LoopDevice {
-    fn attach() -> Option<Self> {
+    fn attach() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let backing = directory.path().join("device");
         fs::write(&backing, vec![0; 1 << 20]).unwrap();
@@ -217,12 +218,13 @@ impl LoopDevice {
             .args(["--find", "--show"])
             .arg(&backing)
             .output()
-            .ok()?;
-        let path = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
-        output.status.success().then_some(Self {
-            path,
+            .expect("losetup");
+        assert!(output.status.success(), "{output:?}");
+        let path = String::from_utf8(output.stdout).expect("a path");
+        Self {
+            path: path.trim().into(),
             _directory: directory,
-        })
+        }
     }
 }
 
@@ -235,15 +237,10 @@ impl Drop for LoopDevice {
     }
 }
 
+#[needs(loop)]
 #[test]
 fn a_block_device_has_a_length_and_never_grows() {
-    let Some(device) = LoopDevice::attach() else {
-        // Without a device to attach there is one thing left to show: that a file is not taken
-        // for one.
-        let (_directory, path) = file();
-        assert_eq!(read_only(&path).capacity(), None);
-        return;
-    };
+    let device = LoopDevice::attach();
     let mut storage = FileStorage::open_read_write(&device.path).unwrap();
     assert_eq!(storage.len(), 1 << 20);
     assert_eq!(storage.capacity(), Some(1 << 20));

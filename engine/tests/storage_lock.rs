@@ -1,6 +1,6 @@
 //! The locks are qemu's own: two of our storages and real qemu processes keep each other away
-//! from an image in the same way, in both directions. Where qemu is not installed, a second storage
-//! of ours plays its part.
+//! from an image in the same way, in both directions; and so do two storages of ours, without
+//! qemu.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use recount::storage::{FileStorage, Holder, Locking, OpenError};
+use recount_needs::needs;
 
 /// One test at a time: a process that another test starts has every open file of this one, locks
 /// included, for the instant between its fork and its exec.
@@ -44,12 +45,8 @@ fn read_only(path: &Path) -> Result<FileStorage, OpenError> {
 #[test]
 fn readers_share() {
     let (_held, path) = image();
-    two_readers(&path);
-}
-
-fn two_readers(path: &Path) {
-    let first = read_only(path).unwrap();
-    let second = read_only(path).unwrap();
+    let first = read_only(&path).unwrap();
+    let second = read_only(&path).unwrap();
     assert_eq!(
         recount::Storage::len(&first),
         recount::Storage::len(&second)
@@ -59,40 +56,31 @@ fn two_readers(path: &Path) {
 #[test]
 fn a_writer_keeps_readers_and_writers_away_until_it_is_dropped() {
     let (_held, path) = image();
-    a_writer_first(&path);
-}
-
-fn a_writer_first(path: &Path) {
-    let writer = FileStorage::open_read_write(path).unwrap();
-    assert_eq!(holder(read_only(path)), (Holder::Writer, true));
-    let second = FileStorage::open_read_write(path);
+    let writer = FileStorage::open_read_write(&path).unwrap();
+    assert_eq!(holder(read_only(&path)), (Holder::Writer, true));
+    let second = FileStorage::open_read_write(&path);
     assert_eq!(holder(second), (Holder::Writer, false));
-    FileStorage::open_read_only(path, Locking::Ignored).unwrap();
+    FileStorage::open_read_only(&path, Locking::Ignored).unwrap();
     drop(writer);
-    read_only(path).unwrap();
+    read_only(&path).unwrap();
 }
 
 #[test]
 fn a_reader_keeps_writers_away_unless_it_ignores_locks() {
     let (_held, path) = image();
-    a_reader_first(&path);
-}
-
-fn a_reader_first(path: &Path) {
-    let reader = read_only(path).unwrap();
-    let writer = FileStorage::open_read_write(path);
+    let reader = read_only(&path).unwrap();
+    let writer = FileStorage::open_read_write(&path);
     assert_eq!(holder(writer), (Holder::Reader, false));
     drop(reader);
-    let _careless = FileStorage::open_read_only(path, Locking::Ignored).unwrap();
-    FileStorage::open_read_write(path).unwrap();
+    let _careless = FileStorage::open_read_only(&path, Locking::Ignored).unwrap();
+    FileStorage::open_read_write(&path).unwrap();
 }
 
 /// A `qemu-io` that has the image open; ends when dropped.
 struct QemuIo(Child);
 
 impl QemuIo {
-    /// `None` where qemu-io is not installed.
-    fn open(path: &Path, read_only: bool) -> Option<Self> {
+    fn open(path: &Path, read_only: bool) -> Self {
         let mut child = Command::new("qemu-io")
             .args(["-f", "qcow2"])
             .args(read_only.then_some("-r"))
@@ -100,14 +88,14 @@ impl QemuIo {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .ok()?;
+            .expect("qemu-io");
         // An answer to a command means that the image is open.
         writeln!(child.stdin.as_mut().unwrap(), "length").unwrap();
         let mut answer = String::new();
         let mut output = BufReader::new(child.stdout.as_mut().unwrap());
         output.read_line(&mut answer).unwrap();
         assert!(answer.contains("1 MiB"), "{answer}");
-        Some(Self(child))
+        Self(child)
     }
 }
 
@@ -118,12 +106,11 @@ impl Drop for QemuIo {
     }
 }
 
+#[needs(qemu)]
 #[test]
 fn an_image_that_qemu_writes_is_refused_and_can_be_read_without_locks() {
     let (_held, path) = image();
-    let Some(qemu) = QemuIo::open(&path, false) else {
-        return a_writer_first(&path);
-    };
+    let qemu = QemuIo::open(&path, false);
     assert_eq!(holder(read_only(&path)), (Holder::Writer, true));
     let writer = FileStorage::open_read_write(&path);
     assert_eq!(holder(writer), (Holder::Writer, false));
@@ -132,55 +119,50 @@ fn an_image_that_qemu_writes_is_refused_and_can_be_read_without_locks() {
     FileStorage::open_read_write(&path).unwrap();
 }
 
+#[needs(qemu)]
 #[test]
 fn an_image_that_qemu_reads_can_be_checked_but_not_repaired() {
     let (_held, path) = image();
-    let Some(_qemu) = QemuIo::open(&path, true) else {
-        return a_reader_first(&path);
-    };
+    let _qemu = QemuIo::open(&path, true);
     read_only(&path).unwrap();
     let writer = FileStorage::open_read_write(&path);
     assert_eq!(holder(writer), (Holder::Reader, false));
 }
 
-/// How `qemu-img check`, with options, ends on the image: its exit code and messages; `None` where
-/// it is not installed.
-fn qemu_check(path: &Path, options: &[&str]) -> Option<(Option<i32>, String)> {
+/// How `qemu-img check`, with options, ends on the image: its exit code and messages.
+fn qemu_check(path: &Path, options: &[&str]) -> (Option<i32>, String) {
     let output = Command::new("qemu-img")
         .args(["check", "-f", "qcow2"])
         .args(options)
         .arg(path)
         .output()
-        .ok()?;
+        .expect("qemu-img");
     let messages = String::from_utf8_lossy(&output.stderr).into_owned();
-    Some((output.status.code(), messages))
+    (output.status.code(), messages)
 }
 
+#[needs(qemu)]
 #[test]
 fn qemu_refuses_an_image_under_repair_and_reads_it_with_force_share() {
     let (_held, path) = image();
     let writer = FileStorage::open_read_write(&path).unwrap();
-    let Some((code, messages)) = qemu_check(&path, &[]) else {
-        drop(writer);
-        return a_writer_first(&path);
-    };
+    let (code, messages) = qemu_check(&path, &[]);
     assert_eq!(code, Some(1));
     assert!(messages.contains("lock"), "{messages}");
-    assert_eq!(qemu_check(&path, &["-r", "all"]).unwrap().0, Some(1));
-    assert_eq!(qemu_check(&path, &["-U"]).unwrap().0, Some(0));
+    assert_eq!(qemu_check(&path, &["-r", "all"]).0, Some(1));
+    assert_eq!(qemu_check(&path, &["-U"]).0, Some(0));
     drop(writer);
-    assert_eq!(qemu_check(&path, &["-r", "all"]).unwrap().0, Some(0));
+    assert_eq!(qemu_check(&path, &["-r", "all"]).0, Some(0));
 }
 
+#[needs(qemu)]
 #[test]
 fn qemu_may_check_but_not_repair_an_image_that_is_being_checked() {
     let (_held, path) = image();
     let _reader = read_only(&path).unwrap();
-    let Some((code, messages)) = qemu_check(&path, &[]) else {
-        return two_readers(&path);
-    };
+    let (code, messages) = qemu_check(&path, &[]);
     assert_eq!(code, Some(0), "{messages}");
-    let (code, messages) = qemu_check(&path, &["-r", "all"]).unwrap();
+    let (code, messages) = qemu_check(&path, &["-r", "all"]);
     assert_eq!(code, Some(1));
     assert!(messages.contains("lock"), "{messages}");
 }

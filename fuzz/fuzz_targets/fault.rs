@@ -3,9 +3,9 @@
 #![no_main]
 
 use libfuzzer_sys::{Corpus, fuzz_target};
-use recount_oracle::fuzz::{Target, Use};
+use recount_oracle::fuzz::{Target, Use, settings};
 
-fuzz_target!(|input: &[u8]| -> Corpus {
+fuzz_target!(init: settings::settle(Target::Fault), |input: &[u8]| -> Corpus {
     match Target::Fault.judge(input) {
         Ok(Use::Judged) => Corpus::Keep,
         Ok(Use::Costly | Use::Refused) => Corpus::Reject,

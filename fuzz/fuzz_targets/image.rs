@@ -3,9 +3,9 @@
 #![no_main]
 
 use libfuzzer_sys::{Corpus, fuzz_mutator, fuzz_target, fuzzer_mutate};
-use recount_oracle::fuzz::{Target, Use, mutate};
+use recount_oracle::fuzz::{Target, Use, mutate, settings};
 
-fuzz_target!(|input: &[u8]| -> Corpus {
+fuzz_target!(init: settings::settle(Target::Image), |input: &[u8]| -> Corpus {
     match Target::Image.judge(input) {
         Ok(Use::Judged) => Corpus::Keep,
         Ok(Use::Costly | Use::Refused) => Corpus::Reject,

@@ -1,5 +1,5 @@
-//! What the fuzz targets run on nightly holds on stable as well: every file of the corpus is judged
-//! as a target judges it.
+//! What the fuzz targets do holds without libFuzzer as well: every file of the corpus is judged as a
+//! target judges it.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -4,6 +4,7 @@ mod bench;
 mod corpus;
 mod differential;
 mod duration;
+mod explore;
 mod fuzz;
 mod model;
 mod mutants;
@@ -42,6 +43,8 @@ enum Command {
     Replay(replay::Args),
     /// Runs the fuzz targets, and keeps what they find.
     Fuzz(fuzz::Args),
+    /// Looks for mistakes with fresh cases for a given time: differential, fuzz targets, mutants.
+    Explore(explore::Args),
     /// Works with the reports of `cargo xtask differential`.
     Report(report::Args),
     /// Makes, minimises and verifies the seeds of the fuzz targets.
@@ -54,6 +57,7 @@ impl Command {
             Self::Bench(args) => bench::run(args),
             Self::Corpus(args) => corpus::run(args),
             Self::Differential(args) => Ok(differential::run(args)?),
+            Self::Explore(args) => explore::run(args),
             Self::Fuzz(args) => fuzz::run(args),
             Self::Model(args) => model::run(args),
             Self::Mutants(args) => mutants::run(args),

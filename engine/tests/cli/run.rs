@@ -6,6 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use recount_needs::required;
+
 /// How a program ended and what it printed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Run {
@@ -43,28 +45,28 @@ pub fn command<'a>(words: impl IntoIterator<Item = &'a OsStr>) -> Run {
     run
 }
 
-/// Runs `qemu-img check`; `None` where it is not installed.
+/// Runs `qemu-img check`; `None` where it is not installed and need not be.
 pub fn qemu_img(options: &[&str], file: impl AsRef<OsStr>) -> Option<Run> {
     let output = Command::new("qemu-img")
         .arg("check")
         .args(options)
         .arg(file.as_ref())
-        .output()
-        .ok()?;
-    Some(Run::from(output))
+        .output();
+    match output {
+        Err(error) if required!(qemu) => panic!("qemu-img: {error}"),
+        output => output.ok().map(Run::from),
+    }
 }
 
-/// Runs a tool of qemu's with arguments that must succeed; `false` where it is not installed.
-pub fn qemu_tool(tool: &str, arguments: &[&str], file: &Path) -> bool {
-    let Ok(output) = Command::new(tool).args(arguments).arg(file).output() else {
-        return false;
-    };
+/// Runs a tool of qemu's with arguments that must succeed.
+pub fn qemu_tool(tool: &str, arguments: &[&str], file: &Path) {
+    let output = Command::new(tool).args(arguments).arg(file).output();
+    let output = output.unwrap_or_else(|error| panic!("{tool}: {error}"));
     assert!(
         output.status.success(),
         "{tool}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    true
 }
 
 /// What must stay the same when nothing is written: the bytes and the times of a file.

@@ -8,6 +8,7 @@ pub mod image;
 pub mod mutate;
 mod rebuild;
 pub mod seeds;
+pub mod settings;
 
 use std::fmt;
 use std::str::FromStr;

@@ -206,6 +206,8 @@ fn names(path: &str, value: &Value, shown: &mut BTreeSet<String>) {
 
 #[cfg(test)]
 mod tests {
+    use recount_needs::needs;
+
     use super::super::make::Maker;
     use super::super::subject::Bench;
     use super::*;
@@ -213,12 +215,10 @@ mod tests {
     /// Every so many recorded cases are recorded again.
     const SAMPLE: usize = 6;
 
+    #[needs(qemu)]
     #[test]
     fn a_sample_recorded_again_is_as_recorded() {
-        let Ok(theirs) = Checker::find(Path::new("qemu-img")) else {
-            eprintln!("qemu-img is not installed: apt-get install qemu-utils");
-            return;
-        };
+        let theirs = Checker::find(Path::new("qemu-img")).unwrap();
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus/cases");
         let recorded = record::load_all(&corpus).unwrap();
         let name = theirs.describe();

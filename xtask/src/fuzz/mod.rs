@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use recount_oracle::fuzz::{Target, Use, encoding};
 
-use progress::Progress;
+pub use progress::Progress;
 use tools::{Fuzzer, Stretch};
 
 /// Options of `cargo xtask fuzz`.
@@ -28,6 +28,9 @@ pub struct Args {
     /// How long: 90, 90s, 5m. By default until Ctrl-C, with --all a minute each.
     #[arg(long, value_parser = crate::duration::parse)]
     time: Option<Duration>,
+    /// How many executions instead, from the committed corpus alone: with --seed, the same every time.
+    #[arg(long, value_name = "N", conflicts_with_all = ["time", "rate", "jobs"])]
+    runs: Option<u64>,
     /// Processes that share what they learn.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "rate")]
     jobs: u32,
@@ -73,25 +76,38 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         return rate::measure(&fuzzer, &targets, args.time);
     }
     let stretch = Stretch {
-        time: args.time.or(args.all.then_some(MINUTE)),
+        time: args
+            .time
+            .or((args.all && args.runs.is_none()).then_some(MINUTE)),
+        runs: args.runs,
         seed: args.seed,
         jobs: args.jobs,
         goes_on: args.go_on,
     };
     let mut totals = Vec::new();
     for target in targets {
-        fuzzer.build(target)?;
-        let ran = fuzzer.run(target, &stretch)?;
-        let distinct = finding::distinct(target, ran.artifacts)?;
-        for artifact in &distinct {
-            let artifact = fuzzer.minimize(target, artifact.clone())?;
-            finding::store(target, &artifact)?;
-        }
-        totals.push((target, ran.progress, distinct.len()));
+        let (progress, findings) = search(&fuzzer, target, &stretch)?;
+        totals.push((target, progress, findings));
     }
     print_totals(&totals);
     let found = totals.iter().any(|(_, _, findings)| *findings > 0);
     Ok(ExitCode::from(u8::from(found)))
+}
+
+/// Builds a target, runs it, and stores what it finds: how far it came, and how many findings.
+pub fn search(
+    fuzzer: &Fuzzer,
+    target: Target,
+    stretch: &Stretch,
+) -> Result<(Progress, usize), Box<dyn Error>> {
+    fuzzer.build(target)?;
+    let ran = fuzzer.run(target, stretch)?;
+    let distinct = finding::distinct(target, ran.artifacts)?;
+    for artifact in &distinct {
+        let artifact = fuzzer.minimize(target, artifact.clone())?;
+        finding::store(target, &artifact)?;
+    }
+    Ok((ran.progress, distinct.len()))
 }
 
 fn print_totals(totals: &[(Target, Progress, usize)]) {

@@ -5,7 +5,7 @@ use std::fmt;
 /// A status line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    executions: u64,
+    pub executions: u64,
     /// Branches of the engine that were reached.
     coverage: u64,
     /// The same, with how often.

@@ -35,11 +35,6 @@ pub fn measure(
     time: Option<Duration>,
 ) -> Result<ExitCode, Box<dyn Error>> {
     let time = time.unwrap_or(TIME);
-    let sanitizer = if fuzzer.nightly {
-        "address sanitizer"
-    } else {
-        "no sanitizer"
-    };
     let mut failed = false;
     let mut rows = Vec::new();
     for &target in targets {
@@ -67,7 +62,7 @@ pub fn measure(
         ));
     }
     println!(
-        "{} s each, after {} s from the seeds alone; {sanitizer}; memory in MiB at the end, with all \
+        "{} s each, after {} s from the seeds alone; address sanitizer; memory in MiB at the end, with all \
          inputs that were learned, and of one and of {PASSES} passes over these",
         time.as_secs(),
         WARM_UP.as_secs()

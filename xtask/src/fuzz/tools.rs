@@ -10,19 +10,6 @@ use recount_oracle::fuzz::Target;
 
 use super::progress::Progress;
 
-/// Seconds after which one input counts as not ending.
-const TIMEOUT: u32 = 10;
-/// Memory, in MiB, that one run may take.
-const MEMORY: u32 = 2048;
-/// What compiles everything but the engine without coverage counters.
-const ENGINE_ONLY: &str = "fuzz/rustc-engine-only";
-/// What the address sanitizer spends most of its time on and that safe code has little use for: where
-/// each allocation was made, stack frames that live on, and freed memory that is kept. The largest
-/// allocation stands in for libFuzzer's own limit, which comes with its search for leaks.
-const SANITIZER: &str = "malloc_context_size=0:detect_stack_use_after_return=0:quarantine_size_mb=0\
-                         :thread_local_quarantine_size_kb=0:max_allocation_size_mb=2048";
-/// libFuzzer's own code needs no checks; by default the sanitizer of the targets would get in there.
-const RUNTIME: (&str, &str) = ("CXXFLAGS", "-fno-sanitize=all");
 /// Seconds for making a finding smaller.
 const MINIMIZE: u32 = 30;
 
@@ -43,8 +30,11 @@ pub enum ToolError {
 /// How a target is run.
 #[derive(Clone, Copy, Debug)]
 pub struct Stretch {
-    /// How long; for ever where it is not said.
+    /// How long; for ever where neither that nor a number of executions is said.
     pub time: Option<Duration>,
+    /// How many executions, from the committed corpus alone: with a seed, and one process, they are
+    /// the same ones every time.
+    pub runs: Option<u64>,
     /// Where random numbers begin.
     pub seed: Option<u64>,
     /// Processes that share what they learn.
@@ -63,6 +53,11 @@ impl Stretch {
     fn ask(&self, command: &mut Command) {
         if let Some(time) = self.time {
             command.arg(format!("-max_total_time={}", time.as_secs()));
+        }
+        if let Some(runs) = self.runs {
+            // Which inputs take long is not the same every time.
+            command.arg(format!("-runs={runs}"));
+            command.arg("-entropic_scale_per_exec_time=0");
         }
         if let Some(seed) = self.seed {
             // 32 bits, and 0 means a fresh one.
@@ -85,10 +80,8 @@ pub struct Ran {
     pub progress: Progress,
 }
 
-/// cargo-fuzz and the toolchain that it is used with.
+/// cargo-fuzz and what it builds.
 pub struct Fuzzer {
-    /// Nightly with the address sanitizer; otherwise stable without.
-    pub nightly: bool,
     host: String,
     /// The top of the tree whose targets are built and run.
     top: PathBuf,
@@ -109,20 +102,12 @@ impl Fuzzer {
             eprintln!("cargo-fuzz is missing; installing it");
             check(Command::new("cargo").args(["install", "--locked", "cargo-fuzz"]))?;
         }
-        let nightly = succeeds(Command::new("rustup").args(["run", "nightly", "rustc", "-V"]));
-        if !nightly {
-            eprintln!(
-                "no nightly toolchain, so no address sanitizer; for that: \
-                 rustup toolchain install nightly --profile minimal"
-            );
-        }
         let version = Command::new("rustc").arg("-vV").output()?.stdout;
         let version = String::from_utf8_lossy(&version).into_owned();
         let host = version.lines().find_map(|line| line.strip_prefix("host: "));
         let host = host.ok_or("rustc -vV names no host")?.to_owned();
         let build = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
         Ok(Self {
-            nightly,
             host,
             top: std::env::current_dir()?,
             build: std::path::absolute(build)?,
@@ -142,16 +127,8 @@ impl Fuzzer {
 
     /// Builds a target.
     pub fn build(&self, target: Target) -> Result<(), Box<dyn Error>> {
-        let mut command = Command::new(if self.nightly { "rustup" } else { "cargo" });
-        if self.nightly {
-            command.args(["run", "nightly", "cargo", "fuzz", "build"]);
-            // The targets have mutators of their own, and need no hints from comparisons.
-            command.arg("--no-trace-compares");
-            command.env("RUSTC_WORKSPACE_WRAPPER", self.top.join(ENGINE_ONLY));
-            command.env(RUNTIME.0, RUNTIME.1);
-        } else {
-            command.args(["fuzz", "build", "--sanitizer", "none"]);
-        }
+        let mut command = Command::new("cargo");
+        command.args(["fuzz", "build"]);
         if self.incremental {
             command.env("CARGO_INCREMENTAL", "1");
         }
@@ -165,30 +142,16 @@ impl Fuzzer {
             .env("CARGO_TARGET_DIR", &self.build)
     }
 
-    /// The built target, on its way to be run: limits are set, nothing else.
+    /// The built target, on its way to be run. Its settings it knows itself.
     pub fn command(&self, target: Target) -> Command {
         let release = self.build.join(&self.host).join("release");
         let mut command = Command::new(release.join(target.name()));
-        self.in_tree(&mut command)
-            .env("ASAN_OPTIONS", sanitizer_options())
-            .arg(format!("-timeout={TIMEOUT}"))
-            .arg(format!("-rss_limit_mb={MEMORY}"))
-            // Inputs are small; looking for smaller ones takes a quarter of the time.
-            .arg("-reduce_inputs=0")
-            // What takes long is not chosen as often: two to three times as many inputs are tried.
-            .arg("-entropic_scale_per_exec_time=1")
-            // Names of functions that are new take a process each to find out.
-            .arg("-print_funcs=0")
-            // Counting allocations takes a tenth; that memory stays flat is measured as a whole.
-            .arg("-detect_leaks=0");
-        if target == Target::Image {
-            command.arg("-dict=fuzz/image.dict");
-        }
+        self.in_tree(&mut command);
         command
     }
 
-    /// Runs a built target as asked. What it learns goes to target/fuzz, the committed corpus is only
-    /// read.
+    /// Runs a built target as asked. What it learns goes to target/fuzz, or nowhere where a number of
+    /// executions was asked for; the committed corpus is only read.
     pub fn run(&self, target: Target, stretch: &Stretch) -> Result<Ran, Box<dyn Error>> {
         let artifacts = PathBuf::from(format!("fuzz/artifacts/{target}/"));
         std::fs::create_dir_all(&artifacts)?;
@@ -196,7 +159,16 @@ impl Fuzzer {
         let mut command = self.command(target);
         command.arg(format!("-artifact_prefix={}", artifacts.display()));
         stretch.ask(&mut command);
-        let command = command.arg(learned(target)?).arg(seeds(target));
+        let scratch = tempfile::tempdir()?;
+        if stretch.runs.is_some() {
+            let list = scratch.path().join("seeds");
+            std::fs::write(&list, names(&files(&seeds(target))?))?;
+            let learned = scratch.path().join("learned");
+            std::fs::create_dir(&learned)?;
+            command.arg(seed_inputs(&list)).arg(learned);
+        } else {
+            command.arg(learned(target)?).arg(seeds(target));
+        }
         let mut child = command.stderr(Stdio::piped()).spawn()?;
         let mut progress = Progress::default();
         for line in BufReader::new(child.stderr.take().ok_or("no output")?).split(b'\n') {
@@ -234,10 +206,18 @@ impl Fuzzer {
     }
 }
 
-/// Ours, then those of the environment, which come last and win.
-fn sanitizer_options() -> String {
-    let given = std::env::var("ASAN_OPTIONS").unwrap_or_default();
-    format!("{SANITIZER}:{given}")
+/// Has libFuzzer read the inputs that a file names, in that order: a folder has them in any order.
+fn seed_inputs(list: &Path) -> String {
+    format!("-seed_inputs=@{}", list.display())
+}
+
+/// The names as libFuzzer wants them in a file.
+fn names(files: &[PathBuf]) -> String {
+    let names: Vec<_> = files
+        .iter()
+        .map(|file| file.display().to_string())
+        .collect();
+    names.join(",")
 }
 
 /// The committed inputs of a target.
@@ -263,7 +243,8 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
     Ok(files)
 }
 
-fn succeeds(command: &mut Command) -> bool {
+/// Whether a command can be run and succeeds; it says nothing.
+pub fn succeeds(command: &mut Command) -> bool {
     let command = command.stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }

@@ -2,7 +2,9 @@
 //! which property or test sees it, and how soon.
 
 mod detect;
+mod equivalent;
 mod list;
+pub mod random;
 mod scratch;
 mod sensitivity;
 
@@ -32,10 +34,22 @@ pub struct Args {
     /// With --fuzz: how long each target looks: 90, 90s, 5m.
     #[arg(long, default_value = "60s", value_parser = crate::duration::parse)]
     time: Duration,
+    /// Try so many random mutants of cargo-mutants instead, with the tests of the engine, the oracle
+    /// and the properties.
+    #[arg(long, value_name = "N", conflicts_with_all = ["only", "list", "fuzz"])]
+    random: Option<usize>,
+    /// With --random: which ones; a fresh seed each time unless given. It is printed.
+    #[arg(long, requires = "random")]
+    seed: Option<u64>,
 }
 
-/// Runs all mutants. Exit code 1 when one of them is not seen.
+/// Runs all mutants, or a random sample of those that cargo-mutants makes. Exit code 1 when one of them is not seen.
 pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
+    if let Some(count) = args.random {
+        let seed = args.seed.unwrap_or_else(|| rand::random::<u32>().into());
+        let outcome = random::run(count, seed, None)?;
+        return Ok(ExitCode::from(u8::from(!outcome.survivors.is_empty())));
+    }
     let mutants = list::read()?;
     let chosen = |mutant: &&Mutant| {
         args.only.is_empty() || args.only.iter().any(|text| mutant.name.contains(text))

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use recount_needs::needs;
 use recount_oracle::case::damage::ReadWriteAt;
 use recount_oracle::case::observed::Ended;
 use recount_oracle::case::real::{Kind, Step};
@@ -63,7 +64,7 @@ fn a_changed_a_moved_and_a_missing_cluster_are_told_apart() {
 }
 
 /// The bytes of a layer, as qemu reads them.
-fn convert(folder: &Path, layer: Option<&str>) -> Option<Vec<u8>> {
+fn convert(folder: &Path, layer: Option<&str>) -> Vec<u8> {
     let mut arguments = vec!["convert", "-Oraw", "base.qcow2", "raw"];
     arguments.extend(layer.into_iter().flat_map(|name| ["-l", name]));
     let said = program::run(
@@ -72,11 +73,12 @@ fn convert(folder: &Path, layer: Option<&str>) -> Option<Vec<u8>> {
         folder,
         &Limits::for_image(0),
     )
-    .ok()?;
+    .unwrap();
     assert_eq!(said.ended, Ended::Code(0), "{}", said.stderr);
-    Some(std::fs::read(folder.join("raw")).unwrap())
+    std::fs::read(folder.join("raw")).unwrap()
 }
 
+#[needs(qemu)]
 #[test]
 fn stored_clusters_and_zeros_are_those_that_qemu_reads() {
     let folder = tempfile::tempdir().unwrap();
@@ -100,13 +102,8 @@ fn stored_clusters_and_zeros_are_those_that_qemu_reads() {
     });
     let mut compared = 0;
     for recipe in recipes.by_ref().take(12) {
-        let Ok(image) = maker.make(&recipe, folder.path()) else {
-            eprintln!("qemu is not installed: apt-get install qemu-utils");
-            return;
-        };
-        let Some(raw) = convert(folder.path(), None) else {
-            return;
-        };
+        let image = maker.make(&recipe, folder.path()).unwrap();
+        let raw = convert(folder.path(), None);
         let data = GuestData::read(&image);
         let size = 1 << recipe.cluster_bits;
         for (number, cluster) in raw.chunks(size).enumerate() {

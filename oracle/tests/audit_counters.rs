@@ -89,6 +89,10 @@ fn what_the_builder_builds_is_clean() {
         let audit = audit(&bytes).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         let wrong = (&audit.corruptions, &audit.mismatches, &audit.copied);
         assert!(audit.is_clean(), "seed {seed}: {wrong:?}\n{image:?}");
-        assert_eq!(audit.layers.len(), 1 + audit.snapshots.entries.len(), "seed {seed}");
+        assert_eq!(
+            audit.layers.len(),
+            1 + audit.snapshots.entries.len(),
+            "seed {seed}"
+        );
     }
 }

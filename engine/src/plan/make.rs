@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::damage::Ground;
-use super::room::Room;
+use super::room::{self, Room};
 use super::snapshots::{self, Remedy};
 use super::tables::{Mended, Search};
 use super::uses::{self, Replaced, Uses};
@@ -48,6 +48,8 @@ pub(super) struct Draft<'a> {
     pub kept: Kept,
     /// Whether a cluster that something refers to keeps a larger refcount.
     keeps_referenced: bool,
+    /// What is kept of clusters of structures that go.
+    kept_structures: Vec<(Cluster, u64)>,
     /// The references of those of them that are tables.
     kept_tables: BTreeMap<Cluster, u64>,
     pub fixed: Fixed,
@@ -96,6 +98,7 @@ impl RepairPlan {
             new_table: None,
             kept: Kept::default(),
             keeps_referenced: false,
+            kept_structures: Vec::new(),
             kept_tables: BTreeMap::new(),
             fixed: Fixed::default(),
             released: RunSet::new(),
@@ -213,8 +216,7 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// Keeps the refcounts that are above the references. Where structures go away, what they count
-    /// of themselves is taken off afterwards.
+    /// Keeps the refcounts that are above the references.
     fn keep(&mut self, rebuilds: bool) -> Result<(), RepairError> {
         let refblocks: Vec<_> = self.look.comparison.differing.keys().copied().collect();
         for refblock in refblocks {
@@ -240,7 +242,11 @@ impl Draft<'_> {
                         self.kept_tables.insert(cluster, staying);
                     }
                 }
-                self.counts.set(cluster, refcount.saturating_add(going))?;
+                if going > 0 {
+                    self.kept_structures.try_reserve(1)?;
+                    self.kept_structures.push((cluster, refcount));
+                }
+                self.counts.set(cluster, refcount)?;
             }
         }
         Ok(())
@@ -305,6 +311,11 @@ impl Draft<'_> {
                 || self.writes_over_something()
         };
         let leaks = self.leaks().count() as u64;
+        let doubtful = if rebuilds {
+            room::doubtful(&self.look, &self.counts, self.extent.clusters)
+        } else {
+            RunSet::new()
+        };
         if self.keeps {
             self.keep(rebuilds)?;
         } else {
@@ -314,7 +325,7 @@ impl Draft<'_> {
         }
         self.shorten_snapshots()?;
         if rebuilds {
-            return self.build();
+            return self.build(doubtful);
         }
         if self.options.scope == Scope::All {
             self.mend_corruptions(self.look.comparison.corruptions);
@@ -351,7 +362,16 @@ impl Draft<'_> {
         if self.remedy != Remedy::None {
             self.fixed.corruptions += table.corruptions;
         }
-        for cluster in self.remedy.released(&self.image, table) {
+        let had_snapshots = !table.entries.is_empty();
+        let released = self.remedy.released(&self.image, table);
+        if matches!(self.remedy, Remedy::Shorten(0) | Remedy::Rewrite(0))
+            && had_snapshots
+            && self.image.header.has_data_file()
+        {
+            // There are no snapshots any more that should not be there.
+            self.mend_corruptions(1);
+        }
+        for cluster in released {
             let count = self.counts.get(cluster).saturating_sub(1);
             self.counts.set(cluster, count)?;
             if count == 0 {
@@ -362,25 +382,31 @@ impl Draft<'_> {
     }
 
     /// Plans new structures, and a new snapshot table where that is due.
-    fn build(&mut self) -> Result<Structures, RepairError> {
+    fn build(&mut self, doubtful: RunSet) -> Result<Structures, RepairError> {
         let algorithm = self.options.algorithm;
         let planned = algorithm == Algorithm::Planned;
         self.mend_corruptions(self.look.old.corruptions + self.look.comparison.corruptions);
         let mut built = (!planned).then(|| self.counts.clone());
         self.look.old.uncount(&mut self.counts)?;
+        for (cluster, refcount) in &self.kept_structures {
+            self.counts.set(*cluster, *refcount)?;
+        }
         if !self.keeps {
             self.released.extend(&self.look.old.clusters);
             self.released.extend(&self.look.old.claimed);
         }
         let ground = built.as_ref().unwrap_or(&self.counts);
         let room = Room::new(
-            &self.look,
             &self.extent,
             &self.beyond,
             ground,
-            self.options,
+            doubtful,
             (self.storage.capacity(), self.storage.len()),
         );
+        let old_table = self
+            .remedy
+            .released(&self.image, &self.look.references.snapshots);
+        let room = room.without(self.options, &self.look, &old_table);
         if let Remedy::Rewrite(snapshots) = self.remedy {
             let place = self.place_snapshots(&room, snapshots, built.as_ref())?;
             self.counts.add(place, 1)?;

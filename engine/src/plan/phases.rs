@@ -55,8 +55,13 @@ impl Draft<'_> {
                 && !is_overflowing
                 && self.options.scope == Scope::All
                 && self.remedy == Remedy::None,
-            is_foreseen: !header_is_table && !is_overflowing,
-            released: self.released(),
+            is_foreseen: !header_is_table && !is_overflowing && after.check_errors == 0,
+            // A check that reads the header as a table may be led to what is released.
+            released: if header_is_table {
+                RunSet::new()
+            } else {
+                self.released()
+            },
             before,
             after,
             fixed: self.fixed,

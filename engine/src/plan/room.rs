@@ -29,11 +29,10 @@ impl Room {
     /// `counts` are those that the new structures will have, but for their own clusters; `capacity`
     /// is that of the storage, in bytes.
     pub fn new(
-        look: &Look,
         extent: &Extent,
         beyond: &Beyond,
         counts: &RefcountTable,
-        options: &RepairOptions,
+        doubtful: RunSet,
         (capacity, length): (Option<u64>, u64),
     ) -> Self {
         let geometry = counts.geometry();
@@ -43,23 +42,30 @@ impl Room {
         if let Some(counted) = counts.next_used(Cluster(extent.clusters.0)) {
             beyond.limit = Some(beyond.limit.map_or(counted, |limit| limit.min(counted)));
         }
-        let mut reserved = RunSet::new();
-        if !options.reuse_old {
-            reserved.extend(&look.old.clusters);
-            reserved.extend(&look.old.claimed);
-        }
-        let reusable = reserved.count();
-        reserved.extend(&beyond.covered);
         Self {
-            reserved,
-            reusable,
-            doubtful: doubtful(look, counts, extent.clusters),
+            reserved: beyond.covered.clone(),
+            reusable: ClusterCount(0),
+            doubtful,
             file: extent.clusters,
             // Whole clusters only: a refblock does not fit into a part of one.
             capacity: capacity.map(|bytes| ClusterCount(bytes >> geometry.cluster_bits())),
             beyond,
             length,
         }
+    }
+
+    /// Without the structures that there are, as long as they are in use: refblocks and reftable, unless
+    /// they may be overwritten, and the snapshot table that another takes the place of.
+    pub fn without(mut self, options: &RepairOptions, look: &Look, old_table: &[Cluster]) -> Self {
+        if !options.reuse_old {
+            let mut present = look.old.clusters.clone();
+            present.extend(&look.old.claimed);
+            self.reusable = present.count();
+            self.reserved.extend(&present);
+        }
+        let old_table = old_table.iter().copied().map(Run::single);
+        self.reserved.extend(&old_table.collect());
+        self
     }
 
     fn input<'a>(&'a self, counts: &'a RefcountTable) -> Input<'a> {
@@ -129,7 +135,7 @@ impl Room {
 
 /// The clusters of which the disk does not credibly say whether they are allocated: those whose
 /// refblock is missing, cannot be read or trusted, or claims of a cluster in use that it is free.
-fn doubtful(look: &Look, counts: &RefcountTable, file: ClusterCount) -> RunSet {
+pub(super) fn doubtful(look: &Look, counts: &RefcountTable, file: ClusterCount) -> RunSet {
     let geometry = counts.geometry();
     let covered = geometry.refcounts_per_refblock();
     let last = file.0.div_ceil(covered);

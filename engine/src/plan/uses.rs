@@ -69,11 +69,14 @@ impl Uses<'_> {
         let geometry = self.image.geometry();
         let cluster = geometry.cluster_of(offset);
         let end = offset.0.saturating_add(geometry.cluster_size());
-        geometry.is_aligned(offset)
+        let uses = self.as_l2(cluster);
+        // What only the header leads to, taken for an L1 table, is no use.
+        uses > 0
+            && geometry.is_aligned(offset)
             && cluster != Cluster(0)
             && end <= self.extent.bytes
             && !self.look.references.beyond.covered.contains(cluster)
-            && self.references(cluster) == self.as_l2(cluster)
+            && self.references(cluster) == uses
             && looks_like_l2_table(self.image, self.extent, bytes)
     }
 

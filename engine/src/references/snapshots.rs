@@ -123,8 +123,13 @@ impl SnapshotTable {
     ) -> Result<bool, StorageError> {
         let bytes = entry.extra_data_size;
         if bytes > MAX_EXTRA_DATA {
-            if self.first_blank.is_some() && !self.past_end {
+            if let Some(blank) = self.first_blank
+                && !self.past_end
+            {
+                // Zeros and then nonsense: the table ended where the zeros began.
                 self.refusal = Some(SnapshotRefusal::BehindBlank { snapshot });
+                self.length = self.length_of(blank);
+                self.entries.truncate(blank);
                 return Ok(true);
             }
             self.refusal
@@ -145,11 +150,8 @@ impl SnapshotTable {
     /// which a number of snapshots that is too large takes from the zeros behind the table.
     #[must_use]
     pub fn worth_keeping(&self) -> &[Snapshot] {
-        let behind_blank = matches!(self.refusal, Some(SnapshotRefusal::BehindBlank { .. }));
-        let end = self.first_blank.filter(|_| behind_blank);
-        let entries = &self.entries[..end.unwrap_or(self.entries.len())];
-        let last = entries.iter().rposition(|s| !s.entry.is_blank);
-        &entries[..last.map_or(0, |last| last + 1)]
+        let last = self.entries.iter().rposition(|s| !s.entry.is_blank);
+        &self.entries[..last.map_or(0, |last| last + 1)]
     }
 
     /// Bytes that so many of its entries take up.

@@ -114,9 +114,13 @@ pub(super) fn snapshot_table(walk: &mut Walk<'_, '_>) -> Result<SnapshotTable, U
             break;
         }
         let past_end = table.past_end || at + entry.bytes > walk.reader.length();
-        let has_blank = table.entries.iter().any(|entry| entry.blank);
-        if extra > SNAPSHOT_EXTRA_MAX && has_blank && !table.past_end {
+        let blank = table.entries.iter().position(|entry| entry.blank);
+        if let Some(blank) = blank.filter(|_| extra > SNAPSHOT_EXTRA_MAX && !table.past_end) {
+            // Zeros and then nonsense: the table ended where the zeros began.
             table.ends = Some(SnapshotsEnd::BehindBlank);
+            table.entries.truncate(blank);
+            let last = table.entries.last();
+            table.bytes = last.map_or(0, |last| last.at + last.bytes - start);
             break;
         }
         if extra > SNAPSHOT_EXTRA_MAX {

@@ -155,6 +155,7 @@ impl Spec<'_> {
         let capacity = self.ask.capacity.map(|bytes| bytes / self.cluster_size);
         let limit = growth.into_iter().chain(capacity).min().unwrap_or(u64::MAX);
         let mut reserved = covered.clone();
+        reserved.extend(self.left_by_snapshots(snapshots));
         let structures = self.own.references.keys().copied();
         let structures = structures.filter(|&cluster| self.structure_uses(cluster) > 0);
         let claimed = self
@@ -167,7 +168,7 @@ impl Spec<'_> {
             reserved.extend(structures.chain(claimed));
         }
         let mut credible = reserved.clone();
-        credible.extend(self.doubtful(&ground));
+        credible.extend(self.doubtful(references));
         let refused = |refused: Refused| {
             let grows =
                 growth.is_some_and(|limit| capacity.is_none_or(|capacity| limit < capacity));

@@ -369,10 +369,6 @@ impl Spec<'_> {
         }
         let mut left = table.entries.as_slice();
         if released {
-            if table.ends == Some(SnapshotsEnd::BehindBlank) {
-                let blank = left.iter().position(|entry| entry.blank);
-                left = &left[..blank.unwrap_or(left.len())];
-            }
             let last = left.iter().rposition(|entry| !entry.blank);
             left = &left[..last.map_or(0, |last| last + 1)];
         }
@@ -438,8 +434,16 @@ impl Spec<'_> {
             let overflow = matches!(corruption.wrong, Wrong::TooManyReferences { .. });
             let extra = matches!(corruption.wrong, Wrong::ShortExtraData { .. });
             let structure = rebuilt && corruption.referrer.is_structure();
-            let mended = extra && *snapshots != Snapshots::Stay;
-            !replaced.contains(&corruption.referrer) && !overflow && !structure && !mended
+            let given_up = matches!(snapshots, Snapshots::Named(0) | Snapshots::Anew(0))
+                && corruption.wrong == Wrong::SnapshotsOfExternalData;
+            let unreadable = matches!(corruption.wrong, Wrong::Unreadable { .. });
+            let of_table = unreadable && corruption.referrer == Referrer::SnapshotTable;
+            let mended = (extra || of_table) && *snapshots != Snapshots::Stay;
+            !replaced.contains(&corruption.referrer)
+                && !overflow
+                && !structure
+                && !mended
+                && !given_up
         };
         let stay = self.seen.corruptions.iter().filter(stays).count() as u64;
         let overflow: u64 = counts

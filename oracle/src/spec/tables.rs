@@ -163,7 +163,8 @@ impl Spec<'_> {
                 || given_up && **use_ == Referrer::SnapshotTable;
             !goes && !replaced.contains(*use_)
         });
-        staying.all(is_kind)
+        // What only the header leads to, taken for an L1 table, is no use.
+        staying.next().is_some_and(&is_kind) && staying.all(is_kind)
     }
 
     fn l2_writable(&self, offset: u64, replaced: &BTreeSet<Referrer>) -> Result<bool, Unreadable> {

@@ -69,7 +69,10 @@ impl Uses<'_> {
         let geometry = self.image.geometry();
         let cluster = geometry.cluster_of(offset);
         let end = offset.0.saturating_add(geometry.cluster_size());
-        let uses = self.as_l2(cluster);
+        // Another table that lies over this one is not this one.
+        let tables = &self.look.references.l2_tables;
+        let found = tables.binary_search_by_key(&offset, |(offset, _)| *offset);
+        let uses = found.map_or(0, |position| tables[position].1.all);
         // What only the header leads to, taken for an L1 table, is no use.
         uses > 0
             && geometry.is_aligned(offset)

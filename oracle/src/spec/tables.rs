@@ -169,7 +169,18 @@ impl Spec<'_> {
 
     fn l2_writable(&self, offset: u64, replaced: &BTreeSet<Referrer>) -> Result<bool, Unreadable> {
         let cluster = offset / self.cluster_size;
-        let is_l2 = |referrer: &Referrer| matches!(referrer, Referrer::L2 { .. });
+        // Another table that lies over this one is not this one.
+        let uses = self
+            .own
+            .tables
+            .iter()
+            .filter(|table| table.offset == offset);
+        let is_l2 = |referrer: &Referrer| match *referrer {
+            Referrer::L2 { layer, l1_index } => uses
+                .clone()
+                .any(|table| (table.layer, table.l1_index) == (layer, l1_index)),
+            _ => false,
+        };
         Ok(offset.is_multiple_of(self.cluster_size)
             && cluster != 0
             && offset + self.cluster_size <= self.own.length

@@ -86,7 +86,7 @@ impl Worker for Finder<'_, '_> {
         let table = self.tables[number];
         let mut is_wrong = false;
         check_l2(self.image, bytes, &mut self.counts, &mut |_| {
-            is_wrong = true
+            is_wrong = true;
         })?;
         if is_wrong {
             self.found.push(table);

@@ -1,6 +1,7 @@
 //! The refcount on disk of any cluster, without reading what was found equal again.
 
 use super::{Comparison, Look};
+use crate::format::entry::ReftableEntry;
 use crate::geometry::Geometry;
 use crate::image::{Image, is_addressable};
 use crate::references::Reftable;
@@ -112,7 +113,7 @@ impl<'a> DiskCounts<'a> {
     ) -> Result<Option<u64>, StorageError> {
         let geometry = *self.image.geometry();
         let entry = self.reftable.map(|reftable| reftable.entry(refblock));
-        let offset = entry.map_or(Offset(0), |entry| entry.refblock());
+        let offset = entry.map_or(Offset(0), ReftableEntry::refblock);
         if offset == Offset(0) {
             return Ok(Some(0));
         }

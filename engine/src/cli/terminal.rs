@@ -111,7 +111,6 @@ impl Observer for Terminal {
             (Action::Reported, Finding::Leak { .. }) => {
                 self.say(format_args!("Leaked {finding}"));
             }
-            (Action::Reported, Finding::Kept { .. }) => self.say(finding),
             (Action::Reported, _) => self.say(format_args!("ERROR {finding}")),
         }
     }

@@ -273,15 +273,6 @@ impl Finding {
                     "cluster {cluster} refcount={refcount} reference={references}"
                 )
             }
-            Self::Kept {
-                cluster,
-                refcount,
-                references,
-            } => write!(
-                f,
-                "cluster {cluster} refcount={refcount} reference={references} is kept: what is \
-                 damaged may have referred to it"
-            ),
             _ => self.fmt_copied(f),
         }
     }

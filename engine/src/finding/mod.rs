@@ -230,12 +230,6 @@ pub enum Finding {
         refcount: u64,
         references: u64,
     },
-    /// A leak that is kept, as a damaged table may have referred to it.
-    Kept {
-        cluster: Cluster,
-        refcount: u64,
-        references: u64,
-    },
     /// The COPIED bit of an L1 entry is set where it must not be, or not where it must.
     L1Copied {
         index: u64,

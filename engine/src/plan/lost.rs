@@ -9,6 +9,8 @@ use crate::units::{Cluster, ClusterCount, Offset};
 
 /// Bytes that are read at most to look for lost tables. Beyond, what leaked is kept.
 const READ_MAX: u64 = 1 << 30;
+/// Once so many were found, no more are looked for.
+const FOUND_MAX: u64 = 8;
 /// Bytes that show of most clusters that they are no table.
 const SAMPLE: usize = 512;
 
@@ -26,6 +28,9 @@ pub(super) fn look_for(
     }
     for cluster in leaked {
         seen += 1;
+        if damage.count >= FOUND_MAX {
+            break;
+        }
         if read > READ_MAX {
             continue;
         }

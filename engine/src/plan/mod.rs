@@ -4,6 +4,7 @@
 //! structures go, and every write, in phases. Nothing here writes; what a plan says and what a repair
 //! does are the same, byte for byte.
 
+mod build;
 mod damage;
 mod error;
 mod lost;
@@ -23,7 +24,7 @@ use std::collections::BTreeSet;
 
 pub use error::RepairError;
 pub use options::{RepairOptions, Scope};
-pub use phase::{Phase, PhaseKind};
+pub use phase::{Phase, PhaseKind, Visit};
 
 use crate::check::{Comparison, DiskCounts, Report};
 use crate::finding::Finding;

@@ -201,13 +201,11 @@ impl Layers {
         let references = &ground.look.references;
         let mut sets = Sets::new();
         let mut of_table = vec![0; references.l2_tables.len()];
-        let mut next = 0_u64;
-        for l1 in &references.l1_tables {
+        for (number, l1) in references.l1_tables.iter().enumerate() {
             // The layers that share it count as one: what they share they share as a whole.
-            let mut set = vec![0; (next / 64) as usize];
-            set.push(1 << (next % 64));
+            let mut set = vec![0; number / 64];
+            set.push(1 << (number % 64));
             let set = sets.number(set);
-            next += 1;
             let entries = u64::from(l1.entries);
             for_each_entry(ground.storage, l1.offset, entries, |_, entry| {
                 let offset = L1Entry(entry).l2_table();

@@ -140,7 +140,7 @@ impl<'a> Overlay<'a> {
                 self.with_cluster(range.start, start, buffer, |bytes| {
                     self.plan.counts.encode(*refblock, bytes);
                     Ok(())
-                })?
+                })?;
             }
             Patch::Refblock(refblock) => {
                 self.with_cluster(range.start, start, buffer, |bytes| {
@@ -149,7 +149,7 @@ impl<'a> Overlay<'a> {
                         self.plan.set_refcounts(*refblock, true, bytes);
                     }
                     Ok(())
-                })?
+                })?;
             }
             Patch::NewReftable => {
                 let Structures::New { layout, .. } = &self.plan.structures else {

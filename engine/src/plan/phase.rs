@@ -62,13 +62,16 @@ pub(crate) enum Work {
     L2 { tables: Vec<u32>, changes: Changes },
 }
 
+/// Told of each write: the number of its phase, where it goes, and its bytes.
+pub type Visit<'a, E> = dyn FnMut(usize, Offset, &[u8]) -> Result<(), E> + 'a;
+
 impl RepairPlan {
     /// Hands over every write, in order, with the number of its phase, as it would be on top of what
     /// `storage` holds now.
     pub fn for_each_write<E: From<RepairError>>(
         &self,
         storage: &dyn Storage,
-        visit: &mut dyn FnMut(usize, Offset, &[u8]) -> Result<(), E>,
+        visit: &mut Visit<'_, E>,
     ) -> Result<(), E> {
         let mut bytes = Vec::new();
         for (at, phase) in self.phases.iter().enumerate() {

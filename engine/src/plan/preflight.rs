@@ -7,6 +7,7 @@ use crate::check::{CheckError, Comparison, Report, Survey, check};
 use crate::image::Image;
 use crate::references::{OldStructures, References};
 use crate::storage::Storage;
+use crate::table::Run;
 
 impl RepairPlan {
     /// Surveys the image as it will be. It has to be as the plan says: its refcounts, the report of a
@@ -26,7 +27,7 @@ impl RepairPlan {
         let found = if self.changes_only_refcounts {
             self.refcounts_only(&overlay)?
         } else {
-            self.whole(&overlay, options)?
+            Self::whole(&overlay, options)?
         };
         let figures = |report: &Report| (report.check_errors, report.corruptions, report.leaks);
         if self.is_foreseen && figures(&self.after) != figures(&found) {
@@ -49,7 +50,7 @@ impl RepairPlan {
         let present = OldStructures::count(&image, overlay, &mut alone, &mut ())?;
         let comparison = Comparison::compare(&image, overlay, &self.counts, &present, &mut ())?;
         // They are referred to as structures, and as nothing else.
-        let mut clusters = present.clusters.runs().iter().flat_map(|run| run.iter());
+        let mut clusters = present.clusters.runs().iter().flat_map(Run::iter);
         let is_alone = clusters.all(|cluster| self.counts.get(cluster) == 1);
         // What a refblock says of clusters past the end of the file is no matter.
         let is_right = comparison.corruptions == 0
@@ -67,7 +68,7 @@ impl RepairPlan {
         })
     }
 
-    fn whole(&self, overlay: &Overlay<'_>, options: &RepairOptions) -> Result<Report, RepairError> {
+    fn whole(overlay: &Overlay<'_>, options: &RepairOptions) -> Result<Report, RepairError> {
         let survey = Survey::take(overlay, &mut ())?;
         let report = survey.report(overlay, &mut ())?;
         let next = Self::of(overlay, survey, options, &mut ())?;

@@ -140,11 +140,11 @@ pub(super) fn doubtful(look: &Look, counts: &RefcountTable, file: ClusterCount) 
     let covered = geometry.refcounts_per_refblock();
     let last = file.0.div_ceil(covered);
     let present = look.old.reftable.entries.iter().map(|entry| entry.0.0);
-    let contradicted = look
-        .comparison
-        .differences(counts)
-        .filter(|(_, refcount, references)| refcount < references)
-        .map(|(cluster, _, _)| geometry.refblock_of(cluster));
+    let differing = look.comparison.differing.keys().copied();
+    let contradicted = differing.filter(|refblock| {
+        let mut differences = look.comparison.differences_of(counts, *refblock);
+        differences.any(|(_, refcount, references)| refcount < references)
+    });
     let untrusted = look.old.untrusted.iter().chain(&look.comparison.unreadable);
     let range = |refblock: RefblockIndex| within(geometry, file, refblock.0, refblock.0 + 1);
     let mut doubtful: RunSet = contradicted.chain(untrusted.copied()).map(range).collect();

@@ -231,8 +231,7 @@ pub(super) fn mend_l2(
     for (index, entry) in mended {
         let is_meant = match changes {
             Changes::First => !entry.copied(),
-            Changes::Last => true,
-            Changes::All => true,
+            Changes::Last | Changes::All => true,
         };
         let start = (index * entry_bytes) as usize;
         if is_meant {

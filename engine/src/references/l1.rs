@@ -38,7 +38,7 @@ impl L1Table {
 impl Walker<'_> {
     /// Counts all L1 tables and collects the L2 tables that they lead to.
     pub(super) fn walk_l1_tables(&mut self) -> Result<(), WalkError> {
-        let tables = self.l1_tables()?;
+        let tables = self.l1_tables();
         for table in &tables {
             let Region { offset, length } = table.region();
             if length == 0 {
@@ -92,7 +92,7 @@ impl Walker<'_> {
     }
 
     /// The distinct L1 tables that can be followed; those that cannot are reported.
-    fn l1_tables(&mut self) -> Result<Vec<L1Table>, WalkError> {
+    fn l1_tables(&mut self) -> Vec<L1Table> {
         let header = &self.image.header;
         let mut tables = BTreeMap::new();
         let active = L1Table {
@@ -134,7 +134,7 @@ impl Walker<'_> {
             };
             self.corruption(finding, 1);
         }
-        Ok(tables.into_values().collect())
+        tables.into_values().collect()
     }
 
     fn visit_l1_entry(

@@ -72,6 +72,10 @@ pub struct UnalignedEmpty {
 }
 
 /// What the walk has counted.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about the image"
+)]
 #[derive(Clone, Debug)]
 pub struct References {
     /// How often each cluster is referred to, by everything but reftable and refblocks.

@@ -68,9 +68,11 @@ impl Spec<'_> {
         for corruption in &self.seen.corruptions {
             let harmless = match corruption.wrong {
                 Wrong::TooManyReferences { .. } | Wrong::ShortExtraData { .. } => true,
-                Wrong::Unaligned { .. } | Wrong::PastTheEnd { .. } => {
-                    self.is_empty_in(&self.seen.empty, corruption.referrer)
-                }
+                Wrong::Unaligned { .. } | Wrong::PastTheEnd { .. } => self
+                    .seen
+                    .empty
+                    .iter()
+                    .any(|entry| entry.referrer == corruption.referrer),
                 // What ends the reading of the snapshot table is dealt with where that is decided.
                 Wrong::Unreadable { .. } => corruption.referrer == Referrer::SnapshotTable,
                 _ => false,
@@ -98,10 +100,6 @@ impl Spec<'_> {
         self.tables(references, &mut damage)?;
         self.lost_tables(references, &mut damage)?;
         Ok(damage)
-    }
-
-    fn is_empty_in(&self, empty: &[crate::audit::EmptyEntry], referrer: Referrer) -> bool {
-        empty.iter().any(|entry| entry.referrer == referrer)
     }
 
     fn overlaps(&self, replaced: &BTreeSet<Referrer>, damage: &mut Vec<Damage>) {
@@ -164,8 +162,7 @@ impl Spec<'_> {
             }
             let leads_to_another = entries(&self.own.header, &bytes).any(|(_, entry)| {
                 let target = match entry {
-                    Entry::Data { offset, .. } => offset,
-                    Entry::Compressed { offset, .. } => offset,
+                    Entry::Data { offset, .. } | Entry::Compressed { offset, .. } => offset,
                     Entry::Nothing { .. } => return false,
                 };
                 let target = target / self.cluster_size;

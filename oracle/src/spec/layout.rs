@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Built, Patched, Refused, Snapshots, Spec};
+use super::place::Room;
+use super::snapshots::Snapshots;
+use super::{Built, Patched, Refused, Spec};
 use crate::audit::{Bytes, Referrer, Unreadable, Wrong, audit};
 use crate::case::Algorithm;
-
-const REFTABLE_MAX: u64 = 8 << 20;
-const NO_ICOUNT: u64 = u64::MAX;
 
 /// New refcount structures: the reftable, and the refblock of each range.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,62 +16,9 @@ pub(super) struct Layout {
     pub refblocks: BTreeMap<u64, u64>,
 }
 
-/// What is free.
-struct Room<'a> {
-    counts: &'a BTreeMap<u64, u64>,
-    taken: &'a BTreeSet<u64>,
-    /// The first cluster that must not be used.
-    limit: u64,
-}
-
-impl Room<'_> {
-    fn is_free(&self, cluster: u64) -> bool {
-        cluster < self.limit
-            && !self.counts.contains_key(&cluster)
-            && !self.taken.contains(&cluster)
-    }
-
-    /// The first free cluster from `from` on.
-    fn next_free(&self, from: u64) -> Option<u64> {
-        let mut cluster = from;
-        while cluster < self.limit {
-            if self.is_free(cluster) {
-                return Some(cluster);
-            }
-            cluster += 1;
-        }
-        None
-    }
-
-    /// The first free run from `from` on: its first cluster and one after its last.
-    fn next_run(&self, from: u64) -> Option<(u64, u64)> {
-        let first = self.next_free(from)?;
-        let used = self
-            .counts
-            .range(first..)
-            .next()
-            .map(|(&cluster, _)| cluster);
-        let taken = self.taken.range(first..).next().copied();
-        let end = used.into_iter().chain(taken).min().unwrap_or(self.limit);
-        Some((first, end.min(self.limit)))
-    }
-
-    /// The lowest free run of so many clusters.
-    fn run_of(&self, clusters: u64) -> Option<u64> {
-        let mut from = 0;
-        while let Some((first, end)) = self.next_run(from) {
-            if end - first >= clusters {
-                return Some(first);
-            }
-            from = end;
-        }
-        None
-    }
-}
-
 impl Spec<'_> {
     /// Clusters that one refblock covers, and entries of a reftable cluster.
-    const fn geometry(&self) -> (u64, u64) {
+    pub(super) const fn geometry(&self) -> (u64, u64) {
         (self.own.header.refblock_entries(), self.cluster_size / 8)
     }
 
@@ -224,101 +170,11 @@ impl Spec<'_> {
         }
         Ok(match layout {
             Ok(layout) => {
-                self.count_layout(&layout, counts);
+                count_layout(&layout, counts);
                 Ok((place, layout))
             }
             Err(why) => Err(refused(why)),
         })
-    }
-
-    fn count_layout(&self, layout: &Layout, counts: &mut BTreeMap<u64, u64>) {
-        let reftable = layout.reftable..layout.reftable + layout.reftable_clusters;
-        for cluster in layout.refblocks.values().copied().chain(reftable) {
-            *counts.entry(cluster).or_insert(0) += 1;
-        }
-    }
-
-    /// The placement of `planned`: the least reftable in the lowest free run; a refblock for each
-    /// range with a count, in the lowest free clusters of ranges in use; then unused ranges are opened.
-    fn place(
-        &self,
-        counts: &BTreeMap<u64, u64>,
-        taken: &BTreeSet<u64>,
-        limit: u64,
-    ) -> Result<Layout, Refused> {
-        let (covered, entries) = self.geometry();
-        let reach = |cluster: u64| (cluster / covered + 1).div_ceil(entries);
-        let highest = counts.keys().next_back().copied().unwrap_or(0);
-        let (mut size, mut from) = (reach(highest), 0);
-        loop {
-            if size > REFTABLE_MAX / self.cluster_size {
-                return Err(Refused::ReftableTooLarge);
-            }
-            let room = Room {
-                counts,
-                taken,
-                limit,
-            };
-            let (first, end) = room.next_run(from).ok_or(Refused::NoSpace)?;
-            if end - first < size {
-                from = end;
-                continue;
-            }
-            if reach(first + size - 1) > size {
-                (size, from) = (reach(first + size - 1), first);
-                continue;
-            }
-            let refblocks = self.place_refblocks(&room, first..first + size)?;
-            let last = refblocks.keys().next_back().copied().unwrap_or(0);
-            let needed = (last + 1).div_ceil(entries);
-            if needed <= size {
-                return Ok(Layout {
-                    reftable: first,
-                    reftable_clusters: size,
-                    refblocks,
-                });
-            }
-            (size, from) = (needed, first);
-        }
-    }
-
-    fn place_refblocks(
-        &self,
-        room: &Room<'_>,
-        reftable: std::ops::Range<u64>,
-    ) -> Result<BTreeMap<u64, u64>, Refused> {
-        let (covered, _) = self.geometry();
-        let mut taken = room.taken.clone();
-        taken.extend(reftable.clone());
-        let room = Room {
-            taken: &taken,
-            ..*room
-        };
-        let used = room.counts.keys().copied().chain(reftable);
-        let mut ranges: BTreeSet<u64> = used.map(|cluster| cluster / covered).collect();
-        let free_in = |range: u64| {
-            let clusters = range * covered..((range + 1) * covered).min(room.limit);
-            clusters.filter(|&cluster| room.is_free(cluster))
-        };
-        let places = ranges.iter().copied().flat_map(free_in);
-        let mut places: Vec<u64> = places.take(ranges.len()).collect();
-        let mut next = 0;
-        while places.len() < ranges.len() {
-            // The lowest unused range with a free cluster.
-            let opened = loop {
-                let free = room.next_free(next * covered).ok_or(Refused::NoSpace)?;
-                let range = free / covered;
-                next = range + 1;
-                if !ranges.contains(&range) {
-                    break range;
-                }
-            };
-            ranges.insert(opened);
-            let missing = ranges.len() - places.len();
-            places.extend(free_in(opened).take(missing));
-        }
-        places.sort_unstable();
-        Ok(ranges.into_iter().zip(places).collect())
     }
 
     /// The layout of QEMU's algorithms, as it is found afterwards: in clusters that are free.
@@ -354,7 +210,7 @@ impl Spec<'_> {
             }
             place = Some(first);
         }
-        self.count_layout(&layout, counts);
+        count_layout(&layout, counts);
         let reftable = layout.reftable..layout.reftable + layout.reftable_clusters;
         for cluster in layout.refblocks.values().copied().chain(reftable) {
             let free = counts.get(&cluster) == Some(&1)
@@ -430,52 +286,12 @@ impl Spec<'_> {
         }
         Ok(())
     }
+}
 
-    /// Writes a new snapshot table, or the number of snapshots.
-    pub(super) fn write_snapshots(
-        &self,
-        snapshots: &Snapshots,
-        place: Option<u64>,
-        patched: &mut Patched<'_>,
-    ) -> Result<(), Unreadable> {
-        let (Snapshots::Named(left) | Snapshots::Anew(left)) = snapshots else {
-            return Ok(());
-        };
-        patched.write(60, &(*left as u32).to_be_bytes())?;
-        if let (Snapshots::Anew(_), Some(place)) = (snapshots, place) {
-            let mut bytes = self.snapshot_bytes(*left)?;
-            bytes.resize(bytes.len().next_multiple_of(self.cluster_size as usize), 0);
-            let offset = place * self.cluster_size;
-            patched.write(64, &offset.to_be_bytes())?;
-            patched.write(offset, &bytes)?;
-        }
-        Ok(())
-    }
-
-    /// A snapshot table with complete extra data: VM state size, disk size, instruction count.
-    fn snapshot_bytes(&self, entries: usize) -> Result<Vec<u8>, Unreadable> {
-        let mut table: Vec<u8> = Vec::new();
-        for entry in &self.own.snapshots.entries[..entries] {
-            table.resize(table.len().next_multiple_of(8), 0);
-            let mut raw = vec![0; entry.bytes as usize];
-            self.image.read(entry.at, &mut raw)?;
-            let kept = entry.extra.min(super::EXTRA_MAX) as usize;
-            let mut extra = raw[40..40 + kept].to_vec();
-            let vm_state = [&[0; 4], &raw[32..36]].concat();
-            let disk = (self.own.header.virtual_size & !511).to_be_bytes();
-            let defaults = [vm_state, disk.to_vec(), NO_ICOUNT.to_be_bytes().to_vec()];
-            for (number, default) in defaults.iter().enumerate() {
-                if kept < number * 8 + 8 {
-                    extra.resize(number * 8, 0);
-                    extra.extend(default);
-                }
-            }
-            let (fixed, names) = (&mut raw[..40].to_vec(), &raw[40 + entry.extra as usize..]);
-            fixed[36..40].copy_from_slice(&(extra.len() as u32).to_be_bytes());
-            table.extend(&*fixed);
-            table.extend(&extra);
-            table.extend(names);
-        }
-        Ok(table)
+/// Counts the clusters of new structures.
+fn count_layout(layout: &Layout, counts: &mut BTreeMap<u64, u64>) {
+    let reftable = layout.reftable..layout.reftable + layout.reftable_clusters;
+    for cluster in layout.refblocks.values().copied().chain(reftable) {
+        *counts.entry(cluster).or_insert(0) += 1;
     }
 }

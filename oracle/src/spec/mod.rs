@@ -2,10 +2,13 @@
 //! there have to be afterwards, or the reason why nothing is written. It shares nothing with the
 //! engine; the rules are those of the contract, and stand here one after the other.
 
+mod afterwards;
 mod bytes;
 mod compare;
 mod damage;
 mod layout;
+mod place;
+mod snapshots;
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,18 +16,14 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use compare::Difference;
 pub use damage::{Class, Damage};
 
-use crate::audit::{
-    Audit, Bytes, Referrer, SnapshotEntry, SnapshotsEnd, Unreadable, Wrong, audit,
-    audit_beside_the_header,
-};
+use crate::audit::{Audit, Bytes, Referrer, Unreadable, Wrong, audit, audit_beside_the_header};
 use crate::case::Algorithm;
 use bytes::Patched;
 use layout::Layout;
+use snapshots::Snapshots;
 
 const DIRTY_AND_CORRUPT: u64 = 3;
 const KNOWN_AUTOCLEAR: u64 = 3;
-const EXTRA_MAX: u64 = 1024;
-const EXTRA_MIN: u64 = 16;
 
 /// What a repair is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,16 +132,6 @@ struct Spec<'a> {
     file: u64,
     max: u64,
     real_length: u64,
-}
-
-/// What becomes of the snapshot table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Snapshots {
-    Stay,
-    /// The header names so many.
-    Named(usize),
-    /// A new table with so many.
-    Anew(usize),
 }
 
 impl Spec<'_> {
@@ -345,152 +334,6 @@ impl Spec<'_> {
         }
         counts.retain(|_, count| *count > 0);
         (counts, kept)
-    }
-
-    /// What becomes of the snapshot table: rule 7.
-    fn snapshots(&self, sound: bool) -> Result<Snapshots, Refused> {
-        let header = &self.own.header;
-        let released = self.ask.release_unreachable && !self.ask.only_leaks;
-        let may_change = !self.ask.only_leaks && (sound || released);
-        let table = &self.seen.snapshots;
-        let untouched = table.past_end || !may_change;
-        let mends = match table.ends {
-            None => true,
-            Some(SnapshotsEnd::ExtraData) => may_change,
-            Some(SnapshotsEnd::Place | SnapshotsEnd::Nonsense) => false,
-            Some(_) => released,
-        };
-        let only_snapshots = self.seen.blocked.is_none() || table.ends.is_some();
-        if !only_snapshots || table.ends.is_some() && (!mends || untouched) {
-            return Err(Refused::CheckGivesUp);
-        }
-        if untouched {
-            return Ok(Snapshots::Stay);
-        }
-        let mut left = table.entries.as_slice();
-        if released {
-            let last = left.iter().rposition(|entry| !entry.blank);
-            left = &left[..last.map_or(0, |last| last + 1)];
-        }
-        let misshapen = |entry: &SnapshotEntry| {
-            entry.extra > EXTRA_MAX || header.version == 3 && entry.extra < EXTRA_MIN
-        };
-        Ok(if left.iter().any(misshapen) {
-            Snapshots::Anew(left.len())
-        } else if (left.len() as u64) < header.snapshots {
-            Snapshots::Named(left.len())
-        } else {
-            Snapshots::Stay
-        })
-    }
-
-    /// Clusters that the snapshot table takes up no more.
-    fn left_by_snapshots(&self, snapshots: &Snapshots) -> Vec<u64> {
-        let clusters = |bytes: u64| {
-            let first = self.own.header.snapshots_offset;
-            first / self.cluster_size..(first + bytes).div_ceil(self.cluster_size)
-        };
-        let before = clusters(self.own.snapshots.bytes);
-        let after = match snapshots {
-            Snapshots::Stay => return Vec::new(),
-            Snapshots::Named(left) => clusters(self.bytes_of(*left)),
-            Snapshots::Anew(_) => clusters(0),
-        };
-        before.filter(|cluster| !after.contains(cluster)).collect()
-    }
-
-    /// Takes them out of the counts.
-    fn take_out_snapshots(&self, snapshots: &Snapshots, counts: &mut BTreeMap<u64, u64>) {
-        for cluster in self.left_by_snapshots(snapshots) {
-            if let Some(count) = counts.get_mut(&cluster) {
-                *count -= 1;
-            }
-        }
-        counts.retain(|_, count| *count > 0);
-    }
-
-    /// Bytes that so many entries of the present snapshot table take.
-    fn bytes_of(&self, entries: usize) -> u64 {
-        let table = &self.own.snapshots;
-        if entries == table.entries.len() {
-            return table.bytes;
-        }
-        let last = table.entries[..entries].last();
-        last.map_or(0, |last| {
-            last.at + last.bytes - self.own.header.snapshots_offset
-        })
-    }
-
-    /// Corruptions and check errors that a check finds afterwards, wrong COPIED bits aside.
-    fn errors_left(
-        &self,
-        replaced: &BTreeSet<Referrer>,
-        references: &BTreeMap<u64, u64>,
-        counts: &BTreeMap<u64, u64>,
-        snapshots: &Snapshots,
-        rebuilt: bool,
-    ) -> u64 {
-        let stays = |corruption: &&crate::audit::Corruption| {
-            let overflow = matches!(corruption.wrong, Wrong::TooManyReferences { .. });
-            let extra = matches!(corruption.wrong, Wrong::ShortExtraData { .. });
-            let structure = rebuilt && corruption.referrer.is_structure();
-            let given_up = matches!(snapshots, Snapshots::Named(0) | Snapshots::Anew(0))
-                && corruption.wrong == Wrong::SnapshotsOfExternalData;
-            let unreadable = matches!(corruption.wrong, Wrong::Unreadable { .. });
-            let of_table = unreadable && corruption.referrer == Referrer::SnapshotTable;
-            let mended = (extra || of_table) && *snapshots != Snapshots::Stay;
-            !replaced.contains(&corruption.referrer)
-                && !overflow
-                && !structure
-                && !mended
-                && !given_up
-        };
-        let stay = self.seen.corruptions.iter().filter(stays).count() as u64;
-        let overflow: u64 = counts
-            .values()
-            .map(|count| count.saturating_sub(self.max))
-            .sum();
-        let low = if self.ask.only_leaks {
-            let low = |(&cluster, &count): (&u64, &u64)| {
-                let said = self.own.disk.count(cluster);
-                said.is_some_and(|said| said < count.min(self.max))
-            };
-            references.iter().filter(|entry| low(*entry)).count() as u64
-        } else {
-            0
-        };
-        let unreadable = if rebuilt { 0 } else { self.own.check_errors };
-        stay + overflow + low + unreadable + u64::from(self.seen.header_is_table)
-    }
-
-    fn free(
-        &self,
-        counts: &BTreeMap<u64, u64>,
-        kept: &BTreeMap<u64, u64>,
-        rebuilt: bool,
-        snapshots: &Snapshots,
-        patched: &Patched<'_>,
-    ) -> BTreeSet<u64> {
-        if !kept.is_empty() {
-            return BTreeSet::new();
-        }
-        let covered = self.covered();
-        let leaked = self.own.disk.counts().keys().copied();
-        let structures = self.own.references.keys().copied();
-        let structures = structures.filter(|&cluster| {
-            (rebuilt && self.structure_uses(cluster) > 0) || *snapshots != Snapshots::Stay
-        });
-        let claimed = self
-            .own
-            .past_end
-            .iter()
-            .filter(|region| rebuilt && region.referrer.is_structure());
-        let claimed = claimed.flat_map(|region| region.offset / self.cluster_size..self.file);
-        let all = leaked.chain(structures).chain(claimed);
-        let free = |cluster: &u64| {
-            !counts.contains_key(cluster) && !covered.contains(cluster) && !patched.has(*cluster)
-        };
-        all.filter(free).collect()
     }
 }
 

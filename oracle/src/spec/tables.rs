@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::layout::Layout;
-use super::{DIRTY_AND_CORRUPT, KNOWN_AUTOCLEAR, Patched, Snapshots, Spec};
+use super::snapshots::Snapshots;
+use super::{DIRTY_AND_CORRUPT, KNOWN_AUTOCLEAR, Patched, Spec};
 use crate::audit::{Header, Referrer, Unreadable};
 
 const COPIED: u64 = 1 << 63;

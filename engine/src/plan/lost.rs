@@ -23,6 +23,7 @@ pub(super) fn look_for(
     let geometry = ground.image.geometry();
     let mut buffer = vec![0; geometry.cluster_size() as usize];
     let (mut read, mut seen) = (0_u64, 0_u64);
+    let mut next_data = ground.storage.next_data(Offset(0));
     if ground.image.header.has_data_file() {
         return Ok(());
     }
@@ -36,9 +37,14 @@ pub(super) fn look_for(
         }
         let offset = Offset(cluster.0 << geometry.cluster_bits());
         let end = offset.0.saturating_add(geometry.cluster_size());
-        let data = ground.storage.next_data(offset);
-        if data.is_none_or(|data| data.0 >= end) {
-            continue;
+        if next_data.is_some_and(|next: Offset| next < offset) {
+            next_data = ground.storage.next_data(offset);
+        }
+        match next_data {
+            None => break,
+            // A hole, and perhaps many clusters of it.
+            Some(data) if data.0 >= end => continue,
+            Some(_) => {}
         }
         let sample = SAMPLE.min(buffer.len());
         ground.storage.read_at(offset, &mut buffer[..sample])?;

@@ -111,7 +111,7 @@ impl Draft<'_> {
         let released = self.released.without(covered);
         let clusters = released.runs().iter().flat_map(Run::iter);
         let free = clusters.filter(|cluster| self.counts.get(*cluster) == 0);
-        free.map(Run::single).collect()
+        RunSet::of_ascending(free)
     }
 
     /// New structures, the switch to them, and what was counted too much meanwhile.

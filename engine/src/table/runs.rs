@@ -159,6 +159,18 @@ impl RunSet {
 }
 
 impl RunSet {
+    /// Clusters that come in ascending order: no more memory than the set takes.
+    pub(crate) fn of_ascending(clusters: impl Iterator<Item = Cluster>) -> Self {
+        let mut set = Self::new();
+        for cluster in clusters {
+            match set.runs.last_mut() {
+                Some(last) if last.end() == cluster => last.count.0 += 1,
+                _ => set.insert(Run::single(cluster)),
+            }
+        }
+        set
+    }
+
     /// Adds the clusters of another set.
     pub fn extend(&mut self, other: &Self) {
         if self.runs.is_empty() {

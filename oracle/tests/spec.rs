@@ -1,0 +1,219 @@
+//! The specification by itself, on images made by hand: what is lowered, built anew, kept, refused;
+//! and that what it expects of a repair is final, over the whole corpus of images.
+
+use recount_oracle::audit::{Bytes, audit, counters};
+use recount_oracle::case::Algorithm;
+use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
+use recount_oracle::spec::{Ask, Expected, Refused, Repaired, expect};
+
+const CLUSTER: u64 = 512;
+const ENTRIES: u64 = CLUSTER / 8;
+const ASK: Ask = Ask {
+    only_leaks: false,
+    algorithm: Algorithm::Planned,
+    reuse_old: false,
+    release_unreachable: false,
+    capacity: None,
+};
+
+/// 512-byte clusters: header 0, reftable 1, refblock 2, L1 table 3, L2 tables 4 and 5, 64 clusters
+/// of data each from 6 on.
+struct Image {
+    bytes: SparseBytes,
+}
+
+impl Image {
+    fn whole() -> Self {
+        let mut image = Self {
+            bytes: SparseBytes::default(),
+        };
+        let clusters = 6 + 2 * ENTRIES;
+        image.bytes.set_len(clusters * CLUSTER).expect("memory");
+        image.put(0, b"QFI\xfb\0\0\0\x03");
+        image.put(20, &9_u32.to_be_bytes());
+        image.put(24, &(2 * ENTRIES * CLUSTER).to_be_bytes());
+        image.put(36, &2_u32.to_be_bytes());
+        image.put(40, &(3 * CLUSTER).to_be_bytes());
+        image.put(48, &CLUSTER.to_be_bytes());
+        image.put(56, &1_u32.to_be_bytes());
+        image.put(96, &4_u32.to_be_bytes());
+        image.put(100, &104_u32.to_be_bytes());
+        image.put(CLUSTER, &(2 * CLUSTER).to_be_bytes());
+        for cluster in 0..clusters {
+            image.count(cluster, 1);
+        }
+        for table in 0..2 {
+            image.entry(3 * CLUSTER + 8 * table, 4 + table);
+            for entry in 0..ENTRIES {
+                let at = (4 + table) * CLUSTER + 8 * entry;
+                image.entry(at, 6 + table * ENTRIES + entry);
+            }
+        }
+        image
+    }
+
+    fn put(&mut self, offset: u64, bytes: &[u8]) {
+        self.bytes.write_at(offset, bytes).expect("memory");
+    }
+
+    /// An entry with COPIED that leads to a cluster.
+    fn entry(&mut self, at: u64, cluster: u64) {
+        self.put(at, &(1 << 63 | cluster * CLUSTER).to_be_bytes());
+    }
+
+    fn count(&mut self, cluster: u64, refcount: u16) {
+        self.put(2 * CLUSTER + 2 * cluster, &refcount.to_be_bytes());
+    }
+
+    fn repaired(&self, ask: &Ask) -> Repaired {
+        match expect(&self.bytes, ask, None).expect("little work") {
+            Expected::Repaired(repaired) => *repaired,
+            Expected::Refused(refused) => panic!("refused: {refused:?}"),
+        }
+    }
+
+    fn refused(&self, ask: &Ask) -> Option<Refused> {
+        match expect(&self.bytes, ask, None).expect("little work") {
+            Expected::Repaired(_) => None,
+            Expected::Refused(refused) => Some(refused),
+        }
+    }
+
+    /// The image afterwards.
+    fn after(&self, repaired: &Repaired) -> SparseBytes {
+        let mut after = self.bytes.clone();
+        after.set_len(repaired.length).expect("memory");
+        for (cluster, bytes) in &repaired.changed {
+            let left = repaired.length.saturating_sub(cluster * CLUSTER);
+            let length = (bytes.len() as u64).min(left) as usize;
+            after
+                .write_at(cluster * CLUSTER, &bytes[..length])
+                .expect("memory");
+        }
+        after
+    }
+}
+
+fn is_clean(bytes: &dyn Bytes) -> bool {
+    counters(&audit(bytes).expect("an image")).exit_code() == 0
+}
+
+#[test]
+fn nothing_is_expected_of_a_whole_image() {
+    let image = Image::whole();
+    let repaired = image.repaired(&ASK);
+    assert!(repaired.is_empty() && repaired.damage.is_empty());
+    assert!(is_clean(&image.bytes));
+}
+
+#[test]
+fn a_leak_is_lowered_in_place_and_a_count_of_zero_builds_anew() {
+    let mut image = Image::whole();
+    image.count(20, 3);
+    let repaired = image.repaired(&ASK);
+    assert!(!repaired.rebuilt && repaired.changed.keys().eq([&2]));
+    assert!(is_clean(&image.after(&repaired)));
+    image.count(20, 0);
+    let repaired = image.repaired(&ASK);
+    assert!(repaired.rebuilt);
+    assert!(is_clean(&image.after(&repaired)));
+    let leaks = Ask {
+        only_leaks: true,
+        ..ASK
+    };
+    assert_eq!(image.refused(&leaks), Some(Refused::NeedsRebuild));
+}
+
+#[test]
+fn what_a_zeroed_l1_table_led_to_is_kept_until_it_is_given_up() {
+    let mut image = Image::whole();
+    image.put(3 * CLUSTER, &[0; 16]);
+    let repaired = image.repaired(&ASK);
+    assert!(repaired.is_empty());
+    assert_eq!(repaired.kept.len() as u64, 2 + 2 * ENTRIES);
+    let ask = Ask {
+        release_unreachable: true,
+        ..ASK
+    };
+    let repaired = image.repaired(&ask);
+    assert!(repaired.kept.is_empty() && is_clean(&image.after(&repaired)));
+}
+
+#[test]
+fn an_emptied_l2_table_and_two_entries_to_one_cluster_keep_what_leaked() {
+    let mut emptied = Image::whole();
+    emptied.put(4 * CLUSTER, &[0; CLUSTER as usize]);
+    assert_eq!(emptied.repaired(&ASK).kept.len() as u64, ENTRIES);
+    let mut doubled = Image::whole();
+    doubled.entry(4 * CLUSTER, 7);
+    let repaired = doubled.repaired(&ASK);
+    assert_eq!(repaired.kept.keys().collect::<Vec<_>>(), [&6]);
+    assert_eq!(repaired.counts.get(&7), Some(&2));
+}
+
+#[test]
+fn a_file_does_not_grow_over_what_is_missing_of_it() {
+    let mut image = Image::whole();
+    // Without the last eight clusters, and without refcounts, so that there must be new structures.
+    let clusters = 6 + 2 * ENTRIES;
+    image
+        .bytes
+        .set_len((clusters - 8) * CLUSTER)
+        .expect("memory");
+    image.put(CLUSTER, &[0; 8]);
+    assert_eq!(image.refused(&ASK), Some(Refused::GrowthWouldHide));
+    // As long as the entries say, it can be repaired, and the missing part reads as zeros.
+    image.bytes.set_len(clusters * CLUSTER).expect("memory");
+    let repaired = image.repaired(&ASK);
+    assert!(is_clean(&image.after(&repaired)));
+}
+
+#[test]
+fn unknown_autoclear_bits_are_cleared_only_where_something_is_written() {
+    let mut image = Image::whole();
+    image.put(88, &0x8000_u64.to_be_bytes());
+    assert!(image.repaired(&ASK).is_empty());
+    image.count(20, 3);
+    let repaired = image.repaired(&ASK);
+    let after = image.after(&repaired);
+    assert_eq!(after.bytes(88, 8), [0; 8]);
+}
+
+#[test]
+fn what_is_expected_of_the_images_of_the_corpus_is_final() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../corpus/image");
+    let (mut judged, mut changed) = (0, 0);
+    for entry in std::fs::read_dir(folder).expect("the corpus") {
+        let bytes = std::fs::read(entry.expect("an entry").path()).expect("a file");
+        let mut image = Image {
+            bytes: SparseBytes::default(),
+        };
+        image.put(0, &bytes);
+        let Ok(Expected::Repaired(repaired)) = expect(&image.bytes, &ASK, None) else {
+            continue;
+        };
+        let cluster_size = 1 << bytes[23];
+        let mut after = image.bytes.clone();
+        after.set_len(repaired.length).expect("memory");
+        for (cluster, bytes) in &repaired.changed {
+            let at = cluster * cluster_size;
+            let left = repaired.length.saturating_sub(at);
+            let length = (bytes.len() as u64).min(left) as usize;
+            after.write_at(at, &bytes[..length]).expect("memory");
+        }
+        judged += 1;
+        changed += u64::from(!repaired.is_empty());
+        match expect(&after, &ASK, None) {
+            Ok(Expected::Repaired(again)) => {
+                assert!(again.is_empty(), "more to repair");
+                assert_eq!(again.kept, repaired.kept);
+                assert_eq!(again.damage.is_empty(), repaired.damage.is_empty());
+            }
+            other => panic!("after the repair: {other:?}"),
+        }
+    }
+    assert!(
+        judged > 40 && changed > 20,
+        "{judged} judged, {changed} changed"
+    );
+}

@@ -70,6 +70,16 @@ impl Room<'_> {
     }
 }
 
+impl Layout {
+    /// Adds its own clusters.
+    fn count(&self, counts: &mut BTreeMap<u64, u64>) {
+        let reftable = self.reftable..self.reftable + self.reftable_clusters;
+        for cluster in self.refblocks.values().copied().chain(reftable) {
+            *counts.entry(cluster).or_insert(0) += 1;
+        }
+    }
+}
+
 impl Spec<'_> {
     /// Clusters that one refblock covers, and entries of a reftable cluster.
     const fn geometry(&self) -> (u64, u64) {
@@ -223,18 +233,11 @@ impl Spec<'_> {
         }
         Ok(match layout {
             Ok(layout) => {
-                self.count_layout(&layout, counts);
+                layout.count(counts);
                 Ok((place, layout))
             }
             Err(why) => Err(refused(why)),
         })
-    }
-
-    fn count_layout(&self, layout: &Layout, counts: &mut BTreeMap<u64, u64>) {
-        let reftable = layout.reftable..layout.reftable + layout.reftable_clusters;
-        for cluster in layout.refblocks.values().copied().chain(reftable) {
-            *counts.entry(cluster).or_insert(0) += 1;
-        }
     }
 
     /// The placement of `planned`: the least reftable in the lowest free run; a refblock for each
@@ -353,7 +356,7 @@ impl Spec<'_> {
             }
             place = Some(first);
         }
-        self.count_layout(&layout, counts);
+        layout.count(counts);
         let reftable = layout.reftable..layout.reftable + layout.reftable_clusters;
         for cluster in layout.refblocks.values().copied().chain(reftable) {
             let free = counts.get(&cluster) == Some(&1)

@@ -3,6 +3,7 @@
 //! engine; the rules are those of the contract, and stand here one after the other.
 
 mod bytes;
+mod class;
 mod compare;
 mod damage;
 mod layout;
@@ -10,6 +11,7 @@ mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use class::{Diagnosis, class, diagnose, diagnose_audited};
 pub use compare::Difference;
 pub use damage::{Class, Damage};
 
@@ -84,6 +86,8 @@ pub struct Repaired {
     pub damage: Vec<Damage>,
     /// Whether new structures are built.
     pub rebuilt: bool,
+    /// COPIED bits that stay wrong, in tables that are left alone.
+    pub left_alone: u64,
     cluster_size: u64,
 }
 
@@ -99,25 +103,21 @@ pub fn expect(
         Err(Unreadable::NotOpened(_)) => return Ok(Expected::Refused(Refused::NotOpened)),
         Err(error) => return Err(error),
     };
-    let own = if seen.header_is_table {
-        audit_beside_the_header(image)?
-    } else {
-        seen.clone()
-    };
-    let spec = Spec {
-        image,
-        ask,
-        seen: &seen,
-        own: &own,
-        cluster_size: own.header.cluster_size(),
-        file: own.length.div_ceil(own.header.cluster_size()),
-        max: own.header.max_refcount(),
-        real_length: image.length()?,
-    };
+    let own = own_audit(image, &seen)?;
+    let spec = Spec::new(image, ask, &seen, &own)?;
     Ok(match spec.repair(after)? {
         Ok(repaired) => Expected::Repaired(Box::new(repaired)),
         Err(refused) => Expected::Refused(refused),
     })
+}
+
+/// The image as a repair sees it.
+fn own_audit(image: &dyn Bytes, seen: &Audit) -> Result<Audit, Unreadable> {
+    if seen.header_is_table {
+        audit_beside_the_header(image)
+    } else {
+        Ok(seen.clone())
+    }
 }
 
 /// The damaged image and what is asked.
@@ -143,6 +143,26 @@ enum Snapshots {
     Named(usize),
     /// A new table with so many.
     Anew(usize),
+}
+
+impl<'a> Spec<'a> {
+    fn new(
+        image: &'a dyn Bytes,
+        ask: &'a Ask,
+        seen: &'a Audit,
+        own: &'a Audit,
+    ) -> Result<Self, Unreadable> {
+        Ok(Self {
+            image,
+            ask,
+            seen,
+            own,
+            cluster_size: own.header.cluster_size(),
+            file: own.length.div_ceil(own.header.cluster_size()),
+            max: own.header.max_refcount(),
+            real_length: image.length()?,
+        })
+    }
 }
 
 impl Spec<'_> {
@@ -219,6 +239,7 @@ impl Spec<'_> {
             kept,
             damage,
             rebuilt: rebuilds,
+            left_alone: left,
             cluster_size: self.cluster_size,
         }))
     }

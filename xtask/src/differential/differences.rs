@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use recount_oracle::audit::{Audit, Wrong, counters};
+use recount_oracle::audit::{Audit, Referrer, Wrong, counters};
 use recount_oracle::case::observed::{Ended, Observed, Said};
 
 use super::comparison::Comparison::{
@@ -16,6 +16,8 @@ use super::comparison::Comparison::{
 const CEILINGS: &str = include_str!("../../differences.toml");
 /// With fewer cases a share says nothing.
 const ENOUGH_CASES: u64 = 1_000;
+/// The signal that ends a program which makes a file longer than it may.
+const FILE_SIZE_EXCEEDED: i32 = super::subject::program::FILE_SIZE_EXCEEDED;
 /// The first qemu-img that counts reserved bits and contradictory subclusters.
 const NEWER_CHECK: (u32, u32) = (6, 2);
 /// qemu-img checks files of fewer clusters.
@@ -43,16 +45,13 @@ pub struct Difference {
 
 /// How one of both ended.
 pub struct Side<'a> {
-    said: &'a Said,
-    after: Option<&'a Audit>,
+    /// What it said.
+    pub said: &'a Said,
+    /// What the audit says of what it left, where that is known.
+    pub after: Option<&'a Audit>,
 }
 
 impl<'a> Side<'a> {
-    /// What it said, and what the audit says of what it left, where that is known.
-    pub const fn new(said: &'a Said, after: Option<&'a Audit>) -> Self {
-        Self { said, after }
-    }
-
     /// It gave up.
     fn refuses(&self) -> bool {
         self.said.ended == Ended::Code(1) && self.said.counters.is_none()
@@ -77,6 +76,7 @@ impl<'a> Side<'a> {
     }
 }
 
+const CHECK: &[Comparison] = &[ReadOnlyCheck];
 const REPAIRS: &[Comparison] = &[
     LeaksRepair,
     InPlaceRepair,
@@ -84,23 +84,26 @@ const REPAIRS: &[Comparison] = &[
     RebuildVerdict,
     CleanAfterRepair,
 ];
-const EVERYWHERE: &[Comparison] = &[
-    ReadOnlyCheck,
-    LeaksRepair,
-    InPlaceRepair,
-    RebuiltLayout,
-    RebuildVerdict,
-    CleanAfterRepair,
-];
+
+/// Whether qemu-img does not check the image at all.
+fn refuses(observed: &Observed) -> bool {
+    observed.check.counters.is_none()
+}
+
+/// Whether qemu-img looks for something else than the image.
+const fn needs_more(audit: &Audit) -> bool {
+    let header = &audit.header;
+    header.luks.is_some() || header.external_data() || header.backing
+}
 
 fn has_bitmaps(audit: &Audit) -> bool {
     audit.header.bitmaps.is_some()
 }
 
 /// Whether qemu-img writes the header before it repairs, and loses the snapshots in doing so.
-fn loses_snapshots(audit: &Audit, _: &Observed) -> bool {
+fn loses_snapshots(audit: &Audit, observed: &Observed) -> bool {
     let unknown = audit.header.autoclear & !KNOWN_AUTOCLEAR != 0;
-    audit.header.snapshots > 0 && (has_bitmaps(audit) || unknown)
+    observed.loses_snapshots && audit.header.snapshots > 0 && (has_bitmaps(audit) || unknown)
 }
 
 fn has_newer_corruptions(audit: &Audit, observed: &Observed) -> bool {
@@ -124,53 +127,77 @@ fn has_misshapen_snapshot(audit: &Audit) -> bool {
     audit.header.version == 3 && entries.any(|entry| entry.extra < EXTRA_MIN)
 }
 
-fn refblock_past_the_end(audit: &Audit) -> bool {
-    audit.corruptions.iter().any(|corruption| {
-        corruption.referrer.is_structure() && matches!(corruption.wrong, Wrong::PastTheEnd { .. })
+fn leads_past_the_end(audit: &Audit, is_one: fn(&Referrer) -> bool) -> bool {
+    let mut corruptions = audit.corruptions.iter();
+    corruptions.any(|corruption| {
+        is_one(&corruption.referrer) && matches!(corruption.wrong, Wrong::PastTheEnd { .. })
     })
+}
+
+fn refblock_past_the_end(audit: &Audit) -> bool {
+    leads_past_the_end(audit, |referrer| {
+        matches!(referrer, Referrer::Refblock { .. })
+    })
+}
+
+fn reftable_is_cut(audit: &Audit) -> bool {
+    leads_past_the_end(audit, |referrer| *referrer == Referrer::Reftable)
 }
 
 /// All of them.
 pub const ALL: &[Difference] = &[
     Difference {
-        name: "replaces an unusable refcount table",
+        name: "checks with an unusable refcount table",
         theirs: "opens no image whose header has an impossible place or size of the reftable",
-        shows_in: EVERYWHERE,
+        shows_in: CHECK,
         holds_of: |audit, _| !audit.header.reftable_usable,
-        ours_is: |before, ours| is_right(before, ours),
+        ours_is: |_, ours| ours.is_as_audited(),
+        theirs_is: |_, theirs| theirs.refuses(),
+    },
+    Difference {
+        name: "replaces an unusable refcount table",
+        theirs: "opens no image whose header has an impossible place or size of the reftable, nor repairs it",
+        shows_in: REPAIRS,
+        holds_of: |audit, observed| refuses(observed) && !audit.header.reftable_usable,
+        ours_is: is_repaired,
         theirs_is: |_, theirs| theirs.refuses(),
     },
     Difference {
         name: "reads on behind a broken bitmap",
         theirs: "gives up, or does not open the image",
-        shows_in: EVERYWHERE,
+        shows_in: CHECK,
         holds_of: |audit, _| audit.qemu_gives_up.is_some(),
-        ours_is: |before, ours| is_right(before, ours),
+        ours_is: |_, ours| ours.is_as_audited(),
         theirs_is: |_, theirs| theirs.refuses(),
     },
     Difference {
-        name: "needs no other file and no key",
+        name: "checks without other files and without the key",
         theirs: "opens no image without its backing file, data file or key",
-        shows_in: EVERYWHERE,
-        holds_of: |audit, _| {
-            let header = &audit.header;
-            header.luks.is_some() || header.external_data() || header.backing
-        },
-        ours_is: |before, ours| is_right(before, ours),
+        shows_in: CHECK,
+        holds_of: |audit, _| needs_more(audit),
+        ours_is: |_, ours| ours.is_as_audited(),
+        theirs_is: |_, theirs| theirs.refuses(),
+    },
+    Difference {
+        name: "repairs without other files and without the key",
+        theirs: "opens no image without its backing file, data file or key, nor repairs it",
+        shows_in: REPAIRS,
+        holds_of: |audit, observed| refuses(observed) && needs_more(audit),
+        ours_is: is_repaired,
         theirs_is: |_, theirs| theirs.refuses(),
     },
     Difference {
         name: "checks files of 2^31 clusters",
         theirs: "refuses them",
-        shows_in: EVERYWHERE,
+        shows_in: CHECK,
         holds_of: |audit, _| audit.clusters >= CLUSTER_LIMIT,
-        ours_is: |before, ours| is_right(before, ours),
+        ours_is: |_, ours| ours.is_as_audited(),
         theirs_is: |_, theirs| theirs.refuses(),
     },
     Difference {
         name: "counts what qemu-img counts since 6.2",
         theirs: "is older, and does not see reserved bits and contradictory subclusters",
-        shows_in: &[ReadOnlyCheck],
+        shows_in: CHECK,
         holds_of: has_newer_corruptions,
         ours_is: |_, ours| ours.is_as_audited(),
         theirs_is: |_, theirs| theirs.said.is_answer(),
@@ -182,16 +209,16 @@ pub const ALL: &[Difference] = &[
         holds_of: loses_snapshots,
         ours_is: |before, ours| {
             let snapshots = ours.after.map(|after| after.header.snapshots);
-            snapshots == Some(before.header.snapshots) && is_right(before, ours)
+            snapshots == Some(before.header.snapshots) && is_repaired(before, ours)
         },
         theirs_is: |_, theirs| theirs.said.is_answer(),
     },
     Difference {
         name: "stores no bitmaps anew",
         theirs: "drops the bitmaps that it cannot load, and stores the others at other places",
-        shows_in: REPAIRS,
+        shows_in: &[RebuiltLayout, RebuildVerdict],
         holds_of: |audit, _| has_bitmaps(audit),
-        ours_is: |before, ours| is_right(before, ours),
+        ours_is: is_repaired,
         theirs_is: |_, theirs| theirs.said.is_answer(),
     },
     Difference {
@@ -199,7 +226,7 @@ pub const ALL: &[Difference] = &[
         theirs: "puts the new table elsewhere; only the end of the image differs",
         shows_in: REPAIRS,
         holds_of: |audit, _| has_misshapen_snapshot(audit),
-        ours_is: |before, ours| is_right(before, ours),
+        ours_is: is_repaired,
         theirs_is: |_, theirs| theirs.said.is_answer(),
     },
     Difference {
@@ -207,24 +234,23 @@ pub const ALL: &[Difference] = &[
         theirs: "makes the file as long as a reftable entry makes it believe",
         shows_in: REPAIRS,
         holds_of: |audit, _| refblock_past_the_end(audit),
-        ours_is: |before, ours| is_right(before, ours),
-        theirs_is: |_, _| true,
+        ours_is: is_repaired,
+        theirs_is: |_, theirs| {
+            theirs.said.is_answer() || theirs.said.ended == Ended::Signal(FILE_SIZE_EXCEEDED)
+        },
     },
     Difference {
-        name: "sets no COPIED bit where a refcount cannot count all references",
-        theirs: "goes by the refcount, which says one",
+        name: "replaces a refcount table that is not all there",
+        theirs: "frees what is left of it as a leak",
         shows_in: REPAIRS,
-        holds_of: |audit, _| {
-            let narrow = audit.header.max_refcount() == 1;
-            narrow && audit.references.values().any(|uses| uses.len() > 1)
-        },
-        ours_is: |before, ours| is_right(before, ours),
+        holds_of: |audit, _| reftable_is_cut(audit),
+        ours_is: is_repaired,
         theirs_is: |_, theirs| theirs.said.is_answer(),
     },
     Difference {
         name: "goes on where refcounts cannot be read",
         theirs: "marks the image as corrupt when it meets a refblock that is not aligned, and gives up in the middle of the repair",
-        shows_in: REPAIRS,
+        shows_in: &[RebuildVerdict],
         holds_of: |audit, _| audit.check_errors > 0,
         ours_is: |_, ours| ours.is_clean(),
         theirs_is: |_, theirs| theirs.refuses(),
@@ -232,33 +258,34 @@ pub const ALL: &[Difference] = &[
     Difference {
         name: "goes on where qemu-img's overlap check gives up",
         theirs: "takes stale bitmaps for structures that it would write over, and stops in the middle of the repair",
-        shows_in: REPAIRS,
-        holds_of: |audit, observed| observed.stopped_by_overlap && audit.header.bitmaps.is_none(),
+        shows_in: &[LeaksRepair, InPlaceRepair, RebuildVerdict],
+        holds_of: |audit, observed| observed.stopped_by_overlap && !has_bitmaps(audit),
         ours_is: |_, ours| ours.is_clean(),
         theirs_is: |_, theirs| theirs.refuses(),
     },
     Difference {
-        name: "refuses at once to release leaks where refcounts cannot be read",
-        theirs: "fails after it has counted what it could",
-        shows_in: &[LeaksRepair],
-        holds_of: |audit, _| audit.check_errors > 0 || audit.rebuild_needed,
-        ours_is: |_, ours| ours.refuses(),
-        theirs_is: |_, theirs| theirs.said.counter("check-errors") > 0,
-    },
-    Difference {
         name: "survives what qemu-img crashes on",
-        theirs: "is killed by a signal",
-        shows_in: EVERYWHERE,
-        holds_of: |_, _| true,
-        ours_is: |before, ours| is_right(before, ours),
+        theirs: "is killed by a signal where `-r leaks` would need new structures",
+        shows_in: &[LeaksRepair],
+        holds_of: |audit, _| audit.rebuild_needed,
+        ours_is: |_, ours| ours.refuses(),
         theirs_is: |_, theirs| matches!(theirs.said.ended, Ended::Signal(_)),
     },
 ];
 
-/// Whether recount said of an image what the audit says, or repaired it so that nothing is wrong, or
-/// refused `-r leaks` where structures have to be built anew.
-fn is_right(before: &Audit, ours: &Side<'_>) -> bool {
-    ours.is_clean() || ours.is_as_audited() || ours.refuses() && before.rebuild_needed
+/// Whether recount left nothing wrong but what a narrow refcount cannot count, and said so; or refused
+/// `-r leaks` where structures have to be built anew.
+fn is_repaired(before: &Audit, ours: &Side<'_>) -> bool {
+    let narrow = |after: &Audit| {
+        let mut corruptions = after.corruptions.iter();
+        let overflow = |wrong: &Wrong| matches!(wrong, Wrong::TooManyReferences { .. });
+        after.check_errors == 0
+            && after.mismatches.is_empty()
+            && corruptions.all(|corruption| overflow(&corruption.wrong))
+    };
+    ours.is_clean()
+        || ours.is_as_audited() && ours.after.is_some_and(narrow)
+        || ours.refuses() && (before.rebuild_needed || reftable_is_cut(before))
 }
 
 /// The difference that explains how both ended.

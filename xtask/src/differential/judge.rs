@@ -1,7 +1,7 @@
 //! Runs recount over one damaged image and compares it with what a qemu-img said and did. What is
 //! compared depends on the class of the image; what a repair must make of it says the specification.
 
-use recount_oracle::audit::{self, Audit, Wrong};
+use recount_oracle::audit::{self, Audit, Wrong, audit_beside_the_header};
 use recount_oracle::case::damage::{Applied, Damage, ReadWriteAt, SnapshotDamage, SparseBytes};
 use recount_oracle::case::observed::{Layout, Observed, Said};
 use recount_oracle::spec::{Class, Expected, expect};
@@ -117,16 +117,13 @@ impl Trial<'_> {
         };
         let ours = self.ours.run(self.bench, left, Repair::None)?;
         // It is a check of another image.
-        let comparison = Comparison::ReadOnlyCheck;
         let audit = audit::audit(left).ok();
-        let theirs = Side::new(&observed.settled, None);
-        let ours_side = Side::new(&ours.said, audit.as_ref());
         Ok(self.or_known(
             same(&observed.settled, &ours.said),
-            comparison,
+            Comparison::ReadOnlyCheck,
             audit.as_ref(),
-            &ours_side,
-            &theirs,
+            &side(&ours.said, audit.as_ref()),
+            &side(&observed.settled, None),
         ))
     }
 
@@ -143,8 +140,8 @@ impl Trial<'_> {
         let story = || format!("our repair: {}\n    then theirs: {verdict}", ours.said);
         let ending = Ending::expect(verdict.is_clean(), story);
         let after = audit::audit(&ours.image).ok();
-        let ours = Side::new(&ours.said, after.as_ref());
-        let theirs = Side::new(&verdict, None);
+        let ours = side(&ours.said, after.as_ref());
+        let theirs = side(&verdict, None);
         let comparison = Comparison::CleanAfterRepair;
         Ok(self.known(ending, comparison, &ours, &theirs))
     }
@@ -163,7 +160,8 @@ impl Trial<'_> {
     /// what refers to clusters, and of refcounts and COPIED bits no more is wrong than qemu-img leaves,
     /// but for bits in tables that are left alone.
     fn no_worse(&self) -> Ending {
-        let (Some(before), Some((_, theirs))) = (&self.patient.audit, self.theirs) else {
+        let before = audit_beside_the_header(self.damaged);
+        let (Ok(before), Some((_, theirs))) = (before, self.theirs) else {
             return Ending::NotApplicable;
         };
         let ask = recount_oracle::judge::ask(&recount::RepairOptions::default(), None);
@@ -172,11 +170,12 @@ impl Trial<'_> {
             // That it is refused, and for the right reason, is what `as-specified` says.
             Ok(Expected::Refused(_)) | Err(_) => return Ending::NotApplicable,
         };
-        let ours = match audit::audit(&self.repaired.image) {
+        // What the header says as a table changes with the repair.
+        let ours = match audit_beside_the_header(&self.repaired.image) {
             Ok(ours) => ours,
             Err(error) => return Ending::Failed(format!("after our repair, {error}")),
         };
-        let (was, is) = (of_entries(before), of_entries(&ours));
+        let (was, is) = (of_entries(&before), of_entries(&ours));
         if is > was {
             return Ending::Failed(format!(
                 "{is} entries are wrong after our repair, {was} were before: {}",
@@ -184,7 +183,8 @@ impl Trial<'_> {
             ));
         }
         let left = of_refcounts(&ours).saturating_sub(left_alone);
-        let theirs = audit::audit(theirs).map_or(u64::MAX, |theirs| of_refcounts(&theirs));
+        let theirs = audit_beside_the_header(theirs);
+        let theirs = theirs.map_or(u64::MAX, |theirs| of_refcounts(&theirs));
         Ending::expect(left <= theirs, || {
             format!(
                 "{left} refcounts or COPIED bits are wrong after our repair, {theirs} after theirs\
@@ -212,8 +212,8 @@ impl Trial<'_> {
         let layouts = self.known(
             layouts(layout, &ours),
             Comparison::RebuiltLayout,
-            &Side::new(&ours.said, after.as_ref()),
-            &Side::new(&observed.all, None),
+            &side(&ours.said, after.as_ref()),
+            &side(&observed.all, None),
         );
         let same = self.same(Comparison::RebuildVerdict, &observed.all, &ours);
         Ok([none, layouts, same])
@@ -249,8 +249,8 @@ impl Trial<'_> {
             return ending;
         }
         let after = audit::audit(&ours.image).ok();
-        let ours = Side::new(&ours.said, after.as_ref());
-        self.known(ending, comparison, &ours, &Side::new(theirs, None))
+        let ours = side(&ours.said, after.as_ref());
+        self.known(ending, comparison, &ours, &side(theirs, None))
     }
 
     fn known(
@@ -283,6 +283,10 @@ impl Trial<'_> {
         let found = find(comparison, before, self.observed, ours, theirs);
         found.map_or(ending, |found| Ending::OnPurpose(found.name))
     }
+}
+
+const fn side<'a>(said: &'a Said, after: Option<&'a Audit>) -> Side<'a> {
+    Side { said, after }
 }
 
 /// How much is wrong with what refers to clusters.

@@ -17,6 +17,7 @@ mod in_use;
 mod judge;
 mod make;
 mod observe;
+mod quality;
 mod record;
 mod recorder;
 mod run;

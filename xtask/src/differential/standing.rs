@@ -1,16 +1,14 @@
 //! What each property says of one subject's repair of one image, whoever the subject is: judged from
 //! the bytes before and after alone, and from what it said.
 
-use std::fmt;
-
 use recount::{RepairError, RepairFailure};
-use recount_oracle::audit::{Audit, Wrong};
+use recount_oracle::audit::{Audit, Unreadable, Wrong, audit_beside_the_header};
 use recount_oracle::case::damage::bytes::PAGE;
 use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
 use recount_oracle::crash::Limits;
 use recount_oracle::disk::{Event, Trace};
 use recount_oracle::judge;
-use recount_oracle::properties::reading::Kind;
+use recount_oracle::properties::reading::{Kind, Reading};
 use recount_oracle::properties::{
     Verdict, clean_afterwards, crash_atomic, leaves_data_alone, no_overlap_bytes,
 };
@@ -20,116 +18,9 @@ use recount_oracle::spec::{Ask, Class, Diagnosis};
 use super::diagnosis::Patient;
 use super::guest::GuestData;
 use super::observe::is_beyond;
+pub use super::quality::Quality;
 use super::subject::{Bench, CaseError, Conduct, Repair, Repaired, Subject};
 use recount_oracle::case::observed::Ended;
-
-/// A property of a subject's repair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Quality {
-    /// It ends by itself, within the limits.
-    Ends,
-    /// It repairs what can be repaired.
-    Repairs,
-    /// What the guest could read it still can.
-    GuestData,
-    /// The judge's properties of these names.
-    CountsEveryCluster,
-    /// See there.
-    NoOverlap,
-    /// See there.
-    LeavesDataAlone,
-    /// See there.
-    Keeps,
-    /// See there.
-    NoLeaks,
-    /// See there.
-    CleanAfterwards,
-    /// Every checker finds the image clean where the audit does.
-    OthersAgree,
-    /// A second repair changes nothing.
-    Idempotent,
-    /// The judge's property, of the writes and flushes as they were seen.
-    CrashAtomic,
-    /// On a device that cannot grow it repairs where there is room.
-    FitsWhenPossible,
-    /// The repaired image can be written to, and is clean afterwards, with old and new data.
-    GoodInUse,
-    /// The image is what the specification says, byte for byte, or refused for its reason.
-    AsSpecified,
-    /// The program does to a file, and says, what the library does and says.
-    ProgramAgrees,
-}
-
-impl Quality {
-    /// All, in the order of the table.
-    pub const ALL: [Self; 16] = [
-        Self::Ends,
-        Self::Repairs,
-        Self::GuestData,
-        Self::CountsEveryCluster,
-        Self::NoOverlap,
-        Self::LeavesDataAlone,
-        Self::Keeps,
-        Self::NoLeaks,
-        Self::CleanAfterwards,
-        Self::OthersAgree,
-        Self::Idempotent,
-        Self::CrashAtomic,
-        Self::FitsWhenPossible,
-        Self::GoodInUse,
-        Self::AsSpecified,
-        Self::ProgramAgrees,
-    ];
-
-    /// Its name in the report.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ends => "ends",
-            Self::Repairs => "repairs",
-            Self::GuestData => "keeps-guest-data",
-            Self::CountsEveryCluster => "counts-every-cluster",
-            Self::NoOverlap => "no-overlap",
-            Self::LeavesDataAlone => "leaves-data-alone",
-            Self::Keeps => "keeps-what-it-cannot-follow",
-            Self::NoLeaks => "no-leaks",
-            Self::CleanAfterwards => "clean-afterwards",
-            Self::OthersAgree => "others-agree",
-            Self::Idempotent => "idempotent",
-            Self::CrashAtomic => "crash-atomic",
-            Self::FitsWhenPossible => "fits-when-possible",
-            Self::GoodInUse => "good-in-use",
-            Self::AsSpecified => "as-specified",
-            Self::ProgramAgrees => "program-agrees",
-        }
-    }
-
-    /// Whether the property of this name is one without which an image is not safe.
-    pub fn is_required_name(what: &str) -> bool {
-        let mut required = Self::ALL.into_iter().filter(|one| one.is_required());
-        required.any(|one| one.name() == what)
-    }
-
-    /// Whether an image is unsafe, or as broken as before, without it. The others make a repair a
-    /// good one.
-    const fn is_required(self) -> bool {
-        matches!(
-            self,
-            Self::Ends
-                | Self::Repairs
-                | Self::GuestData
-                | Self::CountsEveryCluster
-                | Self::NoOverlap
-                | Self::LeavesDataAlone
-                | Self::GoodInUse
-        )
-    }
-}
-
-impl fmt::Display for Quality {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
 
 /// What each property says; those that say nothing are left out.
 pub type Standing = Vec<(Quality, Verdict)>;
@@ -233,14 +124,19 @@ impl<'a> Judged<'a> {
         crash_atomic::judge(&self.before, trace, whole.as_ref(), &CRASHES)
     }
 
+    /// The image after a repair, as a repair sees it: what the header says as a table has changed.
+    fn after(&self, run: &Run) -> Result<Reading, Unreadable> {
+        Reading::of_image(audit_beside_the_header(&run.after)?, &run.after)
+    }
+
     /// Every cluster counts as often as it is referred to, or as much as is kept.
     fn counts(&self, run: &Run) -> Verdict {
         if run.outcome.is_err() {
             return Verdict::NotApplicable;
         }
-        let after = match run.reading(&self.before) {
+        let after = match self.after(run) {
             Ok(after) => after,
-            Err(failure) => return Verdict::Fails(failure),
+            Err(error) => return Verdict::fails(format!("after the repair, {error}")),
         };
         for (&cluster, &references) in &after.references {
             let due = references.min(after.max_refcount);
@@ -263,9 +159,9 @@ impl<'a> Judged<'a> {
         let Some(damage) = damage.first() else {
             return Verdict::NotApplicable;
         };
-        let after = match run.reading(&self.before) {
+        let after = match self.after(run) {
             Ok(after) => after,
-            Err(failure) => return Verdict::Fails(failure),
+            Err(error) => return Verdict::fails(format!("after the repair, {error}")),
         };
         let size = 1 << self.before.reading.cluster_bits;
         for (&cluster, &said) in kept {
@@ -291,9 +187,9 @@ impl<'a> Judged<'a> {
         if run.outcome.is_err() {
             return Verdict::NotApplicable;
         }
-        let after = match run.reading(&self.before) {
+        let after = match self.after(run) {
             Ok(after) => after,
-            Err(failure) => return Verdict::Fails(failure),
+            Err(error) => return Verdict::fails(format!("after the repair, {error}")),
         };
         let mut leaked = after.counts().iter().filter(|&(&cluster, &count)| {
             let kept = self

@@ -59,14 +59,14 @@ impl Field {
     }
 
     /// Whether a run fails where this property of a subject does. What qemu-img is seen to do is
-    /// reported only, and so is what comes of its algorithms but for the specification, which they
-    /// follow too; recount has to have every property; a user's program those without which the image
-    /// is not safe.
+    /// reported only; recount has to have every property, by QEMU's algorithms those that placement
+    /// and QEMU's order of writes have no part in; a user's program those without which the image is
+    /// not safe.
     pub fn answers(&self, subject: &str, what: &str) -> bool {
         let is_engine = self.engines.iter().any(|one| one.name() == subject);
         let is_theirs = self.commands.iter().any(|one| one.name() == subject);
         subject == self.ours.name()
-            || is_engine && what == Quality::AsSpecified.name()
+            || is_engine && !Quality::is_of_placement_name(what)
             || is_theirs && Quality::is_required_name(what)
     }
 }

@@ -88,6 +88,13 @@ impl Quality {
         required.any(|one| one.name() == what)
     }
 
+    /// Whether the property of this name depends on where an algorithm puts structures, and on whether
+    /// it flushes before they are switched to.
+    pub fn is_of_placement_name(what: &str) -> bool {
+        let of_placement = [Self::Repairs, Self::CrashAtomic, Self::FitsWhenPossible];
+        of_placement.iter().any(|one| one.name() == what)
+    }
+
     /// Whether an image is unsafe, or as broken as before, without it. The others make a repair a
     /// good one.
     const fn is_required(self) -> bool {

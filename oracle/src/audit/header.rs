@@ -57,6 +57,8 @@ pub struct Header {
     pub snapshots_offset: u64,
     /// Whether there is a backing file.
     pub backing: bool,
+    /// Whether guest data is encrypted, by any method.
+    pub encrypted: bool,
     /// Incompatible features.
     pub incompatible: u64,
     /// Compatible features.
@@ -162,6 +164,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<Header, Unreadable> {
         snapshots: be32(&raw[60..]),
         snapshots_offset: be64(&raw[64..]),
         backing: be64(&raw[8..]) != 0,
+        encrypted: be32(&raw[32..]) != 0,
         incompatible: newer(72),
         compatible: newer(80),
         autoclear: newer(88),

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use recount_oracle::audit::{Audit, Referrer, Wrong, counters};
+use recount_oracle::audit::{Audit, Mismatch, Referrer, Wrong, counters};
 use recount_oracle::case::observed::{Ended, Observed, Said};
 
 use super::comparison::Comparison::{
@@ -62,6 +62,12 @@ impl<'a> Side<'a> {
         self.said.is_clean() && self.after.is_some_and(Audit::is_clean)
     }
 
+    /// No leak is left, and it says of what is left what the audit says.
+    fn has_released(&self) -> bool {
+        let has_leak = |after: &Audit| after.mismatches.iter().any(Mismatch::is_leak);
+        self.is_as_audited() && self.after.is_some_and(|after| !has_leak(after))
+    }
+
     /// Exit code and counters are those of the audit.
     fn is_as_audited(&self) -> bool {
         let Some(audit) = self.after else {
@@ -93,7 +99,7 @@ fn refuses(observed: &Observed) -> bool {
 /// Whether qemu-img looks for something else than the image.
 const fn needs_more(audit: &Audit) -> bool {
     let header = &audit.header;
-    header.luks.is_some() || header.external_data() || header.backing
+    header.encrypted || header.external_data() || header.backing
 }
 
 fn has_bitmaps(audit: &Audit) -> bool {
@@ -209,7 +215,8 @@ pub const ALL: &[Difference] = &[
         holds_of: loses_snapshots,
         ours_is: |before, ours| {
             let snapshots = ours.after.map(|after| after.header.snapshots);
-            snapshots == Some(before.header.snapshots) && is_repaired(before, ours)
+            let stay = snapshots == Some(before.header.snapshots);
+            stay && (is_repaired(before, ours) || ours.has_released())
         },
         theirs_is: |_, theirs| theirs.said.is_answer(),
     },

@@ -245,8 +245,9 @@ impl Findings {
         let leaks = field.ours.run(bench, damaged, Repair::Leaks)?;
         let ask = field.ours.ask(Repair::Leaks, None);
         self.extend(&ours, as_specified(damaged, &ask, &leaks));
+        let all = field.ours.ask(Repair::All, None);
         if let Some(stood) = self.stood.first_mut().filter(|_| depth.program) {
-            let agrees = program_agrees(&field.program, &stood.after, damaged, bench)?;
+            let agrees = program_agrees(&field.program, &stood.after, &all, bench, damaged)?;
             stood.standing.extend(agrees);
         }
         Ok(())

@@ -91,7 +91,12 @@ impl Quality {
     /// Whether the property of this name depends on where an algorithm puts structures, and on whether
     /// it flushes before they are switched to.
     pub fn is_of_placement_name(what: &str) -> bool {
-        let of_placement = [Self::Repairs, Self::CrashAtomic, Self::FitsWhenPossible];
+        let of_placement = [
+            Self::Ends,
+            Self::Repairs,
+            Self::CrashAtomic,
+            Self::FitsWhenPossible,
+        ];
         of_placement.iter().any(|one| one.name() == what)
     }
 

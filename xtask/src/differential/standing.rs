@@ -2,7 +2,7 @@
 //! the bytes before and after alone, and from what it said.
 
 use recount::{RepairError, RepairFailure};
-use recount_oracle::audit::{Audit, Unreadable, Wrong, audit_beside_the_header};
+use recount_oracle::audit::{self, Audit, Unreadable, Wrong, audit_beside_the_header};
 use recount_oracle::case::damage::bytes::PAGE;
 use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
 use recount_oracle::crash::Limits;
@@ -243,22 +243,43 @@ pub fn as_specified(damaged: &SparseBytes, ask: &Ask, repaired: &Repaired) -> St
     };
     let wrote = !trace.is_read_only();
     let verdict = match judge::as_specified(ask, damaged, &repaired.image, ended, wrote) {
+        Ok(Some(_)) if !says_what_is_there(repaired) => Verdict::fails(format!(
+            "{ask:?}: what it says is not what a check finds afterwards\n    {}",
+            repaired.said
+        )),
         Ok(_) => Verdict::Holds,
         Err(message) => Verdict::fails(format!("{ask:?}: {message}\n    {}", repaired.said)),
     };
     vec![(Quality::AsSpecified, verdict)]
 }
 
-/// Whether the program leaves the same file as the library, and says the same.
+/// Whether exit code and counters are those that the audit gives of what is left.
+fn says_what_is_there(repaired: &Repaired) -> bool {
+    let Ok(audit) = audit::audit(&repaired.image) else {
+        return false;
+    };
+    let figures = audit::counters(&audit);
+    let said = &repaired.said;
+    let alike = |(name, count): &(&str, u64)| i64::try_from(*count) == Ok(said.counter(name));
+    let same = said.counters.is_some() && figures.named().iter().all(alike);
+    said.ended == Ended::Code(figures.exit_code()) && (same || figures.gives_up)
+}
+
+/// Whether the program leaves the same file as the library, but for what is in clusters that were
+/// released, and says the same.
 pub fn program_agrees(
     program: &dyn Subject,
     library: &Repaired,
-    damaged: &SparseBytes,
+    ask: &Ask,
     bench: Bench<'_>,
+    damaged: &SparseBytes,
 ) -> Result<Standing, CaseError> {
     let file = program.run(bench, damaged, Repair::All)?;
-    let same = file.said.agrees_with(&library.said) && file.image == library.image;
-    let verdict = if same {
+    let ended = library.ended.unwrap_or(judge::Ended::UNKNOWN);
+    let wrote = file.image != *damaged;
+    let specified = || judge::as_specified(ask, damaged, &file.image, ended, wrote);
+    let same = file.image == library.image || matches!(specified(), Ok(Some(_)));
+    let verdict = if same && file.said.agrees_with(&library.said) {
         Verdict::Holds
     } else {
         let bytes = difference(&library.image, &file.image);

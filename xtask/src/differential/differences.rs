@@ -51,7 +51,7 @@ pub struct Side<'a> {
     pub after: Option<&'a Audit>,
 }
 
-impl<'a> Side<'a> {
+impl Side<'_> {
     /// It gave up.
     fn refuses(&self) -> bool {
         self.said.ended == Ended::Code(1) && self.said.counters.is_none()

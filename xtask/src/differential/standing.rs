@@ -124,17 +124,12 @@ impl<'a> Judged<'a> {
         crash_atomic::judge(&self.before, trace, whole.as_ref(), &CRASHES)
     }
 
-    /// The image after a repair, as a repair sees it: what the header says as a table has changed.
-    fn after(&self, run: &Run) -> Result<Reading, Unreadable> {
-        Reading::of_image(audit_beside_the_header(&run.after)?, &run.after)
-    }
-
     /// Every cluster counts as often as it is referred to, or as much as is kept.
     fn counts(&self, run: &Run) -> Verdict {
         if run.outcome.is_err() {
             return Verdict::NotApplicable;
         }
-        let after = match self.after(run) {
+        let after = match seen_after(run) {
             Ok(after) => after,
             Err(error) => return Verdict::fails(format!("after the repair, {error}")),
         };
@@ -159,7 +154,7 @@ impl<'a> Judged<'a> {
         let Some(damage) = damage.first() else {
             return Verdict::NotApplicable;
         };
-        let after = match self.after(run) {
+        let after = match seen_after(run) {
             Ok(after) => after,
             Err(error) => return Verdict::fails(format!("after the repair, {error}")),
         };
@@ -187,7 +182,7 @@ impl<'a> Judged<'a> {
         if run.outcome.is_err() {
             return Verdict::NotApplicable;
         }
-        let after = match self.after(run) {
+        let after = match seen_after(run) {
             Ok(after) => after,
             Err(error) => return Verdict::fails(format!("after the repair, {error}")),
         };
@@ -294,6 +289,11 @@ pub fn program_agrees(
     Ok(vec![(Quality::ProgramAgrees, verdict)])
 }
 
+/// The image after a repair, as a repair sees it: what the header says as a table has changed.
+fn seen_after(run: &Run) -> Result<Reading, Unreadable> {
+    Reading::of_image(audit_beside_the_header(&run.after)?, &run.after)
+}
+
 /// Images with more clusters in use are not judged: every judge reads the whole image once more.
 const MOST_CLUSTERS: usize = 50_000;
 /// Sectors of the disks that are looked at.
@@ -368,7 +368,7 @@ pub fn afterwards<'a>(
     checkers: impl Iterator<Item = &'a dyn Subject>,
     bench: Bench<'_>,
 ) -> Result<Standing, CaseError> {
-    let Ok(audit) = recount_oracle::audit::audit(&repaired.image) else {
+    let Ok(audit) = audit::audit(&repaired.image) else {
         return Ok(Standing::new());
     };
     if !ended_well(repaired) {

@@ -7,6 +7,7 @@ pub mod crash;
 pub mod disk;
 pub mod explore;
 pub mod fuzz;
+pub mod judge;
 pub mod properties;
 pub mod replay;
 pub mod run;

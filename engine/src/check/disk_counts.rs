@@ -21,6 +21,8 @@ pub struct DiskCounts<'a> {
     compared: ClusterCount,
     /// Where the disk differs from `table`; `None` where `table` has the true numbers.
     comparison: Option<&'a Comparison>,
+    /// Refblocks that cannot be read, in ascending order: their clusters have no refcount.
+    unreadable: &'a [RefblockIndex],
     /// The last refblock read beyond what was compared.
     beyond: Option<(RefblockIndex, Box<[u8]>)>,
 }
@@ -38,15 +40,18 @@ impl<'a> DiskCounts<'a> {
             reftable: Some(&look.old.reftable),
             compared: look.comparison.compared,
             comparison: Some(&look.comparison),
+            unreadable: look.comparison.unreadable.as_slice(),
             beyond: None,
         }
     }
 
-    /// True numbers of references, up to `compared`; what the disk says behind it.
+    /// True numbers of references, up to `compared`, but for `unreadable` refblocks; what the disk says
+    /// behind it.
     pub(crate) const fn of_table(
         table: &'a RefcountTable,
         compared: ClusterCount,
         reftable: Option<&'a Reftable>,
+        unreadable: &'a [RefblockIndex],
         image: &'a Image,
         storage: &'a dyn Storage,
     ) -> Self {
@@ -57,6 +62,7 @@ impl<'a> DiskCounts<'a> {
             reftable,
             compared,
             comparison: None,
+            unreadable,
             beyond: None,
         }
     }
@@ -66,13 +72,14 @@ impl<'a> DiskCounts<'a> {
         let geometry = *self.image.geometry();
         let refblock = geometry.refblock_of(cluster);
         let index = cluster.since(geometry.first_covered(refblock)).0 as usize;
-        if let Some(comparison) = self.comparison {
-            if comparison.unreadable.binary_search(&refblock).is_ok() {
-                return Ok(None);
-            }
-            if let Some(bytes) = comparison.differing.get(&refblock) {
-                return Ok(Some(width::get(geometry.order(), bytes, index)));
-            }
+        if self.unreadable.binary_search(&refblock).is_ok() {
+            return Ok(None);
+        }
+        if let Some(bytes) = self
+            .comparison
+            .and_then(|comparison| comparison.differing.get(&refblock))
+        {
+            return Ok(Some(width::get(geometry.order(), bytes, index)));
         }
         if cluster.0 < self.compared.0 {
             let count = self.table.get(cluster);
@@ -91,11 +98,12 @@ impl<'a> DiskCounts<'a> {
     /// the range of one refblock.
     #[must_use]
     pub fn ones_if_equal(&self, run: Run) -> Option<u64> {
+        let refblock = self.image.geometry().refblock_of(run.first);
+        if self.unreadable.binary_search(&refblock).is_ok() {
+            return None;
+        }
         if let Some(comparison) = self.comparison {
-            let refblock = self.image.geometry().refblock_of(run.first);
-            if comparison.differing.contains_key(&refblock)
-                || comparison.unreadable.binary_search(&refblock).is_ok()
-            {
+            if comparison.differing.contains_key(&refblock) {
                 return None;
             }
             // 1-bit refcounts say 1 of whatever is in use.

@@ -360,12 +360,14 @@ impl Draft<'_> {
         if is_sound_walk && !self.keeps_referenced {
             return Ok(search.replaced_only());
         }
-        let (compared, reftable) = match structures {
-            Structures::Present { reftable, compared } => (*compared, Some(reftable)),
-            Structures::New { .. } => (ClusterCount(u64::MAX), None),
+        let unreadable = self.look.comparison.unreadable.as_slice();
+        let (compared, reftable, unreadable) = match structures {
+            Structures::Present { reftable, compared } => (*compared, Some(reftable), unreadable),
+            Structures::New { .. } => (ClusterCount(u64::MAX), None, [].as_slice()),
         };
+        let (image, storage) = (&self.image, self.storage);
         let counts =
-            || DiskCounts::of_table(&self.counts, compared, reftable, &self.image, self.storage);
+            || DiskCounts::of_table(&self.counts, compared, reftable, unreadable, image, storage);
         search.all(&counts, &mut *self.observer)
     }
 

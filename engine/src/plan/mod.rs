@@ -124,11 +124,22 @@ impl RepairPlan {
     /// The counts that COPIED bits go by.
     fn desired<'a>(&'a self, storage: &'a dyn Storage) -> DiskCounts<'a> {
         let everywhere = ClusterCount(u64::MAX);
-        let (compared, reftable) = match &self.structures {
-            Structures::Present { reftable, compared } => (*compared, Some(reftable)),
-            Structures::New { .. } => (everywhere, None),
+        let (compared, reftable, unreadable) = match &self.structures {
+            Structures::Present { reftable, compared } => (
+                *compared,
+                Some(reftable),
+                self.comparison.unreadable.as_slice(),
+            ),
+            Structures::New { .. } => (everywhere, None, [].as_slice()),
         };
-        DiskCounts::of_table(&self.counts, compared, reftable, &self.image, storage)
+        DiskCounts::of_table(
+            &self.counts,
+            compared,
+            reftable,
+            unreadable,
+            &self.image,
+            storage,
+        )
     }
 
     /// The refblocks that are written in place.

@@ -55,6 +55,10 @@ pub struct Header {
     pub snapshots: u64,
     /// The snapshot table.
     pub snapshots_offset: u64,
+    /// Whether there is a backing file.
+    pub backing: bool,
+    /// Whether guest data is encrypted, by any method.
+    pub encrypted: bool,
     /// Incompatible features.
     pub incompatible: u64,
     /// Compatible features.
@@ -159,6 +163,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<Header, Unreadable> {
         reftable_clusters: be32(&raw[56..]),
         snapshots: be32(&raw[60..]),
         snapshots_offset: be64(&raw[64..]),
+        backing: be64(&raw[8..]) != 0,
+        encrypted: be32(&raw[32..]) != 0,
         incompatible: newer(72),
         compatible: newer(80),
         autoclear: newer(88),

@@ -4,6 +4,7 @@
 
 mod afterwards;
 mod bytes;
+mod class;
 mod compare;
 mod damage;
 mod layout;
@@ -13,6 +14,7 @@ mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use class::{Diagnosis, class, diagnose, diagnose_audited};
 pub use compare::Difference;
 pub use damage::{Class, Damage};
 
@@ -83,6 +85,8 @@ pub struct Repaired {
     pub damage: Vec<Damage>,
     /// Whether new structures are built.
     pub rebuilt: bool,
+    /// COPIED bits that stay wrong, in tables that are left alone.
+    pub left_alone: u64,
     cluster_size: u64,
 }
 
@@ -98,25 +102,21 @@ pub fn expect(
         Err(Unreadable::NotOpened(_)) => return Ok(Expected::Refused(Refused::NotOpened)),
         Err(error) => return Err(error),
     };
-    let own = if seen.header_is_table {
-        audit_beside_the_header(image)?
-    } else {
-        seen.clone()
-    };
-    let spec = Spec {
-        image,
-        ask,
-        seen: &seen,
-        own: &own,
-        cluster_size: own.header.cluster_size(),
-        file: own.length.div_ceil(own.header.cluster_size()),
-        max: own.header.max_refcount(),
-        real_length: image.length()?,
-    };
+    let own = own_audit(image, &seen)?;
+    let spec = Spec::new(image, ask, &seen, &own)?;
     Ok(match spec.repair(after)? {
         Ok(repaired) => Expected::Repaired(Box::new(repaired)),
         Err(refused) => Expected::Refused(refused),
     })
+}
+
+/// The image as a repair sees it.
+fn own_audit(image: &dyn Bytes, seen: &Audit) -> Result<Audit, Unreadable> {
+    if seen.header_is_table {
+        audit_beside_the_header(image)
+    } else {
+        Ok(seen.clone())
+    }
 }
 
 /// The damaged image and what is asked.
@@ -132,6 +132,26 @@ struct Spec<'a> {
     file: u64,
     max: u64,
     real_length: u64,
+}
+
+impl<'a> Spec<'a> {
+    fn new(
+        image: &'a dyn Bytes,
+        ask: &'a Ask,
+        seen: &'a Audit,
+        own: &'a Audit,
+    ) -> Result<Self, Unreadable> {
+        Ok(Self {
+            image,
+            ask,
+            seen,
+            own,
+            cluster_size: own.header.cluster_size(),
+            file: own.length.div_ceil(own.header.cluster_size()),
+            max: own.header.max_refcount(),
+            real_length: image.length()?,
+        })
+    }
 }
 
 impl Spec<'_> {
@@ -208,6 +228,7 @@ impl Spec<'_> {
             kept,
             damage,
             rebuilt: rebuilds,
+            left_alone: left,
             cluster_size: self.cluster_size,
         }))
     }

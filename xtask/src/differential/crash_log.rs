@@ -24,7 +24,7 @@ const LONGEST_LOG: u64 = 64 << 20;
 pub fn crash_atomic(
     qemu: &Checker,
     bench: Bench<'_>,
-    judged: &Judged,
+    judged: &Judged<'_>,
     damaged: &SparseBytes,
 ) -> Result<Standing, CaseError> {
     let mut standing = Standing::new();

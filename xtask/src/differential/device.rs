@@ -15,13 +15,15 @@ use recount_oracle::audit::{self, Audit};
 use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
 use recount_oracle::case::observed::Said;
 use recount_oracle::properties::Verdict;
+use recount_oracle::spec::Class;
 
 use block::LoopDevice;
 
+use super::diagnosis::Patient;
 use super::disk;
-use super::standing::{Quality, Standing, has_wrong_refcounts};
+use super::standing::{Quality, Standing, as_specified, has_wrong_refcounts};
 use super::subject::program::{self, Limits};
-use super::subject::{Bench, CaseError, Checker, Engine};
+use super::subject::{Bench, CaseError, Checker, Engine, Repair};
 
 /// The bytes of the device.
 const DEVICE: &str = "device";
@@ -51,20 +53,22 @@ impl Device {
     pub fn of(damaged: &SparseBytes, index: u64) -> Option<Self> {
         let audit = audit::audit(damaged).ok()?;
         let size = audit.header.cluster_size();
-        let spare = SPARE[(index % SPARE.len() as u64) as usize];
+        let turn = index / super::examine::EVERY;
+        let spare = SPARE[(turn % SPARE.len() as u64) as usize];
         let clusters = ReadWriteAt::len(damaged).div_ceil(size) + spare;
-        let certain = audit.rebuild_needed && audit.blocked.is_none();
-        // While references are hidden, what may be used is a question of opinion.
-        let hidden = audit.leads_nowhere().next().is_some();
-        if !certain || hidden || clusters > MOST_CLUSTERS {
+        if !audit.rebuild_needed || clusters > MOST_CLUSTERS {
             return None;
         }
         let mut bytes = damaged.clone();
         bytes.set_len(clusters * size).ok()?;
         // What led past the end of the file may lead into the device.
-        let room = room::find(&audit::audit(&bytes).ok()?, clusters);
-        // Every second case that gets here.
-        let is_block = index / 8 % 2 == 1;
+        let patient = Patient::new(&bytes);
+        // What may be used of a damaged image is what the specification says of `planned`.
+        let sound = patient.class() == Some(Class::Sound);
+        let audit = patient.audit.filter(|_| sound);
+        let room = audit.and_then(|audit| room::find(&audit, clusters));
+        // Every second round.
+        let is_block = turn / SPARE.len() as u64 % 2 == 1;
         Some(Self {
             bytes,
             room,
@@ -80,7 +84,10 @@ impl Device {
         }
         let capacity = ReadWriteAt::len(&self.bytes);
         let repaired = engine.on_device(&self.bytes, capacity);
-        Ok(self.standing(&repaired.said, &repaired.image))
+        let ask = engine.ask(Repair::All, Some(capacity));
+        let mut standing = self.standing(&repaired.said, &repaired.image);
+        standing.extend(as_specified(&self.bytes, &ask, &repaired));
+        Ok(standing)
     }
 
     /// What is on a loop device after `repair`, and what that said; `None` where it is not to be one,

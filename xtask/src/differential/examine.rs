@@ -10,13 +10,14 @@ use recount_oracle::properties::Verdict;
 use super::comparison::{Comparison, Ending};
 use super::crash_log::crash_atomic;
 use super::device::Device;
+use super::diagnosis::Patient;
 use super::field::Field;
 use super::guest::GuestData;
 use super::in_use;
 use super::judge::{Trial, judge};
 use super::observe::observe;
-use super::standing::{Judged, Quality, Standing, afterwards};
-use super::subject::{Bench, CaseError, Engine, Repair, Repaired, Subject};
+use super::standing::{Judged, Quality, Standing, afterwards, as_specified, program_agrees};
+use super::subject::{Bench, CaseError, Repair, Repaired, Subject};
 
 /// A damaged image, ready.
 pub struct Exhibit<'a> {
@@ -44,6 +45,7 @@ impl Exhibit<'_> {
 
 /// Which of the slower looks are taken at a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a look of its own")]
 pub struct Depth {
     /// A second repair, and every checker over every repaired image.
     pub afterwards: bool,
@@ -53,7 +55,12 @@ pub struct Depth {
     pub device: Option<u64>,
     /// The repaired images are written to.
     pub in_use: bool,
+    /// The program is held against the library.
+    pub program: bool,
 }
+
+/// Each look is taken at one of so many cases, the last at half as many.
+pub const EVERY: u64 = 8;
 
 impl Depth {
     /// All of them.
@@ -63,6 +70,7 @@ impl Depth {
             power_cuts: true,
             device: Some(index),
             in_use: true,
+            program: true,
         }
     }
 
@@ -73,18 +81,26 @@ impl Depth {
         Self {
             afterwards: is(Quality::OthersAgree) || is(Quality::Idempotent),
             power_cuts: is(Quality::CrashAtomic),
-            device: full.device.filter(|_| is(Quality::FitsWhenPossible)),
+            device: full
+                .device
+                .filter(|_| is(Quality::FitsWhenPossible) || is(Quality::AsSpecified)),
             in_use: is(Quality::GoodInUse),
+            program: is(Quality::ProgramAgrees),
         }
     }
 
     /// Those of the case at this place of a run: each look at every so many cases.
     pub const fn of(index: u64) -> Self {
         Self {
-            afterwards: index % 8 == 1,
-            power_cuts: index % 8 == 3,
-            device: if index % 8 == 5 { Some(index) } else { None },
-            in_use: index % 8 == 7,
+            afterwards: index % EVERY == 1,
+            power_cuts: index % EVERY == 3,
+            device: if index % EVERY == 5 {
+                Some(index)
+            } else {
+                None
+            },
+            in_use: index % EVERY == 7,
+            program: index % (2 * EVERY) == 2,
         }
     }
 }
@@ -105,8 +121,8 @@ pub struct Stood {
     pub subject: String,
     /// What each property says.
     pub standing: Standing,
-    /// The image after its repair.
-    pub after: SparseBytes,
+    /// Its repair.
+    pub after: Repaired,
 }
 
 /// What one case gave.
@@ -123,61 +139,57 @@ pub struct Findings {
 /// Lets everyone repair the image, compares, and judges.
 pub fn examine(field: &Field, exhibit: &Exhibit<'_>, depth: Depth) -> Result<Findings, CaseError> {
     let (bench, damaged) = (exhibit.bench(), exhibit.damaged);
+    let patient = Patient::new(damaged);
     let repaired = field.ours.run(bench, damaged, Repair::All)?;
     let mut findings = Findings::default();
     let mut all: Vec<(&dyn Subject, Repaired)> = Vec::new();
     for qemu in &field.theirs {
-        let endings = match observe(qemu, bench, damaged)? {
-            None => not_applicable(),
-            Some(sight) => {
-                let ended = [sight.observed.leaks.ended, sight.observed.all.ended];
-                findings.ended.insert(qemu.name(), ended);
-                let trial = Trial {
-                    ours: &*field.ours,
-                    repaired: &repaired,
-                    theirs: Some((qemu, &sight.all.image)),
-                    observed: &sight.observed,
-                    bench,
-                    damaged,
-                    damage: exhibit.acts,
-                    whole: exhibit.whole,
-                };
-                let endings = judge(&trial)?;
-                all.push((qemu, sight.all));
-                endings
-            }
-        };
+        let sight = observe(qemu, bench, damaged)?;
+        let ended = [sight.observed.leaks.ended, sight.observed.all.ended];
+        findings.ended.insert(qemu.name(), ended);
+        let endings = judge(&Trial {
+            ours: &field.ours,
+            repaired: &repaired,
+            theirs: Some((qemu, &sight.all.image)),
+            observed: &sight.observed,
+            bench,
+            damaged,
+            patient: &patient,
+            damage: exhibit.acts,
+            whole: exhibit.whole,
+        })?;
+        all.push((qemu, sight.all));
         findings.add(&qemu.name(), endings);
     }
-    let judged = Judged::new(damaged, &repaired);
-    all.insert(0, (&*field.ours, repaired));
-    if let Some(judged) = judged {
-        for engine in &field.engines {
-            all.push((engine, engine.run(bench, damaged, Repair::All)?));
-        }
-        for command in &field.commands {
-            all.push((command, command.run(bench, damaged, Repair::All)?));
-        }
-        for (subject, repaired) in all {
-            let mut standing = judged.standing(&repaired, depth.power_cuts);
+    all.insert(0, (&field.ours, repaired));
+    for engine in &field.engines {
+        all.push((engine, engine.run(bench, damaged, Repair::All)?));
+    }
+    for command in &field.commands {
+        all.push((command, command.run(bench, damaged, Repair::All)?));
+    }
+    let judged = Judged::new(damaged, &patient, &all[0].1);
+    for (subject, repaired) in all {
+        let mut standing = Standing::new();
+        if let Some(judged) = &judged {
+            standing = judged.standing(&repaired, depth.power_cuts);
             if depth.afterwards {
                 let checkers = field.all().filter(|one| one.is_checker());
-                let mut later = afterwards(subject, &repaired, checkers, bench)?;
-                // The bytes say something new then, and a second repair may act on it.
-                let outgrown = judged.has_outgrown(&repaired.image);
-                later.retain(|(quality, _)| *quality != Quality::Idempotent || !outgrown);
-                standing.extend(later);
+                standing.extend(afterwards(subject, &repaired, checkers, bench)?);
             }
             if depth.in_use {
                 standing.extend(in_use::use_it(bench, &field.qemu_io, &repaired.image)?);
             }
-            findings.stood.push(Stood {
-                subject: subject.name(),
-                standing,
-                after: repaired.image,
-            });
         }
-        findings.look_deeper(field, bench, damaged, &judged, depth)?;
+        findings.stood.push(Stood {
+            subject: subject.name(),
+            standing,
+            after: repaired,
+        });
+    }
+    findings.specified(field, bench, damaged, depth)?;
+    if let Some(judged) = &judged {
+        findings.look_deeper(field, bench, damaged, judged, depth)?;
     }
     Ok(findings)
 }
@@ -191,12 +203,13 @@ pub fn examine_recorded(
     let bench = exhibit.bench();
     let repaired = field.ours.run(bench, exhibit.damaged, Repair::All)?;
     let endings = judge(&Trial {
-        ours: &*field.ours,
+        ours: &field.ours,
         repaired: &repaired,
         theirs: None,
         observed,
         bench,
         damaged: exhibit.damaged,
+        patient: &Patient::new(exhibit.damaged),
         damage: exhibit.acts,
         whole: exhibit.whole,
     })?;
@@ -206,19 +219,47 @@ pub fn examine_recorded(
     findings.stood.push(Stood {
         subject: field.ours.name(),
         standing: Standing::new(),
-        after: repaired.image,
+        after: repaired,
     });
     Ok(findings)
 }
 
 impl Findings {
+    /// Holds recount against the specification, in every way of repair.
+    fn specified(
+        &mut self,
+        field: &Field,
+        bench: Bench<'_>,
+        damaged: &SparseBytes,
+        depth: Depth,
+    ) -> Result<(), CaseError> {
+        for engine in field.engines.iter().chain([&field.ours]) {
+            let name = engine.name();
+            let ask = engine.ask(Repair::All, None);
+            for stood in self.stood.iter_mut().filter(|one| one.subject == name) {
+                let specified = as_specified(damaged, &ask, &stood.after);
+                stood.standing.extend(specified);
+            }
+        }
+        let ours = field.ours.name();
+        let leaks = field.ours.run(bench, damaged, Repair::Leaks)?;
+        let ask = field.ours.ask(Repair::Leaks, None);
+        self.extend(&ours, as_specified(damaged, &ask, &leaks));
+        let all = field.ours.ask(Repair::All, None);
+        if let Some(stood) = self.stood.first_mut().filter(|_| depth.program) {
+            let agrees = program_agrees(&field.program, &stood.after, &all, bench, damaged)?;
+            stood.standing.extend(agrees);
+        }
+        Ok(())
+    }
+
     /// Power cuts and devices, of those that they can be had of.
     fn look_deeper(
         &mut self,
         field: &Field,
         bench: Bench<'_>,
         damaged: &SparseBytes,
-        judged: &Judged,
+        judged: &Judged<'_>,
         depth: Depth,
     ) -> Result<(), CaseError> {
         if depth.power_cuts {
@@ -230,8 +271,7 @@ impl Findings {
         let Some(device) = depth.device.and_then(|index| Device::of(damaged, index)) else {
             return Ok(());
         };
-        let planned = Engine::by(recount::Algorithm::Planned);
-        self.extend(&field.ours.name(), device.by_engine(planned, bench)?);
+        self.extend(&field.ours.name(), device.by_engine(field.ours, bench)?);
         for engine in field.engines {
             self.extend(&engine.name(), device.by_engine(engine, bench)?);
         }
@@ -259,7 +299,7 @@ impl Findings {
 
     /// Everything that failed: who, what, how, and the image after the repair.
     pub fn failures(&self) -> impl Iterator<Item = (&str, String, &str, Option<&SparseBytes>)> {
-        let ours = self.stood.first().map(|stood| &stood.after);
+        let ours = self.stood.first().map(|stood| &stood.after.image);
         let compared = self
             .compared
             .iter()
@@ -280,16 +320,11 @@ impl Findings {
                         one.subject.as_str(),
                         quality.to_string(),
                         failure.message.as_str(),
-                        Some(&one.after),
+                        Some(&one.after.image),
                     )),
                     _ => None,
                 })
         });
         compared.chain(stood)
     }
-}
-
-fn not_applicable() -> Vec<(Comparison, Ending)> {
-    let all = Comparison::ALL.into_iter();
-    all.map(|one| (one, Ending::NotApplicable)).collect()
 }

@@ -12,7 +12,7 @@ use super::examine::{Depth, Findings};
 use super::record::{self, RecordError};
 use super::run::RunError;
 use super::session::Session;
-use super::subject::Checker;
+use super::subject::{Checker, Subject as _};
 
 /// How the file names of such cases begin.
 const PREFIX: &str = "finding-";

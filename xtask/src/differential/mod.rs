@@ -5,6 +5,8 @@ mod cases;
 mod comparison;
 mod crash_log;
 mod device;
+mod diagnosis;
+mod differences;
 mod disk;
 mod examine;
 mod exhibit;
@@ -14,8 +16,8 @@ mod guest;
 mod in_use;
 mod judge;
 mod make;
-mod nowhere;
 mod observe;
+mod quality;
 mod record;
 mod recorder;
 mod run;
@@ -59,10 +61,8 @@ pub struct Args {
     /// How long each of these programs may take over one image: 20, 20s, 1m.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "20s")]
     subject_time: Duration,
-    /// Compare the program `recount`, built by cargo, and not the engine in process.
-    #[arg(long)]
-    program: bool,
-    /// Compare this program instead.
+    /// The program `recount`, which has to do the same as the engine in process; built by cargo unless
+    /// given.
     #[arg(long, value_name = "PATH")]
     recount: Option<PathBuf>,
     /// Percent of the images that are laid out by the harness itself, with any structure there can

@@ -41,17 +41,9 @@ pub struct Sight {
     pub all: Repaired,
 }
 
-/// Runs qemu-img in all the ways that are compared; `None` where it cannot open the image
-/// at all.
-pub fn observe(
-    by: &Checker,
-    bench: Bench<'_>,
-    damaged: &SparseBytes,
-) -> Result<Option<Sight>, CaseError> {
+/// Runs qemu-img in all the ways that are compared.
+pub fn observe(by: &Checker, bench: Bench<'_>, damaged: &SparseBytes) -> Result<Sight, CaseError> {
     let check = by.check(bench, damaged)?;
-    if is_beyond(&check.stderr) {
-        return Ok(None);
-    }
     let leaks = by.run(bench, damaged, Repair::Leaks)?.said;
     let all = by.run(bench, damaged, Repair::All)?;
     let settled = if all.image == *damaged {
@@ -72,5 +64,5 @@ pub fn observe(
         layout: complete.then(|| Layout::read(&all.image)).flatten(),
         all: all.said.clone(),
     };
-    Ok(Some(Sight { observed, all }))
+    Ok(Sight { observed, all })
 }

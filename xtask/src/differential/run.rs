@@ -56,7 +56,7 @@ pub enum RunError {
     #[error(transparent)]
     Build(#[from] BuildError),
     /// cargo did not build recount.
-    #[error("cargo build --release --package recount failed")]
+    #[error("cargo build --package recount failed")]
     NotBuilt,
     /// Neither qemu-img nor a recorded case is there.
     #[error("no recorded cases in {}: run this from the root of the repository", .0.display())]
@@ -168,14 +168,19 @@ fn work_folder() -> io::Result<TempDir> {
     }
 }
 
-/// Builds recount and says where it is: next to this program.
+/// Builds recount as this program is built, and says where it is: next to this program.
 pub fn build_recount() -> Result<PathBuf, RunError> {
+    let program = std::env::current_exe()?.with_file_name("recount");
+    let folder = program.parent().and_then(Path::file_name);
+    let profile = folder.map_or("release".into(), |folder| folder.to_string_lossy());
+    let profile = if profile == "debug" { "dev" } else { &profile };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
-        .args(["build", "--quiet", "--release", "--package", "recount"])
+        .args(["build", "--quiet", "--package", "recount"])
+        .args(["--profile", profile])
         .status()?;
     if !built.success() {
         return Err(RunError::NotBuilt);
     }
-    Ok(std::env::current_exe()?.with_file_name("recount"))
+    Ok(program)
 }

@@ -1,127 +1,26 @@
 //! What each property says of one subject's repair of one image, whoever the subject is: judged from
 //! the bytes before and after alone, and from what it said.
 
-use std::fmt;
-
 use recount::{RepairError, RepairFailure};
-use recount_oracle::audit::{Audit, Wrong};
+use recount_oracle::audit::{self, Audit, Unreadable, Wrong, audit_beside_the_header};
 use recount_oracle::case::damage::bytes::PAGE;
-use recount_oracle::case::damage::find::structures;
 use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
 use recount_oracle::crash::Limits;
 use recount_oracle::disk::{Event, Trace};
-use recount_oracle::properties::reading::Kind;
+use recount_oracle::judge;
+use recount_oracle::properties::reading::{Kind, Reading};
 use recount_oracle::properties::{
-    Verdict, clean_afterwards, counts_every_cluster, crash_atomic, idempotent,
-    keeps_what_it_cannot_follow, leaves_data_alone, no_leaks, no_overlap_bytes,
+    Verdict, clean_afterwards, crash_atomic, leaves_data_alone, no_overlap_bytes,
 };
 use recount_oracle::run::{Before, Done, Run, Stopped};
+use recount_oracle::spec::{Ask, Class, Diagnosis};
 
+use super::diagnosis::Patient;
 use super::guest::GuestData;
-use super::nowhere::has_doubtful_tables;
 use super::observe::is_beyond;
+pub use super::quality::Quality;
 use super::subject::{Bench, CaseError, Conduct, Repair, Repaired, Subject};
 use recount_oracle::case::observed::Ended;
-
-/// A property of a subject's repair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Quality {
-    /// It ends by itself, within the limits.
-    Ends,
-    /// It repairs what can be repaired.
-    Repairs,
-    /// What the guest could read it still can.
-    GuestData,
-    /// The judge's properties of these names.
-    CountsEveryCluster,
-    /// See there.
-    NoOverlap,
-    /// See there.
-    LeavesDataAlone,
-    /// See there.
-    Keeps,
-    /// See there.
-    NoLeaks,
-    /// See there.
-    CleanAfterwards,
-    /// Every checker finds the image clean where the audit does.
-    OthersAgree,
-    /// A second repair changes nothing.
-    Idempotent,
-    /// The judge's property, of the writes and flushes as they were seen.
-    CrashAtomic,
-    /// On a device that cannot grow it repairs where there is room.
-    FitsWhenPossible,
-    /// The repaired image can be written to, and is clean afterwards, with old and new data.
-    GoodInUse,
-}
-
-impl Quality {
-    /// All, in the order of the table.
-    pub const ALL: [Self; 14] = [
-        Self::Ends,
-        Self::Repairs,
-        Self::GuestData,
-        Self::CountsEveryCluster,
-        Self::NoOverlap,
-        Self::LeavesDataAlone,
-        Self::Keeps,
-        Self::NoLeaks,
-        Self::CleanAfterwards,
-        Self::OthersAgree,
-        Self::Idempotent,
-        Self::CrashAtomic,
-        Self::FitsWhenPossible,
-        Self::GoodInUse,
-    ];
-
-    /// Its name in the report.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ends => "ends",
-            Self::Repairs => "repairs",
-            Self::GuestData => "keeps-guest-data",
-            Self::CountsEveryCluster => "counts-every-cluster",
-            Self::NoOverlap => "no-overlap",
-            Self::LeavesDataAlone => "leaves-data-alone",
-            Self::Keeps => "keeps-what-it-cannot-follow",
-            Self::NoLeaks => "no-leaks",
-            Self::CleanAfterwards => "clean-afterwards",
-            Self::OthersAgree => "others-agree",
-            Self::Idempotent => "idempotent",
-            Self::CrashAtomic => "crash-atomic",
-            Self::FitsWhenPossible => "fits-when-possible",
-            Self::GoodInUse => "good-in-use",
-        }
-    }
-
-    /// Whether the property of this name is one without which an image is not safe.
-    pub fn is_required_name(what: &str) -> bool {
-        let mut required = Self::ALL.into_iter().filter(|one| one.is_required());
-        required.any(|one| one.name() == what)
-    }
-
-    /// Whether an image is unsafe, or as broken as before, without it. The others make a repair a
-    /// good one.
-    const fn is_required(self) -> bool {
-        matches!(
-            self,
-            Self::Ends
-                | Self::Repairs
-                | Self::GuestData
-                | Self::CountsEveryCluster
-                | Self::NoOverlap
-                | Self::LeavesDataAlone
-                | Self::GoodInUse
-        )
-    }
-}
-
-impl fmt::Display for Quality {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
 
 /// What each property says; those that say nothing are left out.
 pub type Standing = Vec<(Quality, Verdict)>;
@@ -130,40 +29,32 @@ pub type Standing = Vec<(Quality, Verdict)>;
 type Judge = fn(&Before, &Run) -> Verdict;
 
 /// A damaged image, as everyone is judged by it.
-pub struct Judged {
+pub struct Judged<'a> {
     before: Before,
+    diagnosis: &'a Diagnosis,
     guest: GuestData,
-    /// Whether an L2 table may be none, so that its COPIED bits are left as they are.
-    doubtful: bool,
     /// Whether recount repairs it: the refcounts are right afterwards, and were not before.
     repairable: bool,
 }
 
-impl Judged {
-    /// Audits the image; `None` where it is none that anyone could repair, or one that takes a naive
-    /// judge too long. `reference` is what
-    /// recount makes of it.
-    pub fn new(damaged: &SparseBytes, reference: &Repaired) -> Option<Self> {
+impl<'a> Judged<'a> {
+    /// `None` where the image is none that anyone could repair, or one that takes a naive judge too
+    /// long. `reference` is what recount makes of it.
+    pub fn new(damaged: &SparseBytes, patient: &'a Patient, reference: &Repaired) -> Option<Self> {
         let before = Before::new(damaged.clone(), SECTOR, None, Kind::Image).ok()?;
         let size = before.reading.references.len() + before.reading.counts().len();
         if size > MOST_CLUSTERS {
             return None;
         }
-        let found = structures(damaged).ok().flatten();
         let after = Kind::Image.read(&reference.image).ok();
         let wrong = before.reading.audit().is_some_and(has_wrong_refcounts);
         let right = after.and_then(|after| after.audit().map(|audit| !has_wrong_refcounts(audit)));
         Some(Self {
             guest: GuestData::read(damaged),
-            doubtful: found.is_none_or(|found| has_doubtful_tables(damaged, &found)),
+            diagnosis: patient.diagnosis.as_ref()?,
             repairable: wrong && right.unwrap_or(false),
             before,
         })
-    }
-
-    /// Whether a repair made the file longer where something had led past its end.
-    pub fn has_outgrown(&self, after: &SparseBytes) -> bool {
-        idempotent::has_outgrown(&self.before, after)
     }
 
     /// What the bytes say of one repair; of power cuts only with `crashes`.
@@ -188,22 +79,23 @@ impl Judged {
         };
         let run = Run::observed(trace, outcome, repaired.image.clone());
         standing.push((Quality::Repairs, self.repairs(conduct, repaired, &run)));
-        let judges: [(Quality, Judge); 6] = [
-            (Quality::CountsEveryCluster, counts_every_cluster::judge),
+        let judges: [(Quality, Judge); 3] = [
             (Quality::NoOverlap, no_overlap_bytes::judge),
             (Quality::LeavesDataAlone, leaves_data_alone::judge),
-            (Quality::Keeps, keeps_what_it_cannot_follow::judge),
-            (Quality::NoLeaks, no_leaks::judge),
             (Quality::CleanAfterwards, clean_afterwards::judge),
         ];
         // What changed nothing has been judged by `repairs`.
-        let header_is_table = self.before.reading.takes_header_for_a_table();
-        if !run.trace.is_read_only() && !header_is_table {
+        if !run.trace.is_read_only() {
             let judged = judges.map(|(quality, judge)| (quality, judge(&self.before, &run)));
-            let applies = |(quality, _): &(Quality, Verdict)| {
-                *quality != Quality::CleanAfterwards || !self.doubtful
-            };
+            // What is kept of a damaged image stays a leak; what stays wrong there the specification
+            // says, and a subject that makes it clean has hidden something.
+            let sound = self.diagnosis.class == Class::Sound;
+            let applies =
+                |(quality, _): &(Quality, Verdict)| sound || *quality != Quality::CleanAfterwards;
             standing.extend(judged.into_iter().filter(applies));
+            standing.push((Quality::CountsEveryCluster, self.counts(&run)));
+            standing.push((Quality::Keeps, self.keeps(&run)));
+            standing.push((Quality::NoLeaks, self.no_leaks(&run)));
         }
         if known && crashes {
             let crashes = self.crash_atomic(&run.trace, &repaired.image);
@@ -227,13 +119,87 @@ impl Judged {
 
     /// What a power cut may leave of a repair with these writes and flushes.
     pub fn crash_atomic(&self, trace: &Trace, after: &SparseBytes) -> Verdict {
-        // What the header says as a table changes with the pointer that is switched.
-        if self.before.reading.takes_header_for_a_table() {
-            return Verdict::NotApplicable;
-        }
         let whole = Kind::Image.read(after).ok();
         let whole = whole.filter(|_| !trace.is_read_only());
         crash_atomic::judge(&self.before, trace, whole.as_ref(), &CRASHES)
+    }
+
+    /// Every cluster counts as often as it is referred to, or as much as is kept.
+    fn counts(&self, run: &Run) -> Verdict {
+        if run.outcome.is_err() {
+            return Verdict::NotApplicable;
+        }
+        let after = match seen_after(run) {
+            Ok(after) => after,
+            Err(error) => return Verdict::fails(format!("after the repair, {error}")),
+        };
+        for (&cluster, &references) in &after.references {
+            let due = references.min(after.max_refcount);
+            let kept = self.diagnosis.kept.get(&cluster).copied().unwrap_or(0);
+            let count = after.count(cluster).unwrap_or(0);
+            if count != due && (count < due || count > kept) {
+                let by = after.referrers(cluster);
+                return Verdict::fails(format!(
+                    "the refcount of cluster {cluster} is {count} after the repair; it should be \
+                     {due}: {by}"
+                ));
+            }
+        }
+        Verdict::Holds
+    }
+
+    /// Nothing that is kept is released or written over.
+    fn keeps(&self, run: &Run) -> Verdict {
+        let Diagnosis { kept, damage, .. } = self.diagnosis;
+        let Some(damage) = damage.first() else {
+            return Verdict::NotApplicable;
+        };
+        let after = match seen_after(run) {
+            Ok(after) => after,
+            Err(error) => return Verdict::fails(format!("after the repair, {error}")),
+        };
+        let size = 1 << self.before.reading.cluster_bits;
+        for (&cluster, &said) in kept {
+            if let Some(now) = after.count(cluster).filter(|&now| now < said) {
+                return Verdict::fails(format!(
+                    "cluster {cluster} had refcount {said} and has {now}, despite {damage:?}"
+                ));
+            }
+            // What happens to clusters with references is the matter of leaves-data-alone.
+            let start = cluster << self.before.reading.cluster_bits;
+            let changed = || run.after.bytes(start, size) != self.before.bytes.bytes(start, size);
+            if self.before.reading.references_to(cluster) == 0 && changed() {
+                return Verdict::fails(format!(
+                    "cluster {cluster} was allocated and is written over, despite {damage:?}"
+                ));
+            }
+        }
+        Verdict::Holds
+    }
+
+    /// Nothing is allocated without a reference but what is kept.
+    fn no_leaks(&self, run: &Run) -> Verdict {
+        if run.outcome.is_err() {
+            return Verdict::NotApplicable;
+        }
+        let after = match seen_after(run) {
+            Ok(after) => after,
+            Err(error) => return Verdict::fails(format!("after the repair, {error}")),
+        };
+        let mut leaked = after.counts().iter().filter(|&(&cluster, &count)| {
+            let kept = self
+                .diagnosis
+                .kept
+                .get(&cluster)
+                .is_some_and(|&kept| count <= kept);
+            after.references_to(cluster) == 0 && after.is_checked(cluster) && !kept
+        });
+        match leaked.next() {
+            None => Verdict::Holds,
+            Some((cluster, count)) => Verdict::fails(format!(
+                "cluster {cluster} has refcount {count} after the repair, and nothing refers to it"
+            )),
+        }
     }
 
     fn guest_data(&self, repaired: &Repaired) -> Verdict {
@@ -262,6 +228,70 @@ impl Judged {
         }
         Verdict::Holds
     }
+}
+
+/// Whether what recount did is what the specification says; nothing where it takes the naive program
+/// too long to say.
+pub fn as_specified(damaged: &SparseBytes, ask: &Ask, repaired: &Repaired) -> Standing {
+    let (Some(ended), Some(trace)) = (repaired.ended, &repaired.trace) else {
+        return Standing::new();
+    };
+    let wrote = !trace.is_read_only();
+    let verdict = match judge::as_specified(ask, damaged, &repaired.image, ended, wrote) {
+        Ok(Some(_)) if !says_what_is_there(repaired) => Verdict::fails(format!(
+            "{ask:?}: what it says is not what a check finds afterwards\n    {}",
+            repaired.said
+        )),
+        Ok(_) => Verdict::Holds,
+        Err(message) => Verdict::fails(format!("{ask:?}: {message}\n    {}", repaired.said)),
+    };
+    vec![(Quality::AsSpecified, verdict)]
+}
+
+/// Whether exit code and counters are those that the audit gives of what is left.
+fn says_what_is_there(repaired: &Repaired) -> bool {
+    let Ok(audit) = audit::audit(&repaired.image) else {
+        return false;
+    };
+    let figures = audit::counters(&audit);
+    let said = &repaired.said;
+    let alike = |(name, count): &(&str, u64)| i64::try_from(*count) == Ok(said.counter(name));
+    let same = said.counters.is_some() && figures.named().iter().all(alike);
+    said.ended == Ended::Code(figures.exit_code()) && (same || figures.gives_up)
+}
+
+/// Whether the program leaves the same file as the library, but for what is in clusters that were
+/// released, and says the same.
+pub fn program_agrees(
+    program: &dyn Subject,
+    library: &Repaired,
+    ask: &Ask,
+    bench: Bench<'_>,
+    damaged: &SparseBytes,
+) -> Result<Standing, CaseError> {
+    let file = program.run(bench, damaged, Repair::All)?;
+    let ended = library.ended.unwrap_or(judge::Ended::UNKNOWN);
+    let wrote = file.image != *damaged;
+    let specified = || judge::as_specified(ask, damaged, &file.image, ended, wrote);
+    let same = file.image == library.image || matches!(specified(), Ok(Some(_)));
+    let verdict = if same && file.said.agrees_with(&library.said) {
+        Verdict::Holds
+    } else {
+        let bytes = difference(&library.image, &file.image);
+        Verdict::fails(format!(
+            "the program: {}\n    the library: {}\n    the files differ by {} events: {:?}",
+            file.said,
+            library.said,
+            bytes.events().len(),
+            bytes.events().first().map(ToString::to_string),
+        ))
+    };
+    Ok(vec![(Quality::ProgramAgrees, verdict)])
+}
+
+/// The image after a repair, as a repair sees it: what the header says as a table has changed.
+fn seen_after(run: &Run) -> Result<Reading, Unreadable> {
+    Reading::of_image(audit_beside_the_header(&run.after)?, &run.after)
 }
 
 /// Images with more clusters in use are not judged: every judge reads the whole image once more.
@@ -338,7 +368,7 @@ pub fn afterwards<'a>(
     checkers: impl Iterator<Item = &'a dyn Subject>,
     bench: Bench<'_>,
 ) -> Result<Standing, CaseError> {
-    let Ok(audit) = recount_oracle::audit::audit(&repaired.image) else {
+    let Ok(audit) = audit::audit(&repaired.image) else {
         return Ok(Standing::new());
     };
     if !ended_well(repaired) {

@@ -1,5 +1,6 @@
 //! The results of a run as they come in, and what is printed of them at the end.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use recount_oracle::case::damage::SparseBytes;
@@ -9,6 +10,7 @@ use crate::report::model::{Count, Failure, Progress, Report, Run, SubjectReport}
 use crate::report::picture::Picture;
 
 use super::comparison::{Comparison, Ending};
+use super::differences;
 use super::examine::Findings;
 use super::field::Field;
 use super::standing::Quality;
@@ -101,6 +103,7 @@ impl Tally {
 
     fn count(&mut self, findings: &Findings) {
         let report = &mut self.report;
+        let mut shown = BTreeSet::new();
         for one in &findings.compared {
             let by = report.comparisons.entry(one.comparison.to_string());
             let count = by.or_default().entry(one.qemu.clone()).or_default();
@@ -108,11 +111,15 @@ impl Tally {
                 Ending::Passed => count.passed += 1,
                 Ending::NotApplicable => count.not_applicable += 1,
                 Ending::Failed(_) => count.failed += 1,
-                Ending::OnPurpose(purpose) => {
+                Ending::OnPurpose(name) => {
                     count.on_purpose += 1;
-                    *report.on_purpose.entry(purpose.to_string()).or_default() += 1;
+                    shown.insert(*name);
                 }
             }
+        }
+        // Once a case, however many comparisons it shows in.
+        for name in shown {
+            *report.on_purpose.entry(name.to_owned()).or_default() += 1;
         }
         for one in &findings.stood {
             let by = report.properties.entry(one.subject.clone()).or_default();
@@ -211,8 +218,11 @@ pub fn print(report: &Report) {
     }
     print_comparisons(report);
     print_properties(report);
-    for (purpose, times) in &report.on_purpose {
-        println!("differs on purpose: {purpose}: {times}");
+    for (name, times) in &report.on_purpose {
+        println!("differs on purpose: {name}: in {times} cases");
+        if let Some(one) = differences::ALL.iter().find(|one| one.name == name) {
+            println!("    qemu-img {}", one.theirs);
+        }
     }
     let seconds: f64 = report
         .runs

@@ -19,6 +19,7 @@ use crate::report::model::{Report, Run};
 
 use super::Args;
 use super::cases::{CaseId, CaseName, Selection};
+use super::differences;
 use super::disk;
 use super::examine::{Depth, Exhibit, Findings, examine, examine_recorded};
 use super::exhibit::Whole;
@@ -121,7 +122,12 @@ impl<'a> Session<'a> {
             println!("the report is in {}", folder.join("index.html").display());
         }
         outcome?;
-        Ok(ExitCode::from(u8::from(report.counting() > 0)))
+        let too_frequent = differences::too_frequent(&report.on_purpose, report.cases);
+        for line in &too_frequent {
+            println!("{line}");
+        }
+        let failed = report.counting() > 0 || !too_frequent.is_empty();
+        Ok(ExitCode::from(u8::from(failed)))
     }
 
     fn with_tally<T>(&self, work: impl FnOnce(&mut Option<Tally>) -> T) -> T {

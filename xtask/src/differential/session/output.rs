@@ -65,9 +65,6 @@ impl Session<'_> {
             let quoted = shlex::try_quote(&subject).unwrap_or_default();
             command.extend([" --subject ", &quoted]);
         }
-        if self.args.program {
-            command.push_str(" --program");
-        }
         if let Some(recount) = &self.args.recount {
             command.extend([" --recount ", &recount.to_string_lossy()]);
         }

@@ -13,6 +13,8 @@ use recount::{
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::{Counters, Ended, Said};
 use recount_oracle::disk::{SECTOR, SimulatedDisk};
+use recount_oracle::judge;
+use recount_oracle::spec::Ask;
 
 use super::program::TIME;
 use super::{Algorithm, Bench, CaseError, Repair, Repaired, Subject};
@@ -46,7 +48,7 @@ impl Engine {
         let deadline = Instant::now() + TIME;
         loop {
             match FileStorage::open_read_write(device) {
-                Ok(mut storage) => return self.work(&mut storage, deadline, Repair::All),
+                Ok(mut storage) => return self.work(&mut storage, deadline, Repair::All).0,
                 // A program that starts in another thread has a copy of the descriptor that was
                 // closed before, with its lock, until it has been loaded.
                 Err(OpenError::Locked { .. } | OpenError::Busy { .. })
@@ -74,19 +76,28 @@ impl Engine {
         let work = || self.work(&mut disk, deadline, repair);
         let said = catch_unwind(AssertUnwindSafe(work));
         let (image, trace) = disk.disk.into_parts();
-        Repaired {
-            said: said.unwrap_or_else(|_| Said {
+        let (said, ended) = said.unwrap_or_else(|_| {
+            let said = Said {
                 ended: Ended::Signal(ABORT),
                 counters: None,
                 stderr: "panicked".to_owned(),
-            }),
+            };
+            (said, judge::Ended::UNKNOWN)
+        });
+        Repaired {
+            said,
             image,
             trace: Some(trace),
+            ended: Some(ended),
         }
     }
 
+    /// What the specification is asked about a repair.
+    pub fn ask(self, repair: Repair, capacity: Option<u64>) -> Ask {
+        judge::ask(&self.options(repair), capacity)
+    }
+
     fn options(self, repair: Repair) -> RepairOptions {
-        let keeps = !matches!(repair, Repair::Leaks | Repair::Alike(_));
         RepairOptions {
             scope: match repair {
                 Repair::Leaks => Scope::Leaks,
@@ -97,13 +108,18 @@ impl Engine {
                 Repair::Alike(Algorithm::Tail) => recount::Algorithm::Tail,
                 _ => self.algorithm,
             },
-            release_unreachable: !keeps,
             ..RepairOptions::default()
         }
     }
 
-    fn work(self, disk: &mut dyn Storage, deadline: Instant, repair: Repair) -> Said {
+    fn work(
+        self,
+        disk: &mut dyn Storage,
+        deadline: Instant,
+        repair: Repair,
+    ) -> (Said, judge::Ended) {
         let mut messages = Messages::default();
+        let mut how = judge::Ended::Well;
         let result = if repair == Repair::None {
             let report = recount::check(disk, &mut messages);
             report
@@ -111,12 +127,9 @@ impl Engine {
                 .map_err(|error| error.to_string())
         } else {
             let outcome = recount::repair(disk, &self.options(repair), &mut messages);
+            how = judge::Ended::of(&outcome);
             let counted = outcome.map(|outcome| {
                 let fixed = outcome.fixed;
-                if outcome.kept.damage > 0 {
-                    let kept = outcome.kept.clusters;
-                    messages.add(&format!("kept {kept} clusters that nothing refers to"));
-                }
                 counters(&outcome.report, fixed.corruptions, fixed.leaks)
             });
             counted.map_err(|failure| failure.to_string())
@@ -130,11 +143,12 @@ impl Engine {
                 (Ended::Code(1), None)
             }
         };
-        Said {
+        let said = Said {
             ended,
             counters,
             stderr: messages.text,
-        }
+        };
+        (said, how)
     }
 }
 

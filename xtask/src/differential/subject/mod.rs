@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
 use recount_oracle::case::observed::{Ended, Said};
 use recount_oracle::disk::Trace;
+use recount_oracle::judge;
 
 use super::disk;
 use program::{CannotRun, Limits};
@@ -25,11 +26,11 @@ pub use qemu_img::{Checker, SECRET};
 pub enum Repair {
     /// Nothing.
     None,
-    /// `-r leaks`. recount keeps nothing for what it cannot follow, as qemu-img.
+    /// `-r leaks`.
     Leaks,
     /// `-r all`, as the program does it by itself.
     All,
-    /// `-r all` as qemu-img does it, by this algorithm, keeping nothing.
+    /// `-r all` by the algorithm of a qemu-img.
     Alike(Algorithm),
 }
 
@@ -103,6 +104,7 @@ impl Bench<'_> {
             said,
             image,
             trace: None,
+            ended: None,
         })
     }
 
@@ -122,6 +124,8 @@ pub struct Repaired {
     pub image: SparseBytes,
     /// What was done to the disk, in order, where that is known.
     pub trace: Option<Trace>,
+    /// How it ended, as the specification puts it, where that is known.
+    pub ended: Option<judge::Ended>,
 }
 
 /// No refcount structures of the images that are repaired are as long, in bytes; they may have to lie
@@ -198,6 +202,7 @@ mod tests {
                 said,
                 image,
                 trace: None,
+                ended: None,
             }
         };
         let before = 1 << 20;

@@ -92,9 +92,6 @@ impl Checker {
         if let (Repair::Alike(algorithm), false) = (repair, is_qemu) {
             arguments.push(format!("--algorithm={}", algorithm.name()));
         }
-        if matches!(repair, Repair::Leaks | Repair::Alike(_)) && !is_qemu {
-            arguments.push("--release-unreachable".to_owned());
-        }
         if is_qemu {
             // The image need not survive the power cut that no case has.
             arguments.push("-Tunsafe".to_owned());

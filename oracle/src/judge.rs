@@ -1,0 +1,161 @@
+//! Whether a repair did what the specification says must come of it.
+
+use recount::plan::RepairError;
+use recount::{
+    Algorithm, CheckError, ImageError, Outcome, PlanError, RepairFailure, RepairOptions, Scope,
+};
+
+use crate::audit::Bytes;
+use crate::case;
+use crate::case::damage::SparseBytes;
+use crate::spec::{Ask, Expected, Refused, Repaired, expect};
+
+/// How a repair ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// By repairing what it could.
+    Well,
+    /// With an error.
+    Refused {
+        /// As the specification puts it; `None` for an error that it knows nothing of.
+        reason: Option<Refused>,
+        /// Whether it is the placement that failed.
+        by_placement: bool,
+    },
+}
+
+impl Ended {
+    /// That of the engine.
+    #[must_use]
+    pub const fn of(outcome: &Result<Outcome, RepairFailure>) -> Self {
+        let Err(failure) = outcome else {
+            return Self::Well;
+        };
+        if failure.has_written {
+            return Self::UNKNOWN;
+        }
+        Self::Refused {
+            reason: reason(&failure.error),
+            by_placement: matches!(
+                failure.error,
+                RepairError::Plan(_) | RepairError::GrowthWouldHide { .. }
+            ),
+        }
+    }
+
+    /// In a way that the specification knows nothing of.
+    pub const UNKNOWN: Self = Self::Refused {
+        reason: None,
+        by_placement: false,
+    };
+}
+
+/// What the specification is asked about a repair with these options.
+#[must_use]
+pub const fn ask(options: &RepairOptions, capacity: Option<u64>) -> Ask {
+    Ask {
+        only_leaks: matches!(options.scope, Scope::Leaks),
+        algorithm: match options.algorithm {
+            Algorithm::Planned => case::Algorithm::Planned,
+            Algorithm::FirstFit => case::Algorithm::FirstFit,
+            Algorithm::Tail => case::Algorithm::Tail,
+        },
+        reuse_old: options.reuse_old,
+        release_unreachable: options.release_unreachable,
+        capacity,
+    }
+}
+
+/// The image is what the specification says, byte for byte, or nothing was written and for the
+/// reason that it gives. Gives what was specified; nothing where nothing had to be written for a
+/// reason, or where it takes the naive program too long to say.
+pub fn as_specified(
+    ask: &Ask,
+    before: &SparseBytes,
+    after: &SparseBytes,
+    ended: Ended,
+    has_written: bool,
+) -> Result<Option<Box<Repaired>>, String> {
+    let left: Option<&dyn Bytes> = match ended {
+        Ended::Well => Some(after),
+        Ended::Refused { .. } => None,
+    };
+    if left.is_none() && has_written {
+        return Err("something was written before it failed".to_owned());
+    }
+    let Ok(expected) = expect(before, ask, left) else {
+        return Ok(None);
+    };
+    match (ended, expected) {
+        (Ended::Well, Expected::Repaired(repaired)) => {
+            bytes(&repaired, before, after, has_written)?;
+            Ok(Some(repaired))
+        }
+        (Ended::Well, Expected::Refused(refused)) => {
+            Err(format!("repaired, it should be refused for {refused:?}"))
+        }
+        (Ended::Refused { reason, .. }, Expected::Refused(refused)) if reason == Some(refused) => {
+            Ok(None)
+        }
+        // QEMU's algorithms place structures as they do; whether that fits is theirs to say.
+        (
+            Ended::Refused {
+                by_placement: true, ..
+            },
+            _,
+        ) if ask.algorithm != case::Algorithm::Planned => Ok(None),
+        (Ended::Refused { reason, .. }, expected) => {
+            let should = match expected {
+                Expected::Refused(refused) => format!("be refused for {refused:?}"),
+                Expected::Repaired(repaired) => format!("be repaired: {}", described(&repaired)),
+            };
+            Err(format!("refused for {reason:?}, it should {should}"))
+        }
+    }
+}
+
+fn bytes(
+    repaired: &Repaired,
+    before: &SparseBytes,
+    after: &SparseBytes,
+    has_written: bool,
+) -> Result<(), String> {
+    let compared = repaired.compare(before, after);
+    compared.map_err(|difference| format!("{difference}; expected: {}", described(repaired)))?;
+    if has_written == repaired.is_empty() {
+        let wrote = if has_written { "something" } else { "nothing" };
+        return Err(format!("it wrote {wrote} but {}", described(repaired)));
+    }
+    Ok(())
+}
+
+/// What a repair should do, in a few words.
+fn described(repaired: &Repaired) -> String {
+    format!(
+        "{} clusters changed, {} refcounts kept, {}, damage {:?}",
+        repaired.changed.len(),
+        repaired.kept.len(),
+        if repaired.rebuilt {
+            "structures anew"
+        } else {
+            "in place"
+        },
+        repaired.damage.first()
+    )
+}
+
+/// Why a repair was refused, as the specification puts it.
+const fn reason(error: &RepairError) -> Option<Refused> {
+    Some(match error {
+        RepairError::Check(CheckError::Image(ImageError::Luks { .. }) | CheckError::Walk(_)) => {
+            Refused::CheckGivesUp
+        }
+        RepairError::Check(CheckError::Image(_)) => Refused::NotOpened,
+        RepairError::NeedsRebuild => Refused::NeedsRebuild,
+        RepairError::Plan(PlanError::ReftableTooLarge { .. }) => Refused::ReftableTooLarge,
+        RepairError::Plan(PlanError::NoSpace { .. } | PlanError::NoRun { .. })
+        | RepairError::PastCapacity { .. } => Refused::NoSpace,
+        RepairError::GrowthWouldHide { .. } => Refused::GrowthWouldHide,
+        _ => return None,
+    })
+}

@@ -260,7 +260,12 @@ fn counters_and_map_are_those_of_qemu_img() {
             .steps
             .iter()
             .filter(|step| matches!(step, Snapshot(_)));
-        assert_eq!(audit.snapshots.len(), snapshots.count(), "{}", recipe.name);
+        assert_eq!(
+            audit.snapshots.entries.len(),
+            snapshots.count(),
+            "{}",
+            recipe.name
+        );
         std::fs::remove_file(scratch.path("image.qcow2")).unwrap();
     }
 }
@@ -275,7 +280,7 @@ fn a_recorded_image_of_qemu_img_is_found_to_be_what_qemu_img_said() {
         &audit,
         &serde_json::from_str(RECORDED_MAP).unwrap(),
     );
-    assert_eq!((audit.snapshots.len(), audit.bitmaps.len()), (1, 1));
+    assert_eq!((audit.snapshots.entries.len(), audit.bitmaps.len()), (1, 1));
     assert_eq!(audit.bitmaps[0].name, b"seen");
     assert_ne!(audit.layers[0].map, audit.layers[1].map);
 }

@@ -10,6 +10,8 @@ mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use recount::{RepairOptions, Scope};
+
 pub use compare::Difference;
 pub use damage::{Class, Damage};
 
@@ -41,6 +43,24 @@ pub struct Ask {
     pub capacity: Option<u64>,
 }
 
+impl Ask {
+    /// What the engine is asked with these options, on storage that can never exceed so many bytes.
+    #[must_use]
+    pub fn of(options: &RepairOptions, capacity: Option<u64>) -> Self {
+        Self {
+            only_leaks: options.scope == Scope::Leaks,
+            algorithm: match options.algorithm {
+                recount::Algorithm::Planned => Algorithm::Planned,
+                recount::Algorithm::FirstFit => Algorithm::FirstFit,
+                recount::Algorithm::Tail => Algorithm::Tail,
+            },
+            reuse_old: options.reuse_old,
+            release_unreachable: options.release_unreachable,
+            capacity,
+        }
+    }
+}
+
 /// Why nothing is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refused {
@@ -59,7 +79,7 @@ pub enum Refused {
 }
 
 /// What has to come of a repair.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Expected {
     /// Nothing is written.
     Refused(Refused),
@@ -68,7 +88,7 @@ pub enum Expected {
 }
 
 /// The image after a repair.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Repaired {
     /// The clusters that change, whole.
     pub changed: BTreeMap<u64, Vec<u8>>,
@@ -94,21 +114,32 @@ pub fn expect(
     ask: &Ask,
     after: Option<&dyn Bytes>,
 ) -> Result<Expected, Unreadable> {
-    let seen = match audit(image) {
-        Ok(seen) => seen,
-        Err(Unreadable::NotOpened(_)) => return Ok(Expected::Refused(Refused::NotOpened)),
-        Err(error) => return Err(error),
-    };
+    match audit(image) {
+        Ok(seen) => expect_of(&seen, image, ask, after),
+        Err(Unreadable::NotOpened(_)) => Ok(Expected::Refused(Refused::NotOpened)),
+        Err(error) => Err(error),
+    }
+}
+
+/// As [`expect`], of an image that has been audited.
+pub fn expect_of(
+    seen: &Audit,
+    image: &dyn Bytes,
+    ask: &Ask,
+    after: Option<&dyn Bytes>,
+) -> Result<Expected, Unreadable> {
+    let beside;
     let own = if seen.header_is_table {
-        audit_beside_the_header(image)?
+        beside = audit_beside_the_header(image)?;
+        &beside
     } else {
-        seen.clone()
+        seen
     };
     let spec = Spec {
         image,
         ask,
-        seen: &seen,
-        own: &own,
+        seen,
+        own,
         cluster_size: own.header.cluster_size(),
         file: own.length.div_ceil(own.header.cluster_size()),
         max: own.header.max_refcount(),

@@ -197,9 +197,12 @@ impl Spec<'_> {
         Ok(alone && unsound <= words.len() - unsound)
     }
 
-    /// The entries of the active L1 table that are not 0.
+    /// The entries of the active L1 table that are not 0; of one in the header's cluster none.
     fn l1_entries(&self) -> Result<Vec<(u64, u64)>, Unreadable> {
         let header = &self.own.header;
+        if header.l1_offset < self.cluster_size {
+            return Ok(Vec::new());
+        }
         let present = self.own.length.saturating_sub(header.l1_offset);
         let bytes = (header.l1_entries * 8).min(present);
         let mut table = vec![0; bytes.next_multiple_of(8) as usize];

@@ -32,7 +32,7 @@ pub enum Asked {
 /// # Panics
 ///
 /// When the property fails for a case; the message says how to replay the smallest one found. And
-/// when it was asked of fewer than half of them.
+/// when it was asked of fewer than a third of them.
 pub fn check(
     name: &str,
     regressions: Option<&'static str>,
@@ -50,7 +50,7 @@ pub fn check(
         max_global_rejects: 1 << 20,
         ..Config::default()
     };
-    let least = config.cases / 2;
+    let least = config.cases / 3;
     let mut runner = TestRunner::new(config);
     let judged = Cell::new(0);
     let property = |case| {

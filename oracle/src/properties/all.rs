@@ -3,7 +3,7 @@
 use super::{
     Property, Verdict, as_specified, bounded_cost, clean_afterwards, counts_every_cluster,
     crash_atomic, evidence_stays, idempotent, keeps_what_it_cannot_follow, leaves_data_alone,
-    no_leaks, no_overlap_bytes, plan_again_empty, plan_exact,
+    no_leaks, no_overlap_bytes, plan_exact,
 };
 use crate::run::{Before, Repair, Run};
 
@@ -33,9 +33,8 @@ const OF_BYTES: [(Property, Judge); 11] = [
 pub fn judge_all(before: &Before, run: &Run, repair: &dyn Repair) -> Vec<(Property, Verdict)> {
     let of_bytes = OF_BYTES.map(|(property, judge)| (property, judge(before, run)));
     let mut verdicts = of_bytes.to_vec();
-    let again = plan_again_empty::judge(before, run, repair);
-    verdicts.push((Property::PlanAgainEmpty, again));
-    let again = idempotent::judge(before, run, repair);
-    verdicts.push((Property::Idempotent, again));
+    let (idempotent, plan_again_empty) = idempotent::judge_both(before, run, repair);
+    verdicts.push((Property::Idempotent, idempotent));
+    verdicts.push((Property::PlanAgainEmpty, plan_again_empty));
     verdicts
 }

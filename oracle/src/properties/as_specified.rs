@@ -77,8 +77,9 @@ fn described(repaired: &Repaired) -> String {
 /// Why a repair was refused, as the specification puts it.
 const fn reason(error: &RepairError) -> Option<Refused> {
     Some(match error {
-        RepairError::Check(CheckError::Image(recount::ImageError::Luks { .. }))
-        | RepairError::Check(CheckError::Walk(_)) => Refused::CheckGivesUp,
+        RepairError::Check(
+            CheckError::Image(recount::ImageError::Luks { .. }) | CheckError::Walk(_),
+        ) => Refused::CheckGivesUp,
         RepairError::Check(CheckError::Image(_)) => Refused::NotOpened,
         RepairError::NeedsRebuild => Refused::NeedsRebuild,
         RepairError::Plan(PlanError::ReftableTooLarge { .. }) => Refused::ReftableTooLarge,

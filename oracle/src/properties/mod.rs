@@ -18,7 +18,6 @@ pub mod leaves_data_alone;
 pub mod no_leaks;
 pub mod no_overlap;
 pub mod no_overlap_bytes;
-pub mod plan_again_empty;
 pub mod plan_exact;
 pub mod planning;
 pub mod reading;

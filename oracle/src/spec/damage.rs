@@ -69,7 +69,8 @@ impl Spec<'_> {
             let harmless = match corruption.wrong {
                 Wrong::TooManyReferences { .. } | Wrong::ShortExtraData { .. } => true,
                 Wrong::Unaligned { .. } | Wrong::PastTheEnd { .. } => {
-                    self.is_empty_in(&self.seen.empty, corruption.referrer)
+                    let mut empty = self.seen.empty.iter();
+                    empty.any(|entry| entry.referrer == corruption.referrer)
                 }
                 // What ends the reading of the snapshot table is dealt with where that is decided.
                 Wrong::Unreadable { .. } => corruption.referrer == Referrer::SnapshotTable,
@@ -98,10 +99,6 @@ impl Spec<'_> {
         self.tables(references, &mut damage)?;
         self.lost_tables(references, &mut damage)?;
         Ok(damage)
-    }
-
-    fn is_empty_in(&self, empty: &[crate::audit::EmptyEntry], referrer: Referrer) -> bool {
-        empty.iter().any(|entry| entry.referrer == referrer)
     }
 
     fn overlaps(&self, replaced: &BTreeSet<Referrer>, damage: &mut Vec<Damage>) {
@@ -153,10 +150,12 @@ impl Spec<'_> {
             return Ok(());
         }
         for &cluster in self.own.disk.counts().keys() {
-            if !self.is_leaked(cluster, references) {
+            let offset = cluster * self.cluster_size;
+            if !self.is_leaked(cluster, references) || self.image.is_hole(offset, self.cluster_size)
+            {
                 continue;
             }
-            let bytes = self.read(cluster * self.cluster_size)?;
+            let bytes = self.read(offset)?;
             if !reads_as_l2_table(&self.own.header, self.own.length, &bytes)
                 || !reads_as_l2_table(&self.own.header, self.own.length, &bytes[..512])
             {
@@ -164,8 +163,7 @@ impl Spec<'_> {
             }
             let leads_to_another = entries(&self.own.header, &bytes).any(|(_, entry)| {
                 let target = match entry {
-                    Entry::Data { offset, .. } => offset,
-                    Entry::Compressed { offset, .. } => offset,
+                    Entry::Data { offset, .. } | Entry::Compressed { offset, .. } => offset,
                     Entry::Nothing { .. } => return false,
                 };
                 let target = target / self.cluster_size;

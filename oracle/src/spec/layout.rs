@@ -223,14 +223,14 @@ impl Spec<'_> {
         }
         Ok(match layout {
             Ok(layout) => {
-                self.count_layout(&layout, counts);
+                Self::count_layout(&layout, counts);
                 Ok((place, layout))
             }
             Err(why) => Err(refused(why)),
         })
     }
 
-    fn count_layout(&self, layout: &Layout, counts: &mut BTreeMap<u64, u64>) {
+    fn count_layout(layout: &Layout, counts: &mut BTreeMap<u64, u64>) {
         let reftable = layout.reftable..layout.reftable + layout.reftable_clusters;
         for cluster in layout.refblocks.values().copied().chain(reftable) {
             *counts.entry(cluster).or_insert(0) += 1;
@@ -353,7 +353,7 @@ impl Spec<'_> {
             }
             place = Some(first);
         }
-        self.count_layout(&layout, counts);
+        Self::count_layout(&layout, counts);
         let reftable = layout.reftable..layout.reftable + layout.reftable_clusters;
         for cluster in layout.refblocks.values().copied().chain(reftable) {
             let free = counts.get(&cluster) == Some(&1)

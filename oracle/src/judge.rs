@@ -28,9 +28,15 @@ impl Ended {
     /// That of the engine.
     #[must_use]
     pub const fn of(outcome: &Result<Outcome, RepairFailure>) -> Self {
-        let Err(failure) = outcome else {
-            return Self::Well;
-        };
+        match outcome {
+            Ok(_) => Self::Well,
+            Err(failure) => Self::of_failure(failure),
+        }
+    }
+
+    /// That of a repair that failed.
+    #[must_use]
+    pub const fn of_failure(failure: &RepairFailure) -> Self {
         if failure.has_written {
             return Self::UNKNOWN;
         }
@@ -80,22 +86,35 @@ pub fn as_specified(
         Ended::Well => Some(after),
         Ended::Refused { .. } => None,
     };
-    if left.is_none() && has_written {
-        return Err("something was written before it failed".to_owned());
-    }
     let Ok(expected) = expect(before, ask, left) else {
         return Ok(None);
     };
+    against(ask, &expected, before, after, ended, has_written)?;
+    Ok(match (ended, expected) {
+        (Ended::Well, Expected::Repaired(repaired)) => Some(repaired),
+        _ => None,
+    })
+}
+
+/// The same where what has to come of it is known.
+pub fn against(
+    ask: &Ask,
+    expected: &Expected,
+    before: &SparseBytes,
+    after: &SparseBytes,
+    ended: Ended,
+    has_written: bool,
+) -> Result<(), String> {
     match (ended, expected) {
-        (Ended::Well, Expected::Repaired(repaired)) => {
-            bytes(&repaired, before, after, has_written)?;
-            Ok(Some(repaired))
-        }
+        (Ended::Well, Expected::Repaired(repaired)) => bytes(repaired, before, after, has_written),
         (Ended::Well, Expected::Refused(refused)) => {
             Err(format!("repaired, it should be refused for {refused:?}"))
         }
-        (Ended::Refused { reason, .. }, Expected::Refused(refused)) if reason == Some(refused) => {
-            Ok(None)
+        (Ended::Refused { .. }, _) if has_written => {
+            Err("something was written before it failed".to_owned())
+        }
+        (Ended::Refused { reason, .. }, Expected::Refused(refused)) if reason == Some(*refused) => {
+            Ok(())
         }
         // QEMU's algorithms place structures as they do; whether that fits is theirs to say.
         (
@@ -103,11 +122,11 @@ pub fn as_specified(
                 by_placement: true, ..
             },
             _,
-        ) if ask.algorithm != case::Algorithm::Planned => Ok(None),
+        ) if ask.algorithm != case::Algorithm::Planned => Ok(()),
         (Ended::Refused { reason, .. }, expected) => {
             let should = match expected {
                 Expected::Refused(refused) => format!("be refused for {refused:?}"),
-                Expected::Repaired(repaired) => format!("be repaired: {}", described(&repaired)),
+                Expected::Repaired(repaired) => format!("be repaired: {}", described(repaired)),
             };
             Err(format!("refused for {reason:?}, it should {should}"))
         }

@@ -183,27 +183,20 @@ impl Story {
                 };
                 let left = crashes.state(*crash);
                 self.after(before, &left);
-                self.again(case, before, repair, quiet, left);
+                self.again(before, repair, quiet, left);
             }
             Schedule::Faults(faults) => {
                 self.line(format_args!("\nwith failing operations: {faults:?}"));
                 let run = run::run(repair, before, faults);
                 self.run(before, &run);
-                self.again(case, before, repair, quiet, run.after);
+                self.again(before, repair, quiet, run.after);
             }
         }
     }
 
     /// The repair of what is left then.
-    fn again(
-        &mut self,
-        case: &Case,
-        before: &Before,
-        repair: &dyn Repair,
-        quiet: &Run,
-        left: SparseBytes,
-    ) {
-        match run::again(case, before, repair, quiet, left) {
+    fn again(&mut self, before: &Before, repair: &dyn Repair, quiet: &Run, left: SparseBytes) {
+        match run::again(before, repair, quiet, left) {
             Ok(None) => (),
             Ok(Some(again)) => {
                 self.line("\nthe next repair");

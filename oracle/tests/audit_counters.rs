@@ -6,7 +6,7 @@ mod common;
 
 use common::{Scratch, from_seed, qemu_img_check};
 use recount_needs::needs;
-use recount_oracle::audit::{Audit, Counters, Unreadable, audit, counters};
+use recount_oracle::audit::{Audit, Counters, Referrer, Unreadable, audit, counters};
 use recount_oracle::case::build::{build, lay_out};
 use recount_oracle::case::synthetic::{Structures, Synthetic};
 use recount_oracle::case::{Case, Image, StorageLimit};
@@ -53,6 +53,18 @@ fn differences(ours: &Result<Audit, Unreadable>, theirs: &common::Check) -> Vec<
     found
 }
 
+/// Whether qemu-img may not open what an audit reads: without a reftable, or with such bitmaps.
+fn is_refused_by_qemu(audit: &Audit) -> bool {
+    let mut corruptions = audit.corruptions.iter();
+    !audit.header.reftable_usable
+        || corruptions.any(|corruption| {
+            matches!(
+                corruption.referrer,
+                Referrer::BitmapDirectory | Referrer::BitmapTable { .. }
+            )
+        })
+}
+
 #[needs(qemu)]
 #[test]
 fn counters_are_those_of_qemu_img_on_damaged_images() {
@@ -64,6 +76,9 @@ fn counters_are_those_of_qemu_img_on_damaged_images() {
         build(&case, &mut file).unwrap();
         let ours = audit(&file);
         assert!(!matches!(ours, Err(Unreadable::TooMuchWork)), "seed {seed}");
+        if ours.as_ref().is_ok_and(is_refused_by_qemu) {
+            continue;
+        }
         let theirs = qemu_img_check(&scratch.path("image.qcow2"));
         let found = differences(&ours, &theirs);
         assert!(

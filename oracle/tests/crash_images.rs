@@ -11,8 +11,12 @@ use recount_oracle::case::synthetic::{Content, Run, Sharing, Snapshots, Structur
 use recount_oracle::case::{Algorithm, Case, Image, Pick, Schedule, StorageLimit};
 use recount_oracle::crash::Limits;
 use recount_oracle::disk::{SECTOR, SimulatedDisk, log};
-use recount_oracle::properties::{Property, Verdict, crash_atomic, reading};
-use recount_oracle::run::{Before, Bounds, Explored, ImageRepair, Outcome, Repair, explore_one};
+use recount_oracle::properties::{
+    Property, Verdict, crash_atomic, keeps_what_it_cannot_follow, reading,
+};
+use recount_oracle::run::{
+    Before, Bounds, Explored, ImageRepair, Outcome, Repair, explore_one, run,
+};
 
 /// Little enough that some dozens of images take seconds.
 const BOUNDS: Bounds = Bounds {
@@ -111,8 +115,8 @@ fn planned_repairs_images_whatever_fails_and_whenever_the_power_goes() {
 fn all_properties_hold_where_structures_are_absent() {
     let explored = explored(&damaged(Structures::Absent, Vec::new()));
     for (property, verdict) in &explored.verdicts {
-        let blind = *property == Property::KeepsWhatItCannotFollow;
-        let expected = if blind {
+        let of_damage = [Property::KeepsWhatItCannotFollow, Property::EvidenceStays];
+        let expected = if of_damage.contains(property) {
             Verdict::NotApplicable
         } else {
             Verdict::Holds
@@ -148,8 +152,25 @@ fn what_is_kept_while_an_entry_leads_nowhere_is_lost_when_it_is_released() {
     let (before, mut repair) = ImageRepair::new(&case).expect("an image");
     repair.options.release_unreachable = true;
     let released = explore_one(&repair, &before, &BOUNDS);
-    let verdict = released.verdict(Property::KeepsWhatItCannotFollow);
-    fails_with(verdict, "although L1 entry 0 of the active layer: leads to");
+    for property in [Property::KeepsWhatItCannotFollow, Property::EvidenceStays] {
+        assert_eq!(released.verdict(property), Verdict::NotApplicable);
+    }
+    for property in [Property::AsSpecified, Property::NoLeaks] {
+        assert_eq!(released.verdict(property), Verdict::Holds);
+    }
+    // Whoever releases without being asked to is seen.
+    let run = run(&Unasked(repair), &before, &[]);
+    let verdict = keeps_what_it_cannot_follow::judge(&before, &run);
+    fails_with(verdict, "although the image is damaged");
+}
+
+/// Releases what cannot be reached without saying that it was asked to.
+struct Unasked(ImageRepair);
+
+impl Repair for Unasked {
+    fn repair(&self, disk: &mut SimulatedDisk) -> Outcome {
+        self.0.repair(disk)
+    }
 }
 
 /// Repairs well, and then writes some bytes somewhere.

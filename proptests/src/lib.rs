@@ -13,5 +13,5 @@ pub use case::{case, damage, damaged, schedule, storage};
 pub use disturbed::{entry_damaged, nowhere, refcounts, refcounts_damaged};
 pub use guest::{Full, Guest};
 pub use model::model;
-pub use runner::check;
+pub use runner::{Asked, check};
 pub use synthetic::synthetic;

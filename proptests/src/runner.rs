@@ -1,6 +1,7 @@
 //! Runs a property over many cases. A failure shrinks, ends in a case file and prints the one line
 //! that replays it.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -16,18 +17,28 @@ const SHRINKING_MAX: u32 = 15_000;
 /// The directory that failing cases are written to, instead of `target/failures`.
 const FAILURES: &str = "RECOUNT_FAILURES";
 
+/// What became of a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// The property was asked and holds.
+    Judged,
+    /// It says nothing of such a case: nobody opens the image, or it has nothing to repair.
+    Nothing,
+}
+
 /// Holds a property against cases of a strategy, `cases` of them or as many as `PROPTEST_CASES`
 /// says. `name` is the test's; `regressions` the file that remembers seeds that once failed.
 ///
 /// # Panics
 ///
-/// When the property fails for a case; the message says how to replay the smallest one found.
+/// When the property fails for a case; the message says how to replay the smallest one found. And
+/// when it was asked of fewer than a third of them.
 pub fn check(
     name: &str,
     regressions: Option<&'static str>,
     cases: u32,
     strategy: impl Strategy<Value = Case>,
-    property: impl Fn(&Case) -> Result<(), TestCaseError>,
+    property: impl Fn(&Case) -> Result<Asked, TestCaseError>,
 ) {
     let asked = std::env::var("PROPTEST_CASES").ok();
     let config = Config {
@@ -39,9 +50,17 @@ pub fn check(
         max_global_rejects: 1 << 20,
         ..Config::default()
     };
+    let least = config.cases / 3;
     let mut runner = TestRunner::new(config);
-    match runner.run(&strategy, |case| property(&case)) {
-        Ok(()) => {}
+    let judged = Cell::new(0);
+    let property = |case| {
+        if property(&case)? == Asked::Judged {
+            judged.set(judged.get() + 1);
+        }
+        Ok(())
+    };
+    match runner.run(&strategy, property) {
+        Ok(()) => assert!(judged.get() >= least, "{name}: only {} asked", judged.get()),
         Err(TestError::Abort(reason)) => panic!("{name}: {reason}"),
         Err(TestError::Fail(reason, case)) => {
             let file = keep(name, &reason.to_string(), case);

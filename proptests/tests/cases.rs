@@ -10,7 +10,7 @@ use recount_oracle::case::id::Id;
 use recount_oracle::case::synthetic::{Content, Structures, Synthetic};
 use recount_oracle::case::text::{parse, print};
 use recount_oracle::case::{Case, Image};
-use recount_proptests::{case, check, damaged, model, synthetic};
+use recount_proptests::{Asked, case, check, damaged, model, synthetic};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
@@ -93,7 +93,7 @@ fn a_failure_ends_in_a_case_file_and_the_line_that_replays_it() {
                 matches!(case.image, Image::Model(_)),
                 "an image of many bytes"
             );
-            Ok(())
+            Ok(Asked::Judged)
         });
     };
     let panic = std::panic::catch_unwind(failing).expect_err("half of the cases fail");

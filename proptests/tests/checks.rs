@@ -9,7 +9,7 @@ use recount_oracle::case::build::build;
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::{Algorithm, Case};
 use recount_oracle::disk::{SECTOR, SimulatedDisk};
-use recount_proptests::{check, damaged, refcounts_damaged};
+use recount_proptests::{Asked, check, damaged, refcounts_damaged};
 
 const REGRESSIONS: Option<&str> = Some("proptest-regressions/checks.txt");
 
@@ -35,16 +35,16 @@ fn a_check_counts_what_the_audit_counts() {
                 Ok(audit) => counters(&audit),
                 Err(Unreadable::NotOpened(refusal)) => {
                     prop_assert!(report.is_err(), "{refusal}, and the check says {report:?}");
-                    return Ok(());
+                    return Ok(Asked::Judged);
                 }
                 // Beyond what the audit reads in bounded time.
-                Err(_) => return Ok(()),
+                Err(_) => return Ok(Asked::Nothing),
             };
             let report = match report {
                 Ok(report) => report,
                 Err(error) => {
                     prop_assert!(expected.gives_up, "the check says {error}");
-                    return Ok(());
+                    return Ok(Asked::Judged);
                 }
             };
             prop_assume!(!expected.gives_up);
@@ -68,7 +68,7 @@ fn a_check_counts_what_the_audit_counts() {
                 expected.compressed_clusters,
                 "compressed"
             );
-            Ok(())
+            Ok(Asked::Judged)
         },
     );
 }
@@ -94,7 +94,11 @@ fn neither_a_check_nor_a_plan_writes() {
                 Storage::len(&disk),
                 recount_oracle::case::damage::ReadWriteAt::len(&bytes)
             );
-            Ok(())
+            Ok(if outcomes.0 {
+                Asked::Judged
+            } else {
+                Asked::Nothing
+            })
         },
     );
 }
@@ -139,7 +143,7 @@ fn the_repair_writes_what_the_plan_says_and_leaves_what_it_predicts() {
             prop_assert_eq!(&report, &plan.after);
             let next = recount::repair::plan(&disk, &options, &mut ());
             prop_assert!(next.map_err(|error| fails(&error))?.is_empty());
-            Ok(())
+            Ok(Asked::Judged)
         },
     );
 }

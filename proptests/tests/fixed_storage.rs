@@ -14,10 +14,9 @@ use recount_oracle::case::synthetic::{
 };
 use recount_oracle::case::{Algorithm, Case, Image, Schedule, StorageLimit};
 use recount_oracle::disk::Event;
-use recount_oracle::properties::Property;
-use recount_oracle::run::{Before, Stopped, run};
-use recount_proptests::judge::{ask, prepare};
-use recount_proptests::{check, refcounts_damaged};
+use recount_oracle::run::{Before, Stopped};
+use recount_proptests::judge::{judged, prepare};
+use recount_proptests::{Asked, check, refcounts_damaged};
 
 const REGRESSIONS: Option<&str> = Some("proptest-regressions/fixed_storage.txt");
 
@@ -92,10 +91,10 @@ fn nothing_is_written_past_the_end_of_a_device() {
     let name = "nothing_is_written_past_the_end_of_a_device";
     check(name, REGRESSIONS, 200, on_a_device(), |case| {
         let Some((before, repair)) = prepare(case) else {
-            return Ok(());
+            return Ok(Asked::Nothing);
         };
         let capacity = before.capacity.expect("the storage is fixed");
-        let run = run(&repair, &before, &[]);
+        let run = judged(&before, &repair)?;
         for (offset, length) in run.trace.writes() {
             prop_assert!(offset + length as u64 <= capacity, "a write at {offset}");
         }
@@ -109,8 +108,7 @@ fn nothing_is_written_past_the_end_of_a_device() {
             ReadWriteAt::len(&run.after),
             ReadWriteAt::len(&before.bytes)
         );
-        ask(Property::LeavesDataAlone, &before, &run, &repair)?;
-        ask(Property::CleanAfterwards, &before, &run, &repair)
+        Ok(Asked::Judged)
     });
 }
 
@@ -119,11 +117,11 @@ fn no_space_is_said_only_where_counting_finds_none() {
     let name = "no_space_is_said_only_where_counting_finds_none";
     check(name, REGRESSIONS, 600, nearly_full(), |case| {
         let Some((before, repair)) = prepare(case) else {
-            return Ok(());
+            return Ok(Asked::Nothing);
         };
-        let run = run(&repair, &before, &[]);
+        let run = judged(&before, &repair)?;
         let Err(Stopped::Repair(failure)) = &run.outcome else {
-            return ask(Property::CleanAfterwards, &before, &run, &repair);
+            return Ok(Asked::Judged);
         };
         let no_space = matches!(failure.error, RepairError::Plan(PlanError::NoSpace { .. }));
         prop_assert!(no_space, "{failure}");
@@ -134,7 +132,7 @@ fn no_space_is_said_only_where_counting_finds_none() {
             None,
             "a reftable of this many clusters fits at that cluster"
         );
-        Ok(())
+        Ok(Asked::Judged)
     });
 }
 

@@ -4,15 +4,17 @@
 //! file; seeds that once failed are in `proptest-regressions/` and are tried first.
 
 use proptest::prelude::*;
+use recount_oracle::audit::audit;
 use recount_oracle::case::damage::SparseBytes;
-use recount_oracle::case::{Algorithm, Case, Schedule};
+use recount_oracle::case::{Algorithm, Case, Crash, Schedule};
 use recount_oracle::crash::{Crashes, Limits};
 use recount_oracle::properties::{Property, crash_atomic, fault_safe};
-use recount_oracle::run::{Before, ImageRepair, run};
-use recount_proptests::judge::{holds, is_clean, prepare, repaired, view};
-use recount_proptests::{check, refcounts_damaged, schedule};
+use recount_oracle::run::{Before, ImageRepair, Run, again, run};
+use recount_proptests::judge::{hold, prepare, view};
+use recount_proptests::{Asked, check, entry_damaged, refcounts_damaged, schedule};
 
 const REGRESSIONS: Option<&str> = Some("proptest-regressions/interrupted.txt");
+const ALL: &[Algorithm] = &[Algorithm::Planned, Algorithm::FirstFit, Algorithm::Tail];
 /// Crash states of one run that are looked at: the exploring of all is the explorer's.
 const FEW: Limits = Limits {
     exhaustive_bits: 4,
@@ -20,12 +22,12 @@ const FEW: Limits = Limits {
     seed: 1,
 };
 
-/// An image of which only refcount structures are damaged, repaired by our algorithm while
-/// something goes wrong.
+/// A damaged image, mostly one of which only refcount structures are, repaired while something goes
+/// wrong.
 fn interrupted(by: fn(&Schedule) -> bool) -> impl Strategy<Value = Case> {
     let something = schedule().prop_filter("something else goes wrong", by);
-    (refcounts_damaged(&[Algorithm::Planned]), something)
-        .prop_map(|(case, schedule)| Case { schedule, ..case })
+    let image = prop_oneof![3 => refcounts_damaged(ALL), 1 => entry_damaged()];
+    (image, something).prop_map(|(case, schedule)| Case { schedule, ..case })
 }
 
 fn is_power_cut(schedule: &Schedule) -> bool {
@@ -36,17 +38,21 @@ fn is_fault(schedule: &Schedule) -> bool {
     matches!(schedule, Schedule::Faults(_))
 }
 
-/// A repair that is not interrupted leaves a clean image with all the guest's data.
+/// The next repair of what is left ends as the disturbed one would have, with all the guest's data.
 fn ends_well(
     bytes: SparseBytes,
     before: &Before,
     repair: &ImageRepair,
+    quiet: &Run,
 ) -> Result<(), TestCaseError> {
+    let again = again(before, repair, quiet, bytes);
+    let again = again.map_err(|failure| TestCaseError::fail(failure.to_string()))?;
+    let again = again.expect("an image");
+    hold(&again.run, again.verdicts)?;
     let old = before.reading.audit().expect("an image");
-    let (bytes, after) = repaired(bytes, before.capacity, repair)?;
-    is_clean(&after)?;
+    let new = audit(&again.run.after).map_err(|error| TestCaseError::fail(error.to_string()))?;
     prop_assert!(
-        view(&after, &bytes) == view(old, &before.bytes),
+        view(&new, &again.run.after) == view(old, &before.bytes),
         "the guest sees a change"
     );
     Ok(())
@@ -55,36 +61,32 @@ fn ends_well(
 #[test]
 fn after_a_power_cut_the_image_is_the_old_or_the_new_one_and_can_be_repaired() {
     let name = "after_a_power_cut_the_image_is_the_old_or_the_new_one_and_can_be_repaired";
-    check(name, REGRESSIONS, 120, interrupted(is_power_cut), |case| {
+    check(name, REGRESSIONS, 200, interrupted(is_power_cut), |case| {
         let (Some((before, repair)), Schedule::Crash(crash)) = (prepare(case), &case.schedule)
         else {
-            return Ok(());
+            return Ok(Asked::Nothing);
         };
         let quiet = run(&repair, &before, &[]);
-        let whole = before.kind.read(&quiet.after).ok();
+        let whole = quiet.reading(&before).ok();
         let whole = whole.filter(|_| !quiet.trace.is_read_only());
-        let verdict = crash_atomic::judge(&before, &quiet.trace, whole.as_ref(), &FEW);
+        let verdict = crash_atomic::judge(&before, &quiet.trace, whole, &FEW);
         let verdict = crash_atomic::lasts(&quiet).and(|| verdict);
-        holds(Property::CrashAtomic, verdict)?;
-        let crashes = Crashes {
-            before: &before.bytes,
-            trace: &quiet.trace,
-            sector: before.sector,
-        };
-        ends_well(crashes.state(*crash), &before, &repair)
+        hold(&quiet, vec![(Property::CrashAtomic, verdict)])?;
+        ends_well(crashed(&before, &quiet, *crash), &before, &repair, &quiet)?;
+        Ok(writes(&quiet))
     });
 }
 
 #[test]
 fn a_failing_operation_is_reported_and_the_image_can_be_repaired() {
     let name = "a_failing_operation_is_reported_and_the_image_can_be_repaired";
-    check(name, REGRESSIONS, 120, interrupted(is_fault), |case| {
+    check(name, REGRESSIONS, 200, interrupted(is_fault), |case| {
         let (Some((before, repair)), Schedule::Faults(faults)) = (prepare(case), &case.schedule)
         else {
-            return Ok(());
+            return Ok(Asked::Nothing);
         };
         let quiet = run(&repair, &before, &[]);
-        let whole = before.kind.read(&quiet.after).ok();
+        let whole = quiet.reading(&before).ok();
         let whole = whole.filter(|_| !quiet.trace.is_read_only());
         // The nth of those that there are, so that the fault is reached.
         let faults: Vec<_> = faults
@@ -94,11 +96,31 @@ fn a_failing_operation_is_reported_and_the_image_can_be_repaired() {
                 ..*fault
             })
             .collect();
-        let run = run(&repair, &before, &faults);
-        let verdict = fault_safe::judge(&before, &run, whole.as_ref(), &FEW);
-        holds(Property::FaultSafe, verdict)?;
-        ends_well(run.after, &before, &repair)
+        let failed = run(&repair, &before, &faults);
+        let verdict = fault_safe::judge(&before, &failed, whole, &FEW);
+        hold(&failed, vec![(Property::FaultSafe, verdict)])?;
+        ends_well(failed.after, &before, &repair, &quiet)?;
+        Ok(writes(&quiet))
     });
+}
+
+/// What the power cut leaves.
+fn crashed(before: &Before, run: &Run, crash: Crash) -> SparseBytes {
+    let crashes = Crashes {
+        before: &before.bytes,
+        trace: &run.trace,
+        sector: before.sector,
+    };
+    crashes.state(crash)
+}
+
+/// Where nothing is written there is nothing to disturb.
+fn writes(run: &Run) -> Asked {
+    if run.trace.is_read_only() {
+        Asked::Nothing
+    } else {
+        Asked::Judged
+    }
 }
 
 #[test]
@@ -107,22 +129,18 @@ fn a_power_cut_during_each_of_two_repairs_still_ends_clean() {
     check(name, REGRESSIONS, 80, interrupted(is_power_cut), |case| {
         let (Some((before, repair)), Schedule::Crash(crash)) = (prepare(case), &case.schedule)
         else {
-            return Ok(());
+            return Ok(Asked::Nothing);
         };
+        let quiet = run(&repair, &before, &[]);
         let mut bytes = before.bytes.clone();
         for _ in 0..2 {
             let fail =
                 |error: recount_oracle::audit::Unreadable| TestCaseError::fail(error.to_string());
             let again =
                 Before::new(bytes, before.sector, None, before.kind.clone()).map_err(fail)?;
-            let run = run(&repair, &again, &[]);
-            let crashes = Crashes {
-                before: &again.bytes,
-                trace: &run.trace,
-                sector: again.sector,
-            };
-            bytes = crashes.state(*crash);
+            bytes = crashed(&again, &run(&repair, &again, &[]), *crash);
         }
-        ends_well(bytes, &before, &repair)
+        ends_well(bytes, &before, &repair, &quiet)?;
+        Ok(writes(&quiet))
     });
 }

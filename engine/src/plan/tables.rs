@@ -100,6 +100,10 @@ impl Search<'_> {
     ) -> Result<Mended, RepairError> {
         let image = self.uses.image;
         let mut mended = self.replaced_only();
+        if image.header.l1_table_offset.0 < image.geometry().cluster_size() {
+            // The header is no table, and what it seems to lead to is none either.
+            return Ok(mended);
+        }
         let l1 = check_l1(image, self.storage, &mut counts())?;
         if !l1.wrong.is_empty() {
             let is_writable = self.may_write && self.uses.l1_is_writable(self.storage)?;

@@ -11,6 +11,11 @@ pub trait Bytes {
 
     /// Fills `buffer` from byte `offset` on; zeros past the end.
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+
+    /// Whether `length` bytes from `offset` on are known to be zeros without being read.
+    fn is_hole(&self, _offset: u64, _length: u64) -> bool {
+        false
+    }
 }
 
 impl Bytes for [u8] {
@@ -79,5 +84,10 @@ impl Bytes for crate::case::damage::SparseBytes {
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         crate::case::damage::ReadWriteAt::read_at(self, offset, buffer)
+    }
+
+    fn is_hole(&self, offset: u64, length: u64) -> bool {
+        let data = self.next_data(offset);
+        data.is_none_or(|data| data >= offset.saturating_add(length))
     }
 }

@@ -278,6 +278,10 @@ impl Storage for SimulatedDisk {
         result.map_err(failed(Operation::Read, offset, length))
     }
 
+    fn next_data(&self, offset: Offset) -> Option<Offset> {
+        self.live.next_data(offset.0).map(Offset)
+    }
+
     fn write_at(&mut self, offset: Offset, bytes: &[u8]) -> Result<(), StorageError> {
         self.try_write(offset.0, bytes).map_err(failed(
             Operation::Write,

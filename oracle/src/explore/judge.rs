@@ -62,7 +62,11 @@ pub fn verdict(
         | Property::CrashAtomic
         | Property::FaultSafe
         | Property::Idempotent
-        | Property::CleanAfterwards => return None,
+        | Property::CleanAfterwards
+        | Property::AsSpecified
+        | Property::PlanExact
+        | Property::PlanAgainEmpty
+        | Property::EvidenceStays => return None,
     })
 }
 

@@ -10,7 +10,7 @@ use super::image::{INPUT_MAX, Way};
 use crate::audit::{Unreadable, audit};
 
 /// All arms that an image of at most [`INPUT_MAX`] bytes can reach, as [`reached`] names them.
-pub const ARMS: [&str; 62] = [
+pub const ARMS: [&str; 72] = [
     "check ends with Image",
     "check ends with Walk",
     "entry Compressed",
@@ -19,10 +19,14 @@ pub const ARMS: [&str; 62] = [
     "entry Subclusters",
     "entry Zero",
     "finding AtHeader",
+    "finding BitmapDirectory",
+    "finding BitmapTableEntry",
     "finding CompressedCopied",
     "finding CompressedInDataFile",
     "finding CompressedSubclusters",
     "finding DataUnaligned",
+    "finding DoubledTable",
+    "finding EmptiedTables",
     "finding EmptyUnaligned",
     "finding Kept",
     "finding L1Copied",
@@ -31,19 +35,23 @@ pub const ARMS: [&str; 62] = [
     "finding L2Copied",
     "finding L2Reserved",
     "finding Leak",
+    "finding LostTable",
+    "finding NotATable",
     "finding Overflow",
+    "finding Overlap",
     "finding PastEnd",
     "finding RefblockOutside",
     "finding RefblockShared",
     "finding RefblockUnaligned",
     "finding RefcountsUnreadable",
     "finding ReftableReserved",
+    "finding ReftableUnusable",
+    "finding SnapshotBlank",
     "finding SnapshotExtraData",
     "finding SnapshotIncomplete",
     "finding SnapshotL1TooLarge",
     "finding SnapshotL1Unaligned",
     "finding SnapshotsInDataFile",
-    "finding SnapshotsOverLimit",
     "finding SubclustersContradict",
     "finding SubclustersUnallocated",
     "finding TableNotWritten",
@@ -65,6 +73,8 @@ pub const ARMS: [&str; 62] = [
     "referrer Refblock",
     "referrer Reftable",
     "referrer SnapshotTable",
+    "step ClearedAutoclear",
+    "step ClearedCopied",
     "step ClearedFlags",
     "step Lowered",
     "step Raised",
@@ -76,7 +86,7 @@ pub const ARMS: [&str; 62] = [
 ];
 
 /// Arms that no image of at most [`INPUT_MAX`] bytes can reach.
-pub const OUT_OF_REACH: [&str; 0] = [];
+pub const OUT_OF_REACH: [&str; 1] = ["finding LostTablesNotSought"];
 
 /// The arms that an input reaches.
 #[must_use]
@@ -92,6 +102,9 @@ pub fn reached(input: &[u8]) -> BTreeSet<String> {
     if let Ok(report) = repair(&mut storage, &Way::of(input).options, &mut arms) {
         for step in &report.steps {
             arms.add("step", step);
+        }
+        for damage in &report.kept.examples {
+            arms.add("finding", damage);
         }
     }
     match audit(&input) {

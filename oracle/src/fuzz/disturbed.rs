@@ -7,9 +7,9 @@ use super::{Broken, Target, Use};
 use crate::case::damage::SparseBytes;
 use crate::case::{Case, Schedule};
 use crate::crash::{Crashes, Limits};
-use crate::properties::crash_atomic::{StateJudge, lasts};
+use crate::properties::crash_atomic::StateJudge;
 use crate::properties::reading::Reading;
-use crate::properties::{Property, Verdict, fault_safe};
+use crate::properties::{Property, Verdict, fault_safe, judge_all};
 use crate::run::{Before, Repair, Run, again, run, scene};
 
 /// Crash states that are looked at after a fault: few, as the fuzzer asks again and again.
@@ -28,20 +28,26 @@ struct Scene {
 }
 
 impl Scene {
-    /// `None` where there is nothing to be disturbed.
-    fn of(target: Target, input: &[u8]) -> Option<Self> {
-        let case = decode(target, input).ok()?;
-        let (before, repair) = scene(&case).ok()?;
+    /// `None` where there is nothing to be disturbed; judged until then.
+    fn of(target: Target, input: &[u8]) -> Result<Option<Self>, Broken> {
+        let Ok(case) = decode(target, input) else {
+            return Ok(None);
+        };
+        let Ok((before, repair)) = scene(&case) else {
+            return Ok(None);
+        };
         let quiet = run(&*repair, &before, &[]);
-        if quiet.trace.is_read_only() {
-            return None;
-        }
-        Some(Self {
+        let scene = Self {
             case,
             before,
             repair,
             quiet,
-        })
+        };
+        let verdicts = judge_all(&scene.before, &scene.quiet, &*scene.repair);
+        for (property, verdict) in verdicts {
+            scene.holds(property, verdict)?;
+        }
+        Ok(Some(scene).filter(|scene| !scene.quiet.trace.is_read_only()))
     }
 
     /// What the audit says after a repair in which nothing went wrong.
@@ -50,13 +56,12 @@ impl Scene {
     }
 
     fn holds(&self, property: Property, verdict: Verdict) -> Result<(), Broken> {
-        holds(self.case.algorithm, property, verdict)
+        holds(self.case.algorithm, &self.before, property, verdict)
     }
 
     /// What is left is repaired by a second run, in which nothing goes wrong.
     fn can_be_repaired(&self, left: SparseBytes) -> Result<(), Broken> {
-        let (case, before) = (&self.case, &self.before);
-        match again(case, before, &*self.repair, &self.quiet, left) {
+        match again(&self.before, &*self.repair, &self.quiet, left) {
             Ok(again) => again
                 .into_iter()
                 .flat_map(|again| again.verdicts)
@@ -68,13 +73,12 @@ impl Scene {
 
 /// The power fails where the case says.
 pub fn crash(input: &[u8]) -> Result<Use, Broken> {
-    let Some(scene) = Scene::of(Target::Crash, input) else {
+    let Some(scene) = Scene::of(Target::Crash, input)? else {
         return Ok(Use::Refused);
     };
     let Schedule::Crash(crash) = scene.case.schedule else {
         return Ok(Use::Refused);
     };
-    scene.holds(Property::CrashAtomic, lasts(&scene.quiet))?;
     let crashes = Crashes {
         before: &scene.before.bytes,
         trace: &scene.quiet.trace,
@@ -89,7 +93,7 @@ pub fn crash(input: &[u8]) -> Result<Use, Broken> {
 
 /// Operations fail as the case says.
 pub fn fault(input: &[u8]) -> Result<Use, Broken> {
-    let Some(scene) = Scene::of(Target::Fault, input) else {
+    let Some(scene) = Scene::of(Target::Fault, input)? else {
         return Ok(Use::Refused);
     };
     let Schedule::Faults(faults) = &scene.case.schedule else {

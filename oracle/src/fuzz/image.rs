@@ -4,17 +4,16 @@
 //! is repaired: their number, modulo the number of [`WAYS`]. A file of whole sectors is repaired as
 //! `recount check -r all` does.
 
-mod run;
-
-use recount::{
-    Algorithm, CheckError, ImageError, MemoryStorage, RepairOptions, Report, Scope, check,
-};
+use recount::{Algorithm, CheckError, MemoryStorage, RepairOptions, Scope, check};
 
 use super::{Broken, Use};
-use crate::audit::{Audit, Counters, Unreadable, audit, counters};
+use crate::audit::{Unreadable, audit};
 use crate::case::damage::{ReadWriteAt, SparseBytes};
 use crate::disk::SECTOR;
-use run::Run;
+use crate::properties::plan_exact::agrees;
+use crate::properties::reading::{Kind, Reading};
+use crate::properties::{Verdict, judge_all};
+use crate::run::{Before, ImageRepair, run};
 
 /// Bytes that a repair reads, beyond which an image costs a fuzzer more than it shows.
 const COSTLY: u64 = 512 << 10;
@@ -102,19 +101,51 @@ pub fn judge(input: &[u8]) -> Result<Use, Broken> {
         let message = "a read-only check changed the image";
         return Err(Broken::new("check-writes-nothing", message));
     }
-    let audited = audit(&input);
-    agrees("before the repair", &checked, &audited)?;
-    if matches!(checked, Err(CheckError::Image(_))) {
+    let audited = match audit(&input) {
+        Ok(audit) => Some(audit),
+        Err(Unreadable::NotOpened(_)) => None,
+        // More work than the naive reader takes on; nothing to compare with.
+        Err(Unreadable::Io(_) | Unreadable::TooMuchWork) => return Ok(Use::Costly),
+    };
+    agrees("before the repair", &checked, audited.as_ref())
+        .map_err(|failure| Broken::new("agrees-with-the-audit", failure.message))?;
+    let (Some(audit), false) = (audited, matches!(checked, Err(CheckError::Image(_)))) else {
         return Ok(Use::Judged);
-    }
-    let before = sparse(input);
-    let run = Run::new(&before, way);
-    run.judge()?;
-    Ok(if run.bytes_read > COSTLY || is_long(input) {
+    };
+    let Ok(reading) = Reading::of_image(audit, &input) else {
+        return Ok(Use::Costly);
+    };
+    let bytes_read = repaired(sparse(input), reading, way)?;
+    Ok(if bytes_read > COSTLY || is_long(input) {
         Use::Costly
     } else {
         Use::Judged
     })
+}
+
+/// Repairs an image and judges what comes of it; how many bytes that read.
+fn repaired(bytes: SparseBytes, reading: Reading, way: Way) -> Result<u64, Broken> {
+    let before = Before {
+        capacity: (!way.grows).then_some(ReadWriteAt::len(&bytes)),
+        bytes,
+        sector: SECTOR,
+        kind: Kind::Image,
+        reading,
+    };
+    let repair = ImageRepair {
+        options: way.options,
+    };
+    let run = run(&repair, &before, &[]);
+    let algorithm = run.ask().algorithm;
+    for (property, verdict) in judge_all(&before, &run, &repair) {
+        match verdict {
+            Verdict::Fails(failure) if !property.is_known_of_images(algorithm) => {
+                return Err(Broken::new(property.name(), failure.message));
+            }
+            _ => {}
+        }
+    }
+    Ok(run.bytes_read)
 }
 
 /// Whether an image that was opened is longer than one has to be to show something.
@@ -130,60 +161,4 @@ fn sparse(input: &[u8]) -> SparseBytes {
         .write_at(0, input)
         .expect("a position in memory is below 2^64");
     bytes
-}
-
-/// The engine and the audit find the same, each on its own terms.
-fn agrees(
-    when: &str,
-    checked: &Result<Report, CheckError>,
-    audited: &Result<Audit, Unreadable>,
-) -> Result<(), Broken> {
-    let theirs = match audited {
-        Ok(audit) => Some(counters(audit)),
-        Err(Unreadable::NotOpened(_)) => None,
-        // More work than the naive reader takes on; nothing to compare with.
-        Err(Unreadable::Io(_) | Unreadable::TooMuchWork) => return Ok(()),
-    };
-    // The engine also builds anew what reaches past the end of the file.
-    let rebuilds = |report: &Report| {
-        let needed = audited.as_ref().is_ok_and(|audit| audit.rebuild_needed);
-        report.needs_rebuild || !needed
-    };
-    let same = match (checked, &theirs) {
-        (Ok(report), Some(theirs)) => {
-            !theirs.gives_up && figures(report) == *theirs && rebuilds(report)
-        }
-        (Err(CheckError::Image(_)), None) => true,
-        // The audit reads on without a LUKS header.
-        (Err(CheckError::Walk(_) | CheckError::Image(ImageError::Luks { .. })), Some(theirs)) => {
-            theirs.gives_up
-        }
-        _ => false,
-    };
-    if same {
-        return Ok(());
-    }
-    let message = format!(
-        "{when} the engine finds {checked:?}, the audit {theirs:?}{}",
-        match audited {
-            Ok(audit) => format!(", {:?}", audit.corruptions),
-            Err(why) => format!(", {why}"),
-        }
-    );
-    Err(Broken::new("agrees-with-the-audit", message))
-}
-
-/// A report as the audit puts it.
-const fn figures(report: &Report) -> Counters {
-    Counters {
-        gives_up: false,
-        check_errors: report.check_errors,
-        image_end_offset: report.image_end_offset,
-        corruptions: report.corruptions,
-        leaks: report.leaks,
-        total_clusters: report.total_clusters,
-        allocated_clusters: report.allocated_clusters,
-        fragmented_clusters: report.fragmented_clusters,
-        compressed_clusters: report.compressed_clusters,
-    }
 }

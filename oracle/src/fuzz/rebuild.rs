@@ -6,25 +6,10 @@ use super::{Broken, Target, Use};
 use crate::case::Algorithm;
 use crate::explore::{JUDGED, can_be_asked, engine, verdict};
 use crate::properties::planning::{Brute, Planning};
-use crate::properties::{
-    Property, Verdict, bounded_cost, clean_afterwards, counts_every_cluster, leaves_data_alone,
-    no_leaks, no_overlap_bytes,
-};
-use crate::run::{Before, Run, ToyGround, ToyRepair, run};
+use crate::properties::reading::Kind;
+use crate::properties::{Property, Verdict, judge_all};
+use crate::run::{Before, ToyGround, ToyRepair, run};
 use crate::toy::{Clusters, Toy};
-
-/// A property of the bytes that a repair leaves.
-type Judge = fn(&Before, &Run) -> Verdict;
-
-/// The properties of the bytes.
-const OF_BYTES: [(Property, Judge); 6] = [
-    (Property::CountsEveryCluster, counts_every_cluster::judge),
-    (Property::NoOverlap, no_overlap_bytes::judge),
-    (Property::LeavesDataAlone, leaves_data_alone::judge),
-    (Property::NoLeaks, no_leaks::judge),
-    (Property::CleanAfterwards, clean_afterwards::judge),
-    (Property::BoundedCost, bounded_cost::judge),
-];
 
 /// Runs and judges one input.
 pub fn judge(input: &[u8]) -> Result<Use, Broken> {
@@ -44,8 +29,11 @@ pub fn judge(input: &[u8]) -> Result<Use, Broken> {
         let brute = Brute::new(toy);
         for &algorithm in *algorithms {
             let repair = ground.plan(algorithm);
-            of_plan(algorithm, &toy, &repair, &brute)?;
-            of_bytes(algorithm, &before, &run(&repair, &before, &[]))?;
+            of_plan(algorithm, &before, &toy, &repair, &brute)?;
+            let verdicts = judge_all(&before, &run(&repair, &before, &[]), &repair);
+            for (property, verdict) in verdicts {
+                holds(algorithm, &before, property, verdict)?;
+            }
         }
     }
     Ok(Use::Judged)
@@ -76,6 +64,7 @@ const fn seen_by(algorithm: Algorithm, toy: &Toy) -> Toy {
 
 fn of_plan(
     algorithm: Algorithm,
+    before: &Before,
     toy: &Toy,
     repair: &ToyRepair,
     brute: &Brute,
@@ -88,27 +77,25 @@ fn of_plan(
         }
         if let Some(Err(complaint)) = verdict(property, &planning, &geometry) {
             let verdict = Verdict::fails(complaint.to_string());
-            holds(algorithm, property, verdict)?;
+            holds(algorithm, before, property, verdict)?;
         }
     }
     Ok(())
 }
 
-fn of_bytes(algorithm: Algorithm, before: &Before, run: &Run) -> Result<(), Broken> {
-    let asked = OF_BYTES.iter();
-    asked
-        .filter(|(property, _)| !is_known(algorithm, *property))
-        .try_for_each(|&(property, judge)| holds(algorithm, property, judge(before, run)))
-}
-
 /// An error where a property fails that should not: QEMU's algorithms fail some.
 pub(super) fn holds(
     algorithm: Algorithm,
+    before: &Before,
     property: Property,
     verdict: Verdict,
 ) -> Result<(), Broken> {
+    let is_known = match before.kind {
+        Kind::Toy(_) => is_known(algorithm, property),
+        Kind::Image => property.is_known_of_images(algorithm),
+    };
     match verdict {
-        Verdict::Fails(failure) if !is_known(algorithm, property) => {
+        Verdict::Fails(failure) if !is_known => {
             let message = format!(
                 "algorithm {}: {failure}",
                 crate::toy::algorithm_name(algorithm)

@@ -1,9 +1,9 @@
-//! `clean-afterwards`: when only refcount structures were damaged, the next check finds nothing, and
-//! the image is not marked as dirty or corrupt any more.
+//! `clean-afterwards`: a sound image, of which only refcounts can be wrong, is clean afterwards: the
+//! next check finds nothing, and the image is not marked as dirty or corrupt any more.
 
 use super::Verdict;
 use super::reading::{Found, Reading};
-use crate::audit::{Audit, Referrer, counters};
+use crate::audit::{Audit, counters};
 use crate::run::{Before, Run};
 
 /// Bits 0 and 1 of the incompatible features (specification, "Header").
@@ -12,7 +12,8 @@ pub(crate) const DIRTY_AND_CORRUPT: u64 = 3;
 /// Of the bytes after a repair.
 #[must_use]
 pub fn judge(before: &Before, run: &Run) -> Verdict {
-    if run.outcome.is_err() || !only_refcounts_damaged(&before.reading) {
+    let is_toy = before.reading.audit().is_none();
+    if run.outcome.is_err() || run.ask().only_leaks || !is_toy && !is_sound(before, run) {
         return Verdict::NotApplicable;
     }
     let after = match run.reading(before) {
@@ -25,25 +26,13 @@ pub fn judge(before: &Before, run: &Run) -> Verdict {
     }
 }
 
-/// Whether every corruption is one of the structures, or follows from them.
-fn only_refcounts_damaged(before: &Reading) -> bool {
-    let Some(audit) = before.audit() else {
-        return true;
-    };
-    let mut corruptions = audit.corruptions.iter();
-    let followed = audit.blocked.is_none() && !before.is_blind();
-    followed
-        && corruptions.all(|corruption| corruption.referrer.is_structure())
-        && !audit.references.values().any(|by| is_mixed_up(by))
-}
-
-/// Whether a table of the active layer is in a cluster with something else, and not of the refcount
-/// structures: nobody can tell which of the two its bytes are, so a repair does not set its bits.
-fn is_mixed_up(by: &[Referrer]) -> bool {
-    let is_l1 = |by: &Referrer| matches!(by, Referrer::L1 { .. });
-    let is_l2 = |by: &Referrer| matches!(by, Referrer::L2 { .. });
-    let mut others = by.iter().filter(|by| !by.is_structure());
-    by.iter().any(|by| is_l1(by) || is_l2(by)) && !(others.clone().all(is_l1) || others.all(is_l2))
+/// Whether only refcounts can be wrong, and all of them can be set right: no cluster has more
+/// references than can be counted.
+fn is_sound(before: &Before, run: &Run) -> bool {
+    let max = before.reading.max_refcount;
+    run.repaired(before).is_some_and(|repaired| {
+        repaired.damage.is_empty() && repaired.counts.values().all(|&count| count <= max)
+    })
 }
 
 fn clean(audit: &Audit) -> Verdict {

@@ -4,15 +4,17 @@
 //!
 //! When a repair has said that it is done, nothing that it wrote is lost any more.
 //!
-//! A repair that leaves the structures where they are corrects refcounts one by one: then each is
-//! the old or the new one, and none is below its references that was not before.
+//! A repair that leaves the structures where they are corrects refcounts one by one: then none is
+//! lower than both before and after. And no entry says that a shared cluster has one reference that
+//! did not say so before.
 
 use std::ops::ControlFlow;
 
+use super::copied::Shared;
 use super::leaves_data_alone::Guard;
 use super::reading::{Found, Reading};
 use super::{Failure, Verdict};
-use crate::audit::ToyStructure;
+use crate::audit::{Referrer, ToyStructure};
 use crate::case::damage::{ReadWriteAt, SparseBytes};
 use crate::crash::{CrashState, Crashes, Limits};
 use crate::disk::{Event, Trace};
@@ -81,6 +83,7 @@ pub(crate) struct StateJudge<'a> {
     before: &'a Before,
     whole: Option<&'a Reading>,
     guard: Guard<'a>,
+    shared: Shared,
 }
 
 impl<'a> StateJudge<'a> {
@@ -89,11 +92,13 @@ impl<'a> StateJudge<'a> {
             before,
             whole,
             guard: Guard::new(before, trace),
+            shared: Shared::new(before),
         }
     }
 
     pub(crate) fn state(&self, bytes: &SparseBytes) -> Result<(), Failure> {
         self.guard.check(bytes)?;
+        self.shared.check(bytes)?;
         let state = self.before.kind.read(bytes).map_err(|error| Failure {
             message: error.to_string(),
         })?;
@@ -152,8 +157,6 @@ impl<'a> StateJudge<'a> {
                 let message = format!("{header}, the new one, {}", difference(state, whole));
                 Err(Failure { message })
             }
-            // The new pointer is then an entry, and changes what is counted.
-            _ if self.before.reading.takes_header_for_a_table() => Ok(()),
             _ => sound(state, &header),
         }
     }
@@ -165,18 +168,13 @@ impl<'a> StateJudge<'a> {
             let message = "the header's pointer to the reftable changed".to_owned();
             return Err(Failure { message });
         }
-        for (&cluster, &references) in &state.references {
-            let least = references.min(state.max_refcount);
-            let (was, is) = (old.count(cluster), state.count(cluster));
-            let worse = match (was, is) {
-                (Some(was), Some(is)) => is < least.min(was),
-                (Some(_), None) => true,
-                (None, _) => false,
-            };
-            if worse {
+        for (&cluster, &was) in old.counts() {
+            let end = self.whole.and_then(|whole| whole.count(cluster));
+            let is = state.count(cluster);
+            if is.is_none_or(|is| is < was.min(end.unwrap_or(was))) {
                 let message = format!(
-                    "the refcount of cluster {cluster} went from {was:?} to {is:?}, below its \
-                     {references} references: {}",
+                    "the refcount of cluster {cluster} went from {was} to {is:?} on the way to \
+                     {end:?}: {}",
                     state.referrers(cluster)
                 );
                 return Err(Failure { message });
@@ -189,7 +187,7 @@ impl<'a> StateJudge<'a> {
 /// New structures of an image: no entry leads to the wrong place, and nothing in use counts as
 /// having fewer references than it has.
 fn sound(state: &Reading, header: &str) -> Result<(), Failure> {
-    let Some(audit) = state.audit() else {
+    let Some(audit) = state.counted() else {
         return Ok(());
     };
     let mut corruptions = audit.corruptions.iter();
@@ -197,7 +195,15 @@ fn sound(state: &Reading, header: &str) -> Result<(), Failure> {
         let message = format!("{header}, the new one, and {wrong}");
         return Err(Failure { message });
     }
-    match audit.mismatches.iter().find(|wrong| !wrong.is_leak()) {
+    // What an entry that reads as zeros leads to may be free: the entry is replaced.
+    let is_empty = |by: &&Referrer| audit.empty.iter().any(|entry| entry.referrer == **by);
+    let mut low = audit.mismatches.iter().filter(|wrong| !wrong.is_leak());
+    let low = low.find(|wrong| {
+        let by = &audit.references[&wrong.cluster];
+        let replaced = by.iter().filter(is_empty).count() as u64;
+        wrong.on_disk < (by.len() as u64 - replaced).min(state.max_refcount)
+    });
+    match low {
         Some(low) => Err(Failure {
             message: format!(
                 "{header}, the new one, but the refcount of cluster {} is {} and it has {} \

@@ -1,49 +1,58 @@
-//! `idempotent`: a second repair writes nothing.
+//! `idempotent`: a second repair writes nothing; and `plan-again-empty`: nor does it plan to.
 
 use super::Verdict;
 use super::reading::Kind;
-use crate::audit::{Corruption, Referrer, Referrers, Wrong};
+use crate::audit::Wrong;
 use crate::case::damage::{ReadWriteAt, SparseBytes};
-use crate::run::{self, Before, Repair, Run};
+use crate::disk::SimulatedDisk;
+use crate::run::{Before, Done, Repair, Run};
 
-/// Whether a repair made the file longer where an entry or a table had led past its end. That is
-/// zeros then, and the next repair, which can follow it, may have more to do.
+/// Whether a repair made the file longer where something had led past its end.
 #[must_use]
 pub fn has_outgrown(before: &Before, after: &SparseBytes) -> bool {
-    let length = ReadWriteAt::len(&before.bytes);
-    let Some(audit) = before.reading.audit() else {
-        return false;
-    };
-    let past_end = |found: &Corruption| matches!(found.wrong, Wrong::PastTheEnd { .. });
-    let last = length / before.reading.cluster_size();
-    let in_part = !length.is_multiple_of(before.reading.cluster_size());
-    let of_snapshots = |by: &Referrers| by.contains(&Referrer::SnapshotTable);
-    let table_is_cut = in_part && audit.references.get(&last).is_some_and(of_snapshots);
-    let leads_past_end = audit.corruptions.iter().any(past_end) || before.reading.is_blind();
-    ReadWriteAt::len(after) > length && (leads_past_end || table_is_cut)
+    let audit = before.reading.audit();
+    let past_end = audit.is_some_and(|audit| {
+        let wrong = audit.corruptions.iter().map(|corruption| corruption.wrong);
+        !audit.past_end.is_empty()
+            || wrong
+                .into_iter()
+                .any(|wrong| matches!(wrong, Wrong::PastTheEnd { .. }))
+    });
+    past_end && ReadWriteAt::len(after) > ReadWriteAt::len(&before.bytes)
 }
 
-/// Repairs the bytes after a repair once more. A toy has no check that could find nothing to do.
+/// Of the bytes after a repair.
 #[must_use]
 pub fn judge(before: &Before, first: &Run, repair: &dyn Repair) -> Verdict {
-    let header_changes = before.reading.takes_header_for_a_table();
-    let toy = matches!(before.kind, Kind::Toy(_));
-    if first.outcome.is_err() || toy || header_changes || has_outgrown(before, &first.after) {
-        return Verdict::NotApplicable;
+    judge_both(before, first, repair).0
+}
+
+/// Repairs the bytes after a repair once more: `idempotent` and `plan-again-empty`. A toy has no
+/// check that could find nothing to do; where nothing was written, the second is the first.
+pub(super) fn judge_both(before: &Before, first: &Run, repair: &dyn Repair) -> (Verdict, Verdict) {
+    if first.outcome.is_err() || matches!(before.kind, Kind::Toy(_)) {
+        return (Verdict::NotApplicable, Verdict::NotApplicable);
     }
-    let bytes = first.after.clone();
-    let again = Before::new(bytes, before.sector, before.capacity, before.kind.clone());
-    let again = match again {
-        Ok(again) => again,
-        Err(error) => return Verdict::fails(format!("after the repair, {error}")),
+    if first.trace.is_read_only() {
+        return (Verdict::Holds, Verdict::Holds);
+    }
+    let mut disk = SimulatedDisk::new(first.after.clone(), before.sector, before.capacity);
+    let done = repair.repair(&mut disk);
+    let planned = match &done {
+        Err(error) => {
+            let failure = Verdict::fails(format!("a second repair fails: {error}"));
+            return (failure.clone(), failure);
+        }
+        Ok(Done::Image(outcome)) => outcome.steps.first(),
+        Ok(Done::Toy) => None,
     };
-    let second = run::run(repair, &again, &[]);
-    if let Err(error) = &second.outcome {
-        return Verdict::fails(format!("a second repair fails: {error}"));
-    }
-    let mut changes = second.trace.events().iter();
-    match changes.find(|event| !event.is_flush()) {
-        None => Verdict::Holds,
-        Some(event) => Verdict::fails(format!("a second repair does this: {event}")),
-    }
+    let planned = planned.map_or(Verdict::Holds, |step| {
+        Verdict::fails(format!("the plan of a second repair has {step:?}"))
+    });
+    let mut events = disk.trace().events().iter();
+    let written = events.find(|event| !event.is_flush());
+    let written = written.map_or(Verdict::Holds, |event| {
+        Verdict::fails(format!("a second repair does this: {event}"))
+    });
+    (written, planned)
 }

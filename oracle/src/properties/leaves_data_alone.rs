@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::nowhere::{OFFSET, entry_of, is_empty_and_astray, position_of};
 use super::{Failure, Verdict};
 use crate::audit::{Audit, Corruption, LayerId, Referrer};
 use crate::case::damage::{ReadWriteAt, SparseBytes};
@@ -19,6 +18,8 @@ const SNAPSHOTS: std::ops::Range<u64> = 60..72;
 /// The last byte of the incompatible features, where the dirty and the corrupt bit are.
 const LOWEST_FEATURES: u64 = 79;
 const DIRTY_AND_CORRUPT: u8 = 3;
+/// The autoclear features.
+const AUTOCLEAR: std::ops::Range<u64> = 88..96;
 /// Bit 63 of an L1 or L2 entry, in its first byte.
 const COPIED: u8 = 0x80;
 
@@ -43,7 +44,7 @@ impl<'a> Guard<'a> {
     pub(crate) fn new(before: &'a Before, trace: &Trace) -> Self {
         let reading = &before.reading;
         let touched = touched(before, trace);
-        let exceptions = reading.audit().map(|audit| Exceptions::of(audit, before));
+        let exceptions = reading.counted().map(Exceptions::of);
         let size = reading.cluster_size() as usize;
         let foreign = reading.references.keys().filter(|&&cluster| {
             let given_up = exceptions
@@ -122,32 +123,35 @@ struct Exceptions {
     /// Tables of the active layer, in which any bit 63 may be set right: distance of the entries.
     tables: BTreeMap<u64, usize>,
     /// Clusters whose content is written anew elsewhere, and those that only replaced entries lead
-    /// to, or fields of the header that something takes for a table.
+    /// to.
     given_up: BTreeSet<u64>,
 }
 
 impl Exceptions {
-    fn of(audit: &Audit, before: &Before) -> Self {
+    fn of(audit: &Audit) -> Self {
         let mut bits: BTreeMap<u64, u8> = POINTER.map(|at| (at, 0xff)).collect();
         if audit.header.version >= 3 {
             bits.insert(LOWEST_FEATURES, DIRTY_AND_CORRUPT);
+            bits.extend(AUTOCLEAR.map(|at| (at, 0xff)));
         }
         let mut given_up = BTreeSet::new();
-        let replaced = audit.corruptions.iter().filter(|corruption| {
-            // Bytes in memory can be read.
-            is_empty_and_astray(audit, &before.bytes, corruption).unwrap_or(false)
-        });
-        let replaced: Vec<Referrer> = replaced.map(|corruption| corruption.referrer).collect();
-        let snapshots_named = audit.corruptions.iter().any(is_about_snapshot_table);
+        let replaced: Vec<Referrer> = audit.empty.iter().map(|entry| entry.referrer).collect();
+        let blank = audit.snapshots.entries.iter().any(|entry| entry.blank);
+        let snapshots_named = blank || audit.corruptions.iter().any(is_about_snapshot_table);
         if snapshots_named {
             bits.extend(SNAPSHOTS.map(|at| (at, 0xff)));
+        }
+        let length = if audit.header.extended_l2() { 16 } else { 8 };
+        for entry in &audit.empty {
+            let at = entry.table + entry.l2_index * length;
+            bits.extend((at..at + length).map(|at| (at, 0xff)));
         }
         let mut tables = BTreeMap::new();
         for (&cluster, by) in &audit.references {
             let mut foreign = by.iter().filter(|by| !by.is_structure());
             if foreign.all(|referrer| {
                 let moves = snapshots_named && *referrer == Referrer::SnapshotTable;
-                moves || replaced.contains(referrer) || is_header_entry(audit, before, *referrer)
+                moves || replaced.contains(referrer)
             }) {
                 given_up.insert(cluster);
             }
@@ -162,17 +166,10 @@ impl Exceptions {
                         layer: LayerId::Active,
                         ..
                     } => {
-                        let entry = if audit.header.extended_l2() { 16 } else { 8 };
-                        tables.insert(cluster, entry);
+                        tables.insert(cluster, length as usize);
                     }
                     _ => {}
                 }
-            }
-        }
-        for corruption in &audit.corruptions {
-            // Bytes in memory can be read.
-            if let Ok(Some((at, length))) = entry_of(audit, &before.bytes, corruption) {
-                bits.extend((at..at + length).map(|at| (at, 0xff)));
             }
         }
         Self {
@@ -197,51 +194,6 @@ impl Exceptions {
         }
         free.iter().any(|&bits| bits != 0).then_some(free)
     }
-}
-
-/// Whether it is an entry only if the header is taken for an L1 or L2 table or for the beginning of
-/// one, or is found behind such an entry. No repair follows that: its own pointer would be an entry.
-fn is_header_entry(audit: &Audit, before: &Before, referrer: Referrer) -> bool {
-    let (Referrer::L1 { layer }
-    | Referrer::L2 { layer, .. }
-    | Referrer::Data { layer, .. }
-    | Referrer::Compressed { layer, .. }) = referrer
-    else {
-        return false;
-    };
-    let in_header = |at: u64| at < audit.header.cluster_size();
-    let of_snapshot = matches!(layer, LayerId::Snapshot(_));
-    if of_snapshot && in_header(audit.header.snapshots_offset) {
-        return true;
-    }
-    let mut layers = audit.layers.iter();
-    let l1_in_header = layers.any(|other| other.id == layer && in_header(other.l1_offset));
-    l1_in_header
-        || l2_table_of(audit, before, referrer).is_some_and(in_header)
-        || entry_position(audit, before, referrer).is_some_and(in_header)
-}
-
-/// Where the L2 table begins that an entry is in.
-fn l2_table_of(audit: &Audit, before: &Before, referrer: Referrer) -> Option<u64> {
-    let (Referrer::Data {
-        layer, l1_index, ..
-    }
-    | Referrer::Compressed {
-        layer, l1_index, ..
-    }) = referrer
-    else {
-        return None;
-    };
-    let at = entry_position(audit, before, Referrer::L2 { layer, l1_index })?;
-    let entry = before.bytes.bytes(at, 8);
-    let entry = u64::from_be_bytes(entry.try_into().ok()?);
-    Some(entry & OFFSET)
-}
-
-/// Where an entry is. Bytes in memory can be read.
-fn entry_position(audit: &Audit, before: &Before, referrer: Referrer) -> Option<u64> {
-    let position = position_of(audit, &before.bytes, referrer).unwrap_or(None);
-    position.map(|(at, _)| at)
 }
 
 /// Whether a repair writes the snapshot table anew for it.

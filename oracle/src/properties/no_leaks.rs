@@ -1,5 +1,5 @@
-//! `no-leaks`: nothing is allocated without a reference afterwards, except what is kept because an
-//! entry that leads nowhere may have led to it.
+//! `no-leaks`: nothing is allocated without a reference afterwards, except what the specification
+//! keeps.
 
 use super::Verdict;
 use crate::run::{Before, Run};
@@ -14,18 +14,10 @@ pub fn judge(before: &Before, run: &Run) -> Verdict {
         Ok(after) => after,
         Err(failure) => return Verdict::Fails(failure),
     };
-    let kept = |cluster: u64| {
-        // A cluster of the old structures may be something else as well, by its refcount.
-        let own = before.reading.own.get(&cluster).copied().unwrap_or(0);
-        let was = before
-            .reading
-            .count(cluster)
-            .map_or(own == 0, |count| count > own);
-        before.reading.is_blind() && was
-    };
+    let kept = run.repaired(before).map(|repaired| &repaired.kept);
     for (&cluster, &count) in after.counts() {
         let unused = after.references_to(cluster) == 0 && after.is_checked(cluster);
-        if unused && !kept(cluster) {
+        if unused && !kept.is_some_and(|kept| kept.contains_key(&cluster)) {
             return Verdict::fails(format!(
                 "cluster {cluster} has refcount {count} after the repair, and nothing refers to it"
             ));

@@ -15,8 +15,7 @@ pub fn judge(before: &Before, run: &Run) -> Verdict {
         Ok(after) => after,
         Err(failure) => return Verdict::Fails(failure),
     };
-    let in_place = after.pointer() == before.reading.pointer();
-    if in_place || before.reading.takes_header_for_a_table() {
+    if after.pointer() == before.reading.pointer() {
         return Verdict::NotApplicable;
     }
     for (&cluster, &uses) in &after.own {
@@ -29,7 +28,7 @@ pub fn judge(before: &Before, run: &Run) -> Verdict {
                 after.referrers(cluster)
             ));
         }
-        if is_reserved(before, &before.reading, cluster) {
+        if !run.ask().reuse_old && is_reserved(before, &before.reading, cluster) {
             return Verdict::fails(format!(
                 "a new structure lies in cluster {cluster}, which belongs to the old ones"
             ));

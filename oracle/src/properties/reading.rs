@@ -3,7 +3,6 @@
 use itertools::{EitherOrBoth, Itertools};
 use litemap::LiteMap;
 
-use super::nowhere::{nowhere, takes_header_for_a_table};
 use crate::audit::{
     self, Audit, Bytes, Referrer, Referrers, ToyGeometry, ToyStructure, Unreadable,
 };
@@ -49,12 +48,12 @@ impl Kind {
                 let mut references = LiteMap::with_capacity(own.len() + toy.references.len());
                 references.extend(all.map(sum));
                 Reading {
-                    nowhere: None,
                     cluster_bits: u64::from(toy.geometry.cluster_bits),
                     max_refcount: u64::MAX >> (64 - (1 << toy.geometry.refcount_order)),
                     own,
                     references,
                     found: Found::Toy(structure),
+                    beside_the_header: None,
                 }
             }
             Self::Image => Reading::of_image(audit::audit(bytes)?, bytes)?,
@@ -82,10 +81,11 @@ pub struct Reading {
     pub own: LiteMap<u64, u64>,
     /// References of each cluster, the structures' own included.
     pub references: LiteMap<u64, u64>,
-    /// The first entry that leads nowhere, so that clusters may be in use without a reference.
-    pub nowhere: Option<String>,
     /// All that the audit found.
     pub found: Found,
+    /// The same without tables in the header's cluster, where there are some: a repair changes what
+    /// these say, and does not count what they lead to.
+    beside_the_header: Option<Box<Audit>>,
 }
 
 /// All that the audit found.
@@ -101,12 +101,17 @@ impl Reading {
     /// Of an image in these bytes, by what the audit says of them.
     pub fn of_image(audit: Audit, bytes: &dyn Bytes) -> Result<Self, Unreadable> {
         let count = |(&cluster, by): (&u64, &Referrers)| (cluster, by.len() as u64);
+        let beside = audit
+            .header_is_table
+            .then(|| audit::audit_beside_the_header(bytes));
+        let beside_the_header = beside.transpose()?.map(Box::new);
+        let counted = beside_the_header.as_deref().unwrap_or(&audit);
         Ok(Self {
-            nowhere: nowhere(&audit, bytes)?,
             cluster_bits: audit.header.cluster_bits,
             max_refcount: audit.header.max_refcount(),
-            own: own_clusters(&audit),
-            references: audit.references.iter().map(count).collect(),
+            own: own_clusters(counted),
+            references: counted.references.iter().map(count).collect(),
+            beside_the_header,
             found: Found::Image(Box::new(audit)),
         })
     }
@@ -172,16 +177,16 @@ impl Reading {
         counted.merge(self.references.keys()).dedup().copied()
     }
 
-    /// Whether something leads into the header of an image: see [`takes_header_for_a_table`].
+    /// Whether something takes the header for a table.
     #[must_use]
     pub fn takes_header_for_a_table(&self) -> bool {
-        self.audit().is_some_and(takes_header_for_a_table)
+        self.audit().is_some_and(|audit| audit.header_is_table)
     }
 
-    /// Whether an entry leads nowhere, so that clusters may be in use without a reference.
+    /// The audit of an image as a repair counts: without tables in the header's cluster.
     #[must_use]
-    pub const fn is_blind(&self) -> bool {
-        self.nowhere.is_some()
+    pub fn counted(&self) -> Option<&Audit> {
+        self.beside_the_header.as_deref().or_else(|| self.audit())
     }
 
     /// The audit of an image.

@@ -1,10 +1,9 @@
-//! The repair of what a disturbed one has left: nothing goes wrong in it, and it ends well.
+//! The repair of what a disturbed one has left: it ends as the disturbed one would have.
 
-use super::{Before, Repair, Run, Stopped, run};
+use super::{Before, Repair, Run, run};
 use crate::case::damage::SparseBytes;
-use crate::case::{Algorithm, Case, StorageLimit};
 use crate::properties::reading::Kind;
-use crate::properties::{Failure, Property, Verdict, counts_every_cluster, no_leaks};
+use crate::properties::{Failure, Property, Verdict, judge_all};
 
 /// A second repair.
 pub struct Again {
@@ -17,18 +16,16 @@ pub struct Again {
 }
 
 /// Repairs the bytes that are left where the repair of `before`, which ends as `quiet` says when
-/// nothing goes wrong, was disturbed. `None` where nothing is promised: of a toy, which has nothing
-/// that could be surveyed, and of QEMU's algorithms. A failure of
-/// [`crash-atomic`](Property::CrashAtomic) where the bytes cannot be read.
+/// nothing goes wrong, was disturbed. `None` of a toy, which has nothing that could be surveyed. A
+/// failure of [`crash-atomic`](Property::CrashAtomic) where the bytes cannot be read.
 pub fn again(
-    case: &Case,
     before: &Before,
     repair: &dyn Repair,
     quiet: &Run,
     bytes: SparseBytes,
 ) -> Result<Option<Again>, Failure> {
     let kind = before.kind.clone();
-    if matches!(kind, Kind::Toy(_)) || case.algorithm != Algorithm::Planned {
+    if matches!(kind, Kind::Toy(_)) {
         return Ok(None);
     }
     let left = Before::new(bytes, before.sector, before.capacity, kind);
@@ -36,26 +33,39 @@ pub fn again(
         message: format!("the image cannot be read any more: {error}"),
     })?;
     let run = run(repair, &left, &[]);
-    let verdicts = match &run.outcome {
-        Ok(_) => vec![
-            (
-                Property::CountsEveryCluster,
-                counts_every_cluster::judge(&left, &run),
-            ),
-            (Property::NoLeaks, no_leaks::judge(&left, &run)),
-        ],
-        // What the first run took on a device that cannot grow may be what the second lacks.
-        Err(Stopped::Repair(_)) if case.storage != StorageLimit::Growing => Vec::new(),
-        Err(_) if quiet.outcome.is_err() => Vec::new(),
-        Err(error) => {
-            let message = format!("the repair after the disturbed one fails: {error}");
-            let verdict = Verdict::Fails(Failure { message });
-            vec![(Property::CrashAtomic, verdict)]
-        }
-    };
+    let mut verdicts = judge_all(&left, &run, repair);
+    let ends_alike = ends_alike(before, quiet, &left, &run);
+    verdicts.push((Property::CrashAtomic, ends_alike.into()));
     Ok(Some(Again {
         left,
         run,
         verdicts,
     }))
+}
+
+/// The final counts of everything but refcount structures are the same, whichever clusters these
+/// take.
+fn ends_alike(before: &Before, quiet: &Run, left: &Before, again: &Run) -> Result<(), Failure> {
+    if let (Ok(_), Err(error)) = (&quiet.outcome, &again.outcome) {
+        let message = format!("the repair after the disturbed one fails: {error}");
+        return Err(Failure { message });
+    }
+    let (Some(first), Some(second)) = (quiet.repaired(before), again.repaired(left)) else {
+        return Ok(());
+    };
+    let (structures, others) = (quiet.reading(before)?, again.reading(left)?);
+    let is_structure =
+        |cluster: &u64| structures.own.contains_key(cluster) || others.own.contains_key(cluster);
+    let clusters = first.counts.keys().chain(second.counts.keys());
+    for cluster in clusters.filter(|cluster| !is_structure(cluster)) {
+        let (first, second) = (first.counts.get(cluster), second.counts.get(cluster));
+        if first != second {
+            let message = format!(
+                "the repair after the disturbed one ends with refcount {second:?} of cluster \
+                 {cluster}; the disturbed one would have ended with {first:?}"
+            );
+            return Err(Failure { message });
+        }
+    }
+    Ok(())
 }

@@ -6,11 +6,7 @@ use crate::case::{Fault, FaultKind, Operation, Times};
 use crate::crash::Limits;
 use crate::disk::Trace;
 use crate::properties::reading::Reading;
-use crate::properties::{
-    Property, Verdict, bounded_cost, clean_afterwards, counts_every_cluster, crash_atomic,
-    fault_safe, idempotent, keeps_what_it_cannot_follow, leaves_data_alone, no_leaks,
-    no_overlap_bytes,
-};
+use crate::properties::{Property, Verdict, crash_atomic, fault_safe, judge_all};
 
 /// How much is explored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,31 +71,14 @@ pub fn explore_one(repair: &dyn Repair, before: &Before, bounds: &Bounds) -> Exp
     };
     let (schedule, fault) = faults.all(&quiet);
     let (states, runs) = (faults.states, faults.runs);
-    let quietly = |judge: fn(&Before, &Run) -> Verdict| judge(before, &quiet);
-    let verdicts = vec![
-        (
-            Property::CountsEveryCluster,
-            quietly(counts_every_cluster::judge),
-        ),
-        (Property::NoOverlap, quietly(no_overlap_bytes::judge)),
-        (Property::LeavesDataAlone, quietly(leaves_data_alone::judge)),
-        (
-            Property::KeepsWhatItCannotFollow,
-            quietly(keeps_what_it_cannot_follow::judge),
-        ),
-        (
-            Property::CrashAtomic,
-            crash.and(|| crash_atomic::lasts(&quiet)),
-        ),
-        (Property::FaultSafe, fault),
-        (Property::NoLeaks, quietly(no_leaks::judge)),
-        (
-            Property::Idempotent,
-            idempotent::judge(before, &quiet, repair),
-        ),
-        (Property::CleanAfterwards, quietly(clean_afterwards::judge)),
-        (Property::BoundedCost, quietly(bounded_cost::judge)),
-    ];
+    let mut verdicts = judge_all(before, &quiet, repair);
+    for (property, verdict) in &mut verdicts {
+        if *property == Property::CrashAtomic {
+            *verdict = crash.clone().and(|| verdict.clone());
+        }
+    }
+    verdicts.push((Property::FaultSafe, fault));
+    verdicts.sort_by_key(|(property, _)| *property);
     Explored {
         quiet,
         verdicts,

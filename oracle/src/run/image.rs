@@ -53,4 +53,8 @@ impl Repair for ImageRepair {
         let outcome = recount::repair(disk, &self.options, &mut ())?;
         Ok(Done::Image(Box::new(outcome)))
     }
+
+    fn options(&self) -> RepairOptions {
+        self.options
+    }
 }

@@ -8,15 +8,17 @@ mod toy;
 
 use std::sync::OnceLock;
 
-use recount::PlanError;
 use recount::rebuild::CommitError;
+use recount::{PlanError, RepairOptions};
 
 use crate::audit::Unreadable;
 use crate::case::damage::SparseBytes;
 use crate::case::{Algorithm, Fault};
 use crate::disk::{Operations, SimulatedDisk, Trace};
+use crate::judge::ask;
 use crate::properties::Failure;
 use crate::properties::reading::{Kind, Reading};
+use crate::spec::{Ask, Expected, Repaired, expect_of};
 
 pub use again::{Again, again};
 pub use case::{Played, SceneError, play, scene};
@@ -68,6 +70,11 @@ impl Before {
 pub trait Repair: Sync {
     /// Repairs it.
     fn repair(&self, disk: &mut SimulatedDisk) -> Outcome;
+
+    /// How it is asked to.
+    fn options(&self) -> RepairOptions {
+        RepairOptions::default()
+    }
 }
 
 /// How a repair ended.
@@ -113,8 +120,12 @@ pub struct Run {
     pub operations_until_fault: Operations,
     /// How many operations failed because the schedule says so.
     pub faults_hit: u32,
+    /// What it was asked.
+    ask: Ask,
     /// See [`Run::reading`].
     reading: OnceLock<Result<Reading, Unreadable>>,
+    /// See [`Run::expected`].
+    expected: OnceLock<Option<Expected>>,
 }
 
 impl Run {
@@ -129,7 +140,33 @@ impl Run {
             operations: Operations::default(),
             operations_until_fault: Operations::default(),
             faults_hit: 0,
+            ask: ask(&RepairOptions::default(), None),
             reading: OnceLock::new(),
+            expected: OnceLock::new(),
+        }
+    }
+
+    /// What it was asked.
+    #[must_use]
+    pub const fn ask(&self) -> &Ask {
+        &self.ask
+    }
+
+    /// What has to come of it, by the specification. `before` is what the run began with. `None` of
+    /// a toy, and of what takes the naive program too much work.
+    pub fn expected(&self, before: &Before) -> Option<&Expected> {
+        let expected = self.expected.get_or_init(|| {
+            let audit = before.reading.audit()?;
+            expect_of(audit, &before.bytes, &self.ask, Some(&self.after)).ok()
+        });
+        expected.as_ref()
+    }
+
+    /// The image that has to come of it, unless it has to be refused.
+    pub fn repaired(&self, before: &Before) -> Option<&Repaired> {
+        match self.expected(before)? {
+            Expected::Repaired(repaired) => Some(repaired),
+            Expected::Refused(_) => None,
         }
     }
 
@@ -161,6 +198,7 @@ pub fn run(repair: &dyn Repair, before: &Before, faults: &[Fault]) -> Run {
     let (bytes_read, faults_hit) = (disk.bytes_read(), disk.faults_hit());
     let (after, trace) = disk.into_parts();
     Run {
+        ask: ask(&repair.options(), before.capacity),
         bytes_read,
         operations,
         operations_until_fault,

@@ -151,10 +151,12 @@ impl Spec<'_> {
             return Ok(());
         }
         for &cluster in self.own.disk.counts().keys() {
-            if !self.is_leaked(cluster, references) {
+            let offset = cluster * self.cluster_size;
+            if !self.is_leaked(cluster, references) || self.image.is_hole(offset, self.cluster_size)
+            {
                 continue;
             }
-            let bytes = self.read(cluster * self.cluster_size)?;
+            let bytes = self.read(offset)?;
             if !reads_as_l2_table(&self.own.header, self.own.length, &bytes)
                 || !reads_as_l2_table(&self.own.header, self.own.length, &bytes[..512])
             {

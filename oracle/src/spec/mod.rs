@@ -60,7 +60,7 @@ pub enum Refused {
 }
 
 /// What has to come of a repair.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Expected {
     /// Nothing is written.
     Refused(Refused),
@@ -69,7 +69,7 @@ pub enum Expected {
 }
 
 /// The image after a repair.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Repaired {
     /// The clusters that change, whole.
     pub changed: BTreeMap<u64, Vec<u8>>,
@@ -97,13 +97,22 @@ pub fn expect(
     ask: &Ask,
     after: Option<&dyn Bytes>,
 ) -> Result<Expected, Unreadable> {
-    let seen = match audit(image) {
-        Ok(seen) => seen,
-        Err(Unreadable::NotOpened(_)) => return Ok(Expected::Refused(Refused::NotOpened)),
-        Err(error) => return Err(error),
-    };
-    let own = own_audit(image, &seen)?;
-    let spec = Spec::new(image, ask, &seen, &own)?;
+    match audit(image) {
+        Ok(seen) => expect_of(&seen, image, ask, after),
+        Err(Unreadable::NotOpened(_)) => Ok(Expected::Refused(Refused::NotOpened)),
+        Err(error) => Err(error),
+    }
+}
+
+/// As [`expect`], of an image that has been audited.
+pub fn expect_of(
+    seen: &Audit,
+    image: &dyn Bytes,
+    ask: &Ask,
+    after: Option<&dyn Bytes>,
+) -> Result<Expected, Unreadable> {
+    let own = own_audit(image, seen)?;
+    let spec = Spec::new(image, ask, seen, &own)?;
     Ok(match spec.repair(after)? {
         Ok(repaired) => Expected::Repaired(Box::new(repaired)),
         Err(refused) => Expected::Refused(refused),

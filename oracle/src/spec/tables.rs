@@ -210,7 +210,7 @@ impl Spec<'_> {
         Ok(alone && unsound <= words.len() - unsound)
     }
 
-    /// The entries of the active L1 table that are not 0.
+    /// The entries of the active L1 table that are not 0; of one in the header's cluster none.
     fn l1_entries(&self) -> Result<Vec<(u64, u64)>, Unreadable> {
         let header = &self.own.header;
         if header.l1_offset < self.cluster_size {

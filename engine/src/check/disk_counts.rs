@@ -27,7 +27,11 @@ pub struct DiskCounts<'a> {
 }
 
 impl<'a> DiskCounts<'a> {
-    pub(super) const fn of_look(look: &'a Look, image: &'a Image, storage: &'a dyn Storage) -> Self {
+    pub(super) const fn of_look(
+        look: &'a Look,
+        image: &'a Image,
+        storage: &'a dyn Storage,
+    ) -> Self {
         Self {
             image,
             storage,

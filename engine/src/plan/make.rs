@@ -50,6 +50,8 @@ pub(super) struct Draft<'a> {
     keeps_referenced: bool,
     /// The references of those of them that are tables.
     kept_tables: BTreeMap<Cluster, u64>,
+    /// Refcounts so large that what structures count cannot be added: set again once that is taken off.
+    kept_largest: Vec<(Cluster, u64)>,
     pub fixed: Fixed,
     pub released: RunSet,
     /// Corruptions that stay, COPIED bits aside.
@@ -97,6 +99,7 @@ impl RepairPlan {
             kept: Kept::default(),
             keeps_referenced: false,
             kept_tables: BTreeMap::new(),
+            kept_largest: Vec::new(),
             fixed: Fixed::default(),
             released: RunSet::new(),
             left: checked,
@@ -240,6 +243,9 @@ impl Draft<'_> {
                         self.kept_tables.insert(cluster, staying);
                     }
                 }
+                if refcount.checked_add(going).is_none() {
+                    self.kept_largest.push((cluster, refcount));
+                }
                 self.counts.set(cluster, refcount.saturating_add(going))?;
             }
         }
@@ -368,6 +374,9 @@ impl Draft<'_> {
         self.mend_corruptions(self.look.old.corruptions + self.look.comparison.corruptions);
         let mut built = (!planned).then(|| self.counts.clone());
         self.look.old.uncount(&mut self.counts)?;
+        for (cluster, refcount) in &self.kept_largest {
+            self.counts.set(*cluster, *refcount)?;
+        }
         if !self.keeps {
             self.released.extend(&self.look.old.clusters);
             self.released.extend(&self.look.old.claimed);

@@ -58,7 +58,7 @@ impl Image {
 
     /// An entry with COPIED that leads to a cluster.
     fn entry(&mut self, at: u64, cluster: u64) {
-        self.put(at, &(1 << 63 | cluster * CLUSTER).to_be_bytes());
+        self.put(at, &((1 << 63) | (cluster * CLUSTER)).to_be_bytes());
     }
 
     fn count(&mut self, cluster: u64, refcount: u16) {

@@ -37,8 +37,6 @@ pub struct Phase {
     pub kind: PhaseKind,
     /// What is done once it is durable.
     pub steps: Vec<Step>,
-    /// Whether a flush follows. QEMU's algorithms have none before the header is switched.
-    pub flush: bool,
     pub(crate) works: Vec<Work>,
 }
 

@@ -131,7 +131,6 @@ impl Draft<'_> {
             reftable_clusters: layout.reftable.count,
             refblocks: layout.refblocks.len() as u64,
         }];
-        let has_new_table = self.new_table.is_some();
         if let Some(table) = self.new_table.take() {
             pointer.extend(table.snapshots.to_be_bytes());
             pointer.extend(table.offset.0.to_be_bytes());
@@ -150,10 +149,7 @@ impl Draft<'_> {
             steps.push(Step::ShortenedSnapshotTable { snapshots });
         }
         works.push(Work::NewStructures);
-        phases.push(Phase {
-            flush: has_new_table || self.options.algorithm.flushes_before_switch(),
-            ..phase(PhaseKind::Build, Vec::new(), works)
-        });
+        phases.push(phase(PhaseKind::Build, Vec::new(), works));
         let work = Work::Bytes {
             offset: geometry.reftable_pointer_offset(),
             bytes: pointer,
@@ -251,12 +247,7 @@ impl Draft<'_> {
 }
 
 fn phase(kind: PhaseKind, steps: Vec<Step>, works: Vec<Work>) -> Phase {
-    Phase {
-        kind,
-        steps,
-        flush: true,
-        works,
-    }
+    Phase { kind, steps, works }
 }
 
 /// Clears COPIED bits and replaces entries; in tables within the old refcount structures only once

@@ -55,8 +55,5 @@ fn write(
             storage.write_at(offset, &bytes)?;
         }
     }
-    if phase.flush {
-        storage.flush()?;
-    }
-    Ok(())
+    Ok(storage.flush()?)
 }

@@ -126,15 +126,11 @@ impl Property {
         }
     }
 
-    /// Whether the algorithm is known to fail the property on an image: without a flush before the
-    /// header is switched, and by writing refblocks again and again.
+    /// Whether the algorithm is known to fail the property on an image: QEMU's write refblocks again
+    /// and again.
     #[must_use]
     pub const fn is_known_of_images(self, algorithm: Algorithm) -> bool {
-        !matches!(algorithm, Algorithm::Planned)
-            && matches!(
-                self,
-                Self::CrashAtomic | Self::FaultSafe | Self::BoundedCost
-            )
+        !matches!(algorithm, Algorithm::Planned) && matches!(self, Self::BoundedCost)
     }
 }
 

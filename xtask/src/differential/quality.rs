@@ -88,15 +88,9 @@ impl Quality {
         required.any(|one| one.name() == what)
     }
 
-    /// Whether the property of this name depends on where an algorithm puts structures, and on whether
-    /// it flushes before they are switched to.
+    /// Whether the property of this name depends on where an algorithm puts structures.
     pub fn is_of_placement_name(what: &str) -> bool {
-        let of_placement = [
-            Self::Ends,
-            Self::Repairs,
-            Self::CrashAtomic,
-            Self::FitsWhenPossible,
-        ];
+        let of_placement = [Self::Ends, Self::Repairs, Self::FitsWhenPossible];
         of_placement.iter().any(|one| one.name() == what)
     }
 

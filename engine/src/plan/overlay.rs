@@ -95,14 +95,15 @@ impl<'a> Overlay<'a> {
     pub fn differs(&self) -> Result<Option<Offset>, RepairError> {
         const PIECE_BYTES: u64 = 1 << 20;
         let (mut found, mut planned) = (Vec::new(), Vec::new());
-        for (range, _) in &self.patches {
+        for patch in &self.patches {
+            let range = &patch.0;
             let mut start = range.start;
             while start < range.end {
                 let length = (range.end - start).min(PIECE_BYTES.max(self.cluster_size()));
                 found.resize(length as usize, 0);
                 planned.resize(length as usize, 0);
                 self.base.read_at(Offset(start), &mut found)?;
-                self.read_at(Offset(start), &mut planned)?;
+                self.apply(patch, start, &mut planned)?;
                 if found != planned {
                     return Ok(Some(Offset(start)));
                 }
@@ -221,9 +222,15 @@ impl Storage for Overlay<'_> {
     }
 
     fn read_at(&self, offset: Offset, buffer: &mut [u8]) -> Result<(), StorageError> {
-        self.base.read_at(offset, buffer)?;
         let range = offset.0..offset.0.saturating_add(buffer.len() as u64);
-        for patch in self.touching(&range) {
+        let patches = self.touching(&range);
+        let is_covered = |(over, _): &(Range<u64>, Patch<'_>)| {
+            over.start <= range.start && range.end <= over.end
+        };
+        if !patches.first().is_some_and(is_covered) {
+            self.base.read_at(offset, buffer)?;
+        }
+        for patch in patches {
             self.apply(patch, offset.0, buffer)?;
         }
         Ok(())

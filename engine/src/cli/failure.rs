@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use recount::plan::RepairError;
+use recount::rebuild::CommitError;
 use recount::repair::RepairFailure;
 use recount::storage::{OpenError, shown};
 use recount::undo::UndoError;
@@ -22,7 +23,7 @@ pub enum Failure {
     Open(#[from] OpenError),
     #[error("{}: {error}", shown(.file))]
     Check { file: PathBuf, error: CheckError },
-    #[error("{}: {failure}{}", shown(.file), done(.failure))]
+    #[error("{}: {failure}{}{}", shown(.file), done(.failure), room(.failure))]
     Repair {
         file: PathBuf,
         failure: RepairFailure,
@@ -65,4 +66,20 @@ fn done(failure: &RepairFailure) -> String {
     }
     let steps: Vec<String> = failure.done.iter().map(Step::to_string).collect();
     format!("; before that it {}", steps.join(", "))
+}
+
+/// What helps where the file system is full.
+fn room(failure: &RepairFailure) -> &'static str {
+    let (RepairError::Storage(error) | RepairError::Commit(CommitError::Storage(error))) =
+        &failure.error
+    else {
+        return "";
+    };
+    match error.source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            ". Make room on the file system and repair again; or, at the risk that a crash during the \
+             repair loses them, let the old refcount structures be overwritten with --reuse-old"
+        }
+        _ => "",
+    }
 }

@@ -60,8 +60,7 @@ impl Field {
 
     /// Whether a run fails where this property of a subject does. What qemu-img is seen to do is
     /// reported only; recount has to have every property, by QEMU's algorithms those that placement
-    /// and QEMU's order of writes have no part in; a user's program those without which the image is
-    /// not safe.
+    /// has no part in; a user's program those without which the image is not safe.
     pub fn answers(&self, subject: &str, what: &str) -> bool {
         let is_engine = self.engines.iter().any(|one| one.name() == subject);
         let is_theirs = self.commands.iter().any(|one| one.name() == subject);

@@ -62,7 +62,12 @@ fn repair(
     let options = options(arguments, what);
     let failed = |failure: RepairFailure| {
         let file = arguments.file.clone();
-        Failure::Repair { file, failure }
+        let reuse_old = arguments.rebuild.reuse_old;
+        Failure::Repair {
+            file,
+            failure,
+            reuse_old,
+        }
     };
     let plan = repair::plan(&storage, &options, terminal);
     let mut plan = match plan {

@@ -23,10 +23,12 @@ pub enum Failure {
     Open(#[from] OpenError),
     #[error("{}: {error}", shown(.file))]
     Check { file: PathBuf, error: CheckError },
-    #[error("{}: {failure}{}{}", shown(.file), done(.failure), room(.failure))]
+    #[error("{}: {failure}{}{}", shown(.file), done(.failure), room(.failure, *.reuse_old))]
     Repair {
         file: PathBuf,
         failure: RepairFailure,
+        /// The old refcount structures may be overwritten already.
+        reuse_old: bool,
     },
     #[error("{}: {error}; nothing was written", shown(.file))]
     Plan { file: PathBuf, error: RepairError },
@@ -69,16 +71,20 @@ fn done(failure: &RepairFailure) -> String {
 }
 
 /// What helps where the file system is full.
-fn room(failure: &RepairFailure) -> &'static str {
+fn room(failure: &RepairFailure, reuse_old: bool) -> &'static str {
     let (RepairError::Storage(error) | RepairError::Commit(CommitError::Storage(error))) =
         &failure.error
     else {
         return "";
     };
-    match error.source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            ". Make room on the file system and repair again; or, at the risk that a crash during the \
-             repair loses them, let the old refcount structures be overwritten with --reuse-old"
+    match (error.source.kind(), reuse_old) {
+        (io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded, true) => {
+            ". Make room on the file system and repair again"
+        }
+        (io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded, false) => {
+            ". Make room on the file system and repair again; or try --reuse-old, which lets the old \
+             refcount structures be overwritten, at the risk that a crash during the repair loses \
+             them"
         }
         _ => "",
     }

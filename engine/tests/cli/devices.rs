@@ -1,5 +1,6 @@
 //! A block device cannot grow: the new structures have to fit into what is free on it. On a loop
-//! device, which root attaches; one of them with the same image in a file as well.
+//! device, which root attaches; one of them with the same image in a file as well, and in a file
+//! that cannot grow, because its file system is full.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -120,4 +121,65 @@ fn a_device_without_room_is_left_alone_and_the_message_says_how_much_is_missing(
     drop(device);
     assert_eq!(recount(&[], &path).code, Some(0));
     assert_eq!(image::data(&path), image.bytes[5 * CLUSTER..]);
+}
+
+/// A file system in memory without a free page, which root mounts.
+struct FullFileSystem {
+    directory: tempfile::TempDir,
+}
+
+impl FullFileSystem {
+    /// One that holds `bytes` as the file `image`, and what fills the rest.
+    fn with(bytes: &[u8]) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
+            .arg(directory.path())
+            .status()
+            .expect("mount");
+        assert!(mounted.success());
+        let full = Self { directory };
+        std::fs::write(full.image(), bytes).expect("the image");
+        let error = std::fs::write(full.filler(), vec![1; 8 << 20]).expect_err("4 MiB");
+        assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+        full
+    }
+
+    fn image(&self) -> PathBuf {
+        self.directory.path().join("image")
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.directory.path().join("filler")
+    }
+}
+
+impl Drop for FullFileSystem {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.directory.path()).status();
+    }
+}
+
+#[needs(loop)]
+#[test]
+fn on_a_full_file_system_the_message_says_what_helps_and_room_makes_the_repair_end() {
+    let image = full_tail(600, 40);
+    let full = FullFileSystem::with(&image.bytes);
+    let run = recount(&["-f", "qcow2", "-r", "all"], &full.image());
+    assert_eq!(run.code, Some(1), "{run:?}");
+    for part in ["No space left", "Make room", "--reuse-old", "repair again"] {
+        assert!(run.stderr.contains(part), "{part}: {run:?}");
+    }
+    let left = std::fs::read(full.image()).expect("the image");
+    assert!(
+        left.starts_with(&image.bytes),
+        "nothing that was there changes"
+    );
+    let again = recount(&["-f", "qcow2", "-r", "all", "--reuse-old"], &full.image());
+    assert_eq!(again.code, Some(1), "{again:?}");
+    assert!(!again.stderr.contains("--reuse-old"), "{again:?}");
+
+    std::fs::remove_file(full.filler()).expect("the filler");
+    repair_full_tail(&full.image());
+    assert_full_tail_stays(&image, &full.image());
 }

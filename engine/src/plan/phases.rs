@@ -47,7 +47,7 @@ impl Draft<'_> {
             Structures::New { layout, .. } => Writes::of(layout, self.image.geometry())?,
             Structures::Present { .. } => Writes::default(),
         };
-        let is_overflowing = self.counts.over_maximum().next().is_some();
+        let is_overflowing = self.look.overflow > 0 || self.counts.over_maximum().next().is_some();
         let mut plan = RepairPlan {
             changes_only_refcounts: is_sound_walk
                 && !header_is_table
@@ -81,9 +81,16 @@ impl Draft<'_> {
 
     /// The report of a check afterwards, but for figures that only a walk gives.
     fn report_after(&self, before: &Report, structures: &Structures, mended: &Mended) -> Report {
-        let overflow = self.counts.over_maximum();
-        let most = self.image.geometry().max_refcount();
-        let overflow: u64 = overflow.map(|(_, count)| count - most).sum();
+        let overflow = if self.options.scope == Scope::Leaks {
+            // The final counts are not the references: nothing is raised.
+            self.look.overflow
+        } else {
+            let most = self.image.geometry().max_refcount();
+            self.counts
+                .over_maximum()
+                .map(|(_, count)| count - most)
+                .sum()
+        };
         let left = self.left.saturating_sub(self.look.overflow) + overflow;
         let snapshots = match self.remedy {
             Remedy::None => self.look.references.snapshots.corruptions,

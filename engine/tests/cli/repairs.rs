@@ -1,6 +1,6 @@
 //! Repairs as a user starts them: what is written, what is kept, and that a plan writes nothing.
 
-use crate::image::{self, CLUSTER, CLUSTERS, Image, L1, REFBLOCK, REFTABLE};
+use crate::image::{self, CLUSTER, CLUSTERS, Image, L1, L2, REFBLOCK, REFTABLE};
 use crate::run::{Untouched, qemu_img, recount};
 
 /// Refcounts of zero everywhere: the structures need to be rebuilt.
@@ -153,4 +153,24 @@ fn a_result_that_cannot_be_written_is_an_error() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("No space left"), "{said}");
+}
+
+#[test]
+fn what_releasing_leaks_cannot_repair_is_counted_as_a_check_counts_it() {
+    let mut image = Image::clean();
+    // 2-bit refcounts; four references to cluster 5, whose refcount is 2, and none to those behind it.
+    image.put32(96, 1);
+    image.bytes[REFBLOCK..][..CLUSTER].fill(0);
+    image.put(REFBLOCK, &[0b0101_0101, 0b0101_1001, 1]);
+    for entry in 0..4 {
+        image.put64(L2 + 8 * entry, 5 * CLUSTER as u64);
+    }
+    let (_directory, path) = image.write();
+    let repair = recount(&["--output", "json", "-r", "leaks"], &path);
+    let check = recount(&["--output", "json"], &path);
+    assert_eq!((repair.code, check.code), (Some(2), Some(2)), "{repair:?}");
+    for counter in ["\"corruptions\": 2,", "\"leaks\": 3,"] {
+        assert!(check.stdout.contains(counter), "{check:?}");
+        assert!(repair.stdout.contains(counter), "{repair:?}");
+    }
 }

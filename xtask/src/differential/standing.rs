@@ -237,27 +237,36 @@ pub fn as_specified(damaged: &SparseBytes, ask: &Ask, repaired: &Repaired) -> St
         return Standing::new();
     };
     let wrote = !trace.is_read_only();
-    let verdict = match judge::as_specified(ask, damaged, &repaired.image, ended, wrote) {
-        Ok(Some(_)) if !says_what_is_there(repaired) => Verdict::fails(format!(
-            "{ask:?}: what it says is not what a check finds afterwards\n    {}",
-            repaired.said
-        )),
-        Ok(_) => Verdict::Holds,
+    let specified = judge::as_specified(ask, damaged, &repaired.image, ended, wrote);
+    let verdict = match specified.and_then(|held| match held {
+        Some(_) => says_what_is_there(repaired),
+        None => Ok(()),
+    }) {
+        Ok(()) => Verdict::Holds,
         Err(message) => Verdict::fails(format!("{ask:?}: {message}\n    {}", repaired.said)),
     };
     vec![(Quality::AsSpecified, verdict)]
 }
 
-/// Whether exit code and counters are those that the audit gives of what is left.
-fn says_what_is_there(repaired: &Repaired) -> bool {
-    let Ok(audit) = audit::audit(&repaired.image) else {
-        return false;
-    };
+/// Exit code and counters are those that the audit gives of what is left, or which of them are not.
+fn says_what_is_there(repaired: &Repaired) -> Result<(), String> {
+    let audit = audit::audit(&repaired.image)
+        .map_err(|error| format!("a check cannot read what is left: {error}"))?;
     let figures = audit::counters(&audit);
     let said = &repaired.said;
-    let alike = |(name, count): &(&str, u64)| i64::try_from(*count) == Ok(said.counter(name));
-    let same = said.counters.is_some() && figures.named().iter().all(alike);
-    said.ended == Ended::Code(figures.exit_code()) && (same || figures.gives_up)
+    let mut wrong = Vec::new();
+    if said.ended != Ended::Code(figures.exit_code()) {
+        wrong.push(format!("exit {}", figures.exit_code()));
+    }
+    for (name, count) in figures.named() {
+        if !figures.gives_up && i64::try_from(count) != Ok(said.counter(name)) {
+            wrong.push(format!("{name}={count}"));
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(format!("a check afterwards finds {}", wrong.join(", ")))
 }
 
 /// Whether the program leaves the same file as the library, but for what is in clusters that were

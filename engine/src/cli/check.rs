@@ -183,12 +183,12 @@ pub(super) fn say_what_is_kept(kept: &Kept, lost: &[LostRanges], terminal: &mut 
         return;
     }
     let what = match clusters {
-        0 => "what nothing refers to".to_owned(),
-        1 => "1 cluster that nothing refers to".to_owned(),
-        _ => format!("{clusters} clusters that have more refcounts than references"),
+        0 => "what nothing refers to is".to_owned(),
+        1 => "1 cluster whose refcount is above its references is".to_owned(),
+        _ => format!("{clusters} clusters whose refcounts are above their references are"),
     };
     terminal.say(format_args!(
-        "recount: the image is damaged, so {what} is kept: it may be data that the damage hides:"
+        "recount: the image is damaged, so {what} kept: it may be data that the damage hides:"
     ));
     for example in examples {
         terminal.say(format_args!("    {example}"));

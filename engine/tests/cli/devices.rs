@@ -165,7 +165,7 @@ impl Drop for FullFileSystem {
 fn on_a_full_file_system_the_message_says_what_helps_and_room_makes_the_repair_end() {
     let image = full_tail(600, 40);
     let full = FullFileSystem::with(&image.bytes);
-    let run = recount(&["-f", "qcow2", "-r", "all"], &full.image());
+    let run = recount(&["-f", "qcow2", "-r", "all"], full.image());
     assert_eq!(run.code, Some(1), "{run:?}");
     for part in ["No space left", "Make room", "--reuse-old", "repair again"] {
         assert!(run.stderr.contains(part), "{part}: {run:?}");
@@ -175,7 +175,7 @@ fn on_a_full_file_system_the_message_says_what_helps_and_room_makes_the_repair_e
         left.starts_with(&image.bytes),
         "nothing that was there changes"
     );
-    let again = recount(&["-f", "qcow2", "-r", "all", "--reuse-old"], &full.image());
+    let again = recount(&["-f", "qcow2", "-r", "all", "--reuse-old"], full.image());
     assert_eq!(again.code, Some(1), "{again:?}");
     assert!(!again.stderr.contains("--reuse-old"), "{again:?}");
 

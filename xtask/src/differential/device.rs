@@ -21,7 +21,8 @@ use block::LoopDevice;
 
 use super::diagnosis::Patient;
 use super::disk;
-use super::standing::{Quality, Standing, as_specified, has_wrong_refcounts};
+use super::specified::as_specified;
+use super::standing::{Quality, Standing, has_wrong_refcounts};
 use super::subject::program::{self, Limits};
 use super::subject::{Bench, CaseError, Checker, Engine, Repair};
 

@@ -16,7 +16,8 @@ use super::guest::GuestData;
 use super::in_use;
 use super::judge::{Trial, judge};
 use super::observe::observe;
-use super::standing::{Judged, Quality, Standing, afterwards, as_specified, program_agrees};
+use super::specified::{as_specified, program_agrees};
+use super::standing::{Judged, Quality, Standing, afterwards};
 use super::subject::{Bench, CaseError, Repair, Repaired, Subject};
 
 /// A damaged image, ready.

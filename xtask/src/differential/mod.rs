@@ -23,6 +23,7 @@ mod recorder;
 mod run;
 mod session;
 mod shrink;
+mod specified;
 mod standing;
 mod subject;
 mod tally;

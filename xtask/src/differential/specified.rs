@@ -1,0 +1,81 @@
+//! Whether what recount does with an image is what the specification says, of the library and of the
+//! program.
+
+use recount_oracle::audit;
+use recount_oracle::case::damage::SparseBytes;
+use recount_oracle::case::observed::Ended;
+use recount_oracle::judge;
+use recount_oracle::properties::Verdict;
+use recount_oracle::spec::Ask;
+
+use super::quality::Quality;
+use super::standing::{Standing, difference};
+use super::subject::{Bench, CaseError, Repair, Repaired, Subject};
+
+/// Whether what recount did is what the specification says; nothing where it takes the naive program
+/// too long to say.
+pub fn as_specified(damaged: &SparseBytes, ask: &Ask, repaired: &Repaired) -> Standing {
+    let (Some(ended), Some(trace)) = (repaired.ended, &repaired.trace) else {
+        return Standing::new();
+    };
+    let wrote = !trace.is_read_only();
+    let specified = judge::as_specified(ask, damaged, &repaired.image, ended, wrote);
+    let verdict = match specified.and_then(|held| match held {
+        Some(_) => says_what_is_there(repaired),
+        None => Ok(()),
+    }) {
+        Ok(()) => Verdict::Holds,
+        Err(message) => Verdict::fails(format!("{ask:?}: {message}\n    {}", repaired.said)),
+    };
+    vec![(Quality::AsSpecified, verdict)]
+}
+
+/// Exit code and counters are those that the audit gives of what is left, or which of them are not.
+fn says_what_is_there(repaired: &Repaired) -> Result<(), String> {
+    let audit = audit::audit(&repaired.image)
+        .map_err(|error| format!("a check cannot read what is left: {error}"))?;
+    let figures = audit::counters(&audit);
+    let said = &repaired.said;
+    let mut wrong = Vec::new();
+    if said.ended != Ended::Code(figures.exit_code()) {
+        wrong.push(format!("exit {}", figures.exit_code()));
+    }
+    for (name, count) in figures.named() {
+        if !figures.gives_up && i64::try_from(count) != Ok(said.counter(name)) {
+            wrong.push(format!("{name}={count}"));
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(format!("a check afterwards finds {}", wrong.join(", ")))
+}
+
+/// Whether the program leaves the same file as the library, but for what is in clusters that were
+/// released, and says the same.
+pub fn program_agrees(
+    program: &dyn Subject,
+    library: &Repaired,
+    ask: &Ask,
+    bench: Bench<'_>,
+    damaged: &SparseBytes,
+) -> Result<Standing, CaseError> {
+    let file = program.run(bench, damaged, Repair::All)?;
+    let ended = library.ended.unwrap_or(judge::Ended::UNKNOWN);
+    let wrote = file.image != *damaged;
+    let specified = || judge::as_specified(ask, damaged, &file.image, ended, wrote);
+    let same = file.image == library.image || matches!(specified(), Ok(Some(_)));
+    let verdict = if same && file.said.agrees_with(&library.said) {
+        Verdict::Holds
+    } else {
+        let bytes = difference(&library.image, &file.image);
+        Verdict::fails(format!(
+            "the program: {}\n    the library: {}\n    the files differ by {} events: {:?}",
+            file.said,
+            library.said,
+            bytes.events().len(),
+            bytes.events().first().map(ToString::to_string),
+        ))
+    };
+    Ok(vec![(Quality::ProgramAgrees, verdict)])
+}

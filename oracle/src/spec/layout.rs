@@ -199,6 +199,11 @@ impl Spec<'_> {
                 .map(|(index, offset)| (index, offset / self.cluster_size))
                 .collect(),
         };
+        // What was not written, as a header's damaged size says, is no layout, and may be endless.
+        let end = layout.reftable.saturating_add(layout.reftable_clusters);
+        if end > found.length.div_ceil(self.cluster_size).min(limit) {
+            return Ok(Err(Refused::NoSpace));
+        }
         let mut place = None;
         if let Snapshots::Anew(entries) = snapshots {
             let first = found.header.snapshots_offset / self.cluster_size;
@@ -211,7 +216,7 @@ impl Spec<'_> {
             place = Some(first);
         }
         count_layout(&layout, counts);
-        let reftable = layout.reftable..layout.reftable + layout.reftable_clusters;
+        let reftable = layout.reftable..end;
         for cluster in layout.refblocks.values().copied().chain(reftable) {
             let free = counts.get(&cluster) == Some(&1)
                 && cluster < limit

@@ -4,7 +4,7 @@ use super::{Before, Repair, Run, run};
 use crate::case::damage::SparseBytes;
 use crate::properties::reading::Kind;
 use crate::properties::{Failure, Property, Verdict, judge_all};
-use crate::spec::{Damage, diagnose};
+use crate::spec::{Damage, Expected, Refused, diagnose};
 
 /// A second repair.
 pub struct Again {
@@ -50,7 +50,13 @@ pub fn again(
 fn ends_alike(before: &Before, quiet: &Run, left: &Before, again: &Run) -> Result<(), Failure> {
     let keeps_more = || finds_lost_tables(before, left);
     if let (Ok(_), Err(error)) = (&quiet.outcome, &again.outcome) {
-        if keeps_more() {
+        let has_no_room = matches!(
+            again.expected(left),
+            Some(Expected::Refused(
+                Refused::NoSpace | Refused::GrowthWouldHide
+            ))
+        );
+        if has_no_room && keeps_more() {
             return Ok(());
         }
         let message = format!("the repair after the disturbed one fails: {error}");

@@ -16,8 +16,11 @@ pub enum PhaseKind {
     Features,
     /// COPIED bits are cleared that the final counts forbid, and entries replaced.
     Clear,
-    /// New structures are written into free clusters.
+    /// New refblocks, and what else is built, are written into free clusters.
     Build,
+    /// The reftable is written that leads to them. So whoever finds it after a power cut can tell by
+    /// its refblocks what it is.
+    Reftable,
     /// The header is made to lead to them.
     Switch,
     /// Refcounts are raised.
@@ -45,8 +48,10 @@ pub struct Phase {
 pub(crate) enum Work {
     /// These bytes.
     Bytes { offset: Offset, bytes: Vec<u8> },
-    /// New refblocks and the reftable.
-    NewStructures,
+    /// New refblocks.
+    NewRefblocks,
+    /// The reftable of these.
+    NewReftable,
     /// What was counted in new refblocks only to keep QEMU's algorithms off it.
     LeftOver,
     /// Refcounts in refblocks that stay: those that are raised, or these and those that are lowered.
@@ -90,7 +95,8 @@ impl RepairPlan {
         phase.works.iter().flat_map(|work| {
             let count = match work {
                 Work::Bytes { .. } | Work::L1(_) => 1,
-                Work::NewStructures => self.writes.count(),
+                Work::NewRefblocks => self.writes.of_refblocks(),
+                Work::NewReftable => self.writes.of_reftable(),
                 Work::LeftOver => match &self.structures {
                     Structures::New { layout, .. } => layout.refblocks.len(),
                     Structures::Present { .. } => 0,
@@ -120,7 +126,8 @@ impl RepairPlan {
                 bytes.extend_from_slice(given);
                 Ok(Some(*offset))
             }
-            Work::NewStructures => self.new_structures(number, bytes),
+            Work::NewRefblocks => self.new_structures(number, bytes),
+            Work::NewReftable => self.new_structures(self.writes.of_refblocks() + number, bytes),
             Work::LeftOver => self.left_over(number, bytes),
             Work::Refcounts { refblocks, lowers } => {
                 self.refcounts(refblocks.get(number).copied(), *lowers, bytes)

@@ -155,8 +155,10 @@ impl Draft<'_> {
             pointer.extend(snapshots.to_be_bytes());
             steps.push(Step::ShortenedSnapshotTable { snapshots });
         }
-        works.push(Work::NewStructures);
+        works.push(Work::NewRefblocks);
         phases.push(phase(PhaseKind::Build, Vec::new(), works));
+        let works = vec![Work::NewReftable];
+        phases.push(phase(PhaseKind::Reftable, Vec::new(), works));
         let work = Work::Bytes {
             offset: geometry.reftable_pointer_offset(),
             bytes: pointer,

@@ -63,9 +63,14 @@ impl Writes {
         Ok(Self { batches, reftable })
     }
 
-    /// How many there are.
-    pub const fn count(&self) -> usize {
-        self.batches.len() + self.reftable
+    /// How many there are of refblocks, which come first.
+    pub const fn of_refblocks(&self) -> usize {
+        self.batches.len()
+    }
+
+    /// How many there are of the reftable.
+    pub const fn of_reftable(&self) -> usize {
+        self.reftable
     }
 
     /// Where the n-th goes; its bytes in `bytes`. `counts` include the layout's own clusters.
@@ -152,7 +157,7 @@ pub fn commit(
     }
     let writes = Writes::of(layout, geometry)?;
     let mut bytes = Vec::new();
-    for number in 0..writes.count() {
+    for number in 0..writes.of_refblocks() + writes.of_reftable() {
         let offset = writes.write(number, layout, &counts, &mut bytes)?;
         storage.write_at(offset, &bytes)?;
     }

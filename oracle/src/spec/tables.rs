@@ -35,7 +35,7 @@ pub(super) enum Entry {
     },
 }
 
-fn word(bytes: &[u8]) -> u64 {
+pub(super) fn word(bytes: &[u8]) -> u64 {
     bytes[..8]
         .iter()
         .fold(0, |sum, &byte| sum << 8 | u64::from(byte))

@@ -8,8 +8,8 @@ use recount::guest::{LostRanges, lost_ranges};
 use recount::plan::{Kept, RepairError, RepairOptions, Scope};
 use recount::repair::{self, RepairFailure};
 use recount::storage::{FileStorage, Locking, Storage};
-use recount::undo::{self, OnWrite, UndoError, UndoFile, Writes};
-use recount::{Algorithm, CheckError, OutOfMemory, RepairPlan};
+use recount::undo::{self, UndoFile};
+use recount::{Algorithm, CheckError};
 
 use super::args::{AlgorithmName, CheckArguments, OutputFormat, RepairWhat};
 use super::failure::Failure;
@@ -84,13 +84,15 @@ fn repair(
         Some(path) if !plan.is_empty() => {
             // What is given back to the file system cannot be put back.
             plan.released.clear();
-            let writes = PlannedWrites {
-                plan: &plan,
-                storage: &storage,
-            };
             let image = std::path::absolute(&arguments.file)?;
-            let saved = undo::save(path, &storage, &image, &writes);
-            Some(saved.map_err(Failure::UndoFile)?)
+            let saved = undo::save(path, &storage, &image, &|write| {
+                plan.for_each_write(&storage, &mut |_, offset, bytes| write(offset, bytes))
+            });
+            Some(saved.map_err(|error| Failure::UndoFile {
+                verb: "save",
+                path: path.clone(),
+                error,
+            })?)
         }
         _ => None,
     };
@@ -127,31 +129,6 @@ fn seal(undo: &UndoFile, storage: &FileStorage) -> bool {
         Ok(Some(modified)) => undo.seal(modified).is_ok(),
         Ok(None) => true,
         Err(_) => false,
-    }
-}
-
-/// The writes of a plan, for the undo file.
-struct PlannedWrites<'a> {
-    plan: &'a RepairPlan,
-    storage: &'a FileStorage,
-}
-
-impl Writes for PlannedWrites<'_> {
-    fn for_each(&self, write: &mut OnWrite<'_>) -> Result<(), UndoError> {
-        let mut ended = Ok(());
-        let visited = self
-            .plan
-            .for_each_write(self.storage, &mut |_, offset, bytes| {
-                write(offset, bytes).map_err(|error| {
-                    ended = Err(error);
-                    RepairError::from(OutOfMemory)
-                })
-            });
-        ended?;
-        visited.map_err(|error| match error {
-            RepairError::Storage(error) => UndoError::from(error),
-            _ => UndoError::from(OutOfMemory),
-        })
     }
 }
 

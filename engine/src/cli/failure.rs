@@ -32,15 +32,19 @@ pub enum Failure {
     },
     #[error("{}: {error}; nothing was written", shown(.file))]
     Plan { file: PathBuf, error: RepairError },
-    #[error("{0}; nothing was written to the image")]
-    UndoFile(UndoError),
+    #[error("could not {verb} the undo file {}: {error}; nothing was written to the image", shown(.path))]
+    UndoFile {
+        verb: &'static str,
+        path: PathBuf,
+        error: UndoError,
+    },
     #[error(
         "there is no image at {} any more, where it was repaired; give its path after the undo file; \
          nothing was written",
         shown(.0)
     )]
     ImageMoved(PathBuf),
-    #[error("{}: {error}{}", shown(.file), consequence(.error))]
+    #[error("could not put {} back: {error}{}", shown(.file), consequence(.error))]
     Undo { file: PathBuf, error: UndoError },
     #[error("could not write the result: {0}")]
     Output(#[from] io::Error),

@@ -23,7 +23,11 @@ pub fn run(arguments: &UndoArguments) -> ExitCode {
 }
 
 fn undo(arguments: &UndoArguments) -> Result<(), Failure> {
-    let undo = UndoFile::open(&arguments.undo_file).map_err(Failure::UndoFile)?;
+    let undo = UndoFile::open(&arguments.undo_file).map_err(|error| Failure::UndoFile {
+        verb: "open",
+        path: arguments.undo_file.clone(),
+        error,
+    })?;
     let path = arguments.image.as_deref().unwrap_or(undo.image());
     let failed = |error| Failure::Undo {
         file: path.to_owned(),
@@ -69,7 +73,7 @@ fn print(path: &Path, restored: &Restored) -> Result<(), Failure> {
 /// What was done to the image when an error of undoing came.
 pub(super) const fn consequence(error: &UndoError) -> &'static str {
     match error {
-        UndoError::Interrupted { .. } | UndoError::Unmarked { .. } => "",
+        UndoError::Interrupted(_) | UndoError::Unmarked(_) => "",
         _ => "; nothing was written",
     }
 }

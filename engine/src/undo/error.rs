@@ -1,6 +1,6 @@
 //! Why an undo file cannot be saved or put back.
 
-use std::io;
+use std::io::{self, ErrorKind};
 
 use super::format::VERSION;
 use crate::plan::RepairError;
@@ -16,7 +16,7 @@ pub enum UndoError {
     Exists,
     /// The system refused something on the undo file.
     #[error("{}", reason(.0))]
-    File(#[from] io::Error),
+    File(#[source] io::Error),
     /// Not an undo file.
     #[error("it is not an undo file of recount")]
     NotUndo,
@@ -41,19 +41,12 @@ pub enum UndoError {
     /// [`UndoFile::seal`](super::UndoFile::seal) on one that is sealed or being put back.
     #[error("it was sealed already")]
     Sealed,
-    /// The image has a length that the repair does not leave.
+    /// The image has a length in bytes that is not from that before the repair to that after it.
     #[error(
-        "the image has {length} bytes, and the one that was repaired has {old} to {new}: it is \
-         another image, or it was changed after the repair"
+        "the image has {0} bytes, and the one that was repaired has {1} to {2}: it is another image, \
+         or it was changed after the repair"
     )]
-    ImageLength {
-        /// The image's length in bytes.
-        length: u64,
-        /// Before the repair.
-        old: u64,
-        /// After it.
-        new: u64,
-    },
+    ImageLength(u64, u64, u64),
     /// A sector, which begins there, is in no state that the repair leaves it in.
     #[error(
         "the image has at offset {0} what neither was there before the repair nor was written by it: \
@@ -87,4 +80,14 @@ pub enum UndoError {
         "the image is as it was before the repair, but the undo file does not say so: {0}; it can go"
     )]
     Unmarked(#[source] Box<UndoError>),
+}
+
+impl From<io::Error> for UndoError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::AlreadyExists => Self::Exists,
+            ErrorKind::UnexpectedEof => Self::Damaged,
+            _ => Self::File(error),
+        }
+    }
 }

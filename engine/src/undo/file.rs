@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::hash::Hasher as _;
-use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Seek as _, SeekFrom};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -13,9 +13,7 @@ use std::time::SystemTime;
 use twox_hash::XxHash64;
 
 use super::error::UndoError;
-use super::format::{
-    HEAD_BYTES, Header, SECTOR, Status, most_sectors, nanoseconds, number, numbers, whole_sectors,
-};
+use super::format::{Header, SECTOR, Status, most_sectors, nanoseconds, whole_sectors};
 use crate::units::Offset;
 
 /// An undo file, complete and undamaged.
@@ -95,9 +93,7 @@ impl UndoFile {
         let (mut old, mut sums) = (Vec::new(), Vec::new());
         let (mut least, limit) = (0, whole_sectors(self.header.new_length));
         while !body.file.fill_buf()?.is_empty() {
-            let mut head = [0; HEAD_BYTES];
-            body.read(&mut head)?;
-            let [first, sectors, states, has_bytes] = numbers(&head);
+            let [first, sectors, states, has_bytes] = body.numbers()?;
             let end = first.saturating_add(sectors.saturating_mul(SECTOR as u64));
             let is_sound = first.is_multiple_of(SECTOR as u64)
                 && (least..limit).contains(&first)
@@ -116,9 +112,7 @@ impl UndoFile {
             sums.resize((sectors * states * 8) as usize, 0);
             body.read(&mut sums)?;
             let sum = body.sum.finish();
-            let mut expected = [0; 8];
-            body.read(&mut expected)?;
-            if sum != number(&expected) {
+            if body.numbers()? != [sum] {
                 return Err(UndoError::Damaged);
             }
             visit(&Run {
@@ -157,8 +151,8 @@ impl Run<'_> {
 
     /// Whether a sector with this checksum is in one of its states.
     pub fn has_state(&self, index: usize, sum: u64) -> bool {
-        let sums = self.sums.chunks_exact(8).skip(index * self.states);
-        sums.take(self.states).any(|state| number(state) == sum)
+        let states = &self.sums.as_chunks().0[index * self.states..][..self.states];
+        states.contains(&sum.to_be_bytes())
     }
 }
 
@@ -169,14 +163,15 @@ struct Body<'a> {
 }
 
 impl Body<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> Result<(), UndoError> {
-        self.file
-            .read_exact(buffer)
-            .map_err(|error| match error.kind() {
-                ErrorKind::UnexpectedEof => UndoError::Damaged,
-                _ => error.into(),
-            })?;
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact(buffer)?;
         self.sum.write(buffer);
         Ok(())
+    }
+
+    fn numbers<const N: usize>(&mut self) -> io::Result<[u64; N]> {
+        let mut bytes = [[0; 8]; N];
+        self.read(bytes.as_flattened_mut())?;
+        Ok(bytes.map(u64::from_be_bytes))
     }
 }

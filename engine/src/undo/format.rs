@@ -33,9 +33,6 @@ const MAGIC: [u8; 16] = *b"recount-undo\r\n\x1a\n";
 /// The version that is written, and the only one that is read.
 pub const VERSION: u64 = 1;
 
-/// The bytes of a record's head.
-pub const HEAD_BYTES: usize = 32;
-
 /// The most old bytes and checksums in a record, and the most bytes of the path.
 const MAX_BYTES: u64 = 1 << 19;
 
@@ -45,26 +42,6 @@ const CHECKSUM_AT: usize = SECTOR - 8;
 /// The checksum of bytes.
 pub fn checksum(bytes: &[u8]) -> u64 {
     XxHash64::oneshot(0, bytes)
-}
-
-/// Eight bytes as a number; those that are not there count as 0.
-pub fn number(bytes: &[u8]) -> u64 {
-    let eight = bytes.iter().chain(std::iter::repeat(&0)).take(8);
-    eight.fold(0, |number, byte| number << 8 | u64::from(*byte))
-}
-
-/// The first numbers of some bytes.
-pub fn numbers<const N: usize>(bytes: &[u8]) -> [u64; N] {
-    std::array::from_fn(|index| number(&bytes[8 * index..]))
-}
-
-/// Numbers as bytes, and zeros.
-pub fn bytes<const N: usize>(numbers: &[u64]) -> [u8; N] {
-    let mut bytes = [0; N];
-    for (bytes, number) in bytes.chunks_exact_mut(8).zip(numbers) {
-        bytes.copy_from_slice(&number.to_be_bytes());
-    }
-    bytes
 }
 
 /// Where the sector that `length` bytes end in ends.
@@ -107,9 +84,7 @@ pub struct Header {
 impl Header {
     /// As it is in the file.
     pub fn encode(&self) -> [u8; SECTOR] {
-        let mut block: [u8; SECTOR] = bytes(&[
-            0,
-            0,
+        let numbers = [
             VERSION,
             self.status as u64,
             self.modified,
@@ -117,8 +92,11 @@ impl Header {
             self.new_length,
             self.path_length as u64,
             self.body_checksum,
-        ]);
+        ];
+        let numbers = numbers.map(u64::to_be_bytes);
+        let mut block = [0; SECTOR];
         block[..MAGIC.len()].copy_from_slice(&MAGIC);
+        block[MAGIC.len()..][..8 * numbers.len()].copy_from_slice(numbers.as_flattened());
         let sum = checksum(&block[..CHECKSUM_AT]);
         block[CHECKSUM_AT..].copy_from_slice(&sum.to_be_bytes());
         block
@@ -131,45 +109,34 @@ impl Header {
             return Err(UndoError::NotUndo);
         }
         let block: &[u8; SECTOR] = bytes.try_into().map_err(|_| UndoError::Damaged)?;
-        let numbers: [u64; 9] = std::array::from_fn(|index| number(&block[8 * index..]));
-        let [
-            _,
-            _,
-            version,
-            status,
-            modified,
-            old_length,
-            new_length,
-            path_length,
-            body_checksum,
-        ] = numbers;
+        let (numbers, _) = block.as_chunks();
+        let number = |index: usize| u64::from_be_bytes(numbers[index]);
         // Every version has its checksum here, so that a damaged number is not taken for a version.
-        if number(&block[CHECKSUM_AT..]) != checksum(&block[..CHECKSUM_AT]) {
+        if number(CHECKSUM_AT / 8) != checksum(&block[..CHECKSUM_AT]) {
             return Err(UndoError::Damaged);
         }
-        if version != VERSION {
-            return Err(UndoError::Version(version));
+        if number(2) != VERSION {
+            return Err(UndoError::Version(number(2)));
         }
-        let status = match status {
-            0 => return Err(UndoError::Unfinished),
-            1 => Status::Saved,
-            2 => Status::Sealed,
-            3 => Status::Begun,
-            _ => Status::Applied,
-        };
         let header = Self {
-            status,
-            modified,
-            old_length,
-            new_length,
-            path_length: path_length as usize,
-            body_checksum,
+            status: match number(3) {
+                0 => return Err(UndoError::Unfinished),
+                1 => Status::Saved,
+                2 => Status::Sealed,
+                3 => Status::Begun,
+                _ => Status::Applied,
+            },
+            modified: number(4),
+            old_length: number(5),
+            new_length: number(6),
+            path_length: number(7) as usize,
+            body_checksum: number(8),
         };
         let is_sound = header.encode() == *block
-            && old_length <= new_length
-            && i64::try_from(new_length).is_ok()
-            && path_length <= MAX_BYTES;
-        match status {
+            && header.old_length <= header.new_length
+            && i64::try_from(header.new_length).is_ok()
+            && header.path_length as u64 <= MAX_BYTES;
+        match header.status {
             _ if !is_sound => Err(UndoError::Damaged),
             Status::Applied => Err(UndoError::Applied),
             _ => Ok(header),

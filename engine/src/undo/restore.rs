@@ -53,7 +53,7 @@ impl UndoFile {
         if (old..=most).contains(&length) {
             return Ok(());
         }
-        Err(UndoError::ImageLength { length, old, new })
+        Err(UndoError::ImageLength(length, old, new))
     }
 
     /// Whether each sector is in one of its states, wherever the repair or a restoration ended.

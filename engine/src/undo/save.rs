@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::hash::Hasher as _;
-use std::io::{self, BufWriter, ErrorKind, Write as _};
+use std::io::{self, BufWriter, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -17,7 +17,7 @@ use twox_hash::XxHash64;
 
 use super::error::UndoError;
 use super::file::UndoFile;
-use super::format::{HEAD_BYTES, Header, SECTOR, Status, bytes, checksum, most_sectors};
+use super::format::{Header, SECTOR, Status, checksum, most_sectors};
 use crate::storage::Storage;
 use crate::units::Offset;
 
@@ -58,11 +58,11 @@ pub fn save(
 ) -> Result<UndoFile, UndoError> {
     // Only its owner may read it: it holds parts of the image.
     let mut options = OpenOptions::new();
-    let file = options.write(true).create_new(true).mode(0o600).open(path);
-    let file = file.map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => UndoError::Exists,
-        _ => error.into(),
-    })?;
+    let file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
     let mut body = Body {
         file: BufWriter::with_capacity(BUFFER_BYTES, file),
         sum: XxHash64::with_seed(0),
@@ -130,6 +130,11 @@ impl Body {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.sum.write(bytes);
         self.file.write_all(bytes)
+    }
+
+    fn numbers(&mut self, numbers: impl IntoIterator<Item = u64>) -> io::Result<()> {
+        let mut numbers = numbers.into_iter();
+        numbers.try_for_each(|number| self.write(&number.to_be_bytes()))
     }
 }
 
@@ -245,14 +250,13 @@ impl Window<'_> {
                 self.image.read_at(first, &mut old)?;
                 let has_bytes = states > 1 && old.iter().any(|&byte| byte != 0);
                 let head = [first.0, run.len() as u64, states, has_bytes.into()];
-                body.write(&bytes::<HEAD_BYTES>(&head))?;
+                body.numbers(head)?;
                 if has_bytes {
                     body.write(&old)?;
                 }
-                for sum in run.iter().flat_map(|(_, states)| &states.sums) {
-                    body.write(&sum.to_be_bytes())?;
-                }
-                body.write(&body.sum.finish().to_be_bytes())?;
+                let sums = run.iter().flat_map(|(_, states)| &states.sums);
+                body.numbers(sums.copied())?;
+                body.numbers([body.sum.finish()])?;
             }
         }
         Ok(())

@@ -178,12 +178,12 @@ fn an_image_of_another_length_is_refused() {
         let mut storage = case.repaired();
         storage.set_len(length as u64).unwrap();
         let error = refused(&case.undo, storage);
-        assert!(matches!(error, UndoError::ImageLength { .. }), "{error}");
+        assert!(matches!(error, UndoError::ImageLength(..)), "{error}");
     }
     // A device of the new length cannot be given the old one.
     let storage = MemoryStorage::fixed(case.repaired().into_bytes());
     let error = refused(&case.undo, storage);
-    assert!(matches!(error, UndoError::ImageLength { .. }), "{error}");
+    assert!(matches!(error, UndoError::ImageLength(..)), "{error}");
 }
 
 #[test]

@@ -13,8 +13,7 @@ use std::time::SystemTime;
 use twox_hash::XxHash64;
 
 use super::error::UndoError;
-use super::format::{Header, SECTOR, Status, most_sectors, nanoseconds, whole_sectors};
-use crate::units::Offset;
+use super::format::{Header, SECTOR, Status, checksum, most_sectors, nanoseconds, whole_sectors};
 
 /// An undo file, complete and undamaged.
 #[derive(Debug)]
@@ -95,6 +94,7 @@ impl UndoFile {
         while !body.file.fill_buf()?.is_empty() {
             let [first, sectors, states, has_bytes] = body.numbers()?;
             let end = first.saturating_add(sectors.saturating_mul(SECTOR as u64));
+            // Sectors with no state but the old one need no old bytes.
             let is_sound = first.is_multiple_of(SECTOR as u64)
                 && (least..limit).contains(&first)
                 && end <= limit
@@ -116,11 +116,11 @@ impl UndoFile {
                 return Err(UndoError::Damaged);
             }
             visit(&Run {
-                first: Offset(first),
+                first,
                 end,
                 old: &old,
                 states: states as usize,
-                sums: &sums,
+                sums: sums.as_chunks().0,
             })?;
         }
         if body.sum.finish() != self.header.body_checksum {
@@ -133,14 +133,15 @@ impl UndoFile {
 /// Sectors side by side.
 pub(super) struct Run<'a> {
     /// Where the first begins.
-    pub first: Offset,
+    pub first: u64,
     /// Where the last ends.
     pub end: u64,
     /// Their old bytes; only zeros where none were saved.
     pub old: &'a [u8],
-    /// The states of each.
+    /// How many states each has.
     states: usize,
-    sums: &'a [u8],
+    /// The checksums of all of these.
+    sums: &'a [[u8; 8]],
 }
 
 impl Run<'_> {
@@ -149,10 +150,15 @@ impl Run<'_> {
         self.states > 1
     }
 
-    /// Whether a sector with this checksum is in one of its states.
-    pub fn has_state(&self, index: usize, sum: u64) -> bool {
-        let states = &self.sums.as_chunks().0[index * self.states..][..self.states];
-        states.contains(&sum.to_be_bytes())
+    /// The first sector of `now` that is in none of its states, by its position in the image.
+    pub fn unknown(&self, now: &[u8]) -> Option<u64> {
+        let sectors = now.chunks(SECTOR).zip(self.sums.chunks(self.states));
+        let is_unknown = |(now, states): (&[u8], &[[u8; 8]])| {
+            let sum = checksum(now).to_be_bytes();
+            !states.contains(&sum)
+        };
+        let index = sectors.map(is_unknown).position(|is_unknown| is_unknown);
+        index.map(|index| self.first + (index * SECTOR) as u64)
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::error::UndoError;
 use super::file::UndoFile;
-use super::format::{SECTOR, Status, checksum, nanoseconds, whole_sectors};
+use super::format::{SECTOR, Status, nanoseconds, whole_sectors};
 use crate::storage::Storage;
 use crate::units::Offset;
 
@@ -62,17 +62,12 @@ impl UndoFile {
         // Past the old end there is nothing but what the repair writes.
         let mut zeros_from = whole_sectors(self.header.old_length);
         self.for_each_run(|run| {
-            let first = run.first;
-            require_zeros(image, zeros_from, first.0)?;
+            require_zeros(image, zeros_from, run.first)?;
             zeros_from = zeros_from.max(run.end);
             now.resize(run.old.len(), 0);
-            image.read_at(first, &mut now)?;
-            let mut sums = now.chunks_exact(SECTOR).map(checksum).enumerate();
-            match sums.find(|(index, sum)| !run.has_state(*index, *sum)) {
-                Some((index, _)) => {
-                    let offset = Offset(first.0 + (index * SECTOR) as u64);
-                    Err(UndoError::OtherImage(offset))
-                }
+            image.read_at(Offset(run.first), &mut now)?;
+            match run.unknown(&now) {
+                Some(at) => Err(UndoError::OtherImage(Offset(at))),
                 None => Ok(()),
             }
         })?;
@@ -87,15 +82,12 @@ impl UndoFile {
         let mut bytes_written = 0;
         let mut now = Vec::new();
         self.for_each_run(|run| {
-            let (first, end) = (run.first, run.end.min(limit));
-            if !run.is_changed() || end <= first.0 {
-                return Ok(());
-            }
-            let old = &run.old[..(end - first.0) as usize];
+            let length = run.end.min(limit).saturating_sub(run.first);
+            let old = &run.old[..length as usize];
             now.resize(old.len(), 0);
-            image.read_at(first, &mut now)?;
-            if now != old {
-                image.write_at(first, old)?;
+            image.read_at(Offset(run.first), &mut now)?;
+            if run.is_changed() && now != old {
+                image.write_at(Offset(run.first), old)?;
                 bytes_written += old.len() as u64;
             }
             Ok(())

@@ -7,7 +7,7 @@ use recount::guest::{LostRanges, lost_ranges};
 use recount::plan::{Kept, RepairError, RepairOptions, Scope};
 use recount::repair::{self, Outcome, RepairFailure};
 use recount::storage::{FileStorage, Locking, Storage};
-use recount::undo::{self, UndoFile};
+use recount::undo;
 use recount::{Algorithm, CheckError, RepairPlan, Survey};
 use serde::Serialize;
 
@@ -100,7 +100,11 @@ fn repair(
     let outcome = repair::carry_out(&mut storage, plan, &options, terminal);
     if let Some(undo) = undo {
         // Also of a repair that failed: what changes the image later is somebody else.
-        let sealed = storage.flush().is_ok() && seal(&undo, &storage);
+        let sealed = storage.flush().is_ok()
+            && match storage.modified() {
+                Ok(modified) => modified.is_none_or(|time| undo.seal(time).is_ok()),
+                Err(_) => false,
+            };
         if !sealed {
             terminal.say("recount: the undo file does not know when the repair ended");
         }
@@ -112,18 +116,11 @@ fn repair(
 
 /// What of the virtual disk is lost, where something is damaged.
 fn lost_where(damaged: bool, storage: &dyn Storage) -> Vec<LostRanges> {
-    // Whatever keeps this from being found out has been said before.
-    let lost = damaged.then(|| lost_ranges(storage).ok());
-    lost.flatten().unwrap_or_default()
-}
-
-/// Notes when the image was changed last, so that a later change shows; whether that is done.
-fn seal(undo: &UndoFile, storage: &FileStorage) -> bool {
-    match storage.modified() {
-        Ok(Some(modified)) => undo.seal(modified).is_ok(),
-        Ok(None) => true,
-        Err(_) => false,
+    if !damaged {
+        return Vec::new();
     }
+    // Whatever keeps this from being found out has been said before.
+    lost_ranges(storage).unwrap_or_default()
 }
 
 const fn options(arguments: &CheckArguments, what: RepairWhat) -> RepairOptions {

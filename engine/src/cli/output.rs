@@ -79,28 +79,24 @@ impl fmt::Display for Counters<'_> {
         if report.is_clean() {
             writeln!(f, "No errors were found on the image.")?;
         }
-        if report.corruptions > 0 {
-            writeln!(
-                f,
-                "\n{} errors were found on the image.\n\
+        let found = [
+            (
+                report.corruptions,
+                "errors were found on the image.\n\
                  Data may be corrupted, or further writes to the image may corrupt it.",
-                report.corruptions
-            )?;
-        }
-        if report.leaks > 0 {
-            writeln!(
-                f,
-                "\n{} leaked clusters were found on the image.\n\
+            ),
+            (
+                report.leaks,
+                "leaked clusters were found on the image.\n\
                  This means waste of disk space, but no harm to data.",
-                report.leaks
-            )?;
-        }
-        if report.check_errors > 0 {
-            writeln!(
-                f,
-                "\n{} internal errors have occurred during the check.",
-                report.check_errors
-            )?;
+            ),
+            (
+                report.check_errors,
+                "internal errors have occurred during the check.",
+            ),
+        ];
+        for (count, what) in found.into_iter().filter(|(count, _)| *count > 0) {
+            writeln!(f, "\n{count} {what}")?;
         }
         if report.total_clusters > 0 && report.allocated_clusters > 0 {
             writeln!(

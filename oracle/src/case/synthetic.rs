@@ -39,7 +39,6 @@ pub struct Synthetic {
     #[serde(default, skip_serializing_if = "is_default")]
     pub luks: bool,
     /// The backing file's name; it is a raw image.
-    #[serde(default, skip_serializing_if = "is_default")]
     pub backing: Option<String>,
     /// Whether the header has a table of feature names.
     #[serde(default, skip_serializing_if = "is_default")]

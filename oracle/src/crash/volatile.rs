@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use crate::case::damage::{ReadWriteAt, SparseBytes};
+use crate::case::damage::SparseBytes;
 use crate::disk::Event;
 
 /// The key of the file's length among the sectors: no sector has this number.
@@ -89,7 +89,7 @@ impl Volatile {
     pub(super) fn new(before: SparseBytes, sector: u64) -> Self {
         Self {
             sector,
-            length: ReadWriteAt::len(&before),
+            length: before.len(),
             durable: before,
             unsettled: BTreeMap::new(),
             events: 0,
@@ -144,7 +144,7 @@ impl Volatile {
                 }
             }
         }
-        set_len(&mut bytes, length);
+        bytes.set_len(length);
         bytes
     }
 
@@ -341,8 +341,4 @@ fn put(bytes: &mut SparseBytes, offset: u64, content: &[u8]) {
     bytes
         .write_at(offset, content)
         .expect("an addressable sector");
-}
-
-fn set_len(bytes: &mut SparseBytes, length: u64) {
-    bytes.set_len(length).expect("memory has no fixed length");
 }

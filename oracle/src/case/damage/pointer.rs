@@ -42,27 +42,22 @@ pub enum PointerDamage {
 
 impl PointerDamage {
     /// What `entry` becomes in an image with these structures.
-    #[must_use]
-    pub fn of(self, entry: u64, found: &Structures) -> u64 {
-        let flags = entry & !OFFSET_BITS;
+    pub(super) fn of(self, entry: u64, found: &Structures) -> u64 {
         let offset = entry & OFFSET_BITS;
         let cluster_size = found.cluster_size();
-        let moved = |offset: u64| flags | (offset & OFFSET_BITS);
+        let moved = |offset: u64| entry & !OFFSET_BITS | offset & OFFSET_BITS;
         match self {
             Self::Cleared => 0,
             Self::Shifted { sectors } => {
-                let sectors_per_cluster = cluster_size / 512;
-                let shift = 1 + u64::from(sectors) % (sectors_per_cluster - 1).max(1);
-                moved(offset.wrapping_add(shift * 512))
+                let most = (cluster_size / 512 - 1).max(1);
+                moved(offset.wrapping_add((1 + u64::from(sectors) % most) * 512))
             }
             Self::PastEnd { clusters } => {
                 moved((found.clusters() + u64::from(clusters)) * cluster_size)
             }
             Self::Elsewhere { cluster } => {
-                let clusters = usize::try_from(found.clusters()).unwrap_or(usize::MAX);
-                cluster
-                    .of(clusters)
-                    .map_or(entry, |cluster| moved(cluster as u64 * cluster_size))
+                let cluster = cluster.of(found.clusters() as usize);
+                cluster.map_or(entry, |cluster| moved(cluster as u64 * cluster_size))
             }
             Self::Bit { bit } => entry ^ (1 << (bit % 64)),
             Self::Copied => entry ^ COPIED,

@@ -1,0 +1,150 @@
+//! What can become of a structure, kind by kind.
+
+use arbitrary::Arbitrary;
+use serde::{Deserialize, Serialize};
+
+use super::PointerDamage;
+use crate::case::Pick;
+
+/// What becomes of the header's reftable pointer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Arbitrary, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReftableDamage {
+    /// Offset 0, 0 clusters.
+    Gone,
+    /// The offset becomes 0, the clusters stay.
+    OffsetZero,
+    /// The offset as any other pointer's.
+    Offset(PointerDamage),
+    /// The number of clusters.
+    Clusters(u32),
+    /// The content becomes zeros.
+    Zeroed,
+    /// The content becomes random bytes.
+    Random {
+        /// Their seed.
+        seed: u32,
+    },
+}
+
+/// What becomes of a refblock's content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Arbitrary, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefblockDamage {
+    /// Zeros.
+    Zeroed,
+    /// Ones in every bit: the largest refcounts.
+    Ones,
+    /// Random bytes.
+    Random {
+        /// Their seed.
+        seed: u32,
+    },
+    /// Some random refcounts.
+    Scattered {
+        /// Which, and what they become.
+        seed: u32,
+    },
+    /// The content of another refblock.
+    CopyOf {
+        /// Which.
+        refblock: Pick,
+    },
+}
+
+/// Which clusters a refcount is chosen among.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Arbitrary, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Among {
+    /// Those with a refcount above 0.
+    Allocated,
+    /// Those inside the file with a refcount of 0.
+    Free,
+    /// Those past the end of the file that a refblock covers.
+    PastEnd,
+}
+
+/// What a refcount becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Arbitrary, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum To {
+    /// 0.
+    Zero,
+    /// One more, where the width allows.
+    Up,
+    /// One less, where it is not 0.
+    Down,
+    /// The largest of the width.
+    Max,
+    /// This number, cut to the width.
+    Exactly(u32),
+}
+
+/// What becomes of a header field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Arbitrary, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeaderDamage {
+    /// Incompatible feature bit 0, dirty, is set; nothing in version 2.
+    Dirty,
+    /// Incompatible feature bit 1, corrupt, is set; nothing in version 2.
+    Corrupt,
+    /// A feature bit flips; nothing in version 2.
+    Feature {
+        /// Which of the three fields, modulo 3: incompatible, compatible, autoclear.
+        field: u8,
+        /// Which bit, modulo 64.
+        bit: u8,
+    },
+    /// The active L1 table's offset, as any other pointer.
+    L1Offset(PointerDamage),
+    /// The active L1 table's entries.
+    L1Entries(u32),
+    /// A bit of the first 104 bytes flips.
+    Bit {
+        /// Which, modulo 832.
+        bit: u16,
+    },
+}
+
+/// What becomes of the snapshot table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Arbitrary, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SnapshotDamage {
+    /// An entry's L1 offset, as any other pointer.
+    L1Offset(PointerDamage),
+    /// An entry's L1 offset grows by this many bytes.
+    L1OffsetBytes(u16),
+    /// An entry's L1 entries.
+    L1Entries(u32),
+    /// An entry's extra data size.
+    ExtraData(u32),
+    /// The header's number of snapshots.
+    Count(u32),
+    /// The header's snapshot table offset, as any other pointer.
+    Table(PointerDamage),
+}
+
+/// What becomes of a bitmap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Arbitrary, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BitmapDamage {
+    /// One of its table's entries, as any other pointer.
+    TableEntry {
+        /// Which of those that are not 0.
+        entry: Pick,
+        /// What becomes of it.
+        becomes: PointerDamage,
+    },
+    /// The directory entry's table offset, as any other pointer.
+    TableOffset(PointerDamage),
+    /// The directory entry's number of table entries.
+    TableEntries(u32),
+    /// The directory entry's flags, of which bits 2 and up are reserved.
+    Flags(u32),
+    /// The extension's number of bitmaps.
+    Count(u32),
+    /// The extension's directory size, in bytes.
+    DirectorySize(u32),
+    /// The extension's directory offset, as any other pointer.
+    DirectoryOffset(PointerDamage),
+}

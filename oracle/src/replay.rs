@@ -21,7 +21,7 @@ use crate::toy::Toy;
 const EVENTS_MAX: usize = 200;
 
 /// What happens in a case.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Story {
     /// The story, in lines.
     pub text: String,
@@ -50,30 +50,22 @@ pub fn replay(case: &Case) -> Result<Story, ReplayError> {
 
 /// As [`replay`], but what a toy's plan shows is that of another planner.
 pub fn replay_with(planner: Planner, case: &Case) -> Result<Story, ReplayError> {
+    let mut story = Story::default();
     match &case.image {
-        Image::Real(_) => Err(ReplayError::Real),
+        Image::Real(_) => return Err(ReplayError::Real),
         Image::Model(_) => {
             let (before, repair) = ToyRepair::new(case)?;
-            let mut story = Story {
-                text: String::new(),
-                verdicts: Vec::new(),
-            };
             if let Some(toy) = Toy::from_case(case) {
                 story.plan(planner, &toy, case);
             }
             story.bytes(case, &before, &repair, &BYTES);
-            Ok(story)
         }
         Image::Synthetic(_) => {
             let (before, repair) = ImageRepair::new(case)?;
-            let mut story = Story {
-                text: String::new(),
-                verdicts: Vec::new(),
-            };
             story.bytes(case, &before, &repair, &images::BOUNDS);
-            Ok(story)
         }
     }
+    Ok(story)
 }
 
 impl Story {

@@ -73,7 +73,7 @@ pub enum Image {
 }
 
 /// Whether the storage can grow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StorageLimit {
     /// As a file does.

@@ -1,9 +1,9 @@
 //! Which cases are possible.
 
+use super::Case;
 use super::build::{self, BuildError};
 use super::impossible::{Impossible, in_range};
 use super::synthetic::{Allocation, Content, Structures, Synthetic};
-use super::{Case, Image};
 
 /// Bytes of a sector.
 const SECTOR: u64 = 512;
@@ -25,10 +25,7 @@ const REFTABLE_MAX: u64 = 8 << 20;
 impl Case {
     /// Fails where there cannot be such a case, and says why. Costs building the image.
     pub fn validate(&self) -> Result<(), Impossible> {
-        if matches!(self.image, Image::Model(_)) && !self.damage.is_empty() {
-            return Err(Impossible::DamagedModel);
-        }
-        match build::image(&self.image) {
+        match build::build(self) {
             Err(BuildError::Impossible(why)) => Err(why),
             Ok(_) | Err(BuildError::Real) => Ok(()),
         }

@@ -12,9 +12,7 @@ use crate::explore::engine::{Engine, Planner};
 use crate::explore::{BYTES, can_be_asked, draw, images, verdict};
 use crate::properties::planning::{Brute, Planning};
 use crate::properties::{Property, Verdict};
-use crate::run::{
-    self, Before, Bounds, Done, ImageError, ImageRepair, Repair, Run, ToyError, ToyRepair,
-};
+use crate::run::{self, Before, Bounds, Done, Repair, Run, SceneError};
 use crate::toy::Toy;
 
 /// Most events of a run that are told one by one.
@@ -29,42 +27,23 @@ pub struct Story {
     pub verdicts: Vec<(Property, Verdict)>,
 }
 
-/// Why a case cannot be run.
-#[derive(Debug, thiserror::Error)]
-pub enum ReplayError {
-    /// A toy that cannot be built.
-    #[error(transparent)]
-    Toy(#[from] ToyError),
-    /// An image that cannot be built or read.
-    #[error(transparent)]
-    Image(#[from] ImageError),
-    /// An image that qemu-img makes.
-    #[error("the image of this case is made by qemu-img; `cargo xtask differential` runs it")]
-    Real,
-}
-
 /// Runs a case again.
-pub fn replay(case: &Case) -> Result<Story, ReplayError> {
+pub fn replay(case: &Case) -> Result<Story, SceneError> {
     replay_with(recount::rebuild::plan, case)
 }
 
 /// As [`replay`], but what a toy's plan shows is that of another planner.
-pub fn replay_with(planner: Planner, case: &Case) -> Result<Story, ReplayError> {
+pub fn replay_with(planner: Planner, case: &Case) -> Result<Story, SceneError> {
+    let (before, repair) = run::scene(case)?;
     let mut story = Story::default();
-    match &case.image {
-        Image::Real(_) => return Err(ReplayError::Real),
-        Image::Model(_) => {
-            let (before, repair) = ToyRepair::new(case)?;
-            if let Some(toy) = Toy::from_case(case) {
-                story.plan(planner, &toy, case);
-            }
-            story.bytes(case, &before, &repair, &BYTES);
-        }
-        Image::Synthetic(_) => {
-            let (before, repair) = ImageRepair::new(case)?;
-            story.bytes(case, &before, &repair, &images::BOUNDS);
-        }
+    if let Some(toy) = Toy::from_case(case) {
+        story.plan(planner, &toy, case);
     }
+    let bounds = match case.image {
+        Image::Model(_) => &BYTES,
+        Image::Synthetic(_) | Image::Real(_) => &images::BOUNDS,
+    };
+    story.bytes(case, &before, &*repair, bounds);
     Ok(story)
 }
 

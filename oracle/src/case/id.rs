@@ -16,14 +16,10 @@ const GENERATOR: &str = "r1";
 
 /// Stands for a case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the text of a variant names its fields")]
 pub enum Id {
-    /// What a seed generates.
-    Seed {
-        /// The kind of its image.
-        kind: Kind,
-        /// The seed.
-        seed: u64,
-    },
+    /// What a `seed` generates with this `kind` of image.
+    Seed { kind: Kind, seed: u64 },
     /// A case file.
     File(PathBuf),
 }

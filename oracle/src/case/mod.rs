@@ -75,15 +75,13 @@ pub enum Image {
 /// Whether the storage can grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the text of a variant names its fields")]
 pub enum StorageLimit {
     /// As a file does.
     #[default]
     Growing,
-    /// As a block device: this many spare clusters after the end of the image, and no more.
-    Fixed {
-        /// Clusters after the end of the image, within the device.
-        spare: u32,
-    },
+    /// As a block device: `spare` clusters after the end of the image, and no more.
+    Fixed { spare: u32 },
 }
 
 /// The rebuild algorithm.

@@ -167,11 +167,7 @@ fn snapshots(u: &mut Unstructured<'_>, image: &mut Synthetic) -> Result<()> {
 }
 
 fn bitmaps(u: &mut Unstructured<'_>, image: &mut Synthetic) -> Result<()> {
-    let most = if image.luks || image.backing.is_some() {
-        1
-    } else {
-        2
-    };
+    let most = 2 - u32::from(image.luks || image.backing.is_some());
     for _ in 0..u.int_in_range(0..=most)? {
         let granularity_bits = *u.choose(&[9, 12, 16, 31])?;
         let bits = image.virtual_size().div_ceil(1 << granularity_bits);

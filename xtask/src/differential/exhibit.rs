@@ -50,16 +50,12 @@ impl Whole {
     }
 
     /// Does the damage to a copy.
-    pub fn damage(&self, acts: &[Damage]) -> Result<Damaged, RunError> {
-        let mut damaged = Damaged {
-            image: self.image.clone(),
-            acts: Vec::new(),
-        };
-        for act in acts {
-            let applied = damage::apply(&mut damaged.image, act);
-            damaged.acts.push((act.clone(), applied));
-        }
-        Ok(damaged)
+    pub fn damage(&self, acts: &[Damage]) -> Damaged {
+        let mut image = self.image.clone();
+        let acts = acts.iter();
+        let acts = acts.map(|act| (act.clone(), damage::apply(&mut image, act)));
+        let acts = acts.collect();
+        Damaged { image, acts }
     }
 
     /// For everyone to look at.

@@ -34,7 +34,7 @@ pub enum BuildError {
     #[error("the case is impossible: {0}")]
     Impossible(#[from] Impossible),
     /// qemu-img makes it.
-    #[error("an image that qemu-img makes is not laid out by the builder")]
+    #[error("the image of this case is made by qemu-img; `cargo xtask differential` runs it")]
     Real,
 }
 

@@ -1,4 +1,5 @@
 //! What can become of a structure, kind by kind.
+#![expect(missing_docs, reason = "the text of a variant names its fields")]
 
 use arbitrary::Arbitrary;
 use serde::{Deserialize, Serialize};
@@ -20,11 +21,8 @@ pub enum ReftableDamage {
     Clusters(u32),
     /// The content becomes zeros.
     Zeroed,
-    /// The content becomes random bytes.
-    Random {
-        /// Their seed.
-        seed: u32,
-    },
+    /// The content becomes random bytes from `seed`.
+    Random { seed: u32 },
 }
 
 /// What becomes of a refblock's content.
@@ -35,21 +33,12 @@ pub enum RefblockDamage {
     Zeroed,
     /// Ones in every bit: the largest refcounts.
     Ones,
-    /// Random bytes.
-    Random {
-        /// Their seed.
-        seed: u32,
-    },
-    /// Some random refcounts.
-    Scattered {
-        /// Which, and what they become.
-        seed: u32,
-    },
-    /// The content of another refblock.
-    CopyOf {
-        /// Which.
-        refblock: Pick,
-    },
+    /// Random bytes from `seed`.
+    Random { seed: u32 },
+    /// Some refcounts become random: `seed` says which, and what.
+    Scattered { seed: u32 },
+    /// The content of the other `refblock`.
+    CopyOf { refblock: Pick },
 }
 
 /// Which clusters a refcount is chosen among.
@@ -88,22 +77,15 @@ pub enum HeaderDamage {
     Dirty,
     /// Incompatible feature bit 1, corrupt, is set; nothing in version 2.
     Corrupt,
-    /// A feature bit flips; nothing in version 2.
-    Feature {
-        /// Which of the three fields, modulo 3: incompatible, compatible, autoclear.
-        field: u8,
-        /// Which bit, modulo 64.
-        bit: u8,
-    },
+    /// Bit `bit % 64` of feature field `field % 3` flips (incompatible, compatible, autoclear);
+    /// nothing in version 2.
+    Feature { field: u8, bit: u8 },
     /// The active L1 table's offset, as any other pointer.
     L1Offset(PointerDamage),
     /// The active L1 table's entries.
     L1Entries(u32),
-    /// A bit of the first 104 bytes flips.
-    Bit {
-        /// Which, modulo 832.
-        bit: u16,
-    },
+    /// Bit `bit % 832` of the first 104 bytes flips.
+    Bit { bit: u16 },
 }
 
 /// What becomes of the snapshot table.
@@ -128,13 +110,8 @@ pub enum SnapshotDamage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Arbitrary, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BitmapDamage {
-    /// One of its table's entries, as any other pointer.
-    TableEntry {
-        /// Which of those that are not 0.
-        entry: Pick,
-        /// What becomes of it.
-        becomes: PointerDamage,
-    },
+    /// `entry`, of its table's entries that are not 0, as any other pointer.
+    TableEntry { entry: Pick, becomes: PointerDamage },
     /// The directory entry's table offset, as any other pointer.
     TableOffset(PointerDamage),
     /// The directory entry's number of table entries.

@@ -23,90 +23,51 @@ pub use kinds::{
 pub use pointer::PointerDamage;
 pub use random::random_damage;
 
-/// One act of damage.
+/// One act of damage. Structures are chosen among those that the image has; entries among those
+/// that are not 0.
 #[derive(Clone, Debug, PartialEq, Eq, Arbitrary, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the text of a variant names its fields")]
 pub enum Damage {
     /// The header's reftable pointer.
     Reftable(ReftableDamage),
-    /// A reftable entry.
-    ReftableEntry {
-        /// Which of the entries that are not 0.
-        entry: Pick,
-        /// What becomes of it.
-        becomes: PointerDamage,
-    },
-    /// The content of a refblock.
+    /// `entry` of the reftable.
+    ReftableEntry { entry: Pick, becomes: PointerDamage },
+    /// The content of `refblock`.
     Refblock {
-        /// Which.
         refblock: Pick,
-        /// What becomes of it.
         becomes: RefblockDamage,
     },
-    /// The refcount of a cluster.
-    Refcount {
-        /// Which clusters it is chosen among.
-        among: Among,
-        /// Which of these.
-        cluster: Pick,
-        /// What it becomes.
-        to: To,
-    },
-    /// An entry of an L1 table, the active one's or a snapshot's.
+    /// The refcount of `cluster`, chosen `among` some.
+    Refcount { among: Among, cluster: Pick, to: To },
+    /// `entry` of an L1 `table`, the active one or a snapshot's.
     L1Entry {
-        /// Which of the tables.
         table: Pick,
-        /// Which of the entries that are not 0.
         entry: Pick,
-        /// What becomes of it.
         becomes: PointerDamage,
     },
-    /// An entry of an L2 table.
-    L2Entry {
-        /// Which of the entries that are not 0.
-        entry: Pick,
-        /// What becomes of it.
-        becomes: PointerDamage,
-    },
-    /// The offset and sector count of a compressed cluster's L2 entry.
-    Compressed {
-        /// Which of the compressed clusters.
-        entry: Pick,
-        /// Bit of the entry that flips, modulo 62.
-        bit: u8,
-    },
-    /// The subcluster bitmap of an L2 entry; nothing without extended L2.
+    /// `entry` of any L2 table.
+    L2Entry { entry: Pick, becomes: PointerDamage },
+    /// The offset and sector count in a compressed cluster's L2 `entry`: bit `bit % 62` flips.
+    Compressed { entry: Pick, bit: u8 },
+    /// The subcluster bitmap of an L2 `entry`: the subclusters that become `allocated` and `zero`;
+    /// nothing without extended L2.
     Subclusters {
-        /// Which of the entries that are not 0.
         entry: Pick,
-        /// The subclusters that become allocated.
         allocated: u32,
-        /// The subclusters that become zero.
         zero: u32,
     },
-    /// The snapshot table.
+    /// The snapshot table, or its entry for `snapshot`.
     Snapshot {
-        /// Which of the entries.
         snapshot: Pick,
-        /// What becomes of it.
         becomes: SnapshotDamage,
     },
-    /// The bitmaps.
-    Bitmap {
-        /// Which of the bitmaps.
-        bitmap: Pick,
-        /// What becomes of it.
-        becomes: BitmapDamage,
-    },
+    /// The bitmaps, or `bitmap`.
+    Bitmap { bitmap: Pick, becomes: BitmapDamage },
     /// The header's other fields.
     Header(HeaderDamage),
-    /// The file ends early: this many bytes of its last clusters, modulo its length, are gone.
-    Truncated {
-        /// Whole clusters cut off.
-        clusters: u8,
-        /// Bytes cut off besides.
-        bytes: u16,
-    },
+    /// The file ends early: `bytes` and whole `clusters` are gone, modulo its length.
+    Truncated { clusters: u8, bytes: u16 },
 }
 
 /// Bytes that damage replaced.

@@ -10,30 +10,19 @@ use crate::case::Pick;
 /// What becomes of an entry that leads to a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Arbitrary, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the text of a variant names its fields")]
 pub enum PointerDamage {
     /// 0.
     Cleared,
-    /// Its offset grows by this many sectors of 512 bytes, modulo those of a cluster: unaligned,
+    /// Its offset grows by `sectors` plus one of 512 bytes, modulo those of a cluster: unaligned,
     /// except where a cluster is one sector.
-    Shifted {
-        /// Sectors, plus one.
-        sectors: u16,
-    },
-    /// It leads this many clusters past the end of the file.
-    PastEnd {
-        /// Clusters past the last one.
-        clusters: u16,
-    },
-    /// It leads to another cluster of the file.
-    Elsewhere {
-        /// Which.
-        cluster: Pick,
-    },
-    /// One bit flips.
-    Bit {
-        /// Which, modulo 64.
-        bit: u8,
-    },
+    Shifted { sectors: u16 },
+    /// It leads `clusters` past the end of the file.
+    PastEnd { clusters: u16 },
+    /// It leads to another `cluster` of the file.
+    Elsewhere { cluster: Pick },
+    /// Bit `bit % 64` flips.
+    Bit { bit: u8 },
     /// The COPIED bit, 63, flips.
     Copied,
     /// The compressed bit, 62, flips.

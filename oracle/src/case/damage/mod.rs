@@ -7,7 +7,6 @@ mod act;
 pub mod bytes;
 pub mod find;
 mod kinds;
-mod pointer;
 mod random;
 #[cfg(test)]
 mod tests;
@@ -18,9 +17,9 @@ use serde::{Deserialize, Serialize};
 use super::Pick;
 pub use bytes::SparseBytes;
 pub use kinds::{
-    Among, BitmapDamage, HeaderDamage, RefblockDamage, ReftableDamage, SnapshotDamage, To,
+    Among, BitmapDamage, HeaderDamage, PointerDamage, RefblockDamage, ReftableDamage,
+    SnapshotDamage, To,
 };
-pub use pointer::PointerDamage;
 pub use random::random_damage;
 
 /// One act of damage. Structures are chosen among those that the image has; entries among those

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use recount::{Offset, Storage};
 use recount_needs::needs;
-use recount_oracle::case::damage::{Damage, PointerDamage, ReadWriteAt, SparseBytes};
+use recount_oracle::case::damage::{Damage, PointerDamage, SparseBytes};
 use recount_oracle::case::generate::{Kind, generate};
 use recount_oracle::case::synthetic::{Content, Run, Sharing, Snapshots, Structures, Synthetic};
 use recount_oracle::case::{Algorithm, Case, Image, Pick, Schedule, StorageLimit};
@@ -255,7 +255,7 @@ fn sparse(bytes: &[u8]) -> SparseBytes {
 fn a_power_cut_while_qemu_img_repairs_may_leave_the_header_leading_to_nothing() {
     let case = damaged(Structures::Absent, Vec::new());
     let (before, _) = ImageRepair::new(&case).expect("an image");
-    let length = ReadWriteAt::len(&before.bytes) as usize;
+    let length = before.bytes.len() as usize;
     let bytes = before.bytes.bytes(0, length);
     let (after, trace) = qemu_img_trace(&bytes);
     let before = Before::new(sparse(&bytes), SECTOR, None, reading::Kind::Image).expect("an image");

@@ -2,7 +2,7 @@
 //! them do not, and neither does a commit that leaves out a flush.
 
 use recount::{MemoryStorage, Offset, Storage, StorageError};
-use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
+use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::model::Model;
 use recount_oracle::case::{
     Algorithm, Case, Fault, FaultKind, Image, Operation, Schedule, StorageLimit, Times,
@@ -59,7 +59,7 @@ fn explored(algorithm: Algorithm, picture: &str, storage: StorageLimit) -> Explo
 }
 
 fn bytes_of(bytes: &SparseBytes) -> Vec<u8> {
-    bytes.bytes(0, ReadWriteAt::len(bytes) as usize)
+    bytes.bytes(0, bytes.len() as usize)
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use recount_oracle::audit::{Bytes, audit, counters};
 use recount_oracle::case::Algorithm;
-use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
+use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::properties::judge_all;
 use recount_oracle::properties::reading::Kind;
 use recount_oracle::run::{Before, ImageRepair, run};
@@ -31,7 +31,7 @@ impl Image {
             bytes: SparseBytes::default(),
         };
         let clusters = 6 + 2 * ENTRIES;
-        image.bytes.set_len(clusters * CLUSTER).expect("memory");
+        image.bytes.set_len(clusters * CLUSTER);
         image.put(0, b"QFI\xfb\0\0\0\x03");
         image.put(20, &9_u32.to_be_bytes());
         image.put(24, &(2 * ENTRIES * CLUSTER).to_be_bytes());
@@ -93,7 +93,7 @@ impl Image {
     /// The image afterwards.
     fn after(&self, repaired: &Repaired) -> SparseBytes {
         let mut after = self.bytes.clone();
-        after.set_len(repaired.length).expect("memory");
+        after.set_len(repaired.length);
         for (cluster, bytes) in &repaired.changed {
             let left = repaired.length.saturating_sub(cluster * CLUSTER);
             let length = (bytes.len() as u64).min(left) as usize;
@@ -196,14 +196,11 @@ fn a_file_does_not_grow_over_what_is_missing_of_it() {
     let mut image = Image::whole();
     // Without the last eight clusters, and without refcounts, so that there must be new structures.
     let clusters = 6 + 2 * ENTRIES;
-    image
-        .bytes
-        .set_len((clusters - 8) * CLUSTER)
-        .expect("memory");
+    image.bytes.set_len((clusters - 8) * CLUSTER);
     image.put(CLUSTER, &[0; 8]);
     assert_eq!(image.refused(&ASK), Some(Refused::GrowthWouldHide));
     // As long as the entries say, it can be repaired, and the missing part reads as zeros.
-    image.bytes.set_len(clusters * CLUSTER).expect("memory");
+    image.bytes.set_len(clusters * CLUSTER);
     let repaired = image.repaired(&ASK);
     assert!(is_clean(&image.after(&repaired)));
 }
@@ -234,7 +231,7 @@ fn what_is_expected_of_the_images_of_the_corpus_is_final() {
         };
         let cluster_size = 1 << bytes[23];
         let mut after = image.bytes.clone();
-        after.set_len(repaired.length).expect("memory");
+        after.set_len(repaired.length);
         for (cluster, bytes) in &repaired.changed {
             let at = cluster * cluster_size;
             let left = repaired.length.saturating_sub(at);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use recount_oracle::audit::{Audit, LayerId, Mapping, audit};
 use recount_oracle::case::Case;
-use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
+use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::properties::{Property, Verdict, judge_all};
 use recount_oracle::run::{Before, ImageRepair, Run, run};
 
@@ -88,7 +88,7 @@ pub type View = BTreeMap<LayerId, BTreeMap<u64, Seen>>;
 pub fn view(audit: &Audit, bytes: &SparseBytes) -> View {
     let size = audit.header.cluster_size();
     let read = |offset: u64, length: u64| {
-        let present = ReadWriteAt::len(bytes).saturating_sub(offset).min(length);
+        let present = bytes.len().saturating_sub(offset).min(length);
         bytes.bytes(offset, present as usize)
     };
     let seen = |mapping: &Mapping| match *mapping {

@@ -4,9 +4,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::images::Named;
-use crate::case::{Algorithm, Case};
+use crate::case::{Algorithm, Case, StorageLimit};
 use crate::properties::Property;
-use crate::toy::{Room, Shape, Toy, Word};
+use crate::toy::{Shape, Toy, Word};
 
 /// A case in which a property fails.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,8 +43,8 @@ impl Size {
         } = toy.shape;
         let halves = |set: u128| ((set >> 64) as u64, set as u64);
         let spare = match toy.room {
-            Room::Growing => 0,
-            Room::Fixed(spare) => spare,
+            StorageLimit::Growing => 0,
+            StorageLimit::Fixed { spare } => spare,
         };
         Self {
             storage: toy.clusters + spare,

@@ -8,7 +8,7 @@ use recount::{Algorithm, CheckError, MemoryStorage, RepairOptions, Scope, check}
 
 use super::{Broken, Use};
 use crate::audit::{Unreadable, audit};
-use crate::case::damage::{ReadWriteAt, SparseBytes};
+use crate::case::damage::SparseBytes;
 use crate::disk::SECTOR;
 use crate::properties::plan_exact::agrees;
 use crate::properties::reading::{Kind, Reading};
@@ -126,7 +126,7 @@ pub fn judge(input: &[u8]) -> Result<Use, Broken> {
 /// Repairs an image and judges what comes of it; how many bytes that read.
 fn repaired(bytes: SparseBytes, reading: Reading, way: Way) -> Result<u64, Broken> {
     let before = Before {
-        capacity: (!way.grows).then_some(ReadWriteAt::len(&bytes)),
+        capacity: (!way.grows).then_some(bytes.len()),
         bytes,
         sector: SECTOR,
         kind: Kind::Image,

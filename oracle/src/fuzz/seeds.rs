@@ -11,7 +11,7 @@ use super::{Target, Use, encoding, mutate};
 use crate::case::build;
 use crate::case::generate::{Kind, generate};
 use crate::case::synthetic::{Content, Run, Synthetic};
-use crate::case::{Algorithm, Case, Image, Schedule, StorageLimit};
+use crate::case::{Image, StorageLimit};
 
 /// Bytes of an image that is written down, at most.
 const SPECIAL_MAX: usize = 128 << 10;
@@ -54,11 +54,10 @@ fn cases(target: Target) -> Vec<Vec<u8>> {
 fn images() -> Vec<Vec<u8>> {
     let mut built = Vec::new();
     for image in special() {
-        let bytes = build::bytes(&quiet(Image::Synthetic(image)));
-        let mut bytes = bytes.expect("images written down here are possible");
+        let image = build::image(&Image::Synthetic(image));
+        let image = image.expect("images written down here are possible");
         // Of a LUKS header this is the beginning; the rest lies past the end of the file.
-        bytes.truncate(SPECIAL_MAX);
-        built.push(bytes);
+        built.push(image.bytes(0, SPECIAL_MAX.min(image.len() as usize)));
     }
     built.extend((0..IMAGES).filter_map(image));
     // The shortest first: each takes as long as it has bytes, millions of times.
@@ -159,16 +158,6 @@ fn special() -> [Synthetic; 2] {
     [subclusters, luks]
 }
 
-fn quiet(image: Image) -> Case {
-    Case {
-        image,
-        damage: Vec::new(),
-        storage: StorageLimit::Growing,
-        algorithm: Algorithm::Planned,
-        schedule: Schedule::Quiet,
-    }
-}
-
 fn image(seed: u64) -> Option<Vec<u8>> {
     let mut case = generate(Kind::Synthetic, seed);
     case.storage = StorageLimit::Growing;
@@ -179,11 +168,11 @@ fn image(seed: u64) -> Option<Vec<u8>> {
     if cluster > IMAGE_MAX || synthetic.guest_clusters() > 1 << 20 {
         return None;
     }
-    let layout = build::lay_out(&case.image).ok()?;
-    if layout.length(case.storage).0 > IMAGE_MAX as u64 {
+    if build::image(&case.image).ok()?.len() > IMAGE_MAX as u64 {
         return None;
     }
-    let mut bytes = build::bytes(&case).ok()?;
+    let image = build::build(&case).ok()?.bytes;
+    let mut bytes = image.bytes(0, image.len() as usize);
     // Whole sectors, and then as many bytes as choose a way of repairing.
     let whole = bytes.len().next_multiple_of(512);
     bytes.resize(whole + seed as usize % WAYS.len(), 0);

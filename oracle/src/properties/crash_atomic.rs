@@ -15,7 +15,7 @@ use super::leaves_data_alone::Guard;
 use super::reading::{Found, Reading};
 use super::{Failure, Verdict};
 use crate::audit::{Referrer, ToyStructure};
-use crate::case::damage::{ReadWriteAt, SparseBytes};
+use crate::case::damage::SparseBytes;
 use crate::crash::{CrashState, Crashes, Limits};
 use crate::disk::{Event, Trace};
 use crate::run::{Before, Run};
@@ -119,7 +119,7 @@ impl<'a> StateJudge<'a> {
     fn untouched(&self, bytes: &SparseBytes) -> Result<(), Failure> {
         let old = &self.before.reading;
         let size = old.cluster_size() as usize;
-        let end = ReadWriteAt::len(&self.before.bytes);
+        let end = self.before.bytes.len();
         // The header is no structure: what takes it for one reads whatever a repair writes there.
         for &cluster in old.own.keys().filter(|&&cluster| cluster != 0) {
             let start = cluster << old.cluster_bits;

@@ -3,7 +3,7 @@
 use super::Verdict;
 use super::reading::Kind;
 use crate::audit::Wrong;
-use crate::case::damage::{ReadWriteAt, SparseBytes};
+use crate::case::damage::SparseBytes;
 use crate::disk::SimulatedDisk;
 use crate::run::{Before, Done, Repair, Run};
 
@@ -18,7 +18,7 @@ pub fn has_outgrown(before: &Before, after: &SparseBytes) -> bool {
                 .into_iter()
                 .any(|wrong| matches!(wrong, Wrong::PastTheEnd { .. }))
     });
-    past_end && ReadWriteAt::len(after) > ReadWriteAt::len(&before.bytes)
+    past_end && after.len() > before.bytes.len()
 }
 
 /// Of the bytes after a repair.

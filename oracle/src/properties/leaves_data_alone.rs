@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Failure, Verdict};
 use crate::audit::{Audit, Corruption, LayerId, Referrer};
-use crate::case::damage::{ReadWriteAt, SparseBytes};
+use crate::case::damage::SparseBytes;
 use crate::disk::{Event, Trace};
 use crate::run::{Before, Run};
 
@@ -108,7 +108,7 @@ fn touched(before: &Before, trace: &Trace) -> BTreeSet<u64> {
                 (*offset, offset + bytes.len() as u64)
             }
             Event::Discard { offset, length } => (*offset, offset + length),
-            Event::SetLen { length } => (*length, ReadWriteAt::len(&before.bytes)),
+            Event::SetLen { length } => (*length, before.bytes.len()),
             Event::Flush | Event::FlushFailed => continue,
         };
         touched.extend(offset >> bits..end.div_ceil(1 << bits).min(limit));

@@ -5,7 +5,6 @@ use recount::RepairOptions;
 use super::{Before, Done, Outcome, Repair};
 use crate::audit::Unreadable;
 use crate::case::build::{self, BuildError};
-use crate::case::damage::SparseBytes;
 use crate::case::{Algorithm, Case};
 use crate::disk::{SECTOR, SimulatedDisk};
 use crate::properties::reading::Kind;
@@ -41,9 +40,8 @@ impl ImageRepair {
 
     /// The image of a case, on its disk, and the repair that the case asks for.
     pub fn new(case: &Case) -> Result<(Before, Self), ImageError> {
-        let mut bytes = SparseBytes::default();
-        let built = build::build(case, &mut bytes)?;
-        let before = Before::new(bytes, SECTOR, built.capacity, Kind::Image)?;
+        let built = build::build(case)?;
+        let before = Before::new(built.bytes, SECTOR, built.capacity, Kind::Image)?;
         Ok((before, Self::by(case.algorithm)))
     }
 }

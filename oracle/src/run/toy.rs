@@ -12,7 +12,6 @@ use recount::{
 use super::{Before, Done, Outcome, Repair};
 use crate::audit::ToyGeometry;
 use crate::case::build::{self, BuildError};
-use crate::case::damage::SparseBytes;
 use crate::case::model::Model;
 use crate::case::{Algorithm, Case, Image, StorageLimit};
 use crate::disk::SimulatedDisk;
@@ -63,8 +62,7 @@ impl ToyGround {
         let Image::Model(model) = &case.image else {
             return Err(ToyError::NotAToy);
         };
-        let mut bytes = SparseBytes::default();
-        let built = build::build(case, &mut bytes)?;
+        let built = build::build(case)?;
         let planned = case.algorithm == Algorithm::Planned;
         let references = references(model, planned);
         let ground = Self::of(model, &references, planned, case.storage)?;
@@ -78,7 +76,7 @@ impl ToyGround {
             },
         };
         let sector = model.cluster_size();
-        let before = Before::new(bytes, sector, built.capacity, Kind::Toy(toy))?;
+        let before = Before::new(built.bytes, sector, built.capacity, Kind::Toy(toy))?;
         Ok((before, Arc::new(ground)))
     }
 

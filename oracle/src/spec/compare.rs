@@ -1,7 +1,7 @@
 //! Whether a repair left what had to come of it.
 
+use crate::case::damage::SparseBytes;
 use crate::case::damage::bytes::PAGE;
-use crate::case::damage::{ReadWriteAt, SparseBytes};
 
 use super::Repaired;
 
@@ -38,7 +38,7 @@ pub enum Difference {
 impl Repaired {
     /// Compares with the image as a repair left it. What is in free clusters is no matter.
     pub fn compare(&self, before: &SparseBytes, after: &SparseBytes) -> Result<(), Difference> {
-        let found = ReadWriteAt::len(after);
+        let found = after.len();
         if found != self.length {
             let expected = self.length;
             return Err(Difference::Length { expected, found });

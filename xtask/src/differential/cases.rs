@@ -8,7 +8,7 @@ use std::str::FromStr;
 use rand::{RngExt as _, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use recount_oracle::case::build;
-use recount_oracle::case::damage::{self, Damage, SparseBytes};
+use recount_oracle::case::damage::{self, Damage};
 use recount_oracle::case::generate::{Kind, generate};
 use recount_oracle::case::real::{self, Recipe};
 use recount_oracle::case::{Algorithm, Case, Image, Schedule, StorageLimit};
@@ -218,9 +218,8 @@ fn clusters(image: &Image) -> Option<u64> {
     let Image::Synthetic(synthetic) = image else {
         return None;
     };
-    let layout = build::lay_out(image).ok()?;
-    let written = layout.write(StorageLimit::Growing, &mut SparseBytes::default());
-    Some(written.ok()?.length >> synthetic.cluster_bits)
+    let bytes = build::image(image).ok()?;
+    Some(bytes.len() >> synthetic.cluster_bits)
 }
 
 /// Independent numbers for every stream of a seed.

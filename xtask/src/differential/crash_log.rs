@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 
-use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
+use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::Ended;
 use recount_oracle::disk::{Trace, log};
 use recount_oracle::properties::Verdict;
@@ -57,7 +57,7 @@ fn logged(
     );
     let arguments = ["check", "-q", "-rall", "--image-opts", &options];
     // Two files grow: the log with every write.
-    let length = ReadWriteAt::len(damaged) + LONGEST_LOG;
+    let length = damaged.len() + LONGEST_LOG;
     let limits = program::Limits::for_image(length);
     let output = program::run(qemu.path(), arguments, bench.directory, &limits)?;
     let long = fs::metadata(&log).map_err(failed)?.len();

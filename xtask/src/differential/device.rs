@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use recount_oracle::audit::{self, Audit};
-use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
+use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::Said;
 use recount_oracle::properties::Verdict;
 use recount_oracle::spec::Class;
@@ -56,12 +56,12 @@ impl Device {
         let size = audit.header.cluster_size();
         let turn = index / super::examine::EVERY;
         let spare = SPARE[(turn % SPARE.len() as u64) as usize];
-        let clusters = ReadWriteAt::len(damaged).div_ceil(size) + spare;
+        let clusters = damaged.len().div_ceil(size) + spare;
         if !audit.rebuild_needed || clusters > MOST_CLUSTERS {
             return None;
         }
         let mut bytes = damaged.clone();
-        bytes.set_len(clusters * size).ok()?;
+        bytes.set_len(clusters * size);
         // What led past the end of the file may lead into the device.
         let patient = Patient::new(&bytes);
         // What may be used of a damaged image is what the specification says of `planned`.
@@ -83,7 +83,7 @@ impl Device {
         if let Some((said, image)) = self.on_loop_device(bench, by)? {
             return Ok(self.standing(&said, &image));
         }
-        let capacity = ReadWriteAt::len(&self.bytes);
+        let capacity = self.bytes.len();
         let repaired = engine.on_device(&self.bytes, capacity);
         let ask = engine.ask(Repair::All, Some(capacity));
         let mut standing = self.standing(&repaired.said, &repaired.image);
@@ -121,7 +121,7 @@ impl Device {
     }
 
     fn limits(&self) -> Limits {
-        Limits::for_image(ReadWriteAt::len(&self.bytes))
+        Limits::for_image(self.bytes.len())
     }
 
     /// Whether a qemu-img does; nothing where there is no qemu-nbd.

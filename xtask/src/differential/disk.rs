@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::damage::bytes::PAGE;
-use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 

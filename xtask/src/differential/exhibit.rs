@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use recount_oracle::case::damage::{self, Applied, Damage, ReadWriteAt, SparseBytes};
+use recount_oracle::case::damage::{self, Applied, Damage, SparseBytes};
 use recount_oracle::case::real::Kind;
 use recount_oracle::case::synthetic::Synthetic;
 use recount_oracle::case::{Case, Image, build};
@@ -38,7 +38,7 @@ impl Whole {
             }
             Image::Synthetic(synthetic) => {
                 companion(synthetic, directory)?;
-                (build_whole(case)?, synthetic.luks)
+                (build::image(&case.image)?, synthetic.luks)
             }
             Image::Model(_) => return Err(RunError::Toy),
         };
@@ -50,16 +50,12 @@ impl Whole {
     }
 
     /// Does the damage to a copy.
-    pub fn damage(&self, acts: &[Damage]) -> Result<Damaged, RunError> {
-        let mut damaged = Damaged {
-            image: self.image.clone(),
-            acts: Vec::new(),
-        };
-        for act in acts {
-            let applied = damage::apply(&mut damaged.image, act)?;
-            damaged.acts.push((act.clone(), applied));
-        }
-        Ok(damaged)
+    pub fn damage(&self, acts: &[Damage]) -> Damaged {
+        let mut image = self.image.clone();
+        let acts = acts.iter();
+        let acts = acts.map(|act| (act.clone(), damage::apply(&mut image, act)));
+        let acts = acts.collect();
+        Damaged { image, acts }
     }
 
     /// For everyone to look at.
@@ -74,19 +70,10 @@ impl Whole {
     }
 }
 
-/// The image of a synthetic case, before its damage, in a file of its own length.
-fn build_whole(case: &Case) -> Result<SparseBytes, RunError> {
-    let mut image = SparseBytes::default();
-    let layout = build::lay_out(&case.image)?;
-    layout.write(recount_oracle::case::StorageLimit::Growing, &mut image)?;
-    Ok(image)
-}
-
 /// The backing file that qemu-img opens with the image.
 fn companion(image: &Synthetic, directory: &Path) -> Result<(), RunError> {
     if let Some(name) = &image.backing {
-        let file = File::create(directory.join(name))?;
-        ReadWriteAt::set_len(&mut { file }, 512)?;
+        File::create(directory.join(name))?.set_len(512)?;
     }
     Ok(())
 }

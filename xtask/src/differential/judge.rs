@@ -2,7 +2,7 @@
 //! compared depends on the class of the image; what a repair must make of it says the specification.
 
 use recount_oracle::audit::{self, Audit, Wrong, audit_beside_the_header};
-use recount_oracle::case::damage::{Applied, Damage, ReadWriteAt, SnapshotDamage, SparseBytes};
+use recount_oracle::case::damage::{Applied, Damage, SnapshotDamage, SparseBytes};
 use recount_oracle::case::observed::{Layout, Observed, Said};
 use recount_oracle::spec::{Class, Expected, expect};
 

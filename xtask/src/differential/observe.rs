@@ -1,7 +1,6 @@
 //! What one qemu-img says about a damaged image and does to it: run now, or recorded earlier.
 
 use recount_oracle::case::damage::SparseBytes;
-use recount_oracle::case::damage::find::be32;
 use recount_oracle::case::observed::{Layout, Observed};
 
 use super::subject::{Bench, CaseError, Checker, Repair, Repaired, Subject};
@@ -29,8 +28,8 @@ pub fn is_beyond(stderr: &str) -> bool {
 }
 
 /// How many snapshots the header counts (specification, "Header").
-fn snapshots(image: &SparseBytes) -> u32 {
-    be32(image, 60).unwrap_or_default()
+fn snapshots(image: &SparseBytes) -> u64 {
+    image.number(60, 4)
 }
 
 /// What a qemu-img says and does, and the image that it leaves.

@@ -109,7 +109,7 @@ pub fn record_one(session: &Session<'_>, folder: &Path, id: CaseId) -> Result<Ex
 fn add(session: &Session<'_>, folder: &Path, id: CaseId, case: Case) -> Result<bool, RunError> {
     let directory = session.folder()?;
     let whole = Whole::make(&case, session.maker(), directory.path())?;
-    let damaged = whole.damage(&case.damage)?;
+    let damaged = whole.damage(&case.damage);
     let packed = record::pack(&damaged.image)?;
     let idle = damaged.acts.iter().any(|(_, applied)| applied.is_nothing());
     if idle || packed.len() > LARGEST_IMAGE {

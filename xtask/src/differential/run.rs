@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use recount_oracle::case::build::BuildError;
-use recount_oracle::case::damage::DamageError;
 use tempfile::TempDir;
 
 use crate::report::ReportError;
@@ -70,9 +69,6 @@ pub enum RunError {
     /// An image could not be made.
     #[error(transparent)]
     Make(#[from] MakeError),
-    /// An image could not be damaged.
-    #[error(transparent)]
-    Damage(#[from] DamageError),
     /// A case could not be run.
     #[error(transparent)]
     Case(#[from] CaseError),

@@ -3,8 +3,8 @@
 
 use recount::{RepairError, RepairFailure};
 use recount_oracle::audit::{self, Audit, Unreadable, Wrong, audit_beside_the_header};
+use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::damage::bytes::PAGE;
-use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
 use recount_oracle::crash::Limits;
 use recount_oracle::disk::{Event, Trace};
 use recount_oracle::properties::reading::{Kind, Reading};
@@ -113,7 +113,7 @@ impl<'a> Judged<'a> {
             _ => None,
         });
         let past_end = past_end.fold(0, u64::saturating_add);
-        repaired.conduct(ReadWriteAt::len(&self.before.bytes), past_end)
+        repaired.conduct(self.before.bytes.len(), past_end)
     }
 
     /// What a power cut may leave of a repair with these writes and flushes.
@@ -274,7 +274,7 @@ fn ends(conduct: Conduct, repaired: &Repaired) -> Verdict {
 
 /// Two images' difference as writes.
 pub fn difference(before: &SparseBytes, after: &SparseBytes) -> Trace {
-    let (old, new) = (ReadWriteAt::len(before), ReadWriteAt::len(after));
+    let (old, new) = (before.len(), after.len());
     let mut trace = Trace::default();
     if old != new {
         trace.push(Event::SetLen { length: new });

@@ -197,9 +197,8 @@ mod tests {
     #[test]
     fn a_picture_has_every_cluster_once() {
         for seed in 0..20 {
-            let mut image = SparseBytes::default();
             let case = generate::generate(Kind::Synthetic, seed);
-            build::build(&case, &mut image).unwrap();
+            let image = build::build(&case).unwrap().bytes;
             let Some(picture) = Picture::of(&image) else {
                 continue;
             };

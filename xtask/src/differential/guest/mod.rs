@@ -10,7 +10,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::damage::find::{
-    COMPRESSED, Entry, L1Table, OFFSET_BITS, Structures, be32, be64, structures,
+    COMPRESSED, Entry, L1Table, OFFSET_BITS, Structures, structures,
 };
 
 /// Byte positions of the header's number of snapshots and their table's offset (specification,
@@ -48,7 +48,7 @@ pub struct GuestData {
 impl GuestData {
     /// Reads the image; nothing when it has no header.
     pub fn read(image: &SparseBytes) -> Self {
-        let found = structures(image).ok().flatten();
+        let found = structures(image);
         found.map_or_else(Self::default, |found| Reader::new(image, &found).read())
     }
 
@@ -134,7 +134,7 @@ impl<'a> Reader<'a> {
         let (reftable, clusters) = found.reftable;
         let length = u64::from(clusters).saturating_mul(found.cluster_size());
         reader.add(reftable, length.min(found.length));
-        for refblock in found.refblocks() {
+        for (_, refblock) in found.refblocks() {
             reader.add(refblock.value, 1);
         }
         // A snapshot without a table has an offset all the same.
@@ -150,8 +150,8 @@ impl<'a> Reader<'a> {
             reader.add(table.offset, last + 8);
         }
         // Also where the file ends before the first entry does, and a repair may make it longer.
-        if be32(image, SNAPSHOTS).is_ok_and(|snapshots| snapshots > 0) {
-            reader.add(be64(image, SNAPSHOTS_OFFSET).unwrap_or(0), 1);
+        if image.number(SNAPSHOTS, 4) > 0 {
+            reader.add(image.number(SNAPSHOTS_OFFSET, 8), 1);
         }
         for snapshot in &found.snapshots {
             reader.add(snapshot.at, 64);
@@ -218,10 +218,10 @@ impl<'a> Reader<'a> {
         let image = self.image;
         let of_snapshot = table.snapshot.and_then(|index| {
             let entry = self.found.snapshots.get(index)?;
-            let extra = be32(image, entry.at + 36).ok()?;
-            be64(image, entry.at + 48).ok().filter(|_| extra >= 16)
+            let extra = image.number(entry.at + 36, 4);
+            (extra >= 16).then(|| image.number(entry.at + 48, 8))
         });
-        of_snapshot.or(be64(image, 24).ok()).unwrap_or(0)
+        of_snapshot.unwrap_or(image.number(24, 8))
     }
 
     /// What an L2 entry leads to; `None` when it holds nothing.
@@ -230,7 +230,7 @@ impl<'a> Reader<'a> {
         if entry.value & COMPRESSED != 0 {
             // qemu counts no reference for these, so nothing keeps the cluster as it is.
             let invalid = self.found.data_file
-                || self.found.extended_l2 && be64(self.image, entry.at + 8).unwrap_or(1) != 0;
+                || self.found.extended_l2 && self.image.number(entry.at + 8, 8) != 0;
             if invalid {
                 return Some(Content::Unreadable);
             }
@@ -238,7 +238,7 @@ impl<'a> Reader<'a> {
         }
         if self.found.data_file {
             let is_zero = if self.found.extended_l2 {
-                let bitmap = be64(self.image, entry.at + 8).ok()?;
+                let bitmap = self.image.number(entry.at + 8, 8);
                 if bitmap == 0 {
                     return None;
                 }
@@ -264,7 +264,7 @@ impl<'a> Reader<'a> {
     }
 
     fn subclusters(&self, entry: Entry, offset: u64) -> Option<Content> {
-        let bitmap = be64(self.image, entry.at + 8).ok()?;
+        let bitmap = self.image.number(entry.at + 8, 8);
         let (zeros, allocated) = (bitmap >> 32, bitmap & 0xffff_ffff);
         match (zeros & allocated, allocated, zeros) {
             (0, 0, 0) => None,

@@ -4,7 +4,6 @@
 use std::path::{Path, PathBuf};
 
 use recount_needs::needs;
-use recount_oracle::case::damage::ReadWriteAt;
 use recount_oracle::case::observed::Ended;
 use recount_oracle::case::real::{Kind, Step};
 

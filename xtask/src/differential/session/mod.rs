@@ -230,7 +230,7 @@ impl<'a> Session<'a> {
         let whole = Whole::make(&first.case(), &self.maker, directory)?;
         for id in cases.iter().take_while(|_| !self.is_over()) {
             let case = id.case();
-            let damaged = whole.damage(&case.damage)?;
+            let damaged = whole.damage(&case.damage);
             let depth = match self.args.only {
                 Some(_) => Depth::full(id.index),
                 None => Depth::of(id.index),
@@ -269,7 +269,7 @@ impl<'a> Session<'a> {
         // An image that qemu-img makes can be made only where it is.
         if self.args.case.is_some() && (is_synthetic || !self.field.theirs.is_empty()) {
             let whole = Whole::make(&record.case, &self.maker, directory)?;
-            let damaged = whole.damage(&record.case.damage)?;
+            let damaged = whole.damage(&record.case.damage);
             let exhibit = whole.exhibit(directory, &damaged);
             let findings = examine(&self.field, &exhibit, Depth::full(0))?;
             self.add(
@@ -346,7 +346,7 @@ impl<'a> Session<'a> {
     ) -> Result<(SparseBytes, Findings), RunError> {
         let temporary = self.folder()?;
         let whole = Whole::make(case, &self.maker, temporary.path())?;
-        let damaged = whole.damage(&case.damage)?;
+        let damaged = whole.damage(&case.damage);
         let exhibit = whole.exhibit(temporary.path(), &damaged);
         let findings = examine(&self.field, &exhibit, depth)?;
         Ok((damaged.image, findings))

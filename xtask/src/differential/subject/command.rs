@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
+use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::Said;
 
 use super::program::{self, CannotRun, Limits};
@@ -104,7 +104,7 @@ impl Subject for Command {
         image: &SparseBytes,
         _repair: Repair,
     ) -> Result<Repaired, CaseError> {
-        let limits = Limits::for_image(ReadWriteAt::len(image)).within(self.time);
+        let limits = Limits::for_image(image.len()).within(self.time);
         let path = bench.directory.join(FILE);
         let path = path.to_string_lossy();
         let words = self.arguments.iter();

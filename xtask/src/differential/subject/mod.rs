@@ -9,7 +9,7 @@ mod qemu_img;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
+use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::{Ended, Said};
 use recount_oracle::disk::Trace;
 use recount_oracle::judge;
@@ -98,7 +98,7 @@ impl Bench<'_> {
         let path = self.directory.join(file);
         disk::store(&path, image).map_err(|source| self.failed(source))?;
         let said = work()?;
-        let limit = Limits::for_image(ReadWriteAt::len(image)).file;
+        let limit = Limits::for_image(image.len()).file;
         let image = disk::load(&path, limit).map_err(|source| self.failed(source))?;
         Ok(Repaired {
             said,
@@ -149,7 +149,7 @@ impl Repaired {
     /// How the run on an image of `before` bytes ended, whose entries lead to `past_end` bytes past its
     /// end.
     pub fn conduct(&self, before: u64, past_end: u64) -> Conduct {
-        let grown = ReadWriteAt::len(&self.image).saturating_sub(before);
+        let grown = self.image.len().saturating_sub(before);
         match self.said.ended {
             _ if grown >= MOST_GROWTH.saturating_add(past_end) => Conduct::RunawayFile,
             Ended::TimedOut => Conduct::TimedOut,
@@ -192,7 +192,7 @@ mod tests {
     fn a_file_may_grow_behind_what_leads_past_its_end_but_not_without_reason() {
         let of_length = |length| {
             let mut image = SparseBytes::default();
-            image.set_len(length).unwrap();
+            image.set_len(length);
             let said = Said {
                 ended: Ended::Code(0),
                 counters: None,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
+use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::{Counters, Ended, Said};
 use serde_json::Value;
 
@@ -118,7 +118,7 @@ impl Subject for Checker {
         image: &SparseBytes,
         repair: Repair,
     ) -> Result<Repaired, CaseError> {
-        let limits = Limits::for_image(ReadWriteAt::len(image));
+        let limits = Limits::for_image(image.len());
         let arguments = self.arguments(FILE, bench.encrypted, repair);
         bench.in_file(FILE, image, || {
             program::run(&self.path, arguments, bench.directory, &limits).map(said)

@@ -9,8 +9,8 @@ use crate::case::damage::SparseBytes;
 use crate::case::{Case, Image, Schedule};
 use crate::crash::Crashes;
 use crate::explore::engine::{Engine, Planner};
-use crate::explore::{BYTES, can_be_asked, draw, images, verdict};
-use crate::properties::planning::{Brute, Planning};
+use crate::explore::{BYTES, draw, images};
+use crate::properties::plan::{Brute, Planning};
 use crate::properties::{Property, Verdict};
 use crate::run::{
     self, Before, Bounds, Done, ImageError, ImageRepair, Repair, Run, ToyError, ToyRepair,
@@ -99,11 +99,10 @@ impl Story {
         }
         let brute = Brute::new(*toy);
         let run = Planning::new(toy, case.algorithm, &outcome, &brute);
-        let asked = |property: &Property| can_be_asked(*property, &run);
+        let asked = |property: &Property| run.can_be_asked(*property);
         for property in Property::ALL.into_iter().filter(asked) {
-            if let Some(verdict) = verdict(property, &run, engine.geometry()) {
-                let verdict = Verdict::from(verdict.map_err(Into::into));
-                self.verdicts.push((property, verdict));
+            if let Some(verdict) = run.judge(property) {
+                self.verdicts.push((property, verdict.into()));
             }
         }
     }

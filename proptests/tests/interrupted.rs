@@ -8,7 +8,7 @@ use recount_oracle::audit::audit;
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::{Algorithm, Case, Crash, Schedule};
 use recount_oracle::crash::{Crashes, Limits};
-use recount_oracle::properties::{Property, crash_atomic, fault_safe};
+use recount_oracle::properties::{Property, Verdict, crash_atomic, fault_safe};
 use recount_oracle::run::{Before, ImageRepair, Run, again, run};
 use recount_proptests::judge::{hold, prepare, view};
 use recount_proptests::{Asked, check, entry_damaged, refcounts_damaged, schedule};
@@ -70,7 +70,7 @@ fn after_a_power_cut_the_image_is_the_old_or_the_new_one_and_can_be_repaired() {
         let whole = quiet.reading(&before).ok();
         let whole = whole.filter(|_| !quiet.trace.is_read_only());
         let verdict = crash_atomic::judge(&before, &quiet.trace, whole, &FEW);
-        let verdict = crash_atomic::lasts(&quiet).and(|| verdict);
+        let verdict = Verdict::from(crash_atomic::lasts(&quiet)).and(|| verdict);
         hold(&quiet, vec![(Property::CrashAtomic, verdict)])?;
         ends_well(crashed(&before, &quiet, *crash), &before, &repair, &quiet)?;
         Ok(writes(&quiet))

@@ -1,74 +1,18 @@
 //! Runs the planners on the toys of a unit and asks the properties.
 
+use itertools::Itertools as _;
+
 use super::bounds::{Bounds, ROOMS};
 use super::bytes::{self, Seen};
 use super::engine::{Engine, Planner};
 use super::images::{self, Named};
 use super::tally::Tally;
 use super::units::Unit;
-use crate::brute::Space;
 use crate::case::Algorithm;
-use crate::properties::planning::{Brute, Complaint, Planning};
-use crate::properties::{
-    Property, Verdict, fits_when_possible, grows_only_when_needed, layout, no_overlap,
-    smallest_table, terminates,
-};
+use crate::properties::plan::{Brute, Planning, of_plans};
+use crate::properties::{Property, Verdict};
 use crate::run::{ImageRepair, explore_one};
-use crate::toy::{CLUSTERS_MAX, Toy};
-
-/// The properties that a plan by itself shows.
-pub const JUDGED: [Property; 8] = [
-    Property::Terminates,
-    Property::CountsEveryCluster,
-    Property::NoOverlap,
-    Property::FitsWhenPossible,
-    Property::GrowsOnlyWhenNeeded,
-    Property::SmallestTable,
-    Property::NoLeaks,
-    Property::BoundedCost,
-];
-
-/// Whether a property can be asked of a plan for a large toy: brute force looks at every placement,
-/// and a set holds the first clusters only.
-#[must_use]
-pub fn can_be_asked(property: Property, run: &Planning<'_>) -> bool {
-    match property {
-        Property::Terminates => true,
-        Property::FitsWhenPossible | Property::GrowsOnlyWhenNeeded | Property::SmallestTable => {
-            Space::is_searchable(run.toy)
-        }
-        _ => run.places.end <= u64::from(CLUSTERS_MAX),
-    }
-}
-
-/// What a property says of a plan; `None` when a plan alone does not show it.
-#[must_use]
-pub fn verdict(
-    property: Property,
-    run: &Planning<'_>,
-    geometry: &recount::Geometry,
-) -> Option<Result<(), Complaint>> {
-    Some(match property {
-        Property::Terminates => terminates::judge(run, geometry),
-        Property::CountsEveryCluster => layout::counts_every_cluster(run),
-        Property::NoOverlap => no_overlap::judge(run),
-        Property::FitsWhenPossible => fits_when_possible::judge(run),
-        Property::GrowsOnlyWhenNeeded => grows_only_when_needed::judge(run),
-        Property::SmallestTable => smallest_table::judge(run),
-        Property::NoLeaks => layout::no_leaks(run),
-        Property::BoundedCost => layout::bounded_cost(run),
-        Property::LeavesDataAlone
-        | Property::KeepsWhatItCannotFollow
-        | Property::CrashAtomic
-        | Property::FaultSafe
-        | Property::Idempotent
-        | Property::CleanAfterwards
-        | Property::AsSpecified
-        | Property::PlanExact
-        | Property::PlanAgainEmpty
-        | Property::EvidenceStays => return None,
-    })
-}
+use crate::toy::Toy;
 
 /// Everything that a unit shows.
 pub(super) fn judge(planner: Planner, unit: &Unit, bounds: &Bounds) -> Tally {
@@ -161,15 +105,15 @@ impl Judge<'_> {
     /// Asks what a plan shows; notes in `failed` which properties fail.
     fn plan(&mut self, run: &Planning<'_>, failed: &mut [bool; Property::ALL.len()]) {
         for &property in &self.bounds.properties {
-            let Some(verdict) = verdict(property, run, self.engine.geometry()) else {
+            let Some(verdict) = run.judge(property) else {
                 continue;
             };
             let cell = self.tally.cell_mut(run.algorithm, property);
             match verdict {
                 Ok(()) => cell.hold(),
-                Err(complaint) => {
+                Err(failure) => {
                     failed[property as usize] = true;
-                    cell.fail(run.toy, run.algorithm, || complaint.to_string());
+                    cell.fail(run.toy, run.algorithm, || failure.message.clone());
                 }
             }
         }
@@ -193,7 +137,7 @@ impl Judge<'_> {
             }
             let cell = self.tally.cell_mut(algorithm, property);
             match verdict {
-                Verdict::Holds if !JUDGED.contains(&property) => cell.hold(),
+                Verdict::Holds if !of_plans().contains(&property) => cell.hold(),
                 Verdict::Holds | Verdict::NotApplicable => (),
                 Verdict::Fails(failure) => {
                     failed[property as usize] = true;
@@ -209,9 +153,9 @@ impl Judge<'_> {
             if first_fit[property as usize] {
                 continue;
             }
-            if let Some(Err(complaint)) = verdict(property, run, self.engine.geometry()) {
+            if let Some(Err(failure)) = run.judge(property) {
                 let added = self.tally.added_by_tail_mut(property);
-                added.fail(run.toy, run.algorithm, || complaint.to_string());
+                added.fail(run.toy, run.algorithm, || failure.message.clone());
             }
         }
     }

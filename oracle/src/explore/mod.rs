@@ -20,7 +20,6 @@ mod units;
 
 pub use bounds::{Bounds, Position};
 pub use bytes::BOUNDS as BYTES;
-pub use judge::{JUDGED, can_be_asked, verdict};
 pub use tally::{Cell, Counterexample, Tally};
 pub use units::Unit;
 

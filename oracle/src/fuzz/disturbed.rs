@@ -9,7 +9,7 @@ use crate::case::{Case, Schedule};
 use crate::crash::{Crashes, Limits};
 use crate::properties::crash_atomic::StateJudge;
 use crate::properties::reading::Reading;
-use crate::properties::{Property, Verdict, fault_safe, judge_all};
+use crate::properties::{Property, Verdict, fault_safe, judge_all, undo_restores};
 use crate::run::{Before, Repair, Run, again, run, scene};
 
 /// Crash states that are looked at after a fault: few, as the fuzzer asks again and again.
@@ -87,6 +87,8 @@ pub fn crash(input: &[u8]) -> Result<Use, Broken> {
     let state = crashes.state(crash);
     let judge = StateJudge::new(&scene.before, &scene.quiet.trace, scene.whole());
     scene.holds(Property::CrashAtomic, judge.state(&state).into())?;
+    let undo = undo_restores::judge_at(&scene.before, &scene.quiet, &*scene.repair, crash);
+    scene.holds(Property::UndoRestores, undo)?;
     scene.can_be_repaired(state)?;
     Ok(Use::Judged)
 }

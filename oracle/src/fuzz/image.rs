@@ -10,9 +10,8 @@ use super::{Broken, Use};
 use crate::audit::{Unreadable, audit};
 use crate::case::damage::{ReadWriteAt, SparseBytes};
 use crate::disk::SECTOR;
-use crate::properties::plan_exact::agrees;
 use crate::properties::reading::{Kind, Reading};
-use crate::properties::{Verdict, judge_all};
+use crate::properties::{Verdict, agrees, judge_all};
 use crate::run::{Before, ImageRepair, run};
 
 /// Bytes that a repair reads, beyond which an image costs a fuzzer more than it shows.

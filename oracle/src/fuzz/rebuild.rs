@@ -4,8 +4,7 @@
 use super::encoding::decode;
 use super::{Broken, Target, Use};
 use crate::case::Algorithm;
-use crate::explore::{JUDGED, can_be_asked, engine, verdict};
-use crate::properties::planning::{Brute, Planning};
+use crate::properties::plan::{Brute, Planning, of_plans};
 use crate::properties::reading::Kind;
 use crate::properties::{Property, Verdict, judge_all};
 use crate::run::{Before, ToyGround, ToyRepair, run};
@@ -70,14 +69,12 @@ fn of_plan(
     brute: &Brute,
 ) -> Result<(), Broken> {
     let planning = Planning::new(toy, algorithm, &repair.planned, brute);
-    let geometry = engine::geometry(toy.shape);
-    for property in JUDGED {
-        if is_known(algorithm, property) || !can_be_asked(property, &planning) {
+    for property in of_plans() {
+        if is_known(algorithm, property) || !planning.can_be_asked(property) {
             continue;
         }
-        if let Some(Err(complaint)) = verdict(property, &planning, &geometry) {
-            let verdict = Verdict::fails(complaint.to_string());
-            holds(algorithm, before, property, verdict)?;
+        if let Some(verdict) = planning.judge(property) {
+            holds(algorithm, before, property, verdict.into())?;
         }
     }
     Ok(())

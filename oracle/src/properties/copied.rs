@@ -38,16 +38,12 @@ impl Shared {
     pub(super) fn check(&self, bytes: &SparseBytes) -> Result<(), Failure> {
         let mut entries = self.entries.iter();
         let wrong = entries.find(|(at, _)| bytes.bytes(*at, 1)[0] & COPIED != 0);
-        match wrong {
-            None => Ok(()),
-            Some((at, cluster)) => {
-                let message = format!(
-                    "the entry at byte {at:#x} says that cluster {cluster} has one reference; it \
-                     has more, and did not say so before"
-                );
-                Err(Failure { message })
-            }
-        }
+        wrong.map_or(Ok(()), |(at, cluster)| {
+            Err(Failure::new(format!(
+                "the entry at byte {at:#x} says that cluster {cluster} has one reference; it has \
+                 more, and did not say so before"
+            )))
+        })
     }
 }
 

@@ -51,7 +51,7 @@ fn ends_alike(before: &Before, quiet: &Run, left: &Before, again: &Run) -> Resul
     let keeps_more = || finds_lost_tables(before, left);
     if let (Ok(_), Err(error)) = (&quiet.outcome, &again.outcome) {
         let has_no_room = matches!(
-            again.expected(left),
+            again.expected(left)?,
             Some(Expected::Refused(
                 Refused::NoSpace | Refused::GrowthWouldHide
             ))

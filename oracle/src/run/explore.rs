@@ -6,7 +6,7 @@ use crate::case::{Fault, FaultKind, Operation, Times};
 use crate::crash::Limits;
 use crate::disk::Trace;
 use crate::properties::reading::Reading;
-use crate::properties::{Property, Verdict, crash_atomic, fault_safe, judge_all};
+use crate::properties::{Property, Verdict, crash_atomic, fault_safe, judge_all, undo_restores};
 
 /// How much is explored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,11 +71,15 @@ pub fn explore_one(repair: &dyn Repair, before: &Before, bounds: &Bounds) -> Exp
     };
     let (schedule, fault) = faults.all(&quiet);
     let (states, runs) = (faults.states, faults.runs);
+    let undo = undo_restores::explore(before, &quiet, repair, bounds.crashes.samples);
     let mut verdicts = judge_all(before, &quiet, repair);
     for (property, verdict) in &mut verdicts {
-        if *property == Property::CrashAtomic {
-            *verdict = crash.clone().and(|| verdict.clone());
-        }
+        let at_every_point = match property {
+            Property::CrashAtomic => &crash,
+            Property::UndoRestores => &undo,
+            _ => continue,
+        };
+        *verdict = verdict.clone().and(|| at_every_point.clone());
     }
     verdicts.push((Property::FaultSafe, fault));
     verdicts.sort_by_key(|(property, _)| *property);

@@ -125,7 +125,7 @@ pub struct Run {
     /// See [`Run::reading`].
     reading: OnceLock<Result<Reading, Unreadable>>,
     /// See [`Run::expected`].
-    expected: OnceLock<Option<Expected>>,
+    expected: OnceLock<Result<Expected, Unreadable>>,
 }
 
 impl Run {
@@ -152,36 +152,41 @@ impl Run {
         &self.ask
     }
 
-    /// What has to come of it, by the specification. `before` is what the run began with. `None` of
-    /// a toy, and of what takes the naive program too much work.
-    pub fn expected(&self, before: &Before) -> Option<&Expected> {
-        let expected = self.expected.get_or_init(|| {
-            let audit = before.reading.audit()?;
-            expect_of(audit, &before.bytes, &self.ask, Some(&self.after)).ok()
-        });
-        expected.as_ref()
+    /// What has to come of it, by the specification; `None` of a toy. `before` is what the run began
+    /// with.
+    pub fn expected(&self, before: &Before) -> Result<Option<&Expected>, Failure> {
+        let Some(audit) = before.reading.audit() else {
+            return Ok(None);
+        };
+        let expect = || expect_of(audit, &before.bytes, &self.ask, Some(&self.after));
+        let expected = self.expected.get_or_init(expect).as_ref();
+        expected
+            .map(Some)
+            .map_err(|error| Failure::new(format!("it takes too much work to judge: {error}")))
     }
 
     /// The image that has to come of it, unless it has to be refused.
     pub fn repaired(&self, before: &Before) -> Option<&Repaired> {
-        match self.expected(before)? {
-            Expected::Repaired(repaired) => Some(repaired),
-            Expected::Refused(_) => None,
+        match self.expected(before) {
+            Ok(Some(Expected::Repaired(repaired))) => Some(repaired),
+            _ => None,
         }
     }
 
     /// What the audit says of the bytes afterwards, when it is asked first. `before` is what the
     /// run began with.
-    pub fn reading(&self, before: &Before) -> Result<&Reading, Failure> {
+    pub fn reading<'a>(&'a self, before: &'a Before) -> Result<&'a Reading, Failure> {
+        if self.trace.is_read_only() {
+            return Ok(&before.reading);
+        }
         let reading = self.reading.get_or_init(|| before.kind.read(&self.after));
-        reading.as_ref().map_err(|error| Failure {
-            message: format!("after the repair, {error}"),
-        })
+        let failed = |error| Failure::new(format!("after the repair, {error}"));
+        reading.as_ref().map_err(failed)
     }
 }
 
 /// The engine's name for an algorithm.
-const fn engine_algorithm(algorithm: Algorithm) -> recount::Algorithm {
+pub(crate) const fn engine_algorithm(algorithm: Algorithm) -> recount::Algorithm {
     match algorithm {
         Algorithm::Planned => recount::Algorithm::Planned,
         Algorithm::FirstFit => recount::Algorithm::FirstFit,

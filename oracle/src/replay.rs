@@ -98,7 +98,7 @@ impl Story {
             ));
         }
         let brute = Brute::new(*toy);
-        let run = Planning::new(toy, case.algorithm, &outcome, &brute);
+        let run = Planning::new(case.algorithm, &outcome, &brute);
         let asked = |property: &Property| run.can_be_asked(*property);
         for property in Property::ALL.into_iter().filter(asked) {
             if let Some(verdict) = run.judge(property) {

@@ -7,7 +7,7 @@ use crate::case::Algorithm;
 use crate::properties::plan::{Brute, Planning, of_plans};
 use crate::properties::reading::Kind;
 use crate::properties::{Property, Verdict, judge_all};
-use crate::run::{Before, ToyGround, ToyRepair, run};
+use crate::run::{Before, ToyRepair, run};
 use crate::toy::{Clusters, Toy};
 
 /// Runs and judges one input.
@@ -18,35 +18,26 @@ pub fn judge(input: &[u8]) -> Result<Use, Broken> {
     let Some(toy) = Toy::from_case(&case) else {
         return Ok(Use::Refused);
     };
-    for algorithms in alike(&toy) {
-        case.algorithm = algorithms[0];
+    for algorithm in [Algorithm::Planned, Algorithm::FirstFit, Algorithm::Tail] {
+        case.algorithm = algorithm;
         // A toy without a place in memory, or without a geometry, is none.
-        let Ok((before, ground)) = ToyGround::new(&case) else {
+        let Ok((before, repair)) = ToyRepair::new(&case) else {
             return Ok(Use::Refused);
         };
-        let toy = seen_by(case.algorithm, &toy);
-        let brute = Brute::new(toy);
-        for &algorithm in *algorithms {
-            let repair = ground.plan(algorithm);
-            of_plan(algorithm, &before, &toy, &repair, &brute)?;
-            let verdicts = judge_all(&before, &run(&repair, &before, &[]), &repair);
-            for (property, verdict) in verdicts {
-                holds(algorithm, &before, property, verdict)?;
-            }
+        let brute = Brute::new(seen_by(algorithm, &toy));
+        let planning = Planning::new(algorithm, &repair.planned, &brute);
+        let of_plan = of_plans()
+            .filter(|property| !is_known(algorithm, *property) && planning.can_be_asked(*property));
+        let of_plan = of_plan.filter_map(|property| {
+            let verdict = planning.judge(property)?;
+            Some((property, verdict.into()))
+        });
+        let of_bytes = judge_all(&before, &run(&repair, &before, &[]), &repair);
+        for (property, verdict) in of_plan.chain(of_bytes) {
+            holds(algorithm, &before, property, verdict)?;
         }
     }
     Ok(Use::Judged)
-}
-
-/// The algorithms, those together to which a toy is the same: QEMU's take old structures for
-/// clusters in use.
-const fn alike(toy: &Toy) -> &'static [&'static [Algorithm]] {
-    use Algorithm as A;
-    if toy.old.is_empty() {
-        &[&[A::Planned, A::FirstFit, A::Tail]]
-    } else {
-        &[&[A::Planned], &[A::FirstFit, A::Tail]]
-    }
 }
 
 /// The toy as an algorithm takes it.
@@ -59,25 +50,6 @@ const fn seen_by(algorithm: Algorithm, toy: &Toy) -> Toy {
             ..*toy
         },
     }
-}
-
-fn of_plan(
-    algorithm: Algorithm,
-    before: &Before,
-    toy: &Toy,
-    repair: &ToyRepair,
-    brute: &Brute,
-) -> Result<(), Broken> {
-    let planning = Planning::new(toy, algorithm, &repair.planned, brute);
-    for property in of_plans() {
-        if is_known(algorithm, property) || !planning.can_be_asked(property) {
-            continue;
-        }
-        if let Some(verdict) = planning.judge(property) {
-            holds(algorithm, before, property, verdict.into())?;
-        }
-    }
-    Ok(())
 }
 
 /// An error where a property fails that should not: QEMU's algorithms fail some.

@@ -35,7 +35,8 @@ pub fn of_plans() -> impl Iterator<Item = Property> {
 /// What brute force finds for a toy; each search is made when it is first asked for.
 #[derive(Debug)]
 pub struct Brute {
-    toy: Toy,
+    /// The toy.
+    pub toy: Toy,
     inside_file: OnceCell<Option<u32>>,
     whole_storage: OnceCell<Option<u32>>,
 }
@@ -116,8 +117,6 @@ impl Places {
 /// A run of a planner: what it was given, what came out, and what brute force says.
 #[derive(Clone, Copy, Debug)]
 pub struct Planning<'a> {
-    /// The toy.
-    pub toy: &'a Toy,
     /// The algorithm.
     pub algorithm: Algorithm,
     /// What the planner said.
@@ -130,13 +129,11 @@ impl<'a> Planning<'a> {
     /// Of an outcome.
     #[must_use]
     pub fn new(
-        toy: &'a Toy,
         algorithm: Algorithm,
         outcome: &'a Result<Layout, PlanError>,
         brute: &'a Brute,
     ) -> Self {
         Self {
-            toy,
             algorithm,
             outcome,
             places: outcome.as_ref().map(Places::of).unwrap_or_default(),
@@ -159,7 +156,7 @@ impl<'a> Planning<'a> {
             Property::Terminates => true,
             Property::FitsWhenPossible
             | Property::GrowsOnlyWhenNeeded
-            | Property::SmallestTable => Space::is_searchable(self.toy),
+            | Property::SmallestTable => Space::is_searchable(&self.brute.toy),
             _ => self.places.end <= u64::from(CLUSTERS_MAX),
         }
     }
@@ -194,9 +191,9 @@ fn terminates(run: &Planning<'_>) -> Result<(), Failure> {
             clusters.0
         ))),
         Ok(layout) if run.algorithm == Algorithm::Planned => {
-            let reserved = ClusterCount(run.toy.old.count().into());
+            let reserved = ClusterCount(run.brute.toy.old.count().into());
             let reftable = layout.reftable.count.0;
-            let proven = proven_tries(&geometry(run.toy.shape), reserved);
+            let proven = proven_tries(&geometry(run.brute.toy.shape), reserved);
             let bound = proven.map_or(reftable, |proven| proven.min(reftable));
             let tries = layout.tries;
             Failure::unless(tries <= bound, || {
@@ -213,8 +210,8 @@ fn counts_every_cluster(run: &Planning<'_>) -> Result<(), Failure> {
     let Ok(layout) = run.outcome else {
         return Ok(());
     };
-    let shape = run.toy.shape;
-    let counted = run.toy.used.or(run.places.allocated());
+    let shape = run.brute.toy.shape;
+    let counted = run.brute.toy.used.or(run.places.allocated());
     let entries = layout.reftable.count.0 * u64::from(shape.entries());
     let mut covered = Clusters::NONE;
     let mut least = 0;
@@ -234,7 +231,7 @@ fn counts_every_cluster(run: &Planning<'_>) -> Result<(), Failure> {
         let first = (refblock as u32) << shape.refblock_bits;
         let range = Clusters::run(first, shape.refcounts());
         // QEMU's algorithms count the old structures, too.
-        Failure::unless(!range.and(counted.or(run.toy.old)).is_empty(), || {
+        Failure::unless(!range.and(counted.or(run.brute.toy.old)).is_empty(), || {
             format!("refblock {refblock} counts nothing, so nothing needs it")
         })?;
         covered = covered.or(range);
@@ -253,16 +250,16 @@ fn counts_every_cluster(run: &Planning<'_>) -> Result<(), Failure> {
 fn no_overlap(run: &Planning<'_>) -> Result<(), Failure> {
     let Places { shared, end, .. } = run.places;
     let allocated = run.places.allocated();
-    none(allocated.and(run.toy.used), |cluster| {
+    none(allocated.and(run.brute.toy.used), |cluster| {
         format!("a new structure lies in cluster {cluster}, which has references")
     })?;
-    none(allocated.and(run.toy.old), |cluster| {
+    none(allocated.and(run.brute.toy.old), |cluster| {
         format!("a new structure lies in cluster {cluster}, which belongs to the old structures")
     })?;
     none(shared, |cluster| {
         format!("two new structures lie in cluster {cluster}")
     })?;
-    let capacity = run.toy.capacity();
+    let capacity = run.brute.toy.capacity();
     let capacity = capacity.filter(|&capacity| end > capacity.into());
     capacity.map_or(Ok(()), |capacity| {
         Err(Failure::new(format!(
@@ -273,7 +270,7 @@ fn no_overlap(run: &Planning<'_>) -> Result<(), Failure> {
 
 /// Where the storage cannot grow, going on for ever is failing for space as well.
 fn fits_when_possible(run: &Planning<'_>) -> Result<(), Failure> {
-    let may_diverge = run.toy.capacity().is_none();
+    let may_diverge = run.brute.toy.capacity().is_none();
     match run.outcome {
         Ok(_) => Ok(()),
         Err(PlanError::Diverges { .. }) if may_diverge => Ok(()),
@@ -287,7 +284,7 @@ fn fits_when_possible(run: &Planning<'_>) -> Result<(), Failure> {
 }
 
 fn grows_only_when_needed(run: &Planning<'_>) -> Result<(), Failure> {
-    let (clusters, end) = (run.toy.clusters, run.places.end);
+    let (clusters, end) = (run.brute.toy.clusters, run.places.end);
     if end <= clusters.into() {
         return Ok(());
     }

@@ -24,7 +24,7 @@ pub use again::{Again, again};
 pub use case::{Played, SceneError, play, scene};
 pub use explore::{Bounds, Explored, explore_one};
 pub use image::{ImageError, ImageRepair};
-pub use toy::{ToyError, ToyGround, ToyRepair};
+pub use toy::{ToyError, ToyRepair};
 
 /// What a repair begins with.
 #[derive(Clone, Debug)]

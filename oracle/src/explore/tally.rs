@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::images::Named;
 use crate::case::{Algorithm, Case};
 use crate::properties::{Failure, Property, Verdict};
-use crate::toy::{Room, Shape, Toy, Word};
+use crate::toy::{Room, Toy, Word};
 
 /// A case in which a property fails.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,17 +22,7 @@ pub struct Counterexample {
 }
 
 /// The order of size: the clusters of file and room after it, those that are used, and so on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-struct Size {
-    storage: u32,
-    spare: u32,
-    occupied: u32,
-    old_clusters: u32,
-    covered_by_one: u32,
-    shape: u32,
-    used: (u64, u64),
-    old: (u64, u64),
-}
+type Size = [u64; 10];
 
 /// What a property was asked of.
 #[derive(Clone, Copy)]
@@ -55,34 +45,35 @@ impl Subject<'_> {
     fn size(&self) -> Size {
         let toy = match *self {
             Self::Toy(toy, _) => toy,
-            Self::Image(index, _) => {
-                return Size {
-                    storage: u32::MAX,
-                    spare: index as u32,
-                    ..Size::default()
-                };
-            }
+            Self::Image(index, _) => return [u64::MAX, index as u64, 0, 0, 0, 0, 0, 0, 0, 0],
         };
-        let Shape {
-            refblock_bits,
-            reftable_entry_bits,
-            ..
-        } = toy.shape;
-        let halves = |set: u128| ((set >> 64) as u64, set as u64);
         let spare = match toy.room {
             Room::Growing => 0,
             Room::Fixed(spare) => spare,
         };
-        Size {
-            storage: toy.clusters + spare,
+        let (used, old, refblock_bits) = (toy.used, toy.old, toy.shape.refblock_bits);
+        let small = [
+            toy.clusters + spare,
             spare,
-            occupied: toy.used.count() + toy.old.count(),
-            old_clusters: toy.old.count(),
-            covered_by_one: refblock_bits + reftable_entry_bits,
-            shape: refblock_bits,
-            used: halves(toy.used.0),
-            old: halves(toy.old.0),
-        }
+            used.count() + old.count(),
+            old.count(),
+            refblock_bits + toy.shape.reftable_entry_bits,
+            refblock_bits,
+        ];
+        let [storage, spare, occupied, of_old, covered_by_one, shape] = small.map(u64::from);
+        let [used, old] = [used, old].map(|set| [(set.0 >> 64) as u64, set.0 as u64]);
+        [
+            storage,
+            spare,
+            occupied,
+            of_old,
+            covered_by_one,
+            shape,
+            used[0],
+            used[1],
+            old[0],
+            old[1],
+        ]
     }
 
     fn counterexample(&self, failure: Failure) -> Counterexample {

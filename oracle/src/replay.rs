@@ -7,14 +7,12 @@ use std::fmt::Write as _;
 
 use crate::case::damage::SparseBytes;
 use crate::case::{Case, Image, Schedule};
-use crate::crash::Crashes;
 use crate::explore::engine::{Engine, Planner};
 use crate::explore::{BYTES, draw, images};
 use crate::properties::plan::{Brute, Planning};
+use crate::properties::undo_restores::{self, Points};
 use crate::properties::{Property, Verdict};
-use crate::run::{
-    self, Before, Bounds, Done, ImageError, ImageRepair, Repair, Run, ToyError, ToyRepair,
-};
+use crate::run::{self, Before, Bounds, Done, ImageRepair, Repair, Run, SceneError, ToyRepair};
 use crate::toy::Toy;
 
 /// Most events of a run that are told one by one.
@@ -32,12 +30,9 @@ pub struct Story {
 /// Why a case cannot be run.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
-    /// A toy that cannot be built.
+    /// A toy or an image that cannot be built or read.
     #[error(transparent)]
-    Toy(#[from] ToyError),
-    /// An image that cannot be built or read.
-    #[error(transparent)]
-    Image(#[from] ImageError),
+    Scene(#[from] SceneError),
     /// An image that qemu-img makes.
     #[error("the image of this case is made by qemu-img; `cargo xtask differential` runs it")]
     Real,
@@ -175,12 +170,9 @@ impl Story {
             Schedule::Quiet => (),
             Schedule::Crash(crash) => {
                 self.line(format_args!("\nafter a power cut: {crash:?}"));
-                let crashes = Crashes {
-                    before: &before.bytes,
-                    trace: &quiet.trace,
-                    sector: before.sector,
-                };
-                let left = crashes.state(*crash);
+                let undo = undo_restores::judge(before, quiet, repair, Points::At(*crash));
+                self.add(vec![(Property::UndoRestores, undo)]);
+                let left = before.crashed(&quiet.trace, *crash);
                 self.after(before, &left);
                 self.again(before, repair, quiet, left);
             }

@@ -8,12 +8,12 @@ use super::{Broken, Target, Use};
 use crate::case::build::build;
 use crate::case::damage::SparseBytes;
 use crate::case::{Case, Schedule};
-use crate::crash::{Crashes, Limits};
+use crate::crash::Limits;
 use crate::disk::{SECTOR, SimulatedDisk};
 use crate::properties::crash_atomic::StateJudge;
-use crate::properties::reading::Reading;
+use crate::properties::undo_restores::Points;
 use crate::properties::{Property, Verdict, fault_safe, judge_all, undo_restores};
-use crate::run::{Before, ImageError, ImageRepair, Repair, Run, SceneError, again, run, scene};
+use crate::run::{Before, ImageRepair, Repair, Run, SceneError, again, run, scene};
 
 /// Crash states that are looked at after a fault: few, as the fuzzer asks again and again.
 const AFTER_A_FAULT: Limits = Limits {
@@ -38,7 +38,7 @@ impl Scene {
         };
         let (before, repair) = match scene(&case) {
             Ok(scene) => scene,
-            Err(SceneError::Image(ImageError::Unreadable(_))) => {
+            Err(SceneError::Unreadable(_)) => {
                 let mut bytes = SparseBytes::default();
                 if let Ok(built) = build(&case, &mut bytes) {
                     let disk = SimulatedDisk::new(bytes, SECTOR, built.capacity);
@@ -60,12 +60,6 @@ impl Scene {
             scene.holds(property, verdict)?;
         }
         Ok(Some(scene))
-    }
-
-    /// What the audit says after a repair in which nothing went wrong.
-    fn whole(&self) -> Option<&Reading> {
-        let whole = self.quiet.reading(&self.before).ok();
-        whole.filter(|_| !self.quiet.trace.is_read_only())
     }
 
     fn holds(&self, property: Property, verdict: Verdict) -> Result<(), Broken> {
@@ -96,15 +90,11 @@ pub fn crash(input: &[u8]) -> Result<Use, Broken> {
     if scene.quiet.trace.is_read_only() {
         return Ok(Use::Refused);
     }
-    let crashes = Crashes {
-        before: &scene.before.bytes,
-        trace: &scene.quiet.trace,
-        sector: scene.before.sector,
-    };
-    let state = crashes.state(crash);
-    let judge = StateJudge::new(&scene.before, &scene.quiet.trace, scene.whole());
+    let (before, quiet) = (&scene.before, &scene.quiet);
+    let state = before.crashed(&quiet.trace, crash);
+    let judge = StateJudge::new(before, &quiet.trace, quiet.whole(before));
     scene.holds(Property::CrashAtomic, judge.state(&state).into())?;
-    let undo = undo_restores::judge_at(&scene.before, &scene.quiet, &*scene.repair, crash);
+    let undo = undo_restores::judge(before, quiet, &*scene.repair, Points::At(crash));
     scene.holds(Property::UndoRestores, undo)?;
     scene.can_be_repaired(state)?;
     Ok(Use::Judged)
@@ -123,8 +113,8 @@ pub fn fault(input: &[u8]) -> Result<Use, Broken> {
     if failed.faults_hit == 0 {
         return Ok(Use::Refused);
     }
-    let (before, whole) = (&scene.before, scene.whole());
-    let verdict = fault_safe::judge(before, &failed, whole, &AFTER_A_FAULT);
+    let whole = scene.quiet.whole(&scene.before);
+    let (_, verdict) = fault_safe::judge(&scene.before, &failed, whole, &AFTER_A_FAULT);
     scene.holds(Property::FaultSafe, verdict)?;
     scene.can_be_repaired(failed.after)?;
     Ok(Use::Judged)

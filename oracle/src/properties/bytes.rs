@@ -2,6 +2,7 @@
 //! property has one row: when it is asked, by which rule of the contract not always, and what it is.
 
 use super::reading::{Kind, Reading};
+use super::undo_restores::Points;
 use super::{
     Failure, Property, Verdict, counts, crash_atomic, idempotent, leaves_data_alone, plan_exact,
     structures, undo_restores,
@@ -58,7 +59,7 @@ pub fn judge_all(before: &Before, run: &Run, repair: &dyn Repair) -> Vec<(Proper
     let of_bytes = OF_BYTES.map(|(property, ..)| (property, judge(property, before, run)));
     let mut verdicts = of_bytes.to_vec();
     verdicts.extend(idempotent::judge(before, run, repair));
-    let restores = undo_restores::judge(before, run, repair);
+    let restores = undo_restores::judge(before, run, repair, Points::Spread(1));
     verdicts.push((Property::UndoRestores, restores));
     verdicts
 }

@@ -10,26 +10,20 @@
 
 use std::ops::ControlFlow;
 
-use super::copied::Shared;
 use super::leaves_data_alone::Guard;
 use super::reading::{Found, Reading};
 use super::{Failure, Verdict};
 use crate::audit::{Referrer, ToyStructure};
 use crate::case::damage::{ReadWriteAt, SparseBytes};
-use crate::crash::{CrashState, Crashes, Limits};
+use crate::crash::{CrashState, Limits};
 use crate::disk::{Event, Trace};
 use crate::run::{Before, Run};
 
-/// Of all states that a power cut may leave, whoever made the trace. `whole` is what the audit says of a run
-/// of the same repair in which nothing went wrong; `None` when that wrote no structures.
+/// Of all states that a power cut may leave, whoever made the trace, and how many were looked at.
+/// `whole` is what the audit says of a run of the same repair in which nothing went wrong; `None`
+/// when that wrote no structures.
 #[must_use]
-pub fn judge(before: &Before, trace: &Trace, whole: Option<&Reading>, limits: &Limits) -> Verdict {
-    explore(before, trace, whole, limits).1
-}
-
-/// As [`judge`], with the number of states that were looked at.
-#[must_use]
-pub fn explore(
+pub fn judge(
     before: &Before,
     trace: &Trace,
     whole: Option<&Reading>,
@@ -39,17 +33,15 @@ pub fn explore(
         return (0, Verdict::Holds);
     }
     let judge = StateJudge::new(before, trace, whole);
-    let crashes = Crashes {
-        before: &before.bytes,
-        trace,
-        sector: before.sector,
-    };
-    let (states, failure) = crashes.each(limits, |state: &CrashState<'_>| {
-        match judge.state(state.bytes) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(failure) => ControlFlow::Break(Failure::new(format!("{state}: {failure}"))),
-        }
-    });
+    let (states, failure) =
+        before
+            .crashes(trace)
+            .each(limits, |state: &CrashState<'_>| {
+                match judge.state(state.bytes) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(failure) => ControlFlow::Break(Failure::new(format!("{state}: {failure}"))),
+                }
+            });
     (states, failure.map_or(Verdict::Holds, Verdict::Fails))
 }
 
@@ -70,7 +62,6 @@ pub(crate) struct StateJudge<'a> {
     before: &'a Before,
     whole: Option<&'a Reading>,
     guard: Guard<'a>,
-    shared: Shared,
 }
 
 impl<'a> StateJudge<'a> {
@@ -78,14 +69,12 @@ impl<'a> StateJudge<'a> {
         Self {
             before,
             whole,
-            guard: Guard::new(before, trace),
-            shared: Shared::new(before),
+            guard: Guard::new(before, trace, true),
         }
     }
 
     pub(crate) fn state(&self, bytes: &SparseBytes) -> Result<(), Failure> {
         self.guard.check(bytes)?;
-        self.shared.check(bytes)?;
         let state = self.before.kind.read(bytes).map_err(Failure::new)?;
         let old = self.before.reading.pointer();
         if self.whole.is_some_and(|whole| whole.pointer() == old) {

@@ -7,15 +7,10 @@ use super::reading::Reading;
 use crate::crash::Limits;
 use crate::run::{Before, Run};
 
-/// Of a run in which operations fail. `whole` is as for [`crash_atomic::judge`].
+/// Of a run in which operations fail, and how many crash states were looked at. `whole` is as for
+/// [`crash_atomic::judge`].
 #[must_use]
-pub fn judge(before: &Before, run: &Run, whole: Option<&Reading>, limits: &Limits) -> Verdict {
-    explore(before, run, whole, limits).1
-}
-
-/// As [`judge`], with the number of crash states that were looked at.
-#[must_use]
-pub fn explore(
+pub fn judge(
     before: &Before,
     run: &Run,
     whole: Option<&Reading>,
@@ -28,6 +23,6 @@ pub fn explore(
     if let Err(failure) = StateJudge::new(before, &run.trace, whole).state(&run.after) {
         return (1, Verdict::fails(format!("after the failure: {failure}")));
     }
-    let (states, verdict) = crash_atomic::explore(before, &run.trace, whole, limits);
+    let (states, verdict) = crash_atomic::judge(before, &run.trace, whole, limits);
     (states + 1, verdict)
 }

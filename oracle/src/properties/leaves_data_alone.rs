@@ -23,12 +23,15 @@ const LOWEST_FEATURES: u64 = 79;
 const DIRTY_AND_CORRUPT: u8 = 3;
 /// The autoclear features.
 const AUTOCLEAR: Range<u64> = 88..96;
-/// Bit 63 of an L1 or L2 entry, in its first byte.
+/// Bits of an L1 or L2 entry (specification, "Cluster mapping"): what is left of its first byte
+/// without bit 63 does not change.
 const COPIED: u8 = 0x80;
+const COMPRESSED: u64 = 1 << 62;
+const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 
 /// Of the bytes after a repair, whether it ended well or not.
 pub(super) fn judge(seen: &Seen<'_>) -> Result<(), Failure> {
-    Guard::new(seen.before, &seen.run.trace).check(&seen.run.after)
+    Guard::new(seen.before, &seen.run.trace, false).check(&seen.run.after)
 }
 
 /// The bytes that must not change, as far as a trace could have changed them.
@@ -41,16 +44,20 @@ pub(super) struct Guard<'a> {
 }
 
 impl<'a> Guard<'a> {
-    pub fn new(before: &'a Before, trace: &Trace) -> Self {
+    /// `at_all_times`: as long as a repair goes on, an entry that leads to a shared cluster and does
+    /// not say that it has one reference must not come to say so: a guest that runs then would write
+    /// into what a snapshot shares.
+    pub fn new(before: &'a Before, trace: &Trace, at_all_times: bool) -> Self {
         let reading = &before.reading;
-        let exceptions = Exceptions::of(reading);
+        let exceptions = Exceptions::of(reading, at_all_times);
         let size = reading.cluster_size() as usize;
         let guarded = touched(before, trace).into_iter().filter(|cluster| {
             reading.foreign_references_to(*cluster) > 0 && !exceptions.given_up.contains(cluster)
         });
         let guarded = guarded.map(|cluster| {
             let bytes = before.bytes.bytes(cluster << reading.cluster_bits, size);
-            (cluster, bytes, exceptions.of_cluster(cluster, size))
+            let free = exceptions.of_cluster(cluster, &bytes);
+            (cluster, bytes, free)
         });
         Self {
             guarded: guarded.collect(),
@@ -106,15 +113,18 @@ fn touched(before: &Before, trace: &Trace) -> BTreeSet<u64> {
 struct Exceptions {
     /// By byte position: the bits that may change.
     bits: BTreeMap<u64, u8>,
-    /// Tables of the active layer, in which any bit 63 may be set right: distance of the entries.
-    tables: BTreeMap<u64, usize>,
+    /// Tables of the active layer, in which any bit 63 may be set right: distance of the entries, and
+    /// the bit of those that lead to no cluster.
+    tables: BTreeMap<u64, (usize, u64)>,
+    /// Shared clusters, to which no bit 63 may come.
+    shared: BTreeSet<u64>,
     /// Clusters whose content is written anew elsewhere, and those that only replaced entries lead
     /// to.
     given_up: BTreeSet<u64>,
 }
 
 impl Exceptions {
-    fn of(reading: &Reading) -> Self {
+    fn of(reading: &Reading, at_all_times: bool) -> Self {
         let mut these = Self::default();
         let Some(audit) = reading.counted() else {
             these.free(TOY_POINTER);
@@ -131,6 +141,9 @@ impl Exceptions {
             these.free(SNAPSHOTS);
         }
         let length = if audit.header.extended_l2() { 16 } else { 8 };
+        // Of data in another file nothing is shared.
+        let external = audit.header.external_data();
+        let not_followed = if external { OFFSET } else { COMPRESSED };
         for entry in &audit.empty {
             let at = entry.table + entry.l2_index * length;
             these.free(at..at + length);
@@ -143,14 +156,17 @@ impl Exceptions {
             if by.iter().all(|by| by.is_structure() || goes(by)) {
                 these.given_up.insert(cluster);
             }
+            if at_all_times && reading.foreign_references_to(cluster) > 1 {
+                these.shared.insert(cluster);
+            }
             let entry = |by: &Referrer| match by {
                 Referrer::L1 {
                     layer: LayerId::Active,
-                } => Some(8),
+                } => Some((8, 0)),
                 Referrer::L2 {
                     layer: LayerId::Active,
                     ..
-                } => Some(length as usize),
+                } => Some((length as usize, not_followed)),
                 _ => None,
             };
             let entry = by.iter().filter_map(entry).next_back();
@@ -164,18 +180,25 @@ impl Exceptions {
         self.bits.extend(bytes.map(|at| (at, 0xff)));
     }
 
-    /// The bits of a cluster that may change; nothing when none may.
-    fn of_cluster(&self, cluster: u64, size: usize) -> Vec<u8> {
-        let start = cluster * size as u64;
+    /// The bits of a cluster with these bytes that may change; nothing when none may.
+    fn of_cluster(&self, cluster: u64, bytes: &[u8]) -> Vec<u8> {
+        let size = bytes.len() as u64;
         let mut free = Vec::new();
-        if let Some(&entry) = self.tables.get(&cluster) {
-            free.resize(size, 0);
-            let firsts = free.iter_mut().step_by(entry);
-            firsts.for_each(|byte| *byte = COPIED);
+        if let Some(&(length, not_followed)) = self.tables.get(&cluster) {
+            free.resize(bytes.len(), 0);
+            let entries = bytes.chunks_exact(length);
+            for (entry, free) in entries.zip(free.chunks_exact_mut(length)) {
+                let word = u64::from_be_bytes(entry[..8].try_into().expect("8 bytes"));
+                let leads = word & OFFSET != 0 && word & not_followed == 0;
+                let shared = leads && self.shared.contains(&((word & OFFSET) / size));
+                if !shared || entry[0] & COPIED != 0 {
+                    free[0] = COPIED;
+                }
+            }
         }
-        for (&at, &bits) in self.bits.range(start..start + size as u64) {
-            free.resize(size, 0);
-            free[(at - start) as usize] |= bits;
+        for (&at, &bits) in self.bits.range(cluster * size..(cluster + 1) * size) {
+            free.resize(bytes.len(), 0);
+            free[(at % size) as usize] |= bits;
         }
         free
     }

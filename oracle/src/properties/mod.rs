@@ -4,7 +4,6 @@
 //! and programs that do not follow it.
 
 mod bytes;
-mod copied;
 mod counts;
 pub mod crash_atomic;
 pub mod fault_safe;

@@ -3,8 +3,8 @@
 //!
 //! Undo files are files, so every point costs some system calls. Of each repair the plain form is
 //! asked, and that of one power cut drawn from what the repair writes; the explorer asks at many
-//! points of each repair ([`explore`]), a case with a power cut at its own ([`judge_at`]). What is
-//! cut is the repair, and then the undoing of what that leaves, at its event of the same number.
+//! points of each repair, a case with a power cut at its own. What is cut is the repair, and then the
+//! undoing of what that leaves, at its event of the same number.
 
 use std::path::Path;
 
@@ -25,47 +25,30 @@ use crate::run::{Before, Repair, Run};
 /// A write: where, and the new bytes.
 type Write = (Offset, Vec<u8>);
 
-/// Of a repair: as a whole, and after a power cut at a point drawn from its writes.
-#[must_use]
-pub fn judge(before: &Before, run: &Run, repair: &dyn Repair) -> Verdict {
-    asked(before, run, repair, |undo| {
-        undo.gives_back(&undo.after)?;
-        undo.survives(undo.drawn(0))
-    })
+/// Where the power is cut.
+#[derive(Clone, Copy, Debug)]
+pub enum Points {
+    /// At one point.
+    At(Crash),
+    /// At so many points, at most: drawn from what the repair writes, and evenly spread.
+    Spread(u32),
 }
 
-/// After a power cut at one point.
+/// Of a repair as a whole, and after power cuts. Where a plan is empty the program saves no undo file,
+/// as nothing is replaced.
 #[must_use]
-pub fn judge_at(before: &Before, run: &Run, repair: &dyn Repair, crash: Crash) -> Verdict {
-    asked(before, run, repair, |undo| undo.survives(crash))
-}
-
-/// After power cuts at so many points, evenly spread, at most.
-#[must_use]
-pub fn explore(before: &Before, run: &Run, repair: &dyn Repair, points: u32) -> Verdict {
-    asked(before, run, repair, |undo| {
-        let events = undo.trace.events().len() as u32 + 1;
-        let step = events.div_ceil(points.max(1)) as usize;
-        let mut points = (0..events).step_by(step);
-        points.try_for_each(|after| {
-            let kept = undo.drawn(after).kept;
-            undo.survives(Crash { after, kept })
-        })
-    })
-}
-
-/// Where a plan is empty the program saves no undo file, as nothing is replaced.
-fn asked(
-    before: &Before,
-    run: &Run,
-    repair: &dyn Repair,
-    question: impl FnOnce(&Undo) -> Result<(), Failure>,
-) -> Verdict {
+pub fn judge(before: &Before, run: &Run, repair: &dyn Repair, points: Points) -> Verdict {
     if run.trace.is_read_only() {
         return Verdict::NotApplicable;
     }
-    let undo = Undo::save(before, run, &repair.options());
-    undo.and_then(|undo| question(&undo)).into()
+    let asked = Undo::save(before, run, &repair.options()).and_then(|undo| {
+        undo.gives_back(&undo.after)?;
+        match points {
+            Points::At(crash) => undo.survives(crash),
+            Points::Spread(count) => undo.drawn(count).try_for_each(|cut| undo.survives(cut)),
+        }
+    });
+    asked.into()
 }
 
 /// A repair and its undo file.
@@ -115,18 +98,20 @@ impl Undo {
         Ok(undo)
     }
 
-    /// A power cut, drawn from what the repair writes and a number.
-    fn drawn(&self, number: u32) -> Crash {
-        let mut hash = crc32fast::Hasher::new_with_initial(number);
+    /// So many power cuts, at most one after each event.
+    fn drawn(&self, count: u32) -> impl Iterator<Item = Crash> {
+        let mut hash = crc32fast::Hasher::new();
         for (offset, bytes) in self.trace.events().iter().filter_map(written) {
             hash.update(&offset.0.to_be_bytes());
             hash.update(&bytes);
         }
         let drawn = hash.finalize();
-        Crash {
-            after: drawn,
-            kept: drawn.into(),
-        }
+        let events = self.trace.events().len() as u32 + 1;
+        let step = events.div_ceil(count.max(1)).max(1);
+        (0..events).step_by(step as usize).map(move |shift| Crash {
+            after: drawn % events + shift,
+            kept: u64::from(drawn) + u64::from(shift),
+        })
     }
 
     /// After a power cut of the repair the image comes back; also where undoing ends at its event of

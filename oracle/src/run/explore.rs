@@ -8,6 +8,7 @@ use crate::case::{Fault, FaultKind, Operation, Times};
 use crate::crash::Limits;
 use crate::disk::{Operations, Trace};
 use crate::properties::reading::Reading;
+use crate::properties::undo_restores::Points;
 use crate::properties::{Property, Verdict, crash_atomic, fault_safe, judge_all, undo_restores};
 
 /// How much is explored.
@@ -59,9 +60,8 @@ impl Explored {
 /// Runs one repair in every way there is.
 pub fn explore_one(repair: &dyn Repair, before: &Before, bounds: &Bounds) -> Explored {
     let quiet = run(repair, before, &[]);
-    let whole = quiet.reading(before).ok();
-    let whole = whole.filter(|_| !quiet.trace.is_read_only());
-    let (states, crash) = crash_atomic::explore(before, &quiet.trace, whole, &bounds.crashes);
+    let whole = quiet.whole(before);
+    let (states, crash) = crash_atomic::judge(before, &quiet.trace, whole, &bounds.crashes);
     let mut faults = Faults {
         repair,
         before,
@@ -73,7 +73,8 @@ pub fn explore_one(repair: &dyn Repair, before: &Before, bounds: &Bounds) -> Exp
     };
     let (schedule, fault) = faults.all(&quiet);
     let (states, runs) = (faults.states, faults.runs);
-    let undo = undo_restores::explore(before, &quiet, repair, bounds.crashes.samples);
+    let points = Points::Spread(bounds.crashes.samples);
+    let undo = undo_restores::judge(before, &quiet, repair, points);
     let mut verdicts = judge_all(before, &quiet, repair);
     for (property, verdict) in &mut verdicts {
         let at_every_point = match property {
@@ -81,7 +82,7 @@ pub fn explore_one(repair: &dyn Repair, before: &Before, bounds: &Bounds) -> Exp
             Property::UndoRestores => &undo,
             _ => continue,
         };
-        *verdict = verdict.clone().and(|| at_every_point.clone());
+        *verdict = at_every_point.clone().and(|| verdict.clone());
     }
     verdicts.push((Property::FaultSafe, fault));
     verdicts.sort_by_key(|(property, _)| *property);
@@ -143,7 +144,7 @@ impl Faults<'_> {
             return (run, Verdict::Holds);
         }
         let limits = &self.bounds.crashes;
-        let (states, verdict) = fault_safe::explore(self.before, &run, self.whole, limits);
+        let (states, verdict) = fault_safe::judge(self.before, &run, self.whole, limits);
         self.states += states;
         if run.outcome.is_err() {
             self.seen.push(run.trace.clone());

@@ -1,9 +1,9 @@
 //! Driving a repair on the simulated disk, and keeping everything that happened.
 
 mod again;
-mod case;
 mod explore;
 mod image;
+mod scene;
 mod toy;
 
 use std::sync::OnceLock;
@@ -13,7 +13,8 @@ use recount::{PlanError, RepairOptions};
 
 use crate::audit::Unreadable;
 use crate::case::damage::SparseBytes;
-use crate::case::{Algorithm, Fault};
+use crate::case::{Algorithm, Crash, Fault};
+use crate::crash::Crashes;
 use crate::disk::{Operations, SimulatedDisk, Trace};
 use crate::judge::ask;
 use crate::properties::Failure;
@@ -21,10 +22,10 @@ use crate::properties::reading::{Kind, Reading};
 use crate::spec::{Ask, Expected, Repaired, expect_of};
 
 pub use again::{Again, again};
-pub use case::{Played, SceneError, play, scene};
 pub use explore::{Bounds, Explored, explore_one};
-pub use image::{ImageError, ImageRepair};
-pub use toy::{ToyError, ToyRepair};
+pub use image::ImageRepair;
+pub use scene::{SceneError, scene};
+pub use toy::ToyRepair;
 
 /// What a repair begins with.
 #[derive(Clone, Debug)]
@@ -57,6 +58,22 @@ impl Before {
             kind,
             reading,
         })
+    }
+
+    /// What may become of these bytes where this was done since.
+    #[must_use]
+    pub const fn crashes<'a>(&'a self, trace: &'a Trace) -> Crashes<'a> {
+        Crashes {
+            before: &self.bytes,
+            trace,
+            sector: self.sector,
+        }
+    }
+
+    /// What a power cut leaves of these bytes where this was done since.
+    #[must_use]
+    pub fn crashed(&self, trace: &Trace, crash: Crash) -> SparseBytes {
+        self.crashes(trace).state(crash)
     }
 
     /// A disk with these bytes, on which these operations fail.
@@ -171,6 +188,13 @@ impl Run {
             Ok(Some(Expected::Repaired(repaired))) => Some(repaired),
             _ => None,
         }
+    }
+
+    /// What the audit says of what a repair in which nothing went wrong has written; `None` where it
+    /// has written nothing. `before` is what the run began with.
+    pub fn whole<'a>(&'a self, before: &'a Before) -> Option<&'a Reading> {
+        let whole = self.reading(before).ok();
+        whole.filter(|_| !self.trace.is_read_only())
     }
 
     /// What the audit says of the bytes afterwards, when it is asked first. `before` is what the

@@ -2,13 +2,11 @@
 //! nothing to check in it.
 
 use recount::rebuild::{self, Input};
-use recount::{
-    Cluster, ClusterCount, Geometry, Layout, OutOfMemory, PlanError, RefcountTable, RunSet, Storage,
-};
+use recount::{Cluster, ClusterCount, Geometry, Layout, PlanError, RefcountTable, RunSet, Storage};
 
-use super::{Before, Done, Outcome, Repair, engine_algorithm};
+use super::{Before, Done, Outcome, Repair, SceneError, engine_algorithm};
 use crate::audit::ToyGeometry;
-use crate::case::build::{self, BuildError};
+use crate::case::build;
 use crate::case::damage::SparseBytes;
 use crate::case::{Algorithm, Case, Image, StorageLimit};
 use crate::disk::SimulatedDisk;
@@ -23,32 +21,12 @@ pub struct ToyRepair {
     pub planned: Result<Layout, PlanError>,
 }
 
-/// Why there is no such toy.
-#[derive(Debug, thiserror::Error)]
-pub enum ToyError {
-    /// The case has an image of another kind.
-    #[error("the case is no toy: its image is not a model")]
-    NotAToy,
-    /// It cannot be built.
-    #[error(transparent)]
-    Build(#[from] BuildError),
-    /// The engine has no such geometry.
-    #[error(transparent)]
-    Geometry(#[from] recount::geometry::GeometryError),
-    /// The judge cannot read what was built.
-    #[error(transparent)]
-    Unreadable(#[from] crate::audit::Unreadable),
-    /// The engine has not enough memory.
-    #[error(transparent)]
-    OutOfMemory(#[from] OutOfMemory),
-}
-
 impl ToyRepair {
     /// The toy of a case, on its disk, and the plan for it. A sector is a cluster, so that refblocks
     /// and reftable clusters are lost one by one.
-    pub fn new(case: &Case) -> Result<(Before, Self), ToyError> {
+    pub fn new(case: &Case) -> Result<(Before, Self), SceneError> {
         let Image::Model(model) = &case.image else {
-            return Err(ToyError::NotAToy);
+            return Err(SceneError::NotAToy);
         };
         let mut bytes = SparseBytes::default();
         let built = build::build(case, &mut bytes)?;

@@ -116,7 +116,7 @@ impl<'a> Judged<'a> {
     pub fn crash_atomic(&self, trace: &Trace, after: &SparseBytes) -> Verdict {
         let whole = Kind::Image.read(after).ok();
         let whole = whole.filter(|_| !trace.is_read_only());
-        crash_atomic::judge(&self.before, trace, whole.as_ref(), &CRASHES)
+        crash_atomic::judge(&self.before, trace, whole.as_ref(), &CRASHES).1
     }
 
     /// Every cluster counts as often as it is referred to, or as much as is kept.

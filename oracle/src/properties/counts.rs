@@ -133,14 +133,19 @@ pub(super) fn evidence_stays(seen: &Seen<'_>) -> Result<(), Failure> {
         return Ok(());
     };
     let found = diagnose_audited(&seen.run.after, audit).map_err(Failure::new)?;
-    let beside_the_header = seen.before.reading.counted();
-    let stays = |damage: &&Damage| match **damage {
-        Damage::Corruption(referrer, wrong) => beside_the_header
-            .is_some_and(|audit| audit.corruptions.contains(&Corruption { referrer, wrong })),
+    let old = &seen.before.reading;
+    let reads_header = old.audit().is_some_and(|audit| audit.header_is_table);
+    let beside_the_header = old.counted().filter(|_| reads_header);
+    let stays = |damage: &&Damage| match (**damage, beside_the_header) {
+        (Damage::Corruption(referrer, wrong), Some(audit)) => {
+            audit.corruptions.contains(&Corruption { referrer, wrong })
+        }
         _ => true,
     };
     let mut damage = repaired.damage.iter().filter(stays);
-    let unseen = damage.find(|one| !found.damage.iter().any(|other| is_same(one, other)));
+    // Both lists are in the same order.
+    let mut left = found.damage.iter();
+    let unseen = damage.find(|one| !left.any(|other| is_same(one, other)));
     unseen.map_or(Ok(()), |unseen| {
         Err(Failure::new(format!("{unseen:?} cannot be seen any more")))
     })?;

@@ -26,8 +26,9 @@ pub fn judge(input: &[u8]) -> Result<Use, Broken> {
         };
         let brute = Brute::new(seen_by(algorithm, &toy));
         let planning = Planning::new(algorithm, &repair.planned, &brute);
-        let of_plan = of_plans()
-            .filter(|property| !is_known(algorithm, *property) && planning.can_be_asked(*property));
+        let of_plan = of_plans().filter(|property| {
+            !property.is_known_of_toys(algorithm) && planning.can_be_asked(*property)
+        });
         let of_plan = of_plan.filter_map(|property| {
             let verdict = planning.judge(property)?;
             Some((property, verdict.into()))
@@ -60,38 +61,15 @@ pub(super) fn holds(
     verdict: Verdict,
 ) -> Result<(), Broken> {
     let is_known = match before.kind {
-        Kind::Toy(_) => is_known(algorithm, property),
+        Kind::Toy(_) => property.is_known_of_toys(algorithm),
         Kind::Image => property.is_known_of_images(algorithm),
     };
     match verdict {
         Verdict::Fails(failure) if !is_known => {
-            let message = format!(
-                "algorithm {}: {failure}",
-                crate::toy::algorithm_name(algorithm)
-            );
+            let name = crate::toy::algorithm_name(algorithm);
+            let message = format!("algorithm {name}: {failure}");
             Err(Broken::new(property.name(), message))
         }
         _ => Ok(()),
-    }
-}
-
-/// Whether the algorithm is known to fail the property, as `cargo xtask model` shows. What it leaks
-/// is not clean afterwards either.
-const fn is_known(algorithm: Algorithm, property: Property) -> bool {
-    use Property as P;
-    match algorithm {
-        Algorithm::Planned => false,
-        Algorithm::FirstFit | Algorithm::Tail => matches!(
-            property,
-            P::Terminates
-                | P::FitsWhenPossible
-                | P::GrowsOnlyWhenNeeded
-                | P::SmallestTable
-                | P::NoLeaks
-                | P::CleanAfterwards
-                | P::BoundedCost
-                | P::CrashAtomic
-                | P::FaultSafe
-        ),
     }
 }

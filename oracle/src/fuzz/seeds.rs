@@ -11,7 +11,6 @@ use super::mutate::{read, write};
 use super::{Target, Use, encoding, mutate};
 use crate::case::build;
 use crate::case::generate::{Kind, generate};
-use crate::case::synthetic::{Content, Run, Synthetic};
 use crate::case::{Algorithm, Case, Image, Schedule, StorageLimit};
 
 /// Bytes of an image that is written down, at most.
@@ -54,7 +53,8 @@ fn cases(target: Target) -> Vec<Vec<u8>> {
 /// does.
 fn images() -> Vec<Vec<u8>> {
     let mut built = Vec::new();
-    for image in special() {
+    for image in SPECIAL {
+        let image = toml::from_str(image).expect("an image");
         let bytes = build::bytes(&quiet(Image::Synthetic(image)));
         let mut bytes = bytes.expect("images written down here are possible");
         // Of a LUKS header this is the beginning; the rest lies past the end of the file.
@@ -118,38 +118,15 @@ fn with_extra_data(mut image: Vec<u8>) -> Option<Vec<u8>> {
     Some(image)
 }
 
-/// What random images of this length do not have: subclusters, and a LUKS header.
-fn special() -> [Synthetic; 2] {
-    let run = |content| Run {
-        skip: 0,
-        clusters: 1,
-        content,
-    };
-    let subclusters = Content::Subclusters {
-        allocated: 1,
-        zero: 2,
-    };
-    let luks = Synthetic {
-        version: 3,
-        cluster_bits: 9,
-        refcount_order: 4,
-        luks: true,
-        ..Synthetic::default()
-    };
-    let subclusters = Synthetic {
-        version: 3,
-        cluster_bits: 14,
-        refcount_order: 4,
-        extended_l2: true,
-        guest: vec![
-            run(subclusters),
-            run(Content::Compressed { incompressible: 16 }),
-            run(Content::Zero),
-        ],
-        ..Synthetic::default()
-    };
-    [subclusters, luks]
-}
+/// What random images of this length do not have, in the text form of cases: subclusters, and a LUKS
+/// header.
+const SPECIAL: [&str; 2] = [
+    "version = 3\ncluster_bits = 14\nextended_l2 = true\nguest = [
+     { clusters = 1, content = { subclusters = { allocated = 1, zero = 2 } } },
+     { clusters = 1, content = { compressed = { incompressible = 16 } } },
+     { clusters = 1, content = 'zero' }]",
+    "version = 3\ncluster_bits = 9\nluks = true",
+];
 
 fn quiet(image: Image) -> Case {
     Case {

@@ -42,7 +42,10 @@ pub fn judge(before: &Before, run: &Run, repair: &dyn Repair, points: Points) ->
         return Verdict::NotApplicable;
     }
     let asked = Undo::save(before, run, &repair.options()).and_then(|undo| {
-        undo.gives_back(&undo.after)?;
+        let after = undo.trace.events().len() as u32;
+        let kept = u64::MAX;
+        let whole = undo.state(&undo.before, &undo.trace, Crash { after, kept });
+        undo.gives_back(&undo.copy()?, &whole)?;
         match points {
             Points::At(crash) => undo.survives(crash),
             Points::Spread(count) => undo.drawn(count).try_for_each(|cut| undo.survives(cut)),
@@ -58,7 +61,6 @@ struct Undo {
     capacity: Option<u64>,
     /// What the repair does.
     trace: Trace,
-    after: SparseBytes,
     directory: TempDir,
 }
 
@@ -81,20 +83,16 @@ impl Undo {
         }
         // In memory, where there is such a place: undo files are flushed often.
         let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
-        let mut undo = Self {
+        let undo = Self {
             before: spread.image(&before.bytes),
             sector: before.sector.max(SECTOR),
             capacity: before.capacity.map(|capacity| spread.place(capacity)),
             trace,
-            after: SparseBytes::default(),
             directory: directory.map_err(Failure::new)?,
         };
         let file = undo.directory.path().join(SAVED);
         let disk = undo.disk(&undo.before, &[]);
         save(&file, &disk, Path::new(SAVED), &writes[..]).map_err(Failure::new)?;
-        let after = undo.trace.events().len() as u32;
-        let kept = u64::MAX;
-        undo.after = undo.state(&undo.before, &undo.trace, Crash { after, kept });
         Ok(undo)
     }
 
@@ -120,7 +118,8 @@ impl Undo {
         let named =
             |what| move |failure| Failure::new(format!("after a power cut of {what}: {failure}"));
         let left = self.state(&self.before, &self.trace, crash);
-        let whole = self.gives_back(&left).map_err(named("the repair"))?;
+        let whole = self.gives_back(&self.copy()?, &left);
+        let whole = whole.map_err(named("the repair"))?;
         let events = whole.events();
         let at = crash.after as usize % events.len();
         let operation = operation(&events[at]);
@@ -141,16 +140,12 @@ impl Undo {
         let (_, trace) = disk.into_parts();
         let after = trace.events().len() as u32;
         let left = self.state(&left, &trace, Crash { after, ..crash });
-        let again = self.gives_back_by(&file, &left);
+        let again = self.gives_back(&file, &left);
         again.map(drop).map_err(named("undoing"))
     }
 
     /// Undoing gives the bytes before, and flushes them; what it did.
-    fn gives_back(&self, left: &SparseBytes) -> Result<Trace, Failure> {
-        self.gives_back_by(&self.copy()?, left)
-    }
-
-    fn gives_back_by(&self, file: &Path, left: &SparseBytes) -> Result<Trace, Failure> {
+    fn gives_back(&self, file: &Path, left: &SparseBytes) -> Result<Trace, Failure> {
         let mut disk = self.disk(left, &[]);
         restore(file, &mut disk)
             .map_err(|error| Failure::new(format!("undoing fails: {error}")))?;

@@ -7,10 +7,10 @@ use std::fmt::Write as _;
 
 use crate::case::damage::SparseBytes;
 use crate::case::{Case, Image, Schedule};
-use crate::crash::Crashes;
 use crate::explore::engine::{Engine, Planner};
-use crate::explore::{BYTES, can_be_asked, draw, images, verdict};
-use crate::properties::planning::{Brute, Planning};
+use crate::explore::{BYTES, draw, images};
+use crate::properties::plan::{Brute, Planning};
+use crate::properties::undo_restores::{self, Points};
 use crate::properties::{Property, Verdict};
 use crate::run::{self, Before, Bounds, Done, Repair, Run, SceneError};
 use crate::toy::Toy;
@@ -69,12 +69,11 @@ impl Story {
             ));
         }
         let brute = Brute::new(*toy);
-        let run = Planning::new(toy, case.algorithm, &outcome, &brute);
-        let asked = |property: &Property| can_be_asked(*property, &run);
+        let run = Planning::new(case.algorithm, &outcome, &brute);
+        let asked = |property: &Property| run.can_be_asked(*property);
         for property in Property::ALL.into_iter().filter(asked) {
-            if let Some(verdict) = verdict(property, &run, engine.geometry()) {
-                let verdict = Verdict::from(verdict.map_err(Into::into));
-                self.verdicts.push((property, verdict));
+            if let Some(verdict) = run.judge(property) {
+                self.verdicts.push((property, verdict.into()));
             }
         }
     }
@@ -147,12 +146,9 @@ impl Story {
             Schedule::Quiet => (),
             Schedule::Crash(crash) => {
                 self.line(format_args!("\nafter a power cut: {crash:?}"));
-                let crashes = Crashes {
-                    before: &before.bytes,
-                    trace: &quiet.trace,
-                    sector: before.sector,
-                };
-                let left = crashes.state(*crash);
+                let undo = undo_restores::judge(before, quiet, repair, Points::At(*crash));
+                self.add(vec![(Property::UndoRestores, undo)]);
+                let left = before.crashed(&quiet.trace, *crash);
                 self.after(before, &left);
                 self.again(before, repair, quiet, left);
             }

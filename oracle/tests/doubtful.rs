@@ -5,8 +5,7 @@ use recount::rebuild::{self, Input};
 use recount::{Algorithm, Cluster, ClusterCount, PlanError, RefcountTable, Run, RunSet};
 use recount_oracle::brute::Space;
 use recount_oracle::case::StorageLimit;
-use recount_oracle::explore::engine;
-use recount_oracle::properties::planning::Places;
+use recount_oracle::properties::plan::{Places, geometry};
 use recount_oracle::toy::{Clusters, Shape, Toy};
 
 const SHAPE: Shape = Shape {
@@ -22,7 +21,7 @@ fn runs(clusters: Clusters) -> RunSet {
 
 /// Plans for a toy some of whose free clusters are doubtful.
 fn planned(toy: &Toy, doubtful: Clusters) -> Result<Places, PlanError> {
-    let mut references = RefcountTable::new(engine::geometry(toy.shape));
+    let mut references = RefcountTable::new(geometry(toy.shape));
     for run in runs(toy.used).runs() {
         references.add(*run, 1)?;
     }

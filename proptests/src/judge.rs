@@ -18,7 +18,7 @@ use recount_oracle::run::{Before, ImageRepair, Run, run};
 pub fn prepare(case: &Case) -> Option<(Before, ImageRepair)> {
     match ImageRepair::new(case) {
         Ok(prepared) => Some(prepared),
-        Err(recount_oracle::run::ImageError::Unreadable(_)) => None,
+        Err(recount_oracle::run::SceneError::Unreadable(_)) => None,
         Err(error) => panic!("{error}"),
     }
 }

@@ -176,7 +176,7 @@ fn verify(fuzzer: &Fuzzer, target: Target) -> Result<u64, Box<dyn Error>> {
 
 fn list_arms() -> Result<ExitCode, Box<dyn Error>> {
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-    for arm in arms::ARMS {
+    for arm in arms::all() {
         counts.insert(arm.to_owned(), 0);
     }
     for file in files(&folder_of(Target::Image))? {

@@ -16,8 +16,8 @@ pub struct Again {
 }
 
 /// Repairs the bytes that are left where the repair of `before`, which ends as `quiet` says when
-/// nothing goes wrong, was disturbed. `None` of a toy, which has nothing that could be surveyed. A
-/// failure of [`crash-atomic`](Property::CrashAtomic) where the bytes cannot be read.
+/// nothing goes wrong, was disturbed. `None` of a toy, which has nothing that could be surveyed: the
+/// contract is about images. A failure of [`crash-atomic`](Property::CrashAtomic) where the bytes cannot be read.
 pub fn again(
     before: &Before,
     repair: &dyn Repair,
@@ -29,9 +29,8 @@ pub fn again(
         return Ok(None);
     }
     let left = Before::new(bytes, before.sector, before.capacity, kind);
-    let left = left.map_err(|error| Failure {
-        message: format!("the image cannot be read any more: {error}"),
-    })?;
+    let left =
+        left.map_err(|error| Failure::new(format!("the image cannot be read any more: {error}")))?;
     let run = run(repair, &left, &[]);
     let mut verdicts = judge_all(&left, &run, repair);
     let ends_alike = ends_alike(before, quiet, &left, &run);
@@ -43,13 +42,24 @@ pub fn again(
     }))
 }
 
-/// The final counts of everything but refcount structures are the same, whichever clusters these
-/// take.
+/// The final counts of everything but refcount structures are the same (rule 9), whichever clusters
+/// these take; a repair that refuses refuses again.
 fn ends_alike(before: &Before, quiet: &Run, left: &Before, again: &Run) -> Result<(), Failure> {
-    if let (Ok(_), Err(error)) = (&quiet.outcome, &again.outcome) {
-        let message = format!("the repair after the disturbed one fails: {error}");
-        return Err(Failure { message });
+    match (&quiet.outcome, &again.outcome) {
+        (Ok(_), Ok(_)) => (),
+        (Err(_), Err(_)) => return Ok(()),
+        (Err(error), Ok(_)) => {
+            return Err(Failure::new(format!(
+                "the repair after the disturbed one goes through; that would have failed: {error}"
+            )));
+        }
+        (Ok(_), Err(error)) => {
+            return Err(Failure::new(format!(
+                "the repair after the disturbed one fails: {error}"
+            )));
+        }
     }
+    // Where there is none, `as-specified` says so.
     let (Some(first), Some(second)) = (quiet.repaired(before), again.repaired(left)) else {
         return Ok(());
     };
@@ -59,13 +69,12 @@ fn ends_alike(before: &Before, quiet: &Run, left: &Before, again: &Run) -> Resul
     let clusters = first.counts.keys().chain(second.counts.keys());
     for cluster in clusters.filter(|cluster| !is_structure(cluster)) {
         let (first, second) = (first.counts.get(cluster), second.counts.get(cluster));
-        if first != second {
-            let message = format!(
+        Failure::unless(first == second, || {
+            format!(
                 "the repair after the disturbed one ends with refcount {second:?} of cluster \
                  {cluster}; the disturbed one would have ended with {first:?}"
-            );
-            return Err(Failure { message });
-        }
+            )
+        })?;
     }
     Ok(())
 }

@@ -8,9 +8,7 @@ use recount_oracle::case::damage::bytes::PAGE;
 use recount_oracle::crash::Limits;
 use recount_oracle::disk::{Event, Trace};
 use recount_oracle::properties::reading::{Kind, Reading};
-use recount_oracle::properties::{
-    Verdict, clean_afterwards, crash_atomic, leaves_data_alone, no_overlap_bytes,
-};
+use recount_oracle::properties::{Property, Verdict, crash_atomic, judge};
 use recount_oracle::run::{Before, Done, Run, Stopped};
 use recount_oracle::spec::{Class, Diagnosis};
 
@@ -23,9 +21,6 @@ use recount_oracle::case::observed::Ended;
 
 /// What each property says; those that say nothing are left out.
 pub type Standing = Vec<(Quality, Verdict)>;
-
-/// A property of the judge, of the bytes before and after.
-type Judge = fn(&Before, &Run) -> Verdict;
 
 /// A damaged image, as everyone is judged by it.
 pub struct Judged<'a> {
@@ -78,14 +73,15 @@ impl<'a> Judged<'a> {
         };
         let run = Run::observed(trace, outcome, repaired.image.clone());
         standing.push((Quality::Repairs, self.repairs(conduct, repaired, &run)));
-        let judges: [(Quality, Judge); 3] = [
-            (Quality::NoOverlap, no_overlap_bytes::judge),
-            (Quality::LeavesDataAlone, leaves_data_alone::judge),
-            (Quality::CleanAfterwards, clean_afterwards::judge),
+        let judges = [
+            (Quality::NoOverlap, Property::NoOverlap),
+            (Quality::LeavesDataAlone, Property::LeavesDataAlone),
+            (Quality::CleanAfterwards, Property::CleanAfterwards),
         ];
         // What changed nothing has been judged by `repairs`.
         if !run.trace.is_read_only() {
-            let judged = judges.map(|(quality, judge)| (quality, judge(&self.before, &run)));
+            let judged =
+                judges.map(|(quality, property)| (quality, judge(property, &self.before, &run)));
             // What is kept of a damaged image stays a leak; what stays wrong there the specification
             // says, and a subject that makes it clean has hidden something.
             let sound = self.diagnosis.class == Class::Sound;
@@ -120,7 +116,7 @@ impl<'a> Judged<'a> {
     pub fn crash_atomic(&self, trace: &Trace, after: &SparseBytes) -> Verdict {
         let whole = Kind::Image.read(after).ok();
         let whole = whole.filter(|_| !trace.is_read_only());
-        crash_atomic::judge(&self.before, trace, whole.as_ref(), &CRASHES)
+        crash_atomic::judge(&self.before, trace, whole.as_ref(), &CRASHES).1
     }
 
     /// Every cluster counts as often as it is referred to, or as much as is kept.

@@ -55,24 +55,18 @@ pub struct Shard {
     pub of: u64,
 }
 
-/// Two numbers with a stroke between them, the first not above the second.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("`{0}` is not a shard: it is written K/N, as in 2/8, with K from 1 to N")]
-pub struct NotAShard(String);
-
 impl FromStr for Shard {
-    type Err = NotAShard;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, NotAShard> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let parse = || {
             let (number, of) = text.split_once('/')?;
-            let shard = Self {
-                number: number.parse().ok()?,
-                of: of.parse().ok()?,
-            };
-            (1..=shard.of).contains(&shard.number).then_some(shard)
+            let (number, of) = (number.parse().ok()?, of.parse().ok()?);
+            (1..=of).contains(&number).then_some(Self { number, of })
         };
-        parse().ok_or_else(|| NotAShard(text.to_owned()))
+        parse().ok_or_else(|| {
+            format!("`{text}` is not a shard: it is written K/N, as in 2/8, with K from 1 to N")
+        })
     }
 }
 
@@ -114,6 +108,11 @@ pub enum CaseName {
 }
 
 impl CaseName {
+    /// Whether it is read from a file.
+    pub const fn is_recorded(&self) -> bool {
+        matches!(self, Self::Recorded(_))
+    }
+
     /// The option that runs this case alone.
     pub fn option(&self) -> String {
         match self {
@@ -132,15 +131,10 @@ impl fmt::Display for CaseName {
     }
 }
 
-/// A case is named by two numbers with a colon between them, and an s where it is synthetic.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("`{0}` is not a case: it is written SEED:INDEX, as in 7:1203 or 7:s1203")]
-pub struct NotACase(String);
-
 impl FromStr for CaseId {
-    type Err = NotACase;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, NotACase> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let parse = || {
             let (seed, index) = text.split_once(':')?;
             let real = index.strip_prefix('s');
@@ -150,7 +144,9 @@ impl FromStr for CaseId {
                 synthetic: real.is_some(),
             })
         };
-        parse().ok_or_else(|| NotACase(text.to_owned()))
+        parse().ok_or_else(|| {
+            format!("`{text}` is not a case: it is written SEED:INDEX, as in 7:1203 or 7:s1203")
+        })
     }
 }
 

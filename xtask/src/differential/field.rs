@@ -2,19 +2,19 @@
 
 use std::path::PathBuf;
 
+use recount::Algorithm;
+
+use super::question::Question;
 use super::run::RunError;
-use super::standing::Quality;
 use super::subject::{Checker, Command, Engine, Subject};
 use super::{Args, run};
 
 /// The subjects of a run.
 pub struct Field {
-    /// recount, in process.
-    pub ours: Engine,
     /// recount, the program.
     pub program: Checker,
-    /// The algorithms that reproduce qemu-img's.
-    pub engines: [Engine; 2],
+    /// recount in process: by itself, then by the algorithms that reproduce qemu-img's.
+    pub engines: [Engine; 3],
     /// Every qemu-img that is there.
     pub theirs: Vec<Checker>,
     /// The user's programs.
@@ -37,12 +37,8 @@ impl Field {
             None => run::build_recount()?,
         };
         Ok(Self {
-            ours: Engine::by(recount::Algorithm::Planned),
             program: Checker::find(&program).map_err(RunError::NoRecount)?,
-            engines: [
-                Engine::by(recount::Algorithm::FirstFit),
-                Engine::by(recount::Algorithm::Tail),
-            ],
+            engines: [Algorithm::Planned, Algorithm::FirstFit, Algorithm::Tail].map(Engine::by),
             theirs,
             qemu_io: PathBuf::from("qemu-io"),
             commands,
@@ -51,22 +47,21 @@ impl Field {
 
     /// All of them, in the order of the report.
     pub fn all(&self) -> impl Iterator<Item = &dyn Subject> {
-        let ours = std::iter::once(&self.ours).map(|one| -> &dyn Subject { one });
         let engines = self.engines.iter().map(|one| -> &dyn Subject { one });
         let theirs = self.theirs.iter().map(|one| -> &dyn Subject { one });
         let commands = self.commands.iter().map(|one| -> &dyn Subject { one });
-        ours.chain(engines).chain(theirs).chain(commands)
+        engines.chain(theirs).chain(commands)
     }
 
-    /// Whether a run fails where this property of a subject does. What qemu-img is seen to do is
-    /// reported only; recount has to have every property, by QEMU's algorithms those that placement
-    /// has no part in; a user's program those without which the image is not safe.
-    pub fn answers(&self, subject: &str, what: &str) -> bool {
-        let is_engine = self.engines.iter().any(|one| one.name() == subject);
-        let is_theirs = self.commands.iter().any(|one| one.name() == subject);
-        subject == self.ours.name()
-            || is_engine && !Quality::is_of_placement_name(what)
-            || is_theirs && Quality::is_required_name(what)
+    /// Whether a run fails where this is so of a subject. What qemu-img is seen to do is reported
+    /// only; recount has to have every property, by QEMU's algorithms those that placement has no
+    /// part in; a user's program those without which the image is not safe. Every comparison counts.
+    pub fn answers(&self, subject: &str, question: Question) -> bool {
+        let [ours, others @ ..] = &self.engines;
+        question.is_comparison()
+            || subject == ours.name()
+            || others.iter().any(|one| one.name() == subject) && !question.is_of_placement()
+            || self.commands.iter().any(|one| one.name() == subject) && question.is_required()
     }
 }
 

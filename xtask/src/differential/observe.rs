@@ -33,16 +33,13 @@ fn snapshots(image: &SparseBytes) -> u32 {
     be32(image, 60).unwrap_or_default()
 }
 
-/// What a qemu-img says and does, and the image that it leaves.
-pub struct Sight {
-    /// What can be recorded of it.
-    pub observed: Observed,
-    /// After `-r all`.
-    pub all: Repaired,
-}
-
-/// Runs qemu-img in all the ways that are compared.
-pub fn observe(by: &Checker, bench: Bench<'_>, damaged: &SparseBytes) -> Result<Sight, CaseError> {
+/// Runs qemu-img in all the ways that are compared: what can be recorded of it, and what `-r all`
+/// leaves.
+pub fn observe(
+    by: &Checker,
+    bench: Bench<'_>,
+    damaged: &SparseBytes,
+) -> Result<(Observed, Repaired), CaseError> {
     let check = by.check(bench, damaged)?;
     let leaks = by.run(bench, damaged, Repair::Leaks)?.said;
     let all = by.run(bench, damaged, Repair::All)?;
@@ -64,5 +61,5 @@ pub fn observe(by: &Checker, bench: Bench<'_>, damaged: &SparseBytes) -> Result<
         layout: complete.then(|| Layout::read(&all.image)).flatten(),
         all: all.said.clone(),
     };
-    Ok(Sight { observed, all })
+    Ok((observed, all))
 }

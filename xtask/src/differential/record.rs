@@ -13,7 +13,8 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use recount_oracle::case::damage::bytes::PAGE;
 use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
-use recount_oracle::case::text::{self, CaseFile, TextError};
+use recount_oracle::case::observed::Ended;
+use recount_oracle::case::text::{self, CaseFile, TextError, Verdict};
 
 /// Beside `NAME.toml` lies `NAME.image`.
 const IMAGE_EXTENSION: &str = "image";
@@ -34,31 +35,28 @@ pub enum RecordError {
     Text(#[from] TextError),
 }
 
-/// All recorded cases of a folder, by file name; none when the folder does not exist.
+/// All recorded cases of a folder, by file name; none when the folder does not exist. Cases of other
+/// commands have no image beside them.
 pub fn load_all(folder: &Path) -> Result<Vec<(PathBuf, CaseFile)>, RecordError> {
-    let failed = |source| RecordError::Io {
-        path: folder.to_owned(),
-        source,
-    };
+    load_some(folder, |path| path.with_extension(IMAGE_EXTENSION).exists())
+}
+
+/// The wanted cases of a folder, by file name; none when the folder does not exist.
+pub fn load_some(
+    folder: &Path,
+    is_wanted: impl Fn(&Path) -> bool,
+) -> Result<Vec<(PathBuf, CaseFile)>, RecordError> {
+    let failed = |source| io_error(folder, source);
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(failed)?,
     };
-    let mut records = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(failed)?.path();
-        // Cases of other commands have no image beside them.
-        let is_record = path
-            .extension()
-            .is_some_and(|extension| extension == "toml")
-            && path.with_extension(IMAGE_EXTENSION).exists();
-        if is_record {
-            let record = load(&path)?;
-            records.push((path, record));
-        }
-    }
-    records.sort_by(|(left, _), (right, _)| left.cmp(right));
-    Ok(records)
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    let mut paths = paths.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    paths.retain(|path| path.extension().is_some_and(|it| it == "toml") && is_wanted(path));
+    paths.sort();
+    let record = |path: PathBuf| load(&path).map(|record| (path, record));
+    paths.into_iter().map(record).collect()
 }
 
 /// The record at `path`.
@@ -89,6 +87,18 @@ pub fn store(path: &Path, record: &CaseFile, image: Option<&[u8]>) -> Result<(),
         fs::write(path.with_extension(IMAGE_EXTENSION), bytes).map_err(failed)?;
     }
     Ok(())
+}
+
+/// How `-r all` of some program ended.
+pub fn verdict_of(ended: Ended) -> Verdict {
+    Verdict {
+        exit: match ended {
+            Ended::Code(code) => Some(code),
+            _ => None,
+        },
+        timed_out: (ended == Ended::TimedOut).then_some(true),
+        ..Verdict::default()
+    }
 }
 
 /// The bytes of an image file.

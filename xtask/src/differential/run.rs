@@ -6,12 +6,11 @@ use std::process::{Command, ExitCode};
 
 use recount_oracle::case::build::BuildError;
 use recount_oracle::case::damage::DamageError;
-use tempfile::TempDir;
 
 use crate::report::ReportError;
 use crate::report::model::Report;
 
-use super::cases::NotACase;
+use super::cases::CaseName;
 use super::field::Field;
 use super::make::{MakeError, Maker};
 use super::record::RecordError;
@@ -26,10 +25,6 @@ pub const RECORDED: &str = "corpus/cases";
 const INSTALL: &str = "apt-get install qemu-utils";
 /// Percent.
 const ALL: u32 = 100;
-/// The memory file system of Linux: flushing to it takes no time.
-const MEMORY_FILES: &str = "/dev/shm";
-/// Free bytes that it must have to be used.
-const ENOUGH_MEMORY_FILES: u64 = 2 << 30;
 
 /// Why the run could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -64,9 +59,6 @@ pub enum RunError {
     /// A recorded case cannot be read or written.
     #[error(transparent)]
     Record(#[from] RecordError),
-    /// A recorded case has a name that is none.
-    #[error(transparent)]
-    Name(#[from] NotACase),
     /// An image could not be made.
     #[error(transparent)]
     Make(#[from] MakeError),
@@ -91,8 +83,7 @@ pub fn run(args: &Args) -> Result<ExitCode, RunError> {
     let theirs = find_qemu(args)?;
     let is_there = !theirs.is_empty();
     let field = Field::gather(args, theirs)?;
-    let output = args.report.as_deref();
-    let earlier = match output {
+    let earlier = match &args.report {
         Some(folder) if args.resume => Some(Report::load(folder)?),
         Some(folder) => Report::prepare(folder, args.overwrite).map(|()| None)?,
         None => None,
@@ -101,7 +92,7 @@ pub fn run(args: &Args) -> Result<ExitCode, RunError> {
     let seed = args.only.map(|only| only.seed).or(args.seed);
     let seed = seed.or(known.map(|run| run.seed));
     let seed = seed.unwrap_or_else(|| rand::random::<u32>().into());
-    let session = Session::new(args, field, maker(args), work_folder()?, seed)?;
+    let session = Session::new(args, field, maker(args), seed, earlier)?;
     if let Some(only) = args.only.filter(|_| args.record) {
         return recorder::record_one(&session, Path::new(RECORDED), only);
     }
@@ -112,14 +103,14 @@ pub fn run(args: &Args) -> Result<ExitCode, RunError> {
     let cases = match (args.only, &args.case) {
         (Some(only), _) => {
             println!("{:#?}", only.case());
-            Cases::Random(vec![only])
+            Cases::Named(vec![CaseName::Random(only)])
         }
-        (_, Some(path)) => Cases::Recorded(vec![path.clone()]),
-        _ if !is_there && args.synthetic < ALL => Cases::Recorded(recorded_cases()?),
+        (_, Some(path)) => Cases::Named(vec![CaseName::Recorded(path.clone())]),
+        _ if !is_there && args.synthetic < ALL => recorded_cases()?,
         _ => Cases::Seed,
     };
     println!("{}", session.describe(&cases));
-    session.run(&cases, earlier)
+    session.run(&cases)
 }
 
 /// Every qemu-img; none where the one of the machine is missing and need not be there.
@@ -138,13 +129,14 @@ fn find_qemu(args: &Args) -> Result<Vec<Checker>, RunError> {
     Ok(found)
 }
 
-fn recorded_cases() -> Result<Vec<PathBuf>, RunError> {
+fn recorded_cases() -> Result<Cases, RunError> {
     let folder = Path::new(RECORDED);
     let found = super::record::load_all(folder)?;
     if found.is_empty() {
         return Err(RunError::NothingRecorded(folder.to_owned()));
     }
-    Ok(found.into_iter().map(|(path, _)| path).collect())
+    let paths = found.into_iter().map(|(path, _)| path);
+    Ok(Cases::Named(paths.map(CaseName::Recorded).collect()))
 }
 
 /// Images are made by the qemu-img and qemu-io of the machine, or else by those that are compared.
@@ -153,18 +145,6 @@ fn maker(args: &Args) -> Maker {
     match args.qemu_img.first() {
         Some(other) if !installed => Maker::new(other.clone(), other.with_file_name("qemu-io")),
         _ => Maker::new(PathBuf::from("qemu-img"), PathBuf::from("qemu-io")),
-    }
-}
-
-/// Where the images are made: gone when the run ends.
-fn work_folder() -> io::Result<TempDir> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix("recount-differential-");
-    let free = rustix::fs::statvfs(MEMORY_FILES).map(|stat| stat.f_bavail * stat.f_frsize);
-    let chosen = std::env::var_os("TMPDIR").is_some();
-    match free {
-        Ok(ENOUGH_MEMORY_FILES..) if !chosen => builder.tempdir_in(MEMORY_FILES),
-        _ => builder.tempdir(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Makes a case that failed smaller, as long as it fails in the same way, and keeps the smallest.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,6 @@ use recount_oracle::case::real::{self, Preallocation, Recipe};
 use recount_oracle::case::synthetic::{Allocation, Structures, Synthetic};
 use recount_oracle::case::text::{CaseFile, Verdict};
 use recount_oracle::case::{Case, Image};
-use recount_oracle::properties;
 
 use super::examine::{Depth, Findings};
 use super::record;
@@ -53,10 +53,12 @@ impl Shrinker<'_> {
         }
         let (image, findings) = self.session.look_again(&smallest, self.depth)?;
         let mut file = CaseFile::from(smallest);
-        let Failed { subject, what, .. } = self.failed;
-        file.story = Some(format!("Case {name}, made smaller: {subject}, {what}."));
+        let Failed {
+            subject, question, ..
+        } = self.failed;
+        file.story = Some(format!("Case {name}, made smaller: {subject}, {question}."));
         file.verdicts = verdicts(&findings);
-        let tag: String = format!("{name}-{subject}-{what}")
+        let tag: String = format!("{name}-{subject}-{question}")
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
             .collect();
@@ -69,35 +71,30 @@ impl Shrinker<'_> {
 
     /// Whether a case fails in the same way. One that cannot be made does not.
     fn fails(&self, case: &Case) -> bool {
-        let Ok((_, findings)) = self.session.look_again(case, self.depth) else {
-            return false;
-        };
-        let Failed { subject, what, .. } = self.failed;
-        findings
-            .failures()
-            .any(|(who, which, _, _)| who == subject && which == *what)
+        let Failed {
+            subject, question, ..
+        } = self.failed;
+        let again = self.session.look_again(case, self.depth);
+        again.is_ok_and(|(_, findings)| findings.failure(subject, *question).is_some())
     }
 }
 
 /// What every subject made of it.
-fn verdicts(findings: &Findings) -> std::collections::BTreeMap<String, Verdict> {
-    let verdict = |stood: &super::examine::Stood| {
-        let words = stood.standing.iter().map(|(quality, verdict)| {
-            let word = match verdict {
-                properties::Verdict::Fails(failure) => failure.message.clone(),
-                _ => "holds".to_owned(),
-            };
-            (quality.to_string(), word)
-        });
-        Verdict {
-            properties: words.collect(),
-            ..Verdict::default()
-        }
-    };
-    let stood = findings.stood.iter();
-    stood
-        .map(|stood| (stood.subject.clone(), verdict(stood)))
-        .collect()
+fn verdicts(findings: &Findings) -> BTreeMap<String, Verdict> {
+    let names = findings.repairs.iter().map(|(name, _)| name.clone());
+    let mut verdicts: BTreeMap<_, _> = names.map(|name| (name, Verdict::default())).collect();
+    for finding in findings
+        .all
+        .iter()
+        .filter(|one| !one.question.is_comparison())
+    {
+        let word = finding.failure().unwrap_or("holds").to_owned();
+        let verdict = verdicts.entry(finding.subject.clone()).or_default();
+        verdict
+            .properties
+            .insert(finding.question.to_string(), word);
+    }
+    verdicts
 }
 
 /// Cases with a little less, the largest steps first.

@@ -9,12 +9,7 @@ use super::model::{Count, Failure, Report};
 /// The XML of a report.
 pub fn of(report: &Report) -> Xml {
     let mut xml = Xml::new("recount differential");
-    let seconds = report
-        .runs
-        .iter()
-        .map(|run| run.seconds)
-        .fold(0.0, f64::max);
-    xml.set_time(Duration::try_from_secs_f64(seconds).unwrap_or_default());
+    xml.set_time(Duration::try_from_secs_f64(report.seconds()).unwrap_or_default());
     for (subject, properties) in &report.properties {
         let mut suite = TestSuite::new(subject.as_str());
         let tests = properties

@@ -164,12 +164,15 @@ impl Report {
         reason = "a rate is shown with one decimal"
     )]
     pub fn rate(&self) -> f64 {
-        let seconds = self.runs.iter().map(|run| run.seconds).fold(0.0, f64::max);
-        if seconds > 0.0 {
-            self.cases as f64 / seconds
-        } else {
-            0.0
+        match self.seconds() {
+            0.0 => 0.0,
+            seconds => self.cases as f64 / seconds,
         }
+    }
+
+    /// Seconds of the longest run.
+    pub fn seconds(&self) -> f64 {
+        self.runs.iter().map(|run| run.seconds).fold(0.0, f64::max)
     }
 
     /// Adds another report's results.

@@ -7,10 +7,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
-use recount_oracle::case::observed::Said;
 
 use super::program::{self, CannotRun, Limits};
-use super::{Bench, CaseError, Repair, Repaired, Subject};
+use super::{Bench, CaseError, Repair, Repaired, Subject, said};
 
 /// What stands for the image's path.
 const PLACE: &str = "{image}";
@@ -111,11 +110,7 @@ impl Subject for Command {
         let arguments = words.map(|word| word.replace(PLACE, &path));
         bench.in_file(FILE, image, || {
             let output = program::run(&self.program, arguments, bench.directory, &limits)?;
-            Ok(Said {
-                ended: output.ended,
-                counters: None,
-                stderr: output.stderr,
-            })
+            Ok(said(output.ended, output.stderr))
         })
     }
 }

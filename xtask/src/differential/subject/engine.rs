@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use recount::{
-    Action, FileStorage, Finding, Observer, Offset, OpenError, RepairOptions, Report, Scope,
-    Storage, StorageError,
+    Action, Algorithm, FileStorage, Finding, Observer, Offset, OpenError, RepairOptions, Report,
+    Scope, Storage, StorageError,
 };
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::{Counters, Ended, Said};
@@ -17,7 +17,7 @@ use recount_oracle::judge;
 use recount_oracle::spec::Ask;
 
 use super::program::TIME;
-use super::{Algorithm, Bench, CaseError, Repair, Repaired, Subject};
+use super::{Bench, CaseError, Repair, Repaired, Subject, said};
 
 /// The signal of a program that panics with `panic = "abort"`.
 const ABORT: i32 = 6;
@@ -29,18 +29,13 @@ const MESSAGES: usize = 40;
 /// The engine, with an algorithm.
 #[derive(Clone, Copy, Debug)]
 pub struct Engine {
-    algorithm: recount::Algorithm,
+    algorithm: Algorithm,
 }
 
 impl Engine {
     /// By this algorithm, on storage that can grow.
-    pub const fn by(algorithm: recount::Algorithm) -> Self {
+    pub const fn by(algorithm: Algorithm) -> Self {
         Self { algorithm }
-    }
-
-    /// Repairs a device of so many bytes.
-    pub fn on_device(self, device: &SparseBytes, capacity: u64) -> Repaired {
-        self.on(device, Some(capacity), Repair::All)
     }
 
     /// Repairs a block device.
@@ -57,31 +52,24 @@ impl Engine {
                     std::thread::sleep(LOCKED);
                 }
                 Err(error) => {
-                    return Said {
-                        ended: Ended::Code(1),
-                        counters: None,
-                        stderr: error.to_string(),
-                    };
+                    return said(Ended::Code(1), error.to_string());
                 }
             }
         }
     }
 
-    fn on(self, image: &SparseBytes, capacity: Option<u64>, repair: Repair) -> Repaired {
+    /// Repairs an image on storage that can grow, or a device of so many bytes.
+    pub fn on(self, image: &SparseBytes, capacity: Option<u64>, repair: Repair) -> Repaired {
         let deadline = Instant::now() + TIME;
         let mut disk = Timed {
             disk: SimulatedDisk::new(image.clone(), SECTOR, capacity),
             deadline,
         };
         let work = || self.work(&mut disk, deadline, repair);
-        let said = catch_unwind(AssertUnwindSafe(work));
+        let worked = catch_unwind(AssertUnwindSafe(work));
         let (image, trace) = disk.disk.into_parts();
-        let (said, ended) = said.unwrap_or_else(|_| {
-            let said = Said {
-                ended: Ended::Signal(ABORT),
-                counters: None,
-                stderr: "panicked".to_owned(),
-            };
+        let (said, ended) = worked.unwrap_or_else(|_| {
+            let said = said(Ended::Signal(ABORT), "panicked".to_owned());
             (said, judge::Ended::UNKNOWN)
         });
         Repaired {
@@ -104,8 +92,7 @@ impl Engine {
                 _ => Scope::All,
             },
             algorithm: match repair {
-                Repair::Alike(Algorithm::FirstFit) => recount::Algorithm::FirstFit,
-                Repair::Alike(Algorithm::Tail) => recount::Algorithm::Tail,
+                Repair::Alike(algorithm) => algorithm,
                 _ => self.algorithm,
             },
             ..RepairOptions::default()
@@ -143,21 +130,17 @@ impl Engine {
                 (Ended::Code(1), None)
             }
         };
-        let said = Said {
-            ended,
-            counters,
-            stderr: messages.text,
-        };
-        (said, how)
+        let said = said(ended, messages.text);
+        (Said { counters, ..said }, how)
     }
 }
 
 impl Subject for Engine {
     fn name(&self) -> String {
         match self.algorithm {
-            recount::Algorithm::Planned => "recount",
-            recount::Algorithm::FirstFit => "recount first-fit",
-            recount::Algorithm::Tail => "recount tail",
+            Algorithm::Planned => "recount",
+            Algorithm::FirstFit => "recount first-fit",
+            Algorithm::Tail => "recount tail",
         }
         .to_owned()
     }

@@ -29,11 +29,11 @@ pub struct Report {
     /// Who took part.
     pub subjects: Vec<SubjectReport>,
     /// By comparison of recount with a qemu-img, by qemu-img.
-    pub comparisons: BTreeMap<String, BTreeMap<String, Count>>,
+    pub comparisons: Counts,
     /// Documented differences from qemu-img, and how often each was met.
     pub on_purpose: BTreeMap<String, u64>,
     /// By subject, by property.
-    pub properties: BTreeMap<String, BTreeMap<String, Count>>,
+    pub properties: Counts,
     /// What failed, and how.
     pub failures: Vec<Failure>,
 }
@@ -94,8 +94,14 @@ pub struct Count {
     pub not_applicable: u64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-const fn is_zero(count: &u64) -> bool {
+impl Count {
+    /// How many cases it said anything of.
+    pub const fn said(&self) -> u64 {
+        self.passed + self.failed + self.on_purpose
+    }
+}
+
+pub const fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
@@ -206,7 +212,8 @@ impl Report {
     }
 }
 
-type Counts = BTreeMap<String, BTreeMap<String, Count>>;
+/// By two names.
+pub type Counts = BTreeMap<String, BTreeMap<String, Count>>;
 
 fn add_counts(counts: &mut Counts, others: Counts) {
     for (outer, inner) in others {

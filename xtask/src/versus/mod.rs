@@ -5,7 +5,7 @@ mod curve;
 mod floor;
 pub mod images;
 pub mod measure;
-mod report;
+pub mod report;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

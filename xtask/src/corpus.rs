@@ -1,12 +1,12 @@
 //! `cargo xtask corpus`: makes, minimises and verifies the seeds of the fuzz targets.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error;
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
 
 use recount_oracle::fuzz::{Target, Use, arms, encoding, seeds};
 
+use crate::error::Result;
 use crate::fuzz::finding::name_of;
 use crate::fuzz::tools::{Fuzzer, files, learned, seeds as folder_of};
 
@@ -39,7 +39,7 @@ enum Command {
 }
 
 /// Runs it.
-pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
+pub fn run(args: &Args) -> Result<ExitCode> {
     let each = |target: Option<Target>| target.map_or(Target::ALL.to_vec(), |one| vec![one]);
     match args.command {
         Command::Generate { target } => each(target).into_iter().try_for_each(generate)?,
@@ -70,7 +70,7 @@ fn is_named(file: &Path, prefix: &str) -> bool {
     name.is_some_and(|name| name.starts_with(prefix))
 }
 
-fn generate(target: Target) -> Result<(), Box<dyn Error>> {
+fn generate(target: Target) -> Result<()> {
     let folder = folder_of(target);
     std::fs::create_dir_all(&folder)?;
     let inputs = seeds::generate_seeds(target);
@@ -87,11 +87,7 @@ fn generate(target: Target) -> Result<(), Box<dyn Error>> {
 }
 
 /// The inputs that together reach all that `inputs` reach, the smallest first, by their content.
-fn merged(
-    fuzzer: &Fuzzer,
-    target: Target,
-    inputs: &[&Path],
-) -> Result<BTreeSet<Vec<u8>>, Box<dyn Error>> {
+fn merged(fuzzer: &Fuzzer, target: Target, inputs: &[&Path]) -> Result<BTreeSet<Vec<u8>>> {
     fuzzer.build(target)?;
     let kept = tempfile::tempdir()?;
     let mut command = fuzzer.command(target);
@@ -104,7 +100,7 @@ fn merged(
     Ok(files.iter().map(std::fs::read).collect::<Result<_, _>>()?)
 }
 
-fn minimize(fuzzer: &Fuzzer, target: Target) -> Result<(), Box<dyn Error>> {
+fn minimize(fuzzer: &Fuzzer, target: Target) -> Result<()> {
     let (folder, learned) = (folder_of(target), learned(target)?);
     let mut kept = merged(fuzzer, target, &[&folder, &learned])?;
     let (mut removed, mut arms_kept) = (0, BTreeSet::new());
@@ -141,7 +137,7 @@ fn arms_of(target: Target, input: &[u8]) -> BTreeSet<String> {
     }
 }
 
-fn verify(fuzzer: &Fuzzer, target: Target) -> Result<u64, Box<dyn Error>> {
+fn verify(fuzzer: &Fuzzer, target: Target) -> Result<u64> {
     let folder = folder_of(target);
     let useful = merged(fuzzer, target, &[&folder])?;
     let (mut refused, mut idle) = (0, 0);
@@ -174,7 +170,7 @@ fn verify(fuzzer: &Fuzzer, target: Target) -> Result<u64, Box<dyn Error>> {
     Ok(refused)
 }
 
-fn list_arms() -> Result<ExitCode, Box<dyn Error>> {
+fn list_arms() -> Result<ExitCode> {
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     for arm in arms::ARMS {
         counts.insert(arm.to_owned(), 0);

@@ -2,13 +2,13 @@
 //! on what else the machine does, as wall-clock time does. Waiting shows in the exact counts.
 
 use std::fmt::Write as _;
-use std::io;
 use std::path::Path;
 
 use indicatif::ProgressBar;
 
 use super::Args;
 use super::statistics::{Difference, difference};
+use crate::error::Result;
 use crate::versus::images::ImageKind;
 use crate::versus::measure::{Subject, Task, median};
 
@@ -46,7 +46,7 @@ pub fn all(
     kinds: &[ImageKind],
     before: &Subject,
     after: &Subject,
-) -> io::Result<Vec<Row>> {
+) -> Result<Vec<Row>> {
     let directory = tempfile::tempdir()?;
     let bar = ProgressBar::new((kinds.len() * 2 * args.series) as u64);
     let mut rows = Vec::new();
@@ -83,13 +83,13 @@ fn series(
     before: &Subject,
     after: &Subject,
     image: &Path,
-) -> io::Result<Vec<(f64, f64)>> {
+) -> Result<Vec<(f64, f64)>> {
     // Not counted: it warms the cache, and says how long one takes.
     let once = before.run(task, image)?.processor;
     let enough = |repetitions: &u32| f64::from(*repetitions) * once >= ENOUGH;
     let repetitions = (1..REPETITIONS_MAX).find(enough);
     let repetitions = repetitions.unwrap_or(REPETITIONS_MAX);
-    let time = |subject: &Subject| -> io::Result<f64> {
+    let time = |subject: &Subject| -> Result<f64> {
         let mut sum = 0.0;
         for _ in 0..repetitions {
             sum += subject.run(task, image)?.processor;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use maud::{Markup, PreEscaped, html};
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::compare::Row;
 use super::revision;
+use crate::error::Result;
 use crate::versus::report::tenths;
 
 const WIDTH: f64 = 640.0;
@@ -28,7 +29,7 @@ struct Entry {
 }
 
 /// Appends a line for each task.
-pub fn append(path: &Path, rows: &[Row]) -> io::Result<()> {
+pub fn append(path: &Path, rows: &[Row]) -> Result<()> {
     let commit = revision::commit("HEAD")?;
     let time = revision::time(&commit)?;
     let mut file = OpenOptions::new().create(true).append(true).open(path)?;
@@ -45,7 +46,7 @@ pub fn append(path: &Path, rows: &[Row]) -> io::Result<()> {
 }
 
 /// Writes the page next to the file; where it is.
-pub fn write_page(path: &Path) -> io::Result<PathBuf> {
+pub fn write_page(path: &Path) -> Result<PathBuf> {
     let text = fs::read_to_string(path)?;
     let entries: Result<Vec<Entry>, _> = text.lines().map(serde_json::from_str).collect();
     let page = path.with_extension("html");

@@ -10,7 +10,8 @@ use super::differences::{Ours, find};
 use super::exhibit::Exhibit;
 use super::guest::GuestData;
 use super::question::{Answer, Question};
-use super::subject::{CaseError, Checker, Repair, Repaired, Subject, algorithm_of};
+use super::subject::{Checker, Repair, Repaired, Subject, algorithm_of};
+use crate::error::Result;
 
 /// One case, about to be compared.
 pub struct Trial<'a> {
@@ -28,7 +29,7 @@ pub struct Trial<'a> {
 }
 
 /// Runs every comparison.
-pub fn compare(trial: &Trial<'_>) -> Result<Vec<(Question, Answer)>, CaseError> {
+pub fn compare(trial: &Trial<'_>) -> Result<Vec<(Question, Answer)>> {
     let (observed, exhibit) = (trial.observed, trial.exhibit);
     let check = trial.repair(Repair::None)?;
     let untouched = check.image == exhibit.damaged;
@@ -61,13 +62,13 @@ pub fn compare(trial: &Trial<'_>) -> Result<Vec<(Question, Answer)>, CaseError> 
 }
 
 impl Trial<'_> {
-    fn repair(&self, repair: Repair) -> Result<Repaired, CaseError> {
+    fn repair(&self, repair: Repair) -> Result<Repaired> {
         self.ours
             .run(self.exhibit.bench, &self.exhibit.damaged, repair)
     }
 
     /// What both say of the image that qemu-img repaired.
-    fn after_their_repair(&self) -> Result<Answer, CaseError> {
+    fn after_their_repair(&self) -> Result<Answer> {
         let observed = self.observed;
         let known = self.exhibit.diagnosis.is_some() && observed.all.is_answer();
         let Some((_, left)) = self.theirs.filter(|_| known) else {
@@ -81,7 +82,7 @@ impl Trial<'_> {
         Ok(self.or_known(answer, question, before.as_ref(), &ours, &observed.settled))
     }
 
-    fn clean_after_repair(&self) -> Result<Answer, CaseError> {
+    fn clean_after_repair(&self) -> Result<Answer> {
         let (ours, observed) = (self.repaired, self.observed);
         let asked = self.exhibit.is(Class::Sound) && observed.settled.is_clean();
         let Some((theirs, left)) = self.theirs.filter(|_| asked) else {
@@ -148,7 +149,7 @@ impl Trial<'_> {
 
     /// `-r all` by the algorithm of that qemu-img: in place; the layout, and what is said, of a
     /// rebuild.
-    fn alike(&self) -> Result<Vec<(Question, Answer)>, CaseError> {
+    fn alike(&self) -> Result<Vec<(Question, Answer)>> {
         let observed = self.observed;
         let ours = self.repair(Repair::Alike(algorithm_of(observed.qemu)))?;
         if !observed.rebuilds {

@@ -10,8 +10,9 @@ use recount_oracle::properties::Verdict;
 
 use super::exhibit::Exhibit;
 use super::judge::Judged;
+use super::subject::Checker;
 use super::subject::program::{self, Limits};
-use super::subject::{CaseError, Checker};
+use crate::error::Result;
 
 /// The image under the log.
 const IMAGE: &str = "logged.qcow2";
@@ -22,11 +23,7 @@ const LONGEST_LOG: u64 = 64 << 20;
 
 /// What crash-atomic says of a qemu-img's repair; nothing where there is no log, as of an image that
 /// it does not repair.
-pub fn crash_atomic(
-    qemu: &Checker,
-    judged: &Judged<'_>,
-    exhibit: &Exhibit<'_>,
-) -> Result<Verdict, CaseError> {
+pub fn crash_atomic(qemu: &Checker, judged: &Judged<'_>, exhibit: &Exhibit<'_>) -> Result<Verdict> {
     let logged = logged(qemu, exhibit)?;
     Ok(logged.map_or(Verdict::NotApplicable, |(trace, after)| {
         judged.crash_atomic(&trace, &after)
@@ -34,10 +31,7 @@ pub fn crash_atomic(
 }
 
 /// What `-r all` does, in order, and the image that it leaves.
-fn logged(
-    qemu: &Checker,
-    exhibit: &Exhibit<'_>,
-) -> Result<Option<(Trace, SparseBytes)>, CaseError> {
+fn logged(qemu: &Checker, exhibit: &Exhibit<'_>) -> Result<Option<(Trace, SparseBytes)>> {
     let bench = exhibit.bench;
     if bench.encrypted {
         return Ok(None);
@@ -53,7 +47,7 @@ fn logged(
     // Two files grow: the log with every write.
     let limits = Limits::for_image(exhibit.length() + LONGEST_LOG);
     let output = program::run(qemu.path(), arguments, bench.directory, &limits)?;
-    let bytes = fs::read(&log).map_err(|source| bench.failed(source))?;
+    let bytes = fs::read(&log)?;
     if !matches!(output.ended, Ended::Code(_)) || bytes.len() as u64 > LONGEST_LOG {
         return Ok(None);
     }

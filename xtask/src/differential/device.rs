@@ -17,14 +17,14 @@ use recount_oracle::case::observed::Said;
 use recount_oracle::properties::Verdict;
 use recount_oracle::spec::Class;
 
-use block::LoopDevice;
-
 use super::exhibit::Exhibit;
 use super::judge::has_wrong_refcounts;
 use super::question::Question;
 use super::specified::as_specified;
 use super::subject::program::{self, Limits};
-use super::subject::{CaseError, Checker, Engine, Repair, said};
+use super::subject::{Checker, Engine, Repair, said};
+use crate::error::Result;
+use block::LoopDevice;
 
 /// The bytes of the device.
 const DEVICE: &str = "device";
@@ -75,7 +75,7 @@ impl<'a> Device<'a> {
     }
 
     /// Whether recount repairs it, and as specified.
-    pub fn by_engine(&self, engine: Engine) -> Result<Vec<(Question, Verdict)>, CaseError> {
+    pub fn by_engine(&self, engine: Engine) -> Result<Vec<(Question, Verdict)>> {
         let by = |device: &Path| Ok(engine.on_block_device(device));
         if let Some(fits) = self.on_loop_device(by)? {
             return Ok(vec![(Question::FitsWhenPossible, fits)]);
@@ -91,7 +91,7 @@ impl<'a> Device<'a> {
     }
 
     /// Whether a qemu-img does; nothing where there is no qemu-nbd.
-    pub fn by_qemu(&self, qemu: &Checker) -> Result<Verdict, CaseError> {
+    pub fn by_qemu(&self, qemu: &Checker) -> Result<Verdict> {
         let by = |device: &Path| self.check(qemu, &["-fqcow2", &device.to_string_lossy()]);
         if let Some(fits) = self.on_loop_device(by)? {
             return Ok(fits);
@@ -110,8 +110,8 @@ impl<'a> Device<'a> {
     /// Whether `repair` does on a loop device; `None` where it is not to be one, or there is none.
     fn on_loop_device(
         &self,
-        repair: impl FnOnce(&Path) -> Result<Said, CaseError>,
-    ) -> Result<Option<Verdict>, CaseError> {
+        repair: impl FnOnce(&Path) -> Result<Said>,
+    ) -> Result<Option<Verdict>> {
         if !self.is_block {
             return Ok(None);
         }
@@ -124,7 +124,7 @@ impl<'a> Device<'a> {
         Ok(Some(self.fits(&said, &self.load()?)))
     }
 
-    fn load(&self) -> Result<SparseBytes, CaseError> {
+    fn load(&self) -> Result<SparseBytes> {
         self.exhibit.bench.load(DEVICE, self.limits().file)
     }
 
@@ -132,7 +132,7 @@ impl<'a> Device<'a> {
         Limits::for_image(self.exhibit.length())
     }
 
-    fn check(&self, qemu: &Checker, image: &[&str]) -> Result<Said, CaseError> {
+    fn check(&self, qemu: &Checker, image: &[&str]) -> Result<Said> {
         let arguments = ["check", "-rall"].iter().chain(image);
         let directory = self.exhibit.bench.directory;
         let output = program::run(qemu.path(), arguments, directory, &self.limits())?;

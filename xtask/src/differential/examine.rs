@@ -15,7 +15,8 @@ use super::judge::{Judged, afterwards};
 use super::observe::observe;
 use super::question::{Answer, Finding, Question};
 use super::specified::{as_specified, program_agrees};
-use super::subject::{CaseError, Repair, Repaired, Subject};
+use super::subject::{Repair, Repaired, Subject};
+use crate::error::Result;
 
 /// One of the slower looks at a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +97,7 @@ pub struct Findings {
 }
 
 /// Lets everyone repair the image, compares, and judges.
-pub fn examine(field: &Field, exhibit: &Exhibit<'_>, depth: Depth) -> Result<Findings, CaseError> {
+pub fn examine(field: &Field, exhibit: &Exhibit<'_>, depth: Depth) -> Result<Findings> {
     let (bench, damaged) = (exhibit.bench, &exhibit.damaged);
     let mut findings = Findings::default();
     let mut repairs: Vec<(&dyn Subject, Repaired)> = Vec::new();
@@ -157,7 +158,7 @@ pub fn examine_recorded(
     field: &Field,
     exhibit: &Exhibit<'_>,
     observed: &Observed,
-) -> Result<Findings, CaseError> {
+) -> Result<Findings> {
     let ours = &field.engines[0];
     let repaired = ours.run(exhibit.bench, &exhibit.damaged, Repair::All)?;
     let answers = compare(&Trial {
@@ -176,12 +177,7 @@ pub fn examine_recorded(
 
 impl Findings {
     /// Holds recount against the specification, in every way of repair.
-    fn specified(
-        &mut self,
-        field: &Field,
-        exhibit: &Exhibit<'_>,
-        depth: Depth,
-    ) -> Result<(), CaseError> {
+    fn specified(&mut self, field: &Field, exhibit: &Exhibit<'_>, depth: Depth) -> Result<()> {
         let damaged = &exhibit.damaged;
         for (number, engine) in field.engines.iter().enumerate() {
             let ask = engine.ask(Repair::All, None);
@@ -201,12 +197,7 @@ impl Findings {
     }
 
     /// The image on devices that cannot grow.
-    fn of_devices(
-        &mut self,
-        field: &Field,
-        exhibit: &Exhibit<'_>,
-        index: u64,
-    ) -> Result<(), CaseError> {
+    fn of_devices(&mut self, field: &Field, exhibit: &Exhibit<'_>, index: u64) -> Result<()> {
         let Some(device) = Device::of(exhibit, index) else {
             return Ok(());
         };

@@ -12,8 +12,8 @@ use recount_oracle::spec::{self, Class, Diagnosis};
 
 use super::guest::GuestData;
 use super::make::Maker;
-use super::run::RunError;
 use super::subject::Bench;
+use crate::error::Result;
 
 /// An image before any damage, with what qemu needs beside it in its folder.
 pub struct Whole<'a> {
@@ -24,20 +24,24 @@ pub struct Whole<'a> {
 
 impl<'a> Whole<'a> {
     /// Makes the image of a case; its companions stay in `directory`.
-    pub fn make(case: &Case, maker: &Maker, directory: &'a Path) -> Result<Self, RunError> {
-        let image = match &case.image {
-            Image::Real(recipe) => maker.make(recipe, directory)?,
-            Image::Synthetic(synthetic) => {
-                // The backing file that qemu-img opens with the image.
-                if let Some(name) = &synthetic.backing {
-                    File::create(directory.join(name))?.set_len(512)?;
+    pub fn make(case: &Case, maker: &Maker, directory: &'a Path) -> Result<Self> {
+        let image =
+            match &case.image {
+                Image::Real(recipe) => maker.make(recipe, directory)?,
+                Image::Synthetic(synthetic) => {
+                    // The backing file that qemu-img opens with the image.
+                    if let Some(name) = &synthetic.backing {
+                        File::create(directory.join(name))?.set_len(512)?;
+                    }
+                    let mut image = SparseBytes::default();
+                    build::lay_out(&case.image)?.write(StorageLimit::Growing, &mut image)?;
+                    image
                 }
-                let mut image = SparseBytes::default();
-                build::lay_out(&case.image)?.write(StorageLimit::Growing, &mut image)?;
-                image
-            }
-            Image::Model(_) => return Err(RunError::Toy),
-        };
+                Image::Model(_) => return Err(
+                    "a toy is no image that a program could repair; `cargo xtask replay` runs it"
+                        .into(),
+                ),
+            };
         Ok(Self {
             bench: bench(case, directory),
             guest: GuestData::read(&image),
@@ -46,7 +50,7 @@ impl<'a> Whole<'a> {
     }
 
     /// Does the damage to a copy.
-    pub fn damage(&self, damage: &[Damage]) -> Result<Exhibit<'_>, RunError> {
+    pub fn damage(&self, damage: &[Damage]) -> Result<Exhibit<'_>> {
         let mut damaged = self.image.clone();
         let mut acts = Vec::new();
         for act in damage {

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use recount::Algorithm;
 
 use super::question::Question;
-use super::run::RunError;
 use super::subject::{Checker, Command, Engine, Subject};
 use super::{Args, run};
+use crate::error::{At as _, Result};
 
 /// The subjects of a run.
 pub struct Field {
@@ -25,19 +25,19 @@ pub struct Field {
 
 impl Field {
     /// Finds every program before the first case is run.
-    pub fn gather(args: &Args, theirs: Vec<Checker>) -> Result<Self, RunError> {
+    pub fn gather(args: &Args, theirs: Vec<Checker>) -> Result<Self> {
         let commands = args.subjects.iter().cloned();
         let commands = commands.map(|command| command.within(args.subject_time).find());
         let commands = commands
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(RunError::NoSubject)?;
+            .collect::<Result<Vec<_>>>()
+            .at("a subject cannot take part")?;
         require_different_names(&theirs, &commands)?;
         let program = match &args.recount {
             Some(path) => path.clone(),
             None => run::build_recount()?,
         };
         Ok(Self {
-            program: Checker::find(&program).map_err(RunError::NoRecount)?,
+            program: Checker::find(&program)?,
             engines: [Algorithm::Planned, Algorithm::FirstFit, Algorithm::Tail].map(Engine::by),
             theirs,
             qemu_io: PathBuf::from("qemu-io"),
@@ -65,7 +65,7 @@ impl Field {
     }
 }
 
-fn require_different_names(theirs: &[Checker], commands: &[Command]) -> Result<(), RunError> {
+fn require_different_names(theirs: &[Checker], commands: &[Command]) -> Result<()> {
     let own = ["recount", "recount first-fit", "recount tail"];
     let own = own.into_iter().map(str::to_owned);
     let others = theirs.iter().map(Subject::name);
@@ -73,7 +73,7 @@ fn require_different_names(theirs: &[Checker], commands: &[Command]) -> Result<(
     let mut names: Vec<_> = own.chain(others).chain(commands).collect();
     names.sort();
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(RunError::SameName(pair[0].clone())),
+        Some(pair) => Err(format!("two subjects have the name `{}`", pair[0]).into()),
         None => Ok(()),
     }
 }

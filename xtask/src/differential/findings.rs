@@ -9,10 +9,10 @@ use recount_oracle::case::observed::Ended;
 use recount_oracle::case::text::{CaseFile, Verdict};
 
 use super::examine::{Depth, Findings};
-use super::record::{self, RecordError};
-use super::run::RunError;
+use super::record;
 use super::session::Session;
 use super::subject::{Checker, Subject as _};
+use crate::error::Result;
 
 /// How the file names of such cases begin.
 const PREFIX: &str = "finding-";
@@ -31,7 +31,7 @@ This page is made from these cases: `cargo xtask differential --findings` writes
 `--record` brings the verdicts up to date first.\n";
 
 /// The cases, by file name.
-pub fn load(folder: &Path) -> Result<Vec<(PathBuf, CaseFile)>, RecordError> {
+pub fn load(folder: &Path) -> Result<Vec<(PathBuf, CaseFile)>> {
     record::load_some(folder, |path| {
         let name = path.file_name().unwrap_or_default();
         name.to_string_lossy().starts_with(PREFIX)
@@ -39,7 +39,7 @@ pub fn load(folder: &Path) -> Result<Vec<(PathBuf, CaseFile)>, RecordError> {
 }
 
 /// Lets every qemu-img of the session repair the cases, and writes what came of it into them.
-pub fn record(session: &Session<'_>, folder: &Path) -> Result<(), RunError> {
+pub fn record(session: &Session<'_>, folder: &Path) -> Result<()> {
     for (path, mut file) in load(folder)? {
         let (_, findings) = session.look_again(&file.case, Depth::full(0))?;
         let ours = session.field.engines[0].name();
@@ -131,7 +131,7 @@ fn verdicts(page: &mut String, verdicts: &BTreeMap<String, Verdict>) {
 }
 
 /// Writes the page.
-pub fn write(folder: &Path, file: &Path) -> Result<usize, RunError> {
+pub fn write(folder: &Path, file: &Path) -> Result<usize> {
     let found = load(folder)?;
     std::fs::write(file, page(&found))?;
     Ok(found.len())

@@ -16,8 +16,9 @@ use recount_oracle::properties::Verdict;
 
 use super::guest::GuestData;
 use super::observe::{STOPPED_BY_OVERLAP, is_beyond};
+use super::subject::Bench;
 use super::subject::program::{self, Limits};
-use super::subject::{Bench, CaseError};
+use crate::error::Result;
 
 /// The image that is written to.
 const FILE: &str = "used.qcow2";
@@ -29,7 +30,7 @@ const FARTHEST: u64 = 1 << 42;
 const CLUSTERS: usize = 3;
 
 /// Writes to a repaired image in both ways.
-pub fn use_it(bench: Bench<'_>, qemu_io: &Path, image: &SparseBytes) -> Result<Verdict, CaseError> {
+pub fn use_it(bench: Bench<'_>, qemu_io: &Path, image: &SparseBytes) -> Result<Verdict> {
     let Some(used) = Used::of(bench, image) else {
         return Ok(Verdict::NotApplicable);
     };
@@ -86,7 +87,7 @@ impl<'a> Used<'a> {
         })
     }
 
-    fn by_qemu_io(&self, qemu_io: &Path) -> Result<Verdict, CaseError> {
+    fn by_qemu_io(&self, qemu_io: &Path) -> Result<Verdict> {
         self.bench.store(FILE, self.image)?;
         let mut arguments = vec!["-fqcow2".to_owned(), FILE.to_owned()];
         for how in ["write", "read"] {
@@ -116,7 +117,7 @@ impl<'a> Used<'a> {
         self.still_good("qemu-io")
     }
 
-    fn by_imago(&self) -> Result<Verdict, CaseError> {
+    fn by_imago(&self) -> Result<Verdict> {
         let path = self.bench.store(FILE, self.image)?;
         let write = || {
             let opened = Qcow2::<ImagoFile>::builder_path(&path)
@@ -150,7 +151,7 @@ impl<'a> Used<'a> {
     }
 
     /// Whether the file has nothing wrong, the old data and the new.
-    fn still_good(&self, by: &str) -> Result<Verdict, CaseError> {
+    fn still_good(&self, by: &str) -> Result<Verdict> {
         let image = self.bench.load(FILE, u64::MAX)?;
         let Ok(audit) = audit::audit(&image) else {
             return Ok(Verdict::fails(format!("after {by} it cannot be read")));

@@ -20,7 +20,8 @@ use super::guest::GuestData;
 use super::observe::is_beyond;
 use super::question::Question;
 use super::subject::program::{FILE_SIZE_EXCEEDED, Limits};
-use super::subject::{Bench, CaseError, Repair, Repaired, Subject};
+use super::subject::{Bench, Repair, Repaired, Subject};
+use crate::error::Result;
 
 /// Images with more clusters in use are not judged: every judge reads the whole image once more.
 const MOST_CLUSTERS: usize = 50_000;
@@ -40,7 +41,7 @@ pub struct Judged<'a> {
     guest: GuestData,
     /// Whether recount repairs it: the refcounts are right afterwards, and were not before.
     repairable: bool,
-    /// A file of so many bytes is longer than any repair needs.
+    /// A file of so many bytes is longer than any repair in process needs.
     runaway: u64,
 }
 
@@ -114,8 +115,13 @@ impl<'a> Judged<'a> {
     }
 
     fn ends(&self, repaired: &Repaired) -> Verdict {
+        // A program has a limit of its own; what it starts may be what is ended by that.
+        let longest = match repaired.trace {
+            Some(_) => self.runaway,
+            None => Limits::for_image(ReadWriteAt::len(&self.before.bytes)).file,
+        };
         let how = match repaired.said.ended {
-            _ if ReadWriteAt::len(&repaired.image) >= self.runaway => RUNAWAY.to_owned(),
+            _ if ReadWriteAt::len(&repaired.image) >= longest => RUNAWAY.to_owned(),
             Ended::Signal(FILE_SIZE_EXCEEDED) => RUNAWAY.to_owned(),
             Ended::TimedOut => {
                 "timeout: it was ended after the time that a repair may take".to_owned()
@@ -306,7 +312,7 @@ pub fn afterwards<'a>(
     repaired: &Repaired,
     checkers: impl Iterator<Item = &'a dyn Subject>,
     bench: Bench<'_>,
-) -> Result<Vec<(Question, Verdict)>, CaseError> {
+) -> Result<Vec<(Question, Verdict)>> {
     let Some(audit) = audit::audit(&repaired.image)
         .ok()
         .filter(|_| ended_well(repaired))

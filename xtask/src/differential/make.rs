@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::Ended;
@@ -12,31 +11,13 @@ use recount_oracle::case::real::{Kind, Preallocation, Recipe, Step};
 
 use super::disk;
 use super::subject::SECRET;
-use super::subject::program::{self, CannotRun, Limits, Output};
+use super::subject::program::{self, Limits, Output};
+use crate::error::Result;
 
 /// No image that is made, nor its data file, is longer than this.
 const LIMITS: Limits = Limits::for_image(1 << 41);
 /// The file that a recipe's image is made in.
 const IMAGE: &str = "base.qcow2";
-
-/// Why a recipe made no image.
-#[derive(Debug, thiserror::Error)]
-pub enum MakeError {
-    /// qemu-img or qemu-io could not be run.
-    #[error(transparent)]
-    CannotRun(#[from] CannotRun),
-    /// A file could not be read or written.
-    #[error("cannot make an image: {0}")]
-    Io(#[from] io::Error),
-    /// `qemu-img create` refused.
-    #[error("qemu-img refuses to create {recipe}: {message}")]
-    Refused {
-        /// The recipe.
-        recipe: String,
-        /// What qemu-img said.
-        message: String,
-    },
-}
 
 /// qemu-img and qemu-io, and encrypted images already created: each takes qemu-img two seconds of
 /// finding out how many iterations a key needs.
@@ -57,7 +38,7 @@ impl Maker {
     }
 
     /// The image of a recipe, made in `directory`, where its backing or data file stays.
-    pub fn make(&self, recipe: &Recipe, directory: &Path) -> Result<SparseBytes, MakeError> {
+    pub fn make(&self, recipe: &Recipe, directory: &Path) -> Result<SparseBytes> {
         self.create(recipe, directory)?;
         let mut commands = Vec::new();
         for step in &recipe.steps {
@@ -76,7 +57,7 @@ impl Maker {
         Ok(disk::load(&directory.join(IMAGE), u64::MAX)?)
     }
 
-    fn create(&self, recipe: &Recipe, directory: &Path) -> Result<(), MakeError> {
+    fn create(&self, recipe: &Recipe, directory: &Path) -> Result<()> {
         let path = directory.join(IMAGE);
         if recipe.kind != Kind::Luks {
             return self.create_anew(recipe, directory);
@@ -84,7 +65,7 @@ impl Maker {
         let mut encrypted = self
             .encrypted
             .lock()
-            .map_err(|_| io::Error::other("another case has failed"))?;
+            .unwrap_or_else(PoisonError::into_inner);
         let plain = Recipe {
             steps: Vec::new(),
             ..recipe.clone()
@@ -97,7 +78,7 @@ impl Maker {
         Ok(())
     }
 
-    fn create_anew(&self, recipe: &Recipe, directory: &Path) -> Result<(), MakeError> {
+    fn create_anew(&self, recipe: &Recipe, directory: &Path) -> Result<()> {
         self.companions(recipe, directory)?;
         let size = recipe.virtual_size().to_string();
         let mut arguments = ["create", "-q", "-fqcow2"].map(str::to_owned).to_vec();
@@ -111,7 +92,7 @@ impl Maker {
     }
 
     /// Makes the files that qemu needs beside the image: its backing or data file.
-    pub fn companions(&self, recipe: &Recipe, directory: &Path) -> Result<(), MakeError> {
+    pub fn companions(&self, recipe: &Recipe, directory: &Path) -> Result<()> {
         let size = recipe.virtual_size();
         match recipe.kind {
             Kind::Backing => {
@@ -136,12 +117,7 @@ impl Maker {
     }
 
     /// Runs the commands collected so far in one qemu-io.
-    fn qemu_io(
-        &self,
-        recipe: &Recipe,
-        commands: &mut Vec<String>,
-        directory: &Path,
-    ) -> Result<(), MakeError> {
+    fn qemu_io(&self, recipe: &Recipe, commands: &mut Vec<String>, directory: &Path) -> Result<()> {
         if commands.is_empty() {
             return Ok(());
         }
@@ -160,14 +136,12 @@ impl Maker {
     }
 }
 
-fn refused(recipe: &Recipe, said: &Output) -> Result<(), MakeError> {
+fn refused(recipe: &Recipe, said: &Output) -> Result<()> {
     if said.ended == Ended::Code(0) {
         return Ok(());
     }
-    Err(MakeError::Refused {
-        recipe: create_options(recipe),
-        message: said.stderr.trim().to_owned(),
-    })
+    let (options, message) = (create_options(recipe), said.stderr.trim());
+    Err(format!("qemu-img refuses to create {options}: {message}").into())
 }
 
 fn create_options(recipe: &Recipe) -> String {

@@ -4,7 +4,8 @@ use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::damage::find::be32;
 use recount_oracle::case::observed::{Layout, Observed};
 
-use super::subject::{Bench, CaseError, Checker, Repair, Repaired, Subject};
+use super::subject::{Bench, Checker, Repair, Repaired, Subject};
+use crate::error::Result;
 
 /// qemu-img says this on standard error, and only when it rebuilds.
 const REBUILDING: &str = "Rebuilding refcount structure";
@@ -39,7 +40,7 @@ pub fn observe(
     by: &Checker,
     bench: Bench<'_>,
     damaged: &SparseBytes,
-) -> Result<(Observed, Repaired), CaseError> {
+) -> Result<(Observed, Repaired)> {
     let check = by.check(bench, damaged)?;
     let leaks = by.run(bench, damaged, Repair::Leaks)?.said;
     let all = by.run(bench, damaged, Repair::All)?;

@@ -14,15 +14,15 @@ use super::examine::examine_recorded;
 use super::exhibit::{Exhibit, Whole, bench};
 use super::observe::observe;
 use super::record;
-use super::run::RunError;
 use super::session::Session;
 use super::subject::Subject as _;
+use crate::error::Result;
 
 /// Images that take up more than this, compressed, are not recorded.
 const LARGEST_IMAGE: usize = 6 << 10;
 
 /// Records into `folder`.
-pub fn record(session: &Session<'_>, folder: &Path, seed: u64) -> Result<ExitCode, RunError> {
+pub fn record(session: &Session<'_>, folder: &Path, seed: u64) -> Result<ExitCode> {
     let mut shown = BTreeSet::new();
     let old = record::load_all(folder)?;
     let before = old.len();
@@ -64,7 +64,7 @@ pub fn record(session: &Session<'_>, folder: &Path, seed: u64) -> Result<ExitCod
 }
 
 /// Records one case of a seed, whatever it shows: one that once told of a mistake.
-pub fn record_one(session: &Session<'_>, folder: &Path, id: CaseId) -> Result<ExitCode, RunError> {
+pub fn record_one(session: &Session<'_>, folder: &Path, id: CaseId) -> Result<ExitCode> {
     let place = folder.display();
     if add(session, folder, id, id.case())? {
         println!("recorded in {place}");
@@ -78,7 +78,7 @@ pub fn record_one(session: &Session<'_>, folder: &Path, id: CaseId) -> Result<Ex
 }
 
 /// Records a case with its image, unless the damage did nothing or the image is large.
-fn add(session: &Session<'_>, folder: &Path, id: CaseId, case: Case) -> Result<bool, RunError> {
+fn add(session: &Session<'_>, folder: &Path, id: CaseId, case: Case) -> Result<bool> {
     let directory = session.folder()?;
     let whole = Whole::make(&case, &session.maker, directory.path())?;
     let exhibit = whole.damage(&case.damage)?;
@@ -100,11 +100,7 @@ fn add(session: &Session<'_>, folder: &Path, id: CaseId, case: Case) -> Result<b
 /// Adds the verdict of every qemu-img, in place of an older one of the same version, unless one of
 /// them cannot be compared with once qemu-img's messages, and what it could say of our repair, are
 /// gone.
-fn note(
-    session: &Session<'_>,
-    record: &mut CaseFile,
-    exhibit: &Exhibit<'_>,
-) -> Result<bool, RunError> {
+fn note(session: &Session<'_>, record: &mut CaseFile, exhibit: &Exhibit<'_>) -> Result<bool> {
     for qemu in &session.field.theirs {
         let (observed, _) = observe(qemu, exhibit.bench, &exhibit.damaged)?;
         let findings = examine_recorded(&session.field, exhibit, &observed.as_recorded())?;

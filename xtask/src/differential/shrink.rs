@@ -11,9 +11,9 @@ use recount_oracle::case::{Case, Image};
 
 use super::examine::{Depth, Findings};
 use super::record;
-use super::run::RunError;
 use super::session::Session;
 use super::tally::Failed;
+use crate::error::Result;
 
 /// How long one failure is made smaller.
 const TIME: Duration = Duration::from_secs(20);
@@ -33,7 +33,7 @@ pub struct Shrinker<'a> {
 impl Shrinker<'_> {
     /// Saves the smallest case that fails as this one does; the file, or `None` where the failure
     /// did not show again.
-    pub fn save(&self, name: &str, case: &Case, folder: &Path) -> Result<Option<String>, RunError> {
+    pub fn save(&self, name: &str, case: &Case, folder: &Path) -> Result<Option<String>> {
         let begin = Instant::now();
         if !self.fails(case) {
             return Ok(None);

@@ -10,7 +10,8 @@ use recount_oracle::spec::Ask;
 
 use super::exhibit::Exhibit;
 use super::judge::difference;
-use super::subject::{CaseError, Repair, Repaired, Subject};
+use super::subject::{Repair, Repaired, Subject};
+use crate::error::Result;
 
 /// Whether what recount did is what the specification says; nothing of it where that takes the naive
 /// program too long to say.
@@ -54,7 +55,7 @@ pub fn program_agrees(
     library: &Repaired,
     ask: &Ask,
     exhibit: &Exhibit<'_>,
-) -> Result<Verdict, CaseError> {
+) -> Result<Verdict> {
     let damaged = &exhibit.damaged;
     let file = program.run(exhibit.bench, damaged, Repair::All)?;
     let ended = library.ended.unwrap_or(judge::Ended::UNKNOWN);

@@ -6,15 +6,16 @@ mod progress;
 mod rate;
 pub mod tools;
 
-use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use recount_oracle::fuzz::{Target, Use, encoding};
 
-pub use progress::Progress;
+use crate::error::{At as _, Result};
 use tools::{Fuzzer, Stretch};
+
+pub use progress::Progress;
 
 /// Options of `cargo xtask fuzz`.
 #[derive(clap::Args)]
@@ -60,7 +61,7 @@ pub struct Args {
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Runs it.
-pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
+pub fn run(args: &Args) -> Result<ExitCode> {
     let targets = match args.target {
         Some(target) => vec![target],
         None => Target::ALL.to_vec(),
@@ -95,11 +96,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 /// Builds a target, runs it, and stores what it finds: how far it came, and how many findings.
-pub fn search(
-    fuzzer: &Fuzzer,
-    target: Target,
-    stretch: &Stretch,
-) -> Result<(Progress, usize), Box<dyn Error>> {
+pub fn search(fuzzer: &Fuzzer, target: Target, stretch: &Stretch) -> Result<(Progress, usize)> {
     fuzzer.build(target)?;
     let ran = fuzzer.run(target, stretch)?;
     let distinct = finding::distinct(target, ran.artifacts)?;
@@ -117,8 +114,8 @@ fn print_totals(totals: &[(Target, Progress, usize)]) {
     }
 }
 
-fn replay(target: Target, file: &PathBuf) -> Result<ExitCode, Box<dyn Error>> {
-    let input = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+fn replay(target: Target, file: &PathBuf) -> Result<ExitCode> {
+    let input = std::fs::read(file).at(file.display())?;
     match target.judge(&input) {
         Ok(Use::Judged | Use::Costly) => {
             println!("nothing is wrong");

@@ -1,7 +1,6 @@
 //! Executions a second and memory of the targets, on one core, from the committed corpus. Seconds
 //! are those of the processor, so that what else the machine does is left out.
 
-use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,6 +8,7 @@ use std::time::Duration;
 use recount_oracle::fuzz::Target;
 
 use super::tools::{Fuzzer, files, seeds};
+use crate::error::Result;
 
 /// libFuzzer's name of the peak of memory, in MiB.
 const PEAK: &str = "peak_rss_mb";
@@ -29,11 +29,7 @@ const fn goal(target: Target) -> u64 {
 }
 
 /// Measures and prints; exit code 1 where a target is too slow, or its memory grows.
-pub fn measure(
-    fuzzer: &Fuzzer,
-    targets: &[Target],
-    time: Option<Duration>,
-) -> Result<ExitCode, Box<dyn Error>> {
+pub fn measure(fuzzer: &Fuzzer, targets: &[Target], time: Option<Duration>) -> Result<ExitCode> {
     let time = time.unwrap_or(TIME);
     let mut failed = false;
     let mut rows = Vec::new();
@@ -106,12 +102,7 @@ impl Measured {
 
 /// Runs a target until an option of libFuzzer says that it is enough; what it learns goes to a
 /// folder.
-fn run(
-    fuzzer: &Fuzzer,
-    target: Target,
-    learned: &Path,
-    enough: &str,
-) -> Result<Measured, Box<dyn Error>> {
+fn run(fuzzer: &Fuzzer, target: Target, learned: &Path, enough: &str) -> Result<Measured> {
     let mut command = fuzzer.command(target);
     let command = command
         .arg(enough)
@@ -136,12 +127,7 @@ fn run(
 }
 
 /// The peak of memory, in MiB, of judging each input so often, those learned and the committed ones.
-fn peak(
-    fuzzer: &Fuzzer,
-    target: Target,
-    learned: &Path,
-    passes: u64,
-) -> Result<u64, Box<dyn Error>> {
+fn peak(fuzzer: &Fuzzer, target: Target, learned: &Path, passes: u64) -> Result<u64> {
     let mut command = fuzzer.command(target);
     let command = command
         .arg(format!("-runs={passes}"))
@@ -161,7 +147,7 @@ const fn grows(once: u64, often: u64) -> bool {
 
 /// Processor time, in seconds, of all children that have ended (proc(5): fields 16 and 17 of
 /// /proc/self/stat, in ticks of 10 ms).
-fn processor_seconds() -> Result<f64, Box<dyn Error>> {
+fn processor_seconds() -> Result<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;
     // The second field, the program's name in parentheses, may have spaces.
     let (_, fields) = stat

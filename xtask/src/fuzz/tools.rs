@@ -1,6 +1,5 @@
 //! Finding, installing and calling what fuzzing needs.
 
-use std::error::Error;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,23 +8,11 @@ use std::time::Duration;
 use recount_oracle::fuzz::Target;
 
 use super::progress::Progress;
+use crate::error::{At as _, Result};
+use crate::process::{check, output, succeeds};
 
 /// Seconds for making a finding smaller.
 const MINIMIZE: u32 = 30;
-
-/// What cannot be done without.
-#[derive(Debug, thiserror::Error)]
-pub enum ToolError {
-    /// No C++ compiler.
-    #[error(
-        "no C++ compiler ({0}): libFuzzer's runtime is written in C++. Install one, on Debian \
-         with: apt-get install g++"
-    )]
-    Compiler(String),
-    /// A command failed.
-    #[error("{0} failed")]
-    Failed(String),
-}
 
 /// How a target is run.
 #[derive(Clone, Copy, Debug)]
@@ -93,17 +80,20 @@ pub struct Fuzzer {
 
 impl Fuzzer {
     /// Looks for everything that is needed; installs cargo-fuzz where it is missing.
-    pub fn ready() -> Result<Self, Box<dyn Error>> {
+    pub fn ready() -> Result<Self> {
         let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
         if !succeeds(Command::new(&compiler).arg("--version")) {
-            return Err(ToolError::Compiler(compiler).into());
+            return Err(format!(
+                "no C++ compiler ({compiler}): libFuzzer's runtime is written in C++. Install one, \
+                 on Debian with: apt-get install g++"
+            )
+            .into());
         }
         if !succeeds(Command::new("cargo").args(["fuzz", "--version"])) {
             eprintln!("cargo-fuzz is missing; installing it");
             check(Command::new("cargo").args(["install", "--locked", "cargo-fuzz"]))?;
         }
-        let version = Command::new("rustc").arg("-vV").output()?.stdout;
-        let version = String::from_utf8_lossy(&version).into_owned();
+        let version = output(Command::new("rustc").arg("-vV"))?;
         let host = version.lines().find_map(|line| line.strip_prefix("host: "));
         let host = host.ok_or("rustc -vV names no host")?.to_owned();
         let build = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
@@ -126,7 +116,7 @@ impl Fuzzer {
     }
 
     /// Builds a target.
-    pub fn build(&self, target: Target) -> Result<(), Box<dyn Error>> {
+    pub fn build(&self, target: Target) -> Result<()> {
         let mut command = Command::new("cargo");
         command.args(["fuzz", "build"]);
         if self.incremental {
@@ -152,7 +142,7 @@ impl Fuzzer {
 
     /// Runs a built target as asked. What it learns goes to target/fuzz, or nowhere where a number of
     /// executions was asked for; the committed corpus is only read.
-    pub fn run(&self, target: Target, stretch: &Stretch) -> Result<Ran, Box<dyn Error>> {
+    pub fn run(&self, target: Target, stretch: &Stretch) -> Result<Ran> {
         let artifacts = PathBuf::from(format!("fuzz/artifacts/{target}/"));
         std::fs::create_dir_all(&artifacts)?;
         let before = files(&artifacts)?;
@@ -162,10 +152,15 @@ impl Fuzzer {
         let scratch = tempfile::tempdir()?;
         if stretch.runs.is_some() {
             let list = scratch.path().join("seeds");
-            std::fs::write(&list, names(&files(&seeds(target))?))?;
+            let names = files(&seeds(target))?.into_iter();
+            let names: Vec<_> = names.map(|file| file.display().to_string()).collect();
+            std::fs::write(&list, names.join(","))?;
             let learned = scratch.path().join("learned");
             std::fs::create_dir(&learned)?;
-            command.arg(seed_inputs(&list)).arg(learned);
+            // In that order: a folder has them in any order.
+            command
+                .arg(format!("-seed_inputs=@{}", list.display()))
+                .arg(learned);
         } else {
             command.arg(learned(target)?).arg(seeds(target));
         }
@@ -182,7 +177,7 @@ impl Fuzzer {
         let mut artifacts = files(&artifacts)?;
         artifacts.retain(|file| !before.contains(file));
         if artifacts.is_empty() && !status.success() {
-            return Err(ToolError::Failed(target.name().to_owned()).into());
+            return Err(format!("{target} failed").into());
         }
         Ok(Ran {
             artifacts,
@@ -191,7 +186,7 @@ impl Fuzzer {
     }
 
     /// The smallest input with the same end that is found in half a minute.
-    pub fn minimize(&self, target: Target, artifact: PathBuf) -> Result<PathBuf, Box<dyn Error>> {
+    pub fn minimize(&self, target: Target, artifact: PathBuf) -> Result<PathBuf> {
         let smaller = artifact.with_extension("smaller");
         let mut command = self.command(target);
         command
@@ -206,58 +201,23 @@ impl Fuzzer {
     }
 }
 
-/// Has libFuzzer read the inputs that a file names, in that order: a folder has them in any order.
-fn seed_inputs(list: &Path) -> String {
-    format!("-seed_inputs=@{}", list.display())
-}
-
-/// The names as libFuzzer wants them in a file.
-fn names(files: &[PathBuf]) -> String {
-    let names: Vec<_> = files
-        .iter()
-        .map(|file| file.display().to_string())
-        .collect();
-    names.join(",")
-}
-
 /// The committed inputs of a target.
 pub fn seeds(target: Target) -> PathBuf {
     PathBuf::from(format!("corpus/{target}"))
 }
 
 /// The folder of inputs found on this machine.
-pub fn learned(target: Target) -> Result<PathBuf, Box<dyn Error>> {
+pub fn learned(target: Target) -> Result<PathBuf> {
     let folder = PathBuf::from(format!("target/fuzz/{target}"));
     std::fs::create_dir_all(&folder)?;
     Ok(folder)
 }
 
 /// The files of a folder, sorted.
-pub fn files(folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
-    let entries =
-        std::fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    let mut files = entries
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<Vec<_>, _>>()?;
+pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).at(folder.display())?;
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    let mut files = paths.collect::<Result<Vec<_>, _>>()?;
     files.sort();
     Ok(files)
-}
-
-/// Whether a command can be run and succeeds; it says nothing.
-pub fn succeeds(command: &mut Command) -> bool {
-    let command = command.stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
-}
-
-/// Runs a command, an error where it fails.
-pub fn check(command: &mut Command) -> Result<(), Box<dyn Error>> {
-    let name = format!("{command:?}");
-    let status = command
-        .status()
-        .map_err(|error| format!("{name}: {error}"))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(ToolError::Failed(name).into())
-    }
 }

@@ -6,7 +6,6 @@ mod place;
 mod progress;
 mod table;
 
-use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use recount_oracle::case::Algorithm;
 use recount_oracle::explore::{Bounds, Position, explore};
 use recount_oracle::properties::Property;
 
+use crate::error::Result;
 use expected::Expected;
 use place::Place;
 
@@ -64,7 +64,7 @@ fn algorithm(name: &str) -> Result<Algorithm, String> {
 }
 
 /// Runs it.
-pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
+pub fn run(args: &Args) -> Result<ExitCode> {
     let expected = Expected::read()?;
     let mut place = match &args.resume {
         Some(file) => Place::read(file)?,
@@ -124,7 +124,7 @@ fn bounds(args: &Args) -> Bounds {
 }
 
 /// Explores within time; how many planner runs were made.
-fn search(args: &Args, place: &mut Place, stop: &AtomicBool) -> Result<u64, Box<dyn Error>> {
+fn search(args: &Args, place: &mut Place, stop: &AtomicBool) -> Result<u64> {
     let threads = rayon::ThreadPoolBuilder::new()
         .num_threads(args.jobs.unwrap_or(0))
         .build()?;

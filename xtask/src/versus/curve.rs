@@ -2,15 +2,15 @@
 
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use indicatif::ProgressBar;
 
-use super::images::run;
 use super::measure::{Subject, Task, Used, median};
 use super::report::{mebibytes, seconds};
+use crate::error::Result;
+use crate::process::output;
 
 /// Clusters of 64 KiB, as qemu-img makes them unless told otherwise.
 const CLUSTER: u64 = 64 << 10;
@@ -36,7 +36,7 @@ pub fn measure(
     recount: &Subject,
     runs: usize,
     bar: &ProgressBar,
-) -> io::Result<Growth> {
+) -> Result<Growth> {
     let mut sizes = Vec::new();
     for clusters in SIZES {
         bar.println(format!("making an image of {clusters} clusters"));
@@ -65,23 +65,25 @@ pub fn measure(
     })
 }
 
-fn make(directory: &Path, qemu_img: &Path, bytes: u64) -> io::Result<PathBuf> {
+fn make(directory: &Path, qemu_img: &Path, bytes: u64) -> Result<PathBuf> {
     let path = directory.join("growth.qcow2");
-    run(Command::new(qemu_img)
-        .args([
-            "create",
-            "-q",
-            "-f",
-            "qcow2",
-            "-o",
-            "preallocation=metadata",
-        ])
-        .arg(&path)
-        .arg(bytes.to_string()))?;
+    output(
+        Command::new(qemu_img)
+            .args([
+                "create",
+                "-q",
+                "-f",
+                "qcow2",
+                "-o",
+                "preallocation=metadata",
+            ])
+            .arg(&path)
+            .arg(bytes.to_string()),
+    )?;
     Ok(path)
 }
 
-fn medians(recount: &Subject, task: Task, image: &Path, runs: usize) -> io::Result<Used> {
+fn medians(recount: &Subject, task: Task, image: &Path, runs: usize) -> Result<Used> {
     recount.run(task, image)?;
     let used: Result<Vec<Used>, _> = (0..runs).map(|_| recount.run(task, image)).collect();
     let mut used = used?;

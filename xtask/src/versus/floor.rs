@@ -2,20 +2,22 @@
 //! and for a rebuild writing as many refblocks, with the two flushes that make it atomic.
 
 use std::fs::{File, OpenOptions};
-use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::Instant;
 
-use super::images::{L2Tables, be32, be64, read_table};
+use recount_oracle::case::damage::find::{be32, be64};
+
+use super::images::{L2Tables, read_table};
 use super::measure::{Task, median};
+use crate::error::Result;
 
 /// Flushes of a rebuild: one before the switch to the new structures, one after it.
 const FLUSHES: usize = 2;
 
 /// The median time of reading every L2 table and refblock once, one after the other; for a rebuild
 /// of writing back the refblocks and flushing as well.
-pub fn seconds(task: Task, image: &Path, runs: usize) -> io::Result<f64> {
+pub fn seconds(task: Task, image: &Path, runs: usize) -> Result<f64> {
     let tables = L2Tables::find(image)?;
     let file = OpenOptions::new().read(true).write(true).open(image)?;
     let refblocks = refblocks(&file, tables.cluster_bits)?;
@@ -44,11 +46,9 @@ pub fn seconds(task: Task, image: &Path, runs: usize) -> io::Result<f64> {
 }
 
 /// Where the refblocks are.
-fn refblocks(file: &File, cluster_bits: u32) -> io::Result<Vec<u64>> {
-    let mut header = [0; 64];
-    file.read_exact_at(&mut header, 0)?;
-    let entries = (be32(&header, 56) as usize) << (cluster_bits - 3);
-    let mut offsets = read_table(file, be64(&header, 48), entries)?;
+fn refblocks(file: &File, cluster_bits: u32) -> Result<Vec<u64>> {
+    let entries = (be32(file, 56)? as usize) << (cluster_bits - 3);
+    let mut offsets = read_table(file, be64(file, 48)?, entries)?;
     offsets.retain(|offset| *offset != 0);
     Ok(offsets)
 }

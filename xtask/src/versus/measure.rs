@@ -1,13 +1,14 @@
 //! Running programs in turn and measuring them from outside.
 
 use std::fs::OpenOptions;
-use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use wait4::Wait4 as _;
+
+use crate::error::Result;
 
 /// Where the header's reftable pointer is, and how long.
 const REFTABLE_POINTER: (u64, usize) = (48, 12);
@@ -68,7 +69,7 @@ impl Subject {
     }
 
     /// One run.
-    pub fn run(&self, task: Task, image: &Path) -> io::Result<Used> {
+    pub fn run(&self, task: Task, image: &Path) -> Result<Used> {
         if task == Task::Rebuild {
             let file = OpenOptions::new().write(true).open(image)?;
             let (position, length) = REFTABLE_POINTER;
@@ -89,8 +90,8 @@ impl Subject {
         let used = child.wait4()?;
         let seconds = started.elapsed().as_secs_f64();
         if !used.status.success() {
-            let message = format!("{} {}: {}", self.name, task.name(), used.status);
-            return Err(io::Error::other(message));
+            let (name, task) = (self.name, task.name());
+            return Err(format!("{name} {task}: {}", used.status).into());
         }
         Ok(Used {
             seconds,
@@ -108,7 +109,7 @@ pub fn in_turn(
     other: &Subject,
     image: &Path,
     runs: usize,
-) -> io::Result<(Measurement, Measurement)> {
+) -> Result<(Measurement, Measurement)> {
     let (mut ones, mut others) = (Vec::new(), Vec::new());
     let started = Instant::now();
     for _ in 0..=runs {
@@ -137,36 +138,4 @@ fn summary(runs: &[Used]) -> Measurement {
 pub fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-/// Builds the program `recount` of this tree and returns where it is.
-pub fn build_recount() -> io::Result<PathBuf> {
-    build_recount_in(Path::new("."), None)
-}
-
-/// Builds the program `recount` of a tree, in a target directory of its own if one is given.
-pub fn build_recount_in(tree: &Path, target: Option<&Path>) -> io::Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    if let Some(target) = target {
-        command.env("CARGO_TARGET_DIR", std::path::absolute(target)?);
-    }
-    let built = command
-        .current_dir(tree)
-        .args([
-            "build",
-            "--quiet",
-            "--release",
-            "--package",
-            "recount",
-            "--message-format=json",
-        ])
-        .stderr(Stdio::inherit())
-        .output()?;
-    // Each line of output is one message; that of the program names it.
-    String::from_utf8_lossy(&built.stdout)
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .ok_or_else(|| io::Error::other("cargo build --release -p recount failed"))
 }

@@ -13,6 +13,8 @@ use std::process::ExitCode;
 use clap::ValueEnum as _;
 use indicatif::ProgressBar;
 
+use crate::error::Result;
+use crate::process::build_release;
 use images::ImageKind;
 use measure::{Measurement, Subject, Task};
 
@@ -74,14 +76,14 @@ impl Row {
 }
 
 /// Measures, prints the table, and writes it where asked to; exits with 1 where a target is missed.
-pub fn run(args: &Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
+pub fn run(args: &Args) -> Result<ExitCode> {
     let directory = match &args.directory {
         Some(directory) => tempfile::tempdir_in(directory)?,
         None => tempfile::tempdir()?,
     };
     let recount = match &args.recount {
         Some(path) => std::path::absolute(path)?,
-        None => measure::build_recount()?,
+        None => build_release()?,
     };
     let ours = Subject::new("recount", recount);
     let theirs = Subject::new("qemu-img", args.qemu_img.clone());

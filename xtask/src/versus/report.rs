@@ -1,12 +1,12 @@
 //! The table, and the page with its chart.
 
 use std::fs;
-use std::io;
 
 use maud::html;
 
 use super::Row;
 use super::curve::Growth;
+use crate::error::Result;
 
 const PAGE: &str = "docs/performance.md";
 const CHART: &str = "docs/performance.svg";
@@ -59,12 +59,15 @@ pub fn line(row: &Row) -> String {
 }
 
 /// Writes the page and the chart.
-pub fn write(rows: &[Row], growth: &Growth) -> io::Result<()> {
+pub fn write(rows: &[Row], growth: &Growth) -> Result<()> {
     fs::create_dir_all("docs")?;
     fs::write(CHART, chart(rows))?;
     let table: String = rows.iter().map(line).collect();
     let growth = growth.tables();
-    fs::write(PAGE, format!("{TITLE}{HEAD}{table}{CHART_LINK}{growth}"))
+    Ok(fs::write(
+        PAGE,
+        format!("{TITLE}{HEAD}{table}{CHART_LINK}{growth}"),
+    )?)
 }
 
 /// Seconds, to the millisecond.

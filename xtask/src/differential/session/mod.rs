@@ -14,17 +14,16 @@ use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::{Case, Image};
 use tempfile::TempDir;
 
-use crate::report::model::{Report, Run};
-
 use super::cases::{CaseId, CaseName, Selection};
 use super::examine::{Depth, Findings, examine, examine_recorded};
 use super::exhibit::{Exhibit, Whole, bench};
 use super::field::Field;
 use super::make::Maker;
-use super::run::RunError;
 use super::shrink::Shrinker;
 use super::tally::{self, Tally};
 use super::{Args, differences, disk, record};
+use crate::error::Result;
+use crate::report::model::{Report, Run};
 
 /// Which cases to run.
 pub enum Cases {
@@ -85,7 +84,7 @@ impl<'a> Session<'a> {
     }
 
     /// Runs the cases and prints the result.
-    pub fn run(&self, cases: &Cases) -> Result<ExitCode, RunError> {
+    pub fn run(&self, cases: &Cases) -> Result<ExitCode> {
         let bar = self.progress(cases);
         let outcome = self.all(cases, &bar);
         bar.finish_and_clear();
@@ -109,7 +108,7 @@ impl<'a> Session<'a> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn all(&self, cases: &Cases, bar: &ProgressBar) -> Result<(), RunError> {
+    fn all(&self, cases: &Cases, bar: &ProgressBar) -> Result<()> {
         match cases {
             Cases::Seed => {
                 let selection = self.selection();
@@ -142,8 +141,8 @@ impl<'a> Session<'a> {
     fn in_parallel<T: Send>(
         &self,
         items: impl Iterator<Item = T> + Send,
-        work: impl Fn(T) -> Result<(), RunError> + Sync,
-    ) -> Result<(), RunError> {
+        work: impl Fn(T) -> Result<()> + Sync,
+    ) -> Result<()> {
         // A qemu-img waits for its own threads half of the time.
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let jobs = self.args.jobs.unwrap_or(2 * processors);
@@ -173,7 +172,7 @@ impl<'a> Session<'a> {
     }
 
     /// Runs a group of cases; it is done when nothing stopped it.
-    fn group(&self, group: u64, cases: &[CaseId], bar: &ProgressBar) -> Result<(), RunError> {
+    fn group(&self, group: u64, cases: &[CaseId], bar: &ProgressBar) -> Result<()> {
         let synthetic = cases.first().is_some_and(|first| first.synthetic);
         let of_one_image = if synthetic { 1 } else { cases.len().max(1) };
         for cases in cases.chunks(of_one_image).take_while(|_| !self.is_over()) {
@@ -186,7 +185,7 @@ impl<'a> Session<'a> {
     }
 
     /// Makes one image and runs the cases that damage it.
-    fn cases_of_image(&self, cases: &[CaseId], bar: &ProgressBar) -> Result<(), RunError> {
+    fn cases_of_image(&self, cases: &[CaseId], bar: &ProgressBar) -> Result<()> {
         let temporary = self.folder()?;
         let directory = self.directory(&temporary)?;
         let whole = Whole::make(&cases[0].case(), &self.maker, directory)?;
@@ -213,7 +212,7 @@ impl<'a> Session<'a> {
     }
 
     /// Runs a recorded case against each version's recorded verdict, and with whoever is here.
-    fn recorded(&self, path: &Path, bar: &ProgressBar) -> Result<(), RunError> {
+    fn recorded(&self, path: &Path, bar: &ProgressBar) -> Result<()> {
         let record = record::load(path)?;
         let (name, case) = (CaseName::Recorded(path.to_owned()), &record.case);
         let temporary = self.folder()?;
@@ -241,7 +240,7 @@ impl<'a> Session<'a> {
         damaged: &SparseBytes,
         findings: &Findings,
         bar: &ProgressBar,
-    ) -> Result<(), RunError> {
+    ) -> Result<()> {
         // A Ctrl-C can reach a program between its start and the change to its own process group.
         if self.is_interrupted() {
             return Ok(());
@@ -271,21 +270,12 @@ impl<'a> Session<'a> {
     }
 
     /// One case again, as the shrinker sees it.
-    pub fn look_again(
-        &self,
-        case: &Case,
-        depth: Depth,
-    ) -> Result<(SparseBytes, Findings), RunError> {
+    pub fn look_again(&self, case: &Case, depth: Depth) -> Result<(SparseBytes, Findings)> {
         let temporary = self.folder()?;
         self.look(case, temporary.path(), depth)
     }
 
-    fn look(
-        &self,
-        case: &Case,
-        directory: &Path,
-        depth: Depth,
-    ) -> Result<(SparseBytes, Findings), RunError> {
+    fn look(&self, case: &Case, directory: &Path, depth: Depth) -> Result<(SparseBytes, Findings)> {
         let whole = Whole::make(case, &self.maker, directory)?;
         let exhibit = whole.damage(&case.damage)?;
         let findings = examine(&self.field, &exhibit, depth)?;

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::super::cases::CaseName;
-use super::super::run::RunError;
 use super::super::subject::Subject;
 use super::{Cases, Session};
+use crate::error::Result;
 
 /// How often what was found so far is saved.
 const SAVE_EVERY: Duration = Duration::from_secs(20);
@@ -37,7 +37,7 @@ impl Session<'_> {
         beside.unwrap_or_else(|| target.join("differential"))
     }
 
-    pub(super) fn save_sometimes(&self) -> Result<(), RunError> {
+    pub(super) fn save_sometimes(&self) -> Result<()> {
         let Some(folder) = &self.args.report else {
             return Ok(());
         };
@@ -47,7 +47,7 @@ impl Session<'_> {
         }
         *saved = Instant::now();
         let report = self.tally().report().clone();
-        Ok(report.save_json(folder)?)
+        report.save_json(folder)
     }
 
     pub(super) fn rerun(&self, case: &CaseName) -> String {

@@ -17,7 +17,8 @@ use recount_oracle::judge;
 use recount_oracle::spec::Ask;
 
 use super::program::TIME;
-use super::{Bench, CaseError, Repair, Repaired, Subject, said};
+use super::{Bench, Repair, Repaired, Subject, said};
+use crate::error::Result;
 
 /// The signal of a program that panics with `panic = "abort"`.
 const ABORT: i32 = 6;
@@ -145,12 +146,7 @@ impl Subject for Engine {
         .to_owned()
     }
 
-    fn run(
-        &self,
-        _bench: Bench<'_>,
-        image: &SparseBytes,
-        repair: Repair,
-    ) -> Result<Repaired, CaseError> {
+    fn run(&self, _bench: Bench<'_>, image: &SparseBytes, repair: Repair) -> Result<Repaired> {
         Ok(self.on(image, None, repair))
     }
 }

@@ -6,7 +6,6 @@ mod engine;
 pub mod program;
 mod qemu_img;
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use recount::Algorithm;
@@ -16,7 +15,8 @@ use recount_oracle::disk::Trace;
 use recount_oracle::judge;
 
 use super::disk;
-use program::{CannotRun, Limits};
+use crate::error::{At as _, Result};
+use program::Limits;
 
 pub use command::Command;
 pub use engine::Engine;
@@ -44,22 +44,6 @@ pub fn algorithm_of(version: (u32, u32)) -> Algorithm {
     }
 }
 
-/// Why a case could not be run.
-#[derive(Debug, thiserror::Error)]
-pub enum CaseError {
-    /// A program could not be run.
-    #[error(transparent)]
-    CannotRun(#[from] CannotRun),
-    /// A file could not be read or written.
-    #[error("cannot work in {}: {source}", directory.display())]
-    Io {
-        /// The folder.
-        directory: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
 /// Where images are worked on.
 #[derive(Clone, Copy)]
 pub struct Bench<'a> {
@@ -75,8 +59,8 @@ impl Bench<'_> {
         &self,
         file: &str,
         image: &SparseBytes,
-        work: impl FnOnce() -> Result<Said, CannotRun>,
-    ) -> Result<Repaired, CaseError> {
+        work: impl FnOnce() -> Result<Said>,
+    ) -> Result<Repaired> {
         self.store(file, image)?;
         let said = work()?;
         let image = self.load(file, Limits::for_image(ReadWriteAt::len(image)).file)?;
@@ -89,22 +73,16 @@ impl Bench<'_> {
     }
 
     /// Writes a file here anew.
-    pub fn store(&self, file: &str, image: &SparseBytes) -> Result<PathBuf, CaseError> {
+    pub fn store(&self, file: &str, image: &SparseBytes) -> Result<PathBuf> {
         let path = self.directory.join(file);
-        let stored = disk::store(&path, image);
-        stored.map_err(|source| self.failed(source)).map(|()| path)
+        disk::store(&path, image).at(path.display())?;
+        Ok(path)
     }
 
     /// Reads a file here; of one that is `limit` bytes long or longer, the length only.
-    pub fn load(&self, file: &str, limit: u64) -> Result<SparseBytes, CaseError> {
-        let loaded = disk::load(&self.directory.join(file), limit);
-        loaded.map_err(|source| self.failed(source))
-    }
-
-    /// That something went wrong with a file here.
-    pub fn failed(&self, source: io::Error) -> CaseError {
-        let directory = self.directory.to_owned();
-        CaseError::Io { directory, source }
+    pub fn load(&self, file: &str, limit: u64) -> Result<SparseBytes> {
+        let path = self.directory.join(file);
+        disk::load(&path, limit).at(path.display())
     }
 }
 
@@ -141,15 +119,10 @@ pub trait Subject: Send + Sync {
     }
 
     /// Checks or repairs a copy of an image.
-    fn run(
-        &self,
-        bench: Bench<'_>,
-        image: &SparseBytes,
-        repair: Repair,
-    ) -> Result<Repaired, CaseError>;
+    fn run(&self, bench: Bench<'_>, image: &SparseBytes, repair: Repair) -> Result<Repaired>;
 
     /// What it finds in an image. Only for [checkers](Self::is_checker).
-    fn check(&self, bench: Bench<'_>, image: &SparseBytes) -> Result<Said, CaseError> {
+    fn check(&self, bench: Bench<'_>, image: &SparseBytes) -> Result<Said> {
         Ok(self.run(bench, image, Repair::None)?.said)
     }
 }

@@ -1,15 +1,16 @@
 //! A program with the command line of `qemu-img check`: qemu-img of some version, or recount.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
 use recount_oracle::case::observed::{Counters, Ended, Said};
 use serde_json::Value;
 
-use super::program::{self, CannotRun, Limits, Output};
-use super::{Bench, CaseError, Repair, Repaired, Subject};
+use super::program::{self, Limits, Output};
+use super::{Bench, Repair, Repaired, Subject};
+use crate::error::Result;
+use crate::process::which;
 
 /// The file that it works on.
 const FILE: &str = "image.qcow2";
@@ -27,21 +28,14 @@ pub struct Checker {
 
 impl Checker {
     /// The program at `path`, whose `--version` says what it is.
-    pub fn find(path: &Path) -> Result<Self, CannotRun> {
-        let cannot_run = |source| CannotRun {
-            program: path.to_owned(),
-            source,
-        };
+    pub fn find(path: &Path) -> Result<Self> {
         // Programs run in folders of their own.
-        let whole = match path.components().count() {
-            1 => path.to_owned(),
-            _ => path.canonicalize().map_err(cannot_run)?,
-        };
+        let whole = which(path, Path::new(""))?;
         let limits = Limits::for_image(0);
         let said = program::run(&whole, ["--version"], Path::new("."), &limits)?;
         let version = qemu_version(&said);
         if version.is_none() && said.ended != Ended::Code(0) {
-            return Err(cannot_run(io::Error::other(said.stderr)));
+            return Err(format!("{}: {}", path.display(), said.stderr).into());
         }
         Ok(Self {
             path: whole,
@@ -91,12 +85,7 @@ impl Subject for Checker {
         }
     }
 
-    fn run(
-        &self,
-        bench: Bench<'_>,
-        image: &SparseBytes,
-        repair: Repair,
-    ) -> Result<Repaired, CaseError> {
+    fn run(&self, bench: Bench<'_>, image: &SparseBytes, repair: Repair) -> Result<Repaired> {
         let limits = Limits::for_image(ReadWriteAt::len(image));
         let arguments = self.arguments(FILE, bench.encrypted, repair);
         bench.in_file(FILE, image, || {

@@ -53,22 +53,20 @@ pub fn all(
     for kind in kinds {
         let image = kind.make(directory.path(), &args.qemu_img, &after.program)?;
         for task in [Task::Check, Task::Rebuild] {
-            let mut row = Row {
-                name: format!("{}, {}", kind.describe(), task.name()),
-                before: 0.0,
-                after: 0.0,
-                series: Vec::new(),
-            };
+            let mut differences = Vec::new();
             let mut every = Vec::new();
             for _ in 0..args.series {
                 let pairs = series(args.runs, task, before, after, &image)?;
-                row.series.push(difference(&pairs));
+                differences.push(difference(&pairs));
                 every.extend(pairs);
                 bar.inc(1);
             }
-            row.before = median(&mut every.iter().map(|pair| pair.0).collect::<Vec<_>>());
-            row.after = median(&mut every.iter().map(|pair| pair.1).collect::<Vec<_>>());
-            rows.push(row);
+            rows.push(Row {
+                name: format!("{}, {}", kind.describe(), task.name()),
+                before: median(every.iter().map(|pair| pair.0).collect()),
+                after: median(every.iter().map(|pair| pair.1).collect()),
+                series: differences,
+            });
         }
         std::fs::remove_file(&image)?;
     }

@@ -42,10 +42,10 @@ impl Maker {
         self.create(recipe, directory)?;
         let mut commands = Vec::new();
         for step in &recipe.steps {
-            if let Some(arguments) = image_command(step) {
+            if let Some(command) = image_command(step) {
                 self.qemu_io(recipe, &mut commands, directory)?;
                 // qemu refuses a snapshot that does not exist, or exists; the image is good still.
-                program::run(&self.qemu_img, arguments, directory, &LIMITS)?;
+                self.qemu_img(&command, directory)?;
             } else {
                 commands.push(io_command(step, recipe));
                 if matches!(step, Step::Kill) {
@@ -62,10 +62,8 @@ impl Maker {
         if recipe.kind != Kind::Luks {
             return self.create_anew(recipe, directory);
         }
-        let mut encrypted = self
-            .encrypted
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let encrypted = self.encrypted.lock();
+        let mut encrypted = encrypted.unwrap_or_else(PoisonError::into_inner);
         let plain = Recipe {
             steps: Vec::new(),
             ..recipe.clone()
@@ -80,15 +78,18 @@ impl Maker {
 
     fn create_anew(&self, recipe: &Recipe, directory: &Path) -> Result<()> {
         self.companions(recipe, directory)?;
-        let size = recipe.virtual_size().to_string();
-        let mut arguments = ["create", "-q", "-fqcow2"].map(str::to_owned).to_vec();
-        if recipe.kind == Kind::Luks {
-            arguments.extend(["--object", SECRET].map(str::to_owned));
+        let (options, size) = (create_options(recipe), recipe.virtual_size());
+        let key = match recipe.kind {
+            Kind::Luks => format!("--object {SECRET} "),
+            _ => String::new(),
+        };
+        let create = format!("create -q -fqcow2 {key}-o {options} {IMAGE} {size}");
+        let said = self.qemu_img(&create, directory)?;
+        if said.ended == Ended::Code(0) {
+            return Ok(());
         }
-        arguments.extend(["-o".to_owned(), create_options(recipe)]);
-        arguments.extend([IMAGE.to_owned(), size]);
-        let said = program::run(&self.qemu_img, arguments, directory, &LIMITS)?;
-        refused(recipe, &said)
+        let message = said.stderr.trim();
+        Err(format!("qemu-img refuses to create {options}: {message}").into())
     }
 
     /// Makes the files that qemu needs beside the image: its backing or data file.
@@ -96,24 +97,20 @@ impl Maker {
         let size = recipe.virtual_size();
         match recipe.kind {
             Kind::Backing => {
-                let create = [
-                    "create",
-                    "-q",
-                    "-fqcow2",
-                    "backing.qcow2",
-                    &size.to_string(),
-                ];
-                program::run(&self.qemu_img, create, directory, &LIMITS)?;
+                let create = format!("create -q -fqcow2 backing.qcow2 {size}");
+                self.qemu_img(&create, directory)?;
                 let write = ["-c", "write -q -P 85 0 512", "backing.qcow2"];
                 program::run(&self.qemu_io, write, directory, &LIMITS)?;
             }
-            Kind::DataFile => {
-                let file = File::create(directory.join("data.raw"))?;
-                file.set_len(size)?;
-            }
+            Kind::DataFile => File::create(directory.join("data.raw"))?.set_len(size)?,
             Kind::Plain | Kind::Luks => {}
         }
         Ok(())
+    }
+
+    /// Runs qemu-img with arguments that have no spaces.
+    fn qemu_img(&self, arguments: &str, directory: &Path) -> Result<Output> {
+        program::run(&self.qemu_img, arguments.split(' '), directory, &LIMITS)
     }
 
     /// Runs the commands collected so far in one qemu-io.
@@ -134,14 +131,6 @@ impl Maker {
         program::run(&self.qemu_io, arguments, directory, &LIMITS)?;
         Ok(())
     }
-}
-
-fn refused(recipe: &Recipe, said: &Output) -> Result<()> {
-    if said.ended == Ended::Code(0) {
-        return Ok(());
-    }
-    let (options, message) = (create_options(recipe), said.stderr.trim());
-    Err(format!("qemu-img refuses to create {options}: {message}").into())
 }
 
 fn create_options(recipe: &Recipe) -> String {
@@ -174,16 +163,15 @@ fn create_options(recipe: &Recipe) -> String {
 }
 
 /// The arguments of qemu-img for a step; `None` for those that qemu-io does.
-fn image_command(step: &Step) -> Option<Vec<String>> {
-    let arguments = match step {
+fn image_command(step: &Step) -> Option<String> {
+    Some(match step {
         Step::Snapshot(number) => format!("snapshot -c s{number} {IMAGE}"),
         Step::DeleteSnapshot(number) => format!("snapshot -d s{number} {IMAGE}"),
         Step::ApplySnapshot(number) => format!("snapshot -a s{number} {IMAGE}"),
         Step::Bitmap(number) => format!("bitmap --add -g 64k {IMAGE} b{number}"),
         Step::RemoveBitmap(number) => format!("bitmap --remove {IMAGE} b{number}"),
         _ => return None,
-    };
-    Some(arguments.split(' ').map(str::to_owned).collect())
+    })
 }
 
 /// The qemu-io command of a step, within the guest's disk.

@@ -1,5 +1,6 @@
 //! Finding, installing and calling what fuzzing needs.
 
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -122,8 +123,20 @@ impl Fuzzer {
         if self.incremental {
             command.env("CARGO_INCREMENTAL", "1");
         }
-        check(self.in_tree(command.arg(target.name())))?;
-        Ok(())
+        if let Some(theirs) = std::env::var_os("RUSTC_WRAPPER") {
+            self.wrap(&mut command, theirs);
+        }
+        check(self.in_tree(command.arg(target.name())))
+    }
+
+    /// Has cargo start the compiler through fuzz/rustc, and that through the user's wrapper: set in the
+    /// environment, this would take the place of the one that .cargo/config.toml names.
+    fn wrap(&self, command: &mut Command, theirs: OsString) {
+        let ours = self.top.join("fuzz/rustc");
+        if Path::new(&theirs) != ours {
+            command.env("RECOUNT_RUSTC_WRAPPER", theirs);
+        }
+        command.env("RUSTC_WRAPPER", ours);
     }
 
     fn in_tree<'a>(&self, command: &'a mut Command) -> &'a mut Command {
@@ -220,4 +233,29 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = paths.collect::<Result<Vec<_>, _>>()?;
     files.sort();
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrapper_of_the_user_starts_the_compiler_behind_ours() {
+        let fuzzer = Fuzzer {
+            host: String::new(),
+            top: Path::new(env!("CARGO_MANIFEST_DIR")).join(".."),
+            build: PathBuf::new(),
+            incremental: false,
+        };
+        let wrapper = fuzzer.top.join("fuzz/rustc");
+        let told = |flags: &[&str]| {
+            let mut command = Command::new(&wrapper);
+            fuzzer.wrap(&mut command, "echo".into());
+            output(command.arg("rustc").args(flags)).unwrap()
+        };
+        assert_eq!(told(&["--test", "a b"]), "rustc --test a b\n");
+        // What `cargo fuzz` asks for is changed before it comes to the wrapper.
+        let flags = ["-Cpasses=sancov-module", "--crate-name", "other"];
+        assert_eq!(told(&flags), "rustc --crate-name other\n");
+    }
 }

@@ -42,7 +42,7 @@ pub fn seconds(task: Task, image: &Path, runs: usize) -> Result<f64> {
         times.push(started.elapsed().as_secs_f64());
     }
     // The first one warms the cache.
-    Ok(median(&mut times[1..]))
+    Ok(median(times.split_off(1)))
 }
 
 /// Where the refblocks are.

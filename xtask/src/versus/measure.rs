@@ -52,15 +52,18 @@ pub struct Used {
     pub memory: u64,
 }
 
-/// Medians over the runs.
-#[derive(Clone, Copy, Debug)]
-pub struct Measurement {
-    /// Wall-clock seconds.
-    pub seconds: f64,
-    /// Peak resident memory, in bytes.
-    pub memory: u64,
-    /// How many runs they are the medians of.
-    pub runs: usize,
+impl Used {
+    /// Medians over the runs, each by itself.
+    pub fn median(runs: &[Self]) -> Self {
+        let of = |part: fn(&Self) -> f64| median(runs.iter().map(part).collect());
+        let mut memory: Vec<u64> = runs.iter().map(|run| run.memory).collect();
+        memory.sort_unstable();
+        Self {
+            seconds: of(|run| run.seconds),
+            processor: of(|run| run.processor),
+            memory: memory.get(memory.len() / 2).copied().unwrap_or(0),
+        }
+    }
 }
 
 impl Subject {
@@ -101,15 +104,16 @@ impl Subject {
     }
 }
 
-/// Runs both in turn, A B A B …, after one run of each that is not counted. What takes longer than
-/// `PATIENCE` is run less often, at the least once; then the first run is the one that counts.
+/// Runs both in turn, A B A B …, after one run of each that is not counted; medians, and of how many
+/// runs. What takes longer than `PATIENCE` is run less often, at the least once; then the first run is
+/// the one that counts.
 pub fn in_turn(
     task: Task,
     one: &Subject,
     other: &Subject,
     image: &Path,
     runs: usize,
-) -> Result<(Measurement, Measurement)> {
+) -> Result<(Used, Used, usize)> {
     let (mut ones, mut others) = (Vec::new(), Vec::new());
     let started = Instant::now();
     for _ in 0..=runs {
@@ -120,22 +124,12 @@ pub fn in_turn(
         }
     }
     let uncounted = usize::from(ones.len() > 1);
-    Ok((summary(&ones[uncounted..]), summary(&others[uncounted..])))
-}
-
-fn summary(runs: &[Used]) -> Measurement {
-    let mut seconds: Vec<f64> = runs.iter().map(|run| run.seconds).collect();
-    let mut memory: Vec<u64> = runs.iter().map(|run| run.memory).collect();
-    memory.sort_unstable();
-    Measurement {
-        seconds: median(&mut seconds),
-        memory: memory.get(memory.len() / 2).copied().unwrap_or(0),
-        runs: runs.len(),
-    }
+    let (ones, others) = (&ones[uncounted..], &others[uncounted..]);
+    Ok((Used::median(ones), Used::median(others), ones.len()))
 }
 
 /// The middle value; of an even number of them the upper one of the two.
-pub fn median(values: &mut [f64]) -> f64 {
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

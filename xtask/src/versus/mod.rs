@@ -16,7 +16,7 @@ use indicatif::ProgressBar;
 use crate::error::Result;
 use crate::process::build_release;
 use images::ImageKind;
-use measure::{Measurement, Subject, Task};
+use measure::{Subject, Task, Used};
 
 /// Options of `cargo xtask versus`.
 #[derive(clap::Args)]
@@ -48,8 +48,10 @@ pub struct Args {
 pub struct Row {
     kind: ImageKind,
     task: Task,
-    recount: Measurement,
-    qemu_img: Measurement,
+    recount: Used,
+    qemu_img: Used,
+    /// How many runs they are the medians of.
+    runs: usize,
     /// Seconds that the plain reads, and for a rebuild the writes and flushes, take.
     floor: f64,
 }
@@ -99,12 +101,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         bar.println(format!("making the image: {}", kind.describe()));
         let image = kind.make(directory.path(), &args.qemu_img, &ours.program)?;
         for task in [Task::Check, Task::Rebuild] {
-            let (recount, qemu_img) = measure::in_turn(task, &ours, &theirs, &image, args.runs)?;
+            let (recount, qemu_img, runs) =
+                measure::in_turn(task, &ours, &theirs, &image, args.runs)?;
             let row = Row {
                 kind: *kind,
                 task,
                 recount,
                 qemu_img,
+                runs,
                 floor: floor::seconds(task, &image, args.runs)?,
             };
             bar.suspend(|| print!("{}", report::line(&row)));

@@ -53,7 +53,7 @@ pub fn line(row: &Row) -> String {
         row.target(),
         mebibytes(row.recount.memory),
         mebibytes(row.qemu_img.memory),
-        row.recount.runs,
+        row.runs,
         if row.is_met() { "" } else { "missed" },
     )
 }

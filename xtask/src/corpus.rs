@@ -20,46 +20,47 @@ pub struct Args {
 #[derive(clap::Subcommand)]
 enum Command {
     /// Writes the seeds anew: the same ones in every run. What fuzzing added stays.
-    Generate {
-        /// Only this target.
-        target: Option<Target>,
-    },
+    Generate(Which),
     /// Adds what fuzzing found on this machine, and removes what adds no coverage.
-    Minimize {
-        /// Only this target.
-        target: Option<Target>,
-    },
+    Minimize(Which),
     /// Says which file adds no coverage and which no longer decodes.
-    Verify {
-        /// Only this target.
-        target: Option<Target>,
-    },
+    Verify(Which),
     /// Lists how many images reach each arm of the walk.
     Arms,
 }
 
+#[derive(clap::Args)]
+struct Which {
+    /// Only this target.
+    target: Option<Target>,
+}
+
+impl Which {
+    fn each(&self) -> Vec<Target> {
+        self.target.map_or(Target::ALL.to_vec(), |one| vec![one])
+    }
+}
+
 /// Runs it.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let each = |target: Option<Target>| target.map_or(Target::ALL.to_vec(), |one| vec![one]);
-    match args.command {
-        Command::Generate { target } => each(target).into_iter().try_for_each(generate)?,
-        Command::Minimize { target } => {
+    let mut bad = 0;
+    match &args.command {
+        Command::Generate(which) => which.each().into_iter().try_for_each(generate)?,
+        Command::Minimize(which) => {
             let fuzzer = Fuzzer::ready()?;
-            for target in each(target) {
+            for target in which.each() {
                 minimize(&fuzzer, target)?;
             }
         }
-        Command::Verify { target } => {
+        Command::Verify(which) => {
             let fuzzer = Fuzzer::ready()?;
-            let mut bad = 0;
-            for target in each(target) {
+            for target in which.each() {
                 bad += verify(&fuzzer, target)?;
             }
-            return Ok(ExitCode::from(u8::from(bad > 0)));
         }
-        Command::Arms => return list_arms(),
+        Command::Arms => bad = list_arms()?,
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(ExitCode::from(u8::from(bad > 0)))
 }
 
 /// What the names of generated inputs begin with.
@@ -137,7 +138,8 @@ fn arms_of(target: Target, input: &[u8]) -> BTreeSet<String> {
     }
 }
 
-fn verify(fuzzer: &Fuzzer, target: Target) -> Result<u64> {
+/// How many are broken.
+fn verify(fuzzer: &Fuzzer, target: Target) -> Result<usize> {
     let folder = folder_of(target);
     let useful = merged(fuzzer, target, &[&folder])?;
     let (mut refused, mut idle) = (0, 0);
@@ -170,11 +172,10 @@ fn verify(fuzzer: &Fuzzer, target: Target) -> Result<u64> {
     Ok(refused)
 }
 
-fn list_arms() -> Result<ExitCode> {
-    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-    for arm in arms::ARMS {
-        counts.insert(arm.to_owned(), 0);
-    }
+/// How many are not reached.
+fn list_arms() -> Result<usize> {
+    let none = arms::ARMS.into_iter().map(|arm| (arm.to_owned(), 0));
+    let mut counts: BTreeMap<String, u64> = none.collect();
     for file in files(&folder_of(Target::Image))? {
         for arm in arms::reached(&std::fs::read(file)?) {
             *counts.entry(arm).or_default() += 1;
@@ -186,5 +187,5 @@ fn list_arms() -> Result<ExitCode> {
     }
     let missing = counts.values().filter(|images| **images == 0).count();
     println!("{} arms, {missing} of them not reached", counts.len());
-    Ok(ExitCode::from(u8::from(missing > 0)))
+    Ok(missing)
 }

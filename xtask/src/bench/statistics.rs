@@ -15,9 +15,7 @@ const OUTSIDE: usize = RESAMPLES / 40;
 pub struct Difference {
     /// The median.
     pub percent: f64,
-    /// The lower end of the interval.
     pub low: f64,
-    /// The upper end.
     pub high: f64,
 }
 

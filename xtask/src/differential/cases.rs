@@ -24,7 +24,6 @@ const TRIES: u64 = 64;
 /// Case `index` of seed `seed`, written `seed:index`, or `seed:sindex` when its image is synthetic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CaseId {
-    /// The seed of the run.
     pub seed: u64,
     /// The place in the run, from 0.
     pub index: u64,
@@ -82,7 +81,6 @@ impl Selection {
         (0..self.groups()).filter(move |group| group % shard.of == shard.number - 1)
     }
 
-    /// The cases of a group.
     pub fn group(&self, group: u64) -> Vec<CaseId> {
         // Spread evenly: the group at which the share of all before it goes up by one.
         let share = u64::from(self.synthetic_share);
@@ -101,9 +99,7 @@ impl Selection {
 /// A case of a run.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CaseName {
-    /// Made from a seed.
     Random(CaseId),
-    /// Read from a file.
     Recorded(PathBuf),
 }
 

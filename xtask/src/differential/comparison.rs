@@ -22,9 +22,7 @@ pub struct Trial<'a> {
     /// qemu-img, to check what recount has repaired, and what it made of the image itself; `None`
     /// when it is not installed.
     pub theirs: Option<(&'a Checker, &'a SparseBytes)>,
-    /// What qemu-img says and does.
     pub observed: &'a Observed,
-    /// The damaged image.
     pub exhibit: &'a Exhibit<'a>,
 }
 

@@ -45,7 +45,6 @@ type OursIs = fn(&Audit, &Ours<'_>) -> bool;
 
 /// How recount ended.
 pub struct Ours<'a> {
-    /// What it said.
     pub said: &'a Said,
     /// What the audit says of what it left, where that is known.
     pub after: Option<Audit>,

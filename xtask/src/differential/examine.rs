@@ -45,7 +45,6 @@ pub struct Depth {
 pub const EVERY: u64 = 8;
 
 impl Depth {
-    /// All of them.
     pub const fn full(index: u64) -> Self {
         use Look::{Afterwards, Device, InUse, PowerCuts, Program};
         Self {
@@ -88,7 +87,6 @@ impl Depth {
 /// What one case gave.
 #[derive(Default)]
 pub struct Findings {
-    /// Everything that is said.
     pub all: Vec<Finding>,
     /// What each subject made of the image with `-r all`, recount first.
     pub repairs: Vec<(String, Repaired)>,

@@ -49,7 +49,6 @@ impl<'a> Whole<'a> {
         })
     }
 
-    /// Does the damage to a copy.
     pub fn damage(&self, damage: &[Damage]) -> Result<Exhibit<'_>> {
         let mut damaged = self.image.clone();
         let mut acts = Vec::new();
@@ -78,9 +77,7 @@ pub fn bench<'a>(case: &Case, directory: &'a Path) -> Bench<'a> {
 
 /// A damaged image, ready.
 pub struct Exhibit<'a> {
-    /// Where to work at it.
     pub bench: Bench<'a>,
-    /// The image.
     pub damaged: SparseBytes,
     /// The acts of damage, and the bytes that each changed.
     pub acts: Vec<(Damage, Applied)>,

@@ -11,13 +11,11 @@ use crate::error::{At as _, Result};
 
 /// The subjects of a run.
 pub struct Field {
-    /// recount, the program.
     pub program: Checker,
     /// recount in process: by itself, then by the algorithms that reproduce qemu-img's.
     pub engines: [Engine; 3],
     /// Every qemu-img that is there.
     pub theirs: Vec<Checker>,
-    /// The user's programs.
     pub commands: Vec<Command>,
     /// What writes to repaired images.
     pub qemu_io: PathBuf,

@@ -3,11 +3,10 @@
 
 use recount::{RepairError, RepairFailure};
 use recount_oracle::audit::{self, Audit, audit_beside_the_header};
-use recount_oracle::case::damage::bytes::PAGE;
 use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
 use recount_oracle::case::observed::Ended;
 use recount_oracle::crash;
-use recount_oracle::disk::{Event, Trace};
+use recount_oracle::disk::Trace;
 use recount_oracle::properties::reading::{Kind, Reading};
 use recount_oracle::properties::{
     Verdict, clean_afterwards, crash_atomic, leaves_data_alone, no_overlap_bytes,
@@ -15,6 +14,7 @@ use recount_oracle::properties::{
 use recount_oracle::run::{Before, Done, Run, Stopped};
 use recount_oracle::spec::{Class, Diagnosis};
 
+use super::disk::difference;
 use super::exhibit::Exhibit;
 use super::guest::GuestData;
 use super::observe::is_beyond;
@@ -275,34 +275,6 @@ fn ended_well(repaired: &Repaired) -> bool {
         (Some(_), Ended::Code(_)) | (None, Ended::Code(0)) => true,
         (_, _) => false,
     }
-}
-
-/// Two images' difference as writes.
-pub fn difference(before: &SparseBytes, after: &SparseBytes) -> Trace {
-    let (old, new) = (ReadWriteAt::len(before), ReadWriteAt::len(after));
-    let mut trace = Trace::default();
-    if old != new {
-        trace.push(Event::SetLen { length: new });
-    }
-    let mut at: Vec<u64> = before
-        .pages()
-        .chain(after.pages())
-        .map(|(at, _)| at)
-        .collect();
-    at.sort_unstable();
-    at.dedup();
-    for offset in at.into_iter().filter(|offset| *offset < new) {
-        let inside = usize::try_from(new - offset).map_or(PAGE, |left| left.min(PAGE));
-        let bytes = after.bytes(offset, inside);
-        if bytes != before.bytes(offset, inside) {
-            trace.push(Event::Write {
-                offset,
-                bytes: bytes.into(),
-                durable: false,
-            });
-        }
-    }
-    trace
 }
 
 /// Whether a second repair by the same subject changes nothing, and whether every checker finds

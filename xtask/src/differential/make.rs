@@ -28,7 +28,6 @@ pub struct Maker {
 }
 
 impl Maker {
-    /// Makes images with these programs.
     pub fn new(qemu_img: PathBuf, qemu_io: PathBuf) -> Self {
         Self {
             qemu_img,

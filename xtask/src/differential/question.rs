@@ -136,7 +136,6 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// Passed, or failed with this story.
     pub fn expect(passed: bool, story: impl FnOnce() -> String) -> Self {
         if passed {
             Self::Passed
@@ -172,7 +171,6 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// What failed, where that is so.
     pub fn failure(&self) -> Option<&str> {
         match &self.answer {
             Answer::Failed(story) => Some(story),

@@ -22,9 +22,7 @@ const LARGEST_IMAGE: usize = 1 << 20;
 
 /// Makes one failure smaller.
 pub struct Shrinker<'a> {
-    /// Runs cases.
     pub session: &'a Session<'a>,
-    /// What has to fail.
     pub failed: &'a Failed,
     /// What has to be looked at to see it.
     pub depth: Depth,
@@ -99,45 +97,44 @@ fn verdicts(findings: &Findings) -> BTreeMap<String, Verdict> {
 
 /// Cases with a little less, the largest steps first.
 fn smaller(case: &Case) -> Vec<Case> {
-    let mut all = Vec::new();
-    for index in 0..case.damage.len() {
-        let mut fewer = case.clone();
-        fewer.damage.remove(index);
-        all.push(fewer);
-    }
+    let fewer = |index| changed(case, |case: &mut Case| remove(&mut case.damage, index));
+    let mut all: Vec<Case> = (0..case.damage.len()).map(fewer).collect();
     let images: Vec<Image> = match &case.image {
-        Image::Real(recipe) => simpler_recipes(recipe)
-            .into_iter()
-            .map(Image::Real)
-            .collect(),
+        Image::Real(recipe) => {
+            let simpler = simpler_recipes(recipe).into_iter();
+            simpler.map(Image::Real).collect()
+        }
         Image::Synthetic(image) => {
             let simpler = simpler_synthetics(image).into_iter();
             simpler.map(Image::Synthetic).collect()
         }
         Image::Model(_) => Vec::new(),
     };
-    all.extend(images.into_iter().map(|image| Case {
-        image,
-        ..case.clone()
-    }));
+    let with = |image| changed(case, |case| case.image = image);
+    all.extend(images.into_iter().map(with));
     all
+}
+
+/// A copy with a change.
+fn changed<T: Clone>(whole: &T, change: impl FnOnce(&mut T)) -> T {
+    let mut copy = whole.clone();
+    change(&mut copy);
+    copy
+}
+
+fn remove<T>(list: &mut Vec<T>, index: usize) {
+    list.remove(index);
 }
 
 fn simpler_recipes(recipe: &Recipe) -> Vec<Recipe> {
     let mut all = Vec::new();
     let half = recipe.steps.len() / 2;
     if half > 0 {
-        for kept in [&recipe.steps[..half], &recipe.steps[half..]] {
-            all.push(Recipe {
-                steps: kept.to_vec(),
-                ..recipe.clone()
-            });
-        }
+        all.push(changed(recipe, |recipe| recipe.steps.truncate(half)));
+        all.push(changed(recipe, |recipe| drop(recipe.steps.drain(..half))));
     }
     for index in 0..recipe.steps.len() {
-        let mut fewer = recipe.clone();
-        fewer.steps.remove(index);
-        all.push(fewer);
+        all.push(changed(recipe, |recipe| remove(&mut recipe.steps, index)));
     }
     let plain: [fn(&mut Recipe); 6] = [
         |recipe| recipe.kind = real::Kind::Plain,
@@ -147,19 +144,14 @@ fn simpler_recipes(recipe: &Recipe) -> Vec<Recipe> {
         |recipe| recipe.short_by = 0,
         |recipe| recipe.virtual_clusters = recipe.virtual_clusters / 2 + 1,
     ];
-    for change in plain {
-        let mut simpler = recipe.clone();
-        change(&mut simpler);
-        let simpler = simpler.settled();
-        if simpler != *recipe {
-            all.push(simpler);
-        }
-    }
+    let simpler = plain
+        .into_iter()
+        .map(|change| changed(recipe, change).settled());
+    all.extend(simpler.filter(|simpler| simpler != recipe));
     all
 }
 
 fn simpler_synthetics(image: &Synthetic) -> Vec<Synthetic> {
-    let mut all = Vec::new();
     let plain: [fn(&mut Synthetic); 11] = [
         |image| image.snapshots.clear(),
         |image| image.bitmaps.clear(),
@@ -173,25 +165,22 @@ fn simpler_synthetics(image: &Synthetic) -> Vec<Synthetic> {
         |image| image.structures = Structures::default(),
         |image| image.cluster_bits = image.cluster_bits.max(10) - 1,
     ];
-    for change in plain {
-        let mut simpler = image.clone();
-        change(&mut simpler);
-        all.push(simpler);
-    }
+    let mut all: Vec<Synthetic> = plain
+        .into_iter()
+        .map(|change| changed(image, change))
+        .collect();
     for index in 0..image.guest.len() {
-        let mut fewer = image.clone();
-        fewer.guest.remove(index);
-        all.push(fewer);
-        let mut shorter = image.clone();
-        let run = &mut shorter.guest[index];
-        (run.clusters, run.skip) = (run.clusters.div_ceil(2), run.skip / 2);
-        all.push(shorter);
+        all.push(changed(image, |image| remove(&mut image.guest, index)));
+        all.push(changed(image, |image| {
+            let run = &mut image.guest[index];
+            (run.clusters, run.skip) = (run.clusters.div_ceil(2), run.skip / 2);
+        }));
     }
     for index in 0..image.snapshots.len() {
-        let mut fewer = image.clone();
-        let snapshots = &mut fewer.snapshots[index];
-        snapshots.count = snapshots.count.div_ceil(2);
-        all.push(fewer);
+        all.push(changed(image, |image| {
+            let count = &mut image.snapshots[index].count;
+            *count = count.div_ceil(2);
+        }));
     }
     all.retain(|simpler| simpler != image);
     all

@@ -8,8 +8,8 @@ use recount_oracle::judge;
 use recount_oracle::properties::Verdict;
 use recount_oracle::spec::Ask;
 
+use super::disk::difference;
 use super::exhibit::Exhibit;
-use super::judge::difference;
 use super::subject::{Repair, Repaired, Subject};
 use crate::error::Result;
 

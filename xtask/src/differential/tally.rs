@@ -30,9 +30,7 @@ pub struct Tally {
 pub struct Failed {
     /// Where in the report.
     pub index: usize,
-    /// Who.
     pub subject: String,
-    /// What.
     pub question: Question,
 }
 
@@ -179,7 +177,6 @@ impl Tally {
         }
     }
 
-    /// All that was found so far.
     pub const fn report(&self) -> &Report {
         &self.report
     }
@@ -195,24 +192,17 @@ impl Tally {
 /// Prints what was found, for people.
 pub fn print(report: &Report) {
     for failure in report.failures.iter().filter(|failure| failure.counts) {
-        let Failure {
-            case,
-            subject,
-            what,
-            rerun,
-            story,
-            minimal,
-            ..
-        } = failure;
-        if story.is_empty() {
-            println!("case {case}: {subject}: {what}: {rerun}");
-        } else {
-            println!("case {case}: {subject}: {what}\n    {story}\n    rerun: {rerun}");
-            if let Some(minimal) = minimal {
-                println!("    smaller: {minimal}");
-            }
-            println!();
+        let Failure { case, rerun, .. } = failure;
+        let what = format!("case {case}: {}: {}", failure.subject, failure.what);
+        if failure.story.is_empty() {
+            println!("{what}: {rerun}");
+            continue;
         }
+        println!("{what}\n    {}\n    rerun: {rerun}", failure.story);
+        if let Some(minimal) = &failure.minimal {
+            println!("    smaller: {minimal}");
+        }
+        println!();
     }
     print_comparisons(report);
     print_properties(report);

@@ -2,7 +2,7 @@
 //! are those of the processor, so that what else the machine does is left out.
 
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use recount_oracle::fuzz::Target;
@@ -104,40 +104,37 @@ impl Measured {
 /// folder.
 fn run(fuzzer: &Fuzzer, target: Target, learned: &Path, enough: &str) -> Result<Measured> {
     let mut command = fuzzer.command(target);
-    let command = command
+    command
         .arg(enough)
-        .arg("-print_final_stats=1")
         .arg("-artifact_prefix=target/fuzz-")
         .arg(learned)
         .arg(seeds(target));
-    let before = processor_seconds()?;
-    let output = command.output()?;
-    let seconds = processor_seconds()? - before;
-    let text = String::from_utf8_lossy(&output.stderr);
-    // A run that ends by a finding has its statistics too.
-    let executions = statistic(&text, "number_of_executed_units");
-    let executions = executions.filter(|_| output.status.success());
-    let executions = executions.ok_or_else(|| format!("{target} ended early:\n{text}"))?;
-    let memory = statistic(&text, PEAK).ok_or("libFuzzer tells no memory")?;
-    Ok(Measured {
-        executions,
-        seconds,
-        memory,
-    })
+    measured(target, &mut command)
 }
 
 /// The peak of memory, in MiB, of judging each input so often, those learned and the committed ones.
 fn peak(fuzzer: &Fuzzer, target: Target, learned: &Path, passes: u64) -> Result<u64> {
     let mut command = fuzzer.command(target);
-    let command = command
+    command
         .arg(format!("-runs={passes}"))
-        .arg("-print_final_stats=1")
         .args(files(learned)?)
         .args(files(&seeds(target))?);
-    let output = command.output()?;
+    Ok(measured(target, &mut command)?.memory)
+}
+
+fn measured(target: Target, command: &mut Command) -> Result<Measured> {
+    let before = processor_seconds()?;
+    let output = command.arg("-print_final_stats=1").output()?;
+    let seconds = processor_seconds()? - before;
     let text = String::from_utf8_lossy(&output.stderr);
-    let peak = statistic(&text, PEAK).filter(|_| output.status.success());
-    peak.ok_or_else(|| format!("{target} ended early:\n{text}").into())
+    // A run that ends by a finding has its statistics too.
+    let tell = |name| statistic(&text, name).filter(|_| output.status.success());
+    let ended_early = || format!("{target} ended early:\n{text}");
+    Ok(Measured {
+        executions: tell("number_of_executed_units").ok_or_else(ended_early)?,
+        seconds,
+        memory: tell(PEAK).ok_or_else(ended_early)?,
+    })
 }
 
 /// Whether memory is not flat: it grows by more than a quarter.

@@ -62,7 +62,6 @@ impl Stretch {
 
 /// What came of a run.
 pub struct Ran {
-    /// The inputs with findings.
     pub artifacts: Vec<PathBuf>,
     /// What libFuzzer said last of its progress.
     pub progress: Progress,
@@ -116,7 +115,6 @@ impl Fuzzer {
         }
     }
 
-    /// Builds a target.
     pub fn build(&self, target: Target) -> Result<()> {
         let mut command = Command::new("cargo");
         command.args(["fuzz", "build"]);

@@ -15,13 +15,11 @@ use crate::process::{cargo, wait};
 pub enum Detector {
     /// The explorer within small bounds.
     Model,
-    /// The engine's own tests.
     Engine,
     /// Small images, repaired from end to end.
     Images,
     /// Exact counts of reads, writes, flushes, tries and memory.
     Counts,
-    /// The property tests.
     Properties,
     /// The explorer within the bounds of `cargo xtask model`.
     Bounds,

@@ -20,9 +20,7 @@ pub struct Mutant {
     pub name: String,
     /// The file, from the top of the tree.
     pub file: String,
-    /// What is there, once.
     pub old: String,
-    /// What is there instead.
     pub new: String,
     /// The mistake that it stands for.
     pub why: String,

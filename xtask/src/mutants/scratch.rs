@@ -49,7 +49,6 @@ impl Scratch {
         Ok(scratch)
     }
 
-    /// The top of the copy.
     pub fn top(&self) -> &Path {
         &self.top
     }

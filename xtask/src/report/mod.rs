@@ -74,7 +74,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 }
 
 impl Report {
-    /// The report in a folder.
     pub fn load(folder: &Path) -> Result<Self> {
         let path = folder.join(JSON);
         let name = path.display();
@@ -102,7 +101,6 @@ impl Report {
         Ok(())
     }
 
-    /// Writes all of it.
     pub fn save(&self, folder: &Path) -> Result<()> {
         self.save_json(folder)?;
         write(&folder.join(JUNIT), &junit::of(self).to_string()?)?;

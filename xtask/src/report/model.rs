@@ -22,11 +22,9 @@ pub struct Report {
     pub version: u32,
     /// The runs that it came from: one, or one for each shard that was merged.
     pub runs: Vec<Run>,
-    /// Cases run.
     pub cases: u64,
     /// Those of them with a synthetic image.
     pub synthetic: u64,
-    /// Who took part.
     pub subjects: Vec<SubjectReport>,
     /// By comparison of recount with a qemu-img, by qemu-img.
     pub comparisons: Counts,
@@ -34,7 +32,6 @@ pub struct Report {
     pub on_purpose: BTreeMap<String, u64>,
     /// By subject, by property.
     pub properties: Counts,
-    /// What failed, and how.
     pub failures: Vec<Failure>,
 }
 
@@ -42,7 +39,6 @@ pub struct Report {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
-    /// The seed of its cases.
     pub seed: u64,
     /// Which shard of how many, from 1.
     pub shard: (u64, u64),
@@ -72,7 +68,6 @@ pub struct Progress {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SubjectReport {
-    /// Its name.
     pub name: String,
     /// Whether its failures make the run fail.
     pub answerable: bool,
@@ -82,7 +77,6 @@ pub struct SubjectReport {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Count {
-    /// As it should be.
     pub passed: u64,
     /// Otherwise.
     pub failed: u64,
@@ -117,7 +111,6 @@ pub struct Failure {
     pub what: String,
     /// Whether it makes the run fail.
     pub counts: bool,
-    /// The command that shows it again.
     pub rerun: String,
     /// What happened; empty where many others are told.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -134,7 +127,6 @@ pub struct Failure {
 }
 
 impl Report {
-    /// Of a run that begins.
     pub fn new(run: Run, subjects: Vec<SubjectReport>) -> Self {
         Self {
             version: VERSION,
@@ -181,7 +173,6 @@ impl Report {
         self.runs.iter().map(|run| run.seconds).fold(0.0, f64::max)
     }
 
-    /// Adds another report's results.
     pub fn add(&mut self, other: Self) {
         self.runs.extend(other.runs);
         self.cases += other.cases;

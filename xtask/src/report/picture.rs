@@ -31,21 +31,16 @@ pub enum Use {
     Free,
     /// Nothing, and it is allocated.
     Leaked,
-    /// Guest data.
     Data,
-    /// Compressed guest data.
     Compressed,
     /// Bitmaps: directory, tables, bits.
     Bitmap,
     /// The snapshot table, or an L1 or L2 table of a snapshot alone.
     Snapshot,
-    /// An L2 table.
     L2,
     /// The active L1 table.
     L1,
-    /// A refblock.
     Refblock,
-    /// The reftable.
     Reftable,
     /// The header, or a LUKS header.
     Header,
@@ -62,9 +57,7 @@ impl Use {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stretch {
-    /// The first cluster.
     pub first: u64,
-    /// How many.
     pub clusters: u64,
     /// What they hold. Where several things lie in one cluster, the last in the order of [`Use`].
     pub holds: Use,
@@ -79,7 +72,6 @@ pub struct Stretch {
 pub struct Picture {
     /// Bytes of a cluster.
     pub cluster_size: u64,
-    /// Clusters of the image.
     pub clusters: u64,
     /// From cluster 0 on, without gaps.
     pub stretches: Vec<Stretch>,

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use clap::ValueEnum as _;
 use recount_oracle::case::damage::find::{COMPRESSED, OFFSET_BITS, be32, be64};
 
 use crate::error::Result;
@@ -30,25 +31,18 @@ pub enum ImageKind {
     SmallestClusters,
     /// 64 GiB with 20 snapshots.
     Snapshots,
-    /// A million compressed clusters, two to a host cluster.
+    /// a million compressed clusters
     Compressed,
-    /// 64 GiB, each cluster at a random place.
+    /// 64 GiB, fragmented at random
     Fragmented,
 }
 
 impl ImageKind {
-    /// What it is, for people.
-    pub const fn describe(self) -> &'static str {
-        match self {
-            Self::Large => "1 TiB of 64 KiB clusters",
-            Self::SmallClusters => "16 GiB of 4 KiB clusters",
-            Self::NarrowRefcounts => "64 GiB, 1-bit refcounts",
-            Self::WideRefcounts => "128 GiB of 16 KiB clusters, 64-bit refcounts",
-            Self::SmallestClusters => "512 MiB of 512-byte clusters",
-            Self::Snapshots => "64 GiB with 20 snapshots",
-            Self::Compressed => "a million compressed clusters",
-            Self::Fragmented => "64 GiB, fragmented at random",
-        }
+    /// What it is, for people and in the help.
+    pub fn describe(self) -> String {
+        let value = self.to_possible_value();
+        let help = value.and_then(|value| value.get_help().map(ToString::to_string));
+        help.unwrap_or_default()
     }
 
     const fn options(self) -> (&'static str, &'static str) {
@@ -66,7 +60,6 @@ impl ImageKind {
         }
     }
 
-    /// Makes it.
     pub fn make(self, directory: &Path, qemu_img: &Path, recount: &Path) -> Result<PathBuf> {
         let path = directory.join("image.qcow2");
         let (options, size) = self.options();
@@ -113,7 +106,6 @@ pub struct L2Tables {
 }
 
 impl L2Tables {
-    /// Finds them.
     pub fn find(path: &Path) -> Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let l1 = read_table(&file, be64(&file, 40)?, be32(&file, 36)? as usize)?;

@@ -26,7 +26,6 @@ pub enum Task {
 }
 
 impl Task {
-    /// Its name in the table.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Check => "check",
@@ -71,7 +70,6 @@ impl Subject {
         Self { name, program }
     }
 
-    /// One run.
     pub fn run(&self, task: Task, image: &Path) -> Result<Used> {
         if task == Task::Rebuild {
             let file = OpenOptions::new().write(true).open(image)?;

@@ -296,7 +296,6 @@ impl<'a> Reader<'a> {
         Content::Stored(fingerprint(&bytes))
     }
 
-    /// A compressed cluster.
     fn compressed(&self, entry: u64) -> Content {
         let (offset, length) = compressed_region(entry, self.found.cluster_bits);
         let outside = offset + length > self.found.clusters() * self.found.cluster_size();

@@ -29,7 +29,6 @@ use crate::report::model::{Report, Run};
 pub enum Cases {
     /// Those of the seed, as many as the options say.
     Seed,
-    /// These.
     Named(Vec<CaseName>),
 }
 

@@ -27,7 +27,6 @@ pub use qemu_img::{Checker, SECRET};
 pub enum Repair {
     /// Nothing.
     None,
-    /// `-r leaks`.
     Leaks,
     /// `-r all`, as the program does it by itself.
     All,
@@ -89,9 +88,7 @@ impl Bench<'_> {
 /// An image after a repair, and what the repair said.
 #[derive(Clone, Debug)]
 pub struct Repaired {
-    /// What it said.
     pub said: Said,
-    /// The image.
     pub image: SparseBytes,
     /// What was done to the disk, in order, where that is known.
     pub trace: Option<Trace>,

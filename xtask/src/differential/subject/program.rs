@@ -60,11 +60,8 @@ impl Limits {
 /// What a program said and how it ended.
 #[derive(Clone, Debug)]
 pub struct Output {
-    /// How it ended.
     pub ended: Ended,
-    /// Its standard output.
     pub stdout: String,
-    /// Its standard error.
     pub stderr: String,
 }
 
@@ -119,34 +116,13 @@ mod tests {
 
     use super::*;
 
-    fn here() -> &'static Path {
-        Path::new(".")
-    }
-
     #[test]
-    fn a_program_that_overstays_is_ended() {
-        let begin = Instant::now();
-        let limits = Limits::for_image(0).within(Duration::from_millis(50));
-        let output = run(Path::new("sleep"), ["1000"], here(), &limits).unwrap();
-        assert_eq!(output.ended, Ended::TimedOut);
-        assert!(begin.elapsed() < Duration::from_secs(10));
-    }
-
-    #[test]
-    fn the_group_of_a_program_that_overstays_is_ended_too() {
+    fn a_program_that_overstays_is_ended_with_its_group() {
         let folder = tempfile::tempdir().unwrap();
         let working = folder.path().canonicalize().unwrap();
         let limits = Limits::for_image(0).within(Duration::from_millis(500));
         // The inner `timeout` starts `sleep`; both are in the group of the outer one.
-        let arguments = [
-            "--foreground",
-            "1000",
-            "timeout",
-            "--foreground",
-            "1000",
-            "sleep",
-            "987",
-        ];
+        let arguments = "--foreground 1000 timeout --foreground 1000 sleep 987".split(' ');
         let output = run(Path::new("timeout"), arguments, &working, &limits).unwrap();
         assert_eq!(output.ended, Ended::TimedOut);
         // Killed, but perhaps not gone yet: nobody here is its parent.
@@ -184,14 +160,9 @@ mod tests {
 
     #[test]
     fn what_a_program_says_and_its_exit_code_come_back() {
-        let output = run(Path::new("cat"), ["absent"], here(), &Limits::for_image(0)).unwrap();
+        let limits = Limits::for_image(0);
+        let output = run(Path::new("cat"), ["absent"], Path::new("."), &limits).unwrap();
         assert_eq!(output.ended, Ended::Code(1));
         assert!(output.stdout.is_empty() && output.stderr.contains("absent"));
-    }
-
-    #[test]
-    fn a_program_that_does_not_exist_is_named() {
-        let missing = run(Path::new("./no-such"), ["x"], here(), &Limits::for_image(0));
-        assert!(missing.unwrap_err().to_string().contains("./no-such"));
     }
 }

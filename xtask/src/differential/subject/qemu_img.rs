@@ -43,7 +43,6 @@ impl Checker {
         })
     }
 
-    /// The program.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -53,7 +52,6 @@ impl Checker {
         self.version.unwrap_or_default()
     }
 
-    /// The arguments of a check.
     fn arguments(&self, file: &str, encrypted: bool, repair: Repair) -> Vec<String> {
         let mut arguments = vec!["check".to_owned(), "--output=json".to_owned()];
         let is_qemu = self.version.is_some();

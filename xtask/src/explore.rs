@@ -102,7 +102,7 @@ fn fuzz(target: Target, seed: u64, time: Duration, jobs: u32) -> Result<(u64, us
         runs: None,
         seed: Some(seed),
         jobs,
-        goes_on: true,
+        go_on: true,
     };
     let (progress, findings) = crate::fuzz::search(&Fuzzer::ready()?, target, &stretch)?;
     Ok((progress.executions, findings))

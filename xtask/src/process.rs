@@ -32,6 +32,16 @@ pub fn check(command: &mut Command) -> Result<()> {
     Err(format!("{command:?} failed").into())
 }
 
+/// Installs a command of cargo where it is missing.
+pub fn have(command: &str) -> Result<()> {
+    if succeeds(Command::new("cargo").args([command, "--version"])) {
+        return Ok(());
+    }
+    eprintln!("cargo-{command} is missing; installing it");
+    let name = format!("cargo-{command}");
+    check(Command::new("cargo").args(["install", "--locked", &name]))
+}
+
 /// The output of a command that has to succeed.
 pub fn output(command: &mut Command) -> Result<String> {
     let output = command.output().at(command.get_program().display())?;

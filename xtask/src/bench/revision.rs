@@ -34,12 +34,8 @@ pub fn build(revision: &str) -> Result<PathBuf> {
 
 /// The full name of a commit.
 pub fn commit(revision: &str) -> Result<String> {
-    git(&[
-        "rev-parse",
-        "--verify",
-        "--quiet",
-        &format!("{revision}^{{commit}}"),
-    ])
+    let name = format!("{revision}^{{commit}}");
+    git(&["rev-parse", "--verify", "--quiet", &name])
 }
 
 /// Seconds since 1970 at which a commit was made.

@@ -10,31 +10,35 @@ use recount_oracle::fuzz::Target;
 
 use super::progress::Progress;
 use crate::error::{At as _, Result};
-use crate::process::{check, output, succeeds};
+use crate::process::{check, have, output, succeeds};
 
 /// Seconds for making a finding smaller.
 const MINIMIZE: u32 = 30;
 
 /// How a target is run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Stretch {
-    /// How long; for ever where neither that nor a number of executions is said.
+    /// How long: 90, 90s, 5m. By default until Ctrl-C, with --all a minute each.
+    #[arg(long, value_parser = crate::duration::parse)]
     pub time: Option<Duration>,
-    /// How many executions, from the committed corpus alone: with a seed, and one process, they are
-    /// the same ones every time.
+    /// How many executions instead, from the committed corpus alone: with --seed, the same every time.
+    #[arg(long, value_name = "N", conflicts_with_all = ["time", "rate", "jobs"])]
     pub runs: Option<u64>,
-    /// Where random numbers begin.
-    pub seed: Option<u64>,
     /// Processes that share what they learn.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "rate")]
     pub jobs: u32,
-    /// Whether it goes on behind a finding until the time is up.
-    pub goes_on: bool,
+    /// Go on behind a finding until the time is up, and store the smallest of each kind.
+    #[arg(long, requires = "time", conflicts_with = "rate")]
+    pub go_on: bool,
+    /// Where libFuzzer's random numbers begin; a fresh one each time unless given.
+    #[arg(long, conflicts_with = "rate")]
+    pub seed: Option<u64>,
 }
 
 impl Stretch {
     /// Whether libFuzzer starts processes of its own, which may end by a finding each.
     const fn forks(&self) -> bool {
-        self.jobs > 1 || self.goes_on
+        self.jobs > 1 || self.go_on
     }
 
     /// Says so to libFuzzer.
@@ -54,7 +58,7 @@ impl Stretch {
         if self.forks() {
             command.arg(format!("-fork={}", self.jobs));
         }
-        if self.goes_on {
+        if self.go_on {
             command.args(["-ignore_crashes=1", "-ignore_timeouts=1", "-ignore_ooms=1"]);
         }
     }
@@ -89,10 +93,7 @@ impl Fuzzer {
             )
             .into());
         }
-        if !succeeds(Command::new("cargo").args(["fuzz", "--version"])) {
-            eprintln!("cargo-fuzz is missing; installing it");
-            check(Command::new("cargo").args(["install", "--locked", "cargo-fuzz"]))?;
-        }
+        have("fuzz")?;
         let version = output(Command::new("rustc").arg("-vV"))?;
         let host = version.lines().find_map(|line| line.strip_prefix("host: "));
         let host = host.ok_or("rustc -vV names no host")?.to_owned();

@@ -93,17 +93,15 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(missed > 0)))
 }
 
-/// Breaks the copy, looks who sees it, and mends the copy.
+/// Who sees a mistake first.
 fn try_mutant(mutant: &Mutant, scratch: &Scratch, limit: Duration) -> Result<Option<String>> {
-    let original = scratch.read(&mutant.file)?;
-    scratch.write(&mutant.file, &mutant.apply(&original)?)?;
-    let mut caught = Ok(None);
-    for detector in Detector::for_file(&mutant.file) {
-        caught = detect::run(detector, scratch, limit);
-        if !matches!(caught, Ok(None)) {
-            break;
+    scratch.broken(mutant, || {
+        for detector in Detector::for_file(&mutant.file) {
+            let caught = detect::run(detector, scratch, limit)?;
+            if caught.is_some() {
+                return Ok(caught);
+            }
         }
-    }
-    scratch.write(&mutant.file, &original)?;
-    caught
+        Ok(None)
+    })
 }

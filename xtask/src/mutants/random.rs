@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::list::{self, Equivalent};
 use crate::error::Result;
-use crate::process::{check, output, succeeds, wait};
+use crate::process::{check, have, output, wait};
 
 /// The files that are changed.
 const FILES: &str = "engine/src/**";
@@ -77,10 +77,7 @@ pub struct Outcome {
 
 /// Tries a sample of so many mutants, for no longer than the time given, and prints the survivors.
 pub fn run(count: usize, seed: u64, time: Option<Duration>) -> Result<Outcome> {
-    if !succeeds(Command::new("cargo").args(["mutants", "--version"])) {
-        eprintln!("cargo-mutants is missing; installing it");
-        check(Command::new("cargo").args(["install", "--locked", "cargo-mutants"]))?;
-    }
+    have("mutants")?;
     let all = listed()?;
     let sample = sample(&all, count, seed);
     println!(
@@ -109,15 +106,9 @@ pub fn run(count: usize, seed: u64, time: Option<Duration>) -> Result<Outcome> {
 }
 
 fn listed() -> Result<Vec<Listed>> {
+    let list = "mutants --list --json --no-config --file";
     let mut command = Command::new("cargo");
-    command.args([
-        "mutants",
-        "--list",
-        "--json",
-        "--no-config",
-        "--file",
-        FILES,
-    ]);
+    command.args(list.split(' ')).arg(FILES);
     Ok(serde_json::from_str(&output(&mut command)?)?)
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::list::Mutant;
 use crate::error::{At as _, Result};
 use crate::process::output;
 
@@ -58,11 +59,20 @@ impl Scratch {
         self.top.with_file_name("target")
     }
 
-    pub fn read(&self, file: &str) -> Result<String> {
+    /// What comes of some work while a mistake is in the copy.
+    pub fn broken<T>(&self, mutant: &Mutant, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let original = self.read(&mutant.file)?;
+        self.write(&mutant.file, &mutant.apply(&original)?)?;
+        let outcome = work();
+        self.write(&mutant.file, &original)?;
+        outcome
+    }
+
+    fn read(&self, file: &str) -> Result<String> {
         fs::read_to_string(self.top.join(file)).at(file)
     }
 
-    pub fn write(&self, file: &str, text: &str) -> Result<()> {
+    fn write(&self, file: &str, text: &str) -> Result<()> {
         fs::write(self.top.join(file), text).at(file)
     }
 }

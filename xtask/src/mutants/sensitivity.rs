@@ -52,11 +52,7 @@ pub fn measure(mutants: &[&Mutant], scratch: &Scratch, time: Duration) -> Result
     let total = mutants.len();
     let mut seen = 0;
     for (number, mutant) in (1..).zip(mutants) {
-        let original = scratch.read(&mutant.file)?;
-        scratch.write(&mutant.file, &mutant.apply(&original)?)?;
-        let found = find(&fuzzer, &mutant.file, time);
-        scratch.write(&mutant.file, &original)?;
-        let found = found?;
+        let found = scratch.broken(mutant, || find(&fuzzer, &mutant.file, time))?;
         let in_time = found.as_ref().is_some_and(|found| found.after <= time);
         seen += usize::from(in_time);
         let shown = found.map_or("not seen".to_owned(), |found| found.to_string());

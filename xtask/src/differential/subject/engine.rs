@@ -1,15 +1,15 @@
 //! recount in process: no program to start, no file to write, and every write is seen.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use recount::{
-    Action, Algorithm, FileStorage, Finding, Observer, Offset, OpenError, RepairOptions, Report,
-    Scope, Storage, StorageError,
+    Action, Algorithm, FileStorage, Finding, Observer, Offset, OpenError, Outcome, RepairOptions,
+    Report, Scope, Storage, StorageError,
 };
+use recount_oracle::audit;
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::{Counters, Ended, Said};
 use recount_oracle::disk::{SECTOR, SimulatedDisk};
@@ -107,20 +107,20 @@ impl Engine {
         repair: Repair,
     ) -> (Said, judge::Ended) {
         let mut messages = Messages::default();
-        let mut how = judge::Ended::Well;
-        let result = if repair == Repair::None {
-            let report = recount::check(disk, &mut messages);
-            report
-                .map(|report| counters(&report, 0, 0))
-                .map_err(|error| error.to_string())
+        let (result, how) = if repair == Repair::None {
+            let checked = recount::check(disk, &mut messages);
+            let checked = checked.map(|report| counters(&report, 0, 0));
+            (
+                checked.map_err(|error| error.to_string()),
+                judge::Ended::Well,
+            )
         } else {
             let outcome = recount::repair(disk, &self.options(repair), &mut messages);
-            how = judge::Ended::of(&outcome);
-            let counted = outcome.map(|outcome| {
-                let fixed = outcome.fixed;
-                counters(&outcome.report, fixed.corruptions, fixed.leaks)
+            let how = judge::Ended::of(&outcome);
+            let counted = outcome.map(|Outcome { report, fixed, .. }| {
+                counters(&report, fixed.corruptions, fixed.leaks)
             });
-            counted.map_err(|failure| failure.to_string())
+            (counted.map_err(|failure| failure.to_string()), how)
         };
         let (ended, counters) = match result {
             Ok((code, counters)) => (Ended::Code(code), Some(counters)),
@@ -154,28 +154,26 @@ impl Subject for Engine {
 /// Exit code and counters as the command prints them: those that are 0 are left out, but for
 /// check-errors.
 fn counters(report: &Report, corruptions_fixed: u64, leaks_fixed: u64) -> (i32, Counters) {
-    let code = match report {
-        _ if report.check_errors > 0 => 1,
-        _ if report.corruptions > 0 => 2,
-        _ if report.leaks > 0 => 3,
-        _ => 0,
+    let figures = audit::Counters {
+        gives_up: false,
+        check_errors: report.check_errors,
+        image_end_offset: report.image_end_offset,
+        corruptions: report.corruptions,
+        leaks: report.leaks,
+        total_clusters: report.total_clusters,
+        allocated_clusters: report.allocated_clusters,
+        fragmented_clusters: report.fragmented_clusters,
+        compressed_clusters: report.compressed_clusters,
     };
-    let all = [
-        ("image-end-offset", report.image_end_offset),
-        ("compressed-clusters", report.compressed_clusters),
-        ("total-clusters", report.total_clusters),
-        ("corruptions", report.corruptions),
+    let fixed = [
         ("corruptions-fixed", corruptions_fixed),
-        ("leaks", report.leaks),
         ("leaks-fixed", leaks_fixed),
-        ("allocated-clusters", report.allocated_clusters),
-        ("fragmented-clusters", report.fragmented_clusters),
     ];
-    let some = all.into_iter().filter(|(_, count)| *count > 0);
-    let some = some.chain([("check-errors", report.check_errors)]);
+    let all = figures.named().into_iter().chain(fixed);
+    let some = all.filter(|(name, count)| *count > 0 || *name == "check-errors");
     // As they come back from JSON: a number that is no i64 is left out.
     let counted = some.filter_map(|(name, count)| Some((name.to_owned(), count.try_into().ok()?)));
-    (code, Counters(counted.collect::<BTreeMap<_, _>>()))
+    (figures.exit_code(), Counters(counted.collect()))
 }
 
 /// The first messages, for the story of a mismatch.

@@ -8,13 +8,13 @@ use std::str::FromStr;
 use rand::{RngExt as _, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use recount_oracle::case::build;
-use recount_oracle::case::damage::{self, Damage, SparseBytes};
+use recount_oracle::case::damage::{self, SparseBytes};
 use recount_oracle::case::generate::{Kind, generate};
 use recount_oracle::case::real::{self, Recipe};
 use recount_oracle::case::{Algorithm, Case, Image, Schedule, StorageLimit};
 
 /// So many cases in a row damage the same image: making one takes longer than checking it.
-pub const CASES_PER_IMAGE: u64 = 8;
+const CASES_PER_IMAGE: u64 = 8;
 
 /// Most clusters of a synthetic image's file: qemu-img takes a second for a few hundred million.
 const LONGEST_SYNTHETIC: u64 = 1 << 22;
@@ -70,15 +70,11 @@ impl FromStr for Shard {
 }
 
 impl Selection {
-    /// How many groups there are, those of other shards included.
-    pub const fn groups(&self) -> u64 {
-        self.cases.div_ceil(CASES_PER_IMAGE)
-    }
-
     /// The groups of this shard, in order.
     pub fn own_groups(&self) -> impl Iterator<Item = u64> {
         let shard = self.shard;
-        (0..self.groups()).filter(move |group| group % shard.of == shard.number - 1)
+        let groups = self.cases.div_ceil(CASES_PER_IMAGE);
+        (0..groups).filter(move |group| group % shard.of == shard.number - 1)
     }
 
     pub fn group(&self, group: u64) -> Vec<CaseId> {
@@ -154,19 +150,10 @@ impl fmt::Display for CaseId {
 }
 
 impl CaseId {
-    /// The number of its image, from 0.
-    pub const fn group(self) -> u64 {
-        self.index / CASES_PER_IMAGE
-    }
-
     /// The recipe of a real image, the same for all cases of the group.
     pub fn recipe(self) -> Recipe {
-        real::random_recipe(&mut generator(self.seed, 2 * self.group()))
-    }
-
-    /// The damage of a real image, this case's own.
-    fn damage(self) -> Vec<Damage> {
-        damage::random_damage(&mut generator(self.seed, 2 * self.index + 1))
+        let group = self.index / CASES_PER_IMAGE;
+        real::random_recipe(&mut generator(self.seed, 2 * group))
     }
 
     /// The case as the value that is stored and replayed.
@@ -176,7 +163,8 @@ impl CaseId {
         }
         Case {
             image: Image::Real(self.recipe()),
-            damage: self.damage(),
+            // This case's own.
+            damage: damage::random_damage(&mut generator(self.seed, 2 * self.index + 1)),
             storage: StorageLimit::default(),
             algorithm: Algorithm::default(),
             schedule: Schedule::default(),
@@ -289,7 +277,10 @@ mod tests {
         let mut kinds = BTreeSet::new();
         for id in ids(false) {
             let recipe = id.recipe();
-            let words = format!("{:?}", (recipe.kind, recipe.preallocation, id.damage()));
+            let words = format!(
+                "{:?}",
+                (recipe.kind, recipe.preallocation, id.case().damage)
+            );
             let names = words.split(|c: char| !c.is_ascii_alphanumeric());
             kinds.extend(names.map(str::to_owned));
             kinds.insert(format!("cluster-{}", recipe.cluster_bits));

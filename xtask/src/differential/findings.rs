@@ -121,11 +121,10 @@ fn verdicts(page: &mut String, verdicts: &BTreeMap<String, Verdict>) {
         if let Some(note) = &verdict.note {
             let _ = write!(ended, "; {note}");
         }
-        let properties: Vec<String> = verdict
-            .properties
-            .iter()
-            .map(|(name, says)| format!("{name}: {}", says.replace('|', "\\|")))
-            .collect();
+        let properties = verdict.properties.iter();
+        let properties =
+            properties.map(|(name, says)| format!("{name}: {}", says.replace('|', "\\|")));
+        let properties: Vec<String> = properties.collect();
         let _ = writeln!(page, "| {name} | {ended} | {} |", properties.join("<br>"));
     }
 }

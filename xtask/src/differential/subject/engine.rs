@@ -1,6 +1,5 @@
 //! recount in process: no program to start, no file to write, and every write is seen.
 
-use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -127,11 +126,11 @@ impl Engine {
             Err(_) if Instant::now() >= deadline => (Ended::TimedOut, None),
             Err(error) => {
                 // However many came before.
-                let _ = writeln!(messages.text, "{error}");
+                messages.0.push(error);
                 (Ended::Code(1), None)
             }
         };
-        let said = said(ended, messages.text);
+        let said = said(ended, messages.0.join("\n"));
         (Said { counters, ..said }, how)
     }
 }
@@ -178,29 +177,14 @@ fn counters(report: &Report, corruptions_fixed: u64, leaks_fixed: u64) -> (i32, 
 
 /// The first messages, for the story of a mismatch.
 #[derive(Default)]
-struct Messages {
-    text: String,
-    lines: usize,
-}
-
-impl Messages {
-    fn add(&mut self, line: &str) {
-        if self.lines < MESSAGES {
-            self.lines += 1;
-            let _ = writeln!(self.text, "{line}");
-        }
-    }
-}
+struct Messages(Vec<String>);
 
 impl Observer for Messages {
     fn finding(&mut self, finding: &Finding, action: Action) {
-        if self.lines < MESSAGES {
-            let done = if action == Action::Repaired {
-                "repairing"
-            } else {
-                "ERROR"
-            };
-            self.add(&format!("{done} {finding}"));
+        if self.0.len() < MESSAGES {
+            let repaired = action == Action::Repaired;
+            let done = if repaired { "repairing" } else { "ERROR" };
+            self.0.push(format!("{done} {finding}"));
         }
     }
 }

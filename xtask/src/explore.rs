@@ -110,14 +110,9 @@ fn fuzz(target: Target, seed: u64, time: Duration, jobs: u32) -> Result<(u64, us
 
 fn print(seed: u64, rows: &[Row]) {
     println!("\nseed {seed}\npart            seconds  cases or executions  findings");
-    for Row {
-        name,
-        took,
-        outcome,
-    } in rows
-    {
-        let seconds = took.as_secs();
-        match outcome {
+    for row in rows {
+        let (name, seconds) = (&row.name, row.took.as_secs());
+        match &row.outcome {
             Ok((ran, findings)) => println!("{name:14} {seconds:8} {ran:20} {findings:9}"),
             Err(error) => println!("{name:14} {seconds:8}  {error}"),
         }
@@ -127,12 +122,10 @@ fn print(seed: u64, rows: &[Row]) {
 /// A finding goes before what could not run.
 fn exit_code(rows: &[Row]) -> u8 {
     let found = |row: &Row| matches!(row.outcome, Ok((_, 1..)));
-    if rows.iter().any(found) {
-        1
-    } else if rows.iter().any(|row| row.outcome.is_err()) {
-        CANNOT_RUN
-    } else {
-        0
+    match rows.iter().any(found) {
+        true => 1,
+        false if rows.iter().any(|row| row.outcome.is_err()) => CANNOT_RUN,
+        false => 0,
     }
 }
 

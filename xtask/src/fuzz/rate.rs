@@ -1,11 +1,13 @@
 //! Executions a second and memory of the targets, on one core, from the committed corpus. Seconds
 //! are those of the processor, so that what else the machine does is left out.
 
+use std::io::{Read as _, Seek as _};
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use recount_oracle::fuzz::Target;
+use wait4::Wait4 as _;
 
 use super::tools::{Fuzzer, files, seeds};
 use crate::error::Result;
@@ -123,16 +125,23 @@ fn peak(fuzzer: &Fuzzer, target: Target, learned: &Path, passes: u64) -> Result<
 }
 
 fn measured(target: Target, command: &mut Command) -> Result<Measured> {
-    let before = processor_seconds()?;
-    let output = command.arg("-print_final_stats=1").output()?;
-    let seconds = processor_seconds()? - before;
-    let text = String::from_utf8_lossy(&output.stderr);
+    let mut said = tempfile::tempfile()?;
+    let mut child = command
+        .arg("-print_final_stats=1")
+        .stdout(Stdio::null())
+        .stderr(said.try_clone()?)
+        .spawn()?;
+    let used = child.wait4()?;
+    let mut text = Vec::new();
+    said.rewind()?;
+    said.read_to_end(&mut text)?;
+    let text = String::from_utf8_lossy(&text);
     // A run that ends by a finding has its statistics too.
-    let tell = |name| statistic(&text, name).filter(|_| output.status.success());
+    let tell = |name| statistic(&text, name).filter(|_| used.status.success());
     let ended_early = || format!("{target} ended early:\n{text}");
     Ok(Measured {
         executions: tell("number_of_executed_units").ok_or_else(ended_early)?,
-        seconds,
+        seconds: (used.rusage.utime + used.rusage.stime).as_secs_f64(),
         memory: tell(PEAK).ok_or_else(ended_early)?,
     })
 }
@@ -140,21 +149,6 @@ fn measured(target: Target, command: &mut Command) -> Result<Measured> {
 /// Whether memory is not flat: it grows by more than a quarter.
 const fn grows(once: u64, often: u64) -> bool {
     often.saturating_mul(4) > once.saturating_mul(5)
-}
-
-/// Processor time, in seconds, of all children that have ended (proc(5): fields 16 and 17 of
-/// /proc/self/stat, in ticks of 10 ms).
-fn processor_seconds() -> Result<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    // The second field, the program's name in parentheses, may have spaces.
-    let (_, fields) = stat
-        .rsplit_once(") ")
-        .ok_or("/proc/self/stat has no name")?;
-    let ticks = fields.split_whitespace().skip(13).take(2);
-    let ticks: u32 = ticks
-        .map(str::parse::<u32>)
-        .sum::<Result<u32, std::num::ParseIntError>>()?;
-    Ok(f64::from(ticks) / 100.0)
 }
 
 /// A figure of libFuzzer's final statistics.

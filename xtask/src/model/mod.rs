@@ -82,10 +82,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let Place { bounds, position } = &place;
     table::print(bounds, &position.tally);
     println!("\n{}", rate(runs, began.elapsed()));
-    println!(
-        "{} crash states and runs with faults",
-        position.tally.states()
-    );
+    let states = position.tally.states();
+    println!("{states} crash states and runs with faults");
     if let Some(folder) = &args.store {
         table::store(bounds, &position.tally, folder)?;
     }
@@ -106,19 +104,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 fn bounds(args: &Args) -> Bounds {
     let mut bounds = Bounds::up_to(args.clusters);
-    if !args.algorithms.is_empty() {
-        bounds
-            .algorithms
-            .retain(|one| args.algorithms.contains(one));
-    }
+    let (algorithms, properties) = (&args.algorithms, &args.properties);
+    let wanted = |one: &Algorithm| algorithms.is_empty() || algorithms.contains(one);
+    bounds.algorithms.retain(wanted);
+    let wanted = |one: &Property| properties.is_empty() || properties.contains(one);
+    bounds.properties.retain(wanted);
     if args.plans {
         bounds.clusters_with_bytes = 0;
         bounds.images = false;
-    }
-    if !args.properties.is_empty() {
-        bounds
-            .properties
-            .retain(|one| args.properties.contains(one));
     }
     bounds
 }

@@ -15,7 +15,7 @@ pub const VERSION: u32 = 1;
 pub const TOLD: usize = 5;
 
 /// Everything.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Report {
     /// [`VERSION`].
@@ -131,22 +131,15 @@ impl Report {
         Self {
             version: VERSION,
             runs: vec![run],
-            cases: 0,
-            synthetic: 0,
             subjects,
-            comparisons: BTreeMap::new(),
-            on_purpose: BTreeMap::new(),
-            properties: BTreeMap::new(),
-            failures: Vec::new(),
+            ..Self::default()
         }
     }
 
     /// Failures that make the run fail.
     pub fn counting(&self) -> usize {
-        self.failures
-            .iter()
-            .filter(|failure| failure.counts)
-            .count()
+        let failures = self.failures.iter();
+        failures.filter(|failure| failure.counts).count()
     }
 
     /// Whether one more failure of this kind is told in full.
@@ -193,12 +186,15 @@ impl Report {
 
     /// Puts the failures into the order of the report: those that count first.
     pub fn sort(&mut self) {
-        self.failures.sort_by(|left, right| {
-            let key = |one: &Failure| (!one.counts, one.subject.clone(), one.what.clone());
-            key(left)
-                .cmp(&key(right))
-                .then_with(|| left.story.is_empty().cmp(&right.story.is_empty()))
-                .then_with(|| left.case.cmp(&right.case))
+        self.failures.sort_by_cached_key(|one| {
+            let (subject, what) = (one.subject.clone(), one.what.clone());
+            (
+                !one.counts,
+                subject,
+                what,
+                one.story.is_empty(),
+                one.case.clone(),
+            )
         });
     }
 }

@@ -74,17 +74,12 @@ impl Session<'_> {
             Cases::Seed => Some(self.args.cases / self.args.shard.of),
             Cases::Named(names) => Some(names.len() as u64),
         };
-        let (bar, template) = match length {
-            None => (
-                ProgressBar::new_spinner(),
-                "{spinner} {elapsed} {pos} cases, {per_sec}, {msg}",
-            ),
-            Some(length) => (
-                ProgressBar::new(length),
-                "{bar:40} {pos}/{len} cases, {per_sec}, {msg}",
-            ),
+        let (begin, bar) = match length {
+            None => ("{spinner} {elapsed} {pos}", ProgressBar::new_spinner()),
+            Some(length) => ("{bar:40} {pos}/{len}", ProgressBar::new(length)),
         };
-        let style = ProgressStyle::with_template(template);
+        let template = format!("{begin} cases, {{per_sec}}, {{msg}}");
+        let style = ProgressStyle::with_template(&template);
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.enable_steady_tick(Duration::from_millis(200));
         bar

@@ -2,7 +2,8 @@
 
 use super::corruption::Wrong;
 use super::header::Region;
-use super::reader::{be16, be32, be64, can_be_read};
+use super::qemu_view::habits::can_be_read;
+use super::reader::{be16, be32, be64};
 use super::references::{LayerId, Referrer, Walk};
 use super::refusal::{Refusal, Unreadable};
 

@@ -1,16 +1,18 @@
 //! Reads an image on its own terms: who refers to each cluster, what the disk says of it, where the
-//! structures are, what the guest sees. Naive and obvious on purpose, from the specification and
-//! from what qemu-img check is seen to do; it shares nothing with the engine, constants included.
+//! structures are, what the guest sees. Naive and obvious on purpose, from the specification; what
+//! qemu-img's check makes of it is a part of its own, `qemu_view`. It shares nothing with the engine,
+//! constants included.
 //!
 //! Any bytes give an audit or an [`Unreadable`], in bounded time and memory, without a panic.
 
 mod bytes;
 mod compare;
 mod corruption;
-mod counters;
+mod entry;
 mod extras;
 mod header;
 mod layers;
+mod qemu_view;
 mod reader;
 mod refcounts;
 mod references;
@@ -24,10 +26,12 @@ use smallvec::SmallVec;
 pub use bytes::Bytes;
 pub use compare::Mismatch;
 pub use corruption::{Corruption, Wrong};
-pub use counters::{Counters, counters};
+pub use entry::{COPIED, Entry, Target, entries, l1_entry};
 pub use extras::{Bitmap, SnapshotEntry, SnapshotTable, SnapshotsEnd};
 pub use header::{Header, Region};
-pub use layers::{Layer, Mapping, Statistics};
+pub use layers::{CopiedBit, Layer, Mapping};
+pub use qemu_view::{Counters, QemuView, Statistics, counters};
+pub(crate) use reader::be64;
 pub use refcounts::OnDisk;
 pub use references::{EmptyEntry, LayerId, PastEnd, Referrer, Referrers, TableUse};
 pub use refusal::{Refusal, Unreadable};
@@ -60,16 +64,12 @@ pub struct Audit {
     pub bitmaps: Vec<Bitmap>,
     /// What is wrong in the tables.
     pub corruptions: Vec<Corruption>,
-    /// Bits 63 that do not match the refcounts on disk.
-    pub copied: Vec<Corruption>,
     /// Clusters whose refcount is not their number of references.
     pub mismatches: Vec<Mismatch>,
-    /// Clusters whose refcount cannot be read.
-    pub check_errors: u64,
+    /// The bits 63 of the active layer.
+    pub copied_bits: Vec<CopiedBit>,
     /// The first thing for which a check gives up. The audit goes on behind it.
     pub blocked: Option<Refusal>,
-    /// The first thing for which only qemu-img gives up, if it opens the image at all.
-    pub qemu_gives_up: Option<Refusal>,
     /// Whether a table begins in the header's cluster.
     pub header_is_table: bool,
     /// What ends past the end of the file.
@@ -78,12 +78,8 @@ pub struct Audit {
     pub tables: Vec<TableUse>,
     /// Entries that read as zeros and have an impossible offset.
     pub empty: Vec<EmptyEntry>,
-    /// Whether qemu-img would build the structures anew.
-    pub rebuild_needed: bool,
-    /// Fragmentation of the active layer.
-    pub statistics: Statistics,
-    /// One after the last cluster with a reference or a refcount.
-    pub end: u64,
+    /// What qemu-img's check makes of it.
+    pub qemu: QemuView,
 }
 
 impl Audit {
@@ -91,6 +87,11 @@ impl Audit {
     #[must_use]
     pub fn is_clean(&self) -> bool {
         counters(self).exit_code() == 0
+    }
+
+    /// The uses of a cluster.
+    pub fn uses(&self, cluster: u64) -> impl Iterator<Item = &Referrer> + Clone {
+        self.references.get(&cluster).into_iter().flatten()
     }
 
     /// References to a cluster.
@@ -125,13 +126,9 @@ fn view(bytes: &dyn Bytes, follows_header: bool) -> Result<Audit, Unreadable> {
     let snapshots = extras::snapshot_table(&mut walk)?;
 
     walk.refer_cluster(Referrer::Header, 0)?;
-    let active = layers::walk(
-        &mut walk,
-        LayerId::Active,
-        header.l1_offset,
-        header.l1_entries,
-    )?;
-    let mut layers = vec![active.layer];
+    let (l1_offset, l1_entries) = (header.l1_offset, header.l1_entries);
+    let active = layers::walk(&mut walk, LayerId::Active, l1_offset, l1_entries)?;
+    let mut layers = vec![active];
     layers.extend(walk_snapshots(&mut walk, &snapshots.entries)?);
     let table = header.snapshots_offset;
     walk.refer(Referrer::SnapshotTable, table, snapshots.bytes)?;
@@ -152,28 +149,22 @@ fn view(bytes: &dyn Bytes, follows_header: bool) -> Result<Audit, Unreadable> {
         Some((count, directory)) => extras::bitmaps(&mut walk, count, directory)?,
         None => Vec::new(),
     };
-    let bad_reftable = refcounts::judge(&mut walk, &disk)?;
+    refcounts::judge(&mut walk, &disk)?;
 
-    let comparison = compare::counts(&header, &disk, &walk.references, walk.clusters);
-    let free_on_disk = comparison.mismatches.iter().any(Mismatch::is_free_on_disk);
-    let copied = compare::copied_bits(&header, &disk, &active.copied_bits);
+    let mismatches = compare::mismatches(&walk, &disk);
     Ok(Audit {
+        qemu: qemu_view::of(&walk, &disk, &mismatches),
         length: walk.reader.length(),
         clusters: walk.clusters,
         references: walk.references,
         corruptions: walk.corruptions,
+        copied_bits: walk.copied_bits,
         blocked: walk.blocked,
-        qemu_gives_up: walk.qemu_gives_up,
         header_is_table: walk.header_is_table,
         past_end: walk.past_end,
         tables: walk.tables,
         empty: walk.empty,
-        copied,
-        mismatches: comparison.mismatches,
-        check_errors: comparison.unreadable,
-        rebuild_needed: bad_reftable || free_on_disk,
-        statistics: active.statistics,
-        end: comparison.end,
+        mismatches,
         layers,
         snapshots,
         bitmaps,
@@ -193,7 +184,7 @@ fn walk_snapshots(
     for (number, entry) in (0..).zip(snapshots) {
         let id = LayerId::Snapshot(number);
         if extras::judge_snapshot(walk, id, entry) {
-            layers.push(layers::walk(walk, id, entry.l1_offset, entry.l1_entries)?.layer);
+            layers.push(layers::walk(walk, id, entry.l1_offset, entry.l1_entries)?);
         }
     }
     Ok(layers)

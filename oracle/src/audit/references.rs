@@ -7,6 +7,9 @@ use smallvec::SmallVec;
 
 use super::corruption::{Corruption, Wrong};
 use super::header::Header;
+use super::layers::CopiedBit;
+use super::qemu_view::Statistics;
+use super::qemu_view::habits::is_counted;
 use super::reader::Reader;
 use super::refusal::{Refusal, Unreadable};
 
@@ -99,6 +102,18 @@ impl Referrer {
     pub const fn is_structure(&self) -> bool {
         matches!(self, Self::Reftable | Self::Refblock { .. })
     }
+
+    /// Whose table the entry is in, or is referred to.
+    #[must_use]
+    pub const fn layer(&self) -> Option<LayerId> {
+        match *self {
+            Self::L1 { layer }
+            | Self::L2 { layer, .. }
+            | Self::Data { layer, .. }
+            | Self::Compressed { layer, .. } => Some(layer),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Referrer {
@@ -151,6 +166,9 @@ pub(super) struct Walk<'a, 'b> {
     pub(super) tables: Vec<TableUse>,
     /// Entries that read as zeros and have an impossible offset.
     pub(super) empty: Vec<EmptyEntry>,
+    /// Bits 63 of the active layer.
+    pub(super) copied_bits: Vec<CopiedBit>,
+    pub(super) statistics: Statistics,
 }
 
 /// A stretch of bytes that something refers to and that ends past the end of the file.
@@ -209,6 +227,8 @@ impl<'a, 'b> Walk<'a, 'b> {
             past_end: Vec::new(),
             tables: Vec::new(),
             empty: Vec::new(),
+            copied_bits: Vec::new(),
+            statistics: Statistics::default(),
         }
     }
 
@@ -248,7 +268,7 @@ impl<'a, 'b> Walk<'a, 'b> {
             return Ok(());
         }
         let end = u128::from(offset) + u128::from(bytes);
-        let counted = end < u128::from(self.reader.length()) + u128::from(cluster_size);
+        let counted = is_counted(end, self.reader.length(), cluster_size);
         if end > u128::from(self.reader.length()) {
             self.reader.pay_for_keeping()?;
             self.past_end.push(PastEnd {

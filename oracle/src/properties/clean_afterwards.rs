@@ -48,7 +48,7 @@ fn clean(audit: &Audit) -> Verdict {
     let first = audit
         .corruptions
         .iter()
-        .chain(&audit.copied)
+        .chain(&audit.qemu.copied)
         .map(ToString::to_string)
         .chain(audit.mismatches.iter().map(|wrong| {
             format!(

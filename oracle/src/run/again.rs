@@ -2,9 +2,10 @@
 
 use super::{Before, Repair, Run, run};
 use crate::case::damage::SparseBytes;
+use crate::class::diagnose;
 use crate::properties::reading::Kind;
 use crate::properties::{Failure, Property, Verdict, judge_all};
-use crate::spec::{Damage, Expected, Refused, diagnose};
+use crate::spec::{Damage, Expected, Refused};
 
 /// A second repair.
 pub struct Again {

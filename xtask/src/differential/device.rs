@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use recount_oracle::audit::{self, Audit};
 use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
 use recount_oracle::case::observed::Said;
+use recount_oracle::class::Class;
 use recount_oracle::properties::Verdict;
-use recount_oracle::spec::Class;
 
 use block::LoopDevice;
 
@@ -57,7 +57,7 @@ impl Device {
         let turn = index / super::examine::EVERY;
         let spare = SPARE[(turn % SPARE.len() as u64) as usize];
         let clusters = ReadWriteAt::len(damaged).div_ceil(size) + spare;
-        if !audit.rebuild_needed || clusters > MOST_CLUSTERS {
+        if !audit.qemu.rebuild_needed || clusters > MOST_CLUSTERS {
             return None;
         }
         let mut bytes = damaged.clone();

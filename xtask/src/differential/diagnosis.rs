@@ -2,7 +2,7 @@
 
 use recount_oracle::audit::{self, Audit};
 use recount_oracle::case::damage::SparseBytes;
-use recount_oracle::spec::{self, Class, Diagnosis};
+use recount_oracle::class::{self, Class, Diagnosis};
 
 /// What is known of a damaged image.
 pub struct Patient {
@@ -18,7 +18,7 @@ impl Patient {
     pub fn new(image: &SparseBytes) -> Self {
         let audit = audit::audit(image).ok();
         let diagnosis = audit.as_ref();
-        let diagnosis = diagnosis.and_then(|audit| spec::diagnose_audited(image, audit).ok());
+        let diagnosis = diagnosis.and_then(|audit| class::diagnose_audited(image, audit).ok());
         Self { audit, diagnosis }
     }
 

@@ -172,7 +172,7 @@ pub const ALL: &[Difference] = &[
         name: "reads on behind a broken bitmap",
         theirs: "gives up, or does not open the image",
         shows_in: CHECK,
-        holds_of: |audit, _| audit.qemu_gives_up.is_some(),
+        holds_of: |audit, _| audit.qemu.gives_up.is_some(),
         ours_is: |_, ours| ours.is_as_audited(),
         theirs_is: |_, theirs| theirs.refuses(),
     },
@@ -258,7 +258,7 @@ pub const ALL: &[Difference] = &[
         name: "goes on where refcounts cannot be read",
         theirs: "marks the image as corrupt when it meets a refblock that is not aligned, and gives up in the middle of the repair",
         shows_in: &[RebuildVerdict],
-        holds_of: |audit, _| audit.check_errors > 0,
+        holds_of: |audit, _| audit.qemu.check_errors > 0,
         ours_is: |_, ours| ours.is_clean(),
         theirs_is: |_, theirs| theirs.refuses(),
     },
@@ -274,7 +274,7 @@ pub const ALL: &[Difference] = &[
         name: "survives what qemu-img crashes on",
         theirs: "is killed by a signal where `-r leaks` would need new structures",
         shows_in: &[LeaksRepair],
-        holds_of: |audit, _| audit.rebuild_needed,
+        holds_of: |audit, _| audit.qemu.rebuild_needed,
         ours_is: |_, ours| ours.refuses(),
         theirs_is: |_, theirs| matches!(theirs.said.ended, Ended::Signal(_)),
     },
@@ -286,13 +286,13 @@ fn is_repaired(before: &Audit, ours: &Side<'_>) -> bool {
     let narrow = |after: &Audit| {
         let mut corruptions = after.corruptions.iter();
         let overflow = |wrong: &Wrong| matches!(wrong, Wrong::TooManyReferences { .. });
-        after.check_errors == 0
+        after.qemu.check_errors == 0
             && after.mismatches.is_empty()
             && corruptions.all(|corruption| overflow(&corruption.wrong))
     };
     ours.is_clean()
         || ours.is_as_audited() && ours.after.is_some_and(narrow)
-        || ours.refuses() && (before.rebuild_needed || reftable_is_cut(before))
+        || ours.refuses() && (before.qemu.rebuild_needed || reftable_is_cut(before))
 }
 
 /// The difference that explains how both ended.

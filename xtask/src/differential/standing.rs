@@ -5,6 +5,7 @@ use recount::{RepairError, RepairFailure};
 use recount_oracle::audit::{self, Audit, Unreadable, Wrong, audit_beside_the_header};
 use recount_oracle::case::damage::bytes::PAGE;
 use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
+use recount_oracle::class::{Class, Diagnosis};
 use recount_oracle::crash::Limits;
 use recount_oracle::disk::{Event, Trace};
 use recount_oracle::properties::reading::{Kind, Reading};
@@ -12,7 +13,6 @@ use recount_oracle::properties::{
     Verdict, clean_afterwards, crash_atomic, leaves_data_alone, no_overlap_bytes,
 };
 use recount_oracle::run::{Before, Done, Run, Stopped};
-use recount_oracle::spec::{Class, Diagnosis};
 
 use super::diagnosis::Patient;
 use super::guest::GuestData;
@@ -247,7 +247,7 @@ const CRASHES: Limits = Limits {
 
 /// Whether refcounts are not the references, or cannot be read.
 pub fn has_wrong_refcounts(audit: &Audit) -> bool {
-    audit.rebuild_needed || audit.check_errors > 0 || !audit.mismatches.is_empty()
+    audit.qemu.rebuild_needed || audit.qemu.check_errors > 0 || !audit.mismatches.is_empty()
 }
 
 /// Whether it says itself that it has repaired what it could.

@@ -1,9 +1,11 @@
 //! The class of a damaged image, on which it depends what is compared with qemu-img.
 
 use itertools::Itertools;
+use recount::RepairOptions;
 
 use crate::audit::{Audit, Referrer, Unreadable, audit};
 use crate::case::damage::SparseBytes;
+use crate::judge::ask;
 use crate::spec::{Counts, Damage, damage_and_kept};
 
 /// Whether only refcounts can be wrong.
@@ -34,7 +36,8 @@ pub fn diagnose(image: &SparseBytes) -> Result<Diagnosis, Unreadable> {
 
 /// The same, of an image that was audited as a check sees it.
 pub fn diagnose_audited(image: &SparseBytes, seen: &Audit) -> Result<Diagnosis, Unreadable> {
-    let (damage, kept) = damage_and_kept(image, seen)?;
+    let ask = ask(&RepairOptions::default(), None);
+    let (damage, kept) = damage_and_kept(image, &ask, seen)?;
     let whole = seen.blocked.is_none() && !seen.snapshots.past_end;
     let overlap = seen.references.values().any(|uses| {
         let structure = uses.iter().any(Referrer::is_structure);

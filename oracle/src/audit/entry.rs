@@ -1,6 +1,7 @@
 //! Entries of L1 and L2 tables, as words (specification, "Cluster mapping").
 
 use super::header::Header;
+use super::qemu_view::habits::is_counted;
 use super::reader::be64;
 
 /// Bit 63 of an L1 or L2 entry: the refcount of what it leads to is one.
@@ -17,8 +18,7 @@ const L2_RESERVED: u64 = 0x3f00_0000_0000_01fe;
 const ALLOCATED: u64 = 0xffff_ffff;
 
 /// Where an L1 entry leads, and whether it has reserved bits set.
-#[must_use]
-pub const fn l1_entry(word: u64) -> (u64, bool) {
+pub(super) const fn l1_entry(word: u64) -> (u64, bool) {
     (word & OFFSET, word & L1_RESERVED != 0)
 }
 
@@ -92,6 +92,35 @@ pub fn entries(header: &Header, table: &[u8]) -> impl Iterator<Item = Entry> {
     let raw = (0..).zip(table.chunks_exact(bytes));
     let raw = raw.filter(|(_, raw)| raw.iter().any(|&byte| byte != 0));
     raw.map(|(index, raw)| entry(header, index, be64(raw), raw.get(8..16).map(be64)))
+}
+
+/// Whether some bytes read as an L1 table: no more entries make no sense than do.
+#[must_use]
+pub fn reads_as_l1_table(header: &Header, table: &[u8]) -> bool {
+    let words = table.chunks_exact(8).map(be64).filter(|&word| word != 0);
+    most_make_sense(words.map(|word| {
+        let (offset, reserved) = l1_entry(word);
+        !reserved && header.is_aligned(offset)
+    }))
+}
+
+/// The same of an L2 table, or of a part of one from its start, in a file of so many bytes.
+#[must_use]
+pub fn reads_as_l2_table(header: &Header, length: u64, table: &[u8]) -> bool {
+    most_make_sense(entries(header, table).map(|entry| match entry.target {
+        Target::Compressed { offset, bytes } => {
+            let end = u128::from(offset) + u128::from(bytes);
+            !entry.is_copied() && is_counted(end, length, header.cluster_size())
+        }
+        Target::Cluster { offset } => {
+            !entry.has_reserved_bits() && (header.is_aligned(offset) || !entry.holds_data())
+        }
+        Target::Nothing => !entry.has_reserved_bits(),
+    }))
+}
+
+fn most_make_sense(entries: impl Iterator<Item = bool>) -> bool {
+    entries.map(|sense| if sense { 1 } else { -1 }).sum::<i64>() >= 0
 }
 
 fn entry(header: &Header, index: u64, word: u64, bitmap: Option<u64>) -> Entry {

@@ -26,7 +26,7 @@ use smallvec::SmallVec;
 pub use bytes::Bytes;
 pub use compare::Mismatch;
 pub use corruption::{Corruption, Wrong};
-pub use entry::{COPIED, Entry, Target, entries, l1_entry};
+pub use entry::{COPIED, Entry, Target, entries, reads_as_l1_table, reads_as_l2_table};
 pub use extras::{Bitmap, SnapshotEntry, SnapshotTable, SnapshotsEnd};
 pub use header::{Header, Region};
 pub use layers::{CopiedBit, Layer, Mapping};
@@ -98,6 +98,13 @@ impl Audit {
     #[must_use]
     pub fn references_to(&self, cluster: u64) -> u64 {
         self.references.get(&cluster).map_or(0, SmallVec::len) as u64
+    }
+
+    /// Whether an entry reads as zeros and has an impossible offset.
+    #[must_use]
+    pub fn reads_as_zeros(&self, referrer: Referrer) -> bool {
+        let mut empty = self.empty.iter();
+        empty.any(|entry| entry.referrer == referrer)
     }
 
     /// Entries that lead nowhere, so that clusters may be in use without a reference to be found.

@@ -184,6 +184,19 @@ pub struct PastEnd {
     pub counted: bool,
 }
 
+impl PastEnd {
+    /// Whether it is counted and the end of it is missing: what lies in whole clusters reads as
+    /// zeros there.
+    #[must_use]
+    pub const fn is_in_part(&self) -> bool {
+        let whole_clusters = matches!(
+            self.referrer,
+            Referrer::Header | Referrer::Data { .. } | Referrer::BitmapData { .. }
+        );
+        self.counted && !whole_clusters && !self.referrer.is_structure()
+    }
+}
+
 /// An L2 table as one L1 entry leads to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableUse {
@@ -193,6 +206,15 @@ pub struct TableUse {
     pub l1_index: u64,
     /// Where the table begins.
     pub offset: u64,
+}
+
+impl TableUse {
+    /// The entry.
+    #[must_use]
+    pub const fn referrer(&self) -> Referrer {
+        let (layer, l1_index) = (self.layer, self.l1_index);
+        Referrer::L2 { layer, l1_index }
+    }
 }
 
 /// An L2 entry that reads as zeros, with an offset that no cluster begins at and no reserved bits.

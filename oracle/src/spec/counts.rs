@@ -23,13 +23,11 @@ impl Spec<'_> {
     /// present ones where these are replaced. With `-r leaks` what is too low stays.
     pub(super) fn counts(&self, replaced: bool) -> Counts {
         let counted = self.own.references.keys().map(|&cluster| {
-            let uses = self.final_uses(cluster);
-            let uses = uses
-                .filter(|use_| !(replaced && use_.is_structure()))
-                .count() as u64;
             let stays = self.ask.only_leaks && self.is_low(cluster);
             let said = self.said(cluster).filter(|_| stays);
-            (cluster, said.unwrap_or(uses))
+            let uses = self.final_uses(cluster);
+            let uses = uses.filter(|use_| !replaced || !use_.is_structure());
+            (cluster, said.unwrap_or(uses.count() as u64))
         });
         let mut counts: Counts = counted.collect();
         counts.extend(&self.kept);
@@ -39,7 +37,7 @@ impl Spec<'_> {
 
     /// Whether a cluster that is in use is counted too low.
     pub(super) fn is_low(&self, cluster: u64) -> bool {
-        let references = self.references(cluster).min(self.own.header.max_refcount());
+        let references = self.references(cluster).min(self.max);
         self.said(cluster).is_some_and(|said| said < references)
     }
 
@@ -61,16 +59,12 @@ impl Spec<'_> {
             structure && self.references(cluster) == 1 && !self.covered.contains(&cluster)
         };
         let mut in_use = self.own.references.keys().copied();
-        let mut shared = self
-            .own
-            .references
-            .values()
-            .filter(|uses| uses.len() > 1)
-            .flatten();
+        let shared = self.own.references.values();
+        let mut shared = shared.filter(|uses| uses.len() > 1).flatten();
         unsound
             || in_use.any(|cluster| self.is_low(cluster) && self.said(cluster) == Some(0))
             || in_place.iter().any(|(at, _)| !is_alone(at / self.size))
-            || all && (self.fate.is_ok_and(|fate| fate.anew) || shared.any(Referrer::is_structure))
+            || all && shared.any(Referrer::is_structure)
     }
 
     /// The clusters of the present structures, as far as they are in the file.
@@ -95,7 +89,13 @@ impl Spec<'_> {
     }
 
     /// Writes new structures, a new snapshot table, and the header fields that lead to them.
-    pub(super) fn write_anew(&self, layout: &Layout, counts: &Counts, after: &mut SparseBytes) {
+    pub(super) fn write_anew(
+        &self,
+        layout: &Layout,
+        counts: &Counts,
+        table: &[u8],
+        after: &mut SparseBytes,
+    ) {
         let last = counts.keys().next_back().copied().unwrap_or(0);
         let (first, clusters) = (layout.reftable.start, layout.reftable.clone().count());
         let mut reftable = vec![0; clusters * self.size as usize];
@@ -108,32 +108,25 @@ impl Spec<'_> {
         write(after, first * self.size, &reftable);
         write(after, 48, &(first * self.size).to_be_bytes());
         write(after, 56, &(clusters as u32).to_be_bytes());
-        if self.fate.is_ok_and(|fate| fate.anew) {
+        if !table.is_empty() {
             let offset = layout.snapshots.start * self.size;
             write(after, 64, &offset.to_be_bytes());
-            write(after, offset, &self.snapshot_table());
+            write(after, offset, table);
         }
     }
 
     /// A refblock with the counts of the clusters of its range before `end` set, cut to the width.
     fn refblock(&self, range: u64, mut block: Vec<u8>, counts: &Counts, end: u64) -> Vec<u8> {
-        let (bits, entries) = (
-            self.own.header.refcount_bits(),
-            self.own.header.refblock_entries(),
-        );
-        for (number, cluster) in (range * entries..end).take(entries as usize).enumerate() {
-            let count = counts
-                .get(&cluster)
-                .copied()
-                .unwrap_or(0)
-                .min(self.own.header.max_refcount());
-            let at = number as u64 * bits;
-            let (byte, shift) = ((at / 8) as usize, at % 8);
+        let bits = self.own.header.refcount_bits();
+        let clusters = range * self.range..end.min((range + 1) * self.range);
+        for (at, cluster) in (0..).step_by(bits as usize).zip(clusters) {
+            let count = counts.get(&cluster).map_or(0, |&count| count.min(self.max));
+            let (byte, shift) = (at / 8, at % 8);
             if bits >= 8 {
                 let width = (bits / 8) as usize;
                 block[byte..byte + width].copy_from_slice(&count.to_be_bytes()[8 - width..]);
             } else {
-                block[byte] &= !((self.own.header.max_refcount() as u8) << shift);
+                block[byte] &= !((self.max as u8) << shift);
                 block[byte] |= (count as u8) << shift;
             }
         }

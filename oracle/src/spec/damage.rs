@@ -7,8 +7,7 @@ use std::mem::discriminant;
 use itertools::Itertools;
 
 use super::Spec;
-use super::tables::reads_as_l2_table;
-use crate::audit::{Bytes, PastEnd, Referrer, Target, Wrong, entries};
+use crate::audit::{Bytes, Referrer, Target, Wrong, entries, reads_as_l2_table};
 
 /// "At least 16 allocated clusters are referred to by nothing" where a table was emptied.
 const EMPTIED: usize = 16;
@@ -34,16 +33,6 @@ pub enum Damage {
     EmptiedTable(u64),
 }
 
-/// Whether something is counted of which the end is missing: what lies in whole clusters reads as
-/// zeros there, and nothing can be behind it.
-pub(super) const fn is_in_part(region: &PastEnd) -> bool {
-    let whole_clusters = matches!(
-        region.referrer,
-        Referrer::Header | Referrer::Data { .. } | Referrer::BitmapData { .. }
-    );
-    region.counted && !whole_clusters && !region.referrer.is_structure()
-}
-
 impl Spec<'_> {
     pub(super) fn damage(&self) -> Vec<Damage> {
         let corruptions = self.seen.corruptions.iter();
@@ -51,7 +40,11 @@ impl Spec<'_> {
         let found = corruptions.map(|found| Damage::Corruption(found.referrer, found.wrong));
         let mut damage: Vec<Damage> = found.collect();
         damage.extend(self.seen.header_is_table.then_some(Damage::AtHeader));
-        let in_part = self.own.past_end.iter().filter(|region| is_in_part(region));
+        let in_part = self
+            .own
+            .past_end
+            .iter()
+            .filter(|region| region.is_in_part());
         damage.extend(in_part.map(|region| Damage::InPart(region.referrer)));
         let blank = self.own.snapshots.entries.iter();
         let blank = blank.positions(|entry| entry.blank);
@@ -69,17 +62,13 @@ impl Spec<'_> {
     fn hides(&self, referrer: Referrer, wrong: Wrong) -> bool {
         let harmless = match wrong {
             Wrong::TooManyReferences { .. } | Wrong::ShortExtraData { .. } => true,
-            Wrong::Unaligned { .. } | Wrong::PastTheEnd { .. } => self.reads_as_zeros(referrer),
+            Wrong::Unaligned { .. } | Wrong::PastTheEnd { .. } => {
+                self.seen.reads_as_zeros(referrer)
+            }
             Wrong::Unreadable { .. } => referrer == Referrer::SnapshotTable,
             _ => false,
         };
         !harmless && !referrer.is_structure()
-    }
-
-    /// Whether an entry reads as zeros and has an impossible offset.
-    pub(super) fn reads_as_zeros(&self, referrer: Referrer) -> bool {
-        let mut empty = self.seen.empty.iter();
-        empty.any(|entry| entry.referrer == referrer)
     }
 
     /// Uses of two kinds, or two "within one layer (compressed clusters share clusters with each
@@ -100,13 +89,17 @@ impl Spec<'_> {
         let offsets: BTreeSet<u64> = self.own.tables.iter().map(|table| table.offset).collect();
         for offset in offsets {
             let bytes = self.image.bytes(offset, self.size as usize);
-            if !reads_as_l2_table(&self.own, &bytes) {
+            if !self.reads_as_l2_table(&bytes) {
                 damage.push(Damage::Unlike(offset));
             }
             if emptied && bytes.iter().all(|&byte| byte == 0) {
                 damage.push(Damage::EmptiedTable(offset));
             }
         }
+    }
+
+    pub(super) fn reads_as_l2_table(&self, bytes: &[u8]) -> bool {
+        reads_as_l2_table(&self.own.header, self.own.length, bytes)
     }
 
     fn is_leaked(&self, cluster: u64) -> bool {
@@ -125,8 +118,7 @@ impl Spec<'_> {
                 continue;
             }
             let bytes = self.image.bytes(offset, self.size as usize);
-            if !reads_as_l2_table(&self.own, &bytes) || !reads_as_l2_table(&self.own, &bytes[..512])
-            {
+            if !self.reads_as_l2_table(&bytes) || !self.reads_as_l2_table(&bytes[..512]) {
                 continue;
             }
             let leads_to_another = entries(&self.own.header, &bytes).any(|entry| {

@@ -19,7 +19,6 @@ use crate::audit::{
 };
 use crate::case::Algorithm;
 use crate::case::damage::{ReadWriteAt, SparseBytes};
-use snapshots::Snapshots;
 
 /// Refcounts by cluster, those that are not 0.
 pub type Counts = BTreeMap<u64, u64>;
@@ -127,20 +126,14 @@ pub fn expect_of(
     Ok(Expected::Repaired(repaired))
 }
 
-/// What is damaged in an image that was audited as a check sees it, and what a repair of everything
-/// keeps because of it: refcounts above the references.
+/// What is damaged in an image that was audited as a check sees it, and what a repair keeps because
+/// of it: refcounts above the references.
 pub fn damage_and_kept(
     image: &SparseBytes,
+    ask: &Ask,
     seen: &Audit,
 ) -> Result<(Vec<Damage>, Counts), Unreadable> {
-    let ask = Ask {
-        only_leaks: false,
-        algorithm: Algorithm::Planned,
-        reuse_old: false,
-        release_unreachable: false,
-        capacity: None,
-    };
-    let spec = Spec::new(image, &ask, seen)?;
+    let spec = Spec::new(image, ask, seen)?;
     Ok((spec.damage, spec.kept))
 }
 
@@ -152,9 +145,10 @@ struct Spec<'a> {
     seen: &'a Audit,
     /// As a repair sees it: without tables in the header's cluster.
     own: Cow<'a, Audit>,
-    /// Bytes of a cluster.
+    /// Bytes of a cluster, clusters that a refblock covers, the largest refcount, clusters of the file.
     size: u64,
-    /// Clusters of the file.
+    range: u64,
+    max: u64,
     file: u64,
     /// Clusters of the file that something covers which ends too far past its end to be counted.
     covered: BTreeSet<u64>,
@@ -162,8 +156,9 @@ struct Spec<'a> {
     replaced: BTreeSet<Referrer>,
     damage: Vec<Damage>,
     kept: Counts,
-    /// What becomes of the snapshot table, unless the repair is refused for it.
-    fate: Result<Snapshots, Refused>,
+    /// How many entries are left of the snapshot table, and the bytes of a new one, if there has to
+    /// be one; unless the repair is refused for it.
+    snapshots: Result<(usize, Vec<u8>), Refused>,
 }
 
 impl<'a> Spec<'a> {
@@ -178,26 +173,28 @@ impl<'a> Spec<'a> {
             ask,
             seen,
             size: own.header.cluster_size(),
+            range: own.header.refblock_entries(),
+            max: own.header.max_refcount(),
             file: own.length.div_ceil(own.header.cluster_size()),
             own,
             covered: BTreeSet::new(),
             replaced: BTreeSet::new(),
             damage: Vec::new(),
             kept: Counts::new(),
-            fate: Err(Refused::CheckGivesUp),
+            snapshots: Err(Refused::CheckGivesUp),
         };
         // Each needs those before it.
         spec.covered = spec.past_end(|region| {
             let counts = region.counted || region.referrer.is_structure();
-            !counts && !spec.reads_as_zeros(region.referrer)
+            !counts && !seen.reads_as_zeros(region.referrer)
         });
         if ask.release_unreachable {
-            spec.fate = spec.fate_of_snapshots();
+            spec.snapshots = spec.snapshots();
         }
         spec.replace_entries();
         spec.damage = spec.damage();
         spec.kept = spec.kept();
-        spec.fate = spec.fate_of_snapshots();
+        spec.snapshots = spec.snapshots();
         Ok(spec)
     }
 
@@ -233,23 +230,24 @@ impl<'a> Spec<'a> {
     /// Rule 1: all that is written, but for the feature bits. `found` is what was found after the
     /// repair.
     fn repair(&self, found: Option<&Audit>) -> Result<Repaired, Refused> {
-        let snapshots = self.fate?;
+        let (left, table) = self.snapshots.as_ref().map_err(|&refused| refused)?;
         let mut counts = self.counts(false);
         let in_place = self.in_place(&counts);
-        let rebuilt = self.builds_anew(&in_place);
+        let rebuilt = !table.is_empty() && !self.ask.only_leaks || self.builds_anew(&in_place);
         if rebuilt && self.ask.only_leaks {
             return Err(Refused::NeedsRebuild);
         }
         let mut after = self.image.clone();
         self.write_replaced(&mut after);
-        if snapshots.left as u64 != self.own.header.snapshots {
-            write(&mut after, 60, &(snapshots.left as u32).to_be_bytes());
+        if *left as u64 != self.own.header.snapshots {
+            write(&mut after, 60, &(*left as u32).to_be_bytes());
         }
         if rebuilt {
             let present = std::mem::replace(&mut counts, self.counts(true));
-            let layout = self.place(&counts, &present, found)?;
+            let new = table.len() as u64 / self.size;
+            let layout = self.place(&counts, &present, new, found)?;
             counts.extend(layout.clusters().map(|cluster| (cluster, 1)));
-            self.write_anew(&layout, &counts, &mut after);
+            self.write_anew(&layout, &counts, table, &mut after);
         }
         for (at, byte) in in_place.into_iter().filter(|_| !rebuilt) {
             write(&mut after, at, &[byte]);

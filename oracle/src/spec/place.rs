@@ -7,9 +7,8 @@ use std::ops::Range;
 
 use itertools::Itertools;
 
-use super::damage::is_in_part;
 use super::{Counts, Refused, Spec};
-use crate::audit::{Audit, Header, Referrer, Wrong};
+use crate::audit::{Audit, Referrer, Wrong};
 use crate::case::Algorithm;
 
 const REFTABLE_MAX: u64 = 8 << 20;
@@ -27,17 +26,15 @@ pub(super) struct Layout {
 impl Layout {
     /// All clusters of it.
     pub fn clusters(&self) -> impl Iterator<Item = u64> {
-        let runs = [self.reftable.clone(), self.snapshots.clone()];
-        runs.into_iter()
-            .flatten()
-            .chain(self.refblocks.values().copied())
+        let runs = self.reftable.clone().chain(self.snapshots.clone());
+        runs.chain(self.refblocks.values().copied())
     }
 }
 
 /// What is free.
 #[derive(Clone, Copy)]
 struct Room<'a> {
-    header: &'a Header,
+    spec: &'a Spec<'a>,
     counts: &'a Counts,
     taken: &'a BTreeSet<u64>,
     /// The first cluster that must not be used.
@@ -65,16 +62,12 @@ impl Room<'_> {
 
     /// The placement of `planned`: the least reftable, in the lowest free run.
     fn place(&self) -> Result<(Range<u64>, BTreeMap<u64, u64>), Refused> {
-        let (covered, entries) = (
-            self.header.refblock_entries(),
-            self.header.cluster_size() / 8,
-        );
-        let reach = |range: u64| (range + 1).div_ceil(entries);
+        let reach = |range: u64| (range + 1).div_ceil(self.spec.size / 8);
         let highest = self.counts.keys().next_back().copied().unwrap_or(0);
-        let mut size = reach(highest / covered);
-        while size <= REFTABLE_MAX / self.header.cluster_size() {
+        let mut size = reach(highest / self.spec.range);
+        while size * self.spec.size <= REFTABLE_MAX {
             let reftable = self.run_of(size)?;
-            let mut needed = reach((reftable.end - 1) / covered);
+            let mut needed = reach((reftable.end - 1) / self.spec.range);
             if needed <= size {
                 let refblocks = self.place_refblocks(&reftable)?;
                 needed = refblocks.keys().next_back().copied().map_or(0, reach);
@@ -91,17 +84,17 @@ impl Room<'_> {
     /// while these are too few, of the lowest unused range with a free cluster, which then needs one
     /// too.
     fn place_refblocks(&self, reftable: &Range<u64>) -> Result<BTreeMap<u64, u64>, Refused> {
-        let covered = self.header.refblock_entries();
+        let range = |cluster: u64| cluster / self.spec.range;
         let is_free = |cluster: &u64| self.is_free(*cluster) && !reftable.contains(cluster);
-        let free_in = |range: u64| (range * covered..(range + 1) * covered).filter(is_free);
+        let clusters = |range: u64| range * self.spec.range..(range + 1) * self.spec.range;
+        let free_in = |range: u64| clusters(range).filter(is_free);
         let used = self.counts.keys().copied().chain(reftable.clone());
-        let mut ranges: BTreeSet<u64> = used.map(|cluster| cluster / covered).collect();
+        let mut ranges: BTreeSet<u64> = used.map(range).collect();
         let places = ranges.iter().copied().flat_map(free_in);
         let mut places: BTreeSet<u64> = places.take(ranges.len()).collect();
         while places.len() < ranges.len() {
-            let is_unused = |cluster: &u64| !ranges.contains(&(cluster / covered));
-            let mut unused = (0..self.limit).filter(is_unused);
-            let opened = unused.find(is_free).ok_or(Refused::NoSpace)? / covered;
+            let mut unused = (0..self.limit).filter(|&at| !ranges.contains(&range(at)));
+            let opened = range(unused.find(is_free).ok_or(Refused::NoSpace)?);
             ranges.insert(opened);
             places.extend(free_in(opened).take(ranges.len() - places.len()));
         }
@@ -112,71 +105,60 @@ impl Room<'_> {
 impl Spec<'_> {
     /// The first cluster that the file must not reach, of what is missing at its end.
     fn growth_limit(&self, counts: &Counts) -> Option<u64> {
-        let end = self.own.length / self.size;
+        let present = self.own.length / self.size;
         let missing = self.own.past_end.iter().filter_map(|region| {
             if region.referrer.is_structure() || self.replaced.contains(&region.referrer) {
                 None
             } else if region.counted {
-                is_in_part(region).then_some(end)
+                region.is_in_part().then_some(present)
             } else {
-                let last = region
-                    .offset
-                    .saturating_add(region.bytes)
-                    .saturating_sub(self.size);
-                Some(
-                    self.file
-                        .max(region.offset / self.size)
-                        .min(last / self.size),
-                )
+                let end = region.offset.saturating_add(region.bytes);
+                let last = end.saturating_sub(self.size) / self.size;
+                let first = self.file.max(region.offset / self.size);
+                Some(first.min(last))
             }
         });
         let counted = counts.range(self.file..).map(|(&cluster, _)| cluster);
-        let snapshots = self.own.snapshots.past_end.then_some(end);
+        let snapshots = self.own.snapshots.past_end.then_some(present);
         missing.chain(counted).chain(snapshots).min()
     }
 
     /// Where "`said` is unknown: the refblock is missing, unreadable, or contradicts itself".
     fn doubtful(&self) -> BTreeSet<u64> {
-        let covered = self.own.header.refblock_entries();
         let corrupt = self.own.corruptions.iter();
         let corrupt = corrupt.filter_map(|found| match (found.referrer, found.wrong) {
             (_, Wrong::TooManyReferences { .. }) => None,
             (Referrer::Refblock { index }, _) => Some(index),
             _ => None,
         });
-        let low = self
-            .own
-            .references
-            .keys()
-            .filter(|&&cluster| self.is_low(cluster));
-        let ranges: BTreeSet<u64> = corrupt
-            .chain(low.map(|cluster| cluster / covered))
-            .collect();
-        let is_doubtful = |cluster: &u64| {
-            let range = cluster / covered;
-            ranges.contains(&range) || self.own.disk.entries.get(&range).is_none()
+        let low = self.own.references.keys().copied();
+        let low = low.filter(|&cluster| self.is_low(cluster));
+        let ranges: BTreeSet<u64> = low.map(|at| at / self.range).chain(corrupt).collect();
+        let is_doubtful = |range| {
+            let is_there = self.own.disk.entries.get(&range).is_some();
+            !is_there || ranges.contains(&range)
         };
-        (0..self.file).filter(is_doubtful).collect()
+        let clusters = 0..self.file;
+        clusters.filter(|at| is_doubtful(at / self.range)).collect()
     }
 
-    /// Places what is new; `counts` are the final ones without it, and `found` is what was found
-    /// after the repair.
+    /// Places what is new, with a snapshot table of `table` clusters; `counts` are the final ones
+    /// without it, `in_place` those with the present structures, and `found` is what was found after
+    /// the repair.
     pub(super) fn place(
         &self,
         counts: &Counts,
         in_place: &Counts,
+        table: u64,
         found: Option<&Audit>,
     ) -> Result<Layout, Refused> {
         let planned = self.ask.algorithm == Algorithm::Planned;
         // QEMU's algorithms count the present structures while they build.
         let growth = self.growth_limit(if planned { counts } else { in_place });
-        let capacity = self
-            .ask
-            .capacity
-            .map_or(u64::MAX, |bytes| bytes / self.size);
+        let capacity = self.ask.capacity.unwrap_or(u64::MAX) / self.size;
         let limit = capacity.min(growth.unwrap_or(u64::MAX));
         if !planned {
-            let found = found.and_then(|found| self.found(counts, limit, found));
+            let found = found.and_then(|found| self.found(counts, limit, table, found));
             return found.ok_or(Refused::NoSpace);
         }
         let mut reserved = self.covered.clone();
@@ -186,7 +168,7 @@ impl Spec<'_> {
         }
         let credible = &reserved | &self.doubtful();
         let room = |counts, taken, limit| Room {
-            header: &self.own.header,
+            spec: self,
             counts,
             taken,
             limit,
@@ -198,11 +180,8 @@ impl Spec<'_> {
             Some(growth) if growth < capacity => Refused::GrowthWouldHide,
             _ => Refused::NoSpace,
         };
-        let clusters = self.snapshot_table().len() as u64 / self.size;
-        let mut runs = rooms
-            .clone()
-            .map(|(taken, limit)| room(counts, taken, limit).run_of(clusters));
-        let snapshots = runs.find_map(Result::ok).ok_or(no_room)?;
+        let run = |(taken, limit)| room(counts, taken, limit).run_of(table).ok();
+        let snapshots = rooms.clone().find_map(run).ok_or(no_room)?;
         let mut counts = counts.clone();
         counts.extend(snapshots.clone().map(|cluster| (cluster, 1)));
         let mut placed = rooms.map(|(taken, limit)| room(&counts, taken, limit).place());
@@ -217,17 +196,15 @@ impl Spec<'_> {
 
     /// The layout of QEMU's algorithms as it is found afterwards; nothing unless it lies in clusters
     /// that are free. What was not written, as a header's damaged size says, is no layout.
-    fn found(&self, counts: &Counts, limit: u64, found: &Audit) -> Option<Layout> {
+    fn found(&self, counts: &Counts, limit: u64, table: u64, found: &Audit) -> Option<Layout> {
         let cluster = |offset: u64| offset / self.size;
         let run = |offset, clusters| cluster(offset)..cluster(offset).saturating_add(clusters);
         let refblocks = found.disk.refblocks();
-        let snapshots = self.snapshot_table().len() as u64 / self.size;
+        let refblocks = refblocks.map(|(range, offset)| (range, cluster(offset)));
         let layout = Layout {
             reftable: run(found.disk.reftable_offset, found.disk.reftable_clusters),
-            refblocks: refblocks
-                .map(|(range, offset)| (range, cluster(offset)))
-                .collect(),
-            snapshots: run(found.header.snapshots_offset, snapshots),
+            refblocks: refblocks.collect(),
+            snapshots: run(found.header.snapshots_offset, table),
         };
         let end = found.length.div_ceil(self.size).min(limit);
         let mut new = BTreeSet::new();

@@ -9,70 +9,58 @@ const EXTRA_MAX: u64 = 1024;
 const EXTRA_MIN: u64 = 16;
 const NO_ICOUNT: u64 = u64::MAX;
 
-/// What becomes of the snapshot table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Snapshots {
-    /// Entries that are left of it.
-    pub left: usize,
-    /// Whether it is written anew, with complete extra data.
-    pub anew: bool,
-}
-
 impl Spec<'_> {
-    /// What becomes of the snapshot table.
-    pub(super) fn fate_of_snapshots(&self) -> Result<Snapshots, Refused> {
+    /// What becomes of the snapshot table: how many entries are left, and the bytes of a new one where
+    /// one of these has too much extra data, or too little.
+    pub(super) fn snapshots(&self) -> Result<(usize, Vec<u8>), Refused> {
         let (header, table) = (&self.own.header, &self.own.snapshots);
-        if header.snapshots > 0 && header.snapshots_offset < self.size {
-            // A repair would change what the snapshots are.
-            return Err(Refused::CheckGivesUp);
-        }
         let released = self.ask.release_unreachable && !self.ask.only_leaks;
         let may_change = !self.ask.only_leaks && (self.damage.is_empty() || released);
         let stays = table.past_end || !may_change;
-        let is_mended = match table.ends {
+        let goes_on = match table.ends {
             None => self.own.blocked.is_none(),
             Some(SnapshotsEnd::ExtraData) => !stays,
             Some(SnapshotsEnd::Place | SnapshotsEnd::Nonsense) => false,
             Some(_) => released && !stays,
         };
-        if !is_mended {
+        // In the header's cluster a repair would change what the snapshots are.
+        let in_header = header.snapshots > 0 && header.snapshots_offset < self.size;
+        if !goes_on || in_header {
             return Err(Refused::CheckGivesUp);
         }
-        let mut left = table.entries.as_slice();
-        if released && !stays {
-            let last = left.iter().rposition(|entry| !entry.blank);
-            left = &left[..last.map_or(0, |last| last + 1)];
-        }
-        let misshapen = |entry: &SnapshotEntry| {
-            entry.extra > EXTRA_MAX || header.version == 3 && entry.extra < EXTRA_MIN
+        let is_left = |entry: &SnapshotEntry| stays || !released || !entry.blank;
+        let last = table.entries.iter().rposition(is_left);
+        let left = &table.entries[..last.map_or(0, |last| last + 1)];
+        let anew = left
+            .iter()
+            .any(|entry| entry.extra > EXTRA_MAX || header.version == 3 && entry.extra < EXTRA_MIN);
+        let table = if anew && !stays {
+            self.table_of(left)
+        } else {
+            Vec::new()
         };
-        Ok(Snapshots {
-            left: left.len(),
-            anew: !stays && left.iter().any(misshapen),
-        })
+        Ok((left.len(), table))
     }
 
     /// Whether a cluster is one that the snapshot table takes up no more.
     pub(super) fn is_given_up(&self, cluster: u64) -> bool {
         let (start, table) = (self.own.header.snapshots_offset, &self.own.snapshots);
-        let left = match self.fate {
-            Ok(Snapshots { left, anew: false }) if left < table.entries.len() => {
-                let last = table.entries[..left].last();
+        let left = match &self.snapshots {
+            Ok((_, anew)) if !anew.is_empty() => 0,
+            Ok((left, _)) if *left < table.entries.len() => {
+                let last = table.entries[..*left].last();
                 last.map_or(0, |last| last.at + last.bytes - start)
             }
-            Ok(Snapshots { anew: true, .. }) => 0,
             _ => table.bytes,
         };
         let clusters = |bytes: u64| start / self.size..(start + bytes).div_ceil(self.size);
         clusters(table.bytes).contains(&cluster) && !clusters(left).contains(&cluster)
     }
 
-    /// The new snapshot table, with complete extra data: VM state size, disk size, instruction
-    /// count. Nothing where there is no new one.
-    pub(super) fn snapshot_table(&self) -> Vec<u8> {
+    /// A snapshot table with complete extra data: VM state size, disk size, instruction count.
+    pub(super) fn table_of(&self, entries: &[SnapshotEntry]) -> Vec<u8> {
         let mut table: Vec<u8> = Vec::new();
-        let anew = self.fate.ok().filter(|fate| fate.anew);
-        for entry in &self.own.snapshots.entries[..anew.map_or(0, |fate| fate.left)] {
+        for entry in entries {
             table.resize(table.len().next_multiple_of(8), 0);
             let raw = self.image.bytes(entry.at, entry.bytes as usize);
             let (fixed, rest) = raw.split_at(40);

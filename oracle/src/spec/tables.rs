@@ -4,25 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Counts, Spec, write};
-use crate::audit::{Audit, COPIED, Mismatch, Referrer, Target, Wrong, entries, l1_entry};
+use crate::audit::{COPIED, Mismatch, Referrer, TableUse, Wrong, be64, entries, reads_as_l1_table};
 use crate::case::damage::SparseBytes;
-
-/// Whether no more entries make no sense than do.
-pub(super) fn reads_as_l2_table(audit: &Audit, table: &[u8]) -> bool {
-    let makes_sense = entries(&audit.header, table).map(|entry| match entry.target {
-        Target::Compressed { offset, bytes } => {
-            let end = u128::from(offset) + u128::from(bytes);
-            let limit = u128::from(audit.length) + u128::from(audit.header.cluster_size());
-            !entry.is_copied() && end < limit
-        }
-        Target::Cluster { offset } => {
-            !entry.has_reserved_bits() && (audit.header.is_aligned(offset) || !entry.holds_data())
-        }
-        Target::Nothing => !entry.has_reserved_bits(),
-    });
-    let (sense, nonsense): (Vec<bool>, Vec<bool>) = makes_sense.partition(|&sense| sense);
-    nonsense.len() <= sense.len()
-}
 
 impl Spec<'_> {
     /// Rule 6: "An L2 entry that reads as zeros and has an impossible offset is replaced". Those that
@@ -31,14 +14,16 @@ impl Spec<'_> {
         if self.ask.only_leaks {
             return;
         }
-        let mut before = usize::MAX;
         self.replaced = self.own.empty.iter().map(|entry| entry.referrer).collect();
-        while self.replaced.len() < before {
-            before = self.replaced.len();
-            let empty = self.own.empty.iter();
-            let stay = empty.filter(|entry| !self.may_write_l2(entry.table));
-            let stay: BTreeSet<Referrer> = stay.map(|entry| entry.referrer).collect();
-            self.replaced.retain(|referrer| !stay.contains(referrer));
+        loop {
+            let entries = self.own.empty.iter();
+            let entries = entries.filter(|entry| self.replaced.contains(&entry.referrer));
+            let left = entries.filter(|entry| self.may_write_l2(entry.table));
+            let left: BTreeSet<Referrer> = left.map(|entry| entry.referrer).collect();
+            if left == self.replaced {
+                return;
+            }
+            self.replaced = left;
         }
     }
 
@@ -72,16 +57,12 @@ impl Spec<'_> {
         let tables = self.own.tables.iter();
         // Another table that lies over this one is not this one.
         let tables = tables.filter(|table| table.offset == offset);
-        let is_l2 = |referrer: &Referrer| match *referrer {
-            Referrer::L2 { layer, l1_index } => tables
-                .clone()
-                .any(|table| (table.layer, table.l1_index) == (layer, l1_index)),
-            _ => false,
-        };
+        let by: BTreeSet<Referrer> = tables.map(TableUse::referrer).collect();
+        let is_l2 = |use_: &Referrer| by.contains(use_);
         self.own.header.is_aligned(offset)
             && offset + self.size <= self.own.length
             && self.used_only(offset / self.size, is_l2)
-            && reads_as_l2_table(&self.own, &self.image.bytes(offset, self.size as usize))
+            && self.reads_as_l2_table(&self.image.bytes(offset, self.size as usize))
     }
 
     /// The same of the active L1 table.
@@ -93,14 +74,7 @@ impl Spec<'_> {
         }
         let is_l1 = |referrer: &Referrer| matches!(referrer, Referrer::L1 { .. });
         let mut clusters = offset / self.size..(offset + bytes).div_ceil(self.size);
-        let table = self.image.bytes(offset, bytes as usize);
-        let words = table.chunks_exact(8).map(crate::audit::be64);
-        let words: Vec<u64> = words.filter(|&word| word != 0).collect();
-        let nonsense = words.iter().filter(|&&word| {
-            let (offset, reserved) = l1_entry(word);
-            reserved || !header.is_aligned(offset)
-        });
-        nonsense.count() * 2 <= words.len()
+        reads_as_l1_table(header, &self.image.bytes(offset, bytes as usize))
             && clusters.all(|cluster| self.used_only(cluster, is_l1))
     }
 
@@ -137,15 +111,12 @@ impl Spec<'_> {
             if is_right || self.replaced.contains(&bit.referrer) {
                 continue;
             }
-            let l2 = l2.entry(bit.table);
-            if may_write
-                && if data {
-                    *l2.or_insert_with(|| self.may_write_l2(bit.table))
-                } else {
-                    l1
-                }
-            {
-                let word = crate::audit::be64(&self.image.bytes(bit.at, 8)) ^ COPIED;
+            let mut l2 = || {
+                *l2.entry(bit.table)
+                    .or_insert_with(|| self.may_write_l2(bit.table))
+            };
+            if may_write && if data { l2() } else { l1 } {
+                let word = be64(&self.image.bytes(bit.at, 8)) ^ COPIED;
                 write(after, bit.at, &word.to_be_bytes());
             } else {
                 left += 1;

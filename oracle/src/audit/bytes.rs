@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+
+use crate::case::damage::{ReadWriteAt, SparseBytes};
 
 /// Something that has the bytes of an image.
 pub trait Bytes {
@@ -18,7 +19,7 @@ pub trait Bytes {
     }
 }
 
-impl Bytes for [u8] {
+impl Bytes for &[u8] {
     fn length(&self) -> io::Result<u64> {
         Ok(self.len() as u64)
     }
@@ -30,16 +31,6 @@ impl Bytes for [u8] {
             buffer[..present].copy_from_slice(&rest[..present]);
         }
         Ok(())
-    }
-}
-
-impl Bytes for &[u8] {
-    fn length(&self) -> io::Result<u64> {
-        (**self).length()
-    }
-
-    fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        (**self).read(offset, buffer)
     }
 }
 
@@ -60,30 +51,17 @@ impl Bytes for File {
     }
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let mut done = 0;
-        while done < buffer.len() {
-            let Some(at) = offset.checked_add(done as u64) else {
-                break;
-            };
-            match self.read_at(&mut buffer[done..], at) {
-                Ok(0) => break,
-                Ok(count) => done += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
-                Err(error) => return Err(error),
-            }
-        }
-        buffer[done..].fill(0);
-        Ok(())
+        ReadWriteAt::read_at(self, offset, buffer)
     }
 }
 
-impl Bytes for crate::case::damage::SparseBytes {
+impl Bytes for SparseBytes {
     fn length(&self) -> io::Result<u64> {
-        Ok(crate::case::damage::ReadWriteAt::len(self))
+        Ok(ReadWriteAt::len(self))
     }
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        crate::case::damage::ReadWriteAt::read_at(self, offset, buffer)
+        ReadWriteAt::read_at(self, offset, buffer)
     }
 
     fn is_hole(&self, offset: u64, length: u64) -> bool {

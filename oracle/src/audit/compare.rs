@@ -1,10 +1,8 @@
 //! Holds references against refcounts.
 
 use itertools::Itertools;
-use smallvec::SmallVec;
 
-use super::refcounts::OnDisk;
-use super::references::Walk;
+use super::Audit;
 
 /// A cluster whose refcount is not its number of references.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,19 +29,20 @@ impl Mismatch {
     }
 }
 
-/// Compares what a walk found with the refcounts, cluster by cluster.
-pub(super) fn mismatches(walk: &Walk<'_, '_>, disk: &OnDisk) -> Vec<Mismatch> {
-    let known = walk.references.keys().merge(disk.counts().keys()).dedup();
-    let known = known.copied().filter(|&cluster| cluster < walk.clusters);
+/// Compares references with refcounts, cluster by cluster.
+pub(super) fn mismatches(found: &Audit) -> Vec<Mismatch> {
+    let counted = found.disk.counts().keys();
+    let known = found.references.keys().merge(counted).dedup();
+    let known = known.copied().filter(|&cluster| cluster < found.clusters);
     let compared = known.filter_map(|cluster| {
-        let referrers = walk.references.get(&cluster).map_or(0, SmallVec::len) as u64;
         Some(Mismatch {
             cluster,
-            on_disk: disk.count(cluster)?,
-            references: referrers.min(walk.header.max_refcount()),
+            on_disk: found.disk.count(cluster)?,
+            references: found
+                .references_to(cluster)
+                .min(found.header.max_refcount()),
         })
     });
-    compared
-        .filter(|found| found.references != found.on_disk)
-        .collect()
+    let differ = compared.filter(|found| found.references != found.on_disk);
+    differ.collect()
 }

@@ -35,7 +35,7 @@ pub struct Region {
 }
 
 /// What the header says. Offsets and sizes are in bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header {
     /// Version of the format, 2 or 3.
     pub version: u64,

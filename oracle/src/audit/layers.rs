@@ -72,30 +72,37 @@ pub struct CopiedBit {
 
 /// Walks one layer, from its L1 table to its data.
 pub(super) fn walk(
-    walk: &mut Walk<'_, '_>,
+    walk: &mut Walk<'_>,
     id: LayerId,
     l1_offset: u64,
     l1_entries: u64,
-) -> Result<Layer, Unreadable> {
+) -> Result<(), Unreadable> {
     let mut layer = Layer {
         id,
         l1_offset,
         l1_entries,
         map: LiteMap::new(),
     };
+    let walked = walk_l1(walk, &mut layer);
+    walk.found.layers.push(layer);
+    walked
+}
+
+fn walk_l1(walk: &mut Walk<'_>, layer: &mut Layer) -> Result<(), Unreadable> {
+    let (id, l1_offset, l1_entries) = (layer.id, layer.l1_offset, layer.l1_entries);
     if l1_entries == 0 {
-        return Ok(layer);
+        return Ok(());
     }
     let referrer = Referrer::L1 { layer: id };
     walk.refer(referrer, l1_offset, l1_entries * 8)?;
     if walk.skips(l1_offset) {
-        return Ok(layer);
+        return Ok(());
     }
     if !can_be_read(l1_offset, l1_entries * 8) {
         let table = "L1 table";
         let offset = l1_offset;
         walk.block(referrer, Refusal::Table { table, offset });
-        return Ok(layer);
+        return Ok(());
     }
     for (l1_index, word) in walk.reader.table(l1_offset, l1_entries)? {
         let referrer = Referrer::L2 {
@@ -111,7 +118,7 @@ pub(super) fn walk(
             walk.corrupt(referrer, Wrong::Unaligned { offset });
         }
         if id == LayerId::Active && is_looked_behind(offset) {
-            walk.copied_bits.push(CopiedBit {
+            walk.found.copied_bits.push(CopiedBit {
                 referrer,
                 at: l1_offset + l1_index * 8,
                 copied: word & COPIED != 0,
@@ -126,22 +133,23 @@ pub(super) fn walk(
                 l1_index,
                 offset,
             };
-            walk.tables.push(table);
-            walk_l2(walk, &mut layer, table)?;
+            walk.found.tables.push(table);
+            walk_l2(walk, layer, table)?;
         }
     }
-    Ok(layer)
+    Ok(())
 }
 
-fn walk_l2(walk: &mut Walk<'_, '_>, layer: &mut Layer, table: TableUse) -> Result<(), Unreadable> {
+fn walk_l2(walk: &mut Walk<'_>, layer: &mut Layer, table: TableUse) -> Result<(), Unreadable> {
     if table.offset >= walk.reader.length() {
         return Ok(());
     }
     let bytes = walk
         .reader
         .bytes(table.offset, walk.header.cluster_size())?;
-    walk.statistics.begin_table();
-    for entry in entries(walk.header, &bytes) {
+    walk.found.qemu.statistics.begin_table();
+    let header = walk.header;
+    for entry in entries(&header, &bytes) {
         if entry.has_reserved_bits() {
             walk.corrupt(data(table, &entry), Wrong::Reserved { entry: entry.word });
         }
@@ -160,7 +168,7 @@ fn walk_l2(walk: &mut Walk<'_, '_>, layer: &mut Layer, table: TableUse) -> Resul
 }
 
 fn compressed(
-    walk: &mut Walk<'_, '_>,
+    walk: &mut Walk<'_>,
     table: TableUse,
     entry: &Entry,
     offset: u64,
@@ -185,7 +193,7 @@ fn compressed(
     }
     walk.refer(referrer, offset, bytes)?;
     if table.layer == LayerId::Active {
-        walk.statistics.compressed();
+        walk.found.qemu.statistics.compressed();
     }
     Ok(Some(Mapping::Compressed { offset, bytes }))
 }
@@ -198,7 +206,7 @@ const fn data(table: TableUse, entry: &Entry) -> Referrer {
     }
 }
 
-fn nothing(walk: &mut Walk<'_, '_>, table: TableUse, entry: &Entry) -> Option<Mapping> {
+fn nothing(walk: &mut Walk<'_>, table: TableUse, entry: &Entry) -> Option<Mapping> {
     let bitmap = entry.bitmap;
     if entry.holds_data() {
         walk.corrupt(
@@ -210,7 +218,7 @@ fn nothing(walk: &mut Walk<'_, '_>, table: TableUse, entry: &Entry) -> Option<Ma
 }
 
 fn cluster(
-    walk: &mut Walk<'_, '_>,
+    walk: &mut Walk<'_>,
     table: TableUse,
     entry: &Entry,
     offset: u64,
@@ -222,7 +230,7 @@ fn cluster(
     if !walk.header.is_aligned(offset) {
         walk.corrupt(referrer, Wrong::Unaligned { offset });
         if !entry.holds_data() && !entry.has_reserved_bits() {
-            walk.empty.push(EmptyEntry {
+            walk.found.empty.push(EmptyEntry {
                 referrer,
                 table: table.offset,
                 l2_index: entry.index,
@@ -234,10 +242,13 @@ fn cluster(
         walk.refer_cluster(referrer, offset)?;
     }
     if table.layer == LayerId::Active {
-        walk.statistics.cluster(offset, walk.header.cluster_size());
+        walk.found
+            .qemu
+            .statistics
+            .cluster(offset, walk.header.cluster_size());
     }
     if table.layer == LayerId::Active && is_looked_behind(table.offset) {
-        walk.copied_bits.push(CopiedBit {
+        walk.found.copied_bits.push(CopiedBit {
             referrer,
             at: table.offset + entry.index * walk.header.l2_entry_bytes(),
             copied: entry.is_copied(),

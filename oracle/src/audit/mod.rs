@@ -44,7 +44,7 @@ use references::Walk;
 const LUKS_MAGIC: [u8; 6] = *b"LUKS\xba\xbe";
 
 /// Everything that an audit finds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Audit {
     /// The header.
     pub header: Header,
@@ -128,71 +128,58 @@ pub fn audit_beside_the_header(bytes: &dyn Bytes) -> Result<Audit, Unreadable> {
 fn view(bytes: &dyn Bytes, follows_header: bool) -> Result<Audit, Unreadable> {
     let mut reader = Reader::new(bytes)?;
     let header = header::read(&mut reader)?;
-    let mut walk = Walk::new(&mut reader, &header, follows_header);
-    let disk = refcounts::read(&mut walk)?;
+    let mut walk = Walk {
+        header,
+        follows_header,
+        found: Audit {
+            header,
+            length: reader.length(),
+            clusters: reader.length().div_ceil(header.cluster_size()),
+            ..Audit::default()
+        },
+        reader,
+    };
+    walk.found.disk = refcounts::read(&mut walk)?;
     let snapshots = extras::snapshot_table(&mut walk)?;
 
     walk.refer_cluster(Referrer::Header, 0)?;
     let (l1_offset, l1_entries) = (header.l1_offset, header.l1_entries);
-    let active = layers::walk(&mut walk, LayerId::Active, l1_offset, l1_entries)?;
-    let mut layers = vec![active];
-    layers.extend(walk_snapshots(&mut walk, &snapshots.entries)?);
+    layers::walk(&mut walk, LayerId::Active, l1_offset, l1_entries)?;
+    walk_snapshots(&mut walk, &snapshots.entries)?;
     let table = header.snapshots_offset;
     walk.refer(Referrer::SnapshotTable, table, snapshots.bytes)?;
+    walk.found.snapshots = snapshots;
     let reftable_bytes = header.reftable_clusters * header.cluster_size();
     if header.reftable_usable {
         walk.refer(Referrer::Reftable, header.reftable_offset, reftable_bytes)?;
     }
     if let Some(luks) = header.luks {
-        let mut magic = [0; LUKS_MAGIC.len()];
-        bytes.read(luks.offset, &mut magic)?;
-        if magic != LUKS_MAGIC {
-            let offset = luks.offset;
-            walk.blocked.get_or_insert(Refusal::Luks { offset });
+        let offset = luks.offset;
+        if walk.reader.bytes(offset, LUKS_MAGIC.len() as u64)? != LUKS_MAGIC {
+            walk.found.blocked.get_or_insert(Refusal::Luks { offset });
         }
-        walk.refer(Referrer::LuksHeader, luks.offset, luks.bytes)?;
+        walk.refer(Referrer::LuksHeader, offset, luks.bytes)?;
     }
-    let bitmaps = match header.bitmaps {
-        Some((count, directory)) => extras::bitmaps(&mut walk, count, directory)?,
-        None => Vec::new(),
-    };
-    refcounts::judge(&mut walk, &disk)?;
-
-    let mismatches = compare::mismatches(&walk, &disk);
-    Ok(Audit {
-        qemu: qemu_view::of(&walk, &disk, &mismatches),
-        length: walk.reader.length(),
-        clusters: walk.clusters,
-        references: walk.references,
-        corruptions: walk.corruptions,
-        copied_bits: walk.copied_bits,
-        blocked: walk.blocked,
-        header_is_table: walk.header_is_table,
-        past_end: walk.past_end,
-        tables: walk.tables,
-        empty: walk.empty,
-        mismatches,
-        layers,
-        snapshots,
-        bitmaps,
-        disk,
-        header,
-    })
+    if let Some((count, directory)) = header.bitmaps {
+        walk.found.bitmaps = extras::bitmaps(&mut walk, count, directory)?;
+    }
+    refcounts::judge(&mut walk)?;
+    let mut found = walk.found;
+    found.mismatches = compare::mismatches(&found);
+    qemu_view::complete(&mut found);
+    Ok(found)
 }
 
-fn walk_snapshots(
-    walk: &mut Walk<'_, '_>,
-    snapshots: &[SnapshotEntry],
-) -> Result<Vec<Layer>, Unreadable> {
-    let mut layers = Vec::new();
+/// Walks the snapshots whose L1 table can be read.
+fn walk_snapshots(walk: &mut Walk<'_>, snapshots: &[SnapshotEntry]) -> Result<(), Unreadable> {
     if walk.header.external_data() && !snapshots.is_empty() {
         walk.corrupt(Referrer::SnapshotTable, Wrong::SnapshotsOfExternalData);
     }
     for (number, entry) in (0..).zip(snapshots) {
         let id = LayerId::Snapshot(number);
         if extras::judge_snapshot(walk, id, entry) {
-            layers.push(layers::walk(walk, id, entry.l1_offset, entry.l1_entries)?);
+            layers::walk(walk, id, entry.l1_offset, entry.l1_entries)?;
         }
     }
-    Ok(layers)
+    Ok(())
 }

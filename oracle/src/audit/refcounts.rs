@@ -1,7 +1,6 @@
 //! What the disk says of each cluster (specification, "Host cluster management").
 
 use litemap::LiteMap;
-use smallvec::SmallVec;
 
 use super::corruption::Wrong;
 use super::qemu_view::habits::{can_be_read, is_seen_shared};
@@ -15,7 +14,7 @@ const OFFSET: u64 = 0xffff_ffff_ffff_fe00;
 const RESERVED: u64 = 0x1ff;
 
 /// The refcounts on disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OnDisk {
     /// Where the header says the reftable is, in bytes.
     pub reftable_offset: u64,
@@ -63,7 +62,7 @@ impl OnDisk {
 }
 
 /// Reads the reftable and all refblocks.
-pub(super) fn read(walk: &mut Walk<'_, '_>) -> Result<OnDisk, Unreadable> {
+pub(super) fn read(walk: &mut Walk<'_>) -> Result<OnDisk, Unreadable> {
     let header = walk.header;
     let entries = header.reftable_clusters * (header.cluster_size() / 8);
     let mut disk = OnDisk {
@@ -111,12 +110,12 @@ pub(super) fn nonzero_counts(block: &[u8], bits: u64) -> impl Iterator<Item = (u
 }
 
 /// Counts the references to refblocks, and judges the reftable's place and entries.
-pub(super) fn judge(walk: &mut Walk<'_, '_>, disk: &OnDisk) -> Result<(), Unreadable> {
+pub(super) fn judge(walk: &mut Walk<'_>) -> Result<(), Unreadable> {
     if !walk.header.reftable_usable {
         let offset = walk.header.reftable_offset;
         walk.corrupt(Referrer::Reftable, Wrong::Unusable { offset });
     }
-    for (&index, &entry) in &disk.entries {
+    for (index, entry) in walk.found.disk.entries.clone() {
         let referrer = Referrer::Refblock { index };
         let offset = entry & OFFSET;
         let cluster = offset >> walk.header.cluster_bits;
@@ -125,12 +124,11 @@ pub(super) fn judge(walk: &mut Walk<'_, '_>, disk: &OnDisk) -> Result<(), Unread
             walk.corrupt(referrer, Wrong::Reserved { entry });
         } else if !walk.header.is_aligned(offset) {
             walk.corrupt(referrer, Wrong::Unaligned { offset });
-        } else if cluster >= walk.clusters {
+        } else if cluster >= walk.found.clusters {
             walk.corrupt(referrer, Wrong::PastTheEnd { offset, bytes });
         } else {
             walk.refer_cluster(referrer, offset)?;
-            let references = walk.references.get(&cluster).map_or(0, SmallVec::len) as u64;
-            if is_seen_shared(references, walk.header) {
+            if is_seen_shared(walk.found.references_to(cluster), &walk.header) {
                 walk.corrupt(referrer, Wrong::RefblockShared { cluster });
             }
         }

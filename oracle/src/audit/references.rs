@@ -1,14 +1,12 @@
 //! Who refers to each cluster.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use smallvec::SmallVec;
 
+use super::Audit;
 use super::corruption::{Corruption, Wrong};
 use super::header::Header;
-use super::layers::CopiedBit;
-use super::qemu_view::Statistics;
 use super::qemu_view::habits::is_counted;
 use super::reader::Reader;
 use super::refusal::{Refusal, Unreadable};
@@ -143,32 +141,14 @@ impl fmt::Display for Referrer {
     }
 }
 
-/// What a walk from the header finds.
-pub(super) struct Walk<'a, 'b> {
-    pub(super) reader: &'a mut Reader<'b>,
-    pub(super) header: &'a Header,
-    /// Who refers to each cluster.
-    pub(super) references: BTreeMap<u64, Referrers>,
-    /// Clusters to compare: those of the file, and those past its end that were referred to.
-    pub(super) clusters: u64,
-    pub(super) corruptions: Vec<Corruption>,
-    /// The first thing for which a check gives up.
-    pub(super) blocked: Option<Refusal>,
-    /// The first thing for which qemu-img alone gives up.
-    pub(super) qemu_gives_up: Option<Refusal>,
+/// A walk from the header on.
+pub(super) struct Walk<'a> {
+    pub(super) reader: Reader<'a>,
+    pub(super) header: Header,
     /// Whether tables that begin in the header's cluster are read, as qemu does.
     pub(super) follows_header: bool,
-    /// Whether there is such a table.
-    pub(super) header_is_table: bool,
-    /// What ends past the end of the file.
-    pub(super) past_end: Vec<PastEnd>,
-    /// The L2 tables that are read.
-    pub(super) tables: Vec<TableUse>,
-    /// Entries that read as zeros and have an impossible offset.
-    pub(super) empty: Vec<EmptyEntry>,
-    /// Bits 63 of the active layer.
-    pub(super) copied_bits: Vec<CopiedBit>,
-    pub(super) statistics: Statistics,
+    /// What it has found so far.
+    pub(super) found: Audit,
 }
 
 /// A stretch of bytes that something refers to and that ends past the end of the file.
@@ -230,51 +210,28 @@ pub struct EmptyEntry {
     pub offset: u64,
 }
 
-impl<'a, 'b> Walk<'a, 'b> {
-    pub(super) fn new(
-        reader: &'a mut Reader<'b>,
-        header: &'a Header,
-        follows_header: bool,
-    ) -> Self {
-        Self {
-            clusters: reader.length().div_ceil(header.cluster_size()),
-            reader,
-            header,
-            references: BTreeMap::new(),
-            corruptions: Vec::new(),
-            blocked: None,
-            qemu_gives_up: None,
-            follows_header,
-            header_is_table: false,
-            past_end: Vec::new(),
-            tables: Vec::new(),
-            empty: Vec::new(),
-            copied_bits: Vec::new(),
-            statistics: Statistics::default(),
-        }
-    }
-
+impl Walk<'_> {
     /// Whether a table that begins at `offset` is passed over, as it would be the header.
     pub(super) fn skips(&mut self, offset: u64) -> bool {
         let is_header = offset < self.header.cluster_size();
-        self.header_is_table |= is_header;
+        self.found.header_is_table |= is_header;
         is_header && !self.follows_header
     }
 
     pub(super) fn corrupt(&mut self, referrer: Referrer, wrong: Wrong) {
-        self.corruptions.push(Corruption { referrer, wrong });
+        self.found.corruptions.push(Corruption { referrer, wrong });
     }
 
     /// Something that only qemu-img gives up for.
     pub(super) fn block_qemu(&mut self, referrer: Referrer, refusal: Refusal) {
         self.corrupt(referrer, Wrong::Unreadable { refusal });
-        self.qemu_gives_up.get_or_insert(refusal);
+        self.found.qemu.gives_up.get_or_insert(refusal);
     }
 
     /// Something that a check gives up for. The audit goes on behind it.
     pub(super) fn block(&mut self, referrer: Referrer, refusal: Refusal) {
         self.corrupt(referrer, Wrong::Unreadable { refusal });
-        self.blocked.get_or_insert(refusal);
+        self.found.blocked.get_or_insert(refusal);
     }
 
     /// A reference to each cluster that a stretch of bytes touches; none when it ends a cluster or
@@ -293,7 +250,7 @@ impl<'a, 'b> Walk<'a, 'b> {
         let counted = is_counted(end, self.reader.length(), cluster_size);
         if end > u128::from(self.reader.length()) {
             self.reader.pay_for_keeping()?;
-            self.past_end.push(PastEnd {
+            self.found.past_end.push(PastEnd {
                 referrer,
                 offset,
                 bytes,
@@ -308,13 +265,13 @@ impl<'a, 'b> Walk<'a, 'b> {
         for cluster in offset / cluster_size..=last {
             self.reader.pay_for_keeping()?;
             let max = self.header.max_refcount();
-            let referrers = self.references.entry(cluster).or_default();
+            let referrers = self.found.references.entry(cluster).or_default();
             let counted = referrers.len() as u64;
             referrers.push(referrer);
             if counted >= max {
                 self.corrupt(referrer, Wrong::TooManyReferences { cluster, max });
             }
-            self.clusters = self.clusters.max(cluster + 1);
+            self.found.clusters = self.found.clusters.max(cluster + 1);
         }
         Ok(())
     }

@@ -6,17 +6,16 @@ pub(super) mod habits;
 
 use itertools::Itertools;
 
-use super::Mismatch;
 use super::corruption::{Corruption, Wrong};
 use super::layers::CopiedBit;
-use super::refcounts::OnDisk;
-use super::references::{Referrer, Walk};
+use super::references::Referrer;
 use super::refusal::Refusal;
+use super::{Audit, Mismatch};
 
 pub use counters::{Counters, counters};
 
 /// What qemu-img makes of an image.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct QemuView {
     /// The first thing for which only qemu-img gives up, if it opens the image at all.
     pub gives_up: Option<Refusal>,
@@ -67,46 +66,42 @@ impl Statistics {
     }
 }
 
-/// What qemu-img makes of what a walk found.
-pub(super) fn of(walk: &Walk<'_, '_>, disk: &OnDisk, mismatches: &[Mismatch]) -> QemuView {
-    let entries = walk.header.refblock_entries();
-    let known = walk.references.keys().merge(disk.counts().keys());
-    let in_file = known.filter(|&&cluster| cluster < walk.clusters);
-    let last = in_file
-        .filter(|&&cluster| disk.count(cluster).is_some())
-        .last();
+/// What qemu-img makes of what was found, beside what is noted during the walk.
+pub(super) fn complete(found: &mut Audit) {
+    let (disk, clusters) = (&found.disk, found.clusters);
+    let known = found.references.keys().merge(disk.counts().keys());
+    let in_file = known.filter(|&&cluster| cluster < clusters && disk.count(cluster).is_some());
+    let end = in_file.last().map_or(1, |last| last + 1);
     let unreadable = disk
         .refblocks()
         .filter(|&(_, offset)| !disk.is_readable(offset));
     let unreadable = unreadable.map(|(index, _)| {
-        let first = index.saturating_mul(entries).min(walk.clusters);
-        first.saturating_add(entries).min(walk.clusters) - first
+        let entries = found.header.refblock_entries();
+        let first = index.saturating_mul(entries).min(clusters);
+        first.saturating_add(entries).min(clusters) - first
     });
-    let copied = walk.copied_bits.iter();
-    QemuView {
-        gives_up: walk.qemu_gives_up,
-        copied: copied
-            .filter_map(|bit| wrong_bit(walk, disk, bit))
-            .collect(),
-        check_errors: unreadable.sum(),
-        rebuild_needed: walk.corruptions.iter().any(habits::is_rebuilt_for)
-            || mismatches.iter().any(Mismatch::is_free_on_disk),
-        statistics: walk.statistics,
-        end: last.map_or(1, |last| last + 1),
-    }
+    let check_errors = unreadable.sum();
+    let copied = found.copied_bits.iter();
+    let copied = copied.filter_map(|bit| wrong_bit(found, bit)).collect();
+    let rebuild_needed = found.corruptions.iter().any(habits::is_rebuilt_for)
+        || found.mismatches.iter().any(Mismatch::is_free_on_disk);
+    found.qemu = QemuView {
+        copied,
+        check_errors,
+        rebuild_needed,
+        end,
+        ..found.qemu
+    };
 }
 
 /// Bit 63 must be set exactly where the refcount on disk is one. Data in an external file counts as
 /// having one. Where the refcount of the table cannot be read, qemu-img looks no further.
-fn wrong_bit(walk: &Walk<'_, '_>, disk: &OnDisk, bit: &CopiedBit) -> Option<Corruption> {
+fn wrong_bit(found: &Audit, bit: &CopiedBit) -> Option<Corruption> {
     let data = matches!(bit.referrer, Referrer::Data { .. });
-    let external = data && walk.header.external_data();
-    disk.count(bit.table >> walk.header.cluster_bits)?;
-    let refcount = if external {
-        1
-    } else {
-        disk.count(bit.cluster)?
-    };
+    let external = data && found.header.external_data();
+    found.disk.count(bit.table >> found.header.cluster_bits)?;
+    let on_disk = found.disk.count(bit.cluster);
+    let refcount = if external { 1 } else { on_disk? };
     let wrong = Wrong::Copied {
         cluster: bit.cluster,
         copied: bit.copied,

@@ -6,7 +6,7 @@ use recount::RepairOptions;
 use crate::audit::{Audit, Referrer, Unreadable, audit};
 use crate::case::damage::SparseBytes;
 use crate::judge::ask;
-use crate::spec::{Counts, Damage, damage_and_kept};
+use crate::spec::{Counts, Damage, Spec};
 
 /// Whether only refcounts can be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,7 +37,7 @@ pub fn diagnose(image: &SparseBytes) -> Result<Diagnosis, Unreadable> {
 /// The same, of an image that was audited as a check sees it.
 pub fn diagnose_audited(image: &SparseBytes, seen: &Audit) -> Result<Diagnosis, Unreadable> {
     let ask = ask(&RepairOptions::default(), None);
-    let (damage, kept) = damage_and_kept(image, &ask, seen)?;
+    let Spec { damage, kept, .. } = Spec::new(image, &ask, seen)?;
     let whole = seen.blocked.is_none() && !seen.snapshots.past_end;
     let overlap = seen.references.values().any(|uses| {
         let structure = uses.iter().any(Referrer::is_structure);

@@ -97,16 +97,19 @@ impl Spec<'_> {
         after: &mut SparseBytes,
     ) {
         let last = counts.keys().next_back().copied().unwrap_or(0);
-        let (first, clusters) = (layout.reftable.start, layout.reftable.clone().count());
-        let mut reftable = vec![0; clusters * self.size as usize];
+        let (reftable, clusters) = (layout.reftable.start, layout.reftable.clone().count());
+        let reftable = reftable * self.size;
+        write(after, reftable, &vec![0; clusters * self.size as usize]);
         for (&range, &place) in &layout.refblocks {
             let block = self.refblock(range, vec![0; self.size as usize], counts, last + 1);
             write(after, place * self.size, &block);
-            let entry = range as usize * 8;
-            reftable[entry..entry + 8].copy_from_slice(&(place * self.size).to_be_bytes());
+            write(
+                after,
+                reftable + range * 8,
+                &(place * self.size).to_be_bytes(),
+            );
         }
-        write(after, first * self.size, &reftable);
-        write(after, 48, &(first * self.size).to_be_bytes());
+        write(after, 48, &reftable.to_be_bytes());
         write(after, 56, &(clusters as u32).to_be_bytes());
         if !table.is_empty() {
             let offset = layout.snapshots.start * self.size;

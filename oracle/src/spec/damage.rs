@@ -40,11 +40,8 @@ impl Spec<'_> {
         let found = corruptions.map(|found| Damage::Corruption(found.referrer, found.wrong));
         let mut damage: Vec<Damage> = found.collect();
         damage.extend(self.seen.header_is_table.then_some(Damage::AtHeader));
-        let in_part = self
-            .own
-            .past_end
-            .iter()
-            .filter(|region| region.is_in_part());
+        let past_end = self.own.past_end.iter();
+        let in_part = past_end.filter(|region| region.is_in_part());
         damage.extend(in_part.map(|region| Damage::InPart(region.referrer)));
         let blank = self.own.snapshots.entries.iter();
         let blank = blank.positions(|entry| entry.blank);
@@ -60,11 +57,10 @@ impl Spec<'_> {
     /// Whether clusters may be in use to which no reference is found because of it. What ends the
     /// reading of the snapshot table is dealt with in rule 7.
     fn hides(&self, referrer: Referrer, wrong: Wrong) -> bool {
+        let reads_as_zeros = self.seen.reads_as_zeros(referrer);
         let harmless = match wrong {
             Wrong::TooManyReferences { .. } | Wrong::ShortExtraData { .. } => true,
-            Wrong::Unaligned { .. } | Wrong::PastTheEnd { .. } => {
-                self.seen.reads_as_zeros(referrer)
-            }
+            Wrong::Unaligned { .. } | Wrong::PastTheEnd { .. } => reads_as_zeros,
             Wrong::Unreadable { .. } => referrer == Referrer::SnapshotTable,
             _ => false,
         };

@@ -126,19 +126,8 @@ pub fn expect_of(
     Ok(Expected::Repaired(repaired))
 }
 
-/// What is damaged in an image that was audited as a check sees it, and what a repair keeps because
-/// of it: refcounts above the references.
-pub fn damage_and_kept(
-    image: &SparseBytes,
-    ask: &Ask,
-    seen: &Audit,
-) -> Result<(Vec<Damage>, Counts), Unreadable> {
-    let spec = Spec::new(image, ask, seen)?;
-    Ok((spec.damage, spec.kept))
-}
-
 /// The damaged image, what is asked, and what follows from it.
-struct Spec<'a> {
+pub(crate) struct Spec<'a> {
     image: &'a SparseBytes,
     ask: &'a Ask,
     /// As a check sees it.
@@ -154,15 +143,19 @@ struct Spec<'a> {
     covered: BTreeSet<u64>,
     /// The entries that are replaced.
     replaced: BTreeSet<Referrer>,
-    damage: Vec<Damage>,
-    kept: Counts,
+    pub(crate) damage: Vec<Damage>,
+    pub(crate) kept: Counts,
     /// How many entries are left of the snapshot table, and the bytes of a new one, if there has to
     /// be one; unless the repair is refused for it.
     snapshots: Result<(usize, Vec<u8>), Refused>,
 }
 
 impl<'a> Spec<'a> {
-    fn new(image: &'a SparseBytes, ask: &'a Ask, seen: &'a Audit) -> Result<Self, Unreadable> {
+    pub(crate) fn new(
+        image: &'a SparseBytes,
+        ask: &'a Ask,
+        seen: &'a Audit,
+    ) -> Result<Self, Unreadable> {
         let own = if seen.header_is_table {
             Cow::Owned(audit_beside_the_header(image)?)
         } else {
@@ -255,7 +248,7 @@ impl<'a> Spec<'a> {
         let left_alone = self.write_copied(&counts, rebuilt, &mut after);
         Ok(Repaired {
             writes: rebuilt || after != *self.image,
-            free: self.free(&counts, rebuilt),
+            free: self.free(&counts),
             after,
             counts,
             kept: self.kept.clone(),
@@ -286,15 +279,14 @@ impl<'a> Spec<'a> {
     }
 
     /// What was allocated or in use, and is not any more. Nothing is while something is kept.
-    fn free(&self, counts: &Counts, rebuilt: bool) -> BTreeSet<u64> {
+    fn free(&self, counts: &Counts) -> BTreeSet<u64> {
         let used = self.own.references.keys().copied();
         let used = used.filter(|&cluster| self.references(cluster) > 0);
-        let structures = self.structures().into_iter().filter(|_| rebuilt);
         let allocated = self.own.disk.counts().keys().copied();
-        let all = allocated.chain(used).chain(structures);
+        let all = allocated.chain(used).chain(self.structures());
         let free = all.filter(|cluster| {
             let matters = counts.contains_key(cluster) || self.covered.contains(cluster);
-            !matters && self.kept.is_empty()
+            self.kept.is_empty() && !matters
         });
         free.collect()
     }

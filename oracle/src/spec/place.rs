@@ -61,7 +61,7 @@ impl Room<'_> {
     }
 
     /// The placement of `planned`: the least reftable, in the lowest free run.
-    fn place(&self) -> Result<(Range<u64>, BTreeMap<u64, u64>), Refused> {
+    fn place(&self, snapshots: &Range<u64>) -> Result<Layout, Refused> {
         let reach = |range: u64| (range + 1).div_ceil(self.spec.size / 8);
         let highest = self.counts.keys().next_back().copied().unwrap_or(0);
         let mut size = reach(highest / self.spec.range);
@@ -72,7 +72,11 @@ impl Room<'_> {
                 let refblocks = self.place_refblocks(&reftable)?;
                 needed = refblocks.keys().next_back().copied().map_or(0, reach);
                 if needed <= size {
-                    return Ok((reftable, refblocks));
+                    return Ok(Layout {
+                        reftable,
+                        refblocks,
+                        snapshots: snapshots.clone(),
+                    });
                 }
             }
             size = needed;
@@ -184,14 +188,9 @@ impl Spec<'_> {
         let snapshots = rooms.clone().find_map(run).ok_or(no_room)?;
         let mut counts = counts.clone();
         counts.extend(snapshots.clone().map(|cluster| (cluster, 1)));
-        let mut placed = rooms.map(|(taken, limit)| room(&counts, taken, limit).place());
+        let mut placed = rooms.map(|(taken, limit)| room(&counts, taken, limit).place(&snapshots));
         let placed = placed.find(|placed| !matches!(placed, Err(Refused::NoSpace)));
-        let (reftable, refblocks) = placed.unwrap_or(Err(no_room))?;
-        Ok(Layout {
-            reftable,
-            refblocks,
-            snapshots,
-        })
+        placed.unwrap_or(Err(no_room))
     }
 
     /// The layout of QEMU's algorithms as it is found afterwards; nothing unless it lies in clusters

@@ -159,10 +159,13 @@ fn difference(repaired: &Repaired, before: &SparseBytes, after: &SparseBytes) ->
     }
     let pages = repaired.after.pages().chain(after.pages());
     let pages: BTreeSet<u64> = pages.map(|(page, _)| page).collect();
-    let mut bytes = pages.into_iter().flat_map(|page| {
+    let pages = pages.into_iter().map(|page| {
         let [expected, found] = [&repaired.after, after].map(|bytes| bytes.bytes(page, PAGE));
-        (page..).zip(expected.into_iter().zip(found))
+        (page, expected, found)
     });
+    let differ = pages.filter(|(_, expected, found)| expected != found);
+    let mut bytes =
+        differ.flat_map(|(at, expected, found)| (at..).zip(expected.into_iter().zip(found)));
     let (offset, (expected, found)) = bytes.find(|&(offset, (expected, found))| {
         expected != found && !repaired.free.contains(&(offset / repaired.cluster_size))
     })?;
@@ -177,11 +180,11 @@ fn difference(repaired: &Repaired, before: &SparseBytes, after: &SparseBytes) ->
 /// What a repair should do, in a few words.
 fn described(repaired: &Repaired) -> String {
     format!(
-        "{}, {} refcounts kept, {}, damage {:?}",
+        "{} written, {} refcounts kept, {}, damage {:?}",
         if repaired.writes {
-            "changed"
+            "something"
         } else {
-            "unchanged"
+            "nothing"
         },
         repaired.kept.len(),
         if repaired.rebuilt {

@@ -28,14 +28,12 @@ impl Spec<'_> {
     }
 
     pub(super) fn write_replaced(&self, after: &mut SparseBytes) {
-        let bytes = self.own.header.l2_entry_bytes();
-        for empty in &self.own.empty {
-            if self.replaced.contains(&empty.referrer) {
-                let at = empty.table + empty.l2_index * bytes;
-                let raw = self.image.bytes(at, bytes as usize);
-                for entry in entries(&self.own.header, &raw) {
-                    write(after, at, &entry.without_cluster(&self.own.header));
-                }
+        let (header, empty) = (&self.own.header, self.own.empty.iter());
+        for empty in empty.filter(|empty| self.replaced.contains(&empty.referrer)) {
+            let at = empty.table + empty.l2_index * header.l2_entry_bytes();
+            let raw = self.image.bytes(at, header.l2_entry_bytes() as usize);
+            for entry in entries(header, &raw) {
+                write(after, at, &entry.without_cluster(header));
             }
         }
     }

@@ -99,7 +99,7 @@ fn what_the_builder_builds_is_clean() {
         }
         let bytes = build::image(&Image::Synthetic(image.clone())).unwrap();
         let audit = audit(&bytes).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
-        let wrong = (&audit.corruptions, &audit.mismatches, &audit.copied);
+        let wrong = (&audit.corruptions, &audit.mismatches, &audit.qemu.copied);
         assert!(audit.is_clean(), "seed {seed}: {wrong:?}\n{image:?}");
         assert_eq!(
             audit.layers.len(),

@@ -69,7 +69,7 @@ pub fn repaired(
 
 /// An error when the audit finds anything at all.
 pub fn is_clean(audit: &Audit) -> Result<(), TestCaseError> {
-    let wrong = audit.corruptions.iter().chain(&audit.copied);
+    let wrong = audit.corruptions.iter().chain(&audit.qemu.copied);
     let wrong: Vec<String> = wrong.map(ToString::to_string).take(3).collect();
     let counts = audit.mismatches.iter().take(3).collect::<Vec<_>>();
     prop_assert!(audit.is_clean(), "not clean: {wrong:?} {counts:?}");

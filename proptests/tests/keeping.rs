@@ -173,7 +173,7 @@ fn an_l2_table_is_not_taken_for_something_else_because_its_refcount_is_kept() {
         };
         l1_index > 0
     };
-    assert_eq!(after.copied.iter().find(in_second), None);
+    assert_eq!(after.qemu.copied.iter().find(in_second), None);
     assert!(after.leads_nowhere().next().is_some());
     assert!(!after.mismatches.is_empty(), "nothing is kept");
 }

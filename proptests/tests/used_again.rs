@@ -156,7 +156,7 @@ impl Life {
 
 fn only_leaks(audit: &Audit) -> Result<(), TestCaseError> {
     let leaks = audit.mismatches.iter().all(Mismatch::is_leak);
-    prop_assert!(leaks && audit.corruptions.is_empty() && audit.copied.is_empty());
+    prop_assert!(leaks && audit.corruptions.is_empty() && audit.qemu.copied.is_empty());
     Ok(())
 }
 

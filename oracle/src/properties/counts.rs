@@ -4,7 +4,8 @@
 use super::Failure;
 use super::bytes::Seen;
 use crate::audit::{Audit, Corruption, Wrong, counters};
-use crate::spec::{Damage, diagnose_audited};
+use crate::class::diagnose_audited;
+use crate::spec::Damage;
 
 /// Bits 0 and 1 of the incompatible features (specification, "Header").
 const DIRTY_AND_CORRUPT: u64 = 3;
@@ -74,7 +75,7 @@ fn clean_image(audit: &Audit) -> Result<(), Failure> {
         "nothing is wrong with the image, but it is still marked so".to_owned()
     })?;
     let counters = counters(audit);
-    let corruptions = audit.corruptions.iter().chain(&audit.copied);
+    let corruptions = audit.corruptions.iter().chain(&audit.qemu.copied);
     let mismatches = audit.mismatches.iter().map(|wrong| {
         format!(
             "cluster {} has refcount {} and {} references",

@@ -35,7 +35,7 @@ pub(crate) fn agrees(
     let theirs = audit.map(counters);
     // The engine also builds anew what reaches past the end of the file.
     let rebuilds = |report: &Report| {
-        let needed = audit.is_some_and(|audit| audit.rebuild_needed);
+        let needed = audit.is_some_and(|audit| audit.qemu.rebuild_needed);
         report.needs_rebuild || !needed
     };
     let same = match (checked, &theirs) {

@@ -4,7 +4,8 @@
 use recount_oracle::audit::{self, Audit, Wrong, audit_beside_the_header};
 use recount_oracle::case::damage::{Damage, SnapshotDamage, SparseBytes};
 use recount_oracle::case::observed::{Layout, Observed, Said};
-use recount_oracle::spec::{Class, Expected, expect};
+use recount_oracle::class::Class;
+use recount_oracle::spec::{Expected, expect};
 
 use super::differences::{Ours, find};
 use super::exhibit::Exhibit;
@@ -244,6 +245,7 @@ fn of_refcounts(audit: &Audit) -> u64 {
     let low = audit.mismatches.iter().filter(|wrong| !wrong.is_leak());
     // Where there are more references than a refcount can count, the bit stays cleared.
     let copied = audit
+        .qemu
         .copied
         .iter()
         .filter(|corruption| match corruption.wrong {
@@ -252,7 +254,7 @@ fn of_refcounts(audit: &Audit) -> u64 {
             }
             _ => true,
         });
-    (structures.count() + low.count() + copied.count()) as u64 + audit.check_errors
+    (structures.count() + low.count() + copied.count()) as u64 + audit.qemu.check_errors
 }
 
 /// Damage that only concerns how guest data is found.

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use recount_oracle::audit;
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::Said;
+use recount_oracle::class::Class;
 use recount_oracle::properties::Verdict;
-use recount_oracle::spec::Class;
 
 use super::exhibit::Exhibit;
 use super::judge::has_wrong_refcounts;
@@ -57,7 +57,7 @@ impl<'a> Device<'a> {
         let turn = index / super::examine::EVERY;
         let spare = SPARE[(turn % SPARE.len() as u64) as usize];
         let clusters = exhibit.length().div_ceil(size) + spare;
-        if !audit.rebuild_needed || clusters > MOST_CLUSTERS {
+        if !audit.qemu.rebuild_needed || clusters > MOST_CLUSTERS {
             return None;
         }
         let mut bytes = exhibit.damaged.clone();

@@ -184,7 +184,7 @@ pub const ALL: &[Difference] = &[
         name: "reads on behind a broken bitmap",
         theirs: "gives up, or does not open the image",
         shows_in: CHECK,
-        holds_of: |audit, _| audit.qemu_gives_up.is_some(),
+        holds_of: |audit, _| audit.qemu.gives_up.is_some(),
         ends: (is_as_audited, gave_up),
     },
     Difference {
@@ -254,7 +254,7 @@ pub const ALL: &[Difference] = &[
         name: "goes on where refcounts cannot be read",
         theirs: "marks the image as corrupt when it meets a refblock that is not aligned, and gives up in the middle of the repair",
         shows_in: &[RebuildVerdict],
-        holds_of: |audit, _| audit.check_errors > 0,
+        holds_of: |audit, _| audit.qemu.check_errors > 0,
         ends: (is_clean, gave_up),
     },
     Difference {
@@ -268,7 +268,7 @@ pub const ALL: &[Difference] = &[
         name: "survives what qemu-img crashes on",
         theirs: "is killed by a signal where `-r leaks` would need new structures",
         shows_in: &[LeaksRepair],
-        holds_of: |audit, _| audit.rebuild_needed,
+        holds_of: |audit, _| audit.qemu.rebuild_needed,
         ends: (has_refused, crashed),
     },
 ];
@@ -279,13 +279,13 @@ fn is_repaired(before: &Audit, ours: &Ours<'_>) -> bool {
     let narrow = |after: &Audit| {
         let mut corruptions = after.corruptions.iter();
         let overflow = |wrong: &Wrong| matches!(wrong, Wrong::TooManyReferences { .. });
-        after.check_errors == 0
+        after.qemu.check_errors == 0
             && after.mismatches.is_empty()
             && corruptions.all(|corruption| overflow(&corruption.wrong))
     };
     is_clean(before, ours)
         || is_as_audited(before, ours) && ours.after.as_ref().is_some_and(narrow)
-        || gave_up(ours.said) && (before.rebuild_needed || reftable_is_cut(before))
+        || gave_up(ours.said) && (before.qemu.rebuild_needed || reftable_is_cut(before))
 }
 
 /// The difference that explains how both ended.

@@ -8,7 +8,7 @@ use recount_oracle::audit::{self, Audit};
 use recount_oracle::case::damage::{self, Applied, Damage, SparseBytes};
 use recount_oracle::case::real::Kind;
 use recount_oracle::case::{Case, Image, build};
-use recount_oracle::spec::{self, Class, Diagnosis};
+use recount_oracle::class::{self, Class, Diagnosis};
 
 use super::guest::GuestData;
 use super::make::Maker;
@@ -92,7 +92,7 @@ impl<'a> Exhibit<'a> {
     /// Of an image of which no more is known.
     pub fn new(bench: Bench<'a>, damaged: SparseBytes) -> Self {
         let audit = audit::audit(&damaged).ok();
-        let diagnose = |audit| spec::diagnose_audited(&damaged, audit).ok();
+        let diagnose = |audit| class::diagnose_audited(&damaged, audit).ok();
         Self {
             bench,
             diagnosis: audit.as_ref().and_then(diagnose),

@@ -159,7 +159,7 @@ impl<'a> Used<'a> {
         // A writer need not write zeros between the end of the file and a new cluster.
         let counters = audit::counters(&audit);
         if counters.corruptions > 0 || counters.check_errors > 0 {
-            let wrong = audit.corruptions.iter().chain(&audit.copied);
+            let wrong = audit.corruptions.iter().chain(&audit.qemu.copied);
             let low = audit.mismatches.iter().map(|wrong| {
                 let (cluster, refcount) = (wrong.cluster, wrong.on_disk);
                 format!("cluster {cluster} has refcount {refcount}")

@@ -5,12 +5,12 @@ use recount::{RepairError, RepairFailure};
 use recount_oracle::audit::{self, Audit, audit_beside_the_header};
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::Ended;
+use recount_oracle::class::{Class, Diagnosis};
 use recount_oracle::crash;
 use recount_oracle::disk::Trace;
 use recount_oracle::properties::reading::{Kind, Reading};
 use recount_oracle::properties::{Property, Verdict, crash_atomic, judge};
 use recount_oracle::run::{Before, Done, Run, Stopped};
-use recount_oracle::spec::{Class, Diagnosis};
 
 use super::disk::difference;
 use super::exhibit::Exhibit;
@@ -267,7 +267,7 @@ fn runaway(length: u64, audit: &Audit) -> u64 {
 
 /// Whether refcounts are not the references, or cannot be read.
 pub fn has_wrong_refcounts(audit: &Audit) -> bool {
-    audit.rebuild_needed || audit.check_errors > 0 || !audit.mismatches.is_empty()
+    audit.qemu.rebuild_needed || audit.qemu.check_errors > 0 || !audit.mismatches.is_empty()
 }
 
 /// Whether it says itself that it has repaired what it could.

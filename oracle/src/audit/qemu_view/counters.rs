@@ -1,6 +1,7 @@
 //! The figures that a read-only `qemu-img check` prints, and its exit code.
 
-use super::{Audit, Mismatch};
+use super::super::{Audit, Mismatch};
+use super::habits;
 
 /// What `qemu-img check --output=json` says; it leaves out those that are 0, but for the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,18 +63,17 @@ pub fn counters(audit: &Audit) -> Counters {
     let leaks = audit.mismatches.iter().filter(|wrong| wrong.is_leak());
     let low = |wrong: &&Mismatch| !wrong.is_leak();
     let low = audit.mismatches.iter().filter(low).count();
-    let corruptions = audit.corruptions.len() + audit.copied.len() + low;
+    let corruptions = audit.corruptions.len() + audit.qemu.copied.len() + low;
     let cluster_size = audit.header.cluster_size();
     Counters {
         gives_up: audit.blocked.is_some(),
-        check_errors: audit.check_errors,
-        image_end_offset: audit.end * cluster_size,
+        check_errors: audit.qemu.check_errors,
+        image_end_offset: audit.qemu.end * cluster_size,
         corruptions: corruptions as u64,
         leaks: leaks.count() as u64,
-        // Of the sectors that the virtual disk has as a whole.
-        total_clusters: (audit.header.virtual_size & !511).div_ceil(cluster_size),
-        allocated_clusters: audit.statistics.allocated,
-        fragmented_clusters: audit.statistics.fragmented,
-        compressed_clusters: audit.statistics.compressed,
+        total_clusters: habits::virtual_size(&audit.header).div_ceil(cluster_size),
+        allocated_clusters: audit.qemu.statistics.allocated,
+        fragmented_clusters: audit.qemu.statistics.fragmented,
+        compressed_clusters: audit.qemu.statistics.compressed,
     }
 }

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use recount::rebuild::CommitError;
 use recount::{PlanError, RepairOptions};
 
-use crate::audit::Unreadable;
+use crate::audit::{Bytes, Unreadable};
 use crate::case::damage::SparseBytes;
 use crate::case::{Algorithm, Crash, Fault};
 use crate::crash::Crashes;
@@ -175,7 +175,9 @@ impl Run {
         let Some(audit) = before.reading.audit() else {
             return Ok(None);
         };
-        let expect = || expect_of(audit, &before.bytes, &self.ask, Some(&self.after));
+        // A repair that refuses has left no layout to be read.
+        let left: Option<&dyn Bytes> = self.outcome.is_ok().then_some(&self.after as _);
+        let expect = || expect_of(audit, &before.bytes, &self.ask, left);
         let expected = self.expected.get_or_init(expect).as_ref();
         expected
             .map(Some)

@@ -77,7 +77,7 @@ fn undamaged(case: &Case) -> Result<(Audit, SparseBytes), TestCaseError> {
 /// leads astray leads to another cluster. And whether the image can be checked at all.
 fn leads_nowhere(bytes: &SparseBytes) -> bool {
     audit(bytes)
-        .is_ok_and(|audit| audit.blocked.is_none() && audit.leads_nowhere().next().is_some())
+        .is_ok_and(|audit| audit.blocked.is_empty() && audit.leads_nowhere().next().is_some())
 }
 
 /// Undoes an act of damage.

@@ -69,8 +69,8 @@ pub struct Audit {
     pub mismatches: Vec<Mismatch>,
     /// The bits 63 of the active layer.
     pub copied_bits: Vec<CopiedBit>,
-    /// The first thing for which a check gives up. The audit goes on behind it.
-    pub blocked: Option<Refusal>,
+    /// What a check gives up for, each thing. The audit goes on behind them.
+    pub blocked: Vec<Refusal>,
     /// Whether a table begins in the header's cluster.
     pub header_is_table: bool,
     /// What ends past the end of the file.
@@ -157,7 +157,7 @@ fn view(bytes: &dyn Bytes, follows_header: bool) -> Result<Audit, Unreadable> {
     if let Some(luks) = header.luks {
         let offset = luks.offset;
         if walk.reader.bytes(offset, LUKS_MAGIC.len() as u64)? != LUKS_MAGIC {
-            walk.found.blocked.get_or_insert(Refusal::Luks { offset });
+            walk.found.blocked.push(Refusal::Luks { offset });
         }
         walk.refer(Referrer::LuksHeader, offset, luks.bytes)?;
     }

@@ -231,7 +231,7 @@ impl Walk<'_> {
     /// Something that a check gives up for. The audit goes on behind it.
     pub(super) fn block(&mut self, referrer: Referrer, refusal: Refusal) {
         self.corrupt(referrer, Wrong::Unreadable { refusal });
-        self.found.blocked.get_or_insert(refusal);
+        self.found.blocked.push(refusal);
     }
 
     /// A reference to each cluster that a stretch of bytes touches; none when it ends a cluster or

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use recount::rebuild::CommitError;
 use recount::{PlanError, RepairOptions};
 
-use crate::audit::{Bytes, Unreadable};
+use crate::audit::Unreadable;
 use crate::case::damage::SparseBytes;
 use crate::case::{Algorithm, Crash, Fault};
 use crate::crash::Crashes;
@@ -176,7 +176,7 @@ impl Run {
             return Ok(None);
         };
         // A repair that refuses has left no layout to be read.
-        let left: Option<&dyn Bytes> = self.outcome.is_ok().then_some(&self.after as _);
+        let left = self.outcome.is_ok().then_some(&self.after);
         let expect = || expect_of(audit, &before.bytes, &self.ask, left);
         let expected = self.expected.get_or_init(expect).as_ref();
         expected

@@ -17,8 +17,10 @@ impl Spec<'_> {
         let released = self.ask.release_unreachable && !self.ask.only_leaks;
         let may_change = !self.ask.only_leaks && (self.damage.is_empty() || released);
         let stays = table.past_end || !may_change;
+        let mended = usize::from(table.ends.is_some());
         let goes_on = match table.ends {
-            None => self.own.blocked.is_none(),
+            _ if self.own.blocked.len() > mended => false,
+            None => true,
             Some(SnapshotsEnd::ExtraData) => !stays,
             Some(SnapshotsEnd::Place | SnapshotsEnd::Nonsense) => false,
             Some(_) => released && !stays,

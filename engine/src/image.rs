@@ -1,6 +1,6 @@
 //! Opening an image: its header and header extensions.
 
-use crate::format::extension::{ExtensionError, Extensions, LUKS_MAGIC, LuksHeader};
+use crate::format::extension::{ExtensionError, Extensions, LUKS_MAGIC};
 use crate::format::header::{Header, HeaderError, KNOWN_BYTES};
 use crate::geometry::Geometry;
 use crate::storage::{Storage, StorageError};
@@ -55,7 +55,7 @@ impl Image {
         let mut first_cluster = vec![0; length as usize];
         storage.read_at(Offset(0), &mut first_cluster)?;
         let extensions = Extensions::parse(&header, &first_cluster)?;
-        if let Some(LuksHeader { offset, .. }) = extensions.luks {
+        if let Some((offset, _)) = extensions.luks {
             let mut magic = [0; LUKS_MAGIC.len()];
             storage.read_at(offset, &mut magic)?;
             if magic != LUKS_MAGIC {

@@ -108,13 +108,9 @@ impl Search<'_> {
         if !l1.wrong.is_empty() {
             let is_writable = self.may_write && self.uses.l1_is_writable(self.storage)?;
             for wrong in &l1.wrong {
-                observer.finding(&wrong.finding(), action_in(is_writable));
+                observer.finding(&wrong.finding(None), action_in(is_writable));
             }
-            let sets = l1
-                .wrong
-                .iter()
-                .filter(|wrong| wrong.mended().copied())
-                .count() as u64;
+            let sets = l1.wrong.iter().filter(|wrong| wrong.is_to_set()).count() as u64;
             if is_writable {
                 mended.l1 = (l1.wrong.len() as u64 - sets, sets);
                 let first = image.geometry().cluster_of(image.header.l1_table_offset);
@@ -152,8 +148,8 @@ impl Search<'_> {
             replace(image, bytes);
         }
         check_l2(image, bytes, counts, &mut |wrong| {
-            observer.finding(&wrong.finding(offset), action_in(is_writable));
-            if wrong.mended().copied() {
+            observer.finding(&wrong.finding(Some(offset)), action_in(is_writable));
+            if wrong.is_to_set() {
                 table.sets += 1;
             } else {
                 table.clears += 1;
@@ -229,19 +225,16 @@ pub(super) fn mend_l2(
     }
     let mut mended = Vec::new();
     check_l2(image, bytes, counts, &mut |wrong| {
-        mended.push((wrong.index, wrong.mended()));
+        mended.push(wrong);
     })?;
     let entry_bytes = L2Format::of(&image.header).entry_bytes();
-    for (index, entry) in mended {
-        let is_meant = match changes {
-            Changes::First => !entry.copied(),
-            Changes::Last | Changes::All => true,
-        };
-        let start = (index * entry_bytes) as usize;
+    for wrong in mended {
+        let is_meant = changes != Changes::First || !wrong.is_to_set();
+        let start = (wrong.index * entry_bytes) as usize;
         if is_meant {
-            bytes[start..start + 8].copy_from_slice(&entry.raw.to_be_bytes());
+            bytes[start..start + 8].copy_from_slice(&wrong.mended().to_be_bytes());
             // What is cleared has been cleared before.
-            if changes == Changes::All || entry.copied() == (changes == Changes::Last) {
+            if changes == Changes::All || wrong.is_to_set() == (changes == Changes::Last) {
                 widen(&mut range, start..start + 8);
             }
         }
@@ -295,9 +288,7 @@ pub(super) fn mend_l1(
         Changes::Last => copied,
         Changes::All => true,
     };
-    let mut meant = wrong
-        .iter()
-        .filter(|wrong| is_meant(wrong.mended().copied()));
+    let mut meant = wrong.iter().filter(|wrong| is_meant(wrong.is_to_set()));
     let Some(first) = meant.next() else {
         return Ok(None);
     };
@@ -309,12 +300,12 @@ pub(super) fn mend_l1(
     bytes.resize(length as usize, 0);
     storage.read_at(position(first.index), &mut bytes)?;
     for wrong in &wrong {
-        let is_due = changes != Changes::First || !wrong.mended().copied();
+        let is_due = changes != Changes::First || !wrong.is_to_set();
         let Some(at) = wrong.index.checked_sub(first.index).filter(|_| is_due) else {
             continue;
         };
         if let Some(word) = bytes.get_mut(at as usize * 8..at as usize * 8 + 8) {
-            word.copy_from_slice(&wrong.mended().0.to_be_bytes());
+            word.copy_from_slice(&wrong.mended().to_be_bytes());
         }
     }
     Ok(Some((position(first.index), bytes)))

@@ -38,15 +38,14 @@ impl Walker<'_> {
             let mut bytes = [0; FIXED_BYTES as usize];
             let start = Offset(bitmaps.directory_offset.0.saturating_add(position));
             self.storage.read_at(start, &mut bytes)?;
-            let entry = BitmapEntry::parse(&bytes);
-            let malformed = entry.is_malformed(self.image.geometry(), self.image.header.size);
+            let entry = BitmapEntry::parse(&bytes, self.image.geometry(), self.image.header.size);
             let too_many = entries.len() >= bitmaps.count as usize;
-            if malformed || too_many || position + entry.length() > bitmaps.directory_size {
+            if entry.is_malformed || too_many || position + entry.length > bitmaps.directory_size {
                 break;
             }
             entries.try_reserve(1)?;
             entries.push(entry);
-            position += entry.length();
+            position += entry.length;
         }
         if position < bitmaps.directory_size || entries.len() != bitmaps.count as usize {
             let offset = bitmaps.directory_offset;

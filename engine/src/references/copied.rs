@@ -25,7 +25,7 @@ impl References {
     fn only_compressed_is_shared(&self) -> bool {
         let geometry = self.table.geometry();
         let mut active = self.l2_tables.iter().filter(|(_, uses)| uses.active > 0);
-        self.no_plain_data
+        self.tally.allocated == self.tally.compressed
             && active.all(|(offset, _)| self.table.get(geometry.cluster_of(*offset)) == 1)
     }
 }

@@ -139,8 +139,7 @@ impl Walker<'_> {
         let unusual = self.count_usual_tables(&tables)?;
         let geometry = *self.image.geometry();
         let mut buffer = vec![0; geometry.cluster_size() as usize];
-        for number in unusual {
-            let (offset, uses) = tables[number];
+        for (offset, uses) in unusual {
             self.storage.read_at(offset, &mut buffer)?;
             let mut next_contiguous = None;
             let format = self.l2_format();
@@ -182,11 +181,11 @@ impl Walker<'_> {
         offset: Offset,
         count: u64,
     ) {
-        self.references.allocated += uses.active * count;
+        self.references.tally.allocated += uses.active * count;
         if let Some(expected) = *next_contiguous
             && expected.0 != offset.0
         {
-            self.references.fragmented += uses.active;
+            self.references.tally.fragmented += uses.active;
         }
         let end = offset.0 + count * self.image.header.geometry.cluster_size();
         *next_contiguous = Some(Offset(end));
@@ -288,9 +287,9 @@ impl Walker<'_> {
         }
         self.count_region(Referrer::Compressed, offset, length, uses.all)?;
         // A compressed cluster is fragmented by nature (observed).
-        self.references.allocated += uses.active;
-        self.references.compressed += uses.active;
-        self.references.fragmented += uses.active;
+        self.references.tally.allocated += uses.active;
+        self.references.tally.compressed += uses.active;
+        self.references.tally.fragmented += uses.active;
         Ok(())
     }
 

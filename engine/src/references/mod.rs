@@ -22,7 +22,7 @@ mod usual;
 
 use std::collections::BTreeMap;
 
-pub(crate) use batches::{Worker, for_each_table};
+pub(crate) use batches::find_in_tables;
 pub use beyond::Beyond;
 pub use dead_ends::DeadEnds;
 pub use error::{SnapshotRefusal, WalkError};
@@ -31,6 +31,7 @@ pub(crate) use l2::{L2Item, for_each_item, holds_no_data, looks_like_l2_table};
 use l2_tables::L2Tables;
 pub use refcounts::{OldStructures, Reftable};
 pub use region::Region;
+pub use scan::Tally;
 pub use snapshots::{Snapshot, SnapshotTable, is_misshapen};
 
 use crate::finding::{Finding, Referrer};
@@ -72,28 +73,17 @@ pub struct UnalignedEmpty {
 }
 
 /// What the walk has counted.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a fact of its own about the image"
-)]
 #[derive(Clone, Debug)]
 pub struct References {
     /// How often each cluster is referred to, by everything but reftable and refblocks.
     pub table: RefcountTable,
     /// Corruptions met on the way.
     pub corruptions: u64,
-    /// Clusters that the active layer maps.
-    pub allocated: u64,
-    /// Those of them that do not follow their predecessor.
-    pub fragmented: u64,
-    /// Those of them that are compressed.
-    pub compressed: u64,
+    /// What the entries of the active layer's L2 tables add up to.
+    pub tally: Tally,
     /// Whether the COPIED bit is known to be set wherever the active layer refers to a cluster
     /// that can have it.
     pub all_copied: bool,
-    /// Whether the active layer has no cluster that can have the COPIED bit: no data, or all of it
-    /// compressed.
-    pub no_plain_data: bool,
     /// The distinct L1 tables.
     pub l1_tables: Vec<L1Table>,
     /// The distinct L2 tables that were read, in ascending order.
@@ -122,11 +112,8 @@ impl References {
         Self {
             table: RefcountTable::new(geometry),
             corruptions: 0,
-            allocated: 0,
-            fragmented: 0,
-            compressed: 0,
+            tally: Tally::default(),
             all_copied: true,
-            no_plain_data: true,
             l1_tables: Vec::new(),
             l2_tables: Vec::new(),
             others: Vec::new(),
@@ -191,8 +178,8 @@ impl<'a> Walker<'a> {
         let table = &self.references.snapshots;
         let (offset, length) = (table.offset, table.length);
         self.count_other(Referrer::SnapshotTable, offset, length)?;
-        if let Some(luks) = self.image.extensions.luks {
-            self.count_other(Referrer::LuksHeader, luks.offset, luks.length)?;
+        if let Some((offset, length)) = self.image.extensions.luks {
+            self.count_other(Referrer::LuksHeader, offset, length)?;
         }
         self.walk_bitmaps()
     }

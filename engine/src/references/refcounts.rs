@@ -23,7 +23,7 @@ impl Reftable {
         let per_cluster = header.geometry.entries_per_reftable_cluster();
         let claimed = u64::from(header.reftable_clusters) * per_cluster;
         let mut entries = Vec::new();
-        if !header.has_usable_reftable() {
+        if !header.has_usable_reftable {
             return Ok(Self { entries });
         }
         for_each_entry(storage, header.reftable_offset, claimed, |index, entry| {
@@ -85,7 +85,7 @@ impl OldStructures {
             old: Self::default(),
         };
         let header = &image.header;
-        if !header.has_usable_reftable() {
+        if !header.has_usable_reftable {
             let (offset, clusters) = (header.reftable_offset, header.reftable_clusters);
             counter.corruption(Finding::ReftableUnusable { offset, clusters }, 1);
             let old = counter.old;

@@ -8,7 +8,7 @@ use crate::image::Extent;
 use crate::table::{Collected, Piece};
 use crate::units::{ClusterCount, Offset};
 
-/// What a table's entries add up to.
+/// What entries of L2 tables add up to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Clusters that are mapped.
@@ -19,6 +19,16 @@ pub struct Tally {
     pub compressed: u64,
     /// Mapped clusters without the COPIED bit, compressed ones aside.
     pub not_copied: u64,
+}
+
+impl Tally {
+    /// Adds `times` what another adds up to.
+    pub const fn add(&mut self, times: u64, other: &Self) {
+        self.allocated += times * other.allocated;
+        self.fragmented += times * other.fragmented;
+        self.compressed += times * other.compressed;
+        self.not_copied += times * other.not_copied;
+    }
 }
 
 /// What tables are scanned by.

@@ -6,6 +6,7 @@ use super::{L2Uses, Region, WalkError, Walker, for_each_entry};
 use crate::finding::{Finding, Layer, Referrer};
 use crate::format::entry::L1Entry;
 use crate::format::snapshot::MAX_L1_ENTRIES;
+use crate::image::is_addressable;
 use crate::units::Offset;
 
 /// An L1 table, which several layers may share: hostile ones share the same one tens of thousands of
@@ -50,7 +51,10 @@ impl Walker<'_> {
             if skips {
                 continue;
             }
-            Self::require_addressable(referrer, offset, length)?;
+            if !is_addressable(offset, length) {
+                // qemu cannot read it either, and gives up.
+                return Err(WalkError::Unaddressable { referrer, offset });
+            }
             let storage = self.storage;
             // Nearly all L1 tables name their L2 tables in ascending order, and so each one once.
             let (mut last, mut ascends) = (None, true);
@@ -71,22 +75,16 @@ impl Walker<'_> {
     /// Looks for L2 tables that two entries of an L1 table lead to.
     fn find_doubled(&mut self, table: &L1Table) -> Result<(), WalkError> {
         let mut offsets = Vec::new();
-        for_each_entry(
-            self.storage,
-            table.offset,
-            u64::from(table.entries),
-            |_, entry| {
-                offsets.try_reserve(1)?;
-                offsets.push(L1Entry(entry).l2_table());
-                Ok::<_, WalkError>(())
-            },
-        )?;
+        let entries = u64::from(table.entries);
+        for_each_entry(self.storage, table.offset, entries, |_, entry| {
+            offsets.try_reserve(1)?;
+            offsets.push(L1Entry(entry).l2_table());
+            Ok::<_, WalkError>(())
+        })?;
         offsets.sort_unstable();
-        for pair in offsets.windows(2) {
-            if pair[0] == pair[1] {
-                let finding = Finding::DoubledTable { table: pair[0] };
-                self.references.dead_ends.push(finding);
-            }
+        for pair in offsets.windows(2).filter(|pair| pair[0] == pair[1]) {
+            let finding = Finding::DoubledTable { table: pair[0] };
+            self.references.dead_ends.push(finding);
         }
         Ok(())
     }
@@ -107,21 +105,15 @@ impl Walker<'_> {
         if header.has_data_file() && count > 0 {
             self.corruption(Finding::SnapshotsInDataFile { count }, 1);
         }
-        for index in 0..count {
-            let entry = self.references.snapshots.entries[index as usize].entry;
+        for snapshot in 0..count {
+            let entry = self.references.snapshots.entries[snapshot as usize];
             let (offset, entries) = (entry.l1_table_offset, entry.l1_size);
-            let finding = if !self.image.geometry().is_aligned(offset) {
-                Finding::SnapshotL1Unaligned {
-                    snapshot: index,
-                    offset,
-                }
+            if !self.image.geometry().is_aligned(offset) {
+                self.corruption(Finding::SnapshotL1Unaligned { snapshot, offset }, 1);
             } else if entries > MAX_L1_ENTRIES {
-                Finding::SnapshotL1TooLarge {
-                    snapshot: index,
-                    entries,
-                }
+                self.corruption(Finding::SnapshotL1TooLarge { snapshot, entries }, 1);
             } else {
-                let layer = Layer::Snapshot(index);
+                let layer = Layer::Snapshot(snapshot);
                 let table = tables.entry((offset, entries)).or_insert(L1Table {
                     offset,
                     entries,
@@ -130,9 +122,7 @@ impl Walker<'_> {
                     layers: 0,
                 });
                 table.layers += 1;
-                continue;
-            };
-            self.corruption(finding, 1);
+            }
         }
         tables.into_values().collect()
     }

@@ -8,14 +8,12 @@ mod batches;
 mod beyond;
 mod bitmaps;
 mod compressed;
-mod copied;
 mod dead_ends;
 mod error;
 mod l1;
 mod l2;
 mod l2_tables;
 mod refcounts;
-mod region;
 mod scan;
 mod snapshots;
 mod usual;
@@ -30,18 +28,40 @@ pub use l1::L1Table;
 pub(crate) use l2::{L2Item, for_each_item, holds_no_data, looks_like_l2_table};
 use l2_tables::L2Tables;
 pub use refcounts::{OldStructures, Reftable};
-pub use region::Region;
 pub use scan::Tally;
-pub use snapshots::{Snapshot, SnapshotTable, is_misshapen};
+pub use snapshots::SnapshotTable;
 
 use crate::finding::{Finding, Referrer};
 use crate::format::entry::L2Format;
 use crate::geometry::Geometry;
-use crate::image::{Extent, Image, is_addressable};
+use crate::image::{Extent, Image};
 use crate::observer::{Action, Observer};
 use crate::storage::{Storage, StorageError};
 use crate::table::{RefcountTable, Run};
 use crate::units::{Cluster, ClusterCount, Offset};
+
+/// A region of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// Its first byte.
+    pub offset: Offset,
+    /// Its length in bytes.
+    pub length: u64,
+}
+
+impl Region {
+    /// The clusters that it touches; none when it is empty.
+    #[must_use]
+    pub const fn clusters(&self, geometry: &Geometry) -> Run {
+        let first = geometry.cluster_of(self.offset);
+        if self.length == 0 {
+            return Run::new(first, ClusterCount(0));
+        }
+        let last_byte = self.offset.0.saturating_add(self.length - 1);
+        let last = geometry.cluster_of(Offset(last_byte));
+        Run::new(first, ClusterCount(last.0 - first.0 + 1))
+    }
+}
 
 /// Whether tables that begin in the header's cluster are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +144,30 @@ impl References {
             beyond: Beyond::default(),
             snapshots: SnapshotTable::default(),
         }
+    }
+
+    /// Whether nothing can be wrong but the refcounts: all could be followed, nothing is to be
+    /// replaced, and the COPIED bits are right once the refcounts are.
+    pub(crate) fn are_sound(&self) -> bool {
+        self.copied_is_right() && self.snapshots.corruptions == 0
+    }
+
+    /// Whether all COPIED bits of the active layer are right where each cluster's refcount is the
+    /// number of its references: all are set, all could be followed, and no cluster that can have the
+    /// bit is referred to twice.
+    #[must_use]
+    pub fn copied_is_right(&self) -> bool {
+        let is_sound = self.all_copied && self.corruptions == 0 && self.dead_ends.count == 0;
+        is_sound && (!self.table.has_shared() || self.only_compressed_is_shared())
+    }
+
+    /// Whether no cluster that can have the COPIED bit is referred to twice, because none of the
+    /// data can have it, and of the L2 tables each is referred to once.
+    fn only_compressed_is_shared(&self) -> bool {
+        let geometry = self.table.geometry();
+        let mut active = self.l2_tables.iter().filter(|(_, uses)| uses.active > 0);
+        self.tally.allocated == self.tally.compressed
+            && active.all(|(offset, _)| self.table.get(geometry.cluster_of(*offset)) == 1)
     }
 
     /// Takes the counts out; those left behind are all 0.
@@ -248,18 +292,6 @@ impl<'a> Walker<'a> {
         Ok(self.references.table.add(run, times)?)
     }
 
-    /// An error where qemu cannot read a table either, and gives up.
-    fn require_addressable(
-        referrer: Referrer,
-        offset: Offset,
-        length: u64,
-    ) -> Result<(), WalkError> {
-        if is_addressable(offset, length) {
-            return Ok(());
-        }
-        Err(WalkError::Unaddressable { referrer, offset })
-    }
-
     /// Something wrong with what refers to clusters, which counts as `times` corruptions.
     fn corruption(&mut self, finding: Finding, times: u64) {
         self.references.dead_ends.push(finding);
@@ -274,14 +306,6 @@ impl<'a> Walker<'a> {
 
     const fn l2_format(&self) -> L2Format {
         L2Format::of(&self.image.header)
-    }
-
-    /// Clusters side by side from `offset` on.
-    const fn run_at(&self, offset: Offset, count: u64) -> Run {
-        Run::new(
-            self.image.geometry().cluster_of(offset),
-            ClusterCount(count),
-        )
     }
 }
 

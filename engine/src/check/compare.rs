@@ -63,17 +63,32 @@ impl Comparison {
         places.sort_unstable();
         let mut differing = differing(storage, table, &places, observer)?;
         for (refblock, entry) in refblocks {
-            let offset = entry.refblock();
+            let (offset, range) = (entry.refblock(), result.range(geometry, refblock));
             if !is_readable(geometry, offset) {
-                result.unreadable(geometry, refblock, offset, observer);
-            } else if let Some(found) = differing.remove(&refblock) {
-                result.differing(table, refblock, found, observer);
-            } else if offset == Offset(0) && table.is_used(refblock) {
-                result.differing(table, refblock, Arc::from([]), observer);
-            } else {
-                let last = last_used_in(table, &full_range(geometry, refblock));
-                result.last_used = last.or(result.last_used);
+                let finding = Finding::RefcountsUnreadable {
+                    first: range.first,
+                    clusters: range.count.0,
+                    offset,
+                };
+                observer.finding(&finding, Action::Reported);
+                result.unreadable_clusters += range.count.0;
+                result.unreadable.push(refblock);
+                continue;
             }
+            let used = table.last_used_before(range.end());
+            let mut used = used.filter(|last| range.contains(*last));
+            let is_missing = offset == Offset(0) && used.is_some();
+            let missing = is_missing.then(|| Arc::from([]));
+            if let Some(found) = differing.remove(&refblock).or(missing) {
+                used = used.max(last_on_disk(geometry, &found, range));
+                for (cluster, refcount, references) in differences(table, refblock, &found, range) {
+                    result.tally(refcount, references);
+                    let finding = finding(cluster, refcount, references);
+                    observer.finding(&finding, Action::Reported);
+                }
+                result.differing.insert(refblock, found);
+            }
+            result.last_used = used.or(result.last_used);
         }
         Ok(result)
     }
@@ -161,8 +176,9 @@ impl Comparison {
 
     /// The clusters of a refblock that are compared.
     fn range(&self, geometry: &Geometry, refblock: RefblockIndex) -> Run {
-        let Run { first, count } = full_range(geometry, refblock);
-        Run::new(first, count.min(Cluster(self.compared.0).since(first)))
+        let first = geometry.first_covered(refblock);
+        let covered = ClusterCount(geometry.refcounts_per_refblock());
+        Run::new(first, covered.min(Cluster(self.compared.0).since(first)))
     }
 
     /// The refblocks that are there or should be, up to the end of what is compared.
@@ -179,64 +195,6 @@ impl Comparison {
             refblocks.extend(present.filter(|(refblock, _)| *refblock <= last));
         }
         refblocks
-    }
-
-    fn unreadable(
-        &mut self,
-        geometry: &Geometry,
-        refblock: RefblockIndex,
-        offset: Offset,
-        observer: &mut dyn Observer,
-    ) {
-        let range = self.range(geometry, refblock);
-        let finding = Finding::RefcountsUnreadable {
-            first: range.first,
-            clusters: range.count.0,
-            offset,
-        };
-        observer.finding(&finding, Action::Reported);
-        self.unreadable_clusters += range.count.0;
-        self.unreadable.push(refblock);
-    }
-
-    fn differing(
-        &mut self,
-        table: &RefcountTable,
-        refblock: RefblockIndex,
-        found: Arc<[u8]>,
-        observer: &mut dyn Observer,
-    ) {
-        let geometry = table.geometry();
-        let range = self.range(geometry, refblock);
-        // Where there is no refblock, or a lost one, there is nothing to look for.
-        let mut looked_at = if width::is_zero(&found) {
-            0..0
-        } else {
-            0..range.count.0
-        };
-        let used_on_disk = looked_at
-            .rfind(|index| width::get(geometry.order(), &found, *index as usize) != 0)
-            .map(|index| range.first.saturating_add(ClusterCount(index)));
-        let used = last_used_in(table, &range).max(used_on_disk);
-        self.last_used = used.or(self.last_used);
-        for (cluster, refcount, references) in differences(table, refblock, &found, range) {
-            self.tally(refcount, references);
-            let finding = if refcount < references {
-                Finding::TooLow {
-                    cluster,
-                    refcount,
-                    references,
-                }
-            } else {
-                Finding::Leak {
-                    cluster,
-                    refcount,
-                    references,
-                }
-            };
-            observer.finding(&finding, Action::Reported);
-        }
-        self.differing.insert(refblock, found);
     }
 
     /// Adds a cluster whose refcount differs.
@@ -275,14 +233,28 @@ fn differing(
     Ok(found.into_iter().collect())
 }
 
-/// The clusters that a refblock covers.
-const fn full_range(geometry: &Geometry, refblock: RefblockIndex) -> Run {
-    let first = geometry.first_covered(refblock);
-    Run::new(first, ClusterCount(geometry.refcounts_per_refblock()))
+/// The last cluster of a range that has a refcount, in a refblock that begins with `found`.
+fn last_on_disk(geometry: &Geometry, found: &[u8], range: Run) -> Option<Cluster> {
+    // Where there is no refblock, or a lost one, there is nothing to look for.
+    let present = (!width::is_zero(found)).then_some(range);
+    let is_used = |index| width::get(geometry.order(), found, index as usize) != 0;
+    let mut clusters = present.into_iter().flat_map(|range| range.iter());
+    clusters.rfind(|cluster| is_used(cluster.since(range.first).0))
 }
 
-/// The last cluster of a range, which begins where a refblock's does, that has references.
-fn last_used_in(table: &RefcountTable, range: &Run) -> Option<Cluster> {
-    let last = table.last_used_before(range.end());
-    last.filter(|last| range.contains(*last))
+/// What is told of a cluster whose refcount differs.
+const fn finding(cluster: Cluster, refcount: u64, references: u64) -> Finding {
+    if refcount < references {
+        Finding::TooLow {
+            cluster,
+            refcount,
+            references,
+        }
+    } else {
+        Finding::Leak {
+            cluster,
+            refcount,
+            references,
+        }
+    }
 }

@@ -22,18 +22,18 @@ pub fn check_copied(
     if look.copied_is_right() {
         return Ok(0);
     }
-    let counts = &mut look.disk_counts(image, storage);
-    let l1 = check_l1(image, storage, counts)?;
+    let counts_of_thread = || look.disk_counts(image, storage);
+    let counts = &mut counts_of_thread();
+    let l1 = check_l1(counts)?;
     for wrong in &l1.wrong {
         observer.finding(&wrong.finding(None), Action::Reported);
     }
     let mut sum = l1.wrong.len() as u64;
     let mut buffer = vec![0; image.geometry().cluster_size() as usize];
     let tables: Vec<_> = l1.tables.into_iter().collect();
-    let counts_of_thread = || look.disk_counts(image, storage);
-    for (table, times) in with_wrong(image, storage, &tables, counts_of_thread, observer)? {
+    for (table, times) in with_wrong(&tables, counts_of_thread, observer)? {
         storage.read_at(table, &mut buffer)?;
-        check_l2(image, &buffer, counts, &mut |wrong| {
+        check_l2(&buffer, counts, &mut |wrong| {
             observer.finding(&wrong.finding(Some(table)), Action::Reported);
             sum += times;
         })?;
@@ -43,22 +43,21 @@ pub fn check_copied(
 
 /// Those of the L2 tables that have wrong bits, found on all cores.
 pub fn with_wrong<'a>(
-    image: &Image,
-    storage: &dyn Storage,
     tables: &[(Offset, u64)],
     counts: impl Fn() -> DiskCounts<'a>,
     observer: &mut dyn Observer,
 ) -> Result<Vec<(Offset, u64)>, StorageError> {
-    let size = image.geometry().cluster_size();
     let find = || {
         let mut counts = counts();
         move |table: &(Offset, u64), bytes: &[u8]| {
             let mut is_wrong = false;
-            check_l2(image, bytes, &mut counts, &mut |_| is_wrong = true)?;
+            check_l2(bytes, &mut counts, &mut |_| is_wrong = true)?;
             Ok::<_, StorageError>(is_wrong.then_some(*table))
         }
     };
-    let mut found = find_in_tables(storage, size, tables, find, (Stage::Copied, observer))?;
+    let DiskCounts { image, storage, .. } = counts();
+    let (size, stage) = (image.geometry().cluster_size(), Stage::Copied);
+    let mut found = find_in_tables(storage, size, tables, find, (stage, observer))?;
     found.sort_unstable();
     Ok(found)
 }
@@ -126,11 +125,8 @@ pub struct L1Check {
 }
 
 /// Looks at the active L1 table.
-pub fn check_l1(
-    image: &Image,
-    storage: &dyn Storage,
-    counts: &mut DiskCounts<'_>,
-) -> Result<L1Check, CheckError> {
+pub fn check_l1(counts: &mut DiskCounts<'_>) -> Result<L1Check, CheckError> {
+    let DiskCounts { image, storage, .. } = *counts;
     let (l1, entries) = (image.header.l1_table_offset, image.header.l1_size);
     let mut check = L1Check::default();
     for_each_entry(storage, l1, entries.into(), |index, entry| {
@@ -154,22 +150,19 @@ pub fn check_l1(
 
 /// Hands over the wrong entries of an L2 table.
 pub fn check_l2(
-    image: &Image,
     bytes: &[u8],
     counts: &mut DiskCounts<'_>,
     visit: &mut dyn FnMut(Wrong),
 ) -> Result<(), StorageError> {
-    let geometry = image.geometry();
-    let format = L2Format::of(&image.header);
+    let image = counts.image;
+    let (geometry, format) = (image.geometry(), L2Format::of(&image.header));
     let mut check_one = |counts: &mut DiskCounts<'_>, index: u64, raw: u64, offset: Offset| {
-        let refcount = if format.data_file {
-            Some(1)
-        } else {
-            counts.get(geometry.cluster_of(offset))?
-        };
-        if let Some(wrong) = refcount.and_then(|refcount| wrong(index, raw, refcount)) {
-            visit(wrong);
+        let mut on_disk = Some(1);
+        if !format.data_file {
+            on_disk = counts.get(geometry.cluster_of(offset))?;
         }
+        let wrong = on_disk.and_then(|refcount| wrong(index, raw, refcount));
+        wrong.into_iter().for_each(&mut *visit);
         Ok::<_, StorageError>(())
     };
     for_each_item(geometry, format, bytes, |item| match item {

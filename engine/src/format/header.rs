@@ -110,8 +110,9 @@ pub enum HeaderError {
     CryptMethod(u32),
 }
 
-/// A parsed header, within the limits that qemu accepts.
+/// A parsed header, within the limits that qemu accepts. Sizes are in bytes where nothing else is said.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are those of the specification")]
 pub struct Header {
     /// 2 or 3.
     pub version: u32,
@@ -119,29 +120,24 @@ pub struct Header {
     pub geometry: Geometry,
     /// Where the backing file's name is; 0 without one.
     pub backing_file_offset: Offset,
-    /// Bytes of the backing file's name.
     pub backing_file_size: u32,
-    /// The virtual size, in bytes.
+    /// The virtual size.
     pub size: u64,
     /// 0 none, 1 AES, 2 LUKS.
     pub crypt_method: u32,
     /// Entries of the active L1 table.
     pub l1_size: u32,
-    /// Where the active L1 table is.
     pub l1_table_offset: Offset,
-    /// Where the reftable is.
     pub reftable_offset: Offset,
     /// Clusters of the reftable; 0 is accepted, for a check.
     pub reftable_clusters: u32,
     /// Entries of the snapshot table, not yet held against any limit.
     pub nb_snapshots: u32,
-    /// Where the snapshot table is, not yet validated.
+    /// Not yet validated.
     pub snapshots_offset: Offset,
-    /// Incompatible feature bits, all of them known.
+    /// All of them known.
     pub incompatible_features: u64,
-    /// Autoclear feature bits.
     pub autoclear_features: u64,
-    /// Bytes of the header.
     pub header_length: u32,
     /// Whether there can be a reftable where the header says that it is: what a rebuild replaces
     /// keeps no image from being repaired.

@@ -104,7 +104,7 @@ impl Search<'_> {
             // The header is no table, and what it seems to lead to is none either.
             return Ok(mended);
         }
-        let l1 = check_l1(image, self.storage, &mut counts())?;
+        let l1 = check_l1(&mut counts())?;
         if !l1.wrong.is_empty() {
             let is_writable = self.may_write && self.uses.l1_is_writable(self.storage)?;
             for wrong in &l1.wrong {
@@ -122,7 +122,7 @@ impl Search<'_> {
         }
         let tables: Vec<_> = l1.tables.into_iter().collect();
         let mut buffer = vec![0; image.geometry().cluster_size() as usize];
-        for (offset, times) in with_wrong(image, self.storage, &tables, counts, observer)? {
+        for (offset, times) in with_wrong(&tables, counts, observer)? {
             self.storage.read_at(offset, &mut buffer)?;
             let found = self.l2(offset, &mut buffer, &mut counts(), observer)?;
             match found {
@@ -147,7 +147,7 @@ impl Search<'_> {
         if table.replaces {
             replace(image, bytes);
         }
-        check_l2(image, bytes, counts, &mut |wrong| {
+        check_l2(bytes, counts, &mut |wrong| {
             observer.finding(&wrong.finding(Some(offset)), action_in(is_writable));
             if wrong.is_to_set() {
                 table.sets += 1;
@@ -224,7 +224,7 @@ pub(super) fn mend_l2(
         return Ok(range);
     }
     let mut mended = Vec::new();
-    check_l2(image, bytes, counts, &mut |wrong| {
+    check_l2(bytes, counts, &mut |wrong| {
         mended.push(wrong);
     })?;
     let entry_bytes = L2Format::of(&image.header).entry_bytes();
@@ -282,7 +282,7 @@ pub(super) fn mend_l1(
     changes: Changes,
     counts: &mut DiskCounts<'_>,
 ) -> Result<Option<(Offset, Vec<u8>)>, RepairError> {
-    let wrong = check_l1(image, storage, counts)?.wrong;
+    let wrong = check_l1(counts)?.wrong;
     let is_meant = |copied: bool| match changes {
         Changes::First => !copied,
         Changes::Last => copied,

@@ -1,6 +1,7 @@
 //! Reading many tables on all cores, neighbours at once.
 
 use std::num::NonZero;
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -37,46 +38,74 @@ pub fn for_each_table<T: Sync, W: Worker<T>>(
     worker: impl Fn() -> W,
     (stage, observer): (Stage, &mut dyn Observer),
 ) -> Result<Vec<W>, W::Error> {
-    let table_bytes = table_bytes as usize;
-    let batches = Batches {
-        storage,
-        table_bytes,
-        tables,
-        per_batch: (BATCH_BYTES / table_bytes).max(1),
-        next: AtomicUsize::new(0),
-    };
-    let total = tables.len() as u64;
-    let mut progress = |done: usize| observer.progress(stage, done as u64, total);
-    let ended = thread::scope(|scope| {
-        let batches = &batches;
-        let started: Vec<_> = (0..batches.helpers())
-            .filter_map(|_| {
-                let worker = worker();
-                // Where the system gives no more threads, the work is done by those there are.
-                thread::Builder::new()
-                    .spawn_scoped(scope, move || batches.run(worker, &mut |_| ()))
-                    .ok()
-            })
-            .collect();
-        let mut ended = vec![batches.run(worker(), &mut progress)];
-        for helper in started {
-            ended.push(
-                helper
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            );
+    let (size, count) = (table_bytes as usize, tables.len());
+    let per_batch = (BATCH_BYTES / size).max(1);
+    let next = AtomicUsize::new(0);
+    // Takes batches, in ascending order, until there are none.
+    let run = |mut worker: W, progress: &mut dyn FnMut(usize)| {
+        let mut buffer = vec![0; per_batch.min(count) * size];
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(batch) = tables.chunks(per_batch).nth(number) else {
+                return Ok(worker);
+            };
+            progress(number * per_batch);
+            if let Err(error) = read_batch(storage, size, batch, &mut buffer, &mut worker) {
+                // Nobody needs to go on.
+                next.store(count, Ordering::Relaxed);
+                return Err((number, error));
+            }
         }
-        ended
-    });
+    };
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let is_worth_it = count.saturating_mul(size) >= PARALLEL_BYTES;
+    let threads = if is_worth_it {
+        cores.min(count.div_ceil(per_batch))
+    } else {
+        1
+    };
     let (mut workers, mut failed) = (Vec::new(), None);
-    for result in ended {
-        match (result, &failed) {
-            (Ok(worker), _) => workers.push(worker),
-            (Err((first, _)), Some((lowest, _))) if first > *lowest => {}
-            (Err(error), _) => failed = Some(error),
+    thread::scope(|scope| {
+        let run = &run;
+        let helpers = (1..threads).filter_map(|_| {
+            let worker = worker();
+            // Where the system gives no more threads, the work is done by those there are.
+            let helper = move || run(worker, &mut |_| ());
+            thread::Builder::new().spawn_scoped(scope, helper).ok()
+        });
+        let helpers: Vec<_> = helpers.collect();
+        let mut progress = |done| observer.progress(stage, done as u64, count as u64);
+        let mut ended = vec![run(worker(), &mut progress)];
+        for helper in helpers {
+            ended.push(helper.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        }
+        for result in ended {
+            match (result, &failed) {
+                (Ok(worker), _) => workers.push(worker),
+                (Err((number, _)), Some((lowest, _))) if number > *lowest => {}
+                (Err(error), _) => failed = Some(error),
+            }
+        }
+    });
+    failed.map_or(Ok(workers), |(_, error)| Err(error))
+}
+
+/// Reads the tables of a batch, and hands them over.
+fn read_batch<T, W: Worker<T>>(
+    storage: &dyn Storage,
+    size: usize,
+    batch: &[(Offset, T)],
+    buffer: &mut [u8],
+    worker: &mut W,
+) -> Result<(), W::Error> {
+    for neighbours in batch.chunk_by(|one, next| one.0.checked_add(size as u64) == Some(next.0)) {
+        let bytes = &mut buffer[..neighbours.len() * size];
+        storage.read_at(neighbours[0].0, bytes)?;
+        for (table, bytes) in neighbours.iter().zip(bytes.chunks_exact(size)) {
+            worker.table(table, bytes)?;
         }
     }
-    failed.map_or(Ok(workers), |(_, error)| Err(error))
+    worker.end_of_batch()
 }
 
 /// What `find` says of the `tables`, where it says something, found like [`for_each_table`] does.
@@ -116,68 +145,5 @@ where
     fn table(&mut self, table: &(Offset, T), bytes: &[u8]) -> Result<(), E> {
         self.found.extend((self.find)(table, bytes)?);
         Ok(())
-    }
-}
-
-struct Batches<'a, T> {
-    storage: &'a dyn Storage,
-    table_bytes: usize,
-    tables: &'a [(Offset, T)],
-    per_batch: usize,
-    next: AtomicUsize,
-}
-
-impl<T> Batches<'_, T> {
-    /// How many threads beside the calling one are worth it.
-    fn helpers(&self) -> usize {
-        if self.tables.len().saturating_mul(self.table_bytes) < PARALLEL_BYTES {
-            return 0;
-        }
-        let cores = thread::available_parallelism().map_or(1, NonZero::get);
-        let batches = self.tables.len().div_ceil(self.per_batch);
-        cores.min(batches).saturating_sub(1)
-    }
-
-    /// Takes batches, in ascending order, until there are none. An error comes with the number of
-    /// its batch's first table.
-    fn run<W: Worker<T>>(
-        &self,
-        mut worker: W,
-        progress: &mut dyn FnMut(usize),
-    ) -> Result<W, (usize, W::Error)> {
-        let count = self.tables.len();
-        let mut buffer = vec![0; self.per_batch.min(count) * self.table_bytes];
-        loop {
-            let first = self.next.fetch_add(self.per_batch, Ordering::Relaxed);
-            if first >= count {
-                return Ok(worker);
-            }
-            progress(first);
-            let batch = &self.tables[first..count.min(first + self.per_batch)];
-            if let Err(error) = self.batch(&mut worker, batch, &mut buffer) {
-                // Nobody needs to go on.
-                self.next.store(count, Ordering::Relaxed);
-                return Err((first, error));
-            }
-        }
-    }
-
-    fn batch<W: Worker<T>>(
-        &self,
-        worker: &mut W,
-        batch: &[(Offset, T)],
-        buffer: &mut [u8],
-    ) -> Result<(), W::Error> {
-        let follows = |one: &(Offset, T), next: &(Offset, T)| {
-            one.0.checked_add(self.table_bytes as u64) == Some(next.0)
-        };
-        for neighbours in batch.chunk_by(follows) {
-            let bytes = &mut buffer[..neighbours.len() * self.table_bytes];
-            self.storage.read_at(neighbours[0].0, bytes)?;
-            for (table, bytes) in neighbours.iter().zip(bytes.chunks_exact(self.table_bytes)) {
-                worker.table(table, bytes)?;
-            }
-        }
-        worker.end_of_batch()
     }
 }

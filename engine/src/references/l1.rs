@@ -133,16 +133,16 @@ impl Walker<'_> {
         index: u64,
         entry: L1Entry,
     ) -> Result<(), WalkError> {
-        let (layer, times) = (table.layer, table.layers);
+        let (layer, times, offset) = (table.layer, table.layers, entry.l2_table());
         if entry.has_reserved_bits() {
+            let entry = entry.0;
             let finding = Finding::L1Reserved {
                 layer,
                 index,
-                entry: entry.0,
+                entry,
             };
             self.corruption(finding, times);
         }
-        let offset = entry.l2_table();
         if !self.image.geometry().is_aligned(offset) {
             let finding = Finding::L1Unaligned {
                 layer,

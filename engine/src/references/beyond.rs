@@ -47,12 +47,6 @@ impl Beyond {
         self.end = self.end.max(end);
     }
 
-    /// How many bytes of what is referred to are missing at the end of a file.
-    #[must_use]
-    pub const fn missing(&self, length: u64) -> u64 {
-        self.end.saturating_sub(length)
-    }
-
     /// Clusters of storage that may be used, at most.
     #[must_use]
     pub fn within(&self, capacity: Option<ClusterCount>) -> Option<ClusterCount> {

@@ -1,11 +1,10 @@
 //! Counting L2 tables on all cores, those aside that have something unusual about them.
 
 use super::batches::{Worker, for_each_table};
-use super::compressed::Scratch;
-use super::scan::{Scanner, Tally};
+use super::scan::{Scan, Scanner, Tally};
 use super::{L2Uses, WalkError, Walker};
 use crate::observer::Stage;
-use crate::table::{Collected, SharedTable, width};
+use crate::table::{SharedTable, width};
 use crate::units::Offset;
 
 impl Walker<'_> {
@@ -26,11 +25,9 @@ impl Walker<'_> {
             scanner.geometry.cluster_size(),
             tables,
             || Counter {
-                scanner: &scanner,
+                scan: Scan::new(scanner),
                 table: &table,
-                collected: Collected::new(),
                 times: 1,
-                scratch: Scratch::new(),
                 sum: Tally::default(),
                 unusual: Vec::new(),
                 has_shared: false,
@@ -56,12 +53,10 @@ impl Walker<'_> {
 
 /// One thread's share.
 struct Counter<'a> {
-    scanner: &'a Scanner,
-    table: &'a SharedTable,
-    /// What is yet to be counted, `times` times each.
-    collected: Collected,
+    /// What it has collected is yet to be counted, `times` times each.
+    scan: Scan,
     times: u64,
-    scratch: Scratch,
+    table: &'a SharedTable,
     /// Of the active layer.
     sum: Tally,
     unusual: Vec<(Offset, L2Uses)>,
@@ -79,22 +74,21 @@ impl Worker<L2Uses> for Counter<'_> {
             self.end_of_batch()?;
             self.times = uses.all;
         }
-        let (scanner, before) = (self.scanner, self.collected.mark());
-        if let Ok(tally) = scanner.scan(bytes, &mut self.collected, &mut self.scratch) {
+        if let Ok(tally) = self.scan.table(bytes) {
             self.sum.add(uses.active, &tally);
             self.has_empty |= tally.allocated == 0 && width::is_zero(bytes);
         } else {
-            self.collected.rewind(before);
             self.unusual.push(*table);
         }
         Ok(())
     }
 
     fn end_of_batch(&mut self) -> Result<(), WalkError> {
-        if !self.collected.is_empty() {
-            let added = self.table.add(&mut self.collected, self.times)?;
+        let collected = &mut self.scan.collected;
+        if !collected.is_empty() {
+            let added = self.table.add(collected, self.times)?;
             self.has_shared |= added.shared;
-            self.collected.clear();
+            collected.clear();
         }
         Ok(())
     }

@@ -11,23 +11,17 @@ const SECTOR: u64 = 512;
 
 /// Why an image cannot be opened. It has not been changed.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "they are what their names and texts say")]
 pub enum ImageError {
-    /// The header.
     #[error(transparent)]
     Header(#[from] HeaderError),
-    /// A header extension.
     #[error(transparent)]
     Extension(#[from] ExtensionError),
-    /// The LUKS header is not one.
     #[error(
         "the LUKS header at offset {offset} does not begin with \"LUKS\", 0xba, 0xbe: without it \
          the image cannot be decrypted. Put a backup of it back first"
     )]
-    Luks {
-        /// Where the header extension says that it is.
-        offset: Offset,
-    },
-    /// The storage.
+    Luks { offset: Offset },
     #[error(transparent)]
     Storage(#[from] StorageError),
 }

@@ -29,7 +29,7 @@ impl Walker<'_> {
             let mut bytes = [0; FIXED_BYTES as usize];
             let start = Offset(offset.0.saturating_add(position));
             self.storage.read_at(start, &mut bytes)?;
-            let entry = BitmapEntry::parse(&bytes, self.image.geometry(), self.image.header.size);
+            let entry = BitmapEntry::parse(&bytes, &self.geometry, self.image.header.size);
             let too_many = entries.len() >= count as usize;
             if entry.is_malformed || too_many || position + entry.length > size {
                 break;
@@ -57,7 +57,7 @@ impl Walker<'_> {
             self.corruption(malformed(0, 0), 1);
             return Ok(());
         }
-        let geometry = *self.image.geometry();
+        let geometry = self.geometry;
         for_each_entry(self.storage, table, entries, |index, raw| {
             let entry = BitmapTableEntry(raw);
             match entry.data() {

@@ -7,7 +7,11 @@ use crate::finding::{Finding, Layer, Referrer};
 use crate::format::entry::L1Entry;
 use crate::format::snapshot::MAX_L1_ENTRIES;
 use crate::image::is_addressable;
+use crate::table::OutOfMemory;
 use crate::units::Offset;
+
+/// References to L2 tables below which sorting is put off.
+const SORTED_MIN: usize = 1 << 10;
 
 /// An L1 table, which several layers may share: hostile ones share the same one tens of thousands of
 /// times over.
@@ -108,7 +112,7 @@ impl Walker<'_> {
         for snapshot in 0..count {
             let entry = self.references.snapshots.entries[snapshot as usize];
             let (offset, entries) = (entry.l1_table_offset, entry.l1_size);
-            if !self.image.geometry().is_aligned(offset) {
+            if !self.geometry.is_aligned(offset) {
                 self.corruption(Finding::SnapshotL1Unaligned { snapshot, offset }, 1);
             } else if entries > MAX_L1_ENTRIES {
                 self.corruption(Finding::SnapshotL1TooLarge { snapshot, entries }, 1);
@@ -143,7 +147,7 @@ impl Walker<'_> {
             };
             self.corruption(finding, times);
         }
-        if !self.image.geometry().is_aligned(offset) {
+        if !self.geometry.is_aligned(offset) {
             let finding = Finding::L1Unaligned {
                 layer,
                 index,
@@ -157,5 +161,71 @@ impl Walker<'_> {
             all: times,
         };
         Ok(self.l2_tables.refer(offset, uses)?)
+    }
+}
+
+/// L2 tables that L1 tables lead to, with how often each is referred to. An L1 table mostly names them
+/// in ascending order, and each once; one that snapshots share is there as often as it was named until
+/// they are sorted, which is done whenever their number has doubled.
+#[derive(Debug, Default)]
+pub(super) struct L2Tables {
+    list: Vec<(Offset, L2Uses)>,
+    /// How many there were when they were sorted last.
+    distinct: usize,
+}
+
+impl L2Tables {
+    /// Adds references to the table at `offset`.
+    fn refer(&mut self, offset: Offset, uses: L2Uses) -> Result<(), OutOfMemory> {
+        self.list.try_reserve(1).map_err(|_| OutOfMemory)?;
+        self.list.push((offset, uses));
+        if self.list.len() >= 2 * self.distinct.max(SORTED_MIN) {
+            self.sort();
+        }
+        Ok(())
+    }
+
+    /// Each table once, in ascending order.
+    pub fn into_sorted(mut self) -> Vec<(Offset, L2Uses)> {
+        self.sort();
+        self.list
+    }
+
+    fn sort(&mut self) {
+        self.list.sort_unstable_by_key(|(offset, _)| *offset);
+        self.list.dedup_by(|(offset, uses), (kept, sum)| {
+            let is_same = offset == kept;
+            if is_same {
+                sum.active += uses.active;
+                sum.all += uses.all;
+            }
+            is_same
+        });
+        self.distinct = self.list.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn each_table_is_there_once_with_all_its_references() {
+        let mut tables = L2Tables::default();
+        let mut expected = BTreeMap::<Offset, L2Uses>::new();
+        for number in 0..30_000_u64 {
+            let offset = Offset(number.wrapping_mul(0x9e37_79b9) % 5_000);
+            let uses = L2Uses {
+                active: number % 2,
+                all: number % 3,
+            };
+            tables.refer(offset, uses).expect("memory");
+            let sum = expected.entry(offset).or_default();
+            sum.active += uses.active;
+            sum.all += uses.all;
+        }
+        assert!(tables.list.len() < 2 * 5_000);
+        assert!(tables.into_sorted().into_iter().eq(expected));
     }
 }

@@ -128,7 +128,7 @@ impl Walker<'_> {
     /// Reads each L2 table once, and those with something unusual again, in ascending order.
     pub(super) fn walk_l2_tables(&mut self) -> Result<(), WalkError> {
         let mut tables = std::mem::take(&mut self.l2_tables).into_sorted();
-        let (geometry, format) = (*self.image.geometry(), self.l2_format());
+        let (geometry, format) = (self.geometry, self.format);
         let cluster_size = geometry.cluster_size();
         for (offset, uses) in &tables {
             self.count_region(Referrer::L2Table, *offset, cluster_size, uses.all)?;
@@ -164,7 +164,7 @@ impl Walker<'_> {
         {
             tally.fragmented += active;
         }
-        let end = offset.0 + count * self.image.header.geometry.cluster_size();
+        let end = offset.0 + count * self.geometry.cluster_size();
         visit.next_contiguous = Some(Offset(end));
     }
 
@@ -179,7 +179,7 @@ impl Walker<'_> {
         if self.image.header.has_data_file() {
             return Ok(());
         }
-        let (geometry, times) = (*self.image.geometry(), visit.uses.all);
+        let (geometry, times) = (self.geometry, visit.uses.all);
         let first = geometry.cluster_of(offset);
         let inside = Cluster(self.extent.clusters.0).since(first).0.min(count);
         let run = Run::new(first, ClusterCount(inside));
@@ -197,7 +197,7 @@ impl Walker<'_> {
         index: u64,
         entry: L2Entry,
     ) -> Result<(), WalkError> {
-        let (table, times, kind) = (visit.table, visit.uses.all, entry.kind(self.l2_format()));
+        let (table, times, kind) = (visit.table, visit.uses.all, entry.kind(self.format));
         let compressed = matches!(kind, L2Kind::Compressed { .. });
         if !compressed && entry.has_reserved_bits() {
             let entry = entry.raw;
@@ -278,7 +278,7 @@ impl Walker<'_> {
         entry: L2Entry,
         offset: Offset,
     ) -> Result<(), WalkError> {
-        let (geometry, format) = (*self.image.geometry(), self.l2_format());
+        let (geometry, format) = (self.geometry, self.format);
         let (table, uses) = (visit.table, visit.uses);
         if entry.has_contradicting_subclusters() {
             let subclusters = entry.subclusters;
@@ -318,8 +318,8 @@ impl Walker<'_> {
         index: u64,
         offset: Offset,
     ) -> Result<(), WalkError> {
-        let (table, uses, geometry) = (visit.table, visit.uses, *self.image.geometry());
-        let position = Offset(table.0 + index * self.l2_format().entry_bytes());
+        let (table, uses, geometry) = (visit.table, visit.uses, self.geometry);
+        let position = Offset(table.0 + index * self.format.entry_bytes());
         let finding = Finding::EmptyUnaligned {
             table,
             index,

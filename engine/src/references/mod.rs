@@ -5,14 +5,12 @@
 //! often as it is referred to. The counts are the same, and so are the counters.
 
 mod batches;
-mod beyond;
 mod bitmaps;
 mod compressed;
 mod dead_ends;
 mod error;
 mod l1;
 mod l2;
-mod l2_tables;
 mod refcounts;
 mod scan;
 mod snapshots;
@@ -21,12 +19,11 @@ mod usual;
 use std::collections::BTreeMap;
 
 pub(crate) use batches::find_in_tables;
-pub use beyond::Beyond;
-pub use dead_ends::DeadEnds;
+pub use dead_ends::{Beyond, DeadEnds};
 pub use error::{SnapshotRefusal, WalkError};
 pub use l1::L1Table;
+use l1::L2Tables;
 pub(crate) use l2::{L2Item, for_each_item, holds_no_data, looks_like_l2_table};
-use l2_tables::L2Tables;
 pub use refcounts::{OldStructures, Reftable};
 pub use scan::Tally;
 pub use snapshots::SnapshotTable;
@@ -182,6 +179,8 @@ pub struct Walker<'a> {
     image: &'a Image,
     storage: &'a dyn Storage,
     observer: &'a mut dyn Observer,
+    geometry: Geometry,
+    format: L2Format,
     extent: Extent,
     header_tables: HeaderTables,
     l2_tables: L2Tables,
@@ -201,6 +200,8 @@ impl<'a> Walker<'a> {
             image,
             storage,
             observer,
+            geometry: *image.geometry(),
+            format: L2Format::of(&image.header),
             extent: Extent::of(storage, image.geometry()),
             header_tables,
             l2_tables: L2Tables::default(),
@@ -214,7 +215,7 @@ impl<'a> Walker<'a> {
     }
 
     fn run(&mut self) -> Result<(), WalkError> {
-        let cluster_size = self.image.geometry().cluster_size();
+        let cluster_size = self.geometry.cluster_size();
         self.count_other(Referrer::Header, Offset(0), cluster_size)?;
         self.judge_snapshots();
         self.walk_l1_tables()?;
@@ -230,7 +231,7 @@ impl<'a> Walker<'a> {
 
     /// Whether what begins at `offset` is not read, as it would be the header.
     fn skips(&mut self, referrer: Referrer, offset: Offset) -> bool {
-        if self.image.geometry().cluster_of(offset) != Cluster(0) {
+        if self.geometry.cluster_of(offset) != Cluster(0) {
             return false;
         }
         self.references.header_is_table = true;
@@ -246,10 +247,8 @@ impl<'a> Walker<'a> {
         offset: Offset,
         length: u64,
     ) -> Result<(), WalkError> {
-        let geometry = *self.image.geometry();
-        if length > 0 && self.extent.holds(&geometry, offset, length) {
-            let region = Region { offset, length };
-            let run = region.clusters(&geometry);
+        if length > 0 && self.extent.holds(&self.geometry, offset, length) {
+            let run = Region { offset, length }.clusters(&self.geometry);
             self.references.others.try_reserve(1)?;
             self.references.others.push((referrer, run));
         }
@@ -265,10 +264,10 @@ impl<'a> Walker<'a> {
         length: u64,
         times: u64,
     ) -> Result<(), WalkError> {
-        let geometry = *self.image.geometry();
         if length == 0 {
             return Ok(());
         }
+        let geometry = self.geometry;
         let past_end = Finding::PastEnd {
             referrer,
             offset,
@@ -302,10 +301,6 @@ impl<'a> Walker<'a> {
     fn harmless(&mut self, finding: Finding, times: u64) {
         self.references.corruptions += times;
         self.observer.finding(&finding, Action::Reported);
-    }
-
-    const fn l2_format(&self) -> L2Format {
-        L2Format::of(&self.image.header)
     }
 }
 

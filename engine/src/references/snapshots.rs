@@ -193,7 +193,7 @@ impl Walker<'_> {
             let end = offset.0.saturating_add(length);
             self.references
                 .beyond
-                .in_part(&self.extent, self.image.geometry(), end);
+                .in_part(&self.extent, &self.geometry, end);
         }
     }
 }

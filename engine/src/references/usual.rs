@@ -15,8 +15,8 @@ impl Walker<'_> {
         tables: &[(Offset, L2Uses)],
     ) -> Result<Vec<(Offset, L2Uses)>, WalkError> {
         let scanner = Scanner {
-            geometry: *self.image.geometry(),
-            format: self.l2_format(),
+            geometry: self.geometry,
+            format: self.format,
             extent: self.extent,
         };
         let table = SharedTable::new(self.references.take_table());

@@ -71,16 +71,19 @@ impl Geometry {
         if cluster_bits < 9 || cluster_bits > 21 {
             return Err(GeometryError::ClusterBits(cluster_bits));
         }
-        let Some(order) = RefcountOrder::new(refcount_order) else {
-            return Err(GeometryError::RefcountOrder(refcount_order));
-        };
-        Ok(Self {
+        let refblock_bits = (cluster_bits + 3).saturating_sub(refcount_order);
+        match Self::model(
             cluster_bits,
-            order,
-            refblock_bits: cluster_bits + 3 - refcount_order,
-            reftable_entry_bits: cluster_bits - 3,
-            pointer_offset: Offset(48),
-        })
+            refcount_order,
+            refblock_bits,
+            cluster_bits - 3,
+        ) {
+            Ok(model) => Ok(Self {
+                pointer_offset: Offset(48),
+                ..model
+            }),
+            Err(error) => Err(error),
+        }
     }
 
     /// A toy geometry for models: B and E are given, as binary logarithms, and only have to fit

@@ -22,13 +22,6 @@ pub struct Tally {
 }
 
 impl Tally {
-    const NOTHING: Self = Self {
-        allocated: 0,
-        fragmented: 0,
-        compressed: 0,
-        not_copied: 0,
-    };
-
     /// Adds `times` what another adds up to.
     pub const fn add(&mut self, times: u64, other: &Self) {
         self.allocated += times * other.allocated;
@@ -61,12 +54,12 @@ pub struct Scan {
 }
 
 impl Scan {
-    pub const fn new(scanner: Scanner) -> Self {
+    pub fn new(scanner: Scanner) -> Self {
         Self {
             scanner,
             collected: Collected::new(),
             scratch: Scratch::new(),
-            tally: Tally::NOTHING,
+            tally: Tally::default(),
             next_contiguous: None,
         }
     }
@@ -74,7 +67,7 @@ impl Scan {
     /// Collects the clusters that a table leads to; none where there is something unusual about it.
     pub fn table(&mut self, table: &[u8]) -> Result<Tally, Unusual> {
         let words = table.as_chunks::<8>().0;
-        (self.tally, self.next_contiguous) = (Tally::NOTHING, None);
+        (self.tally, self.next_contiguous) = (Tally::default(), None);
         let before = self.collected.mark();
         let scanned = if self.scanner.format.extended {
             self.extended(words.as_chunks::<2>().0)

@@ -1,6 +1,6 @@
 //! Persistent bitmaps: their directory, tables and data.
 
-use super::{WalkError, Walker, for_each_entry};
+use super::{Result, Walker, for_each_entry};
 use crate::finding::{Finding, Referrer};
 use crate::format::bitmap::{BitmapEntry, FIXED_BYTES};
 use crate::format::entry::BitmapTableEntry;
@@ -13,7 +13,7 @@ const TABLE_ENTRY_BYTES: u64 = 8;
 impl Walker<'_> {
     /// Counts what the bitmaps take up, up to the first directory entry that makes no sense. What
     /// makes none is passed over and reported; qemu gives up there (observed).
-    pub(super) fn walk_bitmaps(&mut self) -> Result<(), WalkError> {
+    pub(super) fn walk_bitmaps(&mut self) -> Result<()> {
         let Some(Bitmaps {
             count,
             directory_offset: offset,
@@ -44,7 +44,7 @@ impl Walker<'_> {
         entries.iter().try_for_each(|entry| self.walk_bitmap(entry))
     }
 
-    fn walk_bitmap(&mut self, bitmap: &BitmapEntry) -> Result<(), WalkError> {
+    fn walk_bitmap(&mut self, bitmap: &BitmapEntry) -> Result<()> {
         let (table, entries) = (bitmap.table_offset, u64::from(bitmap.table_size));
         let length = entries * TABLE_ENTRY_BYTES;
         let malformed = |index, entry| Finding::BitmapTableEntry {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{L2Uses, Region, WalkError, Walker, for_each_entry};
+use super::{L2Uses, Region, Result, WalkError, Walker, for_each_entry};
 use crate::finding::{Finding, Layer, Referrer};
 use crate::format::entry::L1Entry;
 use crate::format::snapshot::MAX_L1_ENTRIES;
@@ -42,7 +42,7 @@ impl L1Table {
 
 impl Walker<'_> {
     /// Counts all L1 tables and collects the L2 tables that they lead to.
-    pub(super) fn walk_l1_tables(&mut self) -> Result<(), WalkError> {
+    pub(super) fn walk_l1_tables(&mut self) -> Result<()> {
         let tables = self.l1_tables();
         for table in &tables {
             let Region { offset, length } = table.region();
@@ -77,7 +77,7 @@ impl Walker<'_> {
     }
 
     /// Looks for L2 tables that two entries of an L1 table lead to.
-    fn find_doubled(&mut self, table: &L1Table) -> Result<(), WalkError> {
+    fn find_doubled(&mut self, table: &L1Table) -> Result<()> {
         let mut offsets = Vec::new();
         let entries = u64::from(table.entries);
         for_each_entry(self.storage, table.offset, entries, |_, entry| {
@@ -131,12 +131,7 @@ impl Walker<'_> {
         tables.into_values().collect()
     }
 
-    fn visit_l1_entry(
-        &mut self,
-        table: &L1Table,
-        index: u64,
-        entry: L1Entry,
-    ) -> Result<(), WalkError> {
+    fn visit_l1_entry(&mut self, table: &L1Table, index: u64, entry: L1Entry) -> Result<()> {
         let (layer, times, offset) = (table.layer, table.layers, entry.l2_table());
         if entry.has_reserved_bits() {
             let entry = entry.0;

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use super::{L2Uses, Region, UnalignedEmpty, WalkError, Walker};
+use super::{L2Uses, Region, Result, UnalignedEmpty, Walker};
 use crate::finding::{Finding, Referrer};
 use crate::format::entry::{L2Entry, L2Format, L2Kind, OFFSET_MASK};
 use crate::geometry::Geometry;
@@ -126,7 +126,7 @@ fn is_sound(entry: L2Entry, format: L2Format, geometry: &Geometry, extent: &Exte
 
 impl Walker<'_> {
     /// Reads each L2 table once, and those with something unusual again, in ascending order.
-    pub(super) fn walk_l2_tables(&mut self) -> Result<(), WalkError> {
+    pub(super) fn walk_l2_tables(&mut self) -> Result<()> {
         let mut tables = std::mem::take(&mut self.l2_tables).into_sorted();
         let (geometry, format) = (self.geometry, self.format);
         let cluster_size = geometry.cluster_size();
@@ -140,11 +140,15 @@ impl Walker<'_> {
             let mut visit = Visit {
                 table,
                 uses,
+                index: 0,
                 next_contiguous: None,
             };
             for_each_item(&geometry, format, &buffer, |item| match item {
                 L2Item::Run { offset, count, .. } => self.visit_run(&mut visit, offset, count),
-                L2Item::Entry { index, entry } => self.visit_l2_entry(&mut visit, index, entry),
+                L2Item::Entry { index, entry } => {
+                    visit.index = index;
+                    self.visit_l2_entry(&mut visit, entry)
+                }
             })?;
             if !looks_like_l2_table(self.image, &self.extent, &buffer) {
                 let finding = Finding::NotATable { table };
@@ -169,12 +173,7 @@ impl Walker<'_> {
     }
 
     /// Counts data clusters side by side; those past the end of the file one by one as such.
-    fn visit_run(
-        &mut self,
-        visit: &mut Visit,
-        offset: Offset,
-        count: u64,
-    ) -> Result<(), WalkError> {
+    fn visit_run(&mut self, visit: &mut Visit, offset: Offset, count: u64) -> Result<()> {
         self.count_mapped(visit, offset, count);
         if self.image.header.has_data_file() {
             return Ok(());
@@ -191,13 +190,9 @@ impl Walker<'_> {
         Ok(())
     }
 
-    fn visit_l2_entry(
-        &mut self,
-        visit: &mut Visit,
-        index: u64,
-        entry: L2Entry,
-    ) -> Result<(), WalkError> {
-        let (table, times, kind) = (visit.table, visit.uses.all, entry.kind(self.format));
+    fn visit_l2_entry(&mut self, visit: &mut Visit, entry: L2Entry) -> Result<()> {
+        let (table, index, times) = (visit.table, visit.index, visit.uses.all);
+        let kind = entry.kind(self.format);
         let compressed = matches!(kind, L2Kind::Compressed { .. });
         if !compressed && entry.has_reserved_bits() {
             let entry = entry.raw;
@@ -210,10 +205,10 @@ impl Walker<'_> {
         }
         match kind {
             L2Kind::Compressed { offset, length } => {
-                return self.visit_compressed(visit, index, entry, offset, length);
+                return self.visit_compressed(visit, entry, offset, length);
             }
             L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) => {
-                return self.visit_cluster(visit, index, entry, offset);
+                return self.visit_cluster(visit, entry, offset);
             }
             L2Kind::Unallocated if entry.has_allocated_subclusters() => {
                 let subclusters = entry.subclusters;
@@ -232,12 +227,11 @@ impl Walker<'_> {
     fn visit_compressed(
         &mut self,
         visit: &Visit,
-        index: u64,
         entry: L2Entry,
         offset: Offset,
         length: u64,
-    ) -> Result<(), WalkError> {
-        let (table, uses) = (visit.table, visit.uses);
+    ) -> Result<()> {
+        let (table, index, uses) = (visit.table, visit.index, visit.uses);
         let (copied, subclusters, entry) = (entry.copied(), entry.subclusters, entry.raw);
         if copied {
             let finding = Finding::CompressedCopied {
@@ -271,15 +265,9 @@ impl Walker<'_> {
         Ok(())
     }
 
-    fn visit_cluster(
-        &mut self,
-        visit: &mut Visit,
-        index: u64,
-        entry: L2Entry,
-        offset: Offset,
-    ) -> Result<(), WalkError> {
+    fn visit_cluster(&mut self, visit: &mut Visit, entry: L2Entry, offset: Offset) -> Result<()> {
         let (geometry, format) = (self.geometry, self.format);
-        let (table, uses) = (visit.table, visit.uses);
+        let (table, index, uses) = (visit.table, visit.index, visit.uses);
         if entry.has_contradicting_subclusters() {
             let subclusters = entry.subclusters;
             let finding = Finding::SubclustersContradict {
@@ -303,7 +291,7 @@ impl Walker<'_> {
         }
         self.count_mapped(visit, offset, 1);
         if empty {
-            return self.visit_unaligned_empty(visit, index, offset);
+            return self.visit_unaligned_empty(visit, offset);
         }
         if format.data_file {
             return Ok(());
@@ -312,13 +300,9 @@ impl Walker<'_> {
     }
 
     /// An entry that reads as zeros and leads to no cluster. Nothing can be lost behind it.
-    fn visit_unaligned_empty(
-        &mut self,
-        visit: &Visit,
-        index: u64,
-        offset: Offset,
-    ) -> Result<(), WalkError> {
-        let (table, uses, geometry) = (visit.table, visit.uses, self.geometry);
+    fn visit_unaligned_empty(&mut self, visit: &Visit, offset: Offset) -> Result<()> {
+        let (table, index, uses) = (visit.table, visit.index, visit.uses);
+        let geometry = self.geometry;
         let position = Offset(table.0 + index * self.format.entry_bytes());
         let finding = Finding::EmptyUnaligned {
             table,
@@ -356,5 +340,7 @@ impl Walker<'_> {
 struct Visit {
     table: Offset,
     uses: L2Uses,
+    /// The number of its entry that is looked at.
+    index: u64,
     next_contiguous: Option<Offset>,
 }

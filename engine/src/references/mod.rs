@@ -37,6 +37,9 @@ use crate::storage::{Storage, StorageError};
 use crate::table::{RefcountTable, Run};
 use crate::units::{Cluster, ClusterCount, Offset};
 
+/// What comes of a part of the walk.
+type Result<T, E = WalkError> = std::result::Result<T, E>;
+
 /// A region of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Region {
@@ -194,7 +197,7 @@ impl<'a> Walker<'a> {
         storage: &'a dyn Storage,
         header_tables: HeaderTables,
         observer: &'a mut dyn Observer,
-    ) -> Result<References, WalkError> {
+    ) -> Result<References> {
         let snapshots = SnapshotTable::read(image, storage, header_tables, observer)?;
         let mut walker = Walker {
             image,
@@ -214,7 +217,7 @@ impl<'a> Walker<'a> {
         Ok(walker.references)
     }
 
-    fn run(&mut self) -> Result<(), WalkError> {
+    fn run(&mut self) -> Result<()> {
         let cluster_size = self.geometry.cluster_size();
         self.count_other(Referrer::Header, Offset(0), cluster_size)?;
         self.judge_snapshots();
@@ -241,12 +244,7 @@ impl<'a> Walker<'a> {
     }
 
     /// Counts a region that holds no guest data and that one thing refers to.
-    fn count_other(
-        &mut self,
-        referrer: Referrer,
-        offset: Offset,
-        length: u64,
-    ) -> Result<(), WalkError> {
+    fn count_other(&mut self, referrer: Referrer, offset: Offset, length: u64) -> Result<()> {
         if length > 0 && self.extent.holds(&self.geometry, offset, length) {
             let run = Region { offset, length }.clusters(&self.geometry);
             self.references.others.try_reserve(1)?;
@@ -263,7 +261,7 @@ impl<'a> Walker<'a> {
         offset: Offset,
         length: u64,
         times: u64,
-    ) -> Result<(), WalkError> {
+    ) -> Result<()> {
         if length == 0 {
             return Ok(());
         }

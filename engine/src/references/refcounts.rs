@@ -1,6 +1,6 @@
 //! The present refcount structures: the reftable and the refblocks, which are referred to as well.
 
-use super::{References, Region, WalkError, for_each_entry};
+use super::{References, Region, Result, WalkError, for_each_entry};
 use crate::finding::{Finding, Referrer};
 use crate::format::entry::ReftableEntry;
 use crate::image::{Extent, Image};
@@ -18,7 +18,7 @@ pub struct Reftable {
 
 impl Reftable {
     /// Reads the reftable; at most 8 MiB, and not past the end of the file.
-    pub fn read(image: &Image, storage: &dyn Storage) -> Result<Self, WalkError> {
+    pub fn read(image: &Image, storage: &dyn Storage) -> Result<Self> {
         let header = &image.header;
         let per_cluster = header.geometry.entries_per_reftable_cluster();
         let claimed = u64::from(header.reftable_clusters) * per_cluster;
@@ -77,7 +77,7 @@ impl OldStructures {
         storage: &dyn Storage,
         references: &mut References,
         observer: &mut dyn Observer,
-    ) -> Result<Self, WalkError> {
+    ) -> Result<Self> {
         let header = &image.header;
         let mut counter = Counter {
             image,
@@ -132,7 +132,7 @@ impl Counter<'_> {
         self.observer.finding(finding, Action::Reported);
     }
 
-    fn region(&mut self, referrer: Referrer, offset: Offset, length: u64) -> Result<(), WalkError> {
+    fn region(&mut self, referrer: Referrer, offset: Offset, length: u64) -> Result<()> {
         let geometry = self.image.geometry();
         let region = Region { offset, length };
         if length == 0 {
@@ -158,7 +158,7 @@ impl Counter<'_> {
         Ok(())
     }
 
-    fn entry(&mut self, refblock: RefblockIndex, entry: ReftableEntry) -> Result<(), WalkError> {
+    fn entry(&mut self, refblock: RefblockIndex, entry: ReftableEntry) -> Result<()> {
         let geometry = *self.image.geometry();
         let offset = entry.refblock();
         let cluster = geometry.cluster_of(offset);

@@ -1,7 +1,7 @@
 //! Reading the snapshot table.
 
 use super::error::SnapshotRefusal;
-use super::{HeaderTables, WalkError, Walker};
+use super::{HeaderTables, Result, WalkError, Walker};
 use crate::finding::{Finding, Referrer};
 use crate::format::snapshot::{
     FIXED_BYTES, MAX_EXTRA_DATA, MAX_SNAPSHOTS, MAX_TABLE_BYTES, SnapshotEntry,
@@ -39,7 +39,7 @@ impl SnapshotTable {
         storage: &dyn Storage,
         header_tables: HeaderTables,
         observer: &mut dyn Observer,
-    ) -> Result<Self, WalkError> {
+    ) -> Result<Self> {
         let header = &image.header;
         let (snapshots, offset) = (header.nb_snapshots, header.snapshots_offset);
         let smallest = u64::from(snapshots) * FIXED_BYTES;
@@ -62,7 +62,7 @@ impl SnapshotTable {
         Ok(table)
     }
 
-    fn read_entries(&mut self, image: &Image, storage: &dyn Storage) -> Result<(), WalkError> {
+    fn read_entries(&mut self, image: &Image, storage: &dyn Storage) -> Result<()> {
         let start = self.offset.0;
         let file = Extent::of(storage, image.geometry()).bytes;
         let mut kept_length = 0_u64;

@@ -2,7 +2,7 @@
 
 use super::batches::{Worker, for_each_table};
 use super::scan::{Scan, Scanner, Tally};
-use super::{L2Uses, WalkError, Walker};
+use super::{L2Uses, Result, WalkError, Walker};
 use crate::observer::Stage;
 use crate::table::{SharedTable, width};
 use crate::units::Offset;
@@ -13,7 +13,7 @@ impl Walker<'_> {
     pub(super) fn count_usual_tables(
         &mut self,
         tables: &[(Offset, L2Uses)],
-    ) -> Result<Vec<(Offset, L2Uses)>, WalkError> {
+    ) -> Result<Vec<(Offset, L2Uses)>> {
         let scanner = Scanner {
             geometry: self.geometry,
             format: self.format,
@@ -68,7 +68,7 @@ struct Counter<'a> {
 impl Worker<L2Uses> for Counter<'_> {
     type Error = WalkError;
 
-    fn table(&mut self, table: &(Offset, L2Uses), bytes: &[u8]) -> Result<(), WalkError> {
+    fn table(&mut self, table: &(Offset, L2Uses), bytes: &[u8]) -> Result<()> {
         let uses = table.1;
         if uses.all != self.times {
             self.end_of_batch()?;
@@ -83,7 +83,7 @@ impl Worker<L2Uses> for Counter<'_> {
         Ok(())
     }
 
-    fn end_of_batch(&mut self) -> Result<(), WalkError> {
+    fn end_of_batch(&mut self) -> Result<()> {
         let collected = &mut self.scan.collected;
         if !collected.is_empty() {
             let added = self.table.add(collected, self.times)?;

@@ -21,13 +21,9 @@ impl Reftable {
     pub fn read(image: &Image, storage: &dyn Storage) -> Result<Self> {
         let header = &image.header;
         let per_cluster = header.geometry.entries_per_reftable_cluster();
-        let claimed = u64::from(header.reftable_clusters) * per_cluster;
+        let clusters = u64::from(header.has_usable_reftable) * u64::from(header.reftable_clusters);
+        let claimed = clusters * per_cluster;
         let mut entries = Vec::new();
-        let claimed = if header.has_usable_reftable {
-            claimed
-        } else {
-            0
-        };
         for_each_entry(storage, header.reftable_offset, claimed, |index, entry| {
             entries.try_reserve(1)?;
             entries.push((RefblockIndex(index), ReftableEntry(entry)));
@@ -134,7 +130,6 @@ impl Counter<'_> {
 
     fn region(&mut self, referrer: Referrer, offset: Offset, length: u64) -> Result<()> {
         let geometry = self.image.geometry();
-        let region = Region { offset, length };
         if length == 0 {
             return Ok(());
         }
@@ -150,7 +145,7 @@ impl Counter<'_> {
             });
             return Ok(());
         }
-        let run = region.clusters(geometry);
+        let run = Region { offset, length }.clusters(geometry);
         self.old.clusters.insert(run);
         self.table.add(run, 1)?;
         self.old.counted.try_reserve(1)?;

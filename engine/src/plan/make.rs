@@ -290,7 +290,7 @@ impl Draft<'_> {
     fn structures(&mut self) -> Result<Structures, RepairError> {
         let rebuilds = if self.options.scope == Scope::Leaks {
             let refuses = self.look.needs_rebuild()
-                || !self.image.header.has_usable_reftable()
+                || !self.image.header.has_usable_reftable
                 || self.writes_over_something();
             if refuses {
                 return Err(RepairError::NeedsRebuild);

@@ -5,11 +5,9 @@
 
 use super::{RepairError, RepairOptions, Scope};
 use crate::check::CheckError;
-use crate::format::snapshot::FIXED_BYTES;
+use crate::format::snapshot::{FIXED_BYTES, SnapshotEntry};
 use crate::image::Image;
-use crate::references::{
-    Region, Snapshot, SnapshotRefusal, SnapshotTable, WalkError, is_misshapen,
-};
+use crate::references::{Region, SnapshotRefusal, SnapshotTable, WalkError};
 use crate::storage::Storage;
 use crate::units::{Cluster, Offset};
 
@@ -74,7 +72,10 @@ impl Remedy {
         };
         let named = image.header.nb_snapshots as usize;
         Ok(
-            if entries.iter().any(|snapshot| is_misshapen(image, snapshot)) {
+            if entries
+                .iter()
+                .any(|entry| entry.is_misshapen(image.header.version))
+            {
                 Self::Rewrite(entries.len())
             } else if entries.len() < named {
                 Self::Shorten(entries.len())
@@ -107,7 +108,7 @@ impl Remedy {
 pub(super) fn bytes_of(
     image: &Image,
     storage: &dyn Storage,
-    snapshots: &[Snapshot],
+    snapshots: &[SnapshotEntry],
 ) -> Result<Vec<u8>, RepairError> {
     let mut bytes = Vec::new();
     for snapshot in snapshots {
@@ -121,13 +122,12 @@ pub(super) fn bytes_of(
 fn append_entry(
     image: &Image,
     storage: &dyn Storage,
-    snapshot: &Snapshot,
+    entry: &SnapshotEntry,
     bytes: &mut Vec<u8>,
 ) -> Result<(), RepairError> {
-    let entry = &snapshot.entry;
     let mut fixed = [0; FIXED_BYTES as usize];
     storage.read_at(entry.position, &mut fixed)?;
-    let kept = snapshot.extra_data_kept as usize;
+    let kept = entry.extra_data_kept() as usize;
     let mut extra = vec![0; kept.max(EXTRA_BYTES)];
     storage.read_at(Offset(entry.position.0 + FIXED_BYTES), &mut extra[..kept])?;
     // What is missing gets the value that its absence stands for.

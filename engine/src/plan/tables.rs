@@ -104,17 +104,13 @@ impl Search<'_> {
             // The header is no table, and what it seems to lead to is none either.
             return Ok(mended);
         }
-        let l1 = check_l1(image, self.storage, &mut counts())?;
+        let l1 = check_l1(&mut counts())?;
         if !l1.wrong.is_empty() {
             let is_writable = self.may_write && self.uses.l1_is_writable(self.storage)?;
             for wrong in &l1.wrong {
-                observer.finding(&wrong.finding(), action_in(is_writable));
+                observer.finding(&wrong.finding(None), action_in(is_writable));
             }
-            let sets = l1
-                .wrong
-                .iter()
-                .filter(|wrong| wrong.mended().copied())
-                .count() as u64;
+            let sets = l1.wrong.iter().filter(|wrong| wrong.is_to_set()).count() as u64;
             if is_writable {
                 mended.l1 = (l1.wrong.len() as u64 - sets, sets);
                 let first = image.geometry().cluster_of(image.header.l1_table_offset);
@@ -126,7 +122,7 @@ impl Search<'_> {
         }
         let tables: Vec<_> = l1.tables.into_iter().collect();
         let mut buffer = vec![0; image.geometry().cluster_size() as usize];
-        for (offset, times) in with_wrong(image, self.storage, &tables, counts, observer)? {
+        for (offset, times) in with_wrong(&tables, counts, observer)? {
             self.storage.read_at(offset, &mut buffer)?;
             let found = self.l2(offset, &mut buffer, &mut counts(), observer)?;
             match found {
@@ -151,9 +147,9 @@ impl Search<'_> {
         if table.replaces {
             replace(image, bytes);
         }
-        check_l2(image, bytes, counts, &mut |wrong| {
-            observer.finding(&wrong.finding(offset), action_in(is_writable));
-            if wrong.mended().copied() {
+        check_l2(bytes, counts, &mut |wrong| {
+            observer.finding(&wrong.finding(Some(offset)), action_in(is_writable));
+            if wrong.is_to_set() {
                 table.sets += 1;
             } else {
                 table.clears += 1;
@@ -228,20 +224,17 @@ pub(super) fn mend_l2(
         return Ok(range);
     }
     let mut mended = Vec::new();
-    check_l2(image, bytes, counts, &mut |wrong| {
-        mended.push((wrong.index, wrong.mended()));
+    check_l2(bytes, counts, &mut |wrong| {
+        mended.push(wrong);
     })?;
     let entry_bytes = L2Format::of(&image.header).entry_bytes();
-    for (index, entry) in mended {
-        let is_meant = match changes {
-            Changes::First => !entry.copied(),
-            Changes::Last | Changes::All => true,
-        };
-        let start = (index * entry_bytes) as usize;
+    for wrong in mended {
+        let is_meant = changes != Changes::First || !wrong.is_to_set();
+        let start = (wrong.index * entry_bytes) as usize;
         if is_meant {
-            bytes[start..start + 8].copy_from_slice(&entry.raw.to_be_bytes());
+            bytes[start..start + 8].copy_from_slice(&wrong.mended().to_be_bytes());
             // What is cleared has been cleared before.
-            if changes == Changes::All || entry.copied() == (changes == Changes::Last) {
+            if changes == Changes::All || wrong.is_to_set() == (changes == Changes::Last) {
                 widen(&mut range, start..start + 8);
             }
         }
@@ -289,15 +282,13 @@ pub(super) fn mend_l1(
     changes: Changes,
     counts: &mut DiskCounts<'_>,
 ) -> Result<Option<(Offset, Vec<u8>)>, RepairError> {
-    let wrong = check_l1(image, storage, counts)?.wrong;
+    let wrong = check_l1(counts)?.wrong;
     let is_meant = |copied: bool| match changes {
         Changes::First => !copied,
         Changes::Last => copied,
         Changes::All => true,
     };
-    let mut meant = wrong
-        .iter()
-        .filter(|wrong| is_meant(wrong.mended().copied()));
+    let mut meant = wrong.iter().filter(|wrong| is_meant(wrong.is_to_set()));
     let Some(first) = meant.next() else {
         return Ok(None);
     };
@@ -309,12 +300,12 @@ pub(super) fn mend_l1(
     bytes.resize(length as usize, 0);
     storage.read_at(position(first.index), &mut bytes)?;
     for wrong in &wrong {
-        let is_due = changes != Changes::First || !wrong.mended().copied();
+        let is_due = changes != Changes::First || !wrong.is_to_set();
         let Some(at) = wrong.index.checked_sub(first.index).filter(|_| is_due) else {
             continue;
         };
         if let Some(word) = bytes.get_mut(at as usize * 8..at as usize * 8 + 8) {
-            word.copy_from_slice(&wrong.mended().0.to_be_bytes());
+            word.copy_from_slice(&wrong.mended().to_be_bytes());
         }
     }
     Ok(Some((position(first.index), bytes)))

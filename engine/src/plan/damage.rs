@@ -4,7 +4,7 @@
 use super::RepairError;
 use super::lost;
 use super::overlap::{self, Overlaps};
-use super::uses::Replaced;
+use super::replace::Replaced;
 use crate::check::Look;
 use crate::finding::Finding;
 use crate::image::{Extent, Image};

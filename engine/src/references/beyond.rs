@@ -3,7 +3,7 @@
 use crate::geometry::Geometry;
 use crate::image::Extent;
 use crate::table::{Run, RunSet};
-use crate::units::{Cluster, ClusterCount, Offset};
+use crate::units::{Cluster, Offset};
 
 /// What regions past the end of the file reach: not each of them, since a file can name more than it
 /// stores.
@@ -51,12 +51,5 @@ impl Beyond {
     #[must_use]
     pub const fn missing(&self, length: u64) -> u64 {
         self.end.saturating_sub(length)
-    }
-
-    /// Clusters of storage that may be used, at most.
-    #[must_use]
-    pub fn within(&self, capacity: Option<ClusterCount>) -> Option<ClusterCount> {
-        let limit = self.limit.map(|limit| ClusterCount(limit.0));
-        capacity.into_iter().chain(limit).min()
     }
 }

@@ -1,10 +1,13 @@
-//! The specification by itself, on images made by hand: what is lowered, built anew, kept, refused;
-//! and that what it expects of a repair is final, over the whole corpus of images.
+//! The specification on images made by hand: what is lowered, built anew, kept, refused, where it is
+//! subtle by the engine as well; and that what it expects of a repair is final, over the whole corpus of images.
 
 use recount_oracle::audit::{Bytes, audit, counters};
 use recount_oracle::case::Algorithm;
 use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
-use recount_oracle::spec::{Ask, Expected, Refused, Repaired, expect};
+use recount_oracle::properties::judge_all;
+use recount_oracle::properties::reading::Kind;
+use recount_oracle::run::{Before, ImageRepair, run};
+use recount_oracle::spec::{Ask, Damage, Expected, Refused, Repaired, expect};
 
 const CLUSTER: u64 = 512;
 const ENTRIES: u64 = CLUSTER / 8;
@@ -72,6 +75,14 @@ impl Image {
         }
     }
 
+    fn is_repaired_so_by_the_engine(&self) {
+        let before = Before::new(self.bytes.clone(), 512, None, Kind::Image).expect("an image");
+        let repair = ImageRepair::by(Algorithm::Planned);
+        let verdicts = judge_all(&before, &run(&repair, &before, &[]), &repair);
+        let failed = verdicts.iter().find(|(_, verdict)| verdict.is_failure());
+        assert!(failed.is_none(), "{failed:?}");
+    }
+
     fn refused(&self, ask: &Ask) -> Option<Refused> {
         match expect(&self.bytes, ask, None).expect("little work") {
             Expected::Repaired(_) => None,
@@ -137,6 +148,35 @@ fn what_a_zeroed_l1_table_led_to_is_kept_until_it_is_given_up() {
     };
     let repaired = image.repaired(&ask);
     assert!(repaired.kept.is_empty() && is_clean(&image.after(&repaired)));
+}
+
+#[test]
+fn a_reftable_that_a_disturbed_repair_left_is_a_leak_unless_its_refblock_says_otherwise() {
+    // The second L2 table and its data leak, and hold a new reftable and its refblock.
+    let mut image = Image::whole();
+    image.put(3 * CLUSTER + 8, &[0; 8]);
+    image.put(5 * CLUSTER, &[0; CLUSTER as usize]);
+    let (reftable, refblock) = (80, 81);
+    image.put(reftable * CLUSTER, &(refblock * CLUSTER).to_be_bytes());
+    let in_use = [0, 3, 4, reftable, refblock].into_iter();
+    for cluster in in_use.chain(6..6 + ENTRIES) {
+        image.put(refblock * CLUSTER + 2 * cluster, &1_u16.to_be_bytes());
+    }
+    image.is_repaired_so_by_the_engine();
+    let repaired = image.repaired(&ASK);
+    assert!(repaired.damage.is_empty() && repaired.kept.is_empty());
+    assert!(is_clean(&image.after(&repaired)));
+    for (cluster, refcount) in [(6, 0_u16), (7, 2), (90, 2), (reftable, 0), (refblock, 0)] {
+        let mut image = Image {
+            bytes: image.bytes.clone(),
+        };
+        let at = refblock * CLUSTER + 2 * cluster;
+        image.put(at, &refcount.to_be_bytes());
+        image.is_repaired_so_by_the_engine();
+        let repaired = image.repaired(&ASK);
+        assert_eq!(repaired.damage, [Damage::LostTable(reftable)], "{cluster}");
+        assert_eq!(repaired.kept.len() as u64, 1 + ENTRIES, "{cluster}");
+    }
 }
 
 #[test]

@@ -83,6 +83,7 @@ const fn name(kind: PhaseKind) -> &'static str {
         PhaseKind::Features => "clear unknown autoclear feature bits",
         PhaseKind::Clear => "clear COPIED bits, replace entries",
         PhaseKind::Build => "write new structures into free clusters",
+        PhaseKind::Reftable => "write the reftable that leads to them",
         PhaseKind::Switch => "let the header lead to them",
         PhaseKind::Raise => "raise refcounts",
         PhaseKind::Lower => "lower refcounts",

@@ -1,11 +1,15 @@
 //! L2 tables that nothing refers to any more, as an L1 table leaves them whose entries were lost.
 
+use std::collections::BTreeMap;
+
 use super::RepairError;
 use super::damage::Ground;
+use super::uses::of_structures;
 use crate::finding::Finding;
 use crate::format::entry::{L2Format, L2Kind};
 use crate::references::{DeadEnds, L2Item, for_each_item, looks_like_l2_table};
-use crate::units::{Cluster, ClusterCount, Offset};
+use crate::table::width;
+use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex};
 
 /// Bytes that are read at most to look for lost tables. Beyond, what leaked is kept.
 const READ_MAX: u64 = 1 << 30;
@@ -55,7 +59,7 @@ pub(super) fn look_for(
         ground.storage.read_at(offset, &mut buffer)?;
         read += geometry.cluster_size();
         let clusters = leads_to(ground, cluster, &buffer)?;
-        if clusters > 0 {
+        if clusters > 0 && !is_new_reftable(ground, cluster, &buffer)? {
             let table = offset;
             damage.push(Finding::LostTable { table, clusters });
         }
@@ -95,4 +99,54 @@ fn leads_to(ground: &Ground<'_>, table: Cluster, bytes: &[u8]) -> Result<u64, Re
         },
     })?;
     Ok(found)
+}
+
+/// Whether a cluster is the first of a reftable that a repair wrote and did not come to switch to:
+/// every entry leads to a refblock that counts what is referred to, the reftable and itself, and
+/// nothing twice beside. The refblocks are all there when the reftable is written.
+fn is_new_reftable(ground: &Ground<'_>, table: Cluster, bytes: &[u8]) -> Result<bool, RepairError> {
+    let geometry = ground.image.geometry();
+    let mut refblocks = BTreeMap::new();
+    for (number, entry) in (0..).zip(bytes.as_chunks::<8>().0) {
+        let offset = Offset(u64::from_be_bytes(*entry));
+        let cluster = geometry.cluster_of(offset);
+        if offset == Offset(0) {
+            continue;
+        }
+        let covers = geometry.first_covered(RefblockIndex(number));
+        let is_in_file =
+            offset < Offset(ground.extent.bytes) && covers.0 < ground.extent.clusters.0;
+        if !geometry.is_aligned(offset) || !is_in_file {
+            return Ok(false);
+        }
+        refblocks.insert(cluster, (offset, covers));
+    }
+    let going = of_structures(&ground.look.old);
+    let mut block = vec![0; bytes.len()];
+    for (offset, covers) in refblocks.values() {
+        ground.storage.read_at(*offset, &mut block)?;
+        let mut is_empty = true;
+        for index in 0..geometry.refcounts_per_refblock() {
+            let cluster = covers.saturating_add(ClusterCount(index));
+            let refcount = width::get(geometry.order(), &block, index as usize);
+            let references = ground.counts.get(cluster);
+            let references =
+                references - going.get(&cluster).map_or(0, |uses| references.min(*uses));
+            let fits = if cluster == table || refblocks.contains_key(&cluster) {
+                refcount == 1 && references == 0
+            } else if references == 0 {
+                refcount <= 1
+            } else {
+                refcount == references.min(geometry.max_refcount())
+            };
+            if !fits {
+                return Ok(false);
+            }
+            is_empty &= refcount == 0;
+        }
+        if is_empty {
+            return Ok(false);
+        }
+    }
+    Ok(!refblocks.is_empty())
 }

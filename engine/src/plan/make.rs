@@ -7,6 +7,7 @@ use super::damage::Ground;
 use super::replace::Replaced;
 use super::snapshots::Remedy;
 use super::tables::{Mended, Search};
+use super::uses::of_structures;
 use super::{
     Fixed, Kept, New, RepairError, RepairOptions, RepairPlan, Scope, desired_counts, room,
 };
@@ -15,7 +16,7 @@ use crate::image::{Extent, Image};
 use crate::observer::Observer;
 use crate::references::Beyond;
 use crate::storage::Storage;
-use crate::table::{RefcountTable, Run, RunSet};
+use crate::table::{RefcountTable, RunSet};
 use crate::units::Cluster;
 
 /// What is decided, one thing after the other.
@@ -111,9 +112,7 @@ impl<'a> Draft<'a> {
     fn decide(&mut self) -> Result<(), RepairError> {
         let all = self.options.scope == Scope::All;
         if all && self.look.old.is_shared {
-            for cluster in self.look.old.counted.iter().flat_map(Run::iter) {
-                *self.going.entry(cluster).or_default() += 1;
-            }
+            self.going = of_structures(&self.look.old);
         }
         if self.options.release_unreachable {
             self.remedy_snapshots(false)?;

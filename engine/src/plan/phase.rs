@@ -17,8 +17,11 @@ pub enum PhaseKind {
     Features,
     /// COPIED bits are cleared that the final counts forbid, and entries replaced.
     Clear,
-    /// New structures are written into free clusters.
+    /// New refblocks, and what else is built, are written into free clusters.
     Build,
+    /// The reftable is written that leads to them. So whoever finds it after a power cut can tell by
+    /// its refblocks what it is.
+    Reftable,
     /// The header is made to lead to them.
     Switch,
     /// Refcounts are raised.

@@ -124,22 +124,20 @@ impl Draft<'_> {
             steps.push(Step::ShortenedSnapshotTable(snapshots));
         }
         let batches = layout.batches(geometry);
-        written.extend(
-            batches.map(|order| Target::NewRefblocks(order.start as u32..order.end as u32)),
-        );
-        let reftable = layout.encode_reftable(geometry)?;
-        written.extend(
-            reftable
-                .into_iter()
-                .map(|(offset, part)| bytes(offset, part)),
-        );
+        let batches = batches.map(|order| order.start as u32..order.end as u32);
+        written.extend(batches.map(Target::NewRefblocks));
+        let reftable = layout.encode_reftable(geometry)?.into_iter();
+        let reftable = reftable.map(|(offset, part)| bytes(offset, part)).collect();
         let pointer = bytes(geometry.reftable_pointer_offset(), pointer);
         let refblocks = layout.refblocks.iter().filter(|_| new.built.is_some());
-        let lowered = refblocks.map(|(refblock, _)| Target::Refblock(*refblock));
+        let lowered = refblocks
+            .map(|(refblock, _)| Target::Refblock(*refblock))
+            .collect();
         Ok(vec![
             Phase::new(PhaseKind::Build, Vec::new(), written),
+            Phase::new(PhaseKind::Reftable, Vec::new(), reftable),
             Phase::new(PhaseKind::Switch, steps, vec![pointer]),
-            Phase::new(PhaseKind::Lower, Vec::new(), lowered.collect()),
+            Phase::new(PhaseKind::Lower, Vec::new(), lowered),
         ])
     }
 

@@ -1,9 +1,12 @@
 //! What else uses the clusters of a table: a table is written to only where nothing does.
 
+use std::collections::BTreeMap;
+
 use super::RepairError;
 use super::damage::Ground;
 use crate::format::entry::L1Entry;
-use crate::references::{Region, for_each_entry, looks_like_l2_table};
+use crate::references::{OldStructures, Region, for_each_entry, looks_like_l2_table};
+use crate::table::Run;
 use crate::units::{Cluster, Offset};
 
 /// How many references to a cluster stay.
@@ -77,4 +80,13 @@ impl Ground<'_> {
         })?;
         Ok(unsound <= sound)
     }
+}
+
+/// How often each cluster is used by the present refcount structures.
+pub(super) fn of_structures(old: &OldStructures) -> BTreeMap<Cluster, u64> {
+    let mut uses = BTreeMap::new();
+    for cluster in old.counted.iter().flat_map(Run::iter) {
+        *uses.entry(cluster).or_default() += 1;
+    }
+    uses
 }

@@ -108,8 +108,9 @@ pub fn looks_like_l2_table(image: &Image, extent: &Extent, bytes: &[u8]) -> bool
             L2Item::Entry { entry, .. } => entry,
         };
         let is_sound = match entry.kind(format) {
-            L2Kind::Compressed { offset, length } => {
-                !entry.copied() && extent.holds(geometry, offset, length)
+            // Where the file grows, it does not grow over what one leads to: the answer stays.
+            L2Kind::Compressed { offset, .. } => {
+                !entry.copied() && !format.data_file && offset.0 < extent.bytes
             }
             L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) => {
                 let aligned = geometry.is_aligned(offset);

@@ -29,6 +29,7 @@ pub use extras::{Bitmap, SnapshotEntry, SnapshotTable, SnapshotsEnd};
 pub use header::{Header, Region};
 pub use layers::{Layer, Mapping, Statistics};
 pub use refcounts::OnDisk;
+pub(crate) use refcounts::nonzero_counts;
 pub use references::{EmptyEntry, LayerId, PastEnd, Referrer, Referrers, TableUse};
 pub use refusal::{Refusal, Unreadable};
 pub use structure::{ToyGeometry, ToyStructure, structure};

@@ -94,7 +94,7 @@ pub(super) fn read(walk: &mut Walk<'_, '_>) -> Result<OnDisk, Unreadable> {
 
 /// The refcounts of a refblock that are not 0, with their places: big-endian from 8 bits on,
 /// narrower ones from the low bits of their byte up.
-pub(super) fn nonzero_counts(block: &[u8], bits: u64) -> impl Iterator<Item = (u64, u64)> {
+pub(crate) fn nonzero_counts(block: &[u8], bits: u64) -> impl Iterator<Item = (u64, u64)> {
     let width = bits.div_ceil(8) as usize;
     let each = 8 / bits.min(8);
     let raw = (0_u64..)

@@ -4,7 +4,6 @@ use super::{Before, Repair, Run, run};
 use crate::case::damage::SparseBytes;
 use crate::properties::reading::Kind;
 use crate::properties::{Failure, Property, Verdict, judge_all};
-use crate::spec::{Damage, Expected, Refused, diagnose};
 
 /// A second repair.
 pub struct Again {
@@ -45,20 +44,9 @@ pub fn again(
 }
 
 /// The final counts of everything but refcount structures are the same, whichever clusters these
-/// take. Where what the disturbed repair had written reads as a lost table, more is kept, for which
-/// there may be no room: then no count is lower.
+/// take.
 fn ends_alike(before: &Before, quiet: &Run, left: &Before, again: &Run) -> Result<(), Failure> {
-    let keeps_more = || finds_lost_tables(before, left);
     if let (Ok(_), Err(error)) = (&quiet.outcome, &again.outcome) {
-        let has_no_room = matches!(
-            again.expected(left),
-            Some(Expected::Refused(
-                Refused::NoSpace | Refused::GrowthWouldHide
-            ))
-        );
-        if has_no_room && keeps_more() {
-            return Ok(());
-        }
         let message = format!("the repair after the disturbed one fails: {error}");
         return Err(Failure { message });
     }
@@ -71,7 +59,7 @@ fn ends_alike(before: &Before, quiet: &Run, left: &Before, again: &Run) -> Resul
     let clusters = first.counts.keys().chain(second.counts.keys());
     for cluster in clusters.filter(|cluster| !is_structure(cluster)) {
         let (first, second) = (first.counts.get(cluster), second.counts.get(cluster));
-        if first != second && !(first < second && keeps_more()) {
+        if first != second {
             let message = format!(
                 "the repair after the disturbed one ends with refcount {second:?} of cluster \
                  {cluster}; the disturbed one would have ended with {first:?}"
@@ -80,18 +68,4 @@ fn ends_alike(before: &Before, quiet: &Run, left: &Before, again: &Run) -> Resul
         }
     }
     Ok(())
-}
-
-/// Whether a table that nothing refers to is found in `left` where none was found in `before`.
-fn finds_lost_tables(before: &Before, left: &Before) -> bool {
-    let lost = |before: &Before| {
-        let diagnosis = diagnose(&before.bytes).ok()?;
-        let tables = diagnosis.damage.into_iter();
-        let lost = tables.filter(|damage| matches!(damage, Damage::LostTable(_)));
-        Some(lost.collect::<Vec<_>>())
-    };
-    let (Some(before), Some(left)) = (lost(before), lost(left)) else {
-        return false;
-    };
-    left.iter().any(|table| !before.contains(table))
 }

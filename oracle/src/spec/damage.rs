@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Spec;
-use super::tables::{Entry, entries, reads_as_l2_table};
-use crate::audit::{LayerId, Referrer, Unreadable, Wrong};
+use super::tables::{Entry, entries, reads_as_l2_table, word};
+use crate::audit::{LayerId, Referrer, Unreadable, Wrong, nonzero_counts};
 
 /// As many allocated clusters without a reference beside an empty L2 table show that it was emptied.
 const EMPTIED: usize = 16;
@@ -170,11 +170,58 @@ impl Spec<'_> {
                 let target = target / self.cluster_size;
                 target != cluster && self.is_leaked(target, references)
             });
-            if leads_to_another {
+            if leads_to_another && !self.is_new_reftable(cluster, &bytes, references)? {
                 damage.push(Damage::LostTable(cluster));
             }
         }
         Ok(())
+    }
+
+    /// Whether a cluster is the first of a reftable that a disturbed repair did not come to switch to:
+    /// each entry leads to a refblock in the file that counts what is referred to, but for present
+    /// structures, the reftable and its refblocks, and nothing else more than once.
+    fn is_new_reftable(
+        &self,
+        table: u64,
+        bytes: &[u8],
+        references: &BTreeMap<u64, u64>,
+    ) -> Result<bool, Unreadable> {
+        let header = &self.own.header;
+        let words = bytes.chunks_exact(8).map(word);
+        let refblocks: BTreeMap<u64, u64> = (0..).zip(words).filter(|(_, at)| *at > 0).collect();
+        let is_own = |cluster: u64| {
+            cluster == table
+                || refblocks
+                    .values()
+                    .any(|at| at / self.cluster_size == cluster)
+        };
+        for (&index, &offset) in &refblocks {
+            let first = index * header.refblock_entries();
+            if !header.is_aligned(offset) || offset >= self.own.length || first >= self.own.clusters
+            {
+                return Ok(false);
+            }
+            let refblock = self.read(offset)?;
+            let refcounts: BTreeMap<_, _> =
+                nonzero_counts(&refblock, header.refcount_bits()).collect();
+            if refcounts.is_empty() {
+                return Ok(false);
+            }
+            for at in 0..header.refblock_entries() {
+                let (cluster, said) = (first + at, refcounts.get(&at).copied().unwrap_or(0));
+                let counted = references.get(&cluster).copied().unwrap_or(0);
+                let counted = counted - self.structure_uses(cluster).min(counted);
+                let is_right = match (is_own(cluster), counted) {
+                    (true, counted) => said == 1 && counted == 0,
+                    (false, 0) => said <= 1,
+                    (false, counted) => said == counted.min(self.max),
+                };
+                if !is_right {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(!refblocks.is_empty())
     }
 
     /// The bytes of a cluster's length at an offset.

@@ -297,6 +297,7 @@ impl Spec<'_> {
 fn count_layout(layout: &Layout, counts: &mut BTreeMap<u64, u64>) {
     let reftable = layout.reftable..layout.reftable + layout.reftable_clusters;
     for cluster in layout.refblocks.values().copied().chain(reftable) {
-        *counts.entry(cluster).or_insert(0) += 1;
+        let count = counts.entry(cluster).or_insert(0);
+        *count = count.saturating_add(1);
     }
 }

@@ -27,7 +27,6 @@ pub(super) enum Entry {
     Compressed {
         word: u64,
         offset: u64,
-        bytes: u64,
     },
     /// Without a cluster.
     Nothing {
@@ -35,7 +34,7 @@ pub(super) enum Entry {
     },
 }
 
-fn word(bytes: &[u8]) -> u64 {
+pub(super) fn word(bytes: &[u8]) -> u64 {
     bytes[..8]
         .iter()
         .fold(0, |sum, &byte| sum << 8 | u64::from(byte))
@@ -60,13 +59,7 @@ pub(super) fn entries<'a>(
             } else if word & COMPRESSED != 0 {
                 let x = 62 - (header.cluster_bits - 8);
                 let offset = word & ((1 << x) - 1);
-                let sectors = (word & (COMPRESSED - 1)) >> x;
-                let bytes = (sectors + 1) * 512 - offset % 512;
-                Entry::Compressed {
-                    word,
-                    offset,
-                    bytes,
-                }
+                Entry::Compressed { word, offset }
             } else if offset == 0 && (zero || !(header.external_data() && word & COPIED != 0)) {
                 Entry::Nothing { word }
             } else {
@@ -86,14 +79,9 @@ pub(super) fn reads_as_l2_table(header: &Header, length: u64, table: &[u8]) -> b
     let (mut sound, mut unsound) = (0, 0);
     for (_, entry) in entries(header, table) {
         let makes_sense = match entry {
-            Entry::Compressed {
-                word,
-                offset,
-                bytes,
-            } => {
-                let end = u128::from(offset) + u128::from(bytes);
-                let limit = u128::from(length) + u128::from(header.cluster_size());
-                word & COPIED == 0 && end < limit
+            // What begins past the end of the file does so afterwards: it does not grow over it.
+            Entry::Compressed { word, offset, .. } => {
+                word & COPIED == 0 && !header.external_data() && offset < length
             }
             Entry::Data {
                 word,

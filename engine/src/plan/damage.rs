@@ -3,7 +3,7 @@
 
 use super::RepairError;
 use super::lost;
-use super::overlap::{self, Overlaps};
+use super::overlap;
 use super::replace::Replaced;
 use crate::check::Look;
 use crate::finding::Finding;
@@ -43,16 +43,12 @@ impl Ground<'_> {
                 return Ok(damage);
             }
         }
-        if let Overlaps::At(cluster) = self.overlaps()? {
+        if let Some(cluster) = overlap::look_for(self)? {
             damage.push(Finding::Overlap { cluster });
             return Ok(damage);
         }
         lost::look_for(self, &mut leaked(), &mut damage)?;
         Ok(damage)
-    }
-
-    fn overlaps(&self) -> Result<Overlaps, RepairError> {
-        overlap::look_for(self)
     }
 
     /// Whether an allocated cluster has no reference.

@@ -6,11 +6,8 @@ use super::build::NewSnapshotTable;
 use super::damage::Ground;
 use super::replace::Replaced;
 use super::snapshots::Remedy;
-use super::tables::{Mended, Search};
 use super::uses::of_structures;
-use super::{
-    Fixed, Kept, New, RepairError, RepairOptions, RepairPlan, Scope, desired_counts, room,
-};
+use super::{Fixed, Kept, New, RepairError, RepairOptions, RepairPlan, Scope, room};
 use crate::check::{Look, Report, Survey};
 use crate::image::{Extent, Image};
 use crate::observer::Observer;
@@ -46,7 +43,7 @@ pub(super) struct Draft<'a> {
     /// What is kept of clusters of structures that go.
     pub kept_structures: Vec<(Cluster, u64)>,
     /// The references that stay to clusters whose count is larger, as it is kept.
-    kept_references: RefcountTable,
+    pub kept_references: RefcountTable,
     pub new_table: Option<NewSnapshotTable>,
     pub fixed: Fixed,
     pub released: RunSet,
@@ -65,7 +62,7 @@ impl RepairPlan {
         let mut draft = Draft::of(storage, survey, options);
         draft.decide()?;
         let new = draft.structures()?;
-        let mended = draft.mended(new.is_some(), observer)?;
+        let mended = draft.mended(new.as_ref(), observer)?;
         draft.finish(new, mended)
     }
 }
@@ -115,7 +112,7 @@ impl<'a> Draft<'a> {
             self.going = of_structures(&self.look.old);
         }
         if self.options.release_unreachable {
-            self.remedy_snapshots(false)?;
+            self.remedy = Remedy::of(self, false)?;
             for cluster in self.released_by_remedy() {
                 *self.going.entry(cluster).or_default() += 1;
             }
@@ -135,19 +132,8 @@ impl<'a> Draft<'a> {
             self.kept.damage = damage.count;
             self.kept.examples = damage.examples;
         }
-        self.remedy_snapshots(is_sound)
-    }
-
-    fn remedy_snapshots(&mut self, is_sound: bool) -> Result<(), RepairError> {
-        let table = &self.look.references.snapshots;
-        self.remedy = Remedy::of(&self.image, table, self.options, is_sound)?;
+        self.remedy = Remedy::of(self, is_sound)?;
         Ok(())
-    }
-
-    /// The clusters that the snapshot table takes up no more.
-    pub(super) fn released_by_remedy(&self) -> Vec<Cluster> {
-        let table = &self.look.references.snapshots;
-        self.remedy.released(&self.image, table)
     }
 
     pub(super) fn ground(&self) -> Ground<'_> {
@@ -255,40 +241,6 @@ impl<'a> Draft<'a> {
             self.mend_corruptions(self.look.comparison.corruptions);
         }
         Ok(None)
-    }
-
-    /// Which COPIED bits change, and which entries are replaced.
-    fn mended(&self, is_rebuilt: bool, observer: &mut dyn Observer) -> Result<Mended, RepairError> {
-        let no_structures = RunSet::new();
-        let (old, comparison) = (&self.look.old, &self.look.comparison);
-        // With `-r leaks` only where nothing else is wrong once refcounts are lowered.
-        let is_else_clean =
-            self.left == 0 && comparison.unreadable_clusters == 0 && self.kept.clusters == 0;
-        let search = Search {
-            ground: self.ground(),
-            kept: &self.kept_references,
-            going: if is_rebuilt {
-                &old.clusters
-            } else {
-                &no_structures
-            },
-            may_write: self.options.scope == Scope::All || is_else_clean,
-        };
-        if self.is_sound_walk && self.kept_references.last_used().is_none() {
-            return Ok(Mended::default());
-        }
-        let (counts, image) = (&self.counts, &self.image);
-        let desired = || {
-            desired_counts(
-                is_rebuilt,
-                counts,
-                &old.reftable,
-                comparison,
-                image,
-                self.storage,
-            )
-        };
-        search.all(&desired, observer)
     }
 
     pub(super) fn mend_corruptions(&mut self, corruptions: u64) {

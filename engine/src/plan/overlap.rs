@@ -13,17 +13,10 @@ use crate::references::{L2Item, Region, for_each_entry, for_each_item};
 use crate::table::{RefcountTable, RunSet};
 use crate::units::Cluster;
 
-/// The first overlap that was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Overlaps {
-    None,
-    At(Cluster),
-}
-
-/// Looks for one. The uses of refcount structures are no matter: a rebuild takes them away.
-pub(super) fn look_for(ground: &Ground<'_>) -> Result<Overlaps, RepairError> {
+/// The first cluster that is found. The uses of refcount structures are no matter: a rebuild takes them away.
+pub(super) fn look_for(ground: &Ground<'_>) -> Result<Option<Cluster>, RepairError> {
     if !ground.counts.has_shared() {
-        return Ok(Overlaps::None);
+        return Ok(None);
     }
     let mut counts = ground.counts.clone();
     ground.look.old.uncount(&mut counts)?;
@@ -55,18 +48,18 @@ pub(super) fn look_for(ground: &Ground<'_>) -> Result<Overlaps, RepairError> {
         match (kinds.next(), kinds.next()) {
             (None, _) => shares_data = true,
             (Some(times), None) if times == count => {}
-            _ => return Ok(Overlaps::At(cluster)),
+            _ => return Ok(Some(cluster)),
         }
     }
     if shares_data && !ground.image.header.has_data_file() {
         return among_data(ground, &counts);
     }
-    Ok(Overlaps::None)
+    Ok(None)
 }
 
 /// Looks through the L2 tables for shared clusters that one layer uses twice as data, or that are
 /// used both as data and as compressed data.
-fn among_data(ground: &Ground<'_>, counts: &RefcountTable) -> Result<Overlaps, RepairError> {
+fn among_data(ground: &Ground<'_>, counts: &RefcountTable) -> Result<Option<Cluster>, RepairError> {
     let geometry = ground.image.geometry();
     let format = L2Format::of(&ground.image.header);
     let mut layers = Layers::new();
@@ -105,11 +98,11 @@ fn among_data(ground: &Ground<'_>, counts: &RefcountTable) -> Result<Overlaps, R
             }
             Ok::<_, RepairError>(())
         })?;
-        if let Some(cluster) = found {
-            return Ok(Overlaps::At(cluster));
+        if found.is_some() {
+            break;
         }
     }
-    Ok(Overlaps::None)
+    Ok(found)
 }
 
 /// The set of layers that stands for compressed data of any.

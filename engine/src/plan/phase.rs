@@ -60,27 +60,26 @@ pub struct Phase {
     pub kind: PhaseKind,
     /// What is done once it is durable.
     pub steps: Vec<Step>,
-    pub(super) targets: Vec<Target>,
+    pub(crate) targets: Vec<Target>,
 }
 
 impl Phase {
-    pub(super) const fn new(kind: PhaseKind, steps: Vec<Step>, targets: Vec<Target>) -> Self {
+    pub(super) fn new(
+        kind: PhaseKind,
+        steps: impl Into<Vec<Step>>,
+        targets: impl IntoIterator<Item = Target>,
+    ) -> Self {
         Self {
             kind,
-            steps,
-            targets,
+            steps: steps.into(),
+            targets: targets.into_iter().collect(),
         }
-    }
-
-    /// How many writes it has, at most.
-    pub(crate) const fn writes(&self) -> usize {
-        self.targets.len()
     }
 }
 
 /// What one write goes to.
 #[derive(Clone, Debug)]
-pub(super) enum Target {
+pub(crate) enum Target {
     /// A place, and its bytes.
     Bytes(Box<(Offset, Vec<u8>)>),
     /// New refblocks that lie side by side, as a range of the layout's order.
@@ -104,8 +103,8 @@ impl RepairPlan {
     ) -> Result<(), E> {
         let mut bytes = Vec::new();
         for (at, phase) in self.phases.iter().enumerate() {
-            for number in 0..phase.writes() {
-                if let Some(offset) = self.write(phase, number, storage, &mut bytes)? {
+            for target in &phase.targets {
+                if let Some(offset) = self.write(phase.kind, target, storage, &mut bytes)? {
                     visit(at, offset, &bytes)?;
                 }
             }
@@ -113,16 +112,15 @@ impl RepairPlan {
         Ok(())
     }
 
-    /// Where a write of a phase goes, and its bytes: of what differs from before, from the first to
+    /// Where the write to a target of a phase goes, and its bytes: of what differs from before, from the first to
     /// the last; `None` where nothing does.
     pub(crate) fn write(
         &self,
-        phase: &Phase,
-        number: usize,
+        kind: PhaseKind,
+        target: &Target,
         storage: &dyn Storage,
         bytes: &mut Vec<u8>,
     ) -> Result<Option<Offset>, RepairError> {
-        let target = &phase.targets[number];
         bytes.clear();
         // Entries are written whole.
         let unit = match target {
@@ -149,7 +147,7 @@ impl RepairPlan {
         bytes.resize(length, 0);
         self.read(target, storage, bytes)?;
         let mut before = bytes.clone();
-        let stage = phase.kind.stage();
+        let stage = kind.stage();
         if stage == Stage::Final {
             self.change(target, Stage::Safe, storage, &mut before)?;
         }
@@ -214,10 +212,9 @@ impl RepairPlan {
             Target::Refblock(refblock) => {
                 let on_disk = self.comparison.differing.get(refblock);
                 if let Some(new) = &self.new {
-                    new.built
-                        .as_ref()
-                        .unwrap_or(&self.counts)
-                        .encode(*refblock, bytes);
+                    if let Some(built) = &new.built {
+                        built.encode(*refblock, bytes);
+                    }
                 } else if let Some(on_disk) = on_disk.filter(|found| found.len() == bytes.len()) {
                     bytes.copy_from_slice(on_disk);
                 }

@@ -127,17 +127,15 @@ impl Draft<'_> {
         let batches = batches.map(|order| order.start as u32..order.end as u32);
         written.extend(batches.map(Target::NewRefblocks));
         let reftable = layout.encode_reftable(geometry)?.into_iter();
-        let reftable = reftable.map(|(offset, part)| bytes(offset, part)).collect();
+        let reftable = reftable.map(|(offset, part)| bytes(offset, part));
         let pointer = bytes(geometry.reftable_pointer_offset(), pointer);
         let refblocks = layout.refblocks.iter().filter(|_| new.built.is_some());
-        let lowered = refblocks
-            .map(|(refblock, _)| Target::Refblock(*refblock))
-            .collect();
+        let lowered = refblocks.map(|(refblock, _)| Target::Refblock(*refblock));
         Ok(vec![
-            Phase::new(PhaseKind::Build, Vec::new(), written),
-            Phase::new(PhaseKind::Reftable, Vec::new(), reftable),
-            Phase::new(PhaseKind::Switch, steps, vec![pointer]),
-            Phase::new(PhaseKind::Lower, Vec::new(), lowered),
+            Phase::new(PhaseKind::Build, [], written),
+            Phase::new(PhaseKind::Reftable, [], reftable),
+            Phase::new(PhaseKind::Switch, steps, [pointer]),
+            Phase::new(PhaseKind::Lower, [], lowered),
         ])
     }
 
@@ -145,9 +143,8 @@ impl Draft<'_> {
     fn set_in_place(&self) -> Vec<Phase> {
         let mut phases = Vec::new();
         if let Remedy::Shorten(snapshots) = self.remedy {
-            let snapshots = snapshots as u32;
-            let step = Step::ShortenedSnapshotTable(snapshots);
-            let value = snapshots.to_be_bytes();
+            let value = (snapshots as u32).to_be_bytes();
+            let step = Step::ShortenedSnapshotTable(snapshots as u32);
             phases.push(header_field(
                 PhaseKind::Switch,
                 step,
@@ -155,33 +152,22 @@ impl Draft<'_> {
                 &value,
             ));
         }
-        let (raised, clusters) = self.differing(|refcount, count| refcount < count);
-        phases.push(Phase::new(
-            PhaseKind::Raise,
-            vec![Step::Raised(clusters)],
-            raised,
-        ));
-        let (lowered, clusters) = self.differing(|refcount, count| refcount > count);
-        phases.push(Phase::new(
-            PhaseKind::Lower,
-            vec![Step::Lowered(clusters)],
-            lowered,
-        ));
-        phases
-    }
-
-    /// The refblocks with refcounts that differ in some way from the final counts, and how many do.
-    fn differing(&self, is_meant: fn(u64, u64) -> bool) -> (Vec<Target>, u64) {
         let comparison = &self.look.comparison;
-        let mut sum = 0;
-        let refblocks = comparison.differing.keys().copied().filter(|refblock| {
-            let differences = comparison.differences_of(&self.counts, *refblock);
-            let meant = differences.filter(|(_, refcount, count)| is_meant(*refcount, *count));
-            let here = meant.count() as u64;
-            sum += here;
-            here > 0
-        });
-        (refblocks.map(Target::Refblock).collect(), sum)
+        let mut set = |kind, step: fn(u64) -> Step, is_meant: fn(&u64, &u64) -> bool| {
+            let mut clusters = 0;
+            let refblocks = comparison.differing.keys().copied().filter(|refblock| {
+                let differences = comparison.differences_of(&self.counts, *refblock);
+                let meant = differences.filter(|(_, refcount, count)| is_meant(refcount, count));
+                let here = meant.count() as u64;
+                clusters += here;
+                here > 0
+            });
+            let refblocks: Vec<_> = refblocks.map(Target::Refblock).collect();
+            phases.push(Phase::new(kind, [step(clusters)], refblocks));
+        };
+        set(PhaseKind::Raise, Step::Raised, u64::lt);
+        set(PhaseKind::Lower, Step::Lowered, u64::gt);
+        phases
     }
 
     /// Clears the dirty and the corrupt bit where nothing is wrong any more.
@@ -213,7 +199,7 @@ fn bytes(offset: Offset, bytes: Vec<u8>) -> Target {
 
 fn header_field(kind: PhaseKind, step: Step, position: u64, value: &[u8]) -> Phase {
     let field = bytes(Offset(position), value.to_vec());
-    Phase::new(kind, vec![step], vec![field])
+    Phase::new(kind, [step], [field])
 }
 
 /// Clears COPIED bits and replaces entries; in tables within the old refcount structures only once
@@ -229,10 +215,10 @@ fn clear(mended: &Mended, late: bool) -> Phase {
     if clears > 0 {
         steps.push(Step::ClearedCopied(clears));
     }
-    let targets = targets(mended, |table| {
+    let changed = targets(mended, |table| {
         table.is_late == late && table.changes_first()
     });
-    Phase::new(PhaseKind::Clear, steps, targets)
+    Phase::new(PhaseKind::Clear, steps, changed)
 }
 
 /// Sets COPIED bits.
@@ -242,15 +228,22 @@ fn set(mended: &Mended) -> Phase {
         .iter()
         .map(|table| u64::from(table.sets))
         .sum();
-    let mut sets = targets(mended, |table| !table.is_late && table.sets > 0);
-    sets.extend(targets(mended, |table| table.is_late && table.sets > 0));
-    Phase::new(PhaseKind::Set, vec![Step::SetCopied(entries)], sets)
+    let early = targets(mended, |table| !table.is_late && table.sets > 0);
+    let late = targets(mended, |table| table.is_late && table.sets > 0);
+    Phase::new(
+        PhaseKind::Set,
+        [Step::SetCopied(entries)],
+        early.chain(late),
+    )
 }
 
-fn targets(mended: &Mended, is_meant: impl Fn(&MendedTable) -> bool) -> Vec<Target> {
+fn targets(
+    mended: &Mended,
+    is_meant: impl Fn(&MendedTable) -> bool,
+) -> impl Iterator<Item = Target> {
     let numbered = (0..).zip(&mended.tables);
-    let meant = numbered.filter(|(_, table)| is_meant(table));
-    meant.map(|(number, _)| Target::Table(number)).collect()
+    let meant = numbered.filter(move |(_, table)| is_meant(table));
+    meant.map(|(number, _)| Target::Table(number))
 }
 
 impl RepairPlan {
@@ -262,10 +255,10 @@ impl RepairPlan {
             .max(end.0 << self.counts.geometry().cluster_bits());
         let mut bytes = Vec::new();
         for phase in &self.phases {
-            for (number, target) in phase.targets.iter().enumerate() {
+            for target in &phase.targets {
                 // Only what is written in a last cluster that the file has in part may make it longer.
                 if self.place(target).end > length
-                    && let Some(offset) = self.write(phase, number, storage, &mut bytes)?
+                    && let Some(offset) = self.write(phase.kind, target, storage, &mut bytes)?
                 {
                     length = length.max(offset.0 + bytes.len() as u64);
                 }

@@ -3,6 +3,7 @@
 //! A new table gets clusters of its own and all its entries the extra data that version 3 demands;
 //! the header's fields that lead to it are written together with those that lead to the reftable.
 
+use super::make::Draft;
 use super::{RepairError, RepairOptions, Scope};
 use crate::format::snapshot::FIXED_BYTES;
 use crate::image::Image;
@@ -39,12 +40,9 @@ impl Remedy {
     /// Decides. Something is given up only where that was asked for, and nothing is changed while it
     /// may be what shows that something is damaged. An error where a check gives up and this does not
     /// help.
-    pub fn of(
-        image: &Image,
-        table: &SnapshotTable,
-        options: &RepairOptions,
-        is_sound: bool,
-    ) -> Result<Self, RepairError> {
+    pub fn of(draft: &Draft<'_>, is_sound: bool) -> Result<Self, RepairError> {
+        let (image, options) = (&draft.image, draft.options);
+        let table = &draft.look.references.snapshots;
         if table.at_header {
             let snapshots = image.header.nb_snapshots;
             let offset = table.offset;
@@ -79,16 +77,19 @@ impl Remedy {
             Ok(Self::None)
         }
     }
+}
 
-    /// The clusters that the table takes up no more.
-    pub fn released(&self, image: &Image, table: &SnapshotTable) -> Vec<Cluster> {
-        let left = match *self {
-            Self::None => return Vec::new(),
-            Self::Shorten(snapshots) => table.length_of(snapshots),
-            Self::Rewrite(_) => 0,
+impl Draft<'_> {
+    /// The clusters that the snapshot table takes up no more.
+    pub(super) fn released_by_remedy(&self) -> Vec<Cluster> {
+        let table = &self.look.references.snapshots;
+        let left = match self.remedy {
+            Remedy::None => return Vec::new(),
+            Remedy::Shorten(snapshots) => table.length_of(snapshots),
+            Remedy::Rewrite(_) => 0,
         };
         let offset = table.offset;
-        let clusters = |length| Region { offset, length }.clusters(image.geometry());
+        let clusters = |length| Region { offset, length }.clusters(self.image.geometry());
         let (before, after) = (clusters(table.length), clusters(left));
         let released = before.iter().filter(|cluster| !after.contains(*cluster));
         released.collect()

@@ -1,9 +1,9 @@
 //! Which entries of L1 and L2 tables a repair writes: COPIED bits, by the final counts, and entries
 //! that lead to no cluster.
 
-use super::RepairError;
-use super::damage::Ground;
+use super::make::Draft;
 use super::phase::Stage;
+use super::{New, RepairError, Scope, desired_counts};
 use crate::check::{DiskCounts, check_l1, check_l2, with_wrong};
 use crate::finding::Finding;
 use crate::format::entry::{L2Entry, L2Format, L2Kind};
@@ -11,7 +11,6 @@ use crate::image::Image;
 use crate::observer::{Action, Observer};
 use crate::references::{L2Item, for_each_item, holds_no_data};
 use crate::storage::Storage;
-use crate::table::{RefcountTable, RunSet};
 use crate::units::Offset;
 
 /// What a table that is written is.
@@ -49,59 +48,66 @@ pub(super) struct Mended {
     pub left: u64,
 }
 
-/// What the search for wrong COPIED bits goes by.
-pub(super) struct Search<'a> {
-    pub ground: Ground<'a>,
-    /// The references that stay to clusters whose count is larger, as it is kept.
-    pub kept: &'a RefcountTable,
-    /// Clusters of refcount structures that go.
-    pub going: &'a RunSet,
-    /// Whether anything may be written at all.
-    pub may_write: bool,
-}
-
-impl Search<'_> {
-    fn table(&self, offset: Offset, kind: TableKind) -> MendedTable {
-        let cluster = self.ground.image.geometry().cluster_of(offset);
-        let replaced = self.ground.replaced.get(&offset);
-        let replaced = replaced.filter(|_| kind != TableKind::L1);
-        MendedTable {
-            offset,
-            kind,
-            replaced: replaced.copied().unwrap_or(0),
-            clears: 0,
-            sets: 0,
-            is_late: self.going.contains(cluster),
-        }
-    }
-
-    /// Everything that is wrong with the active layer, `counts` being the final ones.
-    pub fn all<'a>(
+impl Draft<'_> {
+    /// Which COPIED bits of the active layer change, and which entries are replaced, `new` being the
+    /// refcount structures that take the place of the present ones.
+    pub(super) fn mended(
         &self,
-        counts: &(dyn Fn() -> DiskCounts<'a> + Sync),
+        new: Option<&New>,
         observer: &mut dyn Observer,
     ) -> Result<Mended, RepairError> {
-        let (image, storage) = (self.ground.image, self.ground.storage);
+        if self.is_sound_walk && self.kept_references.last_used().is_none() {
+            return Ok(Mended::default());
+        }
+        let (image, storage, look, ground) = (&self.image, self.storage, &self.look, self.ground());
         let l1_offset = image.header.l1_table_offset;
-        let replaced = self.ground.replaced.keys();
-        let replaced = replaced.map(|offset| self.table(*offset, TableKind::L2));
+        let table = |offset, kind| {
+            let replaced = self.replaced.get(&offset).filter(|_| kind != TableKind::L1);
+            let cluster = image.geometry().cluster_of(offset);
+            MendedTable {
+                offset,
+                kind,
+                replaced: replaced.copied().unwrap_or(0),
+                clears: 0,
+                sets: 0,
+                is_late: new.is_some() && look.old.clusters.contains(cluster),
+            }
+        };
+        let replaced = self.replaced.keys();
         let mut mended = Mended {
-            tables: replaced.collect(),
+            tables: replaced
+                .map(|offset| table(*offset, TableKind::L2))
+                .collect(),
             left: 0,
         };
         if l1_offset.0 < image.geometry().cluster_size() {
             // The header is no table, and what it seems to lead to is none either.
             return Ok(mended);
         }
-        let references = |cluster| match self.kept.get(cluster) {
-            0 => self.ground.counts.get(cluster),
+        // With `-r leaks` only where nothing else is wrong once refcounts are lowered.
+        let is_else_clean =
+            self.left == 0 && look.comparison.unreadable_clusters == 0 && self.kept.clusters == 0;
+        let may_write = self.options.scope == Scope::All || is_else_clean;
+        let references = |cluster| match self.kept_references.get(cluster) {
+            0 => self.counts.get(cluster),
             references => references,
+        };
+        let counts = || {
+            let (reftable, comparison) = (&look.old.reftable, &look.comparison);
+            desired_counts(
+                new.is_some(),
+                &self.counts,
+                reftable,
+                comparison,
+                image,
+                storage,
+            )
         };
         let l1 = check_l1(image, storage, &mut counts())?;
         let mut written_l1 = None;
         if !l1.wrong.is_empty() {
-            let is_writable = self.may_write && self.ground.l1_is_writable(&references)?;
-            let mut table = self.table(l1_offset, TableKind::L1);
+            let is_writable = may_write && ground.l1_is_writable(&references)?;
+            let mut table = table(l1_offset, TableKind::L1);
             for wrong in &l1.wrong {
                 observer.finding(&wrong.finding(), action_in(is_writable));
                 table.note(wrong.mended().copied());
@@ -109,16 +115,15 @@ impl Search<'_> {
             if is_writable {
                 written_l1 = Some(table);
             } else {
-                mended.left += self.not_written(&table, observer);
+                mended.leave(&table, 1, may_write, observer);
             }
         }
         let tables: Vec<_> = l1.tables.into_iter().collect();
         let mut bytes = vec![0; image.geometry().cluster_size() as usize];
         for (offset, times) in with_wrong(image, storage, &tables, counts, observer)? {
             storage.read_at(offset, &mut bytes)?;
-            let is_writable =
-                self.may_write && self.ground.l2_is_writable(offset, &bytes, &references);
-            let mut table = self.table(offset, TableKind::ActiveL2);
+            let is_writable = may_write && ground.l2_is_writable(offset, &bytes, &references);
+            let mut table = table(offset, TableKind::ActiveL2);
             if table.replaced > 0 {
                 replace(image, &mut bytes);
             }
@@ -129,20 +134,11 @@ impl Search<'_> {
             if is_writable {
                 mended.add(table)?;
             } else {
-                mended.left += times * self.not_written(&table, observer);
+                mended.leave(&table, times, may_write, observer);
             }
         }
         mended.tables.splice(0..0, written_l1);
         Ok(mended)
-    }
-
-    /// Tells of a table that is left alone; how many wrong bits stay in it.
-    fn not_written(&self, table: &MendedTable, observer: &mut dyn Observer) -> u64 {
-        if self.may_write {
-            let table = table.offset;
-            observer.finding(&Finding::TableNotWritten { table }, Action::Reported);
-        }
-        u64::from(table.clears + table.sets)
     }
 }
 
@@ -171,6 +167,15 @@ impl MendedTable {
 }
 
 impl Mended {
+    /// A table that is referred to so often and left alone.
+    fn leave(&mut self, table: &MendedTable, times: u64, tells: bool, observer: &mut dyn Observer) {
+        if tells {
+            let table = table.offset;
+            observer.finding(&Finding::TableNotWritten { table }, Action::Reported);
+        }
+        self.left += times * u64::from(table.clears + table.sets);
+    }
+
     fn add(&mut self, table: MendedTable) -> Result<(), RepairError> {
         let tables = &mut self.tables;
         match tables.binary_search_by_key(&table.offset, |other| other.offset) {

@@ -56,10 +56,7 @@ impl Ground<'_> {
         if cluster.0 >= self.look.comparison.compared.0 || self.counts.get(cluster) > 0 {
             return Ok(false);
         }
-        let said = self
-            .look
-            .disk_counts(self.image, self.storage)
-            .get(cluster)?;
-        Ok(said.is_some_and(|said| said > 0))
+        let mut on_disk = self.look.disk_counts(self.image, self.storage);
+        Ok(on_disk.get(cluster)?.is_some_and(|said| said > 0))
     }
 }

@@ -23,27 +23,19 @@ pub(super) fn look_for(ground: &Ground<'_>) -> Result<Option<Cluster>, RepairErr
     let references = &ground.look.references;
     let geometry = ground.image.geometry();
     // Most clusters are no table, and finding that out one table after the other takes a while.
-    let l1_tables = references.l1_tables.iter();
-    let l1: RunSet = l1_tables
-        .map(|table| table.region().clusters(geometry))
-        .collect();
+    let l1 = references.l1_tables.iter();
+    let l1 = l1.map(|table| table.region().clusters(geometry));
+    let l1: RunSet = l1.collect();
     let others: RunSet = references.others.iter().map(|(_, run)| *run).collect();
     let mut shares_data = false;
     for (cluster, count) in counts.above(1) {
-        let as_l1 = if l1.contains(cluster) {
-            ground.as_l1(cluster)
-        } else {
-            0
-        };
+        let as_l1 = l1.contains(cluster).then(|| ground.as_l1(cluster));
         let is_other = others.contains(cluster);
-        let other = references
-            .others
-            .iter()
-            .filter(|(_, run)| is_other && run.contains(cluster));
+        let other = references.others.iter();
+        let other = other.filter(|(_, run)| is_other && run.contains(cluster));
         // How often it is used as each of the kinds of things beside guest data.
-        let kinds = [ground.as_l2(cluster), as_l1]
-            .into_iter()
-            .chain(other.map(|_| 1));
+        let tables = [Some(ground.as_l2(cluster)), as_l1].into_iter().flatten();
+        let kinds = tables.chain(other.map(|_| 1));
         let mut kinds = kinds.filter(|times| *times > 0);
         match (kinds.next(), kinds.next()) {
             (None, _) => shares_data = true,

@@ -142,10 +142,8 @@ impl Storage for Overlay<'_> {
                 .map_err(|error| match error {
                     RepairError::Storage(error) => error,
                     error => StorageError {
-                        operation: Operation::Read,
-                        offset,
-                        length: buffer.len() as u64,
                         source: io::Error::other(error),
+                        ..read_only(Operation::Read, offset, buffer.len() as u64)
                     },
                 })?;
         }

@@ -153,14 +153,11 @@ impl RepairPlan {
         }
         self.change(target, stage, storage, bytes)?;
         let differs = |(old, new): (&u8, &u8)| old != new;
-        let Some(first) = before.iter().zip(&*bytes).position(differs) else {
+        let pairs = || before.iter().zip(&*bytes);
+        let (Some(first), Some(last)) = (pairs().position(differs), pairs().rposition(differs))
+        else {
             return Ok(None);
         };
-        let last = before
-            .iter()
-            .zip(&*bytes)
-            .rposition(differs)
-            .unwrap_or(first);
         let first = first / unit * unit;
         bytes.truncate((last + 1).next_multiple_of(unit));
         bytes.drain(..first);

@@ -223,16 +223,12 @@ fn clear(mended: &Mended, late: bool) -> Phase {
 
 /// Sets COPIED bits.
 fn set(mended: &Mended) -> Phase {
-    let entries = mended
-        .tables
-        .iter()
-        .map(|table| u64::from(table.sets))
-        .sum();
+    let sets = mended.tables.iter().map(|table| u64::from(table.sets));
     let early = targets(mended, |table| !table.is_late && table.sets > 0);
     let late = targets(mended, |table| table.is_late && table.sets > 0);
     Phase::new(
         PhaseKind::Set,
-        [Step::SetCopied(entries)],
+        [Step::SetCopied(sets.sum())],
         early.chain(late),
     )
 }

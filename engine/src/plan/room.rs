@@ -38,10 +38,8 @@ impl Draft<'_> {
         reserved.extend(&old_table.collect());
         // Whole clusters only: a refblock does not fit into a part of one.
         let bits = counts.geometry().cluster_bits();
-        let capacity = self
-            .storage
-            .capacity()
-            .map(|bytes| ClusterCount(bytes >> bits));
+        let capacity = self.storage.capacity();
+        let capacity = capacity.map(|bytes| ClusterCount(bytes >> bits));
         // A region that reaches into the rest of a last cluster is counted, in a cluster that is
         // not there.
         let counted = counts.next_used(Cluster(self.extent.clusters.0));

@@ -50,10 +50,8 @@ impl Layout {
         let most = at_once(geometry);
         let after = |position: &usize| Some(Run::single(self.place(*position)?).end());
         let neighbours = move |one: &usize, next: &usize| after(one) == self.place(*next);
-        let batches = self
-            .order
-            .chunk_by(neighbours)
-            .flat_map(move |run| run.chunks(most));
+        let runs = self.order.chunk_by(neighbours);
+        let batches = runs.flat_map(move |run| run.chunks(most));
         batches.scan(0, |start, batch| {
             let range = *start..*start + batch.len();
             *start = range.end;

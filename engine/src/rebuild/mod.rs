@@ -28,15 +28,6 @@ pub enum Algorithm {
     Tail,
 }
 
-impl Algorithm {
-    /// Whether a flush stands between the new structures and the switch of the header to them.
-    /// QEMU has none there (observed with qemu-img 5.2 to 11.1).
-    #[must_use]
-    pub const fn flushes_before_switch(self) -> bool {
-        matches!(self, Self::Planned)
-    }
-}
-
 /// What a planner works from. It reads this and does no I/O.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {

@@ -12,7 +12,7 @@ use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex};
 /// The refcounts on disk, or the numbers that they are cut from, of any cluster: what was found equal
 /// is looked up in the references.
 pub struct DiskCounts<'a> {
-    pub(super) image: &'a Image,
+    pub(crate) image: &'a Image,
     pub(super) storage: &'a dyn Storage,
     table: &'a RefcountTable,
     /// `None` where nothing lies beyond.

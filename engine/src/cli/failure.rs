@@ -4,7 +4,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use recount::plan::RepairError;
-use recount::rebuild::CommitError;
 use recount::repair::RepairFailure;
 use recount::storage::{OpenError, shown};
 use recount::undo::UndoError;
@@ -84,9 +83,7 @@ fn done(failure: &RepairFailure) -> String {
 
 /// What helps where the file system is full.
 fn room(failure: &RepairFailure, reuse_old: bool) -> &'static str {
-    let (RepairError::Storage(error) | RepairError::Commit(CommitError::Storage(error))) =
-        &failure.error
-    else {
+    let RepairError::Storage(error) = &failure.error else {
         return "";
     };
     match (error.source.kind(), reuse_old) {

@@ -8,7 +8,7 @@ use super::uses::of_structures;
 use crate::finding::Finding;
 use crate::format::entry::{L2Format, L2Kind};
 use crate::references::{DeadEnds, L2Item, for_each_item, looks_like_l2_table};
-use crate::table::width;
+use crate::table::{Run, width};
 use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex};
 
 /// Bytes that are read at most to look for lost tables. Beyond, what leaked is kept.
@@ -58,6 +58,9 @@ pub(super) fn look_for(
         }
         ground.storage.read_at(offset, &mut buffer)?;
         read += geometry.cluster_size();
+        if !looks_like_l2_table(ground.image, ground.extent, &buffer) {
+            continue;
+        }
         let clusters = leads_to(ground, cluster, &buffer)?;
         if clusters > 0 && !is_new_reftable(ground, cluster, &buffer)? {
             let table = offset;
@@ -70,33 +73,26 @@ pub(super) fn look_for(
     Ok(())
 }
 
-/// To how many other leaked clusters a cluster leads, if it is an L2 table.
+/// To how many other leaked clusters an L2 table leads.
 fn leads_to(ground: &Ground<'_>, table: Cluster, bytes: &[u8]) -> Result<u64, RepairError> {
     let geometry = ground.image.geometry();
     let format = L2Format::of(&ground.image.header);
-    if !looks_like_l2_table(ground.image, ground.extent, bytes) {
-        return Ok(0);
-    }
     let mut found = 0;
-    let mut visit = |offset: Offset, count: u64| {
-        let first = geometry.cluster_of(offset);
-        for further in 0..count {
-            let cluster = first.saturating_add(ClusterCount(further));
-            if cluster.0 >= ground.look.comparison.compared.0 {
-                break;
-            }
+    for_each_item(geometry, format, bytes, |item| {
+        let (offset, count) = match item {
+            L2Item::Run { offset, count, .. } => (offset, count),
+            L2Item::Entry { entry, .. } => match entry.kind(format) {
+                L2Kind::Normal(offset)
+                | L2Kind::PreallocatedZero(offset)
+                | L2Kind::Compressed { offset, .. } => (offset, 1),
+                L2Kind::PlainZero | L2Kind::Unallocated => return Ok(()),
+            },
+        };
+        let run = Run::new(geometry.cluster_of(offset), ClusterCount(count));
+        for cluster in run.iter() {
             found += u64::from(cluster != table && ground.is_leaked(cluster)?);
         }
         Ok::<_, RepairError>(())
-    };
-    for_each_item(geometry, format, bytes, |item| match item {
-        L2Item::Run { offset, count, .. } => visit(offset, count),
-        L2Item::Entry { entry, .. } => match entry.kind(format) {
-            L2Kind::Normal(offset)
-            | L2Kind::PreallocatedZero(offset)
-            | L2Kind::Compressed { offset, .. } => visit(offset, 1),
-            L2Kind::PlainZero | L2Kind::Unallocated => Ok(()),
-        },
     })?;
     Ok(found)
 }
@@ -109,42 +105,32 @@ fn is_new_reftable(ground: &Ground<'_>, table: Cluster, bytes: &[u8]) -> Result<
     let mut refblocks = BTreeMap::new();
     for (number, entry) in (0..).zip(bytes.as_chunks::<8>().0) {
         let offset = Offset(u64::from_be_bytes(*entry));
-        let cluster = geometry.cluster_of(offset);
+        let covers = geometry.first_covered(RefblockIndex(number));
+        let is_in_file = offset.0 < ground.extent.bytes && covers.0 < ground.extent.clusters.0;
         if offset == Offset(0) {
             continue;
         }
-        let covers = geometry.first_covered(RefblockIndex(number));
-        let is_in_file =
-            offset < Offset(ground.extent.bytes) && covers.0 < ground.extent.clusters.0;
         if !geometry.is_aligned(offset) || !is_in_file {
             return Ok(false);
         }
-        refblocks.insert(cluster, (offset, covers));
+        refblocks.insert(geometry.cluster_of(offset), (offset, covers));
     }
+    let is_own = |cluster| cluster == table || refblocks.contains_key(&cluster);
     let going = of_structures(&ground.look.old);
     let mut block = vec![0; bytes.len()];
     for (offset, covers) in refblocks.values() {
         ground.storage.read_at(*offset, &mut block)?;
-        let mut is_empty = true;
-        for index in 0..geometry.refcounts_per_refblock() {
+        let fits = |index: u64| {
             let cluster = covers.saturating_add(ClusterCount(index));
             let refcount = width::get(geometry.order(), &block, index as usize);
-            let references = ground.counts.get(cluster);
-            let references =
-                references - going.get(&cluster).map_or(0, |uses| references.min(*uses));
-            let fits = if cluster == table || refblocks.contains_key(&cluster) {
-                refcount == 1 && references == 0
-            } else if references == 0 {
-                refcount <= 1
-            } else {
-                refcount == references.min(geometry.max_refcount())
-            };
-            if !fits {
-                return Ok(false);
+            let going = going.get(&cluster).copied().unwrap_or(0);
+            match ground.counts.get(cluster).saturating_sub(going) {
+                references if is_own(cluster) => refcount == 1 && references == 0,
+                0 => refcount <= 1,
+                references => refcount == references.min(geometry.max_refcount()),
             }
-            is_empty &= refcount == 0;
-        }
-        if is_empty {
+        };
+        if width::is_zero(&block) || !(0..geometry.refcounts_per_refblock()).all(fits) {
             return Ok(false);
         }
     }

@@ -4,7 +4,7 @@ use crate::finding::Finding;
 use crate::geometry::Geometry;
 use crate::image::Extent;
 use crate::table::{Run, RunSet};
-use crate::units::{Cluster, ClusterCount, Offset};
+use crate::units::{Cluster, Offset};
 
 /// What may hide that clusters are in use: entries and tables that lead nowhere or contradict each
 /// other.
@@ -68,12 +68,5 @@ impl Beyond {
         let limit = self.limit.map_or(cluster, |limit| limit.min(cluster));
         self.limit = Some(limit);
         self.end = self.end.max(end);
-    }
-
-    /// Clusters of storage that may be used, at most.
-    #[must_use]
-    pub fn within(&self, capacity: Option<ClusterCount>) -> Option<ClusterCount> {
-        let limit = self.limit.map(|limit| ClusterCount(limit.0));
-        capacity.into_iter().chain(limit).min()
     }
 }

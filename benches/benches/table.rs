@@ -35,7 +35,7 @@ fn table(criterion: &mut Criterion) {
         let mut bytes = vec![0; geometry.refblock_bytes()];
         group.bench_function(BenchmarkId::new("compare", bits), |bencher| {
             bencher.iter(|| {
-                let refblocks = full.used_refblock_count();
+                let refblocks = full.used_refblocks().count() as u64;
                 (0..refblocks)
                     .filter(|refblock| {
                         full.encode(RefblockIndex(*refblock), &mut bytes);

@@ -337,5 +337,5 @@ fn differences_in<'a>(
     compared: ClusterCount,
 ) -> Differences<'a> {
     let range = range_of(table.geometry(), refblock, compared);
-    Differences::new(table, refblock, found, range)
+    Differences::new(table, found, range)
 }

@@ -1,7 +1,7 @@
 //! The clusters of one refblock whose refcount is not the number of their references.
 
 use crate::table::{RefcountTable, Run, width};
-use crate::units::{Cluster, RefblockIndex};
+use crate::units::Cluster;
 
 /// Clusters that are looked at in one go.
 const BLOCK: usize = 64;
@@ -11,7 +11,6 @@ const BLOCK: usize = 64;
 /// of a block that differ are bits of one number, so that equal ones cost next to nothing.
 pub(super) struct Differences<'a> {
     table: &'a RefcountTable,
-    refblock: RefblockIndex,
     /// The refblock as it is on disk, nothing where there is none.
     found: &'a [u8],
     /// The clusters to look at, which begin where the refblock's range does.
@@ -25,15 +24,9 @@ pub(super) struct Differences<'a> {
 }
 
 impl<'a> Differences<'a> {
-    pub fn new(
-        table: &'a RefcountTable,
-        refblock: RefblockIndex,
-        found: &'a [u8],
-        range: Run,
-    ) -> Self {
+    pub fn new(table: &'a RefcountTable, found: &'a [u8], range: Run) -> Self {
         Self {
             table,
-            refblock,
             found,
             range,
             decoded: 0,
@@ -51,9 +44,9 @@ impl<'a> Differences<'a> {
         }
         let order = self.table.geometry().order();
         let first = self.decoded;
-        width::decode(order, self.found, first, &mut self.refcounts);
-        self.table
-            .decode(self.refblock, first, &mut self.references);
+        let bytes = first * order.bits() as usize / 8;
+        self.refcounts = width::decode(order, self.found.get(bytes..).unwrap_or_default());
+        self.references = self.table.block(self.range.first.0 + first as u64);
         // What the disk can say of more references than its width counts is the largest refcount.
         for references in &mut self.references {
             *references = (*references).min(order.max_refcount());
@@ -99,7 +92,7 @@ mod tests {
         for order in 0..=6 {
             let geometry = Geometry::new(9, order).expect("valid");
             let clusters = geometry.refcounts_per_refblock();
-            let (refblock, first) = (RefblockIndex(1), Cluster(clusters));
+            let first = Cluster(clusters);
             for (step, on_disk) in [(1, 0), (7, 3), (70, 1), (200, 200)] {
                 let mut table = RefcountTable::new(geometry);
                 for cluster in (clusters..2 * clusters).step_by(step) {
@@ -114,7 +107,7 @@ mod tests {
                 // As much as there is, a part of it, and no refblock at all.
                 for (found, count) in [(&found[..], clusters), (&found, 130), (&[], clusters)] {
                     let range = Run::new(first, ClusterCount(count));
-                    let differences = Differences::new(&table, refblock, found, range);
+                    let differences = Differences::new(&table, found, range);
                     let one_by_one = (0..count).filter_map(|index| {
                         let cluster = Cluster(clusters + index);
                         let refcount = width::get(geometry.order(), found, index as usize);

@@ -82,14 +82,7 @@ impl<'a> DiskCounts<'a> {
             return Ok(Some(width::get(geometry.order(), bytes, index)));
         }
         if cluster.0 < self.compared.0 {
-            let count = self.table.get(cluster);
-            let is_on_disk = self.comparison.is_some();
-            let most = if is_on_disk {
-                geometry.max_refcount()
-            } else {
-                u64::MAX
-            };
-            return Ok(Some(count.min(most)));
+            return Ok(Some(self.table.get(cluster).min(self.most())));
         }
         self.get_beyond(refblock, index)
     }
@@ -102,16 +95,21 @@ impl<'a> DiskCounts<'a> {
         if self.unreadable.binary_search(&refblock).is_ok() {
             return None;
         }
-        if let Some(comparison) = self.comparison {
-            if comparison.differing.contains_key(&refblock) {
-                return None;
-            }
-            // 1-bit refcounts say 1 of whatever is in use.
-            if self.image.geometry().max_refcount() == 1 && self.table.has_shared() {
-                return None;
-            }
+        if let Some(comparison) = self.comparison
+            && comparison.differing.contains_key(&refblock)
+        {
+            return None;
         }
-        (run.end().0 <= self.compared.0).then(|| self.table.count_ones(run))
+        let ones = || self.table.count_ones(run, self.most());
+        (run.end().0 <= self.compared.0).then(ones)
+    }
+
+    /// The largest count that `table` is asked for: the disk has refcounts, not true numbers.
+    fn most(&self) -> u64 {
+        match self.comparison {
+            Some(_) => self.image.geometry().max_refcount(),
+            None => u64::MAX,
+        }
     }
 
     fn get_beyond(

@@ -139,7 +139,7 @@ impl Space<'_> {
         loop {
             within_reftable_limit(self.input, *clusters).map_err(Failure::Plan)?;
             let Some(gap) = free_run(self.references(), self.excluded, from, self.limit) else {
-                let refblocks = self.references().used_refblock_count();
+                let refblocks = self.references().used_refblocks().count() as u64;
                 let needed = ClusterCount(clusters.0 + refblocks);
                 return Err(Failure::NoRoom {
                     reftable: *clusters,

@@ -34,7 +34,6 @@ impl Walker<'_> {
             },
         )?;
         let mut unusual = Vec::new();
-        let mut has_shared = false;
         for counter in &counters {
             self.references.allocated += counter.sum.allocated;
             self.references.fragmented += counter.sum.fragmented;
@@ -42,12 +41,11 @@ impl Walker<'_> {
             self.references.all_copied &= counter.sum.not_copied == 0;
             let plain = counter.sum.allocated - counter.sum.compressed;
             self.references.no_plain_data &= plain == 0;
-            has_shared |= counter.has_shared;
             self.references.has_empty_table |= counter.has_empty;
             unusual.extend_from_slice(&counter.unusual);
         }
         drop(counters);
-        self.references.table = table.into_table(has_shared);
+        self.references.table = table.into_table();
         unusual.sort_unstable();
         self.references.all_copied &= unusual.is_empty();
         Ok(unusual)
@@ -66,7 +64,6 @@ struct Counter<'a> {
     /// Of the active layer.
     sum: Tally,
     unusual: Vec<usize>,
-    has_shared: bool,
     /// Whether a table has not a single entry.
     has_empty: bool,
 }
@@ -91,7 +88,6 @@ impl<'a> Counter<'a> {
                 not_copied: 0,
             },
             unusual: Vec::new(),
-            has_shared: false,
             has_empty: false,
         }
     }
@@ -127,9 +123,6 @@ impl Worker for Counter<'_> {
         if self.collected.is_empty() {
             return Ok(());
         }
-        let added = self.table.add(&mut self.collected, self.times)?;
-        self.has_shared |= added.shared;
-        self.collected.clear();
-        Ok(())
+        Ok(self.table.add(&mut self.collected, self.times)?)
     }
 }

@@ -3,6 +3,7 @@
 mod model;
 
 use super::*;
+use crate::units::ClusterCount;
 
 fn geometries() -> impl Iterator<Item = Geometry> {
     let real = (0..=6).map(|order| Geometry::new(9, order).expect("valid"));
@@ -102,57 +103,40 @@ fn a_refblock_with_one_other_bit_is_not_equal() {
 }
 
 #[test]
-fn two_references_are_known_where_refcounts_have_one_bit() {
-    let geometry = Geometry::new(16, 0).expect("valid");
-    let mut table = RefcountTable::new(geometry);
-    let run = Run::new(Cluster(0), ClusterCount(100_000));
-    table.increment(run).expect("memory");
-    assert_eq!(table.over_maximum().next(), None);
-    assert!(!table.has_shared());
+fn counts_take_up_a_bit_or_whole_bytes_as_each_chunk_needs() {
+    let mut table = RefcountTable::new(Geometry::new(16, 4).expect("valid"));
+    let bits = |table: &RefcountTable| {
+        [0, 1].map(|number| table.chunk(number).memory() * 8 / chunk::CLUSTERS)
+    };
     table
-        .increment(Run::single(Cluster(70_000)))
+        .increment(Run::new(Cluster(1), ClusterCount(1500)))
         .expect("memory");
-    assert_eq!(table.get(Cluster(70_000)), 2);
-    assert_eq!(
-        table.over_maximum().collect::<Vec<_>>(),
-        [(Cluster(70_000), 2)]
-    );
-    assert_eq!(table.count_ones(run), 99_999);
-    let mut bytes = vec![0; geometry.refblock_bytes()];
-    table.encode(RefblockIndex(0), &mut bytes);
-    assert_eq!(bytes[..100_000 / 8], [0xff; 100_000 / 8]);
-    assert!(table.equals(RefblockIndex(0), &bytes));
+    assert_eq!(bits(&table), [1, 1]);
+    assert!(!table.has_shared());
+    for width in [8, 16, 32, 64] {
+        table.set(Cluster(9), 1 << (width / 2)).expect("memory");
+        assert_eq!(bits(&table), [width, 1]);
+        assert!(table.has_shared());
+    }
 }
 
 #[test]
-fn counts_take_up_no_more_than_refcounts_or_a_byte_until_one_does_not_fit() {
-    for geometry in (0..=6).map(|order| Geometry::new(16, order).expect("valid")) {
-        let mut table = RefcountTable::new(geometry);
-        let covered = geometry.refcounts_per_refblock();
-        table
-            .increment(Run::new(Cluster(0), ClusterCount(2 * covered)))
-            .expect("memory");
-        let narrowest = geometry.order().bits().min(8);
-        let bits = |table: &RefcountTable, refblock| {
-            let chunk = table.chunk(refblock).expect("counted in");
-            chunk.memory() as u64 * 8 / covered
-        };
-        assert_eq!(bits(&table, 0), narrowest.into());
-        for width in [8, 16, 32, 64] {
-            let count = 1 << (width / 2);
-            table.set(Cluster(9), count).expect("memory");
-            let expected = if count > geometry.max_refcount().min(255) {
-                width
-            } else {
-                narrowest
-            };
-            assert_eq!(
-                bits(&table, 0),
-                expected.max(narrowest).into(),
-                "{geometry:?}"
-            );
-            assert_eq!(bits(&table, 1), narrowest.into());
+fn chunks_that_are_counted_once_all_over_take_up_nothing() {
+    let clusters = 4 * chunk::CLUSTERS as u64;
+    for step in [1, 7, 1023, 4095] {
+        let mut table = RefcountTable::new(Geometry::new(16, 4).expect("valid"));
+        for number in 0..clusters {
+            let single = Run::single(Cluster(number * step % clusters));
+            table.increment(single).expect("memory");
         }
+        assert!((0..4).all(|number| table.chunk(number).memory() == 0));
+        assert_eq!(
+            table.count_ones(Run::new(Cluster(0), ClusterCount(clusters)), 1),
+            clusters
+        );
+        assert_eq!(table.next_free(Cluster(0)), Cluster(clusters));
+        table.set(Cluster(5), 0).expect("memory");
+        assert_eq!(table.next_free(Cluster(0)), Cluster(5));
     }
 }
 
@@ -184,36 +168,8 @@ fn a_cluster_past_the_last_number_is_not_counted() {
 }
 
 #[test]
-fn a_range_whose_counts_were_all_set_to_0_is_not_in_use() {
-    for geometry in geometries() {
-        let covered = geometry.refcounts_per_refblock();
-        for refblock in [RefblockIndex(1), RefblockIndex(NEAR_REFBLOCKS + 7)] {
-            let mut table = RefcountTable::new(geometry);
-            let run = Run::new(geometry.first_covered(refblock), ClusterCount(covered));
-            table.increment(run).expect("memory");
-            table.increment(Run::single(Cluster(0))).expect("memory");
-            for cluster in run.iter() {
-                assert!(table.is_used(refblock));
-                assert_eq!(table.last_used(), Some(Cluster(run.end().0 - 1)));
-                table.set(cluster, 0).expect("memory");
-            }
-            assert!(!table.is_used(refblock));
-            assert_eq!(
-                table.used_refblocks().collect::<Vec<_>>(),
-                [RefblockIndex(0)]
-            );
-            assert_eq!(table.last_used(), Some(Cluster(0)));
-            assert_eq!(table.last_used_before(run.end()), None);
-            assert_eq!(table.next_used(Cluster(1)), None);
-            assert_eq!(table.next_free(run.first), run.first);
-            assert!(table.equals(refblock, &vec![0; geometry.refblock_bytes()]));
-        }
-    }
-}
-
-#[test]
 fn what_memory_was_lacking_for_is_not_counted_as_if_it_were_all() {
-    let mut collected = Collected::new();
+    let mut collected = Collected::default();
     let mark = collected.mark();
     collected.is_incomplete = true;
     collected.rewind(mark);
@@ -222,4 +178,20 @@ fn what_memory_was_lacking_for_is_not_counted_as_if_it_were_all() {
     assert_eq!(table.add(&mut collected, 1), Err(OutOfMemory));
     collected.clear();
     assert!(collected.is_empty() && table.add(&mut collected, 1).is_ok());
+}
+
+#[test]
+fn what_came_after_a_mark_is_not_counted() {
+    let mut collected = Collected::default();
+    collected.push(3, 2);
+    let mark = collected.mark();
+    collected.push(1000, 100);
+    collected.push_each(&[3, 7]);
+    collected.rewind(mark);
+    let table = SharedTable::new(RefcountTable::new(Geometry::new(9, 4).expect("valid")));
+    table.add(&mut collected, 1).expect("memory");
+    assert!(collected.is_empty());
+    let table = table.into_table();
+    let used = (0..2000).filter(|cluster| table.get(Cluster(*cluster)) > 0);
+    assert!(used.eq([3, 4]));
 }

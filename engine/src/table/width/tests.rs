@@ -63,44 +63,63 @@ fn what_is_set_is_cut_to_the_maximum() {
 }
 
 #[test]
-fn the_last_used_and_those_above_a_value_are_those_of_each_refcount() {
+fn blocks_are_decoded_and_encoded_as_each_refcount_is() {
     for order in orders() {
-        let mut block = [0; 128];
-        let entries = block.len() * 8 / order.bits() as usize;
-        assert_eq!(last_used(order, &block), None);
-        for index in [0, 1, 5, entries / 2, entries - 3] {
-            set(order, &mut block, index, 1 + index as u64 % 4);
-            assert_eq!(last_used(order, &block), Some(index), "{order:?}");
-        }
-        for (from, value) in (0..=entries).flat_map(|from| (0..4).map(move |value| (from, value))) {
-            let counts = (from..entries).map(|index| (index, get(order, &block, index)));
-            let expected = counts.into_iter().find(|(_, count)| *count > value);
-            assert_eq!(
-                find_above(order, &block, from, value),
-                expected,
-                "{order:?}"
-            );
+        let bytes: Vec<u8> = (0..8 * order.bits())
+            .map(|byte| (byte * 37) as u8)
+            .collect();
+        // As much as there is, and parts of words.
+        for length in [bytes.len(), bytes.len() / 2, 4.min(bytes.len()), 1, 0] {
+            let bytes = &bytes[..length];
+            let counts = decode(order, bytes);
+            let each = (0..BLOCK).map(|index| get(order, bytes, index));
+            assert!(each.eq(counts), "{order:?} {length}");
+            let mut again = vec![7; length];
+            encode(order, &counts, &mut again);
+            assert_eq!(again, bytes, "{order:?}");
+            encode(order, &[u64::MAX; BLOCK], &mut again);
+            assert_eq!(again, vec![0xff; length]);
         }
     }
 }
 
 #[test]
-fn finding_agrees_with_looking_at_each_refcount() {
+fn adding_to_a_run_is_adding_to_each_up_to_the_first_that_does_not_fit() {
     for order in orders() {
-        let mut block = [0; 16];
-        let entries = block.len() * 8 / order.bits() as usize;
-        for index in (0..entries).filter(|index| index % 5 == 1 || index % 7 < 3) {
-            set(order, &mut block, index, 1);
-        }
-        for from in 0..=entries {
-            for zero in [false, true] {
-                let expected =
-                    (from..entries).find(|index| (get(order, &block, *index) == 0) == zero);
+        let max = order.max_refcount();
+        for run in [0..64, 1..60, 30..40, 63..64, 5..6, 0..9, 4..4] {
+            for (full, times) in [1, 2, 3, max - 1, max, max.saturating_add(1)]
+                .into_iter()
+                .flat_map(|times| [0, 5, 39, 63].map(|full| (full, times)))
+            {
+                let mut bytes = vec![0; 8 * order.bits() as usize];
+                set(order, &mut bytes, 7, 1);
+                set(order, &mut bytes, full, max);
+                let mut expected = bytes.clone();
+                let sum = |index| get(order, &bytes, index).saturating_add(times);
+                // The widest has nothing wider to go to.
+                let fits = |index: &usize| sum(*index) <= max;
+                let first = run.clone().find(|index| !fits(index)).unwrap_or(run.end);
+                let mut added = bytes.clone();
+                let reached = add(order, &mut added, run.clone(), times);
+                // Those of a word are added all at once or not at all.
+                let word = first >> (6 - order.get()) << (6 - order.get());
+                let past = if first == run.end {
+                    first
+                } else {
+                    word.max(run.start)
+                };
+                for index in run.start..past {
+                    set(order, &mut expected, index, sum(index));
+                }
                 assert_eq!(
-                    find(order, &block, from, zero),
-                    expected,
-                    "{order:?} {from}"
+                    (reached, &added),
+                    (past, &expected),
+                    "{order:?} {run:?} {times}"
                 );
+                if run.len() == 1 && add_one(order, &mut bytes, run.start, times) {
+                    assert_eq!(bytes, expected, "{order:?} {run:?} {times}");
+                }
             }
         }
     }

@@ -120,9 +120,6 @@ impl Worker for Counter<'_> {
     }
 
     fn end_of_batch(&mut self) -> Result<(), WalkError> {
-        if self.collected.is_empty() {
-            return Ok(());
-        }
         Ok(self.table.add(&mut self.collected, self.times)?)
     }
 }

@@ -170,45 +170,48 @@ impl RefcountTable {
     /// Whether any cluster that a refblock covers has a count.
     #[must_use]
     pub fn is_used(&self, refblock: RefblockIndex) -> bool {
-        let used = self.next_used(self.geometry.first_covered(refblock));
-        used.is_some_and(|used| self.geometry.refblock_of(used) == refblock)
+        let next = RefblockIndex(refblock.0 + 1);
+        let covered = [refblock, next].map(|refblock| self.geometry.first_covered(refblock).0);
+        let mut used = self.passing(covered[0]..covered[1], |count| count != 0);
+        used.next().is_some()
     }
 
-    /// Fills `bytes` with the counts as the refblock has them on disk, each at most the largest that
-    /// its width has; what is longer than the refblock becomes 0.
+    /// Fills `bytes`, of a refblock at least, with the counts as the refblock has them on disk, each at
+    /// most the largest that its width has; what is longer than the refblock becomes 0.
     pub fn encode(&self, refblock: RefblockIndex, bytes: &mut [u8]) {
-        let (refcounts, rest) = bytes.split_at_mut(self.geometry.refblock_bytes().min(bytes.len()));
-        rest.fill(0);
-        let order = self.geometry.order();
-        let blocks = refcounts.chunks_mut(width::block_bytes(order));
-        for (bytes, first) in blocks.zip(self.blocks_of(refblock)) {
-            width::encode(order, &self.block(first), bytes);
-        }
+        bytes.fill(0);
+        self.blocks(refblock, |at, block| {
+            let place = bytes.get_mut(at..at + block.len());
+            place.map(|place| place.copy_from_slice(block)).is_some()
+        });
     }
 
     /// Whether the refblock that begins with `bytes` is what [`Self::encode`] writes.
     pub(crate) fn equals(&self, refblock: RefblockIndex, bytes: &[u8]) -> bool {
-        let (refcounts, rest) = bytes.split_at(self.geometry.refblock_bytes().min(bytes.len()));
-        let order = self.geometry.order();
-        // What is expected of a block in which all have one count, mostly that of the block before.
-        let (mut expected, mut expected_of) = ([0; BLOCK * size_of::<u64>()], Some(0));
-        let blocks = refcounts.chunks(width::block_bytes(order));
-        let mut blocks = blocks.zip(self.blocks_of(refblock));
-        let is_equal = blocks.all(|(bytes, first)| {
-            let (number, index) = split(first);
-            let same = self.chunk(number).same(index / BLOCK);
-            if same.is_none() || same != expected_of {
-                width::encode(order, &self.block(first), &mut expected[..bytes.len()]);
-                expected_of = same;
-            }
-            *bytes == expected[..bytes.len()]
-        });
-        is_equal && width::is_zero(rest)
+        let is_equal = |at, block: &[u8]| bytes.get(at..at + block.len()) == Some(block);
+        let rest = bytes.get(self.geometry.refblock_bytes()..);
+        self.blocks(refblock, is_equal) && rest.is_some_and(width::is_zero)
     }
 
-    /// The first cluster of each block of those that a refblock covers.
-    fn blocks_of(&self, refblock: RefblockIndex) -> impl Iterator<Item = u64> + use<> {
-        (self.geometry.first_covered(refblock).0..).step_by(BLOCK)
+    /// Hands over the blocks of a refblock as they are on disk, each with its place in it, for as long
+    /// as that says true, and says whether it always did.
+    fn blocks(&self, refblock: RefblockIndex, mut visit: impl FnMut(usize, &[u8]) -> bool) -> bool {
+        let order = self.geometry.order();
+        let length = width::block_bytes(order).min(self.geometry.refblock_bytes());
+        let mut bytes = [0; BLOCK * size_of::<u64>()];
+        // Where all of a block have one count, that is mostly the count of those before.
+        let mut held = Some(0);
+        let places = (0..self.geometry.refblock_bytes()).step_by(length);
+        let firsts = (self.geometry.first_covered(refblock).0..).step_by(BLOCK);
+        places.zip(firsts).all(|(at, first)| {
+            let (number, index) = split(first);
+            let same = self.chunk(number).same(index / BLOCK);
+            if same.is_none() || same != held {
+                width::encode(order, &self.block(first), &mut bytes[..length]);
+                held = same;
+            }
+            visit(at, &bytes[..length])
+        })
     }
 
     /// The counts of the clusters from `first` on, as many as are in a block of clusters from there.
@@ -245,13 +248,15 @@ impl RefcountTable {
         near.chain(far).flat_map(move |(number, chunk)| {
             let first = (number as u64) << chunk::BITS;
             let clusters = clusters.clone();
-            (0..chunk::CLUSTERS / BLOCK).filter_map(move |block| {
+            let blocks = match chunk {
+                Chunk::Same(count) if !test(*count) => 0,
+                _ => chunk::CLUSTERS / BLOCK,
+            };
+            (0..blocks).filter_map(move |block| {
                 let first = first + (block * BLOCK) as u64;
                 let inside = below(clusters.end, first) & !below(clusters.start, first);
-                let bits = match inside {
-                    0 => 0,
-                    _ => chunk.passing(block, test) & inside,
-                };
+                // Most blocks are outside where a range is short.
+                let bits = (inside != 0).then(|| chunk.passing(block, test) & inside)?;
                 (bits != 0).then_some((first, bits))
             })
         })

@@ -2,6 +2,7 @@
 //! to one table, batch by batch.
 
 use std::collections::BTreeMap;
+use std::iter;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -15,8 +16,8 @@ use crate::geometry::Geometry;
 struct Piece(u64);
 
 impl Piece {
-    const fn new(first: u64, count: usize) -> Self {
-        Self(first << chunk::BITS | (count as u64 - 1))
+    const fn new(first: u64, count: u64) -> Self {
+        Self(first << chunk::BITS | (count - 1))
     }
 
     const fn chunk(self) -> usize {
@@ -34,7 +35,7 @@ impl Piece {
 ///
 /// Where memory runs out, it is counting what was collected that says so: adding here happens too
 /// often to look at a result each time.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub struct Collected {
     pieces: Vec<Piece>,
     /// Whether something was left out for want of memory.
@@ -49,11 +50,6 @@ impl Collected {
         }
     }
 
-    /// Whether there is nothing to count.
-    pub const fn is_empty(&self) -> bool {
-        self.pieces.is_empty() && !self.is_incomplete
-    }
-
     /// Adds a run.
     #[inline]
     pub fn push(&mut self, first: u64, count: u64) {
@@ -61,23 +57,22 @@ impl Collected {
         while from < end {
             let (_, index) = split(from);
             let count = (end - from).min((chunk::CLUSTERS - index) as u64);
-            if self.pieces.try_reserve(1).is_err() {
-                self.is_incomplete = true;
-                return;
-            }
-            self.pieces.push(Piece::new(from, count as usize));
+            self.extend(iter::once(Piece::new(from, count)));
             from += count;
         }
     }
 
     /// Adds clusters one by one.
     pub fn push_each(&mut self, clusters: &[u64]) {
-        if self.pieces.try_reserve(clusters.len()).is_err() {
-            self.is_incomplete = true;
-            return;
+        self.extend(clusters.iter().map(|cluster| Piece::new(*cluster, 1)));
+    }
+
+    #[inline]
+    fn extend(&mut self, pieces: impl ExactSizeIterator<Item = Piece>) {
+        match self.pieces.try_reserve(pieces.len()) {
+            Ok(()) => self.pieces.extend(pieces),
+            Err(_) => self.is_incomplete = true,
         }
-        let pieces = clusters.iter().map(|cluster| Piece::new(*cluster, 1));
-        self.pieces.extend(pieces);
     }
 
     /// How much there is.
@@ -89,52 +84,46 @@ impl Collected {
     pub fn rewind(&mut self, mark: usize) {
         self.pieces.truncate(mark);
     }
-
-    /// Forgets everything, keeping the memory.
-    pub fn clear(&mut self) {
-        self.pieces.clear();
-        self.is_incomplete = false;
-    }
 }
 
-/// Chunks side by side that have one lock.
-const REGION: usize = 64;
+/// Locks for the near chunks, in turn.
+const LOCKS: usize = 64;
 
-/// A table with a lock for each region. Counting is commutative, so the result is that of counting
-/// one after the other.
+/// A table with locks for parts of it. Counting is commutative, so the result is that of counting one
+/// after the other.
 pub struct SharedTable {
     geometry: Geometry,
-    near: Vec<Mutex<Vec<Chunk>>>,
+    near: [Mutex<Vec<Chunk>>; LOCKS],
     far: Mutex<BTreeMap<usize, Chunk>>,
 }
 
 impl SharedTable {
     /// Lets several threads count into `table`.
     pub fn new(table: RefcountTable) -> Self {
-        let mut chunks = table.near.into_iter();
-        let regions = (0..NEAR_CHUNKS / REGION).map(|_| chunks.by_ref().take(REGION).collect());
+        let mut near = [const { Vec::new() }; LOCKS];
+        for (number, chunk) in table.near.into_iter().enumerate() {
+            near[number % LOCKS].push(chunk);
+        }
         Self {
             geometry: table.geometry,
-            near: regions.map(Mutex::new).collect(),
+            near: near.map(Mutex::new),
             far: Mutex::new(table.far),
         }
     }
 
     /// The table with all that was counted.
     pub fn into_table(self) -> RefcountTable {
-        let mut table = RefcountTable::new(self.geometry);
-        for (number, region) in self.near.into_iter().enumerate() {
-            let region = region.into_inner().unwrap_or_else(PoisonError::into_inner);
-            if !region.is_empty() {
-                table.near.resize(number * REGION, Chunk::EMPTY);
-                table.near.extend(region);
-            }
+        let mut parts = self.near.map(|part| unlocked(part).into_iter());
+        let longest = parts.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
+        let numbers = 0..longest * LOCKS;
+        let near = numbers.map(|number| parts[number % LOCKS].next().unwrap_or(Chunk::EMPTY));
+        let mut near: Vec<_> = near.collect();
+        while near.pop_if(|last| matches!(last, Chunk::Same(0))).is_some() {}
+        RefcountTable {
+            geometry: self.geometry,
+            near,
+            far: unlocked(self.far),
         }
-        table.far = self
-            .far
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
-        table
     }
 
     /// Adds `times` to the count of each cluster that was collected, as often as it was, and forgets
@@ -143,28 +132,26 @@ impl SharedTable {
         if collected.is_incomplete {
             return Err(OutOfMemory);
         }
-        if times == 0 {
-            collected.clear();
-        }
         let pieces = &mut collected.pieces;
         let is_same = |one: &Piece, next: &Piece| one.chunk() == next.chunk();
-        // A look at every eighth says whether they are in order. Locking a region costs about as much
-        // as adding a few pieces to it.
+        // A look at every eighth says whether they are in order. Locking costs about as much as adding
+        // a few pieces.
         let pairs = pieces.windows(2).step_by(8);
         if pairs.filter(|pair| !is_same(&pair[0], &pair[1])).count() * 64 > pieces.len() {
             pieces.sort_unstable_by_key(|piece| piece.chunk());
         }
-        for pieces in pieces.chunk_by(is_same) {
+        for pieces in pieces.chunk_by(is_same).filter(|_| times > 0) {
             let number = pieces[0].chunk();
             let runs = pieces.iter().map(|piece| piece.range());
-            if let Some(region) = self.near.get(number / REGION) {
-                reach(&mut locked(region), number % REGION)?.add(runs, times)?;
+            if number < NEAR_CHUNKS {
+                let mut near = locked(&self.near[number % LOCKS]);
+                reach(&mut near, number / LOCKS)?.add(runs, times)?;
             } else {
                 let mut far = locked(&self.far);
                 far.entry(number).or_insert(Chunk::EMPTY).add(runs, times)?;
             }
         }
-        collected.clear();
+        collected.pieces.clear();
         Ok(())
     }
 }
@@ -172,4 +159,8 @@ impl SharedTable {
 /// No code panics while it holds a lock, and what it guards is whole at any time.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn unlocked<T>(mutex: Mutex<T>) -> T {
+    mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
 }

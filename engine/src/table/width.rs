@@ -115,35 +115,33 @@ fn decode_as<const BITS: usize>(order: RefcountOrder, bytes: &[u8]) -> Counts {
 
 /// Fills `bytes`, those of a block at most, with refcounts, each at most the maximum of the width.
 pub fn encode(order: RefcountOrder, counts: &Counts, bytes: &mut [u8]) {
+    let fitting = counts.map(|count| count.min(order.max_refcount()));
     match order.get() {
-        0 => encode_as::<1>(order, counts, bytes),
-        1 => encode_as::<2>(order, counts, bytes),
-        2 => encode_as::<4>(order, counts, bytes),
-        3 => encode_as::<8>(order, counts, bytes),
-        4 => encode_as::<16>(order, counts, bytes),
-        5 => encode_as::<32>(order, counts, bytes),
-        _ => encode_as::<64>(order, counts, bytes),
+        0..=2 => {
+            let (per_word, bits) = (64 >> order.get(), order.bits() as usize);
+            for (counts, bytes) in fitting.chunks_exact(per_word).zip(bytes.chunks_mut(8)) {
+                let shifted = counts.iter().zip((0..).step_by(bits));
+                let word = shifted.fold(0, |word, (count, shift)| word | count << shift);
+                store(order, word, bytes);
+            }
+        }
+        3 => encode_as::<1>(&fitting, bytes),
+        4 => encode_as::<2>(&fitting, bytes),
+        5 => encode_as::<4>(&fitting, bytes),
+        _ => encode_as::<8>(&fitting, bytes),
     }
 }
 
-#[inline]
-fn encode_as<const BITS: usize>(order: RefcountOrder, counts: &Counts, bytes: &mut [u8]) {
-    for (counts, bytes) in counts.chunks_exact(64 / BITS).zip(bytes.chunks_mut(8)) {
-        let word = (0..)
-            .step_by(BITS)
-            .zip(counts)
-            .fold(0, |word, (shift, count)| {
-                word | (*count).min(u64::MAX >> (64 - BITS)) << shift
-            });
-        store(order, word, bytes);
+fn encode_as<const N: usize>(counts: &Counts, bytes: &mut [u8]) {
+    for (bytes, count) in bytes.as_chunks_mut().0.iter_mut().zip(counts) {
+        *bytes = std::array::from_fn::<_, N, _>(|byte| (count >> (8 * (N - 1 - byte))) as u8);
     }
 }
 
 /// Whether all bytes are 0.
 pub fn is_zero(bytes: &[u8]) -> bool {
-    let (blocks, rest) = bytes.as_chunks::<64>();
     let zero = |bytes: &[u8]| bytes.iter().fold(0, |all, byte| all | byte) == 0;
-    blocks.iter().all(|block| zero(block)) && zero(rest)
+    bytes.chunks(BLOCK).all(zero)
 }
 
 /// Bytes of a block of refcounts.

@@ -15,7 +15,7 @@ fn memory_follows_the_references_and_not_the_span() {
     let mut table = RefcountTable::new(geometry);
     for range in 0..10_000 {
         let cluster = geometry.first_covered(RefblockIndex(range * 1_000_003));
-        table.increment(Run::single(cluster)).unwrap();
+        table.add(Run::single(cluster), 1).unwrap();
     }
     assert!(table.memory() < 10_000 * 200, "{} bytes", table.memory());
 }
@@ -40,7 +40,7 @@ fn counts_stop_at_the_end_of_64_bits() {
 #[test]
 fn a_cluster_past_the_last_number_is_not_counted() {
     let mut table = RefcountTable::new(Geometry::new(9, 4).unwrap());
-    table.increment(run(u64::MAX - 2, 100)).unwrap();
+    table.add(run(u64::MAX - 2, 100), 1).unwrap();
     let counts = [3, 2, 1, 0].map(|before| table.get(Cluster(u64::MAX - before)));
     assert_eq!(counts, [0, 1, 1, 0]);
     assert_eq!(table.next_free(Cluster(u64::MAX - 2)), Cluster(u64::MAX));

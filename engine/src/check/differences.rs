@@ -96,9 +96,7 @@ mod tests {
             for (step, on_disk) in [(1, 0), (7, 3), (70, 1), (200, 200)] {
                 let mut table = RefcountTable::new(geometry);
                 for cluster in (clusters..2 * clusters).step_by(step) {
-                    table
-                        .increment(Run::single(Cluster(cluster)))
-                        .expect("memory");
+                    table.add(Run::single(Cluster(cluster)), 1).expect("memory");
                 }
                 let mut found = vec![0; geometry.refblock_bytes()];
                 for index in (0..clusters as usize).step_by(on_disk.max(1)) {

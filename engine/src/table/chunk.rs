@@ -104,10 +104,8 @@ impl Chunk {
                 ones & all_if(1) | !ones & all_if(0)
             }
             Self::Each(_) => {
-                let counts = self.block(block).into_iter().zip(0..);
-                counts.fold(0, |bits, (count, position)| {
-                    bits | u64::from(test(count)) << position
-                })
+                let counts = self.block(block).into_iter().rev();
+                counts.fold(0, |bits, count| bits << 1 | u64::from(test(count)))
             }
         }
     }
@@ -146,12 +144,11 @@ impl Chunk {
 
     /// Each count on its own, in a width that has `value`.
     fn each(&mut self, value: u64) -> Result<(RefcountOrder, &mut [u8]), OutOfMemory> {
-        let (is_wide, highest) = match self {
-            Self::Same(count) => (false, value.max(*count)),
-            Self::Each(bytes) => (value <= order_of(bytes).max_refcount(), value),
+        let too_high = match self {
+            Self::Same(count) => Some(value.max(*count)),
+            Self::Each(bytes) => (value > order_of(bytes).max_refcount()).then_some(value),
         };
-        if !is_wide {
-            let order = order_for(highest);
+        if let Some(order) = too_high.map(order_for) {
             let mut wide = Vec::new();
             let length = CLUSTERS / BLOCK * width::block_bytes(order);
             wide.try_reserve_exact(length).map_err(|_| OutOfMemory)?;

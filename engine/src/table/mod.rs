@@ -63,8 +63,10 @@ impl RefcountTable {
     /// Whether a count is above 1, or was: when not, each is 0 or 1.
     #[must_use]
     pub fn has_shared(&self) -> bool {
-        let mut chunks = self.near.iter().chain(self.far.values());
-        chunks.any(Chunk::has_shared)
+        self.near
+            .iter()
+            .chain(self.far.values())
+            .any(Chunk::has_shared)
     }
 
     /// The count of a cluster.
@@ -80,12 +82,7 @@ impl RefcountTable {
         self.chunk_mut(number)?.set(index, value)
     }
 
-    /// Raises the counts of a run by one each. Clusters past 2^64 do not exist and are not counted.
-    pub fn increment(&mut self, run: Run) -> Result<(), OutOfMemory> {
-        self.add(run, 1)
-    }
-
-    /// Adds `times` to the counts of a run.
+    /// Adds `times` to the counts of a run. Clusters past 2^64 do not exist and are not counted.
     pub fn add(&mut self, run: Run, times: u64) -> Result<(), OutOfMemory> {
         let (mut from, end) = (run.first.0, run.end().0);
         while from < end && times > 0 {
@@ -107,11 +104,11 @@ impl RefcountTable {
     /// The clusters whose count is above `max`, in ascending order.
     pub(crate) fn above(&self, max: u64) -> impl Iterator<Item = (Cluster, u64)> + '_ {
         let blocks = self.passing(0..u64::MAX, move |count| count > max);
-        blocks.flat_map(|(first, bits)| {
-            let positions = (0..BLOCK as u64).filter(move |position| bits >> position & 1 == 1);
-            let clusters = positions.map(move |position| Cluster(first + position));
-            clusters.map(|cluster| (cluster, self.get(cluster)))
-        })
+        let clusters = blocks.flat_map(|(first, bits)| {
+            let above = (first..).take(BLOCK).zip(0..);
+            above.filter(move |(_, position)| bits >> position & 1 == 1)
+        });
+        clusters.map(|(cluster, _)| (Cluster(cluster), self.get(Cluster(cluster))))
     }
 
     /// How many clusters of a run have the refcount 1, where the largest refcount is `max`.
@@ -228,8 +225,8 @@ impl RefcountTable {
     pub fn memory(&self) -> usize {
         let chunks = self.near.iter().chain(self.far.values());
         let far = self.far.len() * size_of::<(usize, Chunk)>();
-        let near = self.near.capacity() * size_of::<Chunk>();
-        chunks.map(Chunk::memory).sum::<usize>() + near + far
+        let directory = self.near.capacity() * size_of::<Chunk>() + far;
+        directory + chunks.map(Chunk::memory).sum::<usize>()
     }
 
     /// The blocks in which a count of some clusters passes a test, in ascending order: the first
@@ -255,7 +252,6 @@ impl RefcountTable {
             (0..blocks).filter_map(move |block| {
                 let first = first + (block * BLOCK) as u64;
                 let inside = below(clusters.end, first) & !below(clusters.start, first);
-                // Most blocks are outside where a range is short.
                 let bits = (inside != 0).then(|| chunk.passing(block, test) & inside)?;
                 (bits != 0).then_some((first, bits))
             })
@@ -264,12 +260,8 @@ impl RefcountTable {
 
     fn chunk(&self, number: usize) -> &Chunk {
         static EMPTY: Chunk = Chunk::EMPTY;
-        let chunk = if number < NEAR_CHUNKS {
-            self.near.get(number)
-        } else {
-            self.far.get(&number)
-        };
-        chunk.unwrap_or(&EMPTY)
+        let near = self.near.get(number);
+        near.or_else(|| self.far.get(&number)).unwrap_or(&EMPTY)
     }
 
     fn chunk_mut(&mut self, number: usize) -> Result<&mut Chunk, OutOfMemory> {

@@ -2,7 +2,6 @@
 //! to one table, batch by batch.
 
 use std::collections::BTreeMap;
-use std::iter;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -57,7 +56,7 @@ impl Collected {
         while from < end {
             let (_, index) = split(from);
             let count = (end - from).min((chunk::CLUSTERS - index) as u64);
-            self.extend(iter::once(Piece::new(from, count)));
+            self.extend([Piece::new(from, count)].into_iter());
             from += count;
         }
     }
@@ -115,10 +114,10 @@ impl SharedTable {
     pub fn into_table(self) -> RefcountTable {
         let mut parts = self.near.map(|part| unlocked(part).into_iter());
         let longest = parts.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
-        let numbers = 0..longest * LOCKS;
-        let near = numbers.map(|number| parts[number % LOCKS].next().unwrap_or(Chunk::EMPTY));
-        let mut near: Vec<_> = near.collect();
+        let chunk_of = |number: usize| parts[number % LOCKS].next().unwrap_or(Chunk::EMPTY);
+        let mut near: Vec<_> = (0..longest * LOCKS).map(chunk_of).collect();
         while near.pop_if(|last| matches!(last, Chunk::Same(0))).is_some() {}
+        near.shrink_to_fit();
         RefcountTable {
             geometry: self.geometry,
             near,
@@ -126,16 +125,14 @@ impl SharedTable {
         }
     }
 
-    /// Adds `times` to the count of each cluster that was collected, as often as it was, and forgets
-    /// it.
+    /// Adds `times` to each count, as often as it was collected, and forgets what was.
     pub fn add(&self, collected: &mut Collected, times: u64) -> Result<(), OutOfMemory> {
         if collected.is_incomplete {
             return Err(OutOfMemory);
         }
         let pieces = &mut collected.pieces;
         let is_same = |one: &Piece, next: &Piece| one.chunk() == next.chunk();
-        // A look at every eighth says whether they are in order. Locking costs about as much as adding
-        // a few pieces.
+        // Every eighth tells whether they are in order. Locking costs as much as adding a few.
         let pairs = pieces.windows(2).step_by(8);
         if pairs.filter(|pair| !is_same(&pair[0], &pair[1])).count() * 64 > pieces.len() {
             pieces.sort_unstable_by_key(|piece| piece.chunk());

@@ -49,9 +49,7 @@ fn what_is_set_is_cut_to_the_maximum_and_leaves_its_neighbours_alone() {
 #[test]
 fn blocks_are_decoded_and_encoded_as_each_refcount_is() {
     for order in orders() {
-        let bytes: Vec<u8> = (0..8 * order.bits())
-            .map(|byte| (byte * 37) as u8)
-            .collect();
+        let bytes = [0x81, 0x37, 0x5c].repeat(171)[..8 * order.bits() as usize].to_vec();
         // As much as there is, and parts of words.
         for length in [bytes.len(), bytes.len() / 2, 4.min(bytes.len()), 1, 0] {
             let bytes = &bytes[..length];

@@ -13,7 +13,7 @@ use crate::image::{Extent, Image};
 use crate::observer::Observer;
 use crate::references::{Beyond, DeadEnds, Region};
 use crate::storage::Storage;
-use crate::table::{RefcountTable, RunSet};
+use crate::table::{RefcountTable, Run, RunSet};
 use crate::units::{Cluster, ClusterCount, Offset};
 
 /// A snapshot table that is written anew.
@@ -312,7 +312,7 @@ impl Draft<'_> {
             self.keep(rebuilds)?;
         } else {
             let leaked = self.look.comparison.unreferenced(&self.counts);
-            self.released = RunSet::of_ascending(leaked);
+            self.released = RunSet::of_ascending(leaked.map(Run::single));
             self.fixed.leaks += leaks;
         }
         self.shorten_snapshots()?;

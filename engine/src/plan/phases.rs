@@ -118,7 +118,7 @@ impl Draft<'_> {
         let released = self.released.without(covered);
         let clusters = released.runs().iter().flat_map(Run::iter);
         let free = clusters.filter(|cluster| self.counts.get(*cluster) == 0);
-        RunSet::of_ascending(free)
+        RunSet::of_ascending(free.map(Run::single))
     }
 
     /// New structures, the switch to them, and what was counted too much meanwhile.

@@ -95,8 +95,7 @@ impl RefcountTable {
         Ok(())
     }
 
-    /// The clusters whose count is above the largest refcount of the image's width, in ascending
-    /// order, each with its count.
+    /// The clusters whose count is above the largest refcount, ascending, each with its count.
     pub fn over_maximum(&self) -> impl Iterator<Item = (Cluster, u64)> + '_ {
         self.above(self.geometry.max_refcount())
     }
@@ -167,9 +166,8 @@ impl RefcountTable {
     /// Whether any cluster that a refblock covers has a count.
     #[must_use]
     pub fn is_used(&self, refblock: RefblockIndex) -> bool {
-        let next = RefblockIndex(refblock.0 + 1);
-        let covered = [refblock, next].map(|refblock| self.geometry.first_covered(refblock).0);
-        let mut used = self.passing(covered[0]..covered[1], |count| count != 0);
+        let first = |refblock| self.geometry.first_covered(RefblockIndex(refblock)).0;
+        let mut used = self.passing(first(refblock.0)..first(refblock.0 + 1), |count| count != 0);
         used.next().is_some()
     }
 

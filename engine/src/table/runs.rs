@@ -142,10 +142,10 @@ impl RunSet {
         }
     }
 
-    /// Clusters that come in ascending order: no more memory than the set takes.
-    pub(crate) fn of_ascending(clusters: impl Iterator<Item = Cluster>) -> Self {
+    /// Runs that come in ascending order: no more memory than the set takes.
+    pub(crate) fn of_ascending(runs: impl Iterator<Item = Run>) -> Self {
         let mut set = Self::new();
-        clusters.for_each(|cluster| set.insert(Run::single(cluster)));
+        runs.for_each(|run| set.insert(run));
         set
     }
 
@@ -174,10 +174,6 @@ impl FromIterator<Run> for RunSet {
     fn from_iter<T: IntoIterator<Item = Run>>(runs: T) -> Self {
         let mut runs: Vec<Run> = runs.into_iter().collect();
         runs.sort_unstable();
-        let mut set = Self::new();
-        for run in runs {
-            set.insert(run);
-        }
-        set
+        Self::of_ascending(runs.into_iter())
     }
 }

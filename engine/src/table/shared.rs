@@ -131,21 +131,28 @@ impl SharedTable {
             return Err(OutOfMemory);
         }
         let pieces = &mut collected.pieces;
-        let is_same = |one: &Piece, next: &Piece| one.chunk() == next.chunk();
+        let lock = |piece: &Piece| piece.chunk() % LOCKS;
         // Every eighth tells whether they are in order. Locking costs as much as adding a few.
         let pairs = pieces.windows(2).step_by(8);
-        if pairs.filter(|pair| !is_same(&pair[0], &pair[1])).count() * 64 > pieces.len() {
-            pieces.sort_unstable_by_key(|piece| piece.chunk());
+        if pairs
+            .filter(|pair| lock(&pair[0]) != lock(&pair[1]))
+            .count()
+            * 64
+            > pieces.len()
+        {
+            pieces.sort_unstable_by_key(lock);
         }
-        for pieces in pieces.chunk_by(is_same).filter(|_| times > 0) {
-            let number = pieces[0].chunk();
-            let runs = pieces.iter().map(|piece| piece.range());
-            if number < NEAR_CHUNKS {
-                let mut near = locked(&self.near[number % LOCKS]);
-                reach(&mut near, number / LOCKS)?.add(runs, times)?;
-            } else {
-                let mut far = locked(&self.far);
-                far.entry(number).or_insert(Chunk::EMPTY).add(runs, times)?;
+        for pieces in pieces.chunk_by(|one, next| lock(one) == lock(next)) {
+            let mut near = locked(&self.near[lock(&pieces[0])]);
+            for pieces in pieces.chunk_by(|one, next| one.chunk() == next.chunk()) {
+                let number = pieces[0].chunk();
+                let runs = pieces.iter().map(|piece| piece.range());
+                if number < NEAR_CHUNKS {
+                    reach(&mut near, number / LOCKS)?.add(runs, times)?;
+                } else {
+                    let mut far = locked(&self.far);
+                    far.entry(number).or_insert(Chunk::EMPTY).add(runs, times)?;
+                }
             }
         }
         collected.pieces.clear();

@@ -9,7 +9,6 @@ use recount::check::Survey;
 use recount::repair::plan;
 use recount::{RepairOptions, Storage, check, repair};
 use recount_oracle::case::Operation;
-use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::disk::{SECTOR, SimulatedDisk};
 use serde::{Deserialize, Serialize};
 
@@ -52,8 +51,7 @@ pub type All = BTreeMap<String, Counts>;
 /// # Errors
 /// When there is no such image, or the engine fails.
 pub fn of(kind: Kind, task: Task) -> Result<Counts, String> {
-    let mut bytes = SparseBytes::default();
-    kind.write(CLUSTERS, task, &mut bytes)?;
+    let bytes = kind.build(CLUSTERS, task)?;
     let planned = SimulatedDisk::new(bytes.clone(), SECTOR, None);
     let (planner_tries, table_bytes) = beforehand(&planned)?;
     let mut disk = SimulatedDisk::new(bytes, SECTOR, None);

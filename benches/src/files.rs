@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use recount_oracle::case::damage::{ReadWriteAt as _, SparseBytes};
+use recount_oracle::case::damage::SparseBytes;
 
 use crate::{Kind, Task};
 
@@ -29,20 +29,17 @@ impl ImageFile {
     /// # Errors
     /// When the builder refuses the image, or the file cannot be written.
     pub fn create(kind: Kind, clusters: u32, directory: &Path) -> Result<Self, String> {
-        let mut whole = SparseBytes::default();
-        kind.write(clusters, Task::Check, &mut whole)?;
+        let whole = kind.build(clusters, Task::Check)?;
         let path = directory.join(kind.name());
         write(&whole, &path).map_err(|error| error.to_string())?;
         Ok(Self { path, whole })
     }
 
     /// The same image with something to repair.
-    ///
-    /// # Errors
-    /// When it cannot be damaged so.
-    pub fn to_repair(&self, task: Task) -> Result<ToRepair, String> {
+    #[must_use]
+    pub fn to_repair(&self, task: Task) -> ToRepair {
         let mut damaged = self.whole.clone();
-        task.damage(&mut damaged)?;
+        task.damage(&mut damaged);
         let pages = damaged.pages().chain(self.whole.pages());
         let mut damage: Vec<_> = pages
             .map(|(offset, page)| (offset, damaged.bytes(offset, page.len())))
@@ -51,7 +48,7 @@ impl ImageFile {
         damage.sort_unstable();
         damage.dedup();
         let path = self.path.clone();
-        Ok(ToRepair { path, damage })
+        ToRepair { path, damage }
     }
 
     /// Where it is.

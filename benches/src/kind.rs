@@ -1,6 +1,6 @@
 //! The kinds of images, made by the oracle's builder.
 
-use recount_oracle::case::damage::{self, Among, Damage, ReadWriteAt, ReftableDamage, To};
+use recount_oracle::case::damage::{self, Among, Damage, ReftableDamage, SparseBytes, To};
 use recount_oracle::case::synthetic::{
     Allocation, Content, Run as Guest, Sharing, Snapshots, Synthetic,
 };
@@ -60,14 +60,10 @@ impl Task {
     }
 
     /// Damages an image so that there is something to repair.
-    ///
-    /// # Errors
-    /// When it cannot be damaged so, with the message.
-    pub fn damage(self, image: &mut dyn ReadWriteAt) -> Result<(), String> {
-        self.acts().iter().try_for_each(|act| {
-            let applied = damage::apply(image, act);
-            applied.map(|_| ()).map_err(|error| error.to_string())
-        })
+    pub fn damage(self, image: &mut SparseBytes) {
+        for act in self.acts() {
+            damage::apply(image, &act);
+        }
     }
 
     /// The acts of damage.
@@ -144,17 +140,11 @@ impl Kind {
         }
     }
 
-    /// Writes an image with `clusters` guest clusters to an empty sink, in the state that a task
-    /// begins with.
+    /// An image with `clusters` guest clusters, in the state that a task begins with.
     ///
     /// # Errors
     /// When the builder refuses the case, with its message.
-    pub fn write(
-        self,
-        clusters: u32,
-        task: Task,
-        sink: &mut dyn ReadWriteAt,
-    ) -> Result<(), String> {
+    pub fn build(self, clusters: u32, task: Task) -> Result<SparseBytes, String> {
         let image = Synthetic {
             cluster_bits: self.cluster_bits(),
             refcount_order: match self {
@@ -192,7 +182,7 @@ impl Kind {
             algorithm: Algorithm::Planned,
             schedule: Schedule::Quiet,
         };
-        let built = build::build(&case, sink);
-        built.map(|_| ()).map_err(|error| error.to_string())
+        let built = build::build(&case).map_err(|error| error.to_string())?;
+        Ok(built.bytes)
     }
 }

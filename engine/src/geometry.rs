@@ -2,9 +2,6 @@
 
 use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex};
 
-/// Bytes of one reftable entry (specification, "Refcount table entry").
-const REFTABLE_ENTRY_BYTES: u64 = 8;
-
 /// The width of a refcount, 1 to 64 bits (header field `refcount_order`, its binary logarithm).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RefcountOrder(u8);
@@ -50,19 +47,14 @@ impl RefcountOrder {
 
 /// Why sizes do not make a geometry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "their texts say what they are")]
 pub enum GeometryError {
-    /// Outside 9..=21.
     #[error("cluster_bits is {0}, which is outside 9 to 21")]
     ClusterBits(u32),
-    /// Above 6.
     #[error("refcount_order is {0}, which is above 6")]
     RefcountOrder(u32),
-    /// A model geometry whose tables do not fit into its clusters.
     #[error("a cluster of 2^{cluster_bits} bytes cannot hold the tables of this model geometry")]
-    Model {
-        /// Binary logarithm of the cluster size.
-        cluster_bits: u32,
-    },
+    Model { cluster_bits: u32 },
 }
 
 /// Cluster size, refcount width, and what follows from them: how many refcounts a refblock holds
@@ -82,16 +74,19 @@ impl Geometry {
         if cluster_bits < 9 || cluster_bits > 21 {
             return Err(GeometryError::ClusterBits(cluster_bits));
         }
-        let Some(order) = RefcountOrder::new(refcount_order) else {
-            return Err(GeometryError::RefcountOrder(refcount_order));
-        };
-        Ok(Self {
+        let refblock_bits = (cluster_bits + 3).saturating_sub(refcount_order);
+        match Self::model(
             cluster_bits,
-            order,
-            refblock_bits: cluster_bits + 3 - refcount_order,
-            reftable_entry_bits: cluster_bits - 3,
-            pointer_offset: Offset(48),
-        })
+            refcount_order,
+            refblock_bits,
+            cluster_bits - 3,
+        ) {
+            Ok(model) => Ok(Self {
+                pointer_offset: Offset(48),
+                ..model
+            }),
+            Err(error) => Err(error),
+        }
     }
 
     /// A toy geometry for models: B and E are given, as binary logarithms, and only have to fit
@@ -116,13 +111,12 @@ impl Geometry {
         {
             return Err(GeometryError::Model { cluster_bits });
         }
-        let pointer_offset = Offset(0);
         Ok(Self {
             cluster_bits,
             order,
             refblock_bits,
             reftable_entry_bits,
-            pointer_offset,
+            pointer_offset: Offset(0),
         })
     }
 
@@ -230,11 +224,5 @@ impl Geometry {
     #[must_use]
     pub const fn reftable_clusters_for(&self, entries: u64) -> ClusterCount {
         ClusterCount(entries.div_ceil(self.entries_per_reftable_cluster()))
-    }
-
-    /// Bytes of a reftable of `clusters` clusters that hold entries.
-    #[must_use]
-    pub const fn reftable_bytes(&self, clusters: ClusterCount) -> u64 {
-        clusters.0 * self.entries_per_reftable_cluster() * REFTABLE_ENTRY_BYTES
     }
 }

@@ -1,6 +1,6 @@
 //! Opening an image: its header and header extensions.
 
-use crate::format::extension::{ExtensionError, Extensions, LUKS_MAGIC, LuksHeader};
+use crate::format::extension::{ExtensionError, Extensions, LUKS_MAGIC};
 use crate::format::header::{Header, HeaderError, KNOWN_BYTES};
 use crate::geometry::Geometry;
 use crate::storage::{Storage, StorageError};
@@ -11,23 +11,17 @@ const SECTOR: u64 = 512;
 
 /// Why an image cannot be opened. It has not been changed.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "they are what their names and texts say")]
 pub enum ImageError {
-    /// The header.
     #[error(transparent)]
     Header(#[from] HeaderError),
-    /// A header extension.
     #[error(transparent)]
     Extension(#[from] ExtensionError),
-    /// The LUKS header is not one.
     #[error(
         "the LUKS header at offset {offset} does not begin with \"LUKS\", 0xba, 0xbe: without it \
          the image cannot be decrypted. Put a backup of it back first"
     )]
-    Luks {
-        /// Where the header extension says that it is.
-        offset: Offset,
-    },
-    /// The storage.
+    Luks { offset: Offset },
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
@@ -55,7 +49,7 @@ impl Image {
         let mut first_cluster = vec![0; length as usize];
         storage.read_at(Offset(0), &mut first_cluster)?;
         let extensions = Extensions::parse(&header, &first_cluster)?;
-        if let Some(LuksHeader { offset, .. }) = extensions.luks {
+        if let Some((offset, _)) = extensions.luks {
             let mut magic = [0; LUKS_MAGIC.len()];
             storage.read_at(offset, &mut magic)?;
             if magic != LUKS_MAGIC {

@@ -24,11 +24,8 @@ pub struct RefblockIndex(pub u64);
 impl Offset {
     /// The position `bytes` further on; `None` past 2^64.
     #[must_use]
-    pub const fn checked_add(self, bytes: u64) -> Option<Self> {
-        match self.0.checked_add(bytes) {
-            Some(sum) => Some(Self(sum)),
-            None => None,
-        }
+    pub fn checked_add(self, bytes: u64) -> Option<Self> {
+        self.0.checked_add(bytes).map(Self)
     }
 }
 

@@ -1,6 +1,6 @@
-//! A file as storage: reads past the end are zeros, offsets that no file has are refused, opening
-//! to read changes nothing, and what is no image is never opened. Done on temporary files and,
-//! where the tests run as root, on a loop device.
+//! A file, or memory, as storage: reads past the end are zeros, offsets that no file has are
+//! refused, opening to read changes nothing, and what is no image is never opened. Done on temporary
+//! files and, where the tests run as root, on a loop device.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use recount::Offset;
-use recount::storage::{FileKind, FileStorage, Locking, OpenError, Operation, Storage};
+use recount::storage::{
+    FileKind, FileStorage, Locking, MemoryStorage, OpenError, Operation, Storage,
+};
 use recount_needs::needs;
 
 /// A temporary directory with a file of 1,000 bytes that count up.
@@ -79,6 +81,15 @@ fn offsets_that_no_file_has_are_refused_and_nothing_is_written() {
     assert_eq!(error.operation, Operation::SetLen);
     drop(storage);
     assert_eq!(fs::read(&path).unwrap(), content());
+}
+
+#[test]
+fn a_write_that_memory_of_a_fixed_size_cannot_hold_names_its_own_bytes() {
+    let mut storage = MemoryStorage::fixed(vec![1; 8]);
+    let error = storage.write_at(Offset(6), &[2; 4]).expect_err("no room");
+    assert_eq!((error.offset, error.length), (Offset(6), 4));
+    assert_eq!(error.source.kind(), ErrorKind::StorageFull);
+    assert_eq!(storage.bytes(), [1; 8]);
 }
 
 #[test]

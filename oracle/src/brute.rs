@@ -57,16 +57,9 @@ impl Space {
     /// If that is more than a set of clusters holds.
     #[must_use]
     pub fn whole_storage(toy: &Toy) -> Self {
-        let clusters = Self::clusters_of(toy);
-        assert!(
-            clusters <= CLUSTERS_MAX,
-            "a toy of {} clusters with B = {} and E = {} is too large for brute force",
-            toy.clusters,
-            toy.shape.refcounts(),
-            toy.shape.entries(),
-        );
+        assert!(Self::is_searchable(toy), "{toy:?} is too large");
         Self {
-            clusters,
+            clusters: Self::clusters_of(toy),
             ..Self::inside_file(toy)
         }
     }

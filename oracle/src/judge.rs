@@ -1,13 +1,15 @@
 //! Whether a repair did what the specification says must come of it.
 
+use std::collections::BTreeSet;
+
 use recount::plan::RepairError;
 use recount::{
     Algorithm, CheckError, ImageError, Outcome, PlanError, RepairFailure, RepairOptions, Scope,
 };
 
-use crate::audit::Bytes;
 use crate::case;
 use crate::case::damage::SparseBytes;
+use crate::case::damage::bytes::PAGE;
 use crate::spec::{Ask, Expected, Refused, Repaired, expect};
 
 /// How a repair ended.
@@ -82,10 +84,7 @@ pub fn as_specified(
     ended: Ended,
     has_written: bool,
 ) -> Result<Option<Box<Repaired>>, String> {
-    let left: Option<&dyn Bytes> = match ended {
-        Ended::Well => Some(after),
-        Ended::Refused { .. } => None,
-    };
+    let left = (ended == Ended::Well).then_some(after);
     let Ok(expected) = expect(before, ask, left) else {
         return Ok(None);
     };
@@ -139,20 +138,54 @@ fn bytes(
     after: &SparseBytes,
     has_written: bool,
 ) -> Result<(), String> {
-    let compared = repaired.compare(before, after);
-    compared.map_err(|difference| format!("{difference}; expected: {}", described(repaired)))?;
-    if has_written == repaired.is_empty() {
+    if let Some(difference) = difference(repaired, before, after) {
+        return Err(format!("{difference}; expected: {}", described(repaired)));
+    }
+    if has_written != repaired.writes {
         let wrote = if has_written { "something" } else { "nothing" };
         return Err(format!("it wrote {wrote} but {}", described(repaired)));
     }
     Ok(())
 }
 
+/// The first difference between what had to come of a repair and what did. What is in free clusters
+/// is no matter.
+fn difference(repaired: &Repaired, before: &SparseBytes, after: &SparseBytes) -> Option<String> {
+    let (expected, found) = (repaired.after.len(), after.len());
+    if expected != found {
+        return Some(format!(
+            "the file has {found} bytes after the repair; it should have {expected}"
+        ));
+    }
+    let pages = repaired.after.pages().chain(after.pages());
+    let pages: BTreeSet<u64> = pages.map(|(page, _)| page).collect();
+    let pages = pages.into_iter().map(|page| {
+        let [expected, found] = [&repaired.after, after].map(|bytes| bytes.bytes(page, PAGE));
+        (page, expected, found)
+    });
+    let differ = pages.filter(|(_, expected, found)| expected != found);
+    let mut bytes =
+        differ.flat_map(|(at, expected, found)| (at..).zip(expected.into_iter().zip(found)));
+    let (offset, (expected, found)) = bytes.find(|&(offset, (expected, found))| {
+        expected != found && !repaired.free.contains(&(offset / repaired.cluster_size))
+    })?;
+    Some(format!(
+        "byte {offset:#x}, in cluster {}, is {found:#04x} after the repair; it should be \
+         {expected:#04x} and was {:#04x}",
+        offset / repaired.cluster_size,
+        before.bytes(offset, 1)[0]
+    ))
+}
+
 /// What a repair should do, in a few words.
 fn described(repaired: &Repaired) -> String {
     format!(
-        "{} clusters changed, {} refcounts kept, {}, damage {:?}",
-        repaired.changed.len(),
+        "{} written, {} refcounts kept, {}, damage {:?}",
+        if repaired.writes {
+            "something"
+        } else {
+            "nothing"
+        },
         repaired.kept.len(),
         if repaired.rebuilt {
             "structures anew"

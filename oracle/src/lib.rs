@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod brute;
 pub mod case;
+pub mod class;
 pub mod crash;
 pub mod disk;
 pub mod explore;

@@ -7,21 +7,19 @@ use std::fmt::Write as _;
 
 use crate::case::damage::SparseBytes;
 use crate::case::{Case, Image, Schedule};
-use crate::crash::Crashes;
 use crate::explore::engine::{Engine, Planner};
-use crate::explore::{BYTES, can_be_asked, draw, images, verdict};
-use crate::properties::planning::{Brute, Planning};
+use crate::explore::{BYTES, draw, images};
+use crate::properties::plan::{Brute, Planning};
+use crate::properties::undo_restores::{self, Points};
 use crate::properties::{Property, Verdict};
-use crate::run::{
-    self, Before, Bounds, Done, ImageError, ImageRepair, Repair, Run, ToyError, ToyRepair,
-};
+use crate::run::{self, Before, Bounds, Done, Repair, Run, SceneError};
 use crate::toy::Toy;
 
 /// Most events of a run that are told one by one.
 const EVENTS_MAX: usize = 200;
 
 /// What happens in a case.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Story {
     /// The story, in lines.
     pub text: String,
@@ -29,51 +27,24 @@ pub struct Story {
     pub verdicts: Vec<(Property, Verdict)>,
 }
 
-/// Why a case cannot be run.
-#[derive(Debug, thiserror::Error)]
-pub enum ReplayError {
-    /// A toy that cannot be built.
-    #[error(transparent)]
-    Toy(#[from] ToyError),
-    /// An image that cannot be built or read.
-    #[error(transparent)]
-    Image(#[from] ImageError),
-    /// An image that qemu-img makes.
-    #[error("the image of this case is made by qemu-img; `cargo xtask differential` runs it")]
-    Real,
-}
-
 /// Runs a case again.
-pub fn replay(case: &Case) -> Result<Story, ReplayError> {
+pub fn replay(case: &Case) -> Result<Story, SceneError> {
     replay_with(recount::rebuild::plan, case)
 }
 
 /// As [`replay`], but what a toy's plan shows is that of another planner.
-pub fn replay_with(planner: Planner, case: &Case) -> Result<Story, ReplayError> {
-    match &case.image {
-        Image::Real(_) => Err(ReplayError::Real),
-        Image::Model(_) => {
-            let (before, repair) = ToyRepair::new(case)?;
-            let mut story = Story {
-                text: String::new(),
-                verdicts: Vec::new(),
-            };
-            if let Some(toy) = Toy::from_case(case) {
-                story.plan(planner, &toy, case);
-            }
-            story.bytes(case, &before, &repair, &BYTES);
-            Ok(story)
-        }
-        Image::Synthetic(_) => {
-            let (before, repair) = ImageRepair::new(case)?;
-            let mut story = Story {
-                text: String::new(),
-                verdicts: Vec::new(),
-            };
-            story.bytes(case, &before, &repair, &images::BOUNDS);
-            Ok(story)
-        }
+pub fn replay_with(planner: Planner, case: &Case) -> Result<Story, SceneError> {
+    let (before, repair) = run::scene(case)?;
+    let mut story = Story::default();
+    if let Some(toy) = Toy::from_case(case) {
+        story.plan(planner, &toy, case);
     }
+    let bounds = match case.image {
+        Image::Model(_) => &BYTES,
+        Image::Synthetic(_) | Image::Real(_) => &images::BOUNDS,
+    };
+    story.bytes(case, &before, &*repair, bounds);
+    Ok(story)
 }
 
 impl Story {
@@ -98,12 +69,11 @@ impl Story {
             ));
         }
         let brute = Brute::new(*toy);
-        let run = Planning::new(toy, case.algorithm, &outcome, &brute);
-        let asked = |property: &Property| can_be_asked(*property, &run);
+        let run = Planning::new(case.algorithm, &outcome, &brute);
+        let asked = |property: &Property| run.can_be_asked(*property);
         for property in Property::ALL.into_iter().filter(asked) {
-            if let Some(verdict) = verdict(property, &run, engine.geometry()) {
-                let verdict = Verdict::from(verdict.map_err(Into::into));
-                self.verdicts.push((property, verdict));
+            if let Some(verdict) = run.judge(property) {
+                self.verdicts.push((property, verdict.into()));
             }
         }
     }
@@ -176,12 +146,9 @@ impl Story {
             Schedule::Quiet => (),
             Schedule::Crash(crash) => {
                 self.line(format_args!("\nafter a power cut: {crash:?}"));
-                let crashes = Crashes {
-                    before: &before.bytes,
-                    trace: &quiet.trace,
-                    sector: before.sector,
-                };
-                let left = crashes.state(*crash);
+                let undo = undo_restores::judge(before, quiet, repair, Points::At(*crash));
+                self.add(vec![(Property::UndoRestores, undo)]);
+                let left = before.crashed(&quiet.trace, *crash);
                 self.after(before, &left);
                 self.again(before, repair, quiet, left);
             }

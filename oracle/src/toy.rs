@@ -6,7 +6,7 @@ mod word;
 pub use word::{NoToy, Word, algorithm_name};
 
 use crate::case::model::Model;
-use crate::case::{Algorithm, Case, Image, Schedule, StorageLimit};
+use crate::case::{Algorithm, Case, Image, Schedule, StorageLimit, refcount};
 
 /// The most clusters that a toy, with everything that is placed in it, can have.
 pub const CLUSTERS_MAX: u32 = u128::BITS;
@@ -22,15 +22,11 @@ impl Clusters {
     /// `count` clusters from `first` on; those past the largest possible cluster are left out.
     #[must_use]
     pub const fn run(first: u32, count: u32) -> Self {
-        if first >= CLUSTERS_MAX || count == 0 {
-            return Self(0);
+        match (first, count) {
+            (CLUSTERS_MAX.., _) | (_, 0) => Self::NONE,
+            (_, CLUSTERS_MAX..) => Self(u128::MAX << first),
+            _ => Self(((1 << count) - 1) << first),
         }
-        let ones = if count >= CLUSTERS_MAX {
-            u128::MAX
-        } else {
-            (1 << count) - 1
-        };
-        Self(ones << first)
     }
 
     /// How many there are.
@@ -72,10 +68,9 @@ impl Clusters {
     /// The lowest.
     #[must_use]
     pub const fn first(self) -> Option<u32> {
-        if self.0 == 0 {
-            None
-        } else {
-            Some(self.0.trailing_zeros())
+        match self.0 {
+            0 => None,
+            set => Some(set.trailing_zeros()),
         }
     }
 
@@ -93,6 +88,13 @@ impl Clusters {
             left &= left - 1;
             Some(next)
         })
+    }
+}
+
+impl FromIterator<u32> for Clusters {
+    fn from_iter<T: IntoIterator<Item = u32>>(clusters: T) -> Self {
+        let single = clusters.into_iter().map(|cluster| Self::run(cluster, 1));
+        single.fold(Self::NONE, Self::or)
     }
 }
 
@@ -120,12 +122,6 @@ impl Shape {
         1 << self.reftable_entry_bits
     }
 
-    /// The largest refcount.
-    #[must_use]
-    pub const fn max_refcount(self) -> u64 {
-        u64::MAX >> (64 - (1 << self.refcount_order))
-    }
-
     /// The number of references that a used cluster has: 1, 2 and the maximum in turn. Planners
     /// only ask whether there are any.
     #[must_use]
@@ -133,18 +129,9 @@ impl Shape {
         match cluster % 3 {
             0 => 1,
             1 => 2,
-            _ => self.max_refcount(),
+            _ => refcount::largest(self.refcount_order),
         }
     }
-}
-
-/// Whether the toy's storage can grow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Room {
-    /// Without limit.
-    Growing,
-    /// By this many clusters after the end of the file.
-    Fixed(u32),
 }
 
 /// An image of which only this matters: what is used, what is reserved, and how long it is.
@@ -159,7 +146,7 @@ pub struct Toy {
     /// Clusters of the old refcount structures, which nothing else refers to.
     pub old: Clusters,
     /// Whether there is room after the end.
-    pub room: Room,
+    pub room: StorageLimit,
 }
 
 impl Toy {
@@ -167,8 +154,8 @@ impl Toy {
     #[must_use]
     pub const fn capacity(&self) -> Option<u32> {
         match self.room {
-            Room::Growing => None,
-            Room::Fixed(spare) => Some(self.clusters + spare),
+            StorageLimit::Growing => None,
+            StorageLimit::Fixed { spare } => Some(self.clusters + spare),
         }
     }
 
@@ -176,12 +163,7 @@ impl Toy {
     #[must_use]
     pub fn to_case(&self, algorithm: Algorithm) -> Case {
         let references = (0..self.clusters).map(|cluster| {
-            let used = self.used.contains(cluster);
-            if used {
-                self.shape.references_of(cluster)
-            } else {
-                0
-            }
+            u64::from(self.used.contains(cluster)) * self.shape.references_of(cluster)
         });
         Case {
             image: Image::Model(Model {
@@ -192,10 +174,7 @@ impl Toy {
                 old: self.old.iter().collect(),
             }),
             damage: Vec::new(),
-            storage: match self.room {
-                Room::Growing => StorageLimit::Growing,
-                Room::Fixed(spare) => StorageLimit::Fixed { spare },
-            },
+            storage: self.room,
             algorithm,
             schedule: Schedule::Quiet,
         }
@@ -208,30 +187,19 @@ impl Toy {
             return None;
         };
         let clusters = u32::try_from(model.references.len()).ok()?;
-        if clusters > CLUSTERS_MAX / 2 {
-            return None;
-        }
-        let set = |mut clusters: Box<dyn Iterator<Item = u32> + '_>| {
-            clusters.try_fold(Clusters::NONE, |set, cluster| {
-                (cluster < CLUSTERS_MAX).then(|| set.or(Clusters::run(cluster, 1)))
-            })
-        };
-        let counted = (0..)
-            .zip(&model.references)
-            .filter(|(_, count)| **count > 0);
-        Some(Self {
+        let counted = (0..).zip(&model.references);
+        let counted = counted.filter(|(_, count)| **count > 0);
+        let is_small = clusters <= CLUSTERS_MAX / 2;
+        is_small.then(|| Self {
             shape: Shape {
                 refblock_bits: model.refblock_bits,
                 reftable_entry_bits: model.reftable_entry_bits,
                 refcount_order: model.refcount_order,
             },
             clusters,
-            used: set(Box::new(counted.map(|(cluster, _)| cluster)))?,
-            old: set(Box::new(model.old.iter().copied()))?,
-            room: match case.storage {
-                StorageLimit::Growing => Room::Growing,
-                StorageLimit::Fixed { spare } => Room::Fixed(spare),
-            },
+            used: counted.map(|(cluster, _)| cluster).collect(),
+            old: model.old.iter().copied().collect(),
+            room: case.storage,
         })
     }
 }
@@ -261,7 +229,7 @@ mod tests {
             clusters: 6,
             used: Clusters(0b01_1001),
             old: Clusters(0b10_0010),
-            room: Room::Fixed(3),
+            room: StorageLimit::Fixed { spare: 3 },
         };
         let case = toy.to_case(Algorithm::Tail);
         assert_eq!(case.validate(), Ok(()));

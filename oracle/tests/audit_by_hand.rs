@@ -119,7 +119,9 @@ fn compressed_clusters_leaks_and_low_counts_are_told_apart() {
     };
     assert_eq!(audit.mismatches, [mismatch(7, 1, 0), mismatch(8, 0, 1)]);
     assert!(audit.mismatches[0].is_leak() && audit.mismatches[1].is_free_on_disk());
-    assert!(audit.rebuild_needed && audit.corruptions.is_empty() && audit.copied.is_empty());
+    assert!(
+        audit.qemu.rebuild_needed && audit.corruptions.is_empty() && audit.qemu.copied.is_empty()
+    );
     let map = &audit.layers[0].map;
     let second = Mapping::Compressed {
         offset: 0xb00,
@@ -192,7 +194,7 @@ fn a_snapshot_shares_and_entries_that_lead_nowhere_are_named() {
         copied,
         refcount,
     };
-    assert_eq!(audit.copied[0], Corruption { referrer, wrong });
+    assert_eq!(audit.qemu.copied[0], Corruption { referrer, wrong });
     assert_eq!(audit.layers[1].id, snapshot);
     assert_eq!(audit.layers[0].map, audit.layers[1].map);
     assert_eq!(counters(&audit).corruptions, 3);

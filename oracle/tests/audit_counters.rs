@@ -7,7 +7,7 @@ mod common;
 use common::{Scratch, from_seed, qemu_img_check};
 use recount_needs::needs;
 use recount_oracle::audit::{Audit, Counters, Referrer, Unreadable, audit, counters};
-use recount_oracle::case::build::{build, lay_out};
+use recount_oracle::case::build;
 use recount_oracle::case::synthetic::{Structures, Synthetic};
 use recount_oracle::case::{Case, Image, StorageLimit};
 
@@ -72,8 +72,7 @@ fn counters_are_those_of_qemu_img_on_damaged_images() {
     let mut compared = 0;
     for seed in 0..SEEDS {
         let Some(case) = case(seed) else { continue };
-        let mut file = scratch.file("image.qcow2");
-        build(&case, &mut file).unwrap();
+        let file = scratch.store("image.qcow2", &build::build(&case).unwrap().bytes);
         let ours = audit(&file);
         assert!(!matches!(ours, Err(Unreadable::TooMuchWork)), "seed {seed}");
         if ours.as_ref().is_ok_and(is_refused_by_qemu) {
@@ -98,11 +97,9 @@ fn what_the_builder_builds_is_clean() {
         if image.structures == Structures::Absent {
             image.structures = Structures::default();
         }
-        let mut bytes = recount_oracle::case::damage::SparseBytes::default();
-        let layout = lay_out(&Image::Synthetic(image.clone())).unwrap();
-        layout.write(StorageLimit::Growing, &mut bytes).unwrap();
+        let bytes = build::image(&Image::Synthetic(image.clone())).unwrap();
         let audit = audit(&bytes).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
-        let wrong = (&audit.corruptions, &audit.mismatches, &audit.copied);
+        let wrong = (&audit.corruptions, &audit.mismatches, &audit.qemu.copied);
         assert!(audit.is_clean(), "seed {seed}: {wrong:?}\n{image:?}");
         assert_eq!(
             audit.layers.len(),

@@ -8,10 +8,9 @@ use std::process::Command;
 
 use common::{Scratch, from_seed, qemu_img_check};
 use recount_needs::needs;
-use recount_oracle::case::build::lay_out;
-use recount_oracle::case::damage::SparseBytes;
+use recount_oracle::case::Image;
+use recount_oracle::case::build;
 use recount_oracle::case::synthetic::{Content, Structures, Synthetic};
-use recount_oracle::case::{Image, StorageLimit};
 
 const SEEDS: u64 = 400;
 
@@ -19,12 +18,8 @@ const SEEDS: u64 = 400;
 fn the_same_value_gives_the_same_bytes() {
     for seed in 0..SEEDS {
         let image = Image::Synthetic(from_seed(seed));
-        let [first, second] = [(); 2].map(|()| {
-            let mut bytes = SparseBytes::default();
-            let layout = lay_out(&image).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
-            layout.write(StorageLimit::Growing, &mut bytes).unwrap();
-            bytes
-        });
+        let [first, second] = [(); 2]
+            .map(|()| build::image(&image).unwrap_or_else(|error| panic!("seed {seed}: {error}")));
         assert!(first == second, "seed {seed} gives different bytes");
         assert_eq!(first.bytes(0, 4), b"QFI\xfb", "seed {seed}");
     }
@@ -43,9 +38,8 @@ fn qemu_img_finds_nothing_wrong_with_what_is_built() {
             correct @ Structures::Correct { .. } => correct,
         };
         image.luks = false;
-        let layout = lay_out(&Image::Synthetic(image.clone())).unwrap();
-        let mut file = scratch.file("image.qcow2");
-        layout.write(StorageLimit::Growing, &mut file).unwrap();
+        let bytes = build::image(&Image::Synthetic(image.clone())).unwrap();
+        scratch.store("image.qcow2", &bytes);
         let check = qemu_img_check(&scratch.path("image.qcow2"));
         assert_eq!(
             check.exit,
@@ -82,9 +76,8 @@ fn qemu_img_reads_the_contents_that_were_written() {
         if image.structures == Structures::Absent || image.virtual_size() > 64 << 20 {
             continue;
         }
-        let mut file = scratch.file("image.qcow2");
-        let layout = lay_out(&Image::Synthetic(image.clone())).unwrap();
-        layout.write(StorageLimit::Growing, &mut file).unwrap();
+        let bytes = build::image(&Image::Synthetic(image.clone())).unwrap();
+        scratch.store("image.qcow2", &bytes);
         let mut convert = Command::new("qemu-img");
         convert.args(["convert", "-f", "qcow2", "-O", "raw"]);
         convert.args([scratch.path("image.qcow2"), scratch.path("image.raw")]);

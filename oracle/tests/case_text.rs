@@ -113,16 +113,16 @@ fn what_does_not_parse_is_named_by_file_line_and_expectation() {
 #[test]
 fn an_impossible_case_is_refused_and_not_changed() {
     let more_than_room = EXAMPLE.replace("striped = { step = 2 }", "listed = [1, 2, 3, 4, 5]");
-    assert_eq!(
+    assert!(matches!(
         read(&more_than_room).unwrap_err(),
         TextError::Impossible {
-            file: "some.toml".to_owned(),
+            file,
             why: Impossible::NoRoom {
                 wanted: 1,
                 placed: 6
             },
-        }
-    );
+        } if file == "some.toml"
+    ));
     let newer = EXAMPLE
         .replace("version = 3", "version = 2")
         .replace("\"data\"", "\"zero\"");
@@ -211,5 +211,8 @@ fn ids_that_stand_for_nothing_say_why() {
         Err(IdError::Seed { .. })
     ));
     let missing = "no/such/case.toml".parse::<Id>().unwrap().case();
-    assert!(matches!(missing, Err(IdError::Read { .. })));
+    assert!(matches!(
+        missing,
+        Err(IdError::File(TextError::Read { .. }))
+    ));
 }

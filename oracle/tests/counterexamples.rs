@@ -17,8 +17,7 @@ fn stored_counterexamples_fail_the_same_property_with_the_same_message() {
         if !name.is_some_and(|name| name.starts_with("model-")) {
             continue;
         }
-        let content = std::fs::read_to_string(&path).expect("readable");
-        let file = text::parse(&path, &content).expect("a case file");
+        let file = text::read(&path).expect("a case file");
         let algorithm = file.case.algorithm;
         assert_ne!(algorithm, Algorithm::Planned, "{}", path.display());
         let story = replay(&file.case).expect("a toy");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use recount_oracle::case::Crash;
-use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
+use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::crash::{Crashes, Limits};
 use recount_oracle::disk::{Event, Trace};
 
@@ -15,7 +15,7 @@ const SECTOR: usize = 16;
 fn letters(letters: &str) -> SparseBytes {
     let mut bytes = SparseBytes::default();
     for letter in letters.bytes() {
-        let end = ReadWriteAt::len(&bytes);
+        let end = bytes.len();
         bytes.write_at(end, &[letter; SECTOR]).expect("memory");
     }
     bytes
@@ -49,7 +49,7 @@ fn durable(event: Event) -> Event {
 
 /// A letter for each sector; zeros are dots.
 fn spell(bytes: &SparseBytes) -> String {
-    let length = ReadWriteAt::len(bytes) as usize;
+    let length = bytes.len() as usize;
     let letter = |sector: &[u8]| {
         assert!(
             sector.iter().all(|byte| *byte == sector[0]),

@@ -5,15 +5,13 @@ use std::process::Command;
 
 use recount::{Offset, Storage};
 use recount_needs::needs;
-use recount_oracle::case::damage::{Damage, PointerDamage, ReadWriteAt, SparseBytes};
+use recount_oracle::case::damage::{Damage, PointerDamage, SparseBytes};
 use recount_oracle::case::generate::{Kind, generate};
 use recount_oracle::case::synthetic::{Content, Run, Sharing, Snapshots, Structures, Synthetic};
 use recount_oracle::case::{Algorithm, Case, Image, Pick, Schedule, StorageLimit};
 use recount_oracle::crash::Limits;
 use recount_oracle::disk::{SECTOR, SimulatedDisk, log};
-use recount_oracle::properties::{
-    Property, Verdict, crash_atomic, keeps_what_it_cannot_follow, reading,
-};
+use recount_oracle::properties::{Property, Verdict, crash_atomic, judge, reading};
 use recount_oracle::run::{
     Before, Bounds, Explored, ImageRepair, Outcome, Repair, explore_one, run,
 };
@@ -162,7 +160,7 @@ fn what_is_kept_while_an_entry_leads_nowhere_is_lost_when_it_is_released() {
     }
     // Whoever releases without being asked to is seen.
     let run = run(&Unasked(repair), &before, &[]);
-    let verdict = keeps_what_it_cannot_follow::judge(&before, &run);
+    let verdict = judge(Property::KeepsWhatItCannotFollow, &before, &run);
     fails_with(verdict, "although the image is damaged");
 }
 
@@ -209,6 +207,13 @@ fn damage_done_by_a_repair_is_named_with_the_cluster_and_who_refers_to_it() {
     let verdict = explored.verdict(Property::LeavesDataAlone);
     fails_with(verdict, &format!("byte 3 of cluster {cluster} changed"));
     assert!(explored.verdict(Property::CrashAtomic).is_failure());
+    // What is not planned is not in the undo file.
+    let verdict = explored.verdict(Property::UndoRestores);
+    fails_with(verdict, "writes are planned");
+    // Nor may an entry come to say that a table which a snapshot shares has one reference.
+    let explored = and_then(active.l1_offset, &[0x80]);
+    let verdict = explored.verdict(Property::CrashAtomic);
+    fails_with(verdict, "changed from 0x00 to 0x80");
     // Bit 63 of an L1 entry may be set right; its offset may not change.
     let explored = and_then(active.l1_offset + 6, &[0xff]);
     let verdict = explored.verdict(Property::LeavesDataAlone);
@@ -255,11 +260,11 @@ fn sparse(bytes: &[u8]) -> SparseBytes {
 fn a_power_cut_while_qemu_img_repairs_may_leave_the_header_leading_to_nothing() {
     let case = damaged(Structures::Absent, Vec::new());
     let (before, _) = ImageRepair::new(&case).expect("an image");
-    let length = ReadWriteAt::len(&before.bytes) as usize;
+    let length = before.bytes.len() as usize;
     let bytes = before.bytes.bytes(0, length);
     let (after, trace) = qemu_img_trace(&bytes);
     let before = Before::new(sparse(&bytes), SECTOR, None, reading::Kind::Image).expect("an image");
     let whole = before.kind.read(&after).expect("an image");
-    let verdict = crash_atomic::judge(&before, &trace, Some(&whole), &BOUNDS.crashes);
+    let (_, verdict) = crash_atomic::judge(&before, &trace, Some(&whole), &BOUNDS.crashes);
     fails_with(verdict, "the header leads to a reftable of");
 }

@@ -2,17 +2,15 @@
 //! them do not, and neither does a commit that leaves out a flush.
 
 use recount::{MemoryStorage, Offset, Storage, StorageError};
-use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
+use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::model::Model;
 use recount_oracle::case::{
     Algorithm, Case, Fault, FaultKind, Image, Operation, Schedule, StorageLimit, Times,
 };
-use recount_oracle::crash::{Crashes, Limits};
+use recount_oracle::crash::Limits;
 use recount_oracle::disk::SimulatedDisk;
 use recount_oracle::properties::{Property, Verdict, crash_atomic};
-use recount_oracle::run::{
-    Before, Bounds, Explored, Outcome, Repair, ToyRepair, explore_one, play, run,
-};
+use recount_oracle::run::{Before, Bounds, Explored, Outcome, Repair, ToyRepair, explore_one, run};
 
 /// `#` is a referenced cluster, `2` one with two references, `o` one of the old structures. B = 4
 /// refcounts of a refblock, E = 2 entries of a reftable cluster.
@@ -59,7 +57,7 @@ fn explored(algorithm: Algorithm, picture: &str, storage: StorageLimit) -> Explo
 }
 
 fn bytes_of(bytes: &SparseBytes) -> Vec<u8> {
-    bytes.bytes(0, ReadWriteAt::len(bytes) as usize)
+    bytes.bytes(0, bytes.len() as usize)
 }
 
 #[test]
@@ -110,45 +108,45 @@ fn the_algorithms_of_qemu_switch_to_structures_that_may_not_be_there() {
 
 #[test]
 fn the_state_that_a_failure_names_is_replayed_from_the_case() {
-    let mut case = case(Algorithm::FirstFit, "#.......", StorageLimit::Growing);
+    let case = case(Algorithm::FirstFit, "#.......", StorageLimit::Growing);
     let (before, repair) = ToyRepair::new(&case).expect("a toy");
     let quiet = run(&repair, &before, &[]);
     let whole = before.kind.read(&quiet.after).expect("a toy");
-    let crashes = Crashes {
-        before: &before.bytes,
-        trace: &quiet.trace,
-        sector: before.sector,
-    };
-    let (_, crash) = crashes.each(&Limits::default(), |state| {
-        let reading = before.kind.read(state.bytes).expect("a toy");
-        let switched = reading.pointer() != before.reading.pointer();
-        if switched && reading.counts() != whole.counts() {
-            return std::ops::ControlFlow::Break(state.crash().expect("few sectors"));
-        }
-        std::ops::ControlFlow::Continue(())
-    });
-    case.schedule = Schedule::Crash(crash.expect("not crash-atomic"));
-    let played = play(&case).expect("a toy");
-    let reading = before.kind.read(&played.bytes).expect("a toy");
+    let (_, crash) = before
+        .crashes(&quiet.trace)
+        .each(&Limits::default(), |state| {
+            let reading = before.kind.read(state.bytes).expect("a toy");
+            let switched = reading.pointer() != before.reading.pointer();
+            if switched && reading.counts() != whole.counts() {
+                return std::ops::ControlFlow::Break(state.crash().expect("few sectors"));
+            }
+            std::ops::ControlFlow::Continue(())
+        });
+    let crash = crash.expect("not crash-atomic");
+    let (before, repair) = ToyRepair::new(&case).expect("a toy");
+    let again = run(&repair, &before, &[]);
+    let left = before.crashed(&again.trace, crash);
+    let reading = before.kind.read(&left).expect("a toy");
     assert_eq!(reading.pointer(), whole.pointer());
     assert_ne!(reading.counts(), whole.counts());
-    assert_eq!(bytes_of(&played.run.after), bytes_of(&quiet.after));
+    assert_eq!(bytes_of(&again.after), bytes_of(&quiet.after));
 }
 
 #[test]
 fn the_faults_of_a_case_are_played() {
-    let mut case = case(Algorithm::Planned, "#oo.2...", StorageLimit::Growing);
-    case.schedule = Schedule::Faults(vec![Fault {
+    let case = case(Algorithm::Planned, "#oo.2...", StorageLimit::Growing);
+    let (before, repair) = ToyRepair::new(&case).expect("a toy");
+    let fault = Fault {
         operation: Operation::Flush,
         nth: 0,
         error: FaultKind::Io,
         times: Times::Once,
-    }]);
-    let played = play(&case).expect("a toy");
-    assert_eq!(played.run.faults_hit, 1);
-    assert!(played.run.outcome.is_err());
-    let reading = played.before.kind.read(&played.bytes).expect("a toy");
-    assert_eq!(reading.pointer(), played.before.reading.pointer());
+    };
+    let played = run(&repair, &before, &[fault]);
+    assert_eq!(played.faults_hit, 1);
+    assert!(played.outcome.is_err());
+    let reading = before.kind.read(&played.after).expect("a toy");
+    assert_eq!(reading.pointer(), before.reading.pointer());
 }
 
 #[test]
@@ -367,7 +365,7 @@ fn a_second_flush_after_a_failed_one_is_not_taken_for_durable() {
     let whole = before.kind.read(&whole).expect("a toy");
     let run = run(&stubborn, &before, &[fails_once]);
     assert!(run.outcome.is_ok());
-    let verdict = crash_atomic::judge(&before, &run.trace, Some(&whole), &Limits::default());
+    let (_, verdict) = crash_atomic::judge(&before, &run.trace, Some(&whole), &Limits::default());
     assert!(
         verdict.is_failure(),
         "the structures may be lost though a flush succeeded"

@@ -4,9 +4,9 @@
 use recount::rebuild::{self, Input};
 use recount::{Algorithm, Cluster, ClusterCount, PlanError, RefcountTable, Run, RunSet};
 use recount_oracle::brute::Space;
-use recount_oracle::explore::engine;
-use recount_oracle::properties::planning::Places;
-use recount_oracle::toy::{Clusters, Room, Shape, Toy};
+use recount_oracle::case::StorageLimit;
+use recount_oracle::properties::plan::{Places, geometry};
+use recount_oracle::toy::{Clusters, Shape, Toy};
 
 const SHAPE: Shape = Shape {
     refblock_bits: 2,
@@ -21,7 +21,7 @@ fn runs(clusters: Clusters) -> RunSet {
 
 /// Plans for a toy some of whose free clusters are doubtful.
 fn planned(toy: &Toy, doubtful: Clusters) -> Result<Places, PlanError> {
-    let mut references = RefcountTable::new(engine::geometry(toy.shape));
+    let mut references = RefcountTable::new(geometry(toy.shape));
     for run in runs(toy.used).runs() {
         references.add(*run, 1)?;
     }
@@ -50,7 +50,11 @@ fn doubtful_clusters_are_taken_only_where_there_is_no_room_without_them() {
                 }
             }
             let doubtful = Clusters(doubtful);
-            for room in [Room::Growing, Room::Fixed(0), Room::Fixed(2)] {
+            for room in [
+                StorageLimit::Growing,
+                StorageLimit::Fixed { spare: 0 },
+                StorageLimit::Fixed { spare: 2 },
+            ] {
                 let toy = Toy {
                     shape: SHAPE,
                     clusters,

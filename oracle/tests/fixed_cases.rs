@@ -17,8 +17,7 @@ fn stored_mistakes_stay_mended() {
         if !name.is_some_and(|name| name.starts_with("fixed-")) {
             continue;
         }
-        let content = std::fs::read_to_string(&path).expect("readable");
-        let file = text::parse(&path, &content).expect("a case file");
+        let file = text::read(&path).expect("a case file");
         let story = file.story.expect("what failed");
         let (failed, _) = story.split_once(':').expect("a property and what it said");
         let failed: Property = failed.parse().expect("a property");

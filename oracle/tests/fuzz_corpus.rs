@@ -68,23 +68,20 @@ fn the_corpus_reaches_every_arm() {
         .iter()
         .flat_map(|(_, image)| arms::reached(image))
         .collect();
-    let missing: Vec<&str> = arms::ARMS
-        .into_iter()
-        .filter(|arm| !reached.contains(*arm))
-        .collect();
+    let missing: Vec<&str> = arms::all().filter(|arm| !reached.contains(*arm)).collect();
     assert_eq!(
         missing,
         Vec::<&str>::new(),
         "reached by no image of the corpus"
     );
-    let all: BTreeSet<String> = arms::ARMS.into_iter().map(str::to_owned).collect();
+    let all: BTreeSet<String> = arms::all().map(str::to_owned).collect();
     let unknown: Vec<&String> = reached.difference(&all).collect();
     assert_eq!(unknown, Vec::<&String>::new(), "not in the list of arms");
 }
 
 #[test]
 fn a_finding_that_the_engine_can_make_is_an_arm() {
-    let source = include_str!("../../engine/src/finding/mod.rs");
+    let source = include_str!("../../engine/src/finding.rs");
     let (_, variants) = source.split_once("pub enum Finding {").unwrap();
     let (variants, _) = variants.split_once("\n}").unwrap();
     let mut found = 0;
@@ -98,7 +95,7 @@ fn a_finding_that_the_engine_can_make_is_an_arm() {
         let name = line.split(|c: char| !c.is_alphanumeric()).next().unwrap();
         let arm = format!("finding {name}");
         let known =
-            arms::ARMS.contains(&arm.as_str()) || arms::OUT_OF_REACH.contains(&arm.as_str());
+            arms::all().any(|known| known == arm) || arms::OUT_OF_REACH.contains(&arm.as_str());
         assert!(known, "{arm} is missing");
         found += 1;
     }

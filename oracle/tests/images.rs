@@ -4,7 +4,6 @@
 use recount::{MemoryStorage, RepairOptions, repair};
 use recount_oracle::case::build::build;
 use recount_oracle::case::damage::find::{COPIED, OFFSET_BITS, structures};
-use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
 use recount_oracle::case::{Algorithm, StorageLimit};
 use recount_oracle::explore::images;
 use recount_oracle::fuzz::{Target, Use};
@@ -40,9 +39,8 @@ fn planned_holds_every_property_on_every_small_image() {
 #[test]
 fn a_check_of_every_small_image_counts_what_the_audit_counts() {
     for images::Named { name, case } in images::all(&[Algorithm::Planned]) {
-        let mut bytes = SparseBytes::default();
-        build(&case, &mut bytes).expect("an image that can be built");
-        let length = usize::try_from(ReadWriteAt::len(&bytes)).expect("small");
+        let bytes = build(&case).expect("an image that can be built").bytes;
+        let length = usize::try_from(bytes.len()).expect("small");
         let judged = Target::Image.judge(&bytes.bytes(0, length));
         let said = judged.as_ref().err().map(ToString::to_string);
         assert!(
@@ -63,9 +61,9 @@ fn guest_data_behind_an_l1_entry_gone_astray_is_not_written_to() {
         .iter()
         .find(|image| image.name.contains(":plain:none:grows"))
         .expect("an image without damage");
-    let mut bytes = SparseBytes::default();
-    build(&plain.case, &mut bytes).expect("an image that can be built");
-    let found = structures(&bytes).expect("in memory").expect("an image");
+    let built = build(&plain.case).expect("an image that can be built");
+    let mut bytes = built.bytes;
+    let found = structures(&bytes).expect("an image");
     let l1_entry = found.l1_tables[0].entries[0].at;
     let data = found.l2_entries[0].value & OFFSET_BITS;
     let mut cluster = vec![0; usize::try_from(found.cluster_size()).expect("small")];
@@ -75,7 +73,7 @@ fn guest_data_behind_an_l1_entry_gone_astray_is_not_written_to() {
     bytes.write_at(data, &cluster).expect("in memory");
     let astray = (data | COPIED).to_be_bytes();
     bytes.write_at(l1_entry, &astray).expect("in memory");
-    let length = usize::try_from(ReadWriteAt::len(&bytes)).expect("small");
+    let length = usize::try_from(bytes.len()).expect("small");
     let mut storage = MemoryStorage::growing(bytes.bytes(0, length));
     repair(&mut storage, &RepairOptions::default(), &mut ()).expect("it ends");
     let start = usize::try_from(data).expect("small");

@@ -5,10 +5,7 @@ use recount::{Offset, Storage};
 use recount_oracle::case::model::Model;
 use recount_oracle::case::{Algorithm, Case, Image, Schedule, StorageLimit};
 use recount_oracle::disk::SimulatedDisk;
-use recount_oracle::properties::{
-    Verdict, bounded_cost, clean_afterwards, counts_every_cluster, idempotent,
-    keeps_what_it_cannot_follow, leaves_data_alone, no_leaks, no_overlap_bytes,
-};
+use recount_oracle::properties::{Property, Verdict, judge, judge_all};
 use recount_oracle::run::{Before, Outcome, Repair, Run, ToyRepair, run};
 
 /// `#..o#...` with B = 4, E = 2 and 16-bit refcounts: the reftable goes to cluster 1, the refblocks
@@ -59,20 +56,23 @@ fn fails_with(verdict: Verdict, text: &str) {
 fn a_good_repair_of_a_toy_satisfies_all() {
     let (before, repair) = toy();
     let run = run(&repair, &before, &[]);
-    assert_eq!(counts_every_cluster::judge(&before, &run), Verdict::Holds);
-    assert_eq!(no_overlap_bytes::judge(&before, &run), Verdict::Holds);
-    assert_eq!(leaves_data_alone::judge(&before, &run), Verdict::Holds);
-    assert_eq!(no_leaks::judge(&before, &run), Verdict::Holds);
-    assert_eq!(clean_afterwards::judge(&before, &run), Verdict::Holds);
-    assert_eq!(bounded_cost::judge(&before, &run), Verdict::Holds);
-    let blind = keeps_what_it_cannot_follow::judge(&before, &run);
-    assert_eq!(
-        blind,
-        Verdict::NotApplicable,
-        "every reference of a toy is known"
-    );
-    let again = idempotent::judge(&before, &run, &repair);
-    assert_eq!(again, Verdict::NotApplicable, "a toy has no check");
+    // Every reference of a toy is known, and there is no check that could find nothing to do.
+    let of_images = [
+        Property::AsSpecified,
+        Property::PlanExact,
+        Property::EvidenceStays,
+        Property::KeepsWhatItCannotFollow,
+        Property::Idempotent,
+        Property::PlanAgainEmpty,
+    ];
+    for (property, verdict) in judge_all(&before, &run, &repair) {
+        let expected = if of_images.contains(&property) {
+            Verdict::NotApplicable
+        } else {
+            Verdict::Holds
+        };
+        assert_eq!(verdict, expected, "{property}");
+    }
 }
 
 #[test]
@@ -81,9 +81,9 @@ fn a_refcount_that_is_wrong_is_named_with_its_cluster_and_its_references() {
     let (before, run) = and_then(5 * 16, &[0, 1]);
     let message =
         "refcount of cluster 4 is 1 after the repair; it should be 2: it has 2 references";
-    fails_with(counts_every_cluster::judge(&before, &run), message);
+    fails_with(judge(Property::CountsEveryCluster, &before, &run), message);
     fails_with(
-        clean_afterwards::judge(&before, &run),
+        judge(Property::CleanAfterwards, &before, &run),
         "refcount 1 at cluster 4",
     );
 }
@@ -91,25 +91,31 @@ fn a_refcount_that_is_wrong_is_named_with_its_cluster_and_its_references() {
 #[test]
 fn a_refcount_without_a_reference_is_a_leak() {
     let (before, run) = and_then(5 * 16 + 4, &[0, 1]);
-    assert_eq!(counts_every_cluster::judge(&before, &run), Verdict::Holds);
+    assert_eq!(
+        judge(Property::CountsEveryCluster, &before, &run),
+        Verdict::Holds
+    );
     let message = "cluster 6 has refcount 1 after the repair, and nothing refers to it";
-    fails_with(no_leaks::judge(&before, &run), message);
-    fails_with(clean_afterwards::judge(&before, &run), "cluster 6");
+    fails_with(judge(Property::NoLeaks, &before, &run), message);
+    fails_with(judge(Property::CleanAfterwards, &before, &run), "cluster 6");
 }
 
 #[test]
 fn a_byte_of_data_that_changes_is_named_with_its_cluster() {
     let (before, run) = and_then(4 * 16 + 7, &[1]);
     let message = "byte 7 of cluster 4 changed from 0x84 to 0x01";
-    fails_with(leaves_data_alone::judge(&before, &run), message);
+    fails_with(judge(Property::LeavesDataAlone, &before, &run), message);
     let (before, run) = and_then(12, &[1]);
     fails_with(
-        leaves_data_alone::judge(&before, &run),
+        judge(Property::LeavesDataAlone, &before, &run),
         "byte 12 of cluster 0",
     );
     // What nothing refers to may change.
     let (before, run) = and_then(3 * 16, &[1; 16]);
-    assert_eq!(leaves_data_alone::judge(&before, &run), Verdict::Holds);
+    assert_eq!(
+        judge(Property::LeavesDataAlone, &before, &run),
+        Verdict::Holds
+    );
 }
 
 #[test]
@@ -117,17 +123,17 @@ fn new_structures_in_clusters_that_are_in_use_are_named() {
     // Entry 0 of the reftable leads to the data, then to the reftable, then to the old reftable.
     let (before, run) = and_then(16, &(4 * 16_u64).to_be_bytes());
     fails_with(
-        no_overlap_bytes::judge(&before, &run),
+        judge(Property::NoOverlap, &before, &run),
         "lies in cluster 4: it has 2 references",
     );
     let (before, run) = and_then(16, &16_u64.to_be_bytes());
     fails_with(
-        no_overlap_bytes::judge(&before, &run),
+        judge(Property::NoOverlap, &before, &run),
         "two new structures lie in cluster 1",
     );
     let (before, run) = and_then(16, &(3 * 16_u64).to_be_bytes());
     fails_with(
-        no_overlap_bytes::judge(&before, &run),
+        judge(Property::NoOverlap, &before, &run),
         "cluster 3, which belongs to the old ones",
     );
 }
@@ -136,7 +142,7 @@ fn new_structures_in_clusters_that_are_in_use_are_named() {
 fn a_structure_that_is_written_twice_costs_too_much() {
     let (before, run) = and_then(16 + 8, &(5 * 16_u64).to_be_bytes());
     fails_with(
-        bounded_cost::judge(&before, &run),
+        judge(Property::BoundedCost, &before, &run),
         "cluster 1 of the new structures was written 2",
     );
 }

@@ -1,7 +1,7 @@
 //! A guest that writes through an image's own refcounts, as naive as can be: whatever counts as
 //! free is taken. So wrong refcounts lose data, and the test that drives it sees that.
 
-use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
+use recount_oracle::case::damage::SparseBytes;
 
 const COPIED: u64 = 1 << 63;
 const COMPRESSED: u64 = 1 << 62;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use recount_oracle::audit::{Audit, LayerId, Mapping, audit};
 use recount_oracle::case::Case;
-use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
+use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::properties::{Property, Verdict, judge_all};
 use recount_oracle::run::{Before, ImageRepair, Run, run};
 
@@ -18,7 +18,7 @@ use recount_oracle::run::{Before, ImageRepair, Run, run};
 pub fn prepare(case: &Case) -> Option<(Before, ImageRepair)> {
     match ImageRepair::new(case) {
         Ok(prepared) => Some(prepared),
-        Err(recount_oracle::run::ImageError::Unreadable(_)) => None,
+        Err(recount_oracle::run::SceneError::Unreadable(_)) => None,
         Err(error) => panic!("{error}"),
     }
 }
@@ -69,7 +69,7 @@ pub fn repaired(
 
 /// An error when the audit finds anything at all.
 pub fn is_clean(audit: &Audit) -> Result<(), TestCaseError> {
-    let wrong = audit.corruptions.iter().chain(&audit.copied);
+    let wrong = audit.corruptions.iter().chain(&audit.qemu.copied);
     let wrong: Vec<String> = wrong.map(ToString::to_string).take(3).collect();
     let counts = audit.mismatches.iter().take(3).collect::<Vec<_>>();
     prop_assert!(audit.is_clean(), "not clean: {wrong:?} {counts:?}");
@@ -88,7 +88,7 @@ pub type View = BTreeMap<LayerId, BTreeMap<u64, Seen>>;
 pub fn view(audit: &Audit, bytes: &SparseBytes) -> View {
     let size = audit.header.cluster_size();
     let read = |offset: u64, length: u64| {
-        let present = ReadWriteAt::len(bytes).saturating_sub(offset).min(length);
+        let present = bytes.len().saturating_sub(offset).min(length);
         bytes.bytes(offset, present as usize)
     };
     let seen = |mapping: &Mapping| match *mapping {

@@ -4,12 +4,11 @@
 use proptest::prelude::*;
 use proptest::test_runner::{TestError, TestRunner};
 use recount_oracle::audit::{Mismatch, audit, structure};
-use recount_oracle::case::build::{build, bytes};
-use recount_oracle::case::damage::SparseBytes;
+use recount_oracle::case::Image;
+use recount_oracle::case::build;
 use recount_oracle::case::id::Id;
 use recount_oracle::case::synthetic::{Content, Structures, Synthetic};
 use recount_oracle::case::text::{parse, print};
-use recount_oracle::case::{Case, Image};
 use recount_proptests::{Asked, case, check, damaged, model, synthetic};
 
 proptest! {
@@ -26,8 +25,7 @@ proptest! {
     #[test]
     fn undamaged_images_with_structures_are_clean(case in case()) {
         if let Image::Synthetic(image) = &case.image {
-            let mut bytes = SparseBytes::default();
-            build(&case, &mut bytes).unwrap();
+            let bytes = build::build(&case).unwrap().bytes;
             let audit = audit(&bytes).unwrap();
             prop_assert!(audit.corruptions.is_empty(), "{:?}", audit.corruptions);
             let whole = image.structures != Structures::Absent;
@@ -39,15 +37,7 @@ proptest! {
 
     #[test]
     fn old_structures_of_a_toy_count_what_they_cover(model in model()) {
-        let image = Image::Model(model.clone());
-        let case = Case {
-            image,
-            damage: Vec::new(),
-            storage: recount_oracle::case::StorageLimit::Growing,
-            algorithm: recount_oracle::case::Algorithm::Planned,
-            schedule: recount_oracle::case::Schedule::Quiet,
-        };
-        let bytes = bytes(&case).unwrap();
+        let bytes = build::image(&Image::Model(model.clone())).unwrap();
         let found = structure(&bytes, (&model).into()).unwrap();
         let covered = model.old.len().saturating_sub(1) << model.refblock_bits;
         for (cluster, &references) in (0_u64..).zip(&model.references) {

@@ -6,9 +6,9 @@
 use proptest::prelude::*;
 use recount_oracle::audit::audit;
 use recount_oracle::case::damage::SparseBytes;
-use recount_oracle::case::{Algorithm, Case, Crash, Schedule};
-use recount_oracle::crash::{Crashes, Limits};
-use recount_oracle::properties::{Property, crash_atomic, fault_safe};
+use recount_oracle::case::{Algorithm, Case, Schedule};
+use recount_oracle::crash::Limits;
+use recount_oracle::properties::{Property, Verdict, crash_atomic, fault_safe};
 use recount_oracle::run::{Before, ImageRepair, Run, again, run};
 use recount_proptests::judge::{hold, prepare, view};
 use recount_proptests::{Asked, check, entry_damaged, refcounts_damaged, schedule};
@@ -67,12 +67,16 @@ fn after_a_power_cut_the_image_is_the_old_or_the_new_one_and_can_be_repaired() {
             return Ok(Asked::Nothing);
         };
         let quiet = run(&repair, &before, &[]);
-        let whole = quiet.reading(&before).ok();
-        let whole = whole.filter(|_| !quiet.trace.is_read_only());
-        let verdict = crash_atomic::judge(&before, &quiet.trace, whole, &FEW);
-        let verdict = crash_atomic::lasts(&quiet).and(|| verdict);
+        let whole = quiet.whole(&before);
+        let (_, verdict) = crash_atomic::judge(&before, &quiet.trace, whole, &FEW);
+        let verdict = Verdict::from(crash_atomic::lasts(&quiet)).and(|| verdict);
         hold(&quiet, vec![(Property::CrashAtomic, verdict)])?;
-        ends_well(crashed(&before, &quiet, *crash), &before, &repair, &quiet)?;
+        ends_well(
+            before.crashed(&quiet.trace, *crash),
+            &before,
+            &repair,
+            &quiet,
+        )?;
         Ok(writes(&quiet))
     });
 }
@@ -86,8 +90,7 @@ fn a_failing_operation_is_reported_and_the_image_can_be_repaired() {
             return Ok(Asked::Nothing);
         };
         let quiet = run(&repair, &before, &[]);
-        let whole = quiet.reading(&before).ok();
-        let whole = whole.filter(|_| !quiet.trace.is_read_only());
+        let whole = quiet.whole(&before);
         // The nth of those that there are, so that the fault is reached.
         let faults: Vec<_> = faults
             .iter()
@@ -97,21 +100,11 @@ fn a_failing_operation_is_reported_and_the_image_can_be_repaired() {
             })
             .collect();
         let failed = run(&repair, &before, &faults);
-        let verdict = fault_safe::judge(&before, &failed, whole, &FEW);
+        let (_, verdict) = fault_safe::judge(&before, &failed, whole, &FEW);
         hold(&failed, vec![(Property::FaultSafe, verdict)])?;
         ends_well(failed.after, &before, &repair, &quiet)?;
         Ok(writes(&quiet))
     });
-}
-
-/// What the power cut leaves.
-fn crashed(before: &Before, run: &Run, crash: Crash) -> SparseBytes {
-    let crashes = Crashes {
-        before: &before.bytes,
-        trace: &run.trace,
-        sector: before.sector,
-    };
-    crashes.state(crash)
 }
 
 /// Where nothing is written there is nothing to disturb.
@@ -138,7 +131,7 @@ fn a_power_cut_during_each_of_two_repairs_still_ends_clean() {
                 |error: recount_oracle::audit::Unreadable| TestCaseError::fail(error.to_string());
             let again =
                 Before::new(bytes, before.sector, None, before.kind.clone()).map_err(fail)?;
-            bytes = crashed(&again, &run(&repair, &again, &[]), *crash);
+            bytes = again.crashed(&run(&repair, &again, &[]).trace, *crash);
         }
         ends_well(bytes, &before, &repair, &quiet)?;
         Ok(writes(&quiet))

@@ -14,8 +14,8 @@ use recount::{
 };
 use recount_needs::{needs, required};
 use recount_oracle::audit::audit;
-use recount_oracle::case::build::{build, bytes};
-use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
+use recount_oracle::case::build::build;
+use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::synthetic::{Allocation, Content, Run, Structures, Synthetic};
 use recount_oracle::case::{Case, Image, Schedule, StorageLimit};
 use recount_proptests::judge::view;
@@ -90,11 +90,15 @@ impl Scratch {
     /// Builds the image of a case in a file.
     fn image(&self, case: &Case) -> PathBuf {
         let path = self.path("image.qcow2");
-        let mut options = File::options();
-        let file = options.read(true).write(true).create(true).truncate(true);
-        build(case, &mut file.open(&path).expect("a file")).expect("a possible case");
+        std::fs::write(&path, bytes(case)).expect("a file");
         path
     }
+}
+
+/// The image of a case.
+fn bytes(case: &Case) -> Vec<u8> {
+    let bytes = build(case).expect("a possible case").bytes;
+    bytes.bytes(0, bytes.len() as usize)
 }
 
 /// Runs a program; what it printed, or `None` where it is not installed.
@@ -199,7 +203,7 @@ fn repair_full_tail(
     let checked = audit(&after).expect("an image");
     assert!(checked.is_clean(), "{:?}", checked.corruptions);
     assert!(view(&checked, &after) == seen, "the guest sees a change");
-    assert_eq!(ReadWriteAt::len(&after), ReadWriteAt::len(&before));
+    assert_eq!(after.len(), before.len());
 }
 
 /// All bytes of some storage.
@@ -215,7 +219,7 @@ fn contents(storage: &dyn Storage) -> SparseBytes {
 
 #[test]
 fn planned_repairs_a_device_with_a_full_tail_where_the_others_find_no_space() {
-    let image = bytes(&full_tail()).expect("a possible case");
+    let image = bytes(&full_tail());
     repair_full_tail(|| Box::new(MemoryStorage::fixed(image.clone())), contents);
 }
 

@@ -1,12 +1,12 @@
 //! `cargo xtask corpus`: makes, minimises and verifies the seeds of the fuzz targets.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error;
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
 
 use recount_oracle::fuzz::{Target, Use, arms, encoding, seeds};
 
+use crate::error::Result;
 use crate::fuzz::finding::name_of;
 use crate::fuzz::tools::{Fuzzer, files, learned, seeds as folder_of};
 
@@ -20,46 +20,47 @@ pub struct Args {
 #[derive(clap::Subcommand)]
 enum Command {
     /// Writes the seeds anew: the same ones in every run. What fuzzing added stays.
-    Generate {
-        /// Only this target.
-        target: Option<Target>,
-    },
+    Generate(Which),
     /// Adds what fuzzing found on this machine, and removes what adds no coverage.
-    Minimize {
-        /// Only this target.
-        target: Option<Target>,
-    },
+    Minimize(Which),
     /// Says which file adds no coverage and which no longer decodes.
-    Verify {
-        /// Only this target.
-        target: Option<Target>,
-    },
+    Verify(Which),
     /// Lists how many images reach each arm of the walk.
     Arms,
 }
 
+#[derive(clap::Args)]
+struct Which {
+    /// Only this target.
+    target: Option<Target>,
+}
+
+impl Which {
+    fn each(&self) -> Vec<Target> {
+        self.target.map_or(Target::ALL.to_vec(), |one| vec![one])
+    }
+}
+
 /// Runs it.
-pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
-    let each = |target: Option<Target>| target.map_or(Target::ALL.to_vec(), |one| vec![one]);
-    match args.command {
-        Command::Generate { target } => each(target).into_iter().try_for_each(generate)?,
-        Command::Minimize { target } => {
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let mut bad = 0;
+    match &args.command {
+        Command::Generate(which) => which.each().into_iter().try_for_each(generate)?,
+        Command::Minimize(which) => {
             let fuzzer = Fuzzer::ready()?;
-            for target in each(target) {
+            for target in which.each() {
                 minimize(&fuzzer, target)?;
             }
         }
-        Command::Verify { target } => {
+        Command::Verify(which) => {
             let fuzzer = Fuzzer::ready()?;
-            let mut bad = 0;
-            for target in each(target) {
+            for target in which.each() {
                 bad += verify(&fuzzer, target)?;
             }
-            return Ok(ExitCode::from(u8::from(bad > 0)));
         }
-        Command::Arms => return list_arms(),
+        Command::Arms => bad = list_arms()?,
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(ExitCode::from(u8::from(bad > 0)))
 }
 
 /// What the names of generated inputs begin with.
@@ -70,7 +71,7 @@ fn is_named(file: &Path, prefix: &str) -> bool {
     name.is_some_and(|name| name.starts_with(prefix))
 }
 
-fn generate(target: Target) -> Result<(), Box<dyn Error>> {
+fn generate(target: Target) -> Result<()> {
     let folder = folder_of(target);
     std::fs::create_dir_all(&folder)?;
     let inputs = seeds::generate_seeds(target);
@@ -87,11 +88,7 @@ fn generate(target: Target) -> Result<(), Box<dyn Error>> {
 }
 
 /// The inputs that together reach all that `inputs` reach, the smallest first, by their content.
-fn merged(
-    fuzzer: &Fuzzer,
-    target: Target,
-    inputs: &[&Path],
-) -> Result<BTreeSet<Vec<u8>>, Box<dyn Error>> {
+fn merged(fuzzer: &Fuzzer, target: Target, inputs: &[&Path]) -> Result<BTreeSet<Vec<u8>>> {
     fuzzer.build(target)?;
     let kept = tempfile::tempdir()?;
     let mut command = fuzzer.command(target);
@@ -104,7 +101,7 @@ fn merged(
     Ok(files.iter().map(std::fs::read).collect::<Result<_, _>>()?)
 }
 
-fn minimize(fuzzer: &Fuzzer, target: Target) -> Result<(), Box<dyn Error>> {
+fn minimize(fuzzer: &Fuzzer, target: Target) -> Result<()> {
     let (folder, learned) = (folder_of(target), learned(target)?);
     let mut kept = merged(fuzzer, target, &[&folder, &learned])?;
     let (mut removed, mut arms_kept) = (0, BTreeSet::new());
@@ -141,7 +138,8 @@ fn arms_of(target: Target, input: &[u8]) -> BTreeSet<String> {
     }
 }
 
-fn verify(fuzzer: &Fuzzer, target: Target) -> Result<u64, Box<dyn Error>> {
+/// How many are broken.
+fn verify(fuzzer: &Fuzzer, target: Target) -> Result<usize> {
     let folder = folder_of(target);
     let useful = merged(fuzzer, target, &[&folder])?;
     let (mut refused, mut idle) = (0, 0);
@@ -174,11 +172,10 @@ fn verify(fuzzer: &Fuzzer, target: Target) -> Result<u64, Box<dyn Error>> {
     Ok(refused)
 }
 
-fn list_arms() -> Result<ExitCode, Box<dyn Error>> {
-    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-    for arm in arms::ARMS {
-        counts.insert(arm.to_owned(), 0);
-    }
+/// How many are not reached.
+fn list_arms() -> Result<usize> {
+    let none = arms::all().map(|arm| (arm.to_owned(), 0));
+    let mut counts: BTreeMap<String, u64> = none.collect();
     for file in files(&folder_of(Target::Image))? {
         for arm in arms::reached(&std::fs::read(file)?) {
             *counts.entry(arm).or_default() += 1;
@@ -190,5 +187,5 @@ fn list_arms() -> Result<ExitCode, Box<dyn Error>> {
     }
     let missing = counts.values().filter(|images| **images == 0).count();
     println!("{} arms, {missing} of them not reached", counts.len());
-    Ok(ExitCode::from(u8::from(missing > 0)))
+    Ok(missing)
 }

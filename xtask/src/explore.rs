@@ -1,7 +1,6 @@
 //! `cargo xtask explore`: fresh cases for a given time, of everything that looks for mistakes at
 //! random. The gate, .ci/run, has fixed cases, so that it says the same of a commit every time.
 
-use std::error::Error;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -9,6 +8,7 @@ use std::time::{Duration, Instant};
 use recount_oracle::fuzz::Target;
 
 use crate::CANNOT_RUN;
+use crate::error::Result;
 use crate::fuzz::tools::{Fuzzer, Stretch};
 use crate::mutants::random;
 use crate::report::model::Report;
@@ -44,7 +44,7 @@ struct Row {
 }
 
 /// Runs it. Exit code 1 where anything was found.
-pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
+pub fn run(args: &Args) -> Result<ExitCode> {
     let seed = args.seed.unwrap_or_else(|| rand::random::<u32>().into());
     println!("seed {seed}");
     let share = args.time / if args.mutants { 3 } else { 2 };
@@ -65,7 +65,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     Ok(ExitCode::from(exit_code(&rows)))
 }
 
-fn part(name: &str, work: impl FnOnce() -> Result<(u64, usize), Box<dyn Error>>) -> Row {
+fn part(name: &str, work: impl FnOnce() -> Result<(u64, usize)>) -> Row {
     println!("\n=== {name}");
     let began = Instant::now();
     let outcome = work().map_err(|error| error.to_string());
@@ -78,7 +78,7 @@ fn part(name: &str, work: impl FnOnce() -> Result<(u64, usize), Box<dyn Error>>)
 
 /// In a process of its own, which an interrupt ends in good order. Its report stays, with a smaller
 /// case for each failure.
-fn differential(seed: u64, time: Duration) -> Result<(u64, usize), Box<dyn Error>> {
+fn differential(seed: u64, time: Duration) -> Result<(u64, usize)> {
     let folder = PathBuf::from(format!("target/explore/{seed}"));
     let status = Command::new(std::env::current_exe()?)
         .args(["differential", "--require-qemu", "--overwrite"])
@@ -96,18 +96,13 @@ fn differential(seed: u64, time: Duration) -> Result<(u64, usize), Box<dyn Error
 }
 
 /// What it finds is stored in the corpus.
-fn fuzz(
-    target: Target,
-    seed: u64,
-    time: Duration,
-    jobs: u32,
-) -> Result<(u64, usize), Box<dyn Error>> {
+fn fuzz(target: Target, seed: u64, time: Duration, jobs: u32) -> Result<(u64, usize)> {
     let stretch = Stretch {
         time: Some(time),
         runs: None,
         seed: Some(seed),
         jobs,
-        goes_on: true,
+        go_on: true,
     };
     let (progress, findings) = crate::fuzz::search(&Fuzzer::ready()?, target, &stretch)?;
     Ok((progress.executions, findings))
@@ -115,14 +110,9 @@ fn fuzz(
 
 fn print(seed: u64, rows: &[Row]) {
     println!("\nseed {seed}\npart            seconds  cases or executions  findings");
-    for Row {
-        name,
-        took,
-        outcome,
-    } in rows
-    {
-        let seconds = took.as_secs();
-        match outcome {
+    for row in rows {
+        let (name, seconds) = (&row.name, row.took.as_secs());
+        match &row.outcome {
             Ok((ran, findings)) => println!("{name:14} {seconds:8} {ran:20} {findings:9}"),
             Err(error) => println!("{name:14} {seconds:8}  {error}"),
         }
@@ -132,12 +122,10 @@ fn print(seed: u64, rows: &[Row]) {
 /// A finding goes before what could not run.
 fn exit_code(rows: &[Row]) -> u8 {
     let found = |row: &Row| matches!(row.outcome, Ok((_, 1..)));
-    if rows.iter().any(found) {
-        1
-    } else if rows.iter().any(|row| row.outcome.is_err()) {
-        CANNOT_RUN
-    } else {
-        0
+    match rows.iter().any(found) {
+        true => 1,
+        false if rows.iter().any(|row| row.outcome.is_err()) => CANNOT_RUN,
+        false => 0,
     }
 }
 

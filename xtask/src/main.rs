@@ -4,10 +4,12 @@ mod bench;
 mod corpus;
 mod differential;
 mod duration;
+mod error;
 mod explore;
 mod fuzz;
 mod model;
 mod mutants;
+mod process;
 mod replay;
 mod report;
 mod versus;
@@ -15,6 +17,8 @@ mod versus;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use error::Result;
 
 /// The exit code of a command that could not run, as against one that found something.
 const CANNOT_RUN: u8 = 2;
@@ -52,17 +56,17 @@ enum Command {
 }
 
 impl Command {
-    fn run(&self) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    fn run(&self) -> Result<ExitCode> {
         match self {
             Self::Bench(args) => bench::run(args),
             Self::Corpus(args) => corpus::run(args),
-            Self::Differential(args) => Ok(differential::run(args)?),
+            Self::Differential(args) => differential::run(args),
             Self::Explore(args) => explore::run(args),
             Self::Fuzz(args) => fuzz::run(args),
             Self::Model(args) => model::run(args),
             Self::Mutants(args) => mutants::run(args),
             Self::Replay(args) => replay::run(args),
-            Self::Report(args) => Ok(report::run(args)?),
+            Self::Report(args) => report::run(args),
             Self::Versus(args) => versus::run(args),
         }
     }

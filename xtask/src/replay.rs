@@ -1,7 +1,6 @@
 //! `cargo xtask replay`: runs again whatever any part of the harness printed, and tells the whole
 //! story.
 
-use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -10,6 +9,8 @@ use recount_oracle::case::id::Id;
 use recount_oracle::explore::images::{self, Named};
 use recount_oracle::replay;
 use recount_oracle::toy::Word;
+
+use crate::error::Result;
 
 /// Options of `cargo xtask replay`.
 #[derive(clap::Args)]
@@ -21,7 +22,7 @@ pub struct Args {
 }
 
 /// Tells the story of a case. Exit code 1 when a property fails.
-pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
+pub fn run(args: &Args) -> Result<ExitCode> {
     if is_differential(&args.case) {
         let words = ["xtask", "differential", "--only", &args.case];
         return crate::Cli::parse_from(words).command.run();
@@ -42,7 +43,7 @@ fn is_differential(word: &str) -> bool {
         .is_some_and(|(seed, index)| number(seed) && number(index.trim_start_matches('s')))
 }
 
-fn case(word: &str) -> Result<Case, Box<dyn Error>> {
+fn case(word: &str) -> Result<Case> {
     if word.starts_with(Word::PREFIX) {
         return Ok(word.parse::<Word>()?.to_case());
     }

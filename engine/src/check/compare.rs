@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::differences::Differences;
+use super::differences::differences;
 use super::disk_counts::is_readable;
 use crate::finding::Finding;
 use crate::format::entry::ReftableEntry;
 use crate::geometry::Geometry;
 use crate::image::{Extent, Image};
 use crate::observer::{Action, Observer, Stage};
-use crate::references::{OldStructures, Reftable, Worker, for_each_table};
+use crate::references::{OldStructures, Reftable, find_in_tables};
 use crate::storage::{Storage, StorageError};
 use crate::table::{RefcountTable, Run, width};
 use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex};
@@ -49,16 +49,11 @@ impl Comparison {
         let geometry = image.geometry();
         let file = Extent::of(storage, geometry).clusters;
         let counted = table.last_used().map_or(0, |last| last.0 + 1);
-        let mut comparer = Comparer {
-            geometry,
-            table,
-            observer,
-            result: Self {
-                compared: file.max(ClusterCount(counted)),
-                ..Self::default()
-            },
+        let mut result = Self {
+            compared: file.max(ClusterCount(counted)),
+            ..Self::default()
         };
-        let refblocks = comparer.refblocks(&old.reftable);
+        let refblocks = result.refblocks(table, &old.reftable);
         // Sorted by place, neighbours are read at once; told in the order of what they cover.
         let mut places: Vec<_> = refblocks
             .iter()
@@ -66,34 +61,38 @@ impl Comparison {
             .filter(|(offset, _)| is_readable(geometry, *offset) && *offset != Offset(0))
             .collect();
         places.sort_unstable();
-        let mut differing = differing(storage, table, &places, comparer.observer)?;
+        let mut differing = differing(storage, table, &places, observer)?;
         for (refblock, entry) in refblocks {
-            let offset = entry.refblock();
+            let (offset, range) = (entry.refblock(), result.range(geometry, refblock));
             if !is_readable(geometry, offset) {
-                comparer.unreadable(refblock, offset);
-            } else if let Some(found) = differing.remove(&refblock) {
-                comparer.differing(refblock, found);
-            } else if offset == Offset(0) && table.is_used(refblock) {
-                comparer.differing(refblock, Arc::from([]));
-            } else {
-                comparer.equal(refblock);
+                let finding = Finding::RefcountsUnreadable {
+                    first: range.first,
+                    clusters: range.count.0,
+                    offset,
+                };
+                observer.finding(&finding, Action::Reported);
+                result.unreadable_clusters += range.count.0;
+                result.unreadable.push(refblock);
+                continue;
             }
+            let used = table.last_used_before(range.end());
+            let mut used = used.filter(|last| range.contains(*last));
+            let is_missing = offset == Offset(0) && used.is_some();
+            let missing = is_missing.then(|| Arc::from([]));
+            if let Some(found) = differing.remove(&refblock).or(missing) {
+                used = used.max(last_on_disk(geometry, &found, range));
+                for (cluster, refcount, references) in differences(table, &found, range) {
+                    result.tally(refcount, references);
+                    let finding = finding(cluster, refcount, references);
+                    observer.finding(&finding, Action::Reported);
+                }
+                result.differing.insert(refblock, found);
+            }
+            result.last_used = used.or(result.last_used);
         }
-        Ok(comparer.result)
+        Ok(result)
     }
 
-    /// The clusters whose refcount differs: each with the refcount and the references.
-    pub fn differences<'a>(
-        &'a self,
-        table: &'a RefcountTable,
-    ) -> impl Iterator<Item = (Cluster, u64, u64)> + 'a {
-        self.differing.iter().flat_map(move |(refblock, bytes)| {
-            differences_in(table, *refblock, bytes, self.compared)
-        })
-    }
-}
-
-impl Comparison {
     /// Whether all refcounts are the references.
     #[must_use]
     pub fn is_equal(&self) -> bool {
@@ -120,31 +119,29 @@ impl Comparison {
                 self.differing.insert(*refblock, bytes.into());
             }
         }
-        let differences = self.differences(table);
-        let (mut corruptions, mut leaks, mut needs_rebuild) = (0, 0, false);
-        for (_, refcount, references) in differences {
-            corruptions += u64::from(refcount < references);
-            leaks += u64::from(refcount > references);
-            needs_rebuild |= refcount == 0;
+        (self.corruptions, self.leaks, self.needs_rebuild) = (0, 0, false);
+        let differing = std::mem::take(&mut self.differing);
+        for (refblock, bytes) in &differing {
+            for (_, refcount, references) in self.differences_in(table, *refblock, bytes) {
+                self.tally(refcount, references);
+            }
         }
-        (self.corruptions, self.leaks) = (corruptions, leaks);
-        self.needs_rebuild = needs_rebuild;
+        self.differing = differing;
         Ok(())
     }
 
-    /// Those of them that one refblock covers.
+    /// The clusters that a refblock covers whose refcount differs: each with the refcount and the
+    /// references.
     pub(crate) fn differences_of<'a>(
         &'a self,
         table: &'a RefcountTable,
         refblock: RefblockIndex,
     ) -> impl Iterator<Item = (Cluster, u64, u64)> + 'a {
-        let bytes = self.differing.get(&refblock);
-        bytes
-            .into_iter()
-            .flat_map(move |bytes| differences_in(table, refblock, bytes, self.compared))
+        let bytes = self.differing.get(&refblock).into_iter();
+        bytes.flat_map(move |bytes| self.differences_in(table, refblock, bytes))
     }
 
-    /// Those of them whose refcount is above the references.
+    /// Those of all clusters whose refcount is above the references.
     pub(crate) fn leaks_of<'a>(
         &'a self,
         table: &'a RefcountTable,
@@ -152,9 +149,8 @@ impl Comparison {
         let differing = self.differing.iter();
         // Refcounts that are all 0 are above nothing.
         let present = differing.filter(|(_, bytes)| !width::is_zero(bytes));
-        let differences = present.flat_map(move |(refblock, bytes)| {
-            differences_in(table, *refblock, bytes, self.compared)
-        });
+        let differences =
+            present.flat_map(move |(refblock, bytes)| self.differences_in(table, *refblock, bytes));
         differences.filter(|(_, refcount, references)| refcount > references)
     }
 
@@ -167,6 +163,49 @@ impl Comparison {
         let unreferenced = leaks.filter(|(_, _, references)| *references == 0);
         unreferenced.map(|(cluster, _, _)| cluster)
     }
+
+    fn differences_in<'a>(
+        &self,
+        table: &'a RefcountTable,
+        refblock: RefblockIndex,
+        found: &'a [u8],
+    ) -> impl Iterator<Item = (Cluster, u64, u64)> + use<'a> {
+        let range = self.range(table.geometry(), refblock);
+        differences(table, found, range)
+    }
+
+    /// The clusters of a refblock that are compared.
+    fn range(&self, geometry: &Geometry, refblock: RefblockIndex) -> Run {
+        let first = geometry.first_covered(refblock);
+        let covered = ClusterCount(geometry.refcounts_per_refblock());
+        Run::new(first, covered.min(Cluster(self.compared.0).since(first)))
+    }
+
+    /// The refblocks that are there or should be, up to the end of what is compared.
+    fn refblocks(
+        &self,
+        table: &RefcountTable,
+        reftable: &Reftable,
+    ) -> BTreeMap<RefblockIndex, ReftableEntry> {
+        let needed = table.used_refblocks();
+        let mut refblocks: BTreeMap<_, _> = needed.map(|at| (at, ReftableEntry(0))).collect();
+        if let Some(last) = self.compared.0.checked_sub(1) {
+            let last = table.geometry().refblock_of(Cluster(last));
+            let present = reftable.entries.iter().copied();
+            refblocks.extend(present.filter(|(refblock, _)| *refblock <= last));
+        }
+        refblocks
+    }
+
+    /// Adds a cluster whose refcount differs.
+    const fn tally(&mut self, refcount: u64, references: u64) {
+        if refcount < references {
+            self.corruptions += 1;
+            self.needs_rebuild |= refcount == 0;
+        } else {
+            self.leaks += 1;
+        }
+    }
 }
 
 /// Of the refblocks at `places`, those that are not as the references say, with their bytes.
@@ -176,166 +215,46 @@ fn differing(
     places: &[(Offset, RefblockIndex)],
     observer: &mut dyn Observer,
 ) -> Result<BTreeMap<RefblockIndex, Arc<[u8]>>, StorageError> {
-    let finders = for_each_table(
-        storage,
-        table.geometry().cluster_size() as usize,
-        places.len(),
-        |number| places[number].0,
-        || Finder {
-            table,
-            places,
-            found: Vec::new(),
-            last: None,
-        },
-        &mut |done| observer.progress(Stage::Refcounts, done as u64, places.len() as u64),
-    )?;
-    Ok(finders
-        .into_iter()
-        .flat_map(|finder| finder.found)
-        .collect())
-}
-
-/// Looks for refblocks that differ.
-struct Finder<'a> {
-    table: &'a RefcountTable,
-    places: &'a [(Offset, RefblockIndex)],
-    found: Vec<(RefblockIndex, Arc<[u8]>)>,
-    /// The place of the last one that differs: entries that lead to one refblock share its bytes.
-    last: Option<Offset>,
-}
-
-impl Worker for Finder<'_> {
-    type Error = StorageError;
-
-    fn table(&mut self, number: usize, bytes: &[u8]) -> Result<(), StorageError> {
-        let (offset, refblock) = self.places[number];
-        if self.table.equals(refblock, bytes) {
-            return Ok(());
+    let find = || {
+        // Entries that lead to one refblock share its bytes.
+        let mut last: Option<(Offset, Arc<[u8]>)> = None;
+        move |(offset, refblock): &(Offset, RefblockIndex), bytes: &[u8]| {
+            if table.equals(*refblock, bytes) {
+                return Ok(None);
+            }
+            let same = last.take().filter(|(place, _)| place == offset);
+            let bytes = same.map_or_else(|| bytes.into(), |(_, bytes)| bytes);
+            last = Some((*offset, Arc::clone(&bytes)));
+            Ok::<_, StorageError>(Some((*refblock, bytes)))
         }
-        let bytes = match self.found.last() {
-            Some((_, bytes)) if self.last == Some(offset) => Arc::clone(bytes),
-            _ => bytes.into(),
-        };
-        self.last = Some(offset);
-        self.found.push((refblock, bytes));
-        Ok(())
-    }
+    };
+    let size = table.geometry().cluster_size();
+    let found = find_in_tables(storage, size, places, find, (Stage::Refcounts, observer))?;
+    Ok(found.into_iter().collect())
 }
 
-struct Comparer<'a> {
-    geometry: &'a Geometry,
-    table: &'a RefcountTable,
-    observer: &'a mut dyn Observer,
-    result: Comparison,
+/// The last cluster of a range that has a refcount, in a refblock that begins with `found`.
+fn last_on_disk(geometry: &Geometry, found: &[u8], range: Run) -> Option<Cluster> {
+    // Where there is no refblock, or a lost one, there is nothing to look for.
+    let present = (!width::is_zero(found)).then_some(range);
+    let is_used = |index| width::get(geometry.order(), found, index as usize) != 0;
+    let mut clusters = present.into_iter().flat_map(|range| range.iter());
+    clusters.rfind(|cluster| is_used(cluster.since(range.first).0))
 }
 
-impl Comparer<'_> {
-    /// The refblocks that are there or should be, up to the end of the file.
-    fn refblocks(&self, reftable: &Reftable) -> BTreeMap<RefblockIndex, ReftableEntry> {
-        let needed = self
-            .table
-            .used_refblocks()
-            .map(|refblock| (refblock, ReftableEntry(0)));
-        let mut refblocks: BTreeMap<_, _> = needed.collect();
-        let Some(last) = self.result.compared.0.checked_sub(1) else {
-            return refblocks;
-        };
-        let last = self.geometry.refblock_of(Cluster(last));
-        refblocks.extend(
-            reftable
-                .entries
-                .iter()
-                .copied()
-                .filter(|(refblock, _)| *refblock <= last),
-        );
-        refblocks
-    }
-
-    /// The clusters of a refblock that are compared.
-    fn range(&self, refblock: RefblockIndex) -> Run {
-        range_of(self.geometry, refblock, self.result.compared)
-    }
-
-    fn unreadable(&mut self, refblock: RefblockIndex, offset: Offset) {
-        let range = self.range(refblock);
-        let (first, clusters) = (range.first, range.count.0);
-        let finding = Finding::RefcountsUnreadable {
-            first,
-            clusters,
-            offset,
-        };
-        self.observer.finding(&finding, Action::Reported);
-        self.result.unreadable_clusters += clusters;
-        self.result.unreadable.push(refblock);
-    }
-
-    fn equal(&mut self, refblock: RefblockIndex) {
-        let next = RefblockIndex(refblock.0 + 1);
-        let end = self.geometry.first_covered(next);
-        if let Some(last) = self.table.last_used_before(end)
-            && self.geometry.refblock_of(last) == refblock
-        {
-            self.result.last_used = Some(last);
+/// What is told of a cluster whose refcount differs.
+const fn finding(cluster: Cluster, refcount: u64, references: u64) -> Finding {
+    if refcount < references {
+        Finding::TooLow {
+            cluster,
+            refcount,
+            references,
+        }
+    } else {
+        Finding::Leak {
+            cluster,
+            refcount,
+            references,
         }
     }
-
-    fn differing(&mut self, refblock: RefblockIndex, found: Arc<[u8]>) {
-        let range = self.range(refblock);
-        let order = self.geometry.order();
-        // Where there is no refblock, or a lost one, there is nothing to look for.
-        let looked_at = if width::is_zero(&found) {
-            0
-        } else {
-            range.count.0 as usize
-        };
-        let used_on_disk = (0..looked_at)
-            .rev()
-            .find(|index| width::get(order, &found, *index) != 0)
-            .map(|index| range.first.saturating_add(ClusterCount(index as u64)));
-        let used = self
-            .table
-            .last_used_before(range.end())
-            .filter(|last| range.contains(*last));
-        self.result.last_used = used.max(used_on_disk).or(self.result.last_used);
-        let differences = differences_in(self.table, refblock, &found, self.result.compared);
-        for (cluster, refcount, references) in differences {
-            let finding = if refcount < references {
-                self.result.corruptions += 1;
-                self.result.needs_rebuild |= refcount == 0;
-                Finding::TooLow {
-                    cluster,
-                    refcount,
-                    references,
-                }
-            } else {
-                self.result.leaks += 1;
-                Finding::Leak {
-                    cluster,
-                    refcount,
-                    references,
-                }
-            };
-            self.observer.finding(&finding, Action::Reported);
-        }
-        self.result.differing.insert(refblock, found);
-    }
-}
-
-fn range_of(geometry: &Geometry, refblock: RefblockIndex, compared: ClusterCount) -> Run {
-    let first = geometry.first_covered(refblock);
-    let covered = geometry.refcounts_per_refblock();
-    Run::new(
-        first,
-        ClusterCount(compared.0.saturating_sub(first.0).min(covered)),
-    )
-}
-
-fn differences_in<'a>(
-    table: &'a RefcountTable,
-    refblock: RefblockIndex,
-    found: &'a [u8],
-    compared: ClusterCount,
-) -> Differences<'a> {
-    let range = range_of(table.geometry(), refblock, compared);
-    Differences::new(table, found, range)
 }

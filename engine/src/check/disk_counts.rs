@@ -12,8 +12,8 @@ use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex};
 /// The refcounts on disk, or the numbers that they are cut from, of any cluster: what was found equal
 /// is looked up in the references.
 pub struct DiskCounts<'a> {
-    image: &'a Image,
-    storage: &'a dyn Storage,
+    pub(crate) image: &'a Image,
+    pub(super) storage: &'a dyn Storage,
     table: &'a RefcountTable,
     /// `None` where nothing lies beyond.
     reftable: Option<&'a Reftable>,
@@ -27,24 +27,28 @@ pub struct DiskCounts<'a> {
     beyond: Option<(RefblockIndex, Box<[u8]>)>,
 }
 
-impl<'a> DiskCounts<'a> {
-    pub(super) const fn of_look(
-        look: &'a Look,
+impl Look {
+    /// The refcounts on disk.
+    #[must_use]
+    pub const fn disk_counts<'a>(
+        &'a self,
         image: &'a Image,
         storage: &'a dyn Storage,
-    ) -> Self {
-        Self {
+    ) -> DiskCounts<'a> {
+        DiskCounts {
             image,
             storage,
-            table: &look.references.table,
-            reftable: Some(&look.old.reftable),
-            compared: look.comparison.compared,
-            comparison: Some(&look.comparison),
-            unreadable: look.comparison.unreadable.as_slice(),
+            table: &self.references.table,
+            reftable: Some(&self.old.reftable),
+            compared: self.comparison.compared,
+            comparison: Some(&self.comparison),
+            unreadable: self.comparison.unreadable.as_slice(),
             beyond: None,
         }
     }
+}
 
+impl<'a> DiskCounts<'a> {
     /// True numbers of references, up to `compared`, but for `unreadable` refblocks; what the disk says
     /// behind it.
     pub(crate) const fn of_table(
@@ -75,10 +79,8 @@ impl<'a> DiskCounts<'a> {
         if self.unreadable.binary_search(&refblock).is_ok() {
             return Ok(None);
         }
-        if let Some(bytes) = self
-            .comparison
-            .and_then(|comparison| comparison.differing.get(&refblock))
-        {
+        let differing = self.comparison.map(|comparison| &comparison.differing);
+        if let Some(bytes) = differing.and_then(|differing| differing.get(&refblock)) {
             return Ok(Some(width::get(geometry.order(), bytes, index)));
         }
         if cluster.0 < self.compared.0 {
@@ -91,13 +93,13 @@ impl<'a> DiskCounts<'a> {
     /// the range of one refblock.
     #[must_use]
     pub fn ones_if_equal(&self, run: Run) -> Option<u64> {
-        let refblock = self.image.geometry().refblock_of(run.first);
+        let geometry = self.image.geometry();
+        let refblock = geometry.refblock_of(run.first);
         if self.unreadable.binary_search(&refblock).is_ok() {
             return None;
         }
-        if let Some(comparison) = self.comparison
-            && comparison.differing.contains_key(&refblock)
-        {
+        let differs = |other: &Comparison| other.differing.contains_key(&refblock);
+        if self.comparison.is_some_and(differs) {
             return None;
         }
         let ones = || self.table.count_ones(run, self.most());
@@ -106,10 +108,8 @@ impl<'a> DiskCounts<'a> {
 
     /// The largest count that `table` is asked for: the disk has refcounts, not true numbers.
     fn most(&self) -> u64 {
-        match self.comparison {
-            Some(_) => self.image.geometry().max_refcount(),
-            None => u64::MAX,
-        }
+        let max = self.image.geometry().max_refcount();
+        self.comparison.map_or(u64::MAX, |_| max)
     }
 
     fn get_beyond(
@@ -126,34 +126,21 @@ impl<'a> DiskCounts<'a> {
         if !is_readable(&geometry, offset) {
             return Ok(None);
         }
-        if self
-            .beyond
-            .as_ref()
-            .is_none_or(|(number, _)| *number != refblock)
-        {
-            let mut bytes = vec![0; geometry.cluster_size() as usize];
-            read_refblock(self.storage, offset, &mut bytes)?;
-            self.beyond = Some((refblock, bytes.into_boxed_slice()));
-        }
-        let bytes = self.beyond.as_ref().map(|(_, bytes)| bytes);
-        Ok(bytes.map(|bytes| width::get(geometry.order(), bytes, index)))
+        let bytes = match self.beyond.take() {
+            Some((number, bytes)) if number == refblock => bytes,
+            _ => {
+                let mut bytes = vec![0; geometry.cluster_size() as usize];
+                self.storage.read_at(offset, &mut bytes)?;
+                bytes.into_boxed_slice()
+            }
+        };
+        let refcount = width::get(geometry.order(), &bytes, index);
+        self.beyond = Some((refblock, bytes));
+        Ok(Some(refcount))
     }
 }
 
 /// Whether the refcounts in a refblock at `offset` can be read.
 pub(super) const fn is_readable(geometry: &Geometry, offset: Offset) -> bool {
     geometry.is_aligned(offset) && is_addressable(offset, geometry.cluster_size())
-}
-
-/// Reads a refblock; zeros where there is none.
-fn read_refblock(
-    storage: &dyn Storage,
-    offset: Offset,
-    bytes: &mut [u8],
-) -> Result<(), StorageError> {
-    if offset == Offset(0) {
-        bytes.fill(0);
-        return Ok(());
-    }
-    storage.read_at(offset, bytes)
 }

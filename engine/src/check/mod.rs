@@ -76,16 +76,6 @@ impl Look {
         })
     }
 
-    /// The refcounts on disk.
-    #[must_use]
-    pub const fn disk_counts<'a>(
-        &'a self,
-        image: &'a Image,
-        storage: &'a dyn Storage,
-    ) -> DiskCounts<'a> {
-        DiskCounts::of_look(self, image, storage)
-    }
-
     /// Whether qemu can only build the refcount structures anew, so that its `-r leaks` does nothing.
     #[must_use]
     pub const fn needs_rebuild(&self) -> bool {

@@ -41,9 +41,9 @@ impl Report {
             leaks: comparison.leaks,
             image_end_offset: (last.0 + 1) << image.geometry().cluster_bits(),
             total_clusters: image.virtual_clusters().0,
-            allocated_clusters: references.allocated,
-            fragmented_clusters: references.fragmented,
-            compressed_clusters: references.compressed,
+            allocated_clusters: references.tally.allocated,
+            fragmented_clusters: references.tally.fragmented,
+            compressed_clusters: references.tally.compressed,
             needs_rebuild: look.needs_rebuild(),
             dead_ends: references.dead_ends.clone(),
         }

@@ -243,15 +243,9 @@ mod tests {
     }
 
     #[test]
-    fn sharing_an_image_and_repairing_it_exclude_each_other() {
-        let error = Arguments::try_parse_from(["recount", "check", "-U", "-r", "all", "x"]);
-        let kind = error.expect_err("refused").kind();
-        assert_eq!(kind, ErrorKind::ArgumentConflict);
-    }
-
-    #[test]
-    fn an_undo_file_is_saved_by_a_repair_alone() {
+    fn options_that_do_not_go_together_are_refused() {
         for (line, expected) in [
+            ("check -U -r all x", ErrorKind::ArgumentConflict),
             ("check --undo u x", ErrorKind::MissingRequiredArgument),
             (
                 "check --undo u --plan -r all x",

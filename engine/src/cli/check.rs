@@ -1,34 +1,24 @@
 //! `recount check`: opens the image, checks it, repairs it or plans a repair, and prints what
 //! `qemu-img check` would.
 
-use std::io::{self, Write as _};
-use std::process::ExitCode;
+use std::fmt::Display;
 
 use recount::guest::{LostRanges, lost_ranges};
 use recount::plan::{Kept, RepairError, RepairOptions, Scope};
-use recount::repair::{self, RepairFailure};
+use recount::repair::{self, Outcome, RepairFailure};
 use recount::storage::{FileStorage, Locking, Storage};
-use recount::undo::{self, OnWrite, UndoError, UndoFile, Writes};
-use recount::{Algorithm, CheckError, OutOfMemory, RepairPlan};
+use recount::undo;
+use recount::{Algorithm, CheckError, RepairPlan, Survey};
+use serde::Serialize;
 
 use super::args::{AlgorithmName, CheckArguments, OutputFormat, RepairWhat};
 use super::failure::Failure;
-use super::output::Counters;
-use super::plan::plan;
+use super::output::{Counters, exit_code, pretty};
+use super::plan::PlanOutput;
 use super::terminal::Terminal;
 
-/// Runs the command and says why where there is no result.
-pub fn run(arguments: &CheckArguments) -> ExitCode {
-    let mut terminal = Terminal::new();
-    let code = result(arguments, &mut terminal).unwrap_or_else(|failure| {
-        terminal.say(format_args!("recount: {failure}"));
-        failure.exit_code()
-    });
-    terminal.finish();
-    ExitCode::from(code)
-}
-
-fn result(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Failure> {
+/// Runs the command; returns the exit code.
+pub fn run(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Failure> {
     match arguments.format.as_deref() {
         None | Some("qcow2") => {}
         Some("raw") => return Err(Failure::Raw(arguments.file.clone())),
@@ -37,125 +27,103 @@ fn result(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Fai
     if arguments.rebuild.plan {
         return plan(arguments, terminal);
     }
-    match arguments.repair {
-        None => check(arguments, terminal),
-        Some(what) => repair(arguments, what, terminal),
+    let outcome = match arguments.repair {
+        None => Outcome {
+            report: recount::check(&open_read_only(arguments)?, terminal)
+                .map_err(|error| check_failed(arguments, error))?,
+            ..Outcome::default()
+        },
+        // Locks and buffers of the system go before the result is out.
+        Some(what) => repair(arguments, what, terminal)?,
+    };
+    let counters = Counters {
+        outcome: &outcome,
+        file: &arguments.file,
+    };
+    print(arguments, &counters, terminal)?;
+    if outcome.report.check_errors > 0 {
+        terminal.say("recount: the check did not complete: see the errors above");
     }
+    Ok(exit_code(&outcome.report))
 }
 
-fn check(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Failure> {
+/// Plans a repair and prints the plan; writes nothing. The exit code is that of a check.
+fn plan(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Failure> {
     let storage = open_read_only(arguments)?;
-    let report = recount::check(&storage, terminal).map_err(|error| failed(arguments, error))?;
-    let counters = Counters {
-        report,
-        ..Counters::default()
-    };
-    print_counters(arguments, &counters, terminal)
+    let survey = Survey::take(&storage, terminal);
+    let survey = survey.map_err(|error| check_failed(arguments, error))?;
+    // Where a check gives up for what a repair mends, its exit code is 1.
+    let found = survey.report(&storage, terminal).ok();
+    let options = options(arguments, arguments.repair.unwrap_or(RepairWhat::All));
+    let planned = (|| {
+        let mut plan = RepairPlan::of(&storage, survey, &options, &mut ())?;
+        if options.verify {
+            plan.preflight(&storage, &options)?;
+        }
+        let output = PlanOutput::new(&arguments.file, found.as_ref(), &plan, &storage)?;
+        Ok((plan, output))
+    })();
+    let (plan, output) =
+        planned.map_err(|error: RepairError| repair_failed(arguments, error.into()))?;
+    let lost = lost_where(plan.kept.damage > 0, &storage);
+    say_what_is_kept(&plan.kept, &lost, terminal);
+    print(arguments, &output, terminal)?;
+    Ok(output.exit_code)
 }
 
 fn repair(
     arguments: &CheckArguments,
     what: RepairWhat,
     terminal: &mut Terminal,
-) -> Result<u8, Failure> {
+) -> Result<Outcome, Failure> {
     let mut storage = FileStorage::open_read_write(&arguments.file)?;
     let options = options(arguments, what);
-    let failed = |failure: RepairFailure| {
-        let file = arguments.file.clone();
-        let reuse_old = arguments.rebuild.reuse_old;
-        Failure::Repair {
-            file,
-            failure,
-            reuse_old,
+    let mut plan = repair::plan(&storage, &options, terminal).map_err(|error| {
+        if matches!(error, RepairError::GrowthWouldHide { .. }) {
+            say_what_is_lost(&lost_where(true, &storage), terminal);
         }
-    };
-    let plan = repair::plan(&storage, &options, terminal);
-    let mut plan = match plan {
-        Ok(plan) => plan,
-        Err(error) => {
-            if matches!(error, RepairError::GrowthWouldHide { .. }) {
-                say_what_is_lost(&lost_ranges(&storage).unwrap_or_default(), terminal);
-            }
-            return Err(failed(error.into()));
-        }
-    };
+        repair_failed(arguments, error.into())
+    })?;
     let lost = lost_where(plan.kept.damage > 0, &storage);
     let undo = match &arguments.rebuild.undo {
         Some(path) if !plan.is_empty() => {
             // What is given back to the file system cannot be put back.
             plan.released.clear();
-            let writes = PlannedWrites {
-                plan: &plan,
-                storage: &storage,
-            };
             let image = std::path::absolute(&arguments.file)?;
-            let saved = undo::save(path, &storage, &image, &writes);
-            Some(saved.map_err(Failure::UndoFile)?)
+            let saved = undo::save(path, &storage, &image, &|write| {
+                plan.for_each_write(&storage, &mut |_, offset, bytes| write(offset, bytes))
+            });
+            Some(saved.map_err(|error| Failure::undo_file("save", path, error))?)
         }
         _ => None,
     };
     let outcome = repair::carry_out(&mut storage, plan, &options, terminal);
     if let Some(undo) = undo {
         // Also of a repair that failed: what changes the image later is somebody else.
-        let sealed = storage.flush().is_ok() && seal(&undo, &storage);
+        let sealed = storage.flush().is_ok()
+            && match storage.modified() {
+                Ok(modified) => modified.is_none_or(|time| undo.seal(time).is_ok()),
+                Err(_) => false,
+            };
         if !sealed {
             terminal.say("recount: the undo file does not know when the repair ended");
         }
     }
-    let outcome = outcome.map_err(failed)?;
-    // Locks and buffers of the system go before the result is out.
-    drop(storage);
+    let outcome = outcome.map_err(|failure| repair_failed(arguments, failure))?;
     say_what_is_kept(&outcome.kept, &lost, terminal);
-    let counters = Counters {
-        report: outcome.report,
-        corruptions_fixed: outcome.fixed.corruptions,
-        leaks_fixed: outcome.fixed.leaks,
-    };
-    print_counters(arguments, &counters, terminal)
+    Ok(outcome)
 }
 
 /// What of the virtual disk is lost, where something is damaged.
-pub(super) fn lost_where(damaged: bool, storage: &dyn Storage) -> Vec<LostRanges> {
+fn lost_where(damaged: bool, storage: &dyn Storage) -> Vec<LostRanges> {
+    if !damaged {
+        return Vec::new();
+    }
     // Whatever keeps this from being found out has been said before.
-    let lost = damaged.then(|| lost_ranges(storage).ok());
-    lost.flatten().unwrap_or_default()
+    lost_ranges(storage).unwrap_or_default()
 }
 
-/// Notes when the image was changed last, so that a later change shows; whether that is done.
-fn seal(undo: &UndoFile, storage: &FileStorage) -> bool {
-    match storage.modified() {
-        Ok(Some(modified)) => undo.seal(modified).is_ok(),
-        Ok(None) => true,
-        Err(_) => false,
-    }
-}
-
-/// The writes of a plan, for the undo file.
-struct PlannedWrites<'a> {
-    plan: &'a RepairPlan,
-    storage: &'a FileStorage,
-}
-
-impl Writes for PlannedWrites<'_> {
-    fn for_each(&self, write: &mut OnWrite<'_>) -> Result<(), UndoError> {
-        let mut ended = Ok(());
-        let visited = self
-            .plan
-            .for_each_write(self.storage, &mut |_, offset, bytes| {
-                write(offset, bytes).map_err(|error| {
-                    ended = Err(error);
-                    RepairError::from(OutOfMemory)
-                })
-            });
-        ended?;
-        visited.map_err(|error| match error {
-            RepairError::Storage(error) => UndoError::from(error),
-            _ => UndoError::from(OutOfMemory),
-        })
-    }
-}
-
-pub(super) const fn options(arguments: &CheckArguments, what: RepairWhat) -> RepairOptions {
+const fn options(arguments: &CheckArguments, what: RepairWhat) -> RepairOptions {
     RepairOptions {
         scope: match what {
             RepairWhat::Leaks => Scope::Leaks,
@@ -173,7 +141,7 @@ pub(super) const fn options(arguments: &CheckArguments, what: RepairWhat) -> Rep
 }
 
 /// What a repair leaves alone, why, and what to do about it.
-pub(super) fn say_what_is_kept(kept: &Kept, lost: &[LostRanges], terminal: &mut Terminal) {
+fn say_what_is_kept(kept: &Kept, lost: &[LostRanges], terminal: &mut Terminal) {
     let Kept {
         clusters,
         damage,
@@ -205,7 +173,7 @@ pub(super) fn say_what_is_kept(kept: &Kept, lost: &[LostRanges], terminal: &mut 
 }
 
 /// Which parts of the virtual disk have data that is not in the file.
-pub(super) fn say_what_is_lost(lost: &[LostRanges], terminal: &mut Terminal) {
+fn say_what_is_lost(lost: &[LostRanges], terminal: &mut Terminal) {
     for lost in lost {
         terminal.say(format_args!(
             "    {} bytes of {} lead to what is not in the file, at these bytes of the virtual disk:",
@@ -226,57 +194,41 @@ pub(super) fn say_what_is_lost(lost: &[LostRanges], terminal: &mut Terminal) {
     }
 }
 
-pub(super) fn open_read_only(arguments: &CheckArguments) -> Result<FileStorage, Failure> {
+fn open_read_only(arguments: &CheckArguments) -> Result<FileStorage, Failure> {
     let locking = if arguments.force_share {
         Locking::Ignored
     } else {
         Locking::Respected
     };
-    let storage = FileStorage::open_read_only(&arguments.file, locking)?;
-    Ok(storage)
+    Ok(FileStorage::open_read_only(&arguments.file, locking)?)
 }
 
-pub(super) fn failed(arguments: &CheckArguments, error: CheckError) -> Failure {
-    Failure::Check {
+fn check_failed(arguments: &CheckArguments, error: CheckError) -> Failure {
+    let file = arguments.file.clone();
+    Failure::Check { file, error }
+}
+
+fn repair_failed(arguments: &CheckArguments, failure: RepairFailure) -> Failure {
+    Failure::Repair {
         file: arguments.file.clone(),
-        error,
+        failure,
+        reuse_old: arguments.rebuild.reuse_old,
     }
 }
 
-/// Prints the result unless it is to be quiet; returns the exit code.
-fn print_counters(
+/// Prints the result, unless it is to be quiet.
+fn print(
     arguments: &CheckArguments,
-    counters: &Counters,
-    terminal: &mut Terminal,
-) -> Result<u8, Failure> {
-    let text = match arguments.output {
-        OutputFormat::Human => counters.to_string(),
-        OutputFormat::Json => counters.to_json(&arguments.file)? + "\n",
-    };
-    print(arguments, &text, terminal)?;
-    if counters.report.check_errors > 0 {
-        terminal.say("recount: the check did not complete: see the errors above");
-    }
-    Ok(counters.exit_code())
-}
-
-/// Writes to standard output, after every message that came before.
-pub(super) fn print(
-    arguments: &CheckArguments,
-    text: &str,
+    result: &(impl Display + Serialize),
     terminal: &mut Terminal,
 ) -> Result<(), Failure> {
-    terminal.finish();
+    let text = match arguments.output {
+        OutputFormat::Human => result.to_string(),
+        OutputFormat::Json => pretty(result)?,
+    };
     if arguments.quiet {
+        terminal.finish();
         return Ok(());
     }
-    let mut stdout = io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
-        // Whoever read the output has seen enough; the exit code says the rest.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => Ok(result?),
-    }
+    Ok(terminal.print(&text)?)
 }

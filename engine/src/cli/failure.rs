@@ -1,16 +1,13 @@
 //! Why the command ended without a result, as a user reads it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use recount::plan::RepairError;
-use recount::rebuild::CommitError;
 use recount::repair::RepairFailure;
 use recount::storage::{OpenError, shown};
 use recount::undo::UndoError;
 use recount::{CheckError, Step};
-
-use super::undo::consequence;
 
 /// Why the command ended without a result.
 #[derive(Debug, thiserror::Error)]
@@ -30,31 +27,45 @@ pub enum Failure {
         /// The old refcount structures may be overwritten already.
         reuse_old: bool,
     },
-    #[error("{}: {error}; nothing was written", shown(.file))]
-    Plan { file: PathBuf, error: RepairError },
-    #[error("{0}; nothing was written to the image")]
-    UndoFile(UndoError),
+    #[error("could not {verb} the undo file {}: {error}; nothing was written to the image", shown(.path))]
+    UndoFile {
+        verb: &'static str,
+        path: PathBuf,
+        error: UndoError,
+    },
     #[error(
         "there is no image at {} any more, where it was repaired; give its path after the undo file; \
          nothing was written",
         shown(.0)
     )]
     ImageMoved(PathBuf),
-    #[error("{}: {error}{}", shown(.file), consequence(.error))]
+    #[error("could not put {} back: {error}{}", shown(.file), consequence(.error))]
     Undo { file: PathBuf, error: UndoError },
     #[error("could not write the result: {0}")]
     Output(#[from] io::Error),
-    #[error("could not write the result: {0}")]
-    Json(#[from] serde_json::Error),
 }
 
 impl Failure {
+    /// An undo file could not be saved or opened.
+    pub fn undo_file(verb: &'static str, path: &Path, error: UndoError) -> Self {
+        let path = path.to_owned();
+        Self::UndoFile { verb, path, error }
+    }
+
     /// What the process exits with: qemu-img's code for a format without checks, or 1.
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Raw(_) => 63,
             _ => 1,
         }
+    }
+}
+
+/// What was done to the image when an error of undoing came.
+const fn consequence(error: &UndoError) -> &'static str {
+    match error {
+        UndoError::Interrupted(_) | UndoError::Unmarked(_) => "",
+        _ => "; nothing was written",
     }
 }
 
@@ -72,9 +83,7 @@ fn done(failure: &RepairFailure) -> String {
 
 /// What helps where the file system is full.
 fn room(failure: &RepairFailure, reuse_old: bool) -> &'static str {
-    let (RepairError::Storage(error) | RepairError::Commit(CommitError::Storage(error))) =
-        &failure.error
-    else {
+    let RepairError::Storage(error) = &failure.error else {
         return "";
     };
     match (error.source.kind(), reuse_old) {

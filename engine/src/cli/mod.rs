@@ -6,7 +6,6 @@ mod failure;
 mod output;
 mod plan;
 mod terminal;
-mod too_low;
 mod undo;
 
 use std::process::ExitCode;
@@ -14,8 +13,9 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use args::{Arguments, Command};
+use terminal::Terminal;
 
-/// Runs the command that the process was started with.
+/// Runs the command that the process was started with, and says why where it has no result.
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -25,8 +25,15 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::from(error.use_stderr()));
         }
     };
-    match arguments.command {
-        Command::Check(arguments) => check::run(&arguments),
-        Command::Undo(arguments) => undo::run(&arguments),
-    }
+    let mut terminal = Terminal::new();
+    let result = match &arguments.command {
+        Command::Check(arguments) => check::run(arguments, &mut terminal),
+        Command::Undo(arguments) => undo::run(arguments, &mut terminal),
+    };
+    let code = result.unwrap_or_else(|failure| {
+        terminal.say(format_args!("recount: {failure}"));
+        failure.exit_code()
+    });
+    terminal.finish();
+    ExitCode::from(code)
 }

@@ -1,15 +1,12 @@
-//! What goes to standard error: messages, and on a terminal a progress bar for whatever takes
-//! longer than a second.
+//! What the process prints: the result to standard output, messages to standard error, and on a
+//! terminal a progress bar for whatever takes longer than a second.
 
 use std::fmt::Display;
-use std::io::{self, BufWriter, IsTerminal as _, Stderr, Write as _};
+use std::io::{self, BufWriter, ErrorKind, IsTerminal as _, Stderr, Write};
 use std::time::{Duration, Instant};
 
-use recount::{Action, Finding, Observer, Stage, Step, StorageError};
-
-use super::too_low::TooLowLine;
-
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use recount::{Action, Finding, Observer, Stage, Step, StorageError};
 
 /// How long work goes on without a progress bar.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -17,15 +14,12 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Bytes of messages that are written at once.
 const MESSAGE_BYTES: usize = 64 << 10;
 
-/// Standard error. Failing to write there changes nothing: there is nowhere left to say so.
+/// Failing to write messages changes nothing: there is nowhere left to say so.
 pub struct Terminal {
     started: Instant,
     shows_progress: bool,
     bar: Option<ProgressBar>,
     messages: BufWriter<Stderr>,
-    too_low: TooLowLine,
-    /// Those of refcounts that are too low, which came after what `messages` holds.
-    lines: Vec<u8>,
 }
 
 impl Terminal {
@@ -35,14 +29,11 @@ impl Terminal {
             shows_progress: io::stderr().is_terminal(),
             bar: None,
             messages: BufWriter::with_capacity(MESSAGE_BYTES, io::stderr()),
-            too_low: TooLowLine::new(),
-            lines: Vec::with_capacity(MESSAGE_BYTES),
         }
     }
 
-    /// Prints one line.
+    /// Prints one line of a message.
     pub fn say(&mut self, message: impl Display) {
-        self.bring_out_lines();
         match &self.bar {
             Some(bar) => bar.suspend(|| {
                 let _ = writeln!(self.messages, "{message}");
@@ -54,38 +45,24 @@ impl Terminal {
         }
     }
 
-    /// Hands over the lines that were put together here.
-    fn bring_out_lines(&mut self) {
-        if !self.lines.is_empty() {
-            let _ = self.messages.write_all(&self.lines);
-            self.lines.clear();
-        }
-    }
-
-    /// Shows how far the work is, once it has taken long enough to ask.
-    fn show_progress(&mut self, stage: Stage, done: u64, total: u64) {
-        if !self.shows_progress {
-            return;
-        }
-        if self.bar.is_none() && self.started.elapsed() >= PATIENCE {
-            self.bring_out_lines();
-            let _ = self.messages.flush();
-            self.bar = Some(new_bar());
-        }
-        if let Some(bar) = &self.bar {
-            bar.set_message(name(stage));
-            bar.set_length(total);
-            bar.set_position(done);
-        }
-    }
-
-    /// Takes the bar away and brings out every message, before the result is printed.
+    /// Takes the bar away and brings out every message.
     pub fn finish(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
-        self.bring_out_lines();
         let _ = self.messages.flush();
+    }
+
+    /// Prints the result, after every message that came before.
+    pub fn print(&mut self, text: &str) -> io::Result<()> {
+        self.finish();
+        let mut stdout = io::stdout().lock();
+        let written = stdout.write_all(text.as_bytes());
+        match written.and_then(|()| stdout.flush()) {
+            // Whoever read the output has seen enough; the exit code says the rest.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            result => result,
+        }
     }
 }
 
@@ -93,19 +70,8 @@ impl Observer for Terminal {
     /// In the manner of `qemu-img check`, whose messages scripts may look for.
     fn finding(&mut self, finding: &Finding, action: Action) {
         match (action, finding) {
-            (
-                Action::Reported,
-                &Finding::TooLow {
-                    cluster,
-                    refcount,
-                    references,
-                },
-            ) if self.bar.is_none() => {
-                let counts = (refcount, references);
-                self.too_low.append(&mut self.lines, cluster, counts);
-                if self.lines.len() >= MESSAGE_BYTES {
-                    self.bring_out_lines();
-                }
+            (Action::Reported, &Finding::TooLow { .. }) if self.bar.is_none() => {
+                let _ = write_too_low(&mut self.messages, finding);
             }
             (Action::Repaired, _) => self.say(format_args!("Repairing {finding}")),
             (Action::Reported, Finding::Leak { .. }) => {
@@ -127,17 +93,48 @@ impl Observer for Terminal {
     }
 
     fn progress(&mut self, stage: Stage, done: u64, total: u64) {
-        self.show_progress(stage, done, total);
+        if !self.shows_progress {
+            return;
+        }
+        if self.bar.is_none() && self.started.elapsed() >= PATIENCE {
+            let _ = self.messages.flush();
+            self.bar = Some(new_bar());
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_message(match stage {
+                Stage::References => "counting references",
+                Stage::Refcounts => "comparing refcounts",
+                Stage::Copied => "looking at COPIED bits",
+                Stage::Writing => "writing",
+            });
+            bar.set_length(total);
+            bar.set_position(done);
+        }
     }
 }
 
-const fn name(stage: Stage) -> &'static str {
-    match stage {
-        Stage::References => "counting references",
-        Stage::Refcounts => "comparing refcounts",
-        Stage::Copied => "looking at COPIED bits",
-        Stage::Writing => "writing",
+/// Writes the line of a refcount that is too low. An image that has lost its refcounts has one for
+/// each cluster, and the formatting of the standard library would be most of the work.
+fn write_too_low(lines: &mut impl Write, finding: &Finding) -> io::Result<()> {
+    let &Finding::TooLow {
+        cluster,
+        refcount,
+        references,
+    } = finding
+    else {
+        return writeln!(lines, "ERROR {finding}");
+    };
+    let mut digits = itoa::Buffer::new();
+    let parts: [(&[u8], u64); 3] = [
+        (b"ERROR cluster ", cluster.0),
+        (b" refcount=", refcount),
+        (b" reference=", references),
+    ];
+    for (word, number) in parts {
+        lines.write_all(word)?;
+        lines.write_all(digits.format(number).as_bytes())?;
     }
+    lines.write_all(b"\n")
 }
 
 fn new_bar() -> ProgressBar {
@@ -148,4 +145,25 @@ fn new_bar() -> ProgressBar {
         bar.set_style(style.progress_chars("=> "));
     }
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use recount::Cluster;
+
+    use super::*;
+
+    #[test]
+    fn the_line_of_a_refcount_that_is_too_low_is_what_the_finding_says() {
+        for (cluster, refcount, references) in [(0, 0, 1), (123, 4, 50), (u64::MAX, 7, u64::MAX)] {
+            let finding = Finding::TooLow {
+                cluster: Cluster(cluster),
+                refcount,
+                references,
+            };
+            let mut line = Vec::new();
+            write_too_low(&mut line, &finding).expect("in memory");
+            assert_eq!(line, format!("ERROR {finding}\n").as_bytes());
+        }
+    }
 }

@@ -1,34 +1,19 @@
 //! `recount undo`: puts back what a repair has replaced.
 
-use std::io::{self, ErrorKind, Write as _};
-use std::path::Path;
-use std::process::ExitCode;
+use std::io::ErrorKind;
 
 use recount::storage::{FileStorage, OpenError, shown};
-use recount::undo::{Restored, UndoError, UndoFile};
+use recount::undo::UndoFile;
 
 use super::args::UndoArguments;
 use super::failure::Failure;
 use super::terminal::Terminal;
 
-/// Runs the command and says why where it fails.
-pub fn run(arguments: &UndoArguments) -> ExitCode {
-    let mut terminal = Terminal::new();
-    let result = undo(arguments);
-    if let Err(failure) = &result {
-        terminal.say(format_args!("recount: {failure}"));
-    }
-    terminal.finish();
-    ExitCode::from(u8::from(result.is_err()))
-}
-
-fn undo(arguments: &UndoArguments) -> Result<(), Failure> {
-    let undo = UndoFile::open(&arguments.undo_file).map_err(Failure::UndoFile)?;
+/// Runs the command; the exit code is 0 wherever it succeeds.
+pub fn run(arguments: &UndoArguments, terminal: &mut Terminal) -> Result<u8, Failure> {
+    let undo = UndoFile::open(&arguments.undo_file)
+        .map_err(|error| Failure::undo_file("open", &arguments.undo_file, error))?;
     let path = arguments.image.as_deref().unwrap_or(undo.image());
-    let failed = |error| Failure::Undo {
-        file: path.to_owned(),
-        error,
-    };
     let mut image = FileStorage::open_read_write(path).map_err(|error| match error {
         OpenError::Open { source, .. }
             if source.kind() == ErrorKind::NotFound && arguments.image.is_none() =>
@@ -41,35 +26,22 @@ fn undo(arguments: &UndoArguments) -> Result<(), Failure> {
         path: path.to_owned(),
         source,
     })?;
-    let restored = undo.restore(&mut image, modified).map_err(failed)?;
-    print(path, &restored)
-}
-
-fn print(path: &Path, restored: &Restored) -> Result<(), Failure> {
-    let path = shown(path);
-    let text = match (restored.bytes_written, restored.length) {
-        (0, (before, after)) if before == after => {
-            format!("{path} is as it was before the repair, which had written nothing.\n")
+    let restored = undo
+        .restore(&mut image, modified)
+        .map_err(|error| Failure::Undo {
+            file: path.to_owned(),
+            error,
+        })?;
+    let bytes = restored.bytes_written;
+    let (before, length) = restored.length;
+    let what = match (bytes, before == length) {
+        (0, true) => ", which had written nothing".to_owned(),
+        (_, true) => format!(": {bytes} bytes were put back"),
+        (_, false) => {
+            format!(": {bytes} bytes were put back, and its length of {length} bytes")
         }
-        (bytes, (before, after)) if before == after => {
-            format!("{path} is as it was before the repair: {bytes} bytes were put back.\n")
-        }
-        (bytes, (_, length)) => format!(
-            "{path} is as it was before the repair: {bytes} bytes were put back, and its length of \
-             {length} bytes.\n"
-        ),
     };
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        // Whoever read the output has seen enough; the exit code says the rest.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        result => Ok(result?),
-    }
-}
-
-/// What was done to the image when an error of undoing came.
-pub(super) const fn consequence(error: &UndoError) -> &'static str {
-    match error {
-        UndoError::Interrupted { .. } | UndoError::Unmarked { .. } => "",
-        _ => "; nothing was written",
-    }
+    let path = shown(path);
+    terminal.print(&format!("{path} is as it was before the repair{what}.\n"))?;
+    Ok(0)
 }

@@ -29,54 +29,41 @@ pub struct BitmapEntry {
     pub table_offset: Offset,
     /// Entries of its table.
     pub table_size: u32,
-    flags: u32,
-    bitmap_type: u8,
-    granularity_bits: u8,
-    name_size: u16,
-    extra_data_size: u32,
+    /// Bytes of the entry, with the padding after it.
+    pub length: u64,
+    /// Whether it breaks a rule of the specification or a limit of qemu.
+    pub is_malformed: bool,
 }
 
 impl BitmapEntry {
-    /// Parses the first [`FIXED_BYTES`] bytes of an entry.
+    /// Parses the first [`FIXED_BYTES`] bytes of an entry, in an image of `size` virtual bytes.
     #[must_use]
-    pub fn parse(bytes: &[u8]) -> Self {
-        Self {
-            table_offset: Offset(be64(bytes, 0)),
-            table_size: be32(bytes, 8),
-            flags: be32(bytes, 12),
-            bitmap_type: bytes.get(16).copied().unwrap_or(0),
-            granularity_bits: bytes.get(17).copied().unwrap_or(0),
-            name_size: be16(bytes, 18),
-            extra_data_size: be32(bytes, 20),
-        }
-    }
-
-    /// Bytes of the entry, with the padding after it.
-    #[must_use]
-    pub const fn length(&self) -> u64 {
-        (FIXED_BYTES + self.extra_data_size as u64 + self.name_size as u64).next_multiple_of(8)
-    }
-
-    /// Whether it breaks a rule of the specification or a limit of qemu, in an image of `size`
-    /// virtual bytes.
-    #[must_use]
-    pub fn is_malformed(&self, geometry: &Geometry, size: u64) -> bool {
-        let data_bytes = u64::from(self.table_size) << geometry.cluster_bits();
+    pub fn parse(bytes: &[u8; FIXED_BYTES as usize], geometry: &Geometry, size: u64) -> Self {
+        let (table_offset, table_size) = (Offset(be64(bytes, 0)), be32(bytes, 8));
+        let (flags, bitmap_type, granularity_bits) = (be32(bytes, 12), bytes[16], bytes[17]);
+        let (name_size, extra_data_size) = (be16(bytes, 18), be32(bytes, 20));
+        let data_bytes = u64::from(table_size) << geometry.cluster_bits();
         // A bitmap left in use may be of a size that the image no longer has; one that is not is
         // loaded on opening, and then its table must have exactly the entries that it needs.
-        let bits = size.div_ceil(1 << u32::from(self.granularity_bits).min(63));
+        let bits = size.div_ceil(1 << u32::from(granularity_bits).min(63));
         let needed = geometry.clusters_for(bits.div_ceil(64) * 8);
-        let wrong_size = self.flags & FLAG_IN_USE == 0 && u64::from(self.table_size) != needed.0;
-        self.extra_data_size != 0
-            || self.table_size == 0
-            || self.table_size > MAX_TABLE_ENTRIES
-            || self.table_offset == Offset(0)
-            || !geometry.is_aligned(self.table_offset)
-            || !GRANULARITY_BITS.contains(&self.granularity_bits)
-            || self.flags & RESERVED_FLAGS != 0
-            || self.name_size > MAX_NAME
-            || self.bitmap_type != TYPE_DIRTY_TRACKING
-            || data_bytes > MAX_DATA_BYTES
-            || wrong_size
+        let wrong_size = flags & FLAG_IN_USE == 0 && u64::from(table_size) != needed.0;
+        let entry_bytes = FIXED_BYTES + u64::from(extra_data_size) + u64::from(name_size);
+        Self {
+            table_offset,
+            table_size,
+            length: entry_bytes.next_multiple_of(8),
+            is_malformed: extra_data_size != 0
+                || table_size == 0
+                || table_size > MAX_TABLE_ENTRIES
+                || table_offset == Offset(0)
+                || !geometry.is_aligned(table_offset)
+                || !GRANULARITY_BITS.contains(&granularity_bits)
+                || flags & RESERVED_FLAGS != 0
+                || name_size > MAX_NAME
+                || bitmap_type != TYPE_DIRTY_TRACKING
+                || data_bytes > MAX_DATA_BYTES
+                || wrong_size,
+        }
     }
 }

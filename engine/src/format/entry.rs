@@ -26,12 +26,6 @@ const BITMAP_ALL_ONES: u64 = 1;
 pub struct L1Entry(pub u64);
 
 impl L1Entry {
-    /// Whether there is no L2 table: every bit is 0.
-    #[must_use]
-    pub const fn is_unused(self) -> bool {
-        self.0 == 0
-    }
-
     /// Where the L2 table is.
     #[must_use]
     pub const fn l2_table(self) -> Offset {
@@ -44,21 +38,17 @@ impl L1Entry {
         self.0 & COPIED != 0
     }
 
-    /// The same entry with the COPIED bit as given.
-    #[must_use]
-    pub const fn with_copied(self, copied: bool) -> Self {
-        Self(if copied {
-            self.0 | COPIED
-        } else {
-            self.0 & !COPIED
-        })
-    }
-
     /// Whether bits are set that must not be.
     #[must_use]
     pub const fn has_reserved_bits(self) -> bool {
         self.0 & !(OFFSET_MASK | COPIED) != 0
     }
+}
+
+/// An L1 or L2 entry with the COPIED bit as given.
+#[must_use]
+pub(crate) const fn with_copied(entry: u64, copied: bool) -> u64 {
+    entry & !COPIED | if copied { COPIED } else { 0 }
 }
 
 /// What an L2 entry depends on beside its bits.
@@ -90,10 +80,14 @@ impl L2Format {
     }
 }
 
+/// Bits of a compressed entry's offset. Above them, up to bit 61, is how many sectors follow the first.
+const fn compressed_offset_bits(format: L2Format) -> u32 {
+    62 - (format.cluster_bits - 8)
+}
+
 /// The first and the last sector of what a compressed entry leads to.
 pub(crate) const fn compressed_sectors(raw: u64, format: L2Format) -> (u64, u64) {
-    // The offset's bits, and above them, up to bit 61, how many sectors follow the first.
-    let offset_bits = 62 - (format.cluster_bits - 8);
+    let offset_bits = compressed_offset_bits(format);
     let first = (raw & ((1 << offset_bits) - 1)) >> SECTOR_BITS;
     let further = (raw & (COMPRESSED - 1)) >> offset_bits;
     (first, first + further)
@@ -134,7 +128,12 @@ impl L2Entry {
     pub const fn kind(self, format: L2Format) -> L2Kind {
         let offset = Offset(self.raw & OFFSET_MASK);
         if self.raw & COMPRESSED != 0 {
-            return self.compressed(format);
+            let offset = self.raw & !(u64::MAX << compressed_offset_bits(format));
+            let (_, last_sector) = compressed_sectors(self.raw, format);
+            return L2Kind::Compressed {
+                offset: Offset(offset),
+                length: (last_sector + 1) * SECTOR - offset,
+            };
         }
         if self.raw & ZERO != 0 && !format.extended {
             return match offset {
@@ -147,15 +146,6 @@ impl L2Entry {
             return L2Kind::Unallocated;
         }
         L2Kind::Normal(offset)
-    }
-
-    const fn compressed(self, format: L2Format) -> L2Kind {
-        let offset = self.raw & ((1 << (62 - (format.cluster_bits - 8))) - 1);
-        let (_, last_sector) = compressed_sectors(self.raw, format);
-        L2Kind::Compressed {
-            offset: Offset(offset),
-            length: (last_sector + 1) * SECTOR - offset,
-        }
     }
 
     /// The offset of a normal cluster at the beginning of a host cluster with nothing unusual
@@ -174,17 +164,6 @@ impl L2Entry {
     #[must_use]
     pub const fn copied(self) -> bool {
         self.raw & COPIED != 0
-    }
-
-    /// The same entry with the COPIED bit as given.
-    #[must_use]
-    pub const fn with_copied(self, copied: bool) -> Self {
-        let raw = if copied {
-            self.raw | COPIED
-        } else {
-            self.raw & !COPIED
-        };
-        Self { raw, ..self }
     }
 
     /// Whether bits are set that must not be, in an entry that is not compressed.
@@ -270,69 +249,57 @@ mod tests {
         extended: false,
         data_file: false,
     };
+    const EXTENDED: L2Format = L2Format {
+        extended: true,
+        ..PLAIN
+    };
+    const DATA_FILE: L2Format = L2Format {
+        data_file: true,
+        ..PLAIN
+    };
 
-    const fn entry(raw: u64) -> L2Entry {
-        L2Entry {
-            raw,
-            subclusters: 0,
-        }
+    const fn entry(raw: u64, subclusters: u64) -> L2Entry {
+        L2Entry { raw, subclusters }
     }
 
     #[test]
     fn an_l2_entry_says_what_the_specification_says() {
-        let normal = L2Kind::Normal(Offset(0x5_0000));
-        assert_eq!(entry(COPIED | 0x5_0000).kind(PLAIN), normal);
-        assert_eq!(
-            entry(0x5_0001).kind(PLAIN),
-            L2Kind::PreallocatedZero(Offset(0x5_0000))
-        );
-        assert_eq!(entry(1).kind(PLAIN), L2Kind::PlainZero);
-        assert_eq!(entry(COPIED).kind(PLAIN), L2Kind::Unallocated);
-        let data_file = L2Format {
-            data_file: true,
-            ..PLAIN
-        };
-        assert_eq!(entry(COPIED).kind(data_file), L2Kind::Normal(Offset(0)));
-        let extended = L2Format {
-            extended: true,
-            ..PLAIN
-        };
-        assert_eq!(entry(0x5_0001).kind(extended), normal);
-    }
-
-    #[test]
-    fn a_compressed_entry_gives_offset_and_length_to_the_end_of_its_last_sector() {
+        use L2Kind::{Compressed, Normal, PlainZero, PreallocatedZero, Unallocated};
+        let at = Offset(0x5_0000);
         // 64 KiB clusters: x = 54, sectors in bits 54 to 61.
-        let raw = COMPRESSED | (3 << 54) | 0x1234;
-        let expected = L2Kind::Compressed {
-            offset: Offset(0x1234),
-            length: 4 * 512 - 0x34,
+        let sectors = |further: u64| COMPRESSED | (further << 54);
+        let compressed = |offset, length| {
+            let offset = Offset(offset);
+            Compressed { offset, length }
         };
-        assert_eq!(entry(raw).kind(PLAIN), expected);
-        let raw = COMPRESSED | (0xff << 54) | 0x200;
-        let expected = L2Kind::Compressed {
-            offset: Offset(0x200),
-            length: 256 * 512,
-        };
-        assert_eq!(entry(raw | COPIED).kind(PLAIN), expected);
+        for (raw, format, expected) in [
+            (COPIED | 0x5_0000, PLAIN, Normal(at)),
+            (0x5_0001, PLAIN, PreallocatedZero(at)),
+            (0x5_0001, EXTENDED, Normal(at)),
+            (1, PLAIN, PlainZero),
+            (COPIED, PLAIN, Unallocated),
+            (COPIED, DATA_FILE, Normal(Offset(0))),
+            (
+                sectors(3) | 0x1234,
+                PLAIN,
+                compressed(0x1234, 4 * 512 - 0x34),
+            ),
+            (
+                COPIED | sectors(0xff) | 0x200,
+                PLAIN,
+                compressed(0x200, 256 * 512),
+            ),
+        ] {
+            assert_eq!(entry(raw, 0).kind(format), expected, "{raw:#x}");
+        }
     }
 
     #[test]
     fn an_entry_freed_of_its_cluster_reads_as_before() {
-        assert_eq!(entry(0x5_0201).without_cluster(PLAIN), entry(1));
-        let extended = L2Format {
-            extended: true,
-            ..PLAIN
-        };
-        let with_zeros = L2Entry {
-            raw: 0x5_0200,
-            subclusters: 0xf0 << 32,
-        };
-        let expected = L2Entry {
-            raw: 0,
-            subclusters: 0xf0 << 32,
-        };
-        assert_eq!(with_zeros.without_cluster(extended), expected);
+        assert_eq!(entry(0x5_0201, 0).without_cluster(PLAIN), entry(1, 0));
+        let with_zeros = entry(0x5_0200, 0xf0 << 32);
+        let freed = with_zeros.without_cluster(EXTENDED);
+        assert_eq!(freed, entry(0, 0xf0 << 32));
     }
 
     #[test]

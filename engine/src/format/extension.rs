@@ -18,58 +18,38 @@ const PREFIX_BYTES: usize = 8;
 const CRYPTO_BYTES: u32 = 16;
 const BITMAPS_BYTES: u32 = 24;
 const MAX_BITMAPS: u32 = 65_535;
-const MAX_BITMAP_DIRECTORY_BYTES: u64 = 64 << 20;
+const MAX_DIRECTORY_BYTES: u64 = 64 << 20;
 /// qemu keeps the format's name in a buffer of this size, with its final zero.
 const BACKING_FORMAT_BUFFER: u32 = 16;
 
 /// Why a header extension cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "their texts say what they are")]
 pub enum ExtensionError {
-    /// It reaches past the space for extensions.
     #[error(
         "header extension {magic:#010x} at offset {position}: its length, {length}, reaches past \
          the end of the extensions at {end}"
     )]
     TooLong {
-        /// Which extension.
         magic: u32,
-        /// Where it begins.
         position: Offset,
-        /// What its length field says.
         length: u32,
-        /// Where the space for extensions ends.
         end: Offset,
     },
-    /// A field of it has a value that it must not have.
     #[error("header extension {magic:#010x} at offset {position}: {field} is {value:#x}")]
     Field {
-        /// Which extension.
         magic: u32,
-        /// Where it begins.
         position: Offset,
-        /// Which field.
         field: &'static str,
-        /// What it says.
         value: u64,
     },
-    /// The image is encrypted with LUKS and says nowhere where the LUKS header is.
     #[error("crypt_method (bytes 32 to 35) says LUKS, but the header has no extension 0x0537be77")]
     NoLuksHeader,
-    /// Guest data is in another file, and the header says nowhere in which.
     #[error(
         "incompatible feature bit 2 says that data is in another file, but the header has no \
          extension 0x44415441 with its name"
     )]
     NoDataFile,
-}
-
-/// Where the LUKS header is (specification, "Full disk encryption header pointer").
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LuksHeader {
-    /// Its first byte.
-    pub offset: Offset,
-    /// Its length in bytes.
-    pub length: u64,
 }
 
 /// Where the bitmap directory is (specification, "Bitmaps extension").
@@ -86,8 +66,9 @@ pub struct Bitmaps {
 /// What the header extensions say about clusters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extensions {
-    /// The LUKS header.
-    pub luks: Option<LuksHeader>,
+    /// The LUKS header: its first byte, and its length in bytes (specification, "Full disk encryption
+    /// header pointer").
+    pub luks: Option<(Offset, u64)>,
     /// The bitmaps, if the autoclear bit says that they are to be believed.
     pub bitmaps: Option<Bitmaps>,
 }
@@ -124,20 +105,26 @@ impl Extensions {
                 });
             }
             let data = first_cluster.get(data_start as usize..).unwrap_or_default();
-            let extension = Extension {
-                magic,
-                length,
-                position: Offset(position),
-                data,
-            };
+            let mut rules = rules(header, magic, length, data).into_iter();
+            if let Some((field, value, _)) = rules.find(|(_, _, holds)| !holds) {
+                return Err(ExtensionError::Field {
+                    magic,
+                    position: Offset(position),
+                    field,
+                    value,
+                });
+            }
             match magic {
                 END => break,
-                BACKING_FORMAT if length >= BACKING_FORMAT_BUFFER => {
-                    return Err(extension.field("length", u64::from(length)));
-                }
-                CRYPTO_HEADER => extensions.luks = Some(extension.luks(header)?),
+                CRYPTO_HEADER => extensions.luks = Some((Offset(be64(data, 0)), be64(data, 8))),
                 DATA_FILE => data_file = true,
-                BITMAPS => extensions.bitmaps = extension.bitmaps(header)?,
+                BITMAPS => {
+                    extensions.bitmaps = header.has_consistent_bitmaps().then(|| Bitmaps {
+                        count: be32(data, 0),
+                        directory_size: be64(data, 8),
+                        directory_offset: Offset(be64(data, 16)),
+                    });
+                }
                 _ => {}
             }
             position = data_start + u64::from(length).next_multiple_of(8);
@@ -152,66 +139,30 @@ impl Extensions {
     }
 }
 
-/// One extension, as it lies in the header.
-struct Extension<'a> {
-    magic: u32,
-    length: u32,
-    position: Offset,
-    data: &'a [u8],
-}
-
-impl Extension<'_> {
-    const fn field(&self, field: &'static str, value: u64) -> ExtensionError {
-        ExtensionError::Field {
-            magic: self.magic,
-            position: self.position,
-            field,
-            value,
-        }
-    }
-
-    fn luks(&self, header: &Header) -> Result<LuksHeader, ExtensionError> {
-        if header.crypt_method != CRYPT_LUKS {
-            return Err(self.field("crypt_method of the image", header.crypt_method.into()));
-        }
-        if self.length != CRYPTO_BYTES {
-            return Err(self.field("length", self.length.into()));
-        }
-        let luks = LuksHeader {
-            offset: Offset(be64(self.data, 0)),
-            length: be64(self.data, 8),
-        };
-        if !header.geometry.is_aligned(luks.offset) {
-            return Err(self.field("offset of the LUKS header", luks.offset.0));
-        }
-        Ok(luks)
-    }
-
-    fn bitmaps(&self, header: &Header) -> Result<Option<Bitmaps>, ExtensionError> {
-        if self.length != BITMAPS_BYTES {
-            return Err(self.field("length", self.length.into()));
-        }
-        if !header.has_consistent_bitmaps() {
-            return Ok(None);
-        }
-        let reserved = be32(self.data, 4);
-        if reserved != 0 {
-            return Err(self.field("reserved field", reserved.into()));
-        }
-        let bitmaps = Bitmaps {
-            count: be32(self.data, 0),
-            directory_size: be64(self.data, 8),
-            directory_offset: Offset(be64(self.data, 16)),
-        };
-        if bitmaps.count == 0 || bitmaps.count > MAX_BITMAPS {
-            return Err(self.field("number of bitmaps", bitmaps.count.into()));
-        }
-        if !header.geometry.is_aligned(bitmaps.directory_offset) {
-            return Err(self.field("offset of the directory", bitmaps.directory_offset.0));
-        }
-        if bitmaps.directory_size > MAX_BITMAP_DIRECTORY_BYTES {
-            return Err(self.field("size of the directory", bitmaps.directory_size));
-        }
-        Ok(Some(bitmaps))
+/// What an extension is held to: a field each, its value, and whether it may have that.
+fn rules(header: &Header, magic: u32, length: u32, data: &[u8]) -> Vec<(&'static str, u64, bool)> {
+    let aligned = |offset: u64| header.geometry.is_aligned(Offset(offset));
+    let length_is = |holds| ("length", u64::from(length), holds);
+    let (crypt, offset) = (header.crypt_method, be64(data, 0));
+    let is_luks = crypt == CRYPT_LUKS;
+    let (count, reserved) = (be32(data, 0), be32(data, 4));
+    let (size, directory) = (be64(data, 8), be64(data, 16));
+    let has_count = (1..=MAX_BITMAPS).contains(&count);
+    match magic {
+        BACKING_FORMAT => vec![length_is(length < BACKING_FORMAT_BUFFER)],
+        CRYPTO_HEADER => vec![
+            ("crypt_method of the image", crypt.into(), is_luks),
+            length_is(length == CRYPTO_BYTES),
+            ("offset of the LUKS header", offset, aligned(offset)),
+        ],
+        BITMAPS if header.has_consistent_bitmaps() => vec![
+            length_is(length == BITMAPS_BYTES),
+            ("reserved field", reserved.into(), reserved == 0),
+            ("number of bitmaps", count.into(), has_count),
+            ("offset of the directory", directory, aligned(directory)),
+            ("size of the directory", size, size <= MAX_DIRECTORY_BYTES),
+        ],
+        BITMAPS => vec![length_is(length == BITMAPS_BYTES)],
+        _ => Vec::new(),
     }
 }

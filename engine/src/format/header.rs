@@ -59,116 +59,60 @@ const MIN_SUBCLUSTER_BYTES: u64 = 512;
 
 /// Why a file cannot be opened as a qcow2 image.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "their texts say what they are")]
 pub enum HeaderError {
-    /// The first four bytes are not the magic number.
-    #[error("not a qcow2 image: its magic (bytes 0 to 3) is {found:#010x} instead of 0x514649fb")]
-    Magic {
-        /// What they are.
-        found: u32,
-    },
-    /// Neither 2 nor 3.
+    #[error("not a qcow2 image: its magic (bytes 0 to 3) is {0:#010x} instead of 0x514649fb")]
+    Magic(u32),
     #[error("version (bytes 4 to 7) is {0}; only versions 2 and 3 are known")]
     Version(u32),
-    /// `cluster_bits` or `refcount_order` is out of range.
     #[error("{0} (cluster_bits: bytes 20 to 23, refcount_order: bytes 96 to 99)")]
     Geometry(#[from] GeometryError),
-    /// A version 3 header that says that it is shorter than it must be.
     #[error("header_length (bytes 100 to 103) is {0}, but a version 3 header has at least 104")]
-    TooShort(u32),
-    /// The header does not fit into the first cluster.
-    #[error("header_length (bytes 100 to 103) is {length}, more than a cluster of {cluster_size}")]
-    TooLong {
-        /// What the field says.
-        length: u32,
-        /// Bytes of a cluster.
-        cluster_size: u64,
-    },
-    /// The backing file's name is not in the first cluster.
-    #[error("backing_file_offset (bytes 8 to 15) is {offset}, past the first cluster")]
-    BackingFileOffset {
-        /// What the field says.
-        offset: Offset,
-    },
-    /// The backing file's name is too long.
-    #[error("backing_file_size (bytes 16 to 19) is {length}, more than the {limit} that fit")]
-    BackingFileName {
-        /// What the field says.
-        length: u32,
-        /// The most it may be.
-        limit: u64,
-    },
-    /// Incompatible features that are not known.
+    TooShort(u64),
+    #[error("header_length (bytes 100 to 103) is {0}, more than a cluster of {1}")]
+    TooLong(u64, u64),
+    #[error("backing_file_offset (bytes 8 to 15) is {0}, past the first cluster")]
+    BackingFileOffset(Offset),
+    #[error("backing_file_size (bytes 16 to 19) is {0}, more than the {1} that fit")]
+    BackingFileName(u64, u64),
     #[error(
-        "incompatible_features (bytes 72 to 79) has the unknown bits {bits:#x}: a newer program \
+        "incompatible_features (bytes 72 to 79) has the unknown bits {0:#x}: a newer program \
          is needed for this image"
     )]
-    IncompatibleFeatures {
-        /// The unknown bits.
-        bits: u64,
-    },
-    /// Compression type and feature bit contradict each other, or the type is not known.
+    IncompatibleFeatures(u64),
     #[error(
-        "compression_type (byte 104) is {compression_type}, which incompatible feature bit 3 \
-         {}", if *bit { "being set does not allow" } else { "being clear does not allow" }
+        "compression_type (byte 104) is {0}, which incompatible feature bit 3 being {bit} does not \
+         allow", bit = if *.1 { "set" } else { "clear" }
     )]
-    Compression {
-        /// What the field says.
-        compression_type: u8,
-        /// Whether the feature bit is set.
-        bit: bool,
-    },
-    /// Extended L2 entries with clusters that are too small for them.
-    #[error("extended L2 entries need clusters of at least 16384 bytes, these have {cluster_size}")]
-    Subclusters {
-        /// Bytes of a cluster.
-        cluster_size: u64,
-    },
-    /// The L1 table is larger than any program would read.
+    Compression(u8, bool),
+    #[error("extended L2 entries need clusters of at least 16384 bytes, these have {0}")]
+    Subclusters(u64),
     #[error(
-        "l1_size (bytes 36 to 39) makes a table of {bytes} bytes, more than the {limit} with which \
-         an image can be opened"
+        "l1_size (bytes 36 to 39) makes a table of {0} bytes, more than the {limit} with which an \
+         image can be opened", limit = MAX_L1_BYTES
     )]
-    L1TooLarge {
-        /// Its size in bytes.
-        bytes: u64,
-        /// The largest size allowed.
-        limit: u64,
-    },
-    /// The L1 table does not begin at a cluster, or ends past 2^63.
+    L1TooLarge(u64),
     #[error(
-        "l1_table_offset (bytes 40 to 47) is {offset}, which is not a multiple of the cluster size \
+        "l1_table_offset (bytes 40 to 47) is {0}, which is not a multiple of the cluster size \
          below 2^63"
     )]
-    L1Offset {
-        /// What the field says.
-        offset: Offset,
-    },
-    /// The L1 table cannot map the whole virtual disk.
+    L1Offset(Offset),
     #[error(
-        "l1_size (bytes 36 to 39) is {l1_size}, but size (bytes 24 to 31), {size}, needs {needed} \
-         L1 entries"
+        "l1_size (bytes 36 to 39) is {0}, but size (bytes 24 to 31), {1}, needs {2} L1 entries"
     )]
-    L1TooSmall {
-        /// What the field says.
-        l1_size: u32,
-        /// The virtual size in bytes.
-        size: u64,
-        /// Entries that the virtual size needs.
-        needed: u64,
-    },
-    /// Guest data is not in another file.
+    L1TooSmall(u32, u64, u64),
     #[error(
         "autoclear_features (bytes 88 to 95) has bit 1, a raw external data file, but \
          incompatible_features (bytes 72 to 79) has no bit 2, an external data file"
     )]
     RawWithoutDataFile,
-    /// The encryption method is not known.
     #[error("crypt_method (bytes 32 to 35) is {0}; only 0, 1 and 2 are known")]
     CryptMethod(u32),
 }
 
-/// A parsed header, within the limits that qemu accepts.
+/// A parsed header, within the limits that qemu accepts. Sizes are in bytes where nothing else is said.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are those of the specification")]
 pub struct Header {
     /// 2 or 3.
     pub version: u32,
@@ -176,53 +120,38 @@ pub struct Header {
     pub geometry: Geometry,
     /// Where the backing file's name is; 0 without one.
     pub backing_file_offset: Offset,
-    /// Bytes of the backing file's name.
     pub backing_file_size: u32,
-    /// The virtual size, in bytes.
+    /// The virtual size.
     pub size: u64,
     /// 0 none, 1 AES, 2 LUKS.
     pub crypt_method: u32,
     /// Entries of the active L1 table.
     pub l1_size: u32,
-    /// Where the active L1 table is.
     pub l1_table_offset: Offset,
-    /// Where the reftable is.
     pub reftable_offset: Offset,
     /// Clusters of the reftable; 0 is accepted, for a check.
     pub reftable_clusters: u32,
     /// Entries of the snapshot table, not yet held against any limit.
     pub nb_snapshots: u32,
-    /// Where the snapshot table is, not yet validated.
+    /// Not yet validated.
     pub snapshots_offset: Offset,
-    /// Incompatible feature bits, all of them known.
+    /// All of them known.
     pub incompatible_features: u64,
-    /// Autoclear feature bits.
     pub autoclear_features: u64,
-    /// Bytes of the header.
     pub header_length: u32,
-    /// Why the reftable cannot be where the header says that it is: what a rebuild replaces keeps no
-    /// image from being repaired.
-    pub reftable_refusal: Option<ReftableRefusal>,
-}
-
-/// Why there can be no reftable where the header says that it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReftableRefusal {
-    /// Not at the beginning of a cluster, or past 2^63.
-    Offset,
-    /// Over 8 MiB.
-    Size,
+    /// Whether there can be a reftable where the header says that it is: what a rebuild replaces
+    /// keeps no image from being repaired.
+    pub has_usable_reftable: bool,
 }
 
 impl Header {
     /// Parses the first [`KNOWN_BYTES`] bytes of a file; what is missing of them counts as zeros,
     /// as it reads.
     pub fn parse(bytes: &[u8]) -> Result<Self, HeaderError> {
-        let magic = be32(bytes, 0);
+        let (magic, version) = (be32(bytes, 0), be32(bytes, 4));
         if magic != MAGIC {
-            return Err(HeaderError::Magic { found: magic });
+            return Err(HeaderError::Magic(magic));
         }
-        let version = be32(bytes, 4);
         if !(2..=3).contains(&version) {
             return Err(HeaderError::Version(version));
         }
@@ -248,13 +177,53 @@ impl Header {
             incompatible_features: if v3 { be64(bytes, 72) } else { 0 },
             autoclear_features: if v3 { be64(bytes, 88) } else { 0 },
             header_length: if v3 { be32(bytes, 100) } else { V2_LENGTH },
-            reftable_refusal: None,
+            has_usable_reftable: false,
         };
-        header.reftable_refusal = header.judge_reftable();
-        header.validate_sizes()?;
-        header.validate_features(bytes)?;
-        header.validate_tables()?;
-        Ok(header)
+        let reftable_bytes = u64::from(header.reftable_clusters) << header.geometry.cluster_bits();
+        header.has_usable_reftable = reftable_bytes <= MAX_REFTABLE_BYTES
+            && header.can_be_at(header.reftable_offset, reftable_bytes);
+        let compression_type = bytes.get(104).copied().unwrap_or(0);
+        header.violation(compression_type).map_or(Ok(header), Err)
+    }
+
+    /// The first rule that is broken.
+    fn violation(&self, compression_type: u8) -> Option<HeaderError> {
+        use HeaderError as E;
+        let (cluster_size, length) = (self.geometry.cluster_size(), u64::from(self.header_length));
+        let (name_at, name_bytes) = (self.backing_file_offset, u64::from(self.backing_file_size));
+        let name_limit = MAX_BACKING_NAME.min(cluster_size.saturating_sub(name_at.0));
+        let fits = name_at.0 == 0 || name_bytes <= name_limit;
+        let unknown = self.incompatible_features & !KNOWN_INCOMPATIBLE;
+        let has_compression_type = length > u64::from(V3_MIN_LENGTH);
+        let compression = u8::from(has_compression_type) * compression_type;
+        // 0 is zlib and 1 is zstd; the bit stands for "not zlib".
+        let bit = self.incompatible_features & COMPRESSION != 0;
+        let is_known = compression <= 1 && bit == (compression == 1);
+        let too_small = self.has_extended_l2() && cluster_size / SUBCLUSTERS < MIN_SUBCLUSTER_BYTES;
+        let is_raw = self.autoclear_features & DATA_FILE_RAW != 0;
+        let (crypt, l1_at, size) = (self.crypt_method, self.l1_table_offset, self.size);
+        let (l1_size, l1_bytes) = (self.l1_size, u64::from(self.l1_size) * TABLE_ENTRY_BYTES);
+        let needed = size.div_ceil(self.l2_entries() << self.geometry.cluster_bits());
+        let too_short = self.version >= 3 && self.header_length < V3_MIN_LENGTH;
+        let rules = [
+            (!too_short, E::TooShort(length)),
+            (length <= cluster_size, E::TooLong(length, cluster_size)),
+            (name_at.0 <= cluster_size, E::BackingFileOffset(name_at)),
+            (fits, E::BackingFileName(name_bytes, name_limit)),
+            (unknown == 0, E::IncompatibleFeatures(unknown)),
+            (is_known, E::Compression(compression, bit)),
+            (!too_small, E::Subclusters(cluster_size)),
+            (!is_raw || self.has_data_file(), E::RawWithoutDataFile),
+            (crypt <= CRYPT_LUKS, E::CryptMethod(crypt)),
+            (l1_bytes <= MAX_L1_BYTES, E::L1TooLarge(l1_bytes)),
+            (self.can_be_at(l1_at, l1_bytes), E::L1Offset(l1_at)),
+            (
+                u64::from(l1_size) >= needed,
+                E::L1TooSmall(l1_size, size, needed),
+            ),
+        ];
+        let broken = rules.into_iter().find(|(holds, _)| !holds);
+        broken.map(|(_, error)| error)
     }
 
     /// Whether guest data is in another file.
@@ -275,106 +244,10 @@ impl Header {
         self.autoclear_features & BITMAPS != 0
     }
 
-    /// Whether there can be a reftable where the header says that it is.
-    #[must_use]
-    pub const fn has_usable_reftable(&self) -> bool {
-        self.reftable_refusal.is_none()
-    }
-
     /// Entries of an L2 table.
     #[must_use]
     pub const fn l2_entries(&self) -> u64 {
         self.geometry.cluster_size() / L2Format::of(self).entry_bytes()
-    }
-
-    fn validate_sizes(&self) -> Result<(), HeaderError> {
-        let cluster_size = self.geometry.cluster_size();
-        if self.version >= 3 && self.header_length < V3_MIN_LENGTH {
-            return Err(HeaderError::TooShort(self.header_length));
-        }
-        if u64::from(self.header_length) > cluster_size {
-            return Err(HeaderError::TooLong {
-                length: self.header_length,
-                cluster_size,
-            });
-        }
-        if self.backing_file_offset.0 > cluster_size {
-            return Err(HeaderError::BackingFileOffset {
-                offset: self.backing_file_offset,
-            });
-        }
-        let limit = MAX_BACKING_NAME.min(cluster_size - self.backing_file_offset.0);
-        if self.backing_file_offset.0 != 0 && u64::from(self.backing_file_size) > limit {
-            return Err(HeaderError::BackingFileName {
-                length: self.backing_file_size,
-                limit,
-            });
-        }
-        Ok(())
-    }
-
-    fn validate_features(&self, bytes: &[u8]) -> Result<(), HeaderError> {
-        let unknown = self.incompatible_features & !KNOWN_INCOMPATIBLE;
-        if unknown != 0 {
-            return Err(HeaderError::IncompatibleFeatures { bits: unknown });
-        }
-        let has_compression_type = self.header_length > V3_MIN_LENGTH;
-        let compression_type = if has_compression_type {
-            bytes.get(104).copied().unwrap_or(0)
-        } else {
-            0
-        };
-        let bit = self.incompatible_features & COMPRESSION != 0;
-        // 0 is zlib and 1 is zstd; the bit stands for "not zlib".
-        if compression_type > 1 || bit != (compression_type == 1) {
-            return Err(HeaderError::Compression {
-                compression_type,
-                bit,
-            });
-        }
-        let cluster_size = self.geometry.cluster_size();
-        if self.has_extended_l2() && cluster_size / SUBCLUSTERS < MIN_SUBCLUSTER_BYTES {
-            return Err(HeaderError::Subclusters { cluster_size });
-        }
-        if self.autoclear_features & DATA_FILE_RAW != 0 && !self.has_data_file() {
-            return Err(HeaderError::RawWithoutDataFile);
-        }
-        if self.crypt_method > CRYPT_LUKS {
-            return Err(HeaderError::CryptMethod(self.crypt_method));
-        }
-        Ok(())
-    }
-
-    fn validate_tables(&self) -> Result<(), HeaderError> {
-        let bytes = u64::from(self.l1_size) * TABLE_ENTRY_BYTES;
-        if bytes > MAX_L1_BYTES {
-            let limit = MAX_L1_BYTES;
-            return Err(HeaderError::L1TooLarge { bytes, limit });
-        }
-        if !self.can_be_at(self.l1_table_offset, bytes) {
-            let offset = self.l1_table_offset;
-            return Err(HeaderError::L1Offset { offset });
-        }
-        let needed = self
-            .size
-            .div_ceil(self.l2_entries() << self.geometry.cluster_bits());
-        if u64::from(self.l1_size) < needed {
-            return Err(HeaderError::L1TooSmall {
-                l1_size: self.l1_size,
-                size: self.size,
-                needed,
-            });
-        }
-        Ok(())
-    }
-
-    fn judge_reftable(&self) -> Option<ReftableRefusal> {
-        let bytes = u64::from(self.reftable_clusters) << self.geometry.cluster_bits();
-        if bytes > MAX_REFTABLE_BYTES {
-            return Some(ReftableRefusal::Size);
-        }
-        let fits = self.can_be_at(self.reftable_offset, bytes);
-        (!fits).then_some(ReftableRefusal::Offset)
     }
 
     /// Whether a table can be there: at the beginning of a cluster, and before 2^63.

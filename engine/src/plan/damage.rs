@@ -3,8 +3,8 @@
 
 use super::RepairError;
 use super::lost;
-use super::overlap::{self, Overlaps};
-use super::uses::Replaced;
+use super::overlap;
+use super::replace::Replaced;
 use crate::check::Look;
 use crate::finding::Finding;
 use crate::image::{Extent, Image};
@@ -43,7 +43,7 @@ impl Ground<'_> {
                 return Ok(damage);
             }
         }
-        if let Overlaps::At(cluster) = self.overlaps()? {
+        if let Some(cluster) = overlap::look_for(self)? {
             damage.push(Finding::Overlap { cluster });
             return Ok(damage);
         }
@@ -51,19 +51,12 @@ impl Ground<'_> {
         Ok(damage)
     }
 
-    fn overlaps(&self) -> Result<Overlaps, RepairError> {
-        overlap::look_for(self)
-    }
-
     /// Whether an allocated cluster has no reference.
     pub fn is_leaked(&self, cluster: Cluster) -> Result<bool, RepairError> {
         if cluster.0 >= self.look.comparison.compared.0 || self.counts.get(cluster) > 0 {
             return Ok(false);
         }
-        let said = self
-            .look
-            .disk_counts(self.image, self.storage)
-            .get(cluster)?;
-        Ok(said.is_some_and(|said| said > 0))
+        let mut on_disk = self.look.disk_counts(self.image, self.storage);
+        Ok(on_disk.get(cluster)?.is_some_and(|said| said > 0))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::TryReserveError;
 
 use crate::check::CheckError;
-use crate::rebuild::{CommitError, PlanError};
+use crate::rebuild::PlanError;
 use crate::references::WalkError;
 use crate::storage::StorageError;
 use crate::table::OutOfMemory;
@@ -65,9 +65,6 @@ pub enum RepairError {
         /// Where.
         offset: crate::units::Offset,
     },
-    /// New structures could not be written.
-    #[error(transparent)]
-    Commit(#[from] CommitError),
     /// The storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),

@@ -1,11 +1,15 @@
 //! L2 tables that nothing refers to any more, as an L1 table leaves them whose entries were lost.
 
+use std::collections::BTreeMap;
+
 use super::RepairError;
 use super::damage::Ground;
+use super::uses::of_structures;
 use crate::finding::Finding;
 use crate::format::entry::{L2Format, L2Kind};
 use crate::references::{DeadEnds, L2Item, for_each_item, looks_like_l2_table};
-use crate::units::{Cluster, ClusterCount, Offset};
+use crate::table::{Run, width};
+use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex};
 
 /// Bytes that are read at most to look for lost tables. Beyond, what leaked is kept.
 const READ_MAX: u64 = 1 << 30;
@@ -54,8 +58,11 @@ pub(super) fn look_for(
         }
         ground.storage.read_at(offset, &mut buffer)?;
         read += geometry.cluster_size();
+        if !looks_like_l2_table(ground.image, ground.extent, &buffer) {
+            continue;
+        }
         let clusters = leads_to(ground, cluster, &buffer)?;
-        if clusters > 0 {
+        if clusters > 0 && !is_new_reftable(ground, cluster, &buffer)? {
             let table = offset;
             damage.push(Finding::LostTable { table, clusters });
         }
@@ -66,33 +73,66 @@ pub(super) fn look_for(
     Ok(())
 }
 
-/// To how many other leaked clusters a cluster leads, if it is an L2 table.
+/// To how many other leaked clusters an L2 table leads.
 fn leads_to(ground: &Ground<'_>, table: Cluster, bytes: &[u8]) -> Result<u64, RepairError> {
     let geometry = ground.image.geometry();
     let format = L2Format::of(&ground.image.header);
-    if !looks_like_l2_table(ground.image, ground.extent, bytes) {
-        return Ok(0);
-    }
     let mut found = 0;
-    let mut visit = |offset: Offset, count: u64| {
-        let first = geometry.cluster_of(offset);
-        for further in 0..count {
-            let cluster = first.saturating_add(ClusterCount(further));
-            if cluster.0 >= ground.look.comparison.compared.0 {
-                break;
-            }
+    for_each_item(geometry, format, bytes, |item| {
+        let (offset, count) = match item {
+            L2Item::Run { offset, count, .. } => (offset, count),
+            L2Item::Entry { entry, .. } => match entry.kind(format) {
+                L2Kind::Normal(offset)
+                | L2Kind::PreallocatedZero(offset)
+                | L2Kind::Compressed { offset, .. } => (offset, 1),
+                L2Kind::PlainZero | L2Kind::Unallocated => return Ok(()),
+            },
+        };
+        let run = Run::new(geometry.cluster_of(offset), ClusterCount(count));
+        for cluster in run.iter() {
             found += u64::from(cluster != table && ground.is_leaked(cluster)?);
         }
         Ok::<_, RepairError>(())
-    };
-    for_each_item(geometry, format, bytes, |item| match item {
-        L2Item::Run { offset, count, .. } => visit(offset, count),
-        L2Item::Entry { entry, .. } => match entry.kind(format) {
-            L2Kind::Normal(offset)
-            | L2Kind::PreallocatedZero(offset)
-            | L2Kind::Compressed { offset, .. } => visit(offset, 1),
-            L2Kind::PlainZero | L2Kind::Unallocated => Ok(()),
-        },
     })?;
     Ok(found)
+}
+
+/// Whether a cluster is the first of a reftable that a repair wrote and did not come to switch to:
+/// every entry leads to a refblock that counts what is referred to, the reftable and itself, and
+/// nothing twice beside. The refblocks are all there when the reftable is written.
+fn is_new_reftable(ground: &Ground<'_>, table: Cluster, bytes: &[u8]) -> Result<bool, RepairError> {
+    let geometry = ground.image.geometry();
+    let mut refblocks = BTreeMap::new();
+    for (number, entry) in (0..).zip(bytes.as_chunks::<8>().0) {
+        let offset = Offset(u64::from_be_bytes(*entry));
+        let covers = geometry.first_covered(RefblockIndex(number));
+        let is_in_file = offset.0 < ground.extent.bytes && covers.0 < ground.extent.clusters.0;
+        if offset == Offset(0) {
+            continue;
+        }
+        if !geometry.is_aligned(offset) || !is_in_file {
+            return Ok(false);
+        }
+        refblocks.insert(geometry.cluster_of(offset), (offset, covers));
+    }
+    let is_own = |cluster| cluster == table || refblocks.contains_key(&cluster);
+    let going = of_structures(&ground.look.old);
+    let mut block = vec![0; bytes.len()];
+    for (offset, covers) in refblocks.values() {
+        ground.storage.read_at(*offset, &mut block)?;
+        let fits = |index: u64| {
+            let cluster = covers.saturating_add(ClusterCount(index));
+            let refcount = width::get(geometry.order(), &block, index as usize);
+            let going = going.get(&cluster).copied().unwrap_or(0);
+            match ground.counts.get(cluster).saturating_sub(going) {
+                references if is_own(cluster) => refcount == 1 && references == 0,
+                0 => refcount <= 1,
+                references => refcount == references.min(geometry.max_refcount()),
+            }
+        };
+        if width::is_zero(&block) || !(0..geometry.refcounts_per_refblock()).all(fits) {
+            return Ok(false);
+        }
+    }
+    Ok(!refblocks.is_empty())
 }

@@ -2,54 +2,49 @@
 
 use std::collections::BTreeMap;
 
+use super::build::NewSnapshotTable;
 use super::damage::Ground;
-use super::room;
+use super::replace::Replaced;
 use super::snapshots::Remedy;
-use super::tables::{Mended, Search};
-use super::uses::{self, Replaced, Uses};
-use super::{Fixed, Kept, RepairError, RepairOptions, RepairPlan, Scope, Structures};
-use crate::check::{DiskCounts, Look, Report, Survey};
+use super::uses::of_structures;
+use super::{Fixed, Kept, New, RepairError, RepairOptions, RepairPlan, Scope, room};
+use crate::check::{Look, Report, Survey};
 use crate::image::{Extent, Image};
 use crate::observer::Observer;
-use crate::references::{Beyond, DeadEnds, Region};
+use crate::references::Beyond;
 use crate::storage::Storage;
 use crate::table::{RefcountTable, Run, RunSet};
-use crate::units::{Cluster, ClusterCount, Offset};
-
-/// A snapshot table that is written anew.
-pub(super) struct NewSnapshotTable {
-    pub offset: Offset,
-    pub bytes: Vec<u8>,
-    pub snapshots: u32,
-}
+use crate::units::Cluster;
 
 /// What is decided, one thing after the other.
 pub(super) struct Draft<'a> {
     pub storage: &'a dyn Storage,
     pub options: &'a RepairOptions,
-    observer: &'a mut dyn Observer,
     pub image: Image,
     pub extent: Extent,
     pub look: Look,
+    /// What a check reports now, wrong COPIED bits aside.
+    pub before: Report,
+    /// Whether a check reads the header as a table.
+    pub header_is_table: bool,
+    /// Whether nothing can be wrong but refcounts, as far as the walk shows it.
+    pub is_sound_walk: bool,
     /// The references; those of entries that are replaced are taken out, what is kept is added, and
     /// in the end the new structures, so that these become the final counts.
     pub counts: RefcountTable,
     /// What leads past the end of the file once entries are replaced.
     pub beyond: Beyond,
     pub replaced: Replaced,
-    /// How often refcount structures that go away use a cluster.
-    going: BTreeMap<Cluster, u64>,
-    damage: DeadEnds,
+    /// How often what goes away uses a cluster, where refcount structures do not use it just once.
+    pub going: BTreeMap<Cluster, u64>,
     pub keeps: bool,
     pub remedy: Remedy,
-    pub new_table: Option<NewSnapshotTable>,
     pub kept: Kept,
-    /// Whether a cluster that something refers to keeps a larger refcount.
-    keeps_referenced: bool,
     /// What is kept of clusters of structures that go.
     pub kept_structures: Vec<(Cluster, u64)>,
-    /// The references of those of them that are tables.
-    kept_tables: BTreeMap<Cluster, u64>,
+    /// The references that stay to clusters whose count is larger, as it is kept.
+    pub kept_references: RefcountTable,
+    pub new_table: Option<NewSnapshotTable>,
     pub fixed: Fixed,
     pub released: RunSet,
     /// Corruptions that stay, COPIED bits aside.
@@ -64,64 +59,61 @@ impl RepairPlan {
         options: &RepairOptions,
         observer: &mut dyn Observer,
     ) -> Result<Self, RepairError> {
-        let before = Report::of(&survey.image, survey.checked());
-        let before = Report {
-            corruptions: before.corruptions + survey.checked().references.snapshots.corruptions,
-            ..before
-        };
-        let checked = survey.checked().corruptions();
-        let header_is_table = survey.look.references.header_is_table;
+        let mut draft = Draft::of(storage, survey, options);
+        draft.decide()?;
+        let new = draft.structures()?;
+        let mended = draft.mended(new.as_ref(), observer)?;
+        draft.finish(new, mended)
+    }
+}
+
+impl<'a> Draft<'a> {
+    fn of(storage: &'a dyn Storage, survey: Survey, options: &'a RepairOptions) -> Self {
+        let checked = survey.checked();
+        let mut before = Report::of(&survey.image, checked);
+        let left = before.corruptions;
+        before.corruptions += checked.references.snapshots.corruptions;
         let Survey {
             image,
             extent,
             mut look,
             ..
         } = survey;
-        let is_sound_walk = look.references.are_sound();
-        let counts = look.references.take_table();
-        let mut draft = Draft {
+        let kept_references = RefcountTable::new(*image.geometry());
+        Self {
             storage,
             options,
-            observer,
+            before,
+            header_is_table: look.references.header_is_table,
+            is_sound_walk: look.references.are_sound(),
+            counts: look.references.take_table(),
             beyond: look.references.beyond.clone(),
-            going: BTreeMap::new(),
             image,
             extent,
             look,
-            counts,
-            replaced: Replaced::default(),
-            damage: DeadEnds::default(),
+            replaced: Replaced::new(),
+            going: BTreeMap::new(),
             keeps: false,
             remedy: Remedy::None,
-            new_table: None,
             kept: Kept::default(),
-            keeps_referenced: false,
             kept_structures: Vec::new(),
-            kept_tables: BTreeMap::new(),
+            kept_references,
+            new_table: None,
             fixed: Fixed::default(),
             released: RunSet::new(),
-            left: checked,
-        };
-        draft.decide()?;
-        let structures = draft.structures()?;
-        let mended = draft.mended(&structures, is_sound_walk)?;
-        draft.finish(before, structures, mended, is_sound_walk, header_is_table)
+            left,
+        }
     }
-}
 
-impl Draft<'_> {
     /// Which entries are replaced, what is damaged, what is kept, what becomes of the snapshots.
     fn decide(&mut self) -> Result<(), RepairError> {
         let all = self.options.scope == Scope::All;
         if all && self.look.old.is_shared {
-            self.going = uses::of_structures(&self.look.old);
+            self.going = of_structures(&self.look.old);
         }
         if self.options.release_unreachable {
-            self.remedy_snapshots(false)?;
-            let released = self
-                .remedy
-                .released(&self.image, &self.look.references.snapshots);
-            for cluster in released {
+            self.remedy = Remedy::of(self, false)?;
+            for cluster in self.released_by_remedy() {
                 *self.going.entry(cluster).or_default() += 1;
             }
         }
@@ -129,32 +121,30 @@ impl Draft<'_> {
             self.replace_entries()?;
         }
         let leaks = self.leaks().next().is_some();
-        if leaks || Remedy::is_due(&self.look.references.snapshots, self.options) {
-            let ground = Ground {
-                storage: self.storage,
-                image: &self.image,
-                extent: &self.extent,
-                look: &self.look,
-                counts: &self.counts,
-                replaced: &self.replaced,
-            };
-            self.damage = ground.damage()?;
+        let damage = if leaks || Remedy::is_due(&self.look.references.snapshots, self.options) {
+            self.ground().damage()?
         } else {
-            self.damage = self.look.references.dead_ends.clone();
-        }
-        let is_sound = self.damage.count == 0;
+            self.look.references.dead_ends.clone()
+        };
+        let is_sound = damage.count == 0;
         self.keeps = !is_sound && !self.options.release_unreachable;
         if self.keeps {
-            self.kept.damage = self.damage.count;
-            self.kept.examples.clone_from(&self.damage.examples);
+            self.kept.damage = damage.count;
+            self.kept.examples = damage.examples;
         }
-        self.remedy_snapshots(is_sound)
+        self.remedy = Remedy::of(self, is_sound)?;
+        Ok(())
     }
 
-    fn remedy_snapshots(&mut self, is_sound: bool) -> Result<(), RepairError> {
-        let table = &self.look.references.snapshots;
-        self.remedy = Remedy::of(&self.image, table, self.options, is_sound)?;
-        Ok(())
+    pub(super) fn ground(&self) -> Ground<'_> {
+        Ground {
+            storage: self.storage,
+            image: &self.image,
+            extent: &self.extent,
+            look: &self.look,
+            counts: &self.counts,
+            replaced: &self.replaced,
+        }
     }
 
     /// The clusters with a refcount above their references: each with the refcount and the
@@ -163,103 +153,36 @@ impl Draft<'_> {
         self.look.comparison.leaks_of(&self.counts)
     }
 
-    fn replace_entries(&mut self) -> Result<(), RepairError> {
-        let entries = self.look.references.unaligned_empty.len();
-        self.replaced = uses::replace_entries(
-            self.storage,
-            &self.image,
-            &self.extent,
-            &self.look,
-            &self.going,
-            &mut self.counts,
-        )?;
-        if entries == 0 {
-            return Ok(());
-        }
-        let geometry = *self.image.geometry();
-        let length = geometry.cluster_size();
-        for entry in &self.replaced.staying {
-            let offset = entry.offset;
-            if !self.image.header.has_data_file() && !self.extent.holds(&geometry, offset, length) {
-                self.beyond
-                    .dangling(&self.extent, &geometry, offset, length);
-            }
-        }
-        for entry in &self.replaced.entries {
-            let is_held = self.extent.holds(&geometry, entry.offset, length);
-            let twice = !is_held && !self.image.header.has_data_file();
-            let corruptions = entry.uses.all * if twice { 2 } else { 1 };
-            self.left = self.left.saturating_sub(corruptions);
-        }
-        // What they led to counts less now.
-        let held = self.replaced.entries.iter();
-        let runs = held.flat_map(|entry| {
-            let region = Region {
-                offset: entry.offset,
-                length,
-            };
-            region.clusters(&geometry).iter()
-        });
-        let refblocks = runs.map(|cluster| geometry.refblock_of(cluster)).collect();
-        let before = self.look.comparison.corruptions;
-        self.look.comparison.recount(
-            &self.image,
-            self.storage,
-            &self.look.old,
-            &self.counts,
-            &refblocks,
-        )?;
-        self.left = self.left.saturating_sub(before) + self.look.comparison.corruptions;
-        self.fixed.corruptions += self.replaced.entries.len() as u64;
-        Ok(())
-    }
-
-    /// Keeps the refcounts that are above the references.
-    fn keep(&mut self, rebuilds: bool) -> Result<(), RepairError> {
+    /// Keeps refcounts that are above the references; with `-r leaks` those that are too low stay so.
+    fn follow_disk(&mut self, rebuilds: bool) -> Result<(), RepairError> {
+        let leaves_low = self.options.scope == Scope::Leaks;
         let refblocks: Vec<_> = self.look.comparison.differing.keys().copied().collect();
         for refblock in refblocks {
             let differences = self.look.comparison.differences_of(&self.counts, refblock);
-            let leaks = differences.filter(|(_, refcount, references)| refcount > references);
-            for (cluster, refcount, references) in leaks.collect::<Vec<_>>() {
-                self.kept.clusters += 1;
-                let going = if rebuilds {
-                    self.used_by_structures(cluster)
-                } else {
-                    0
-                };
-                if references > 0 {
-                    self.keeps_referenced = true;
-                    let staying = self.counts.get(cluster).saturating_sub(going);
-                    if self.uses().is_table(cluster) {
-                        self.kept_tables.insert(cluster, staying);
-                    }
+            for (cluster, refcount, references) in differences.collect::<Vec<_>>() {
+                if refcount > references && self.keeps {
+                    self.keep(cluster, refcount, rebuilds)?;
+                } else if refcount < references && leaves_low {
+                    self.counts.set(cluster, refcount)?;
                 }
-                if going > 0 {
-                    self.kept_structures.try_reserve(1)?;
-                    self.kept_structures.push((cluster, refcount));
-                }
-                self.counts.set(cluster, refcount)?;
             }
         }
         Ok(())
     }
 
-    /// The uses of tables, by the counts as they are now.
-    fn uses(&self) -> Uses<'_> {
-        Uses {
-            image: &self.image,
-            extent: &self.extent,
-            look: &self.look,
-            counts: &self.counts,
-            kept: &self.kept_tables,
-            going: None,
+    fn keep(&mut self, cluster: Cluster, refcount: u64, rebuilds: bool) -> Result<(), RepairError> {
+        let references = self.counts.get(cluster);
+        let once = u64::from(self.look.old.clusters.contains(cluster));
+        let going = self.going.get(&cluster).copied().unwrap_or(once);
+        let going = if rebuilds { going } else { 0 };
+        self.kept_references
+            .set(cluster, references.saturating_sub(going))?;
+        if going > 0 {
+            self.kept_structures.try_reserve(1)?;
+            self.kept_structures.push((cluster, refcount));
         }
-    }
-
-    fn used_by_structures(&self, cluster: Cluster) -> u64 {
-        let once = self.look.old.clusters.contains(cluster);
-        let going = self.going.get(&cluster).copied();
-        going.unwrap_or_else(|| u64::from(once))
+        self.kept.clusters += 1;
+        Ok(self.counts.set(cluster, refcount)?)
     }
 
     /// Whether a refblock that has to change is read as something that reaches past the end of the
@@ -287,92 +210,41 @@ impl Draft<'_> {
     }
 
     /// Sets refcounts in place, or builds anew; the counts become the final ones.
-    fn structures(&mut self) -> Result<Structures, RepairError> {
-        let rebuilds = if self.options.scope == Scope::Leaks {
-            let refuses = self.look.needs_rebuild()
-                || !self.image.header.has_usable_reftable()
-                || self.writes_over_something();
-            if refuses {
-                return Err(RepairError::NeedsRebuild);
-            }
-            false
-        } else {
-            self.look.needs_rebuild()
-                || self.look.old.repair_rebuilds
-                || matches!(self.remedy, Remedy::Rewrite(_))
-                || self.writes_over_something()
-        };
-        let leaks = self.leaks().count() as u64;
+    fn structures(&mut self) -> Result<Option<New>, RepairError> {
+        let all = self.options.scope == Scope::All;
+        let rebuilds = self.look.needs_rebuild()
+            || (all && self.look.old.repair_rebuilds)
+            || (!all && !self.image.header.has_usable_reftable)
+            || matches!(self.remedy, Remedy::Rewrite(_))
+            || self.writes_over_something();
+        if rebuilds && !all {
+            return Err(RepairError::NeedsRebuild);
+        }
         let doubtful = if rebuilds {
             room::doubtful(&self.look, &self.counts, self.extent.clusters)
         } else {
             RunSet::new()
         };
-        if self.keeps {
-            self.keep(rebuilds)?;
-        } else {
+        if !self.keeps {
+            self.fixed.leaks += self.leaks().count() as u64;
             let leaked = self.look.comparison.unreferenced(&self.counts);
             self.released = RunSet::of_ascending(leaked.map(Run::single));
-            self.fixed.leaks += leaks;
+        }
+        if self.keeps || !all {
+            self.follow_disk(rebuilds)?;
         }
         self.shorten_snapshots()?;
         if rebuilds {
-            return self.build(doubtful);
+            return self.build(doubtful).map(Some);
         }
-        if self.options.scope == Scope::All {
+        if all {
             self.mend_corruptions(self.look.comparison.corruptions);
-        } else {
-            self.leave_low()?;
         }
-        Ok(Structures::Present {
-            reftable: self.look.old.reftable.clone(),
-            compared: self.look.comparison.compared,
-        })
+        Ok(None)
     }
 
-    /// Which COPIED bits change, and which entries are replaced.
-    fn mended(
-        &mut self,
-        structures: &Structures,
-        is_sound_walk: bool,
-    ) -> Result<Mended, RepairError> {
-        let no_structures = RunSet::new();
-        let is_rebuilt = matches!(structures, Structures::New { .. });
-        let going = if is_rebuilt {
-            &self.look.old.clusters
-        } else {
-            &no_structures
-        };
-        let search = Search {
-            storage: self.storage,
-            uses: Uses {
-                image: &self.image,
-                extent: &self.extent,
-                look: &self.look,
-                counts: &self.counts,
-                kept: &self.kept_tables,
-                going: None,
-            },
-            replaced: &self.replaced,
-            going,
-            may_write: self.options.scope == Scope::All || self.is_else_clean(),
-        };
-        if is_sound_walk && !self.keeps_referenced {
-            return Ok(search.replaced_only());
-        }
-        let unreadable = self.look.comparison.unreadable.as_slice();
-        let (compared, reftable, unreadable) = match structures {
-            Structures::Present { reftable, compared } => (*compared, Some(reftable), unreadable),
-            Structures::New { .. } => (ClusterCount(u64::MAX), None, [].as_slice()),
-        };
-        let (image, storage) = (&self.image, self.storage);
-        let counts =
-            || DiskCounts::of_table(&self.counts, compared, reftable, unreadable, image, storage);
-        search.all(&counts, &mut *self.observer)
-    }
-
-    /// With `-r leaks`: whether nothing is wrong but COPIED bits once refcounts are lowered.
-    fn is_else_clean(&self) -> bool {
-        self.left == 0 && self.look.comparison.unreadable_clusters == 0 && self.kept.clusters == 0
+    pub(super) fn mend_corruptions(&mut self, corruptions: u64) {
+        self.fixed.corruptions += corruptions;
+        self.left = self.left.saturating_sub(corruptions);
     }
 }

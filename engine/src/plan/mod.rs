@@ -15,12 +15,11 @@ mod overlay;
 mod phase;
 mod phases;
 mod preflight;
+mod replace;
 mod room;
 mod snapshots;
 mod tables;
 mod uses;
-
-use std::collections::BTreeSet;
 
 pub use error::RepairError;
 pub use options::{RepairOptions, Scope};
@@ -29,12 +28,12 @@ pub use phase::{Phase, PhaseKind, Visit};
 use crate::check::{Comparison, DiskCounts, Report};
 use crate::finding::Finding;
 use crate::image::Image;
-use crate::rebuild::{Layout, Writes};
+use crate::rebuild::Layout;
 use crate::references::Reftable;
 use crate::storage::Storage;
 use crate::table::{RefcountTable, RunSet};
-use crate::units::{ClusterCount, RefblockIndex};
-use tables::Mended;
+use crate::units::ClusterCount;
+use tables::MendedTable;
 
 /// How much is repaired, as `qemu-img check` counts it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,10 +76,12 @@ pub struct RepairPlan {
     /// Clusters whose space is given back in the end.
     pub released: RunSet,
     image: Image,
-    structures: Structures,
-    writes: Writes,
+    reftable: Reftable,
     comparison: Comparison,
-    mended: Mended,
+    /// New refcount structures, where those that there are do not stay.
+    new: Option<New>,
+    /// The tables in which entries change.
+    tables: Vec<MendedTable>,
     /// Whether nothing but refcounts is wrong, and all of them can be set right.
     changes_only_refcounts: bool,
     /// Whether it is known what a check will find: it reads the header as a table, where something
@@ -88,21 +89,12 @@ pub struct RepairPlan {
     is_foreseen: bool,
 }
 
-/// The refcount structures that the image will have.
+/// New refcount structures.
 #[derive(Clone, Debug)]
-enum Structures {
-    /// Those that it has.
-    Present {
-        reftable: Reftable,
-        /// How far the counts speak of clusters.
-        compared: ClusterCount,
-    },
-    /// New ones.
-    New {
-        layout: Layout,
-        /// What QEMU's algorithms count while they build, where that is more than the final counts.
-        built: Option<RefcountTable>,
-    },
+struct New {
+    layout: Layout,
+    /// What QEMU's algorithms count while they build, where that is more than the final counts.
+    built: Option<RefcountTable>,
 }
 
 impl RepairPlan {
@@ -114,41 +106,25 @@ impl RepairPlan {
 
     /// Where new refcount structures go, where they are built anew.
     #[must_use]
-    pub const fn layout(&self) -> Option<&Layout> {
-        match &self.structures {
-            Structures::New { layout, .. } => Some(layout),
-            Structures::Present { .. } => None,
-        }
+    pub fn layout(&self) -> Option<&Layout> {
+        self.new.as_ref().map(|new| &new.layout)
     }
+}
 
-    /// The counts that COPIED bits go by.
-    fn desired<'a>(&'a self, storage: &'a dyn Storage) -> DiskCounts<'a> {
-        let everywhere = ClusterCount(u64::MAX);
-        let (compared, reftable, unreadable) = match &self.structures {
-            Structures::Present { reftable, compared } => (
-                *compared,
-                Some(reftable),
-                self.comparison.unreadable.as_slice(),
-            ),
-            Structures::New { .. } => (everywhere, None, [].as_slice()),
-        };
-        DiskCounts::of_table(
-            &self.counts,
-            compared,
-            reftable,
-            unreadable,
-            &self.image,
-            storage,
-        )
-    }
-
-    /// The refblocks that are written in place.
-    fn changed_refblocks(&self) -> BTreeSet<&RefblockIndex> {
-        let works = self.phases.iter().flat_map(|phase| &phase.works);
-        let refblocks = works.filter_map(|work| match work {
-            phase::Work::Refcounts { refblocks, .. } => Some(refblocks),
-            _ => None,
-        });
-        refblocks.flatten().collect()
-    }
+/// The counts that COPIED bits go by: what the disk will say of each cluster, not cut to its width.
+fn desired_counts<'a>(
+    is_rebuilt: bool,
+    counts: &'a RefcountTable,
+    reftable: &'a Reftable,
+    comparison: &'a Comparison,
+    image: &'a Image,
+    storage: &'a dyn Storage,
+) -> DiskCounts<'a> {
+    let (compared, reftable, unreadable) = if is_rebuilt {
+        (ClusterCount(u64::MAX), None, [].as_slice())
+    } else {
+        let unreadable = comparison.unreadable.as_slice();
+        (comparison.compared, Some(reftable), unreadable)
+    };
+    DiskCounts::of_table(counts, compared, reftable, unreadable, image, storage)
 }

@@ -1,9 +1,10 @@
 //! The writes of a repair, in phases: what is described here is made into bytes one write at a time,
 //! so that a plan takes no more memory than what it is made from.
 
-use super::tables::{Changes, mend_l1, mend_l2};
-use super::{RepairError, RepairPlan, Structures};
-use crate::rebuild::CommitError;
+use std::ops::Range;
+
+use super::tables::{TableKind, mend};
+use super::{RepairError, RepairPlan, desired_counts};
 use crate::step::Step;
 use crate::storage::Storage;
 use crate::table::width;
@@ -16,8 +17,11 @@ pub enum PhaseKind {
     Features,
     /// COPIED bits are cleared that the final counts forbid, and entries replaced.
     Clear,
-    /// New structures are written into free clusters.
+    /// New refblocks, and what else is built, are written into free clusters.
     Build,
+    /// The reftable is written that leads to them. So whoever finds it after a power cut can tell by
+    /// its refblocks what it is.
+    Reftable,
     /// The header is made to lead to them.
     Switch,
     /// Refcounts are raised.
@@ -30,6 +34,25 @@ pub enum PhaseKind {
     Flags,
 }
 
+/// How far what is written in two phases has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Counts are at least what they were and what they will be; COPIED is set only where it is set
+    /// before and afterwards.
+    Safe,
+    /// All is as it will be.
+    Final,
+}
+
+impl PhaseKind {
+    const fn stage(self) -> Stage {
+        match self {
+            Self::Lower | Self::Set => Stage::Final,
+            _ => Stage::Safe,
+        }
+    }
+}
+
 /// Writes that may reach the disk in any order, and the flush behind them.
 #[derive(Clone, Debug)]
 pub struct Phase {
@@ -37,27 +60,34 @@ pub struct Phase {
     pub kind: PhaseKind,
     /// What is done once it is durable.
     pub steps: Vec<Step>,
-    pub(crate) works: Vec<Work>,
+    pub(crate) targets: Vec<Target>,
 }
 
-/// A part of a phase.
+impl Phase {
+    pub(super) fn new(
+        kind: PhaseKind,
+        steps: impl Into<Vec<Step>>,
+        targets: impl IntoIterator<Item = Target>,
+    ) -> Self {
+        Self {
+            kind,
+            steps: steps.into(),
+            targets: targets.into_iter().collect(),
+        }
+    }
+}
+
+/// What one write goes to.
 #[derive(Clone, Debug)]
-pub(crate) enum Work {
-    /// These bytes.
-    Bytes { offset: Offset, bytes: Vec<u8> },
-    /// New refblocks and the reftable.
-    NewStructures,
-    /// What was counted in new refblocks only to keep QEMU's algorithms off it.
-    LeftOver,
-    /// Refcounts in refblocks that stay: those that are raised, or these and those that are lowered.
-    Refcounts {
-        refblocks: Vec<RefblockIndex>,
-        lowers: bool,
-    },
-    /// The active L1 table.
-    L1(Changes),
-    /// L2 tables, by their number among those that are mended.
-    L2 { tables: Vec<u32>, changes: Changes },
+pub(crate) enum Target {
+    /// A place, and its bytes.
+    Bytes(Box<(Offset, Vec<u8>)>),
+    /// New refblocks that lie side by side, as a range of the layout's order.
+    NewRefblocks(Range<u32>),
+    /// A refblock that is there, or by then.
+    Refblock(RefblockIndex),
+    /// A table that entries change in, by its number.
+    Table(u32),
 }
 
 /// Told of each write: the number of its phase, where it goes, and its bytes.
@@ -73,8 +103,8 @@ impl RepairPlan {
     ) -> Result<(), E> {
         let mut bytes = Vec::new();
         for (at, phase) in self.phases.iter().enumerate() {
-            for (work, number) in self.parts(phase) {
-                if let Some(offset) = self.part(work, number, storage, &mut bytes)? {
+            for target in &phase.targets {
+                if let Some(offset) = self.write(phase.kind, target, storage, &mut bytes)? {
                     visit(at, offset, &bytes)?;
                 }
             }
@@ -82,178 +112,160 @@ impl RepairPlan {
         Ok(())
     }
 
-    /// The parts of a phase, each one write at most.
-    pub(crate) fn parts<'a>(
-        &'a self,
-        phase: &'a Phase,
-    ) -> impl Iterator<Item = (&'a Work, usize)> + 'a {
-        phase.works.iter().flat_map(|work| {
-            let count = match work {
-                Work::Bytes { .. } | Work::L1(_) => 1,
-                Work::NewStructures => self.writes.count(),
-                Work::LeftOver => match &self.structures {
-                    Structures::New { layout, .. } => layout.refblocks.len(),
-                    Structures::Present { .. } => 0,
-                },
-                Work::Refcounts { refblocks, .. } => refblocks.len(),
-                Work::L2 { tables, .. } => tables.len(),
-            };
-            (0..count).map(move |number| (work, number))
-        })
-    }
-
-    /// Where a part goes, and its bytes; `None` where there is nothing to write.
-    pub(crate) fn part(
+    /// Where the write to a target of a phase goes, and its bytes: of what differs from before, from the first to
+    /// the last; `None` where nothing does.
+    pub(crate) fn write(
         &self,
-        work: &Work,
-        number: usize,
+        kind: PhaseKind,
+        target: &Target,
         storage: &dyn Storage,
         bytes: &mut Vec<u8>,
     ) -> Result<Option<Offset>, RepairError> {
-        match work {
-            Work::Bytes {
-                offset,
-                bytes: given,
-            } => {
-                bytes.clear();
+        bytes.clear();
+        // Entries are written whole.
+        let unit = match target {
+            Target::Bytes(write) => {
+                let (offset, given) = &**write;
                 bytes.try_reserve(given.len())?;
                 bytes.extend_from_slice(given);
-                Ok(Some(*offset))
+                return Ok(Some(*offset));
             }
-            Work::NewStructures => self.new_structures(number, bytes),
-            Work::LeftOver => self.left_over(number, bytes),
-            Work::Refcounts { refblocks, lowers } => {
-                self.refcounts(refblocks.get(number).copied(), *lowers, bytes)
+            Target::NewRefblocks(order) => {
+                let Some(new) = &self.new else {
+                    return Ok(None);
+                };
+                let counts = new.built.as_ref().unwrap_or(&self.counts);
+                let order = order.start as usize..order.end as usize;
+                return Ok(Some(new.layout.encode_batch(order, counts, bytes)?));
             }
-            Work::L1(changes) => {
-                let counts = &mut self.desired(storage);
-                let mended = mend_l1(&self.image, storage, *changes, counts)?;
-                Ok(mended.map(|(offset, mended)| {
-                    *bytes = mended;
-                    offset
-                }))
-            }
-            Work::L2 { tables, changes } => {
-                self.l2_table(tables.get(number).copied(), *changes, storage, bytes)
-            }
+            Target::Refblock(_) => 1,
+            Target::Table(_) => 8,
+        };
+        let place = self.place(target);
+        let length = (place.end - place.start) as usize;
+        bytes.try_reserve(length)?;
+        bytes.resize(length, 0);
+        self.read(target, storage, bytes)?;
+        let mut before = bytes.clone();
+        let stage = kind.stage();
+        if stage == Stage::Final {
+            self.change(target, Stage::Safe, storage, &mut before)?;
         }
-    }
-
-    fn new_structures(
-        &self,
-        number: usize,
-        bytes: &mut Vec<u8>,
-    ) -> Result<Option<Offset>, RepairError> {
-        let Structures::New { layout, built } = &self.structures else {
-            return Ok(None);
-        };
-        let counts = built.as_ref().unwrap_or(&self.counts);
-        Ok(Some(self.writes.write(number, layout, counts, bytes)?))
-    }
-
-    /// What is lowered of what was counted more while new structures were built.
-    fn left_over(&self, number: usize, bytes: &mut Vec<u8>) -> Result<Option<Offset>, RepairError> {
-        let Structures::New {
-            layout,
-            built: Some(built),
-        } = &self.structures
+        self.change(target, stage, storage, bytes)?;
+        let differs = |(old, new): (&u8, &u8)| old != new;
+        let pairs = || before.iter().zip(&*bytes);
+        let (Some(first), Some(last)) = (pairs().position(differs), pairs().rposition(differs))
         else {
             return Ok(None);
         };
-        let Some((refblock, cluster)) = layout.refblocks.get(number) else {
-            return Ok(None);
-        };
-        let size = self.counts.geometry().cluster_size() as usize;
-        let mut before = vec![0; size];
-        built.encode(*refblock, &mut before);
-        bytes.clear();
-        bytes.resize(size, 0);
-        self.counts.encode(*refblock, bytes);
-        Ok(only_changed(&before, bytes, self.offset_of(*cluster)?))
+        let first = first / unit * unit;
+        bytes.truncate((last + 1).next_multiple_of(unit));
+        bytes.drain(..first);
+        Ok(Some(Offset(place.start + first as u64)))
     }
 
-    /// A refblock that stays, with what is raised or with all that changes.
-    fn refcounts(
-        &self,
-        refblock: Option<RefblockIndex>,
-        lowers: bool,
-        bytes: &mut Vec<u8>,
-    ) -> Result<Option<Offset>, RepairError> {
-        let Some((refblock, on_disk)) =
-            refblock.and_then(|refblock| self.comparison.differing.get_key_value(&refblock))
-        else {
-            return Ok(None);
-        };
-        bytes.clear();
-        bytes.try_reserve(on_disk.len())?;
-        bytes.extend_from_slice(on_disk);
-        self.set_refcounts(*refblock, lowers, bytes);
-        let raised = &mut Vec::new();
-        let before: &[u8] = if lowers {
-            // What was raised is there by then.
-            raised.extend_from_slice(on_disk);
-            self.set_refcounts(*refblock, false, raised);
-            raised
-        } else {
-            on_disk
-        };
-        Ok(only_changed(before, bytes, self.place_of(*refblock)))
-    }
-
-    /// Sets the refcounts in the bytes of a refblock that are too low, and with `lowers` the others.
-    pub(super) fn set_refcounts(&self, refblock: RefblockIndex, lowers: bool, bytes: &mut [u8]) {
+    /// The bytes that a write to a target may touch.
+    pub(super) fn place(&self, target: &Target) -> Range<u64> {
         let geometry = self.counts.geometry();
-        let differences = self.comparison.differences_of(&self.counts, refblock);
-        for (cluster, refcount, count) in differences {
-            if lowers || refcount < count {
-                let index = cluster.since(geometry.first_covered(refblock)).0 as usize;
-                width::set(geometry.order(), bytes, index, count);
+        let (offset, length) = match target {
+            Target::Bytes(write) => (write.0, write.1.len() as u64),
+            // One by one they are targets as well.
+            Target::NewRefblocks(_) => (Offset(0), 0),
+            Target::Refblock(refblock) => (self.place_of(*refblock), geometry.cluster_size()),
+            Target::Table(number) => {
+                let table = &self.tables[*number as usize];
+                (table.offset, table.length(&self.image))
+            }
+        };
+        offset.0..offset.0.saturating_add(length)
+    }
+
+    /// Whether a target is the L1 table.
+    pub(super) fn is_l1_table(&self, target: &Target) -> bool {
+        matches!(target, Target::Table(number) if self.tables[*number as usize].kind == TableKind::L1)
+    }
+
+    /// A refblock's place, in the structures that the image will have.
+    fn place_of(&self, refblock: RefblockIndex) -> Offset {
+        let Some(new) = &self.new else {
+            return self.reftable.entry(refblock).refblock();
+        };
+        let placed = &new.layout.refblocks;
+        let position = placed.binary_search_by_key(&refblock, |(refblock, _)| *refblock);
+        let cluster = position.map_or(Cluster(0), |position| placed[position].1);
+        Offset(cluster.0 << self.counts.geometry().cluster_bits())
+    }
+
+    /// Reads what changes: as it is now, new refblocks as they were built.
+    pub(super) fn read(
+        &self,
+        target: &Target,
+        storage: &dyn Storage,
+        bytes: &mut [u8],
+    ) -> Result<(), RepairError> {
+        match target {
+            Target::Bytes(write) => bytes.copy_from_slice(&write.1),
+            Target::NewRefblocks(_) => {}
+            Target::Refblock(refblock) => {
+                let on_disk = self.comparison.differing.get(refblock);
+                if let Some(new) = &self.new {
+                    if let Some(built) = &new.built {
+                        built.encode(*refblock, bytes);
+                    }
+                } else if let Some(on_disk) = on_disk.filter(|found| found.len() == bytes.len()) {
+                    bytes.copy_from_slice(on_disk);
+                }
+            }
+            Target::Table(_) => storage.read_at(Offset(self.place(target).start), bytes)?,
+        }
+        Ok(())
+    }
+
+    /// Makes the changes up to a stage.
+    pub(super) fn change(
+        &self,
+        target: &Target,
+        stage: Stage,
+        storage: &dyn Storage,
+        bytes: &mut [u8],
+    ) -> Result<(), RepairError> {
+        match target {
+            Target::Bytes(_) | Target::NewRefblocks(_) => {}
+            Target::Refblock(refblock) if self.new.is_some() => {
+                if stage == Stage::Final {
+                    self.counts.encode(*refblock, bytes);
+                }
+            }
+            Target::Refblock(refblock) => {
+                let geometry = self.counts.geometry();
+                let first = geometry.first_covered(*refblock);
+                let differences = self.comparison.differences_of(&self.counts, *refblock);
+                for (cluster, refcount, count) in differences {
+                    if stage == Stage::Final || refcount < count {
+                        width::set(
+                            geometry.order(),
+                            bytes,
+                            cluster.since(first).0 as usize,
+                            count,
+                        );
+                    }
+                }
+            }
+            Target::Table(number) => {
+                let table = &self.tables[*number as usize];
+                let (image, is_rebuilt) = (&self.image, self.new.is_some());
+                let (reftable, comparison) = (&self.reftable, &self.comparison);
+                let mut counts = desired_counts(
+                    is_rebuilt,
+                    &self.counts,
+                    reftable,
+                    comparison,
+                    image,
+                    storage,
+                );
+                mend(table, stage, &mut counts, bytes)?;
             }
         }
+        Ok(())
     }
-
-    fn l2_table(
-        &self,
-        number: Option<u32>,
-        changes: Changes,
-        storage: &dyn Storage,
-        bytes: &mut Vec<u8>,
-    ) -> Result<Option<Offset>, RepairError> {
-        let Some(table) = number.and_then(|number| self.mended.tables.get(number as usize)) else {
-            return Ok(None);
-        };
-        bytes.clear();
-        bytes.resize(self.counts.geometry().cluster_size() as usize, 0);
-        storage.read_at(table.offset, bytes)?;
-        let counts = &mut self.desired(storage);
-        let range = mend_l2(&self.image, table, changes, counts, bytes)?;
-        Ok(range.map(|range| {
-            bytes.truncate(range.end);
-            bytes.drain(..range.start);
-            Offset(table.offset.0 + range.start as u64)
-        }))
-    }
-
-    pub(super) fn offset_of(&self, cluster: Cluster) -> Result<Offset, RepairError> {
-        let offset = self.counts.geometry().offset_of(cluster);
-        Ok(offset.ok_or(CommitError::Unaddressable { cluster })?)
-    }
-
-    /// Where a refblock is that stays.
-    pub(super) fn place_of(&self, refblock: RefblockIndex) -> Offset {
-        match &self.structures {
-            Structures::Present { reftable, .. } => reftable.entry(refblock).refblock(),
-            Structures::New { .. } => Offset(0),
-        }
-    }
-}
-
-/// Leaves of `bytes`, which go to `offset`, what differs from `before`: from the first byte to the last.
-fn only_changed(before: &[u8], bytes: &mut Vec<u8>, offset: Offset) -> Option<Offset> {
-    let differs = |(old, new): (&u8, &u8)| old != new;
-    let start = before.iter().zip(&*bytes).position(differs)?;
-    let end = before.iter().zip(&*bytes).rposition(differs)?;
-    bytes.truncate(end + 1);
-    bytes.drain(..start);
-    Some(Offset(offset.0 + start as u64))
 }

@@ -1,129 +1,91 @@
 //! Where new structures may go.
 
-use super::{RepairError, RepairOptions};
+use super::RepairError;
+use super::make::Draft;
 use crate::check::Look;
 use crate::geometry::Geometry;
-use crate::image::Extent;
-use crate::rebuild::{self, Algorithm, Input, Layout, PlanError};
-use crate::references::Beyond;
+use crate::rebuild::{Input, PlanError};
 use crate::table::{RefcountTable, Run, RunSet};
 use crate::units::{Cluster, ClusterCount, RefblockIndex};
 
-/// What is free, and how far.
+/// What is free, and how far. See [`Input`].
 pub(super) struct Room {
-    /// Clusters without a count that must not be written: see [`Input`].
     reserved: RunSet,
-    /// How many of them `reuse_old` would give.
-    reusable: ClusterCount,
-    /// See [`Input`].
     doubtful: RunSet,
     file: ClusterCount,
     capacity: Option<ClusterCount>,
-    /// What the file must not grow over.
-    beyond: Beyond,
-    /// Bytes of the file.
-    length: u64,
+    /// How many of the reserved clusters `reuse_old` would give.
+    reusable: ClusterCount,
+    /// Where the file could grow but for what that would hide: the bytes that are missing, and the
+    /// length with them.
+    hidden: Option<(u64, u64)>,
+}
+
+impl Draft<'_> {
+    /// `counts` are those that the new structures will have, but for their own clusters. The
+    /// structures that there are take up room as long as they are in use: refblocks and reftable,
+    /// unless they may be overwritten, and the snapshot table that another takes the place of.
+    pub(super) fn room(&self, counts: &RefcountTable, doubtful: RunSet) -> Room {
+        let mut reserved = self.beyond.covered.clone();
+        let mut reusable = ClusterCount(0);
+        if !self.options.reuse_old {
+            let mut present = self.look.old.clusters.clone();
+            present.extend(&self.look.old.claimed);
+            reusable = present.count();
+            reserved.extend(&present);
+        }
+        let old_table = self.released_by_remedy().into_iter().map(Run::single);
+        reserved.extend(&old_table.collect());
+        // Whole clusters only: a refblock does not fit into a part of one.
+        let bits = counts.geometry().cluster_bits();
+        let capacity = self.storage.capacity();
+        let capacity = capacity.map(|bytes| ClusterCount(bytes >> bits));
+        // A region that reaches into the rest of a last cluster is counted, in a cluster that is
+        // not there.
+        let counted = counts.next_used(Cluster(self.extent.clusters.0));
+        let limit = self.beyond.limit.into_iter().chain(counted).min();
+        let limit = limit.map(|limit| ClusterCount(limit.0));
+        let hides = limit.is_some_and(|limit| capacity.is_none_or(|capacity| limit < capacity));
+        let length = self.storage.len();
+        let end = self.beyond.end.max(length);
+        Room {
+            reserved,
+            doubtful,
+            file: self.extent.clusters,
+            capacity: capacity.into_iter().chain(limit).min(),
+            reusable,
+            hidden: hides.then_some((end - length, end)),
+        }
+    }
 }
 
 impl Room {
-    /// `counts` are those that the new structures will have, but for their own clusters; `capacity`
-    /// is that of the storage, in bytes.
-    pub fn new(
-        extent: &Extent,
-        beyond: &Beyond,
+    /// Seeks a place for something with these counts.
+    pub fn seek<T>(
+        &self,
         counts: &RefcountTable,
-        doubtful: RunSet,
-        (capacity, length): (Option<u64>, u64),
-    ) -> Self {
-        let geometry = counts.geometry();
-        let mut beyond = beyond.clone();
-        // A region that reaches into the rest of a last cluster is counted, in a cluster that is
-        // not there.
-        if let Some(counted) = counts.next_used(Cluster(extent.clusters.0)) {
-            beyond.limit = Some(beyond.limit.map_or(counted, |limit| limit.min(counted)));
-        }
-        Self {
-            reserved: beyond.covered.clone(),
-            reusable: ClusterCount(0),
-            doubtful,
-            file: extent.clusters,
-            // Whole clusters only: a refblock does not fit into a part of one.
-            capacity: capacity.map(|bytes| ClusterCount(bytes >> geometry.cluster_bits())),
-            beyond,
-            length,
-        }
-    }
-
-    /// Without the structures that there are, as long as they are in use: refblocks and reftable, unless
-    /// they may be overwritten, and the snapshot table that another takes the place of.
-    pub fn without(mut self, options: &RepairOptions, look: &Look, old_table: &[Cluster]) -> Self {
-        if !options.reuse_old {
-            let mut present = look.old.clusters.clone();
-            present.extend(&look.old.claimed);
-            self.reusable = present.count();
-            self.reserved.extend(&present);
-        }
-        let old_table = old_table.iter().copied().map(Run::single);
-        self.reserved.extend(&old_table.collect());
-        self
-    }
-
-    fn input<'a>(&'a self, counts: &'a RefcountTable) -> Input<'a> {
-        Input {
+        place: impl FnOnce(&Input<'_>) -> Result<T, PlanError>,
+    ) -> Result<T, RepairError> {
+        let input = Input {
             references: counts,
             reserved: &self.reserved,
             doubtful: &self.doubtful,
             file: self.file,
-            capacity: self.beyond.within(self.capacity),
-        }
-    }
-
-    /// Plans new refcount structures.
-    pub fn plan(
-        &self,
-        algorithm: Algorithm,
-        counts: &RefcountTable,
-    ) -> Result<Layout, RepairError> {
-        let covered = &self.beyond.covered;
-        if algorithm == Algorithm::Planned || covered.is_empty() {
-            let planned = rebuild::plan(algorithm, &self.input(counts));
-            return planned.map_err(|error| self.explain(error));
-        }
-        // QEMU's algorithms know nothing of what is reserved.
-        let mut taken = counts.clone();
-        for run in covered.runs() {
-            taken.add(*run, 1)?;
-        }
-        let planned = rebuild::plan(algorithm, &self.input(&taken));
-        planned.map_err(|error| self.explain(error))
-    }
-
-    /// The place of a new snapshot table.
-    pub fn lowest_free_run(
-        &self,
-        counts: &RefcountTable,
-        clusters: ClusterCount,
-    ) -> Result<Run, RepairError> {
-        let found = rebuild::lowest_free_run(&self.input(counts), clusters);
-        found.map_err(|error| self.explain(error))
+            capacity: self.capacity,
+        };
+        place(&input).map_err(|error| self.explain(error))
     }
 
     /// The error as it is for this storage: it is not full where it could grow but for what that
     /// would hide.
     fn explain(&self, mut error: PlanError) -> RepairError {
-        let grows = match (self.beyond.limit, self.capacity) {
-            (Some(limit), Some(capacity)) => limit.0 < capacity.0,
-            (limit, None) => limit.is_some(),
-            (None, Some(_)) => false,
-        };
         if let PlanError::NoSpace { needed, .. } | PlanError::NoRun { needed, .. } = error
-            && grows
+            && let Some((missing, length)) = self.hidden
         {
-            let end = self.beyond.end.max(self.length);
             return RepairError::GrowthWouldHide {
                 needed,
-                missing: end - self.length,
-                length: end,
+                missing,
+                length,
             };
         }
         if let PlanError::NoSpace { reserved, .. } = &mut error {

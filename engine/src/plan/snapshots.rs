@@ -3,13 +3,11 @@
 //! A new table gets clusters of its own and all its entries the extra data that version 3 demands;
 //! the header's fields that lead to it are written together with those that lead to the reftable.
 
+use super::make::Draft;
 use super::{RepairError, RepairOptions, Scope};
-use crate::check::CheckError;
-use crate::format::snapshot::FIXED_BYTES;
+use crate::format::snapshot::{FIXED_BYTES, SnapshotEntry};
 use crate::image::Image;
-use crate::references::{
-    Region, Snapshot, SnapshotRefusal, SnapshotTable, WalkError, is_misshapen,
-};
+use crate::references::{Region, SnapshotRefusal, SnapshotTable, WalkError};
 use crate::storage::Storage;
 use crate::units::{Cluster, Offset};
 
@@ -40,17 +38,13 @@ impl Remedy {
     /// Decides. Something is given up only where that was asked for, and nothing is changed while it
     /// may be what shows that something is damaged. An error where a check gives up and this does not
     /// help.
-    pub fn of(
-        image: &Image,
-        table: &SnapshotTable,
-        options: &RepairOptions,
-        is_sound: bool,
-    ) -> Result<Self, RepairError> {
+    pub fn of(draft: &Draft<'_>, is_sound: bool) -> Result<Self, RepairError> {
+        let (image, options) = (&draft.image, draft.options);
+        let table = &draft.look.references.snapshots;
         if table.at_header {
             let snapshots = image.header.nb_snapshots;
             let offset = table.offset;
-            let error = WalkError::SnapshotsInHeader { snapshots, offset };
-            return Err(CheckError::from(error).into());
+            return Err(WalkError::SnapshotsInHeader { snapshots, offset }.into());
         }
         let released = options.release_unreachable && options.scope == Scope::All;
         let may_rewrite = options.scope == Scope::All && (is_sound || released);
@@ -62,7 +56,7 @@ impl Remedy {
         };
         let untouched = table.past_end || !may_rewrite;
         if let Some(refusal) = table.refusal.filter(|_| !mends || untouched) {
-            return Err(CheckError::from(WalkError::from(refusal)).into());
+            return Err(WalkError::from(refusal).into());
         }
         if untouched {
             return Ok(Self::None);
@@ -72,83 +66,76 @@ impl Remedy {
         } else {
             &table.entries
         };
-        let named = image.header.nb_snapshots as usize;
-        Ok(
-            if entries.iter().any(|snapshot| is_misshapen(image, snapshot)) {
-                Self::Rewrite(entries.len())
-            } else if entries.len() < named {
-                Self::Shorten(entries.len())
-            } else {
-                Self::None
-            },
-        )
+        let version = image.header.version;
+        if entries.iter().any(|entry| entry.is_misshapen(version)) {
+            Ok(Self::Rewrite(entries.len()))
+        } else if entries.len() < image.header.nb_snapshots as usize {
+            Ok(Self::Shorten(entries.len()))
+        } else {
+            Ok(Self::None)
+        }
     }
 }
 
-impl Remedy {
-    /// The clusters that the table takes up no more.
-    pub fn released(&self, image: &Image, table: &SnapshotTable) -> Vec<Cluster> {
-        let left = match *self {
-            Self::None => return Vec::new(),
-            Self::Shorten(snapshots) => table.length_of(snapshots),
-            Self::Rewrite(_) => 0,
+impl Draft<'_> {
+    /// The clusters that the snapshot table takes up no more.
+    pub(super) fn released_by_remedy(&self) -> Vec<Cluster> {
+        let table = &self.look.references.snapshots;
+        let left = match self.remedy {
+            Remedy::None => return Vec::new(),
+            Remedy::Shorten(snapshots) => table.length_of(snapshots),
+            Remedy::Rewrite(_) => 0,
         };
-        let clusters = |length: u64| {
-            let offset = table.offset;
-            Region { offset, length }.clusters(image.geometry())
-        };
-        let after = clusters(left);
-        let before = clusters(table.length).iter();
-        before.filter(|cluster| !after.contains(*cluster)).collect()
+        let offset = table.offset;
+        let clusters = |length| Region { offset, length }.clusters(self.image.geometry());
+        let (before, after) = (clusters(table.length), clusters(left));
+        let released = before.iter().filter(|cluster| !after.contains(*cluster));
+        released.collect()
     }
 }
 
-/// The bytes of a table with these snapshots.
+/// The bytes of a table with these snapshots, each with complete extra data.
 pub(super) fn bytes_of(
     image: &Image,
     storage: &dyn Storage,
-    snapshots: &[Snapshot],
+    snapshots: &[SnapshotEntry],
 ) -> Result<Vec<u8>, RepairError> {
     let mut bytes = Vec::new();
     for snapshot in snapshots {
         bytes.resize(bytes.len().next_multiple_of(8), 0);
-        append_entry(image, storage, snapshot, &mut bytes)?;
+        let entry = entry_bytes(image, storage, snapshot)?;
+        bytes.try_reserve(entry.len())?;
+        bytes.extend(entry);
     }
     Ok(bytes)
 }
 
-/// Appends an entry with complete extra data.
-fn append_entry(
+fn entry_bytes(
     image: &Image,
     storage: &dyn Storage,
-    snapshot: &Snapshot,
-    bytes: &mut Vec<u8>,
-) -> Result<(), RepairError> {
-    let entry = &snapshot.entry;
-    let mut fixed = [0; FIXED_BYTES as usize];
-    storage.read_at(entry.position, &mut fixed)?;
-    let kept = snapshot.extra_data_kept as usize;
-    let mut extra = vec![0; kept.max(EXTRA_BYTES)];
-    storage.read_at(Offset(entry.position.0 + FIXED_BYTES), &mut extra[..kept])?;
-    // What is missing gets the value that its absence stands for.
-    let vm_state_size = u64::from(u32::from_be_bytes([
-        fixed[32], fixed[33], fixed[34], fixed[35],
-    ]));
-    let disk_size = image.header.size / SECTOR * SECTOR;
-    let defaults = [vm_state_size, disk_size, NO_ICOUNT];
-    for (field, default) in defaults.iter().enumerate() {
-        let position = field * 8;
-        if kept < position + 8 {
-            extra[position..position + 8].copy_from_slice(&default.to_be_bytes());
-        }
+    entry: &SnapshotEntry,
+) -> Result<Vec<u8>, RepairError> {
+    let fixed = FIXED_BYTES as usize;
+    let kept = entry.extra_data_kept() as usize;
+    let mut bytes = vec![0; fixed + kept];
+    storage.read_at(entry.position, &mut bytes)?;
+    if kept < EXTRA_BYTES {
+        // What is missing gets the value that its absence stands for.
+        let vm_state_size = u32::from_be_bytes([bytes[32], bytes[33], bytes[34], bytes[35]]);
+        let disk_size = image.header.size / SECTOR * SECTOR;
+        let fields = [vm_state_size.into(), disk_size, NO_ICOUNT].map(u64::to_be_bytes);
+        let whole = kept / 8 * 8;
+        bytes.truncate(fixed + whole);
+        bytes.extend_from_slice(&fields.as_flattened()[whole..]);
     }
-    fixed[36..40].copy_from_slice(&(extra.len() as u32).to_be_bytes());
-    let mut names = vec![0; usize::from(entry.id_size) + usize::from(entry.name_size)];
+    let extra_bytes = (bytes.len() - fixed) as u32;
+    bytes[36..40].copy_from_slice(&extra_bytes.to_be_bytes());
+    let names = bytes.len();
+    bytes.resize(
+        names + usize::from(entry.id_size) + usize::from(entry.name_size),
+        0,
+    );
     let names_at = entry.position.0 + FIXED_BYTES + u64::from(entry.extra_data_size);
-    storage.read_at(Offset(names_at), &mut names)?;
-    bytes.try_reserve(fixed.len() + extra.len() + names.len())?;
-    bytes.extend_from_slice(&fixed);
-    bytes.extend_from_slice(&extra);
-    bytes.extend_from_slice(&names);
-    Ok(())
+    storage.read_at(Offset(names_at), &mut bytes[names..])?;
+    Ok(bytes)
 }

@@ -1,46 +1,39 @@
 //! Which entries of L1 and L2 tables a repair writes: COPIED bits, by the final counts, and entries
 //! that lead to no cluster.
 
-use std::ops::Range;
-
-use super::RepairError;
-use super::uses::{Replaced, Uses};
+use super::make::Draft;
+use super::phase::Stage;
+use super::{New, RepairError, Scope, desired_counts};
 use crate::check::{DiskCounts, check_l1, check_l2, with_wrong};
 use crate::finding::Finding;
 use crate::format::entry::{L2Entry, L2Format, L2Kind};
 use crate::image::Image;
 use crate::observer::{Action, Observer};
 use crate::references::{L2Item, for_each_item, holds_no_data};
-use crate::storage::{Storage, StorageError};
-use crate::table::RunSet;
 use crate::units::Offset;
 
-/// Which of the changes to a table are meant.
+/// What a table that is written is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Changes {
-    /// Those that have to come before the counts change: COPIED bits that are cleared, and entries
-    /// that are replaced.
-    First,
-    /// COPIED bits that are set, once the counts are right.
-    Last,
-    /// All.
-    All,
+pub(super) enum TableKind {
+    /// The active L1 table.
+    L1,
+    /// An L2 table of the active layer.
+    ActiveL2,
+    /// An L2 table in which entries are replaced, and no COPIED bit is looked at.
+    L2,
 }
 
 /// A table that is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MendedTable {
     pub offset: Offset,
-    /// Whether its COPIED bits are looked at: it is one of the active layer's.
-    pub is_active: bool,
-    /// Whether entries in it are replaced.
-    pub replaces: bool,
-    /// How many are.
-    pub replaced: u64,
+    pub kind: TableKind,
+    /// Entries that are replaced in it.
+    pub replaced: u32,
     /// COPIED bits that are cleared in it.
-    pub clears: u64,
+    pub clears: u32,
     /// COPIED bits that are set in it.
-    pub sets: u64,
+    pub sets: u32,
     /// Whether it lies in refcount structures that are in use until the header leads to others.
     pub is_late: bool,
 }
@@ -48,154 +41,151 @@ pub(super) struct MendedTable {
 /// What is written into tables.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Mended {
-    /// L1 entries whose COPIED bit is cleared, and how many it is set in.
-    pub l1: (u64, u64),
-    /// Whether the L1 table lies in refcount structures that go.
-    pub l1_is_late: bool,
-    /// L2 tables, in ascending order.
+    /// The L1 table, if it is one of them, then L2 tables in ascending order.
     pub tables: Vec<MendedTable>,
     /// Wrong COPIED bits that stay, as often as their table is referred to.
     pub left: u64,
 }
 
-/// What the search for wrong COPIED bits goes by.
-pub(super) struct Search<'a> {
-    pub storage: &'a dyn Storage,
-    pub uses: Uses<'a>,
-    pub replaced: &'a Replaced,
-    /// Clusters of refcount structures that go.
-    pub going: &'a RunSet,
-    /// Whether anything may be written at all.
-    pub may_write: bool,
-}
-
-impl Search<'_> {
-    /// Tables in which entries are replaced, and no COPIED bit is looked at.
-    pub fn replaced_only(&self) -> Mended {
-        let tables = self.replaced.tables.iter();
-        Mended {
-            tables: tables.map(|offset| self.table(*offset, false)).collect(),
-            ..Mended::default()
-        }
-    }
-
-    fn table(&self, offset: Offset, is_active: bool) -> MendedTable {
-        let cluster = self.uses.image.geometry().cluster_of(offset);
-        MendedTable {
-            offset,
-            is_active,
-            replaces: self.replaced.tables.contains(&offset),
-            replaced: self.replaced.in_table(offset),
-            clears: 0,
-            sets: 0,
-            is_late: self.going.contains(cluster),
-        }
-    }
-
-    /// Everything that is wrong with the active layer, `counts` being the final ones.
-    pub fn all<'a>(
+impl Draft<'_> {
+    /// Which COPIED bits of the active layer change, and which entries are replaced, `new` being the
+    /// refcount structures that take the place of the present ones.
+    pub(super) fn mended(
         &self,
-        counts: &(dyn Fn() -> DiskCounts<'a> + Sync),
+        new: Option<&New>,
         observer: &mut dyn Observer,
     ) -> Result<Mended, RepairError> {
-        let image = self.uses.image;
-        let mut mended = self.replaced_only();
-        if image.header.l1_table_offset.0 < image.geometry().cluster_size() {
+        if self.is_sound_walk && self.kept_references.last_used().is_none() {
+            return Ok(Mended::default());
+        }
+        let (image, storage, look, ground) = (&self.image, self.storage, &self.look, self.ground());
+        let l1_offset = image.header.l1_table_offset;
+        let table = |offset, kind| {
+            let replaced = self.replaced.get(&offset).filter(|_| kind != TableKind::L1);
+            let cluster = image.geometry().cluster_of(offset);
+            MendedTable {
+                offset,
+                kind,
+                replaced: replaced.copied().unwrap_or(0),
+                clears: 0,
+                sets: 0,
+                is_late: new.is_some() && look.old.clusters.contains(cluster),
+            }
+        };
+        let replaced = self.replaced.keys();
+        let mut mended = Mended {
+            tables: replaced
+                .map(|offset| table(*offset, TableKind::L2))
+                .collect(),
+            left: 0,
+        };
+        if l1_offset.0 < image.geometry().cluster_size() {
             // The header is no table, and what it seems to lead to is none either.
             return Ok(mended);
         }
-        let l1 = check_l1(image, self.storage, &mut counts())?;
+        // With `-r leaks` only where nothing else is wrong once refcounts are lowered.
+        let is_else_clean =
+            self.left == 0 && look.comparison.unreadable_clusters == 0 && self.kept.clusters == 0;
+        let may_write = self.options.scope == Scope::All || is_else_clean;
+        let references = |cluster| match self.kept_references.get(cluster) {
+            0 => self.counts.get(cluster),
+            references => references,
+        };
+        let counts = || {
+            let (reftable, comparison) = (&look.old.reftable, &look.comparison);
+            desired_counts(
+                new.is_some(),
+                &self.counts,
+                reftable,
+                comparison,
+                image,
+                storage,
+            )
+        };
+        let l1 = check_l1(&mut counts())?;
+        let mut written_l1 = None;
         if !l1.wrong.is_empty() {
-            let is_writable = self.may_write && self.uses.l1_is_writable(self.storage)?;
+            let is_writable = may_write && ground.l1_is_writable(&references)?;
+            let mut table = table(l1_offset, TableKind::L1);
             for wrong in &l1.wrong {
-                observer.finding(&wrong.finding(), action_in(is_writable));
+                observer.finding(&wrong.finding(None), action_in(is_writable));
+                table.note(wrong.is_to_set());
             }
-            let sets = l1
-                .wrong
-                .iter()
-                .filter(|wrong| wrong.mended().copied())
-                .count() as u64;
             if is_writable {
-                mended.l1 = (l1.wrong.len() as u64 - sets, sets);
-                let first = image.geometry().cluster_of(image.header.l1_table_offset);
-                mended.l1_is_late = self.going.contains(first);
+                written_l1 = Some(table);
             } else {
-                self.not_written(image.header.l1_table_offset, observer);
-                mended.left += l1.wrong.len() as u64;
+                mended.leave(&table, 1, may_write, observer);
             }
         }
         let tables: Vec<_> = l1.tables.into_iter().collect();
-        let mut buffer = vec![0; image.geometry().cluster_size() as usize];
-        for (offset, times) in with_wrong(image, self.storage, &tables, counts, observer)? {
-            self.storage.read_at(offset, &mut buffer)?;
-            let found = self.l2(offset, &mut buffer, &mut counts(), observer)?;
-            match found {
-                Ok(table) => mended.add(table)?,
-                Err(wrong) => mended.left += times * wrong,
+        let mut bytes = vec![0; image.geometry().cluster_size() as usize];
+        for (offset, times) in with_wrong(&tables, counts, observer)? {
+            storage.read_at(offset, &mut bytes)?;
+            let is_writable = may_write && ground.l2_is_writable(offset, &bytes, &references);
+            let mut table = table(offset, TableKind::ActiveL2);
+            if table.replaced > 0 {
+                replace(image, &mut bytes);
+            }
+            check_l2(&bytes, &mut counts(), &mut |wrong| {
+                observer.finding(&wrong.finding(Some(offset)), action_in(is_writable));
+                table.note(wrong.is_to_set());
+            })?;
+            if is_writable {
+                mended.add(table)?;
+            } else {
+                mended.leave(&table, times, may_write, observer);
             }
         }
+        mended.tables.splice(0..0, written_l1);
         Ok(mended)
     }
+}
 
-    /// What is wrong in an L2 table; how many bits, where it is not written to.
-    fn l2(
-        &self,
-        offset: Offset,
-        bytes: &mut [u8],
-        counts: &mut DiskCounts<'_>,
-        observer: &mut dyn Observer,
-    ) -> Result<Result<MendedTable, u64>, RepairError> {
-        let image = self.uses.image;
-        let mut table = self.table(offset, true);
-        let is_writable = self.may_write && self.uses.l2_is_writable(offset, bytes);
-        if table.replaces {
-            replace(image, bytes);
+impl MendedTable {
+    /// Takes note of a COPIED bit that becomes as given.
+    const fn note(&mut self, copied: bool) {
+        if copied {
+            self.sets += 1;
+        } else {
+            self.clears += 1;
         }
-        check_l2(image, bytes, counts, &mut |wrong| {
-            observer.finding(&wrong.finding(offset), action_in(is_writable));
-            if wrong.mended().copied() {
-                table.sets += 1;
-            } else {
-                table.clears += 1;
-            }
-        })?;
-        if is_writable {
-            return Ok(Ok(table));
-        }
-        self.not_written(offset, observer);
-        Ok(Err(table.clears + table.sets))
     }
 
-    fn not_written(&self, table: Offset, observer: &mut dyn Observer) {
-        if self.may_write {
-            observer.finding(&Finding::TableNotWritten { table }, Action::Reported);
+    /// Whether something changes in it before the counts do.
+    pub const fn changes_first(&self) -> bool {
+        self.clears > 0 || self.replaced > 0
+    }
+
+    /// Its length in bytes.
+    pub fn length(&self, image: &Image) -> u64 {
+        match self.kind {
+            TableKind::L1 => u64::from(image.header.l1_size) * 8,
+            TableKind::ActiveL2 | TableKind::L2 => image.geometry().cluster_size(),
         }
     }
 }
 
 impl Mended {
+    /// A table that is referred to so often and left alone.
+    fn leave(&mut self, table: &MendedTable, times: u64, tells: bool, observer: &mut dyn Observer) {
+        if tells {
+            let table = table.offset;
+            observer.finding(&Finding::TableNotWritten { table }, Action::Reported);
+        }
+        self.left += times * u64::from(table.clears + table.sets);
+    }
+
     fn add(&mut self, table: MendedTable) -> Result<(), RepairError> {
-        let position = self
-            .tables
-            .partition_point(|other| other.offset < table.offset);
-        match self.tables.get_mut(position) {
-            Some(other) if other.offset == table.offset => *other = table,
-            _ if table.clears + table.sets == 0 && !table.replaces => {}
-            _ => {
-                self.tables.try_reserve(1)?;
-                self.tables.insert(position, table);
+        let tables = &mut self.tables;
+        match tables.binary_search_by_key(&table.offset, |other| other.offset) {
+            Ok(position) => tables[position] = table,
+            Err(_) if table.clears + table.sets + table.replaced == 0 => {}
+            Err(position) => {
+                tables.try_reserve(1)?;
+                tables.insert(position, table);
             }
         }
         Ok(())
-    }
-
-    /// COPIED bits that are cleared, and those that are set.
-    pub fn copied(&self) -> (u64, u64) {
-        let sum = |of: fn(&MendedTable) -> u64| self.tables.iter().map(of).sum::<u64>();
-        (
-            self.l1.0 + sum(|table| table.clears),
-            self.l1.1 + sum(|table| table.sets),
-        )
     }
 }
 
@@ -208,49 +198,50 @@ const fn action_in(writable: bool) -> Action {
     }
 }
 
-/// Makes the changes of a kind to an L2 table; the bytes that changed, from the first to the last.
-pub(super) fn mend_l2(
-    image: &Image,
+/// Makes the changes to a table, of which `bytes` are all, up to a stage.
+pub(super) fn mend(
     table: &MendedTable,
-    changes: Changes,
+    stage: Stage,
     counts: &mut DiskCounts<'_>,
     bytes: &mut [u8],
-) -> Result<Option<Range<usize>>, StorageError> {
-    let mut range = None;
-    // A table that is written again has its entries replaced by then.
-    if table.replaces {
-        let replaced = replace(image, bytes);
-        if changes != Changes::Last {
-            range = replaced;
+) -> Result<(), RepairError> {
+    let image = counts.image;
+    if stage == Stage::Safe && !table.changes_first() {
+        return Ok(());
+    }
+    if table.replaced > 0 {
+        replace(image, bytes);
+    }
+    let mut words = Vec::new();
+    let mut note = |position: u64, word: u64, copied: bool| {
+        if stage == Stage::Final || !copied {
+            words.push((position as usize, word));
         }
-    }
-    if !table.is_active {
-        return Ok(range);
-    }
-    let mut mended = Vec::new();
-    check_l2(image, bytes, counts, &mut |wrong| {
-        mended.push((wrong.index, wrong.mended()));
-    })?;
-    let entry_bytes = L2Format::of(&image.header).entry_bytes();
-    for (index, entry) in mended {
-        let is_meant = match changes {
-            Changes::First => !entry.copied(),
-            Changes::Last | Changes::All => true,
-        };
-        let start = (index * entry_bytes) as usize;
-        if is_meant {
-            bytes[start..start + 8].copy_from_slice(&entry.raw.to_be_bytes());
-            // What is cleared has been cleared before.
-            if changes == Changes::All || entry.copied() == (changes == Changes::Last) {
-                widen(&mut range, start..start + 8);
+    };
+    match table.kind {
+        TableKind::L1 => {
+            for wrong in check_l1(counts)?.wrong {
+                note(wrong.index * 8, wrong.mended(), wrong.is_to_set());
             }
         }
+        TableKind::ActiveL2 => {
+            let entry_bytes = L2Format::of(&image.header).entry_bytes();
+            check_l2(bytes, counts, &mut |wrong| {
+                note(wrong.index * entry_bytes, wrong.mended(), wrong.is_to_set());
+            })?;
+        }
+        TableKind::L2 => {}
     }
-    Ok(range)
+    for (position, word) in words {
+        if let Some(place) = bytes.get_mut(position..position + 8) {
+            place.copy_from_slice(&word.to_be_bytes());
+        }
+    }
+    Ok(())
 }
 
 /// Replaces the entries that read as zeros and lead to no cluster by ones that read the same.
-fn replace(image: &Image, bytes: &mut [u8]) -> Option<Range<usize>> {
+fn replace(image: &Image, bytes: &mut [u8]) {
     let (geometry, format) = (image.geometry(), L2Format::of(&image.header));
     let entry_bytes = format.entry_bytes() as usize;
     let mut replaced: Vec<(usize, L2Entry)> = Vec::new();
@@ -265,57 +256,8 @@ fn replace(image: &Image, bytes: &mut [u8]) -> Option<Range<usize>> {
         }
         Ok::<_, std::convert::Infallible>(())
     });
-    let mut range = None;
     for (start, entry) in replaced {
         let words = [entry.raw.to_be_bytes(), entry.subclusters.to_be_bytes()];
         bytes[start..start + entry_bytes].copy_from_slice(&words.as_flattened()[..entry_bytes]);
-        widen(&mut range, start..start + entry_bytes);
     }
-    range
-}
-
-/// Makes a range reach over another.
-fn widen(range: &mut Option<Range<usize>>, other: Range<usize>) {
-    *range = Some(range.take().map_or(other.clone(), |range| {
-        range.start.min(other.start)..range.end.max(other.end)
-    }));
-}
-
-/// Makes the changes of a kind to words of the active L1 table, of which `bytes` are a part that
-/// begins with entry `first`; the bytes that changed, from the first to the last.
-pub(super) fn mend_l1(
-    image: &Image,
-    storage: &dyn Storage,
-    changes: Changes,
-    counts: &mut DiskCounts<'_>,
-) -> Result<Option<(Offset, Vec<u8>)>, RepairError> {
-    let wrong = check_l1(image, storage, counts)?.wrong;
-    let is_meant = |copied: bool| match changes {
-        Changes::First => !copied,
-        Changes::Last => copied,
-        Changes::All => true,
-    };
-    let mut meant = wrong
-        .iter()
-        .filter(|wrong| is_meant(wrong.mended().copied()));
-    let Some(first) = meant.next() else {
-        return Ok(None);
-    };
-    let last = meant.next_back().unwrap_or(first).index;
-    let position = |index: u64| Offset(image.header.l1_table_offset.0 + index * 8);
-    let length = (last - first.index + 1) * 8;
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(length as usize)?;
-    bytes.resize(length as usize, 0);
-    storage.read_at(position(first.index), &mut bytes)?;
-    for wrong in &wrong {
-        let is_due = changes != Changes::First || !wrong.mended().copied();
-        let Some(at) = wrong.index.checked_sub(first.index).filter(|_| is_due) else {
-            continue;
-        };
-        if let Some(word) = bytes.get_mut(at as usize * 8..at as usize * 8 + 8) {
-            word.copy_from_slice(&wrong.mended().0.to_be_bytes());
-        }
-    }
-    Ok(Some((position(first.index), bytes)))
 }

@@ -1,17 +1,18 @@
 //! Building the refcount structures anew: a pure plan first, then its writes.
 
-mod first_fit;
+mod commit;
 mod layout;
-mod overlay;
 mod planned;
-mod tail;
-mod writes;
+mod qemu;
+mod space;
 
+pub use commit::{CommitError, commit};
 pub use layout::Layout;
-pub use planned::{proven_tries, tries_within_file};
-pub use writes::{CommitError, commit};
-pub(crate) use writes::{Writes, pointer_to};
+pub use planned::proven_tries;
 
+use space::Space;
+
+use crate::geometry::Geometry;
 use crate::table::{OutOfMemory, RefcountTable, Run, RunSet};
 use crate::units::{Cluster, ClusterCount};
 
@@ -25,15 +26,6 @@ pub enum Algorithm {
     FirstFit,
     /// As QEMU up to 7.0 places them.
     Tail,
-}
-
-impl Algorithm {
-    /// Whether a flush stands between the new structures and the switch of the header to them.
-    /// QEMU has none there (observed with qemu-img 5.2 to 11.1).
-    #[must_use]
-    pub const fn flushes_before_switch(self) -> bool {
-        matches!(self, Self::Planned)
-    }
 }
 
 /// What a planner works from. It reads this and does no I/O.
@@ -119,93 +111,94 @@ pub enum PlanError {
     OutOfMemory(#[from] OutOfMemory),
 }
 
+impl PlanError {
+    /// Where nothing is known yet of how much is free.
+    const fn no_space(reftable: ClusterCount, refblocks: u64, reserved: ClusterCount) -> Self {
+        Self::NoSpace {
+            needed: ClusterCount(reftable.0 + refblocks),
+            reftable,
+            free: ClusterCount(0),
+            longest_run: ClusterCount(0),
+            reserved,
+        }
+    }
+
+    /// The same with what is free in the space that was searched.
+    fn measured(mut self, space: Space<'_>) -> Self {
+        if let Self::NoSpace {
+            free, longest_run, ..
+        }
+        | Self::NoRun {
+            free, longest_run, ..
+        } = &mut self
+        {
+            (*free, *longest_run) = space.measure();
+        }
+        self
+    }
+}
+
+impl Input<'_> {
+    /// The first cluster that the file can never have.
+    fn limit(&self) -> Cluster {
+        let addressable = u64::MAX >> self.references.geometry().cluster_bits();
+        let capacity = self.capacity.map_or(addressable, |capacity| capacity.0);
+        Cluster(capacity.min(addressable))
+    }
+
+    /// Looks for a place inside the file as it is, then, if it can grow, with the space after its end;
+    /// among doubtful clusters only where there is none without them.
+    fn first_place<T>(
+        &self,
+        place: impl Fn(Space<'_>) -> Result<T, PlanError>,
+    ) -> Result<T, PlanError> {
+        let mut credible = self.reserved.clone();
+        credible.extend(self.doubtful);
+        let (limit, has_doubtful) = (self.limit(), !self.doubtful.is_empty());
+        let inside = Cluster(self.file.0).min(limit);
+        let space = |taken, limit| Space {
+            references: self.references,
+            taken,
+            limit,
+        };
+        let attempts = [
+            (has_doubtful && inside < limit, &credible, inside),
+            (has_doubtful, &credible, limit),
+            (inside < limit, self.reserved, inside),
+        ];
+        for (_, taken, limit) in attempts.into_iter().filter(|attempt| attempt.0) {
+            match place(space(taken, limit)) {
+                Err(PlanError::NoSpace { .. } | PlanError::NoRun { .. }) => {}
+                placed => return placed,
+            }
+        }
+        let all = space(self.reserved, limit);
+        place(all).map_err(|error| error.measured(all))
+    }
+}
+
 /// Plans new refcount structures: where each refblock goes, where the reftable goes.
 pub fn plan(algorithm: Algorithm, input: &Input<'_>) -> Result<Layout, PlanError> {
     match algorithm {
         Algorithm::Planned => planned::plan(input),
-        Algorithm::FirstFit => first_fit::plan(input),
-        Algorithm::Tail => tail::plan(input),
+        Algorithm::FirstFit => qemu::first_fit(input),
+        Algorithm::Tail => qemu::tail(input),
     }
 }
 
-/// How many of the storage's clusters are neither counted nor in `excluded`, and how long the
-/// longest run of them is: for the message that says why something does not fit.
-fn free_space(
-    references: &RefcountTable,
-    excluded: &RunSet,
-    limit: ClusterCount,
-) -> (ClusterCount, ClusterCount) {
-    let (mut free, mut longest) = (0, 0);
-    let mut from = Cluster(0);
-    while let Some(run) = overlay::free_run(references, excluded, from, Cluster(limit.0)) {
-        free += run.count.0;
-        longest = longest.max(run.count.0);
-        from = run.end();
-    }
-    (ClusterCount(free), ClusterCount(longest))
-}
-
-/// The lowest run of `count` free clusters for something else that a rebuild puts into the image:
-/// inside the file, or after its end where the storage can grow; what is doubtful only where there
-/// is nothing else.
+/// The lowest run of `count` free clusters for something else that a rebuild puts into the image.
 pub(crate) fn lowest_free_run(input: &Input<'_>, count: ClusterCount) -> Result<Run, PlanError> {
-    let limit = input
-        .capacity
-        .map_or(Cluster(u64::MAX), |capacity| Cluster(capacity.0));
-    let inside = Cluster(input.file.0).min(limit);
-    let mut credible = input.reserved.clone();
-    credible.extend(input.doubtful);
-    let lowest = |excluded, limit| {
-        let mut from = Cluster(0);
-        loop {
-            let gap = overlay::free_run(input.references, excluded, from, limit)?;
-            if gap.count >= count {
-                return Some(Run::new(gap.first, count));
-            }
-            from = gap.end();
-        }
+    let no_run = PlanError::NoRun {
+        needed: count,
+        free: ClusterCount(0),
+        longest_run: ClusterCount(0),
     };
-    let places = [
-        (&credible, inside),
-        (&credible, limit),
-        (input.reserved, inside),
-        (input.reserved, limit),
-    ];
-    let place = places
-        .into_iter()
-        .find_map(|(excluded, limit)| lowest(excluded, limit));
-    place.ok_or_else(|| {
-        let limit = ClusterCount(limit.0);
-        let (free, longest_run) = free_space(input.references, input.reserved, limit);
-        PlanError::NoRun {
-            needed: count,
-            free,
-            longest_run,
-        }
-    })
-}
-
-/// An error unless the file may become `end` clusters long.
-fn within_capacity(input: &Input<'_>, layout: &Layout) -> Result<(), PlanError> {
-    let Some(capacity) = input.capacity else {
-        return Ok(());
-    };
-    if layout.end() <= Cluster(capacity.0) {
-        return Ok(());
-    }
-    let (free, longest_run) = free_space(input.references, &RunSet::new(), capacity);
-    Err(PlanError::NoSpace {
-        needed: ClusterCount(layout.refblocks.len() as u64 + layout.reftable.count.0),
-        reftable: layout.reftable.count,
-        free,
-        longest_run,
-        reserved: ClusterCount(0),
-    })
+    input.first_place(|space| space.lowest_run(Cluster(0), count).ok_or(no_run))
 }
 
 /// An error when a reftable of `clusters` clusters is too large to open.
-fn within_reftable_limit(input: &Input<'_>, clusters: ClusterCount) -> Result<(), PlanError> {
-    let limit = input.references.geometry().max_reftable_clusters();
+fn within_reftable_limit(geometry: &Geometry, clusters: ClusterCount) -> Result<(), PlanError> {
+    let limit = geometry.max_reftable_clusters();
     if clusters > limit {
         return Err(PlanError::ReftableTooLarge { clusters, limit });
     }

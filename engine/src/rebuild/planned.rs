@@ -24,87 +24,28 @@
 //! lower, see [`proven_tries`].
 
 use super::layout::Layout;
-use super::overlay::{free_run, next_free};
-use super::{Input, PlanError, free_space, within_reftable_limit};
+use super::space::Space;
+use super::{Input, PlanError, within_reftable_limit};
 use crate::geometry::Geometry;
-use crate::table::{RefcountTable, Run, RunSet};
+use crate::table::{Run, RunSet};
 use crate::units::{Cluster, ClusterCount, RefblockIndex};
 
-/// Within which part of the storage, and around what, a placement is sought.
-struct Space<'a> {
-    input: &'a Input<'a>,
-    excluded: &'a RunSet,
-    limit: Cluster,
-}
-
-/// Why a space has no placement.
-enum Failure {
-    /// Too little is free for a reftable of this size and the refblocks.
-    NoRoom {
-        reftable: ClusterCount,
-        needed: ClusterCount,
-    },
-    Plan(PlanError),
-}
-
 pub fn plan(input: &Input<'_>) -> Result<Layout, PlanError> {
-    let reserved = input.reserved;
-    if input.doubtful.is_empty() {
-        return plan_around(input, reserved);
-    }
-    let both: RunSet = reserved
-        .runs()
-        .iter()
-        .chain(input.doubtful.runs())
-        .copied()
-        .collect();
-    match plan_around(input, &both) {
-        Err(PlanError::NoSpace { .. }) => plan_around(input, reserved),
-        planned => planned,
-    }
+    let reserved = input.reserved.count();
+    input.first_place(|space| Planner { space, reserved }.place())
 }
 
-/// Inside the file as it is; then, if it can grow, with the space after its end.
-fn plan_around(input: &Input<'_>, excluded: &RunSet) -> Result<Layout, PlanError> {
-    let file = Cluster(input.file.0);
-    let storage = input
-        .capacity
-        .map_or(Cluster(u64::MAX), |capacity| Cluster(capacity.0));
-    let inside = Space {
-        input,
-        excluded,
-        limit: file.min(storage),
-    };
-    let result = match inside.place() {
-        Err(Failure::NoRoom { .. }) if storage > file => Space {
-            input,
-            excluded,
-            limit: storage,
-        }
-        .place(),
-        result => result,
-    };
-    result.map_err(|failure| match failure {
-        Failure::Plan(error) => error,
-        Failure::NoRoom { reftable, needed } => {
-            let limit = ClusterCount(storage.0);
-            let (free, longest_run) = free_space(input.references, excluded, limit);
-            let reserved = input.reserved.count();
-            PlanError::NoSpace {
-                needed,
-                reftable,
-                free,
-                longest_run,
-                reserved,
-            }
-        }
-    })
+/// Seeks a placement within a part of the storage.
+struct Planner<'a> {
+    space: Space<'a>,
+    /// For the message where there is none.
+    reserved: ClusterCount,
 }
 
-impl Space<'_> {
-    fn place(&self) -> Result<Layout, Failure> {
+impl Planner<'_> {
+    fn place(&self) -> Result<Layout, PlanError> {
         let geometry = self.geometry();
-        let highest = self.references().last_used().unwrap_or_default();
+        let highest = self.space.references.last_used().unwrap_or_default();
         let mut reftable_clusters = reach(geometry, highest);
         let mut from = Cluster(0);
         let mut tries = 0;
@@ -112,18 +53,14 @@ impl Space<'_> {
             let reftable = self.reftable_run(&mut reftable_clusters, from)?;
             tries += 1;
             let refblocks = self.place_refblocks(reftable)?;
-            let last = refblocks
-                .last()
-                .map_or(RefblockIndex(0), |(refblock, _)| *refblock);
-            let needed = geometry.reftable_clusters_for(last.0 + 1);
+            let needed = refblocks.last().map_or(0, |(last, _)| last.0 + 1);
+            let needed = geometry.reftable_clusters_for(needed);
             if needed <= reftable_clusters {
-                let order = (0..refblocks.len()).collect();
-                let abandoned = RunSet::new();
                 return Ok(Layout {
                     reftable,
+                    order: (0..refblocks.len()).collect(),
                     refblocks,
-                    abandoned,
-                    order,
+                    abandoned: RunSet::new(),
                     tries,
                 });
             }
@@ -134,54 +71,53 @@ impl Space<'_> {
     }
 
     /// The lowest free run of `clusters`, which grows until the table covers itself where it lies.
-    fn reftable_run(&self, clusters: &mut ClusterCount, from: Cluster) -> Result<Run, Failure> {
+    fn reftable_run(&self, clusters: &mut ClusterCount, from: Cluster) -> Result<Run, PlanError> {
         let mut from = from;
         loop {
-            within_reftable_limit(self.input, *clusters).map_err(Failure::Plan)?;
-            let Some(gap) = free_run(self.references(), self.excluded, from, self.limit) else {
-                let refblocks = self.references().used_refblocks().count() as u64;
-                let needed = ClusterCount(clusters.0 + refblocks);
-                return Err(Failure::NoRoom {
-                    reftable: *clusters,
-                    needed,
-                });
+            within_reftable_limit(self.geometry(), *clusters)?;
+            let Some(run) = self.space.lowest_run(from, *clusters) else {
+                let refblocks = self.space.references.used_refblocks().count() as u64;
+                return Err(PlanError::no_space(*clusters, refblocks, self.reserved));
             };
-            if gap.count < *clusters {
-                from = gap.end();
-                continue;
-            }
-            let run = Run::new(gap.first, *clusters);
             let needed = reach(self.geometry(), Cluster(run.end().0 - 1));
             if needed <= *clusters {
                 return Ok(run);
             }
             *clusters = needed;
-            from = gap.first;
+            from = run.first;
         }
     }
 
     /// A cluster for each refblock that is needed with the reftable at `reftable`.
-    fn place_refblocks(&self, reftable: Run) -> Result<Vec<(RefblockIndex, Cluster)>, Failure> {
-        let mut taken = self.excluded.clone();
+    fn place_refblocks(&self, reftable: Run) -> Result<Vec<(RefblockIndex, Cluster)>, PlanError> {
+        let mut taken = self.space.taken.clone();
         taken.insert(reftable);
+        let space = Space {
+            taken: &taken,
+            ..self.space
+        };
         let mut ranges = self.ranges_in_use(reftable);
-        let mut places = self.places_in_use(&ranges, &taken);
+        let mut places = self.places_in_use(&ranges, space);
         let mut unused = RefblockIndex(0);
         while places.len() < ranges.len() {
-            let Some((opened, first)) = self.next_unused(&ranges, &taken, unused) else {
-                return Err(Failure::NoRoom {
-                    reftable: reftable.count,
-                    needed: ClusterCount(reftable.count.0 + ranges.len() as u64),
-                });
+            let Some((opened, first)) = self.next_unused(&ranges, space, unused) else {
+                let refblocks = ranges.len() as u64;
+                return Err(PlanError::no_space(
+                    reftable.count,
+                    refblocks,
+                    self.reserved,
+                ));
             };
             unused = RefblockIndex(opened.0 + 1);
             // Sorted, as the searches below expect.
             let position = ranges.partition_point(|range| *range < opened);
             ranges.insert(position, opened);
-            let mut place = first;
-            while place < self.end_of(opened) && places.len() < ranges.len() {
+            let end = self.geometry().first_covered(unused);
+            let mut next = Some(first);
+            while let Some(place) = next.filter(|place| *place < end && places.len() < ranges.len())
+            {
                 places.push(place);
-                place = next_free(self.references(), &taken, Run::single(place).end());
+                next = space.next_free(Run::single(place).end());
             }
         }
         // Neighbouring ranges get neighbouring refblocks, which are written together.
@@ -191,27 +127,24 @@ impl Space<'_> {
 
     /// The ranges with a counted cluster, those of the reftable included, in ascending order.
     fn ranges_in_use(&self, reftable: Run) -> Vec<RefblockIndex> {
-        let geometry = self.geometry();
+        let (geometry, references) = (self.geometry(), self.space.references);
         let first = geometry.refblock_of(reftable.first).0;
         let last = geometry.refblock_of(Cluster(reftable.end().0 - 1)).0;
-        let mut ranges: Vec<_> = self.references().used_refblocks().collect();
         let own = (first..=last).map(RefblockIndex);
-        ranges.extend(own.filter(|refblock| !self.references().is_used(*refblock)));
+        let own = own.filter(|refblock| !references.is_used(*refblock));
+        let mut ranges: Vec<_> = references.used_refblocks().chain(own).collect();
         ranges.sort_unstable();
         ranges
     }
 
     /// The lowest free clusters of ranges in use, as many as there are ranges, if there are.
-    fn places_in_use(&self, ranges: &[RefblockIndex], taken: &RunSet) -> Vec<Cluster> {
+    fn places_in_use(&self, ranges: &[RefblockIndex], space: Space<'_>) -> Vec<Cluster> {
         let mut places = Vec::with_capacity(ranges.len());
         let mut from = Cluster(0);
-        while places.len() < ranges.len() {
-            let place = next_free(self.references(), taken, from);
-            if place >= self.limit {
-                break;
-            }
-            let range = self.geometry().refblock_of(place);
-            match ranges.binary_search(&range) {
+        while places.len() < ranges.len()
+            && let Some(place) = space.next_free(from)
+        {
+            match ranges.binary_search(&self.geometry().refblock_of(place)) {
                 Ok(_) => {
                     places.push(place);
                     from = Run::single(place).end();
@@ -229,16 +162,11 @@ impl Space<'_> {
     fn next_unused(
         &self,
         ranges: &[RefblockIndex],
-        taken: &RunSet,
-        from: RefblockIndex,
+        space: Space<'_>,
+        mut from: RefblockIndex,
     ) -> Option<(RefblockIndex, Cluster)> {
-        let mut from = from;
         loop {
-            let start = self.geometry().first_covered(from);
-            let place = next_free(self.references(), taken, start);
-            if place >= self.limit {
-                return None;
-            }
+            let place = space.next_free(self.geometry().first_covered(from))?;
             let range = self.geometry().refblock_of(place);
             if ranges.binary_search(&range).is_err() {
                 return Some((range, place));
@@ -247,19 +175,8 @@ impl Space<'_> {
         }
     }
 
-    const fn references(&self) -> &RefcountTable {
-        self.input.references
-    }
-
     const fn geometry(&self) -> &Geometry {
-        self.input.references.geometry()
-    }
-
-    /// The first cluster after a range, or after the space.
-    fn end_of(&self, range: RefblockIndex) -> Cluster {
-        self.geometry()
-            .first_covered(RefblockIndex(range.0 + 1))
-            .min(self.limit)
+        self.space.references.geometry()
     }
 }
 
@@ -309,10 +226,4 @@ pub const fn proven_tries(geometry: &Geometry, reserved: ClusterCount) -> Option
         tries += 1;
     }
     Some(tries)
-}
-
-/// The largest number of tries whatever is reserved: R grows with each, up to the largest reftable.
-#[must_use]
-pub const fn tries_within_file(geometry: &Geometry) -> u64 {
-    geometry.max_reftable_clusters().0
 }

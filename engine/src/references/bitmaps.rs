@@ -1,6 +1,6 @@
 //! Persistent bitmaps: their directory, tables and data.
 
-use super::{WalkError, Walker, for_each_entry};
+use super::{Result, Walker, for_each_entry};
 use crate::finding::{Finding, Referrer};
 use crate::format::bitmap::{BitmapEntry, FIXED_BYTES};
 use crate::format::entry::BitmapTableEntry;
@@ -11,80 +11,61 @@ use crate::units::Offset;
 const TABLE_ENTRY_BYTES: u64 = 8;
 
 impl Walker<'_> {
-    /// Counts what the bitmaps take up. What makes no sense is passed over and reported; qemu gives
-    /// up there (observed).
-    pub(super) fn walk_bitmaps(&mut self) -> Result<(), WalkError> {
-        let Some(bitmaps) = self.image.extensions.bitmaps else {
+    /// Counts what the bitmaps take up, up to the first directory entry that makes no sense. What
+    /// makes none is passed over and reported; qemu gives up there (observed).
+    pub(super) fn walk_bitmaps(&mut self) -> Result<()> {
+        let Some(Bitmaps {
+            count,
+            directory_offset: offset,
+            directory_size: size,
+        }) = self.image.extensions.bitmaps
+        else {
             return Ok(());
         };
-        let (offset, size) = (bitmaps.directory_offset, bitmaps.directory_size);
         self.count_other(Referrer::BitmapDirectory, offset, size)?;
-        if !is_addressable(offset, size) {
-            let position = 0;
-            self.corruption(Finding::BitmapDirectory { offset, position }, 1);
-            return Ok(());
-        }
-        for entry in self.bitmap_directory(bitmaps)? {
-            self.walk_bitmap(&entry)?;
-        }
-        Ok(())
-    }
-
-    /// The entries up to the first that makes no sense.
-    fn bitmap_directory(&mut self, bitmaps: Bitmaps) -> Result<Vec<BitmapEntry>, WalkError> {
         let mut entries = Vec::new();
         let mut position = 0;
-        while position < bitmaps.directory_size {
+        while position < size && is_addressable(offset, size) {
             let mut bytes = [0; FIXED_BYTES as usize];
-            let start = Offset(bitmaps.directory_offset.0.saturating_add(position));
+            let start = Offset(offset.0.saturating_add(position));
             self.storage.read_at(start, &mut bytes)?;
-            let entry = BitmapEntry::parse(&bytes);
-            let malformed = entry.is_malformed(self.image.geometry(), self.image.header.size);
-            let too_many = entries.len() >= bitmaps.count as usize;
-            if malformed || too_many || position + entry.length() > bitmaps.directory_size {
+            let entry = BitmapEntry::parse(&bytes, &self.geometry, self.image.header.size);
+            let too_many = entries.len() >= count as usize;
+            if entry.is_malformed || too_many || position + entry.length > size {
                 break;
             }
             entries.try_reserve(1)?;
             entries.push(entry);
-            position += entry.length();
+            position += entry.length;
         }
-        if position < bitmaps.directory_size || entries.len() != bitmaps.count as usize {
-            let offset = bitmaps.directory_offset;
+        if position < size || entries.len() != count as usize {
             self.corruption(Finding::BitmapDirectory { offset, position }, 1);
         }
-        Ok(entries)
+        entries.iter().try_for_each(|entry| self.walk_bitmap(entry))
     }
 
-    fn walk_bitmap(&mut self, bitmap: &BitmapEntry) -> Result<(), WalkError> {
+    fn walk_bitmap(&mut self, bitmap: &BitmapEntry) -> Result<()> {
         let (table, entries) = (bitmap.table_offset, u64::from(bitmap.table_size));
         let length = entries * TABLE_ENTRY_BYTES;
+        let malformed = |index, entry| Finding::BitmapTableEntry {
+            table,
+            index,
+            entry,
+        };
         self.count_other(Referrer::BitmapTable, table, length)?;
         if !is_addressable(table, length) {
-            let (index, entry) = (0, 0);
-            let finding = Finding::BitmapTableEntry {
-                table,
-                index,
-                entry,
-            };
-            self.corruption(finding, 1);
+            self.corruption(malformed(0, 0), 1);
             return Ok(());
         }
-        let geometry = *self.image.geometry();
-        let storage = self.storage;
-        for_each_entry(storage, table, entries, |index, entry| {
-            if BitmapTableEntry(entry).is_malformed(&geometry) {
-                let finding = Finding::BitmapTableEntry {
-                    table,
-                    index,
-                    entry,
-                };
-                self.corruption(finding, 1);
-                return Ok(());
+        let geometry = self.geometry;
+        for_each_entry(self.storage, table, entries, |index, raw| {
+            let entry = BitmapTableEntry(raw);
+            match entry.data() {
+                _ if entry.is_malformed(&geometry) => self.corruption(malformed(index, raw), 1),
+                Offset(0) => {}
+                data => self.count_other(Referrer::BitmapData, data, geometry.cluster_size())?,
             }
-            match BitmapTableEntry(entry).data() {
-                Offset(0) => Ok(()),
-                data => self.count_other(Referrer::BitmapData, data, geometry.cluster_size()),
-            }
+            Ok(())
         })
     }
 }

@@ -10,6 +10,7 @@ use crate::units::Offset;
 /// Why the references could not all be counted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "the fields are what the texts say")]
 pub enum WalkError {
     /// The storage failed.
     #[error(transparent)]
@@ -22,90 +23,57 @@ pub enum WalkError {
         "the snapshot table of {snapshots} entries at offset {offset} (header bytes 60 to 71) is \
          not cluster aligned, too large, or not within the file"
     )]
-    SnapshotTable {
-        /// Entries that the header claims.
-        snapshots: u32,
-        /// Where it is said to be.
-        offset: Offset,
-    },
+    SnapshotTable { snapshots: u32, offset: Offset },
     /// The snapshot table is said to be the header, whose fields a repair changes.
     #[error(
         "the header names {snapshots} snapshots in a table at offset {offset}, which is the header \
          itself (bytes 60 to 71): set that right before a repair"
     )]
-    SnapshotsInHeader {
-        /// Entries that the header claims.
-        snapshots: u32,
-        /// Where the table is said to be.
-        offset: Offset,
-    },
+    SnapshotsInHeader { snapshots: u32, offset: Offset },
     /// The snapshot table cannot be read to its end.
     #[error(transparent)]
     Snapshots(#[from] SnapshotRefusal),
     /// A table lies where nothing can be read.
     #[error("the {referrer} at offset {offset} lies past the largest offset that can be read")]
-    Unaddressable {
-        /// Which table.
-        referrer: Referrer,
-        /// Where it is said to be.
-        offset: Offset,
-    },
+    Unaddressable { referrer: Referrer, offset: Offset },
 }
 
-/// Why the snapshot table cannot be read to its end.
+/// Why the snapshot table cannot be read to its end. Snapshots are numbered from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the fields are what the texts say")]
 pub enum SnapshotRefusal {
     /// The header names more snapshots than anyone opens.
     #[error(
         "the header names {snapshots} snapshots (bytes 60 to 63), more than the 65,536 with which \
          an image can be opened; `-r all --release-unreachable` gives up those over the limit"
     )]
-    OverLimit {
-        /// How many it names.
-        snapshots: u32,
-    },
+    OverLimit { snapshots: u32 },
     /// An entry has more extra data than anyone reads, and snapshots follow one another behind it.
     #[error(
         "snapshot table entry {snapshot} has {bytes} bytes of extra data, over the limit of 1024; \
          `-r all` drops what is over, unless something else is damaged as well: mend that first, \
          or give it up with --release-unreachable"
     )]
-    ExtraData {
-        /// Its number.
-        snapshot: u32,
-        /// Bytes of its extra data.
-        bytes: u32,
-    },
+    ExtraData { snapshot: u32, bytes: u32 },
     /// The same where nothing like a snapshot is behind it.
     #[error(
         "snapshot table entry {snapshot} has {bytes} bytes of extra data, over the limit of 1024, \
          and nothing like a snapshot is behind it: the size is wrong and has to be set right first"
     )]
-    Nonsense {
-        /// Its number.
-        snapshot: u32,
-        /// Bytes of its extra data.
-        bytes: u32,
-    },
+    Nonsense { snapshot: u32, bytes: u32 },
     /// The same behind blank entries, which are where the table really ends.
     #[error(
         "snapshot table entry {snapshot} is no snapshot, and there are blank ones before it: the \
          header (bytes 60 to 63) names too many, or the table was overwritten; `-r all \
          --release-unreachable` gives up what is from the first blank one on"
     )]
-    BehindBlank {
-        /// Its number.
-        snapshot: u32,
-    },
-    /// The table is over 64 MiB.
+    BehindBlank { snapshot: u32 },
+    /// The table is over 64 MiB from this entry on.
     #[error(
         "snapshot table entry {snapshot} makes the table longer than 64 MiB; `-r all \
          --release-unreachable` gives up the snapshots from there on"
     )]
-    TooLarge {
-        /// The first entry beyond.
-        snapshot: u32,
-    },
+    TooLarge { snapshot: u32 },
 }
 
 impl From<TryReserveError> for WalkError {

@@ -2,11 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::{L2Uses, Region, WalkError, Walker, for_each_entry};
+use super::{L2Uses, Region, Result, WalkError, Walker, for_each_entry};
 use crate::finding::{Finding, Layer, Referrer};
 use crate::format::entry::L1Entry;
 use crate::format::snapshot::MAX_L1_ENTRIES;
+use crate::image::is_addressable;
+use crate::table::OutOfMemory;
 use crate::units::Offset;
+
+/// References to L2 tables below which sorting is put off.
+const SORTED_MIN: usize = 1 << 10;
 
 /// An L1 table, which several layers may share: hostile ones share the same one tens of thousands of
 /// times over.
@@ -37,7 +42,7 @@ impl L1Table {
 
 impl Walker<'_> {
     /// Counts all L1 tables and collects the L2 tables that they lead to.
-    pub(super) fn walk_l1_tables(&mut self) -> Result<(), WalkError> {
+    pub(super) fn walk_l1_tables(&mut self) -> Result<()> {
         let tables = self.l1_tables();
         for table in &tables {
             let Region { offset, length } = table.region();
@@ -50,7 +55,10 @@ impl Walker<'_> {
             if skips {
                 continue;
             }
-            Self::require_addressable(referrer, offset, length)?;
+            if !is_addressable(offset, length) {
+                // qemu cannot read it either, and gives up.
+                return Err(WalkError::Unaddressable { referrer, offset });
+            }
             let storage = self.storage;
             // Nearly all L1 tables name their L2 tables in ascending order, and so each one once.
             let (mut last, mut ascends) = (None, true);
@@ -69,24 +77,18 @@ impl Walker<'_> {
     }
 
     /// Looks for L2 tables that two entries of an L1 table lead to.
-    fn find_doubled(&mut self, table: &L1Table) -> Result<(), WalkError> {
+    fn find_doubled(&mut self, table: &L1Table) -> Result<()> {
         let mut offsets = Vec::new();
-        for_each_entry(
-            self.storage,
-            table.offset,
-            u64::from(table.entries),
-            |_, entry| {
-                offsets.try_reserve(1)?;
-                offsets.push(L1Entry(entry).l2_table());
-                Ok::<_, WalkError>(())
-            },
-        )?;
+        let entries = u64::from(table.entries);
+        for_each_entry(self.storage, table.offset, entries, |_, entry| {
+            offsets.try_reserve(1)?;
+            offsets.push(L1Entry(entry).l2_table());
+            Ok::<_, WalkError>(())
+        })?;
         offsets.sort_unstable();
-        for pair in offsets.windows(2) {
-            if pair[0] == pair[1] {
-                let finding = Finding::DoubledTable { table: pair[0] };
-                self.references.dead_ends.push(finding);
-            }
+        for pair in offsets.windows(2).filter(|pair| pair[0] == pair[1]) {
+            let finding = Finding::DoubledTable { table: pair[0] };
+            self.references.dead_ends.push(finding);
         }
         Ok(())
     }
@@ -107,21 +109,15 @@ impl Walker<'_> {
         if header.has_data_file() && count > 0 {
             self.corruption(Finding::SnapshotsInDataFile { count }, 1);
         }
-        for index in 0..count {
-            let entry = self.references.snapshots.entries[index as usize].entry;
+        for snapshot in 0..count {
+            let entry = self.references.snapshots.entries[snapshot as usize];
             let (offset, entries) = (entry.l1_table_offset, entry.l1_size);
-            let finding = if !self.image.geometry().is_aligned(offset) {
-                Finding::SnapshotL1Unaligned {
-                    snapshot: index,
-                    offset,
-                }
+            if !self.geometry.is_aligned(offset) {
+                self.corruption(Finding::SnapshotL1Unaligned { snapshot, offset }, 1);
             } else if entries > MAX_L1_ENTRIES {
-                Finding::SnapshotL1TooLarge {
-                    snapshot: index,
-                    entries,
-                }
+                self.corruption(Finding::SnapshotL1TooLarge { snapshot, entries }, 1);
             } else {
-                let layer = Layer::Snapshot(index);
+                let layer = Layer::Snapshot(snapshot);
                 let table = tables.entry((offset, entries)).or_insert(L1Table {
                     offset,
                     entries,
@@ -130,30 +126,23 @@ impl Walker<'_> {
                     layers: 0,
                 });
                 table.layers += 1;
-                continue;
-            };
-            self.corruption(finding, 1);
+            }
         }
         tables.into_values().collect()
     }
 
-    fn visit_l1_entry(
-        &mut self,
-        table: &L1Table,
-        index: u64,
-        entry: L1Entry,
-    ) -> Result<(), WalkError> {
-        let (layer, times) = (table.layer, table.layers);
+    fn visit_l1_entry(&mut self, table: &L1Table, index: u64, entry: L1Entry) -> Result<()> {
+        let (layer, times, offset) = (table.layer, table.layers, entry.l2_table());
         if entry.has_reserved_bits() {
+            let entry = entry.0;
             let finding = Finding::L1Reserved {
                 layer,
                 index,
-                entry: entry.0,
+                entry,
             };
             self.corruption(finding, times);
         }
-        let offset = entry.l2_table();
-        if !self.image.geometry().is_aligned(offset) {
+        if !self.geometry.is_aligned(offset) {
             let finding = Finding::L1Unaligned {
                 layer,
                 index,
@@ -167,5 +156,71 @@ impl Walker<'_> {
             all: times,
         };
         Ok(self.l2_tables.refer(offset, uses)?)
+    }
+}
+
+/// L2 tables that L1 tables lead to, with how often each is referred to. An L1 table mostly names them
+/// in ascending order, and each once; one that snapshots share is there as often as it was named until
+/// they are sorted, which is done whenever their number has doubled.
+#[derive(Debug, Default)]
+pub(super) struct L2Tables {
+    list: Vec<(Offset, L2Uses)>,
+    /// How many there were when they were sorted last.
+    distinct: usize,
+}
+
+impl L2Tables {
+    /// Adds references to the table at `offset`.
+    fn refer(&mut self, offset: Offset, uses: L2Uses) -> Result<(), OutOfMemory> {
+        self.list.try_reserve(1).map_err(|_| OutOfMemory)?;
+        self.list.push((offset, uses));
+        if self.list.len() >= 2 * self.distinct.max(SORTED_MIN) {
+            self.sort();
+        }
+        Ok(())
+    }
+
+    /// Each table once, in ascending order.
+    pub fn into_sorted(mut self) -> Vec<(Offset, L2Uses)> {
+        self.sort();
+        self.list
+    }
+
+    fn sort(&mut self) {
+        self.list.sort_unstable_by_key(|(offset, _)| *offset);
+        self.list.dedup_by(|(offset, uses), (kept, sum)| {
+            let is_same = offset == kept;
+            if is_same {
+                sum.active += uses.active;
+                sum.all += uses.all;
+            }
+            is_same
+        });
+        self.distinct = self.list.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn each_table_is_there_once_with_all_its_references() {
+        let mut tables = L2Tables::default();
+        let mut expected = BTreeMap::<Offset, L2Uses>::new();
+        for number in 0..30_000_u64 {
+            let offset = Offset(number.wrapping_mul(0x9e37_79b9) % 5_000);
+            let uses = L2Uses {
+                active: number % 2,
+                all: number % 3,
+            };
+            tables.refer(offset, uses).expect("memory");
+            let sum = expected.entry(offset).or_default();
+            sum.active += uses.active;
+            sum.all += uses.all;
+        }
+        assert!(tables.list.len() < 2 * 5_000);
+        assert!(tables.into_sorted().into_iter().eq(expected));
     }
 }

@@ -2,13 +2,13 @@
 
 use std::convert::Infallible;
 
-use super::{L2Uses, Region, UnalignedEmpty, WalkError, Walker};
+use super::{L2Uses, Region, Result, UnalignedEmpty, Walker};
 use crate::finding::{Finding, Referrer};
 use crate::format::entry::{L2Entry, L2Format, L2Kind, OFFSET_MASK};
 use crate::geometry::Geometry;
 use crate::image::{Extent, Image};
 use crate::table::Run;
-use crate::units::{ClusterCount, Offset};
+use crate::units::{Cluster, ClusterCount, Offset};
 
 /// A piece of an L2 table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,60 +100,63 @@ pub fn looks_like_l2_table(image: &Image, extent: &Extent, bytes: &[u8]) -> bool
     let (geometry, format) = (image.geometry(), L2Format::of(&image.header));
     let (mut sound, mut unsound) = (0, 0);
     let Ok(()) = for_each_item(geometry, format, bytes, |item| {
-        let entry = match item {
-            L2Item::Run { count, .. } => {
-                sound += count;
-                return Ok(());
-            }
-            L2Item::Entry { entry, .. } => entry,
-        };
-        let is_sound = match entry.kind(format) {
-            L2Kind::Compressed { offset, length } => {
-                !entry.copied() && extent.holds(geometry, offset, length)
-            }
-            L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) => {
-                let aligned = geometry.is_aligned(offset);
-                !entry.has_reserved_bits() && (aligned || holds_no_data(entry, format))
-            }
-            L2Kind::PlainZero | L2Kind::Unallocated => !entry.has_reserved_bits(),
+        let (count, is_sound) = match item {
+            L2Item::Run { count, .. } => (count, true),
+            L2Item::Entry { entry, .. } => (1, is_sound(entry, format, geometry, extent)),
         };
         if is_sound {
-            sound += 1;
+            sound += count;
         } else {
-            unsound += 1;
+            unsound += count;
         }
         Ok::<_, Infallible>(())
     });
     unsound <= sound
 }
 
+/// Whether an entry is as entries are.
+fn is_sound(entry: L2Entry, format: L2Format, geometry: &Geometry, extent: &Extent) -> bool {
+    match entry.kind(format) {
+        // Where the file grows, it does not grow over what one leads to: the answer stays.
+        L2Kind::Compressed { offset, .. } => {
+            !entry.copied() && !format.data_file && offset.0 < extent.bytes
+        }
+        L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) => {
+            let aligned = geometry.is_aligned(offset);
+            !entry.has_reserved_bits() && (aligned || holds_no_data(entry, format))
+        }
+        L2Kind::PlainZero | L2Kind::Unallocated => !entry.has_reserved_bits(),
+    }
+}
+
 impl Walker<'_> {
     /// Reads each L2 table once, and those with something unusual again, in ascending order.
-    pub(super) fn walk_l2_tables(&mut self) -> Result<(), WalkError> {
+    pub(super) fn walk_l2_tables(&mut self) -> Result<()> {
         let mut tables = std::mem::take(&mut self.l2_tables).into_sorted();
-        let cluster_size = self.image.geometry().cluster_size();
+        let (geometry, format) = (self.geometry, self.format);
+        let cluster_size = geometry.cluster_size();
         for (offset, uses) in &tables {
             self.count_region(Referrer::L2Table, *offset, cluster_size, uses.all)?;
         }
         tables.retain(|(offset, _)| !self.skips(Referrer::L2Table, *offset));
-        let unusual = self.count_usual_tables(&tables)?;
-        let geometry = *self.image.geometry();
-        let mut buffer = vec![0; geometry.cluster_size() as usize];
-        for number in unusual {
-            let (offset, uses) = tables[number];
-            self.storage.read_at(offset, &mut buffer)?;
-            let mut next_contiguous = None;
-            let format = self.l2_format();
-            for_each_item(&geometry, format, &buffer, |item| {
-                let mut visit = Visit {
-                    table: offset,
-                    uses,
-                    next_contiguous: &mut next_contiguous,
-                };
-                self.visit_l2_item(&mut visit, item)
+        let mut buffer = vec![0; cluster_size as usize];
+        for (table, uses) in self.count_usual_tables(&tables)? {
+            self.storage.read_at(table, &mut buffer)?;
+            let mut visit = Visit {
+                table,
+                uses,
+                index: 0,
+                next_contiguous: None,
+            };
+            for_each_item(&geometry, format, &buffer, |item| match item {
+                L2Item::Run { offset, count, .. } => self.visit_run(&mut visit, offset, count),
+                L2Item::Entry { index, entry } => {
+                    visit.index = index;
+                    self.visit_l2_entry(&mut visit, entry)
+                }
             })?;
             if !looks_like_l2_table(self.image, &self.extent, &buffer) {
-                let finding = Finding::NotATable { table: offset };
+                let finding = Finding::NotATable { table };
                 self.references.dead_ends.push(finding);
             }
         }
@@ -161,45 +164,30 @@ impl Walker<'_> {
         Ok(())
     }
 
-    fn visit_l2_item(&mut self, visit: &mut Visit<'_>, item: L2Item) -> Result<(), WalkError> {
-        match item {
-            L2Item::Run { offset, count, .. } => {
-                self.count_mapped(visit.uses, visit.next_contiguous, offset, count);
-                if self.image.header.has_data_file() {
-                    return Ok(());
-                }
-                self.count_data_run(offset, count, visit.uses.all)
-            }
-            L2Item::Entry { index, entry } => self.visit_l2_entry(visit, index, entry),
-        }
-    }
-
     /// Counts clusters that the active layer maps, and those that do not follow on.
-    const fn count_mapped(
-        &mut self,
-        uses: L2Uses,
-        next_contiguous: &mut Option<Offset>,
-        offset: Offset,
-        count: u64,
-    ) {
-        self.references.allocated += uses.active * count;
-        if let Some(expected) = *next_contiguous
+    const fn count_mapped(&mut self, visit: &mut Visit, offset: Offset, count: u64) {
+        let (tally, active) = (&mut self.references.tally, visit.uses.active);
+        tally.allocated += active * count;
+        if let Some(expected) = visit.next_contiguous
             && expected.0 != offset.0
         {
-            self.references.fragmented += uses.active;
+            tally.fragmented += active;
         }
-        let end = offset.0 + count * self.image.header.geometry.cluster_size();
-        *next_contiguous = Some(Offset(end));
+        let end = offset.0 + count * self.geometry.cluster_size();
+        visit.next_contiguous = Some(Offset(end));
     }
 
     /// Counts data clusters side by side; those past the end of the file one by one as such.
-    fn count_data_run(&mut self, offset: Offset, count: u64, times: u64) -> Result<(), WalkError> {
-        let geometry = *self.image.geometry();
-        let run = self.run_at(offset, count);
-        let past = self.extent.clusters.0;
-        let inside = run.count.0.min(past.saturating_sub(run.first.0));
-        let inside_run = Run::new(run.first, ClusterCount(inside));
-        self.references.table.add(inside_run, times)?;
+    fn visit_run(&mut self, visit: &mut Visit, offset: Offset, count: u64) -> Result<()> {
+        self.count_mapped(visit, offset, count);
+        if self.image.header.has_data_file() {
+            return Ok(());
+        }
+        let (geometry, times) = (self.geometry, visit.uses.all);
+        let first = geometry.cluster_of(offset);
+        let inside = Cluster(self.extent.clusters.0).since(first).0.min(count);
+        let run = Run::new(first, ClusterCount(inside));
+        self.references.table.add(run, times)?;
         for past_end in inside..count {
             let offset = Offset(offset.0 + (past_end << geometry.cluster_bits()));
             self.count_region(Referrer::Data, offset, geometry.cluster_size(), times)?;
@@ -207,113 +195,92 @@ impl Walker<'_> {
         Ok(())
     }
 
-    fn visit_l2_entry(
-        &mut self,
-        visit: &mut Visit<'_>,
-        index: u64,
-        entry: L2Entry,
-    ) -> Result<(), WalkError> {
-        let format = self.l2_format();
-        let (table, times) = (visit.table, visit.uses.all);
-        let kind = entry.kind(format);
+    fn visit_l2_entry(&mut self, visit: &mut Visit, entry: L2Entry) -> Result<()> {
+        let (table, index, times) = (visit.table, visit.index, visit.uses.all);
+        let kind = entry.kind(self.format);
         let compressed = matches!(kind, L2Kind::Compressed { .. });
         if !compressed && entry.has_reserved_bits() {
-            self.corruption(
-                Finding::L2Reserved {
-                    table,
-                    index,
-                    entry: entry.raw,
-                },
-                times,
-            );
+            let entry = entry.raw;
+            let finding = Finding::L2Reserved {
+                table,
+                index,
+                entry,
+            };
+            self.corruption(finding, times);
         }
         match kind {
             L2Kind::Compressed { offset, length } => {
-                self.visit_compressed(visit, index, entry, offset, length)
+                return self.visit_compressed(visit, entry, offset, length);
             }
             L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) => {
-                self.visit_cluster(visit, index, entry, offset)
+                return self.visit_cluster(visit, entry, offset);
             }
-            L2Kind::PlainZero => Ok(()),
-            L2Kind::Unallocated => {
-                if entry.has_allocated_subclusters() {
-                    let subclusters = entry.subclusters;
-                    let finding = Finding::SubclustersUnallocated {
-                        table,
-                        index,
-                        subclusters,
-                    };
-                    self.corruption(finding, times);
-                }
-                Ok(())
+            L2Kind::Unallocated if entry.has_allocated_subclusters() => {
+                let subclusters = entry.subclusters;
+                let finding = Finding::SubclustersUnallocated {
+                    table,
+                    index,
+                    subclusters,
+                };
+                self.corruption(finding, times);
             }
+            L2Kind::PlainZero | L2Kind::Unallocated => {}
         }
+        Ok(())
     }
 
     fn visit_compressed(
         &mut self,
-        visit: &Visit<'_>,
-        index: u64,
+        visit: &Visit,
         entry: L2Entry,
         offset: Offset,
         length: u64,
-    ) -> Result<(), WalkError> {
-        let (table, uses, raw) = (visit.table, visit.uses, entry.raw);
-        if entry.copied() {
+    ) -> Result<()> {
+        let (table, index, uses) = (visit.table, visit.index, visit.uses);
+        let (copied, subclusters, entry) = (entry.copied(), entry.subclusters, entry.raw);
+        if copied {
             let finding = Finding::CompressedCopied {
                 table,
                 index,
-                entry: raw,
+                entry,
             };
             self.corruption(finding, uses.all);
         }
         let not_counted = if self.image.header.has_data_file() {
-            Some(Finding::CompressedInDataFile {
+            Finding::CompressedInDataFile {
                 table,
                 index,
-                entry: raw,
-            })
-        } else if entry.subclusters != 0 {
-            Some(Finding::CompressedSubclusters {
+                entry,
+            }
+        } else if subclusters != 0 {
+            Finding::CompressedSubclusters {
                 table,
                 index,
-                entry: raw,
-            })
+                entry,
+            }
         } else {
-            None
+            // A compressed cluster is fragmented by nature (observed).
+            let tally = &mut self.references.tally;
+            tally.allocated += uses.active;
+            tally.compressed += uses.active;
+            tally.fragmented += uses.active;
+            return self.count_region(Referrer::Compressed, offset, length, uses.all);
         };
-        if let Some(finding) = not_counted {
-            self.corruption(finding, uses.all);
-            return Ok(());
-        }
-        self.count_region(Referrer::Compressed, offset, length, uses.all)?;
-        // A compressed cluster is fragmented by nature (observed).
-        self.references.allocated += uses.active;
-        self.references.compressed += uses.active;
-        self.references.fragmented += uses.active;
+        self.corruption(not_counted, uses.all);
         Ok(())
     }
 
-    fn visit_cluster(
-        &mut self,
-        visit: &mut Visit<'_>,
-        index: u64,
-        entry: L2Entry,
-        offset: Offset,
-    ) -> Result<(), WalkError> {
-        let format = self.l2_format();
-        let geometry = *self.image.geometry();
-        let (table, uses) = (visit.table, visit.uses);
+    fn visit_cluster(&mut self, visit: &mut Visit, entry: L2Entry, offset: Offset) -> Result<()> {
+        let (geometry, format) = (self.geometry, self.format);
+        let (table, index, uses) = (visit.table, visit.index, visit.uses);
         if entry.has_contradicting_subclusters() {
             let subclusters = entry.subclusters;
-            self.corruption(
-                Finding::SubclustersContradict {
-                    table,
-                    index,
-                    subclusters,
-                },
-                uses.all,
-            );
+            let finding = Finding::SubclustersContradict {
+                table,
+                index,
+                subclusters,
+            };
+            self.corruption(finding, uses.all);
         }
         let aligned = geometry.is_aligned(offset);
         // One with reserved bits set as well may have been something else: a compressed cluster
@@ -327,9 +294,9 @@ impl Walker<'_> {
             };
             self.corruption(finding, uses.all);
         }
-        self.count_mapped(uses, visit.next_contiguous, offset, 1);
+        self.count_mapped(visit, offset, 1);
         if empty {
-            return self.visit_unaligned_empty(visit, index, offset);
+            return self.visit_unaligned_empty(visit, offset);
         }
         if format.data_file {
             return Ok(());
@@ -338,14 +305,10 @@ impl Walker<'_> {
     }
 
     /// An entry that reads as zeros and leads to no cluster. Nothing can be lost behind it.
-    fn visit_unaligned_empty(
-        &mut self,
-        visit: &Visit<'_>,
-        index: u64,
-        offset: Offset,
-    ) -> Result<(), WalkError> {
-        let (table, uses, geometry) = (visit.table, visit.uses, *self.image.geometry());
-        let position = Offset(table.0 + index * self.l2_format().entry_bytes());
+    fn visit_unaligned_empty(&mut self, visit: &Visit, offset: Offset) -> Result<()> {
+        let (table, index, uses) = (visit.table, visit.index, visit.uses);
+        let geometry = self.geometry;
+        let position = Offset(table.0 + index * self.format.entry_bytes());
         let finding = Finding::EmptyUnaligned {
             table,
             index,
@@ -357,19 +320,19 @@ impl Walker<'_> {
             uses,
             offset,
         };
-        self.references
-            .unaligned_empty
-            .insert((position, table), entry);
+        let entries = &mut self.references.unaligned_empty;
+        entries.insert((position, table), entry);
+        let length = geometry.cluster_size();
         if self.image.header.has_data_file() {
             return Ok(());
         }
-        let length = geometry.cluster_size();
         if self.extent.holds(&geometry, offset, length) {
             let run = Region { offset, length }.clusters(&geometry);
             return Ok(self.references.table.add(run, uses.all)?);
         }
+        let referrer = Referrer::Data;
         let finding = Finding::PastEnd {
-            referrer: Referrer::Data,
+            referrer,
             offset,
             length,
         };
@@ -379,8 +342,10 @@ impl Walker<'_> {
 }
 
 /// The table that is being read, and where its last mapped cluster ended.
-struct Visit<'a> {
+struct Visit {
     table: Offset,
     uses: L2Uses,
-    next_contiguous: &'a mut Option<Offset>,
+    /// The number of its entry that is looked at.
+    index: u64,
+    next_contiguous: Option<Offset>,
 }

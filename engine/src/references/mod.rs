@@ -5,42 +5,63 @@
 //! often as it is referred to. The counts are the same, and so are the counters.
 
 mod batches;
-mod beyond;
 mod bitmaps;
 mod compressed;
-mod copied;
 mod dead_ends;
 mod error;
 mod l1;
 mod l2;
-mod l2_tables;
 mod refcounts;
-mod region;
 mod scan;
 mod snapshots;
 mod usual;
 
 use std::collections::BTreeMap;
 
-pub(crate) use batches::{Worker, for_each_table};
-pub use beyond::Beyond;
-pub use dead_ends::DeadEnds;
+pub(crate) use batches::find_in_tables;
+pub use dead_ends::{Beyond, DeadEnds};
 pub use error::{SnapshotRefusal, WalkError};
 pub use l1::L1Table;
+use l1::L2Tables;
 pub(crate) use l2::{L2Item, for_each_item, holds_no_data, looks_like_l2_table};
-use l2_tables::L2Tables;
 pub use refcounts::{OldStructures, Reftable};
-pub use region::Region;
-pub use snapshots::{Snapshot, SnapshotTable, is_misshapen};
+pub use scan::Tally;
+pub use snapshots::SnapshotTable;
 
 use crate::finding::{Finding, Referrer};
 use crate::format::entry::L2Format;
 use crate::geometry::Geometry;
-use crate::image::{Extent, Image, is_addressable};
+use crate::image::{Extent, Image};
 use crate::observer::{Action, Observer};
 use crate::storage::{Storage, StorageError};
 use crate::table::{RefcountTable, Run};
 use crate::units::{Cluster, ClusterCount, Offset};
+
+/// What comes of a part of the walk.
+type Result<T, E = WalkError> = std::result::Result<T, E>;
+
+/// A region of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// Its first byte.
+    pub offset: Offset,
+    /// Its length in bytes.
+    pub length: u64,
+}
+
+impl Region {
+    /// The clusters that it touches; none when it is empty.
+    #[must_use]
+    pub const fn clusters(&self, geometry: &Geometry) -> Run {
+        let first = geometry.cluster_of(self.offset);
+        if self.length == 0 {
+            return Run::new(first, ClusterCount(0));
+        }
+        let last_byte = self.offset.0.saturating_add(self.length - 1);
+        let last = geometry.cluster_of(Offset(last_byte));
+        Run::new(first, ClusterCount(last.0 - first.0 + 1))
+    }
+}
 
 /// Whether tables that begin in the header's cluster are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,28 +93,17 @@ pub struct UnalignedEmpty {
 }
 
 /// What the walk has counted.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a fact of its own about the image"
-)]
 #[derive(Clone, Debug)]
 pub struct References {
     /// How often each cluster is referred to, by everything but reftable and refblocks.
     pub table: RefcountTable,
     /// Corruptions met on the way.
     pub corruptions: u64,
-    /// Clusters that the active layer maps.
-    pub allocated: u64,
-    /// Those of them that do not follow their predecessor.
-    pub fragmented: u64,
-    /// Those of them that are compressed.
-    pub compressed: u64,
+    /// What the entries of the active layer's L2 tables add up to.
+    pub tally: Tally,
     /// Whether the COPIED bit is known to be set wherever the active layer refers to a cluster
     /// that can have it.
     pub all_copied: bool,
-    /// Whether the active layer has no cluster that can have the COPIED bit: no data, or all of it
-    /// compressed.
-    pub no_plain_data: bool,
     /// The distinct L1 tables.
     pub l1_tables: Vec<L1Table>,
     /// The distinct L2 tables that were read, in ascending order.
@@ -122,11 +132,8 @@ impl References {
         Self {
             table: RefcountTable::new(geometry),
             corruptions: 0,
-            allocated: 0,
-            fragmented: 0,
-            compressed: 0,
+            tally: Tally::default(),
             all_copied: true,
-            no_plain_data: true,
             l1_tables: Vec::new(),
             l2_tables: Vec::new(),
             others: Vec::new(),
@@ -137,6 +144,30 @@ impl References {
             beyond: Beyond::default(),
             snapshots: SnapshotTable::default(),
         }
+    }
+
+    /// Whether nothing can be wrong but the refcounts: all could be followed, nothing is to be
+    /// replaced, and the COPIED bits are right once the refcounts are.
+    pub(crate) fn are_sound(&self) -> bool {
+        self.copied_is_right() && self.snapshots.corruptions == 0
+    }
+
+    /// Whether all COPIED bits of the active layer are right where each cluster's refcount is the
+    /// number of its references: all are set, all could be followed, and no cluster that can have the
+    /// bit is referred to twice.
+    #[must_use]
+    pub fn copied_is_right(&self) -> bool {
+        let is_sound = self.all_copied && self.corruptions == 0 && self.dead_ends.count == 0;
+        is_sound && (!self.table.has_shared() || self.only_compressed_is_shared())
+    }
+
+    /// Whether no cluster that can have the COPIED bit is referred to twice, because none of the
+    /// data can have it, and of the L2 tables each is referred to once.
+    fn only_compressed_is_shared(&self) -> bool {
+        let geometry = self.table.geometry();
+        let mut active = self.l2_tables.iter().filter(|(_, uses)| uses.active > 0);
+        self.tally.allocated == self.tally.compressed
+            && active.all(|(offset, _)| self.table.get(geometry.cluster_of(*offset)) == 1)
     }
 
     /// Takes the counts out; those left behind are all 0.
@@ -151,6 +182,8 @@ pub struct Walker<'a> {
     image: &'a Image,
     storage: &'a dyn Storage,
     observer: &'a mut dyn Observer,
+    geometry: Geometry,
+    format: L2Format,
     extent: Extent,
     header_tables: HeaderTables,
     l2_tables: L2Tables,
@@ -164,12 +197,14 @@ impl<'a> Walker<'a> {
         storage: &'a dyn Storage,
         header_tables: HeaderTables,
         observer: &'a mut dyn Observer,
-    ) -> Result<References, WalkError> {
+    ) -> Result<References> {
         let snapshots = SnapshotTable::read(image, storage, header_tables, observer)?;
         let mut walker = Walker {
             image,
             storage,
             observer,
+            geometry: *image.geometry(),
+            format: L2Format::of(&image.header),
             extent: Extent::of(storage, image.geometry()),
             header_tables,
             l2_tables: L2Tables::default(),
@@ -182,8 +217,8 @@ impl<'a> Walker<'a> {
         Ok(walker.references)
     }
 
-    fn run(&mut self) -> Result<(), WalkError> {
-        let cluster_size = self.image.geometry().cluster_size();
+    fn run(&mut self) -> Result<()> {
+        let cluster_size = self.geometry.cluster_size();
         self.count_other(Referrer::Header, Offset(0), cluster_size)?;
         self.judge_snapshots();
         self.walk_l1_tables()?;
@@ -191,15 +226,15 @@ impl<'a> Walker<'a> {
         let table = &self.references.snapshots;
         let (offset, length) = (table.offset, table.length);
         self.count_other(Referrer::SnapshotTable, offset, length)?;
-        if let Some(luks) = self.image.extensions.luks {
-            self.count_other(Referrer::LuksHeader, luks.offset, luks.length)?;
+        if let Some((offset, length)) = self.image.extensions.luks {
+            self.count_other(Referrer::LuksHeader, offset, length)?;
         }
         self.walk_bitmaps()
     }
 
     /// Whether what begins at `offset` is not read, as it would be the header.
     fn skips(&mut self, referrer: Referrer, offset: Offset) -> bool {
-        if self.image.geometry().cluster_of(offset) != Cluster(0) {
+        if self.geometry.cluster_of(offset) != Cluster(0) {
             return false;
         }
         self.references.header_is_table = true;
@@ -209,16 +244,9 @@ impl<'a> Walker<'a> {
     }
 
     /// Counts a region that holds no guest data and that one thing refers to.
-    fn count_other(
-        &mut self,
-        referrer: Referrer,
-        offset: Offset,
-        length: u64,
-    ) -> Result<(), WalkError> {
-        let geometry = *self.image.geometry();
-        if length > 0 && self.extent.holds(&geometry, offset, length) {
-            let region = Region { offset, length };
-            let run = region.clusters(&geometry);
+    fn count_other(&mut self, referrer: Referrer, offset: Offset, length: u64) -> Result<()> {
+        if length > 0 && self.extent.holds(&self.geometry, offset, length) {
+            let run = Region { offset, length }.clusters(&self.geometry);
             self.references.others.try_reserve(1)?;
             self.references.others.push((referrer, run));
         }
@@ -233,11 +261,11 @@ impl<'a> Walker<'a> {
         offset: Offset,
         length: u64,
         times: u64,
-    ) -> Result<(), WalkError> {
-        let geometry = *self.image.geometry();
+    ) -> Result<()> {
         if length == 0 {
             return Ok(());
         }
+        let geometry = self.geometry;
         let past_end = Finding::PastEnd {
             referrer,
             offset,
@@ -261,18 +289,6 @@ impl<'a> Walker<'a> {
         Ok(self.references.table.add(run, times)?)
     }
 
-    /// An error where qemu cannot read a table either, and gives up.
-    fn require_addressable(
-        referrer: Referrer,
-        offset: Offset,
-        length: u64,
-    ) -> Result<(), WalkError> {
-        if is_addressable(offset, length) {
-            return Ok(());
-        }
-        Err(WalkError::Unaddressable { referrer, offset })
-    }
-
     /// Something wrong with what refers to clusters, which counts as `times` corruptions.
     fn corruption(&mut self, finding: Finding, times: u64) {
         self.references.dead_ends.push(finding);
@@ -283,18 +299,6 @@ impl<'a> Walker<'a> {
     fn harmless(&mut self, finding: Finding, times: u64) {
         self.references.corruptions += times;
         self.observer.finding(&finding, Action::Reported);
-    }
-
-    const fn l2_format(&self) -> L2Format {
-        L2Format::of(&self.image.header)
-    }
-
-    /// Clusters side by side from `offset` on.
-    const fn run_at(&self, offset: Offset, count: u64) -> Run {
-        Run::new(
-            self.image.geometry().cluster_of(offset),
-            ClusterCount(count),
-        )
     }
 }
 

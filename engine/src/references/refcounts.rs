@@ -1,13 +1,13 @@
 //! The present refcount structures: the reftable and the refblocks, which are referred to as well.
 
-use super::{References, WalkError, for_each_entry};
+use super::{References, Region, Result, WalkError, for_each_entry};
 use crate::finding::{Finding, Referrer};
 use crate::format::entry::ReftableEntry;
 use crate::image::{Extent, Image};
 use crate::observer::{Action, Observer};
 use crate::storage::Storage;
 use crate::table::{OutOfMemory, RefcountTable, Run, RunSet};
-use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex};
+use crate::units::{Cluster, Offset, RefblockIndex};
 
 /// The entries of the reftable that are not 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,14 +18,12 @@ pub struct Reftable {
 
 impl Reftable {
     /// Reads the reftable; at most 8 MiB, and not past the end of the file.
-    pub fn read(image: &Image, storage: &dyn Storage) -> Result<Self, WalkError> {
+    pub fn read(image: &Image, storage: &dyn Storage) -> Result<Self> {
         let header = &image.header;
         let per_cluster = header.geometry.entries_per_reftable_cluster();
-        let claimed = u64::from(header.reftable_clusters) * per_cluster;
+        let clusters = u64::from(header.has_usable_reftable) * u64::from(header.reftable_clusters);
+        let claimed = clusters * per_cluster;
         let mut entries = Vec::new();
-        if !header.has_usable_reftable() {
-            return Ok(Self { entries });
-        }
         for_each_entry(storage, header.reftable_offset, claimed, |index, entry| {
             entries.try_reserve(1)?;
             entries.push((RefblockIndex(index), ReftableEntry(entry)));
@@ -75,40 +73,32 @@ impl OldStructures {
         storage: &dyn Storage,
         references: &mut References,
         observer: &mut dyn Observer,
-    ) -> Result<Self, WalkError> {
-        let reftable = Reftable::read(image, storage)?;
+    ) -> Result<Self> {
+        let header = &image.header;
         let mut counter = Counter {
             image,
             extent: Extent::of(storage, image.geometry()),
-            references,
+            table: &mut references.table,
             observer,
             old: Self::default(),
         };
-        let header = &image.header;
-        if !header.has_usable_reftable() {
-            let (offset, clusters) = (header.reftable_offset, header.reftable_clusters);
-            counter.corruption(Finding::ReftableUnusable { offset, clusters }, 1);
-            let old = counter.old;
-            return Ok(Self {
-                needs_rebuild: true,
-                repair_rebuilds: true,
-                ..old
-            });
+        let (offset, clusters) = (header.reftable_offset, header.reftable_clusters);
+        let reftable = Reftable::read(image, storage)?;
+        if header.has_usable_reftable {
+            let bytes = u64::from(clusters) << header.geometry.cluster_bits();
+            counter.region(Referrer::Reftable, offset, bytes)?;
+            for (refblock, entry) in &reftable.entries {
+                counter.entry(*refblock, *entry)?;
+            }
+        } else {
+            counter.rebuild(&Finding::ReftableUnusable { offset, clusters });
         }
-        let reftable_bytes = u64::from(header.reftable_clusters) << header.geometry.cluster_bits();
-        counter.region(Referrer::Reftable, header.reftable_offset, reftable_bytes)?;
-        for (refblock, entry) in &reftable.entries {
-            counter.entry(*refblock, *entry)?;
-        }
-        let old = counter.old;
+        let mut old = counter.old;
         let mut clusters = old.counted.iter().flat_map(Run::iter);
-        let is_shared = clusters.any(|cluster| references.table.get(cluster) != 1);
-        Ok(Self {
-            reftable,
-            is_shared,
-            repair_rebuilds: old.repair_rebuilds || is_shared,
-            ..old
-        })
+        old.is_shared = clusters.any(|cluster| references.table.get(cluster) != 1);
+        old.repair_rebuilds |= old.is_shared;
+        old.reftable = reftable;
+        Ok(old)
     }
 
     /// Takes the references that were added for them out of the counts again.
@@ -124,103 +114,80 @@ impl OldStructures {
 struct Counter<'a> {
     image: &'a Image,
     extent: Extent,
-    references: &'a mut References,
+    table: &'a mut RefcountTable,
     observer: &'a mut dyn Observer,
     old: OldStructures,
 }
 
 impl Counter<'_> {
-    fn corruption(&mut self, finding: Finding, times: u64) {
-        self.old.corruptions += times;
-        self.observer.finding(&finding, Action::Reported);
+    /// Something wrong, for which a repair builds the structures anew.
+    fn rebuild(&mut self, finding: &Finding) {
+        self.old.corruptions += 1;
+        self.old.needs_rebuild |= !matches!(finding, Finding::RefblockOutside { .. });
+        self.old.repair_rebuilds = true;
+        self.observer.finding(finding, Action::Reported);
     }
 
-    fn region(&mut self, referrer: Referrer, offset: Offset, length: u64) -> Result<(), WalkError> {
+    fn region(&mut self, referrer: Referrer, offset: Offset, length: u64) -> Result<()> {
         let geometry = self.image.geometry();
         if length == 0 {
             return Ok(());
         }
         if !self.extent.holds(geometry, offset, length) {
             // What is left of it is in use until there is another, not leaked.
-            self.old.needs_rebuild = true;
-            self.old.repair_rebuilds = true;
             let first = geometry.cluster_of(offset);
             let present = Cluster(self.extent.clusters.0).since(first);
-            if present > ClusterCount(0) {
-                self.old.claimed.insert(Run::new(first, present));
-            }
-            self.corruption(
-                Finding::PastEnd {
-                    referrer,
-                    offset,
-                    length,
-                },
-                1,
-            );
+            self.old.claimed.insert(Run::new(first, present));
+            self.rebuild(&Finding::PastEnd {
+                referrer,
+                offset,
+                length,
+            });
             return Ok(());
         }
-        let first = geometry.cluster_of(offset);
-        let last = geometry.cluster_of(Offset(offset.0 + (length - 1)));
-        let run = Run::new(first, ClusterCount(last.0 - first.0 + 1));
+        let run = Region { offset, length }.clusters(geometry);
         self.old.clusters.insert(run);
-        self.references.table.add(run, 1)?;
+        self.table.add(run, 1)?;
         self.old.counted.try_reserve(1)?;
         self.old.counted.push(run);
         Ok(())
     }
 
-    fn entry(&mut self, refblock: RefblockIndex, entry: ReftableEntry) -> Result<(), WalkError> {
+    fn entry(&mut self, refblock: RefblockIndex, entry: ReftableEntry) -> Result<()> {
         let geometry = *self.image.geometry();
         let offset = entry.refblock();
         let cluster = geometry.cluster_of(offset);
-        if entry.has_reserved_bits() {
-            self.rebuild(
-                refblock,
-                Finding::ReftableReserved {
-                    refblock,
-                    entry: entry.0,
-                },
-            );
+        let finding = if entry.has_reserved_bits() {
+            let entry = entry.0;
+            Finding::ReftableReserved { refblock, entry }
         } else if !geometry.is_aligned(offset) {
-            self.rebuild(refblock, Finding::RefblockUnaligned { refblock, offset });
+            Finding::RefblockUnaligned { refblock, offset }
         } else if self.is_outside(cluster) {
-            self.corruption(Finding::RefblockOutside { refblock, offset }, 1);
-            self.old.untrusted.push(refblock);
-            self.old.repair_rebuilds = true;
-        } else if offset != Offset(0) {
+            Finding::RefblockOutside { refblock, offset }
+        } else if offset == Offset(0) {
+            return Ok(());
+        } else {
             self.region(Referrer::Refblock, offset, geometry.cluster_size())?;
             // A narrow refcount cannot show that something else refers to it too (observed).
-            let references = self.references.table.get(cluster);
-            let references = references.min(geometry.max_refcount());
-            if references != 1 {
-                self.rebuild(
-                    refblock,
-                    Finding::RefblockShared {
-                        refblock,
-                        references,
-                    },
-                );
+            let references = self.table.get(cluster).min(geometry.max_refcount());
+            if references == 1 {
+                return Ok(());
             }
-        }
-        Ok(())
-    }
-
-    fn rebuild(&mut self, refblock: RefblockIndex, finding: Finding) {
-        self.corruption(finding, 1);
+            Finding::RefblockShared {
+                refblock,
+                references,
+            }
+        };
         self.old.untrusted.push(refblock);
-        self.old.needs_rebuild = true;
-        self.old.repair_rebuilds = true;
+        self.rebuild(&finding);
+        Ok(())
     }
 
     /// Whether a cluster lies after the file, and after a table that reaches into its last
     /// cluster's rest.
     fn is_outside(&self, cluster: Cluster) -> bool {
         // Looking for the last one takes a while, and nearly no image makes that necessary.
-        cluster.0 >= self.extent.clusters.0
-            && self
-                .references
-                .table
-                .last_used()
-                .is_none_or(|last| cluster > last)
+        let is_past = cluster.0 >= self.extent.clusters.0;
+        is_past && self.table.last_used().is_none_or(|last| cluster > last)
     }
 }

@@ -8,7 +8,7 @@ use crate::image::Extent;
 use crate::table::Collected;
 use crate::units::{ClusterCount, Offset};
 
-/// What a table's entries add up to.
+/// What entries of L2 tables add up to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Clusters that are mapped.
@@ -21,6 +21,16 @@ pub struct Tally {
     pub not_copied: u64,
 }
 
+impl Tally {
+    /// Adds `times` what another adds up to.
+    pub const fn add(&mut self, times: u64, other: &Self) {
+        self.allocated += times * other.allocated;
+        self.fragmented += times * other.fragmented;
+        self.compressed += times * other.compressed;
+        self.not_copied += times * other.not_copied;
+    }
+}
+
 /// What tables are scanned by.
 #[derive(Clone, Copy, Debug)]
 pub struct Scanner {
@@ -29,43 +39,47 @@ pub struct Scanner {
     pub extent: Extent,
 }
 
-/// Something that the quick way does not know. What it has collected of the table is to be dropped.
+/// Something that the quick way does not know.
 pub struct Unusual;
 
-impl Scanner {
-    /// Appends the clusters that a table leads to.
-    pub fn scan(
-        &self,
-        table: &[u8],
-        collected: &mut Collected,
-        scratch: &mut Scratch,
-    ) -> Result<Tally, Unusual> {
-        let words = table.as_chunks::<8>().0;
-        let mut scan = Scan {
-            scanner: self,
-            collected,
-            tally: Tally::default(),
-            next_contiguous: None,
-            scratch,
-        };
-        if self.format.extended {
-            scan.extended(words.as_chunks::<2>().0)?;
-        } else {
-            scan.standard(words)?;
-        }
-        Ok(scan.tally)
-    }
-}
-
-struct Scan<'a> {
-    scanner: &'a Scanner,
-    collected: &'a mut Collected,
+/// Tables that are scanned one after the other.
+pub struct Scan {
+    scanner: Scanner,
+    /// The clusters that they lead to.
+    pub collected: Collected,
+    scratch: Scratch,
+    /// Of the last table.
     tally: Tally,
     next_contiguous: Option<u64>,
-    scratch: &'a mut Scratch,
 }
 
-impl Scan<'_> {
+impl Scan {
+    pub fn new(scanner: Scanner) -> Self {
+        Self {
+            scanner,
+            collected: Collected::new(),
+            scratch: Scratch::new(),
+            tally: Tally::default(),
+            next_contiguous: None,
+        }
+    }
+
+    /// Collects the clusters that a table leads to; none where there is something unusual about it.
+    pub fn table(&mut self, table: &[u8]) -> Result<Tally, Unusual> {
+        let words = table.as_chunks::<8>().0;
+        (self.tally, self.next_contiguous) = (Tally::default(), None);
+        let before = self.collected.mark();
+        let scanned = if self.scanner.format.extended {
+            self.extended(words.as_chunks::<2>().0)
+        } else {
+            self.standard(words)
+        };
+        if scanned.is_err() {
+            self.collected.rewind(before);
+        }
+        scanned.map(|()| self.tally)
+    }
+
     fn standard(&mut self, words: &[[u8; 8]]) -> Result<(), Unusual> {
         let cluster_size = self.scanner.geometry.cluster_size();
         let mut rest = words;
@@ -135,7 +149,9 @@ impl Scan<'_> {
 
     /// Compressed clusters, as many as there are in a row up to some number; says how many.
     fn compressed(&mut self, words: &[[u8; 8]]) -> Result<usize, Unusual> {
-        let run = self.scratch.count(self.scanner, words, self.collected)?;
+        let run = self
+            .scratch
+            .count(&self.scanner, words, &mut self.collected)?;
         self.tally.allocated += run as u64;
         self.tally.compressed += run as u64;
         self.tally.fragmented += run as u64;
@@ -188,9 +204,8 @@ fn followers(words: &[[u8; 8]], raw: u64, cluster_size: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
-
     use crate::format::entry::L2Kind;
+    use crate::references::Region;
     use crate::table::{RefcountTable, SharedTable};
     use crate::units::Cluster;
 
@@ -214,78 +229,58 @@ mod tests {
     /// Entries with gaps of a plain cluster or nothing between runs of compressed ones.
     fn entries(count: usize) -> Vec<u64> {
         let shift = 62 - (CLUSTER_BITS - 8);
-        let mut state = 1_u64;
-        let mut position = 1 << 20;
-        (0..count)
-            .map(|_| {
-                state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(11);
-                let random = state >> 40;
-                match random % 97 {
-                    0 => 0,
-                    1 => COPIED | (2 << 20) | ((random << CLUSTER_BITS) & 0xf_ffff),
-                    _ => {
-                        let sectors = random % 8;
-                        let entry = COMPRESSED | (sectors << shift) | position;
-                        position += sectors * 512 + random % 500;
-                        entry
-                    }
+        let (mut state, mut position) = (1_u64, 1 << 20);
+        let entry = |_| {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(11);
+            let random = state >> 40;
+            match random % 97 {
+                0 => 0,
+                1 => COPIED | (2 << 20) | ((random << CLUSTER_BITS) & 0xf_ffff),
+                _ => {
+                    let (sectors, start) = (random % 8, position);
+                    position += sectors * 512 + random % 500;
+                    COMPRESSED | (sectors << shift) | start
                 }
-            })
-            .collect()
+            }
+        };
+        (0..count).map(entry).collect()
     }
 
     #[test]
     fn compressed_clusters_are_counted_as_they_are_one_by_one() {
         let scanner = scanner();
         let entries = entries(5_000);
-        let mut expected = BTreeMap::<u64, u64>::new();
+        let mut expected = RefcountTable::new(scanner.geometry);
         let mut compressed = 0;
-        for raw in &entries {
-            let entry = L2Entry {
-                raw: *raw,
-                subclusters: 0,
-            };
-            let (offset, length) = match entry.kind(scanner.format) {
-                L2Kind::Compressed { offset, length } => {
-                    compressed += 1;
-                    (offset, length)
-                }
+        for raw in entries.iter().copied() {
+            let subclusters = 0;
+            let (offset, length) = match (L2Entry { raw, subclusters }).kind(scanner.format) {
+                L2Kind::Compressed { offset, length } => (offset, length),
                 L2Kind::Normal(offset) => (offset, 1),
                 _ => continue,
             };
-            let Cluster(first) = scanner.geometry.cluster_of(offset);
-            let Cluster(last) = scanner.geometry.cluster_of(Offset(offset.0 + length - 1));
-            for cluster in first..=last {
-                *expected.entry(cluster).or_default() += 1;
-            }
+            compressed += u64::from(raw & COMPRESSED != 0);
+            let run = Region { offset, length }.clusters(&scanner.geometry);
+            expected.add(run, 1).expect("memory");
         }
         let bytes: Vec<u8> = entries.iter().flat_map(|raw| raw.to_be_bytes()).collect();
-        let mut collected = Collected::new();
-        let Ok(tally) = scanner.scan(&bytes, &mut collected, &mut Scratch::new()) else {
+        let mut scan = Scan::new(scanner);
+        let Ok(tally) = scan.table(&bytes) else {
             panic!("nothing is unusual about the table");
         };
         assert_eq!(tally.compressed, compressed);
         let table = SharedTable::new(RefcountTable::new(scanner.geometry));
-        table.add(&mut collected, 1).expect("memory");
+        table.add(&mut scan.collected, 1).expect("memory");
         let table = table.into_table();
-        assert_eq!(
-            table.last_used().map(|last| last.0),
-            expected.keys().last().copied()
-        );
-        for cluster in 0..=table.last_used().map_or(0, |last| last.0) {
-            let references = expected.get(&cluster).copied().unwrap_or(0);
-            assert_eq!(table.get(Cluster(cluster)), references, "cluster {cluster}");
+        assert_eq!(table.last_used(), expected.last_used());
+        for cluster in (0..=table.last_used().map_or(0, |last| last.0)).map(Cluster) {
+            assert_eq!(table.get(cluster), expected.get(cluster), "{cluster}");
         }
     }
 
     #[test]
     fn a_compressed_cluster_past_the_end_is_unusual() {
-        let scanner = scanner();
         let table = (COMPRESSED | (1 << 30)).to_be_bytes();
-        assert!(
-            scanner
-                .scan(&table, &mut Collected::new(), &mut Scratch::new())
-                .is_err()
-        );
+        assert!(Scan::new(scanner()).table(&table).is_err());
     }
 }

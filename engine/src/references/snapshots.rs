@@ -1,24 +1,15 @@
 //! Reading the snapshot table.
 
 use super::error::SnapshotRefusal;
-use super::{HeaderTables, WalkError, Walker};
+use super::{HeaderTables, Result, WalkError, Walker};
 use crate::finding::{Finding, Referrer};
 use crate::format::snapshot::{
-    FIXED_BYTES, MAX_EXTRA_DATA, MAX_SNAPSHOTS, MAX_TABLE_BYTES, SnapshotEntry, V3_MIN_EXTRA_DATA,
+    FIXED_BYTES, MAX_EXTRA_DATA, MAX_SNAPSHOTS, MAX_TABLE_BYTES, SnapshotEntry,
 };
 use crate::image::{Extent, Image};
 use crate::observer::{Action, Observer};
 use crate::storage::{Storage, StorageError};
 use crate::units::Offset;
-
-/// A snapshot, as far as it refers to clusters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    /// Its entry in the snapshot table.
-    pub entry: SnapshotEntry,
-    /// Bytes of its extra data that anyone reads.
-    pub extra_data_kept: u32,
-}
 
 /// The snapshot table, and what is wrong with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,7 +19,7 @@ pub struct SnapshotTable {
     /// Bytes that it takes up, as far as it was read.
     pub length: u64,
     /// Its entries, as far as they are snapshots.
-    pub entries: Vec<Snapshot>,
+    pub entries: Vec<SnapshotEntry>,
     /// Entries with too much or too little extra data, as corruptions: a new table mends them.
     pub corruptions: u64,
     /// What a check gives up for.
@@ -48,7 +39,7 @@ impl SnapshotTable {
         storage: &dyn Storage,
         header_tables: HeaderTables,
         observer: &mut dyn Observer,
-    ) -> Result<Self, WalkError> {
+    ) -> Result<Self> {
         let header = &image.header;
         let (snapshots, offset) = (header.nb_snapshots, header.snapshots_offset);
         let smallest = u64::from(snapshots) * FIXED_BYTES;
@@ -71,7 +62,7 @@ impl SnapshotTable {
         Ok(table)
     }
 
-    fn read_entries(&mut self, image: &Image, storage: &dyn Storage) -> Result<(), WalkError> {
+    fn read_entries(&mut self, image: &Image, storage: &dyn Storage) -> Result<()> {
         let start = self.offset.0;
         let file = Extent::of(storage, image.geometry()).bytes;
         let mut kept_length = 0_u64;
@@ -88,8 +79,7 @@ impl SnapshotTable {
                 break;
             }
             self.past_end |= position.0.saturating_add(entry.length()) > file;
-            let extra_data_kept = entry.extra_data_size.min(MAX_EXTRA_DATA);
-            let cut = u64::from(entry.extra_data_size - extra_data_kept);
+            let cut = u64::from(entry.extra_data_size - entry.extra_data_kept());
             let length = position.0 - start + entry.length();
             kept_length = kept_length.next_multiple_of(8) + entry.length() - cut;
             // Only a damaged entry is as large, and what follows it would be lost (qemu drops it).
@@ -98,16 +88,12 @@ impl SnapshotTable {
                 break;
             }
             self.length = length;
-            let snapshot = Snapshot {
-                entry,
-                extra_data_kept,
-            };
-            self.corruptions += u64::from(is_misshapen(image, &snapshot));
+            self.corruptions += u64::from(entry.is_misshapen(image.header.version));
             if entry.is_blank {
                 self.first_blank.get_or_insert(self.entries.len());
             }
             self.entries.try_reserve(1)?;
-            self.entries.push(snapshot);
+            self.entries.push(entry);
         }
         Ok(())
     }
@@ -149,8 +135,8 @@ impl SnapshotTable {
     /// The entries that a repair leaves which may give something up: without blank ones at the end,
     /// which a number of snapshots that is too large takes from the zeros behind the table.
     #[must_use]
-    pub fn worth_keeping(&self) -> &[Snapshot] {
-        let last = self.entries.iter().rposition(|s| !s.entry.is_blank);
+    pub fn worth_keeping(&self) -> &[SnapshotEntry] {
+        let last = self.entries.iter().rposition(|entry| !entry.is_blank);
         &self.entries[..last.map_or(0, |last| last + 1)]
     }
 
@@ -160,18 +146,16 @@ impl SnapshotTable {
         if entries == self.entries.len() {
             return self.length;
         }
-        let last = self.entries[..entries].last();
-        last.map_or(0, |last| {
-            last.entry.position.0 + last.entry.length() - self.offset.0
-        })
+        let end = |last: &SnapshotEntry| last.position.0 + last.length() - self.offset.0;
+        self.entries[..entries].last().map_or(0, end)
     }
 
     fn report(&self, image: &Image, observer: &mut dyn Observer) {
         for (snapshot, entry) in (0..).zip(&self.entries) {
-            let bytes = entry.entry.extra_data_size;
+            let bytes = entry.extra_data_size;
             let finding = if bytes > MAX_EXTRA_DATA {
                 Finding::SnapshotExtraData { snapshot, bytes }
-            } else if is_misshapen(image, entry) {
+            } else if entry.is_misshapen(image.header.version) {
                 Finding::SnapshotIncomplete { snapshot, bytes }
             } else {
                 continue;
@@ -179,14 +163,6 @@ impl SnapshotTable {
             observer.finding(&finding, Action::Reported);
         }
     }
-}
-
-/// Whether an entry has more extra data than anyone reads, or less than version 3 demands.
-#[must_use]
-pub fn is_misshapen(image: &Image, snapshot: &Snapshot) -> bool {
-    let kept = snapshot.extra_data_kept;
-    let incomplete = image.header.version >= 3 && kept < V3_MIN_EXTRA_DATA;
-    kept < snapshot.entry.extra_data_size || incomplete
 }
 
 /// Whether an entry has an ID as somebody may have written it: of printable characters. qemu writes
@@ -203,21 +179,21 @@ impl Walker<'_> {
     /// What may hide snapshots.
     pub(super) fn judge_snapshots(&mut self) {
         let table = &self.references.snapshots;
-        let offset = table.offset;
-        let blank = (0..).zip(&table.entries).filter(|(_, s)| s.entry.is_blank);
-        let blank: Vec<u32> = blank.map(|(index, _)| index).collect();
-        for snapshot in blank {
-            let finding = Finding::SnapshotBlank { snapshot };
-            self.references.dead_ends.push(finding);
+        let (offset, length) = (table.offset, table.length);
+        for (snapshot, entry) in (0..).zip(&table.entries) {
+            if entry.is_blank {
+                let finding = Finding::SnapshotBlank { snapshot };
+                self.references.dead_ends.push(finding);
+            }
         }
         if self.image.header.nb_snapshots > 0 {
             self.skips(Referrer::SnapshotTable, offset);
         }
         if self.references.snapshots.past_end {
-            let length = self.references.snapshots.length;
-            let cluster = *self.image.geometry();
             let end = offset.0.saturating_add(length);
-            self.references.beyond.in_part(&self.extent, &cluster, end);
+            self.references
+                .beyond
+                .in_part(&self.extent, &self.geometry, end);
         }
     }
 }

@@ -1,14 +1,11 @@
 //! Repairing an image: look at it, plan, see that the plan leads where it should, write.
 
-mod commit;
-
-pub use commit::commit;
-
 use crate::check::{Report, Survey};
-use crate::observer::Observer;
+use crate::observer::{Observer, Stage};
 use crate::plan::{Fixed, Kept, RepairError, RepairOptions, RepairPlan};
 use crate::step::Step;
 use crate::storage::Storage;
+use crate::units::Offset;
 
 /// A repair that ran to its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,20 +75,61 @@ pub fn carry_out(
     options: &RepairOptions,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, RepairFailure> {
-    let steps = commit(&plan, storage, observer)?;
-    if options.verify
-        && let Err(error) = plan.read_back(storage)
-    {
-        return Err(RepairFailure {
+    let (mut steps, mut has_written) = (Vec::new(), false);
+    let written = write(&plan, storage, observer, &mut steps, &mut has_written);
+    let checked = written.and_then(|()| {
+        if options.verify {
+            plan.read_back(storage)
+        } else {
+            Ok(())
+        }
+    });
+    match checked {
+        Ok(()) => Ok(Outcome {
+            report: plan.after,
+            fixed: plan.fixed,
+            steps,
+            kept: plan.kept,
+        }),
+        Err(error) => Err(RepairFailure {
             error,
-            has_written: !plan.is_empty(),
+            has_written,
             done: steps,
-        });
+        }),
     }
-    Ok(Outcome {
-        report: plan.after,
-        fixed: plan.fixed,
-        steps,
-        kept: plan.kept,
-    })
+}
+
+/// Writes a plan phase by phase, a flush behind each. In the end space is given back, and an error in
+/// that changes nothing.
+fn write(
+    plan: &RepairPlan,
+    storage: &mut dyn Storage,
+    observer: &mut dyn Observer,
+    done: &mut Vec<Step>,
+    has_written: &mut bool,
+) -> Result<(), RepairError> {
+    let mut bytes = Vec::new();
+    for (number, phase) in plan.phases.iter().enumerate() {
+        observer.progress(Stage::Writing, number as u64, plan.phases.len() as u64);
+        for target in &phase.targets {
+            if let Some(offset) = plan.write(phase.kind, target, storage, &mut bytes)? {
+                *has_written = true;
+                storage.write_at(offset, &bytes)?;
+            }
+        }
+        storage.flush()?;
+        for step in &phase.steps {
+            observer.step(step);
+            done.push(*step);
+        }
+    }
+    let cluster_bits = plan.counts.geometry().cluster_bits();
+    for run in plan.released.runs() {
+        let (offset, length) = (run.first.0 << cluster_bits, run.count.0 << cluster_bits);
+        if let Err(error) = storage.discard(Offset(offset), length) {
+            observer.not_released(&error);
+            break;
+        }
+    }
+    Ok(())
 }

@@ -1,102 +1,64 @@
 //! Why an image cannot be opened.
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// What a path leads to when it is neither a regular file nor a block device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "their texts say what they are")]
 pub enum FileKind {
-    /// A directory.
+    #[error("a directory")]
     Directory,
-    /// A named pipe.
+    #[error("a named pipe")]
     Fifo,
-    /// A character device, such as a terminal.
+    #[error("a character device")]
     CharacterDevice,
-    /// A socket.
+    #[error("a socket")]
     Socket,
     /// Something that this system has and this program does not know.
+    #[error("a special file")]
     Other,
 }
 
-impl fmt::Display for FileKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Directory => "a directory",
-            Self::Fifo => "a named pipe",
-            Self::CharacterDevice => "a character device",
-            Self::Socket => "a socket",
-            Self::Other => "a special file",
-        })
-    }
-}
-
 /// What another process does with an image that it keeps others away from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Holder {
     /// It writes, as a running machine does.
+    #[error("another process has it open for writing")]
     Writer,
     /// It reads and relies on nobody writing.
+    #[error("another process has it open for reading")]
     Reader,
 }
 
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Writer => "another process has it open for writing",
-            Self::Reader => "another process has it open for reading",
-        })
-    }
-}
-
-/// Why an image cannot be opened. Nothing has been written when one of these comes back.
+/// Why an image cannot be opened, with its path as given. Nothing has been written when one of these
+/// comes back.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the fields are what the texts say")]
 pub enum OpenError {
     /// The system refused.
     #[error("could not open {}: {}", shown(.path), reason(.source))]
-    Open {
-        /// The path as given.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    Open { path: PathBuf, source: io::Error },
     /// Neither a regular file nor a block device.
     #[error("{} is {kind}; an image is a regular file or a block device", shown(.path))]
-    Kind {
-        /// The path as given.
-        path: PathBuf,
-        /// What it is instead.
-        kind: FileKind,
-    },
+    Kind { path: PathBuf, kind: FileKind },
     /// The system itself uses the device, or another program has it to itself.
     #[error(
         "{} is in use by the system: it is mounted, serves as swap, is part of a RAID, of LVM or of \
          another device, or a program has it to itself; end that first",
-        shown(.path)
+        shown(.0)
     )]
-    Busy {
-        /// The path as given.
-        path: PathBuf,
-    },
+    Busy(PathBuf),
     /// A device that nothing can be written to.
     #[error(
         "{} is read-only; make the device writable first (with `blockdev --setrw`, or \
          `lvchange --permission rw`)",
-        shown(.path)
+        shown(.0)
     )]
-    ReadOnlyDevice {
-        /// The path as given.
-        path: PathBuf,
-    },
+    ReadOnlyDevice(PathBuf),
     /// A file where nothing can be written to.
-    #[error(
-        "{} is on a file system that is read-only; mount that for writing first",
-        shown(.path)
-    )]
-    ReadOnlyFileSystem {
-        /// The path as given.
-        path: PathBuf,
-    },
+    #[error("{} is on a file system that is read-only; mount that for writing first", shown(.0))]
+    ReadOnlyFileSystem(PathBuf),
     /// Another process holds the image.
     #[error(
         "{} is in use: {holder} (it holds the lock on byte {byte}); end that process first{}",
@@ -104,9 +66,7 @@ pub enum OpenError {
         if *.can_share { ", or check without repairing and without locks (-U)" } else { "" }
     )]
     Locked {
-        /// The path as given.
         path: PathBuf,
-        /// What the other process does.
         holder: Holder,
         /// The byte of the file whose lock it holds.
         byte: u8,
@@ -115,12 +75,7 @@ pub enum OpenError {
     },
     /// The locks could not be taken or tested, for another reason than that somebody holds them.
     #[error("could not lock {}: {}", shown(.path), reason(.source))]
-    Lock {
-        /// The path as given.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    Lock { path: PathBuf, source: io::Error },
 }
 
 /// A path as messages name it: in quotes, with control characters escaped, so that no file name can

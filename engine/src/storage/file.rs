@@ -1,20 +1,20 @@
 //! An image in a regular file or on a block device.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::libc;
+use nix::sys::stat::{major, minor};
 use nix::unistd::{Whence, lseek64};
 
-use super::device;
 use super::error::{FileKind, OpenError};
-use super::lock::{self, Access, LockFailure, Locking};
-use super::{Operation, Storage, StorageError};
+use super::lock::{self, Access, Locking};
+use super::{Operation, Storage, StorageError, failed};
 use crate::units::Offset;
 
 /// A regular file or a block device, locked as qemu locks its images for as long as it is open.
@@ -46,30 +46,22 @@ impl FileStorage {
         // Looked at before opening as well: opening a pipe waits for its other end, and opening
         // some devices does things to them.
         let metadata = std::fs::metadata(path).map_err(failed)?;
-        require_image_kind(path, &metadata)?;
-        let is_device = metadata.file_type().is_block_device();
-        if is_device && access == Access::Write && device::is_read_only(&metadata) {
-            return Err(device::read_only(path));
+        let is_device = is_device(path, &metadata)?;
+        if is_device && access == Access::Write && is_read_only(&metadata) {
+            return Err(OpenError::ReadOnlyDevice(path.to_owned()));
         }
-        let file = open_file(path, access, is_device)
-            .map_err(|source| device::explain(path, is_device, source))?;
-        let metadata = file.metadata().map_err(failed)?;
-        require_image_kind(path, &metadata)?;
-        if metadata.file_type().is_block_device() != is_device {
+        let file = open_file(path, access, is_device).map_err(|source| {
+            match (source.raw_os_error(), is_device) {
+                (Some(libc::EBUSY), true) => OpenError::Busy(path.to_owned()),
+                (Some(libc::EROFS), true) => OpenError::ReadOnlyDevice(path.to_owned()),
+                (Some(libc::EROFS), false) => OpenError::ReadOnlyFileSystem(path.to_owned()),
+                _ => failed(source),
+            }
+        })?;
+        if self::is_device(path, &file.metadata().map_err(failed)?)? != is_device {
             return Err(failed(io::Error::other("it changed while it was opened")));
         }
-        lock::acquire(&file, access, locking).map_err(|failure| match failure {
-            LockFailure::Held { holder, byte } => OpenError::Locked {
-                path: path.to_owned(),
-                holder,
-                byte,
-                can_share: access == Access::Read,
-            },
-            LockFailure::System(source) => OpenError::Lock {
-                path: path.to_owned(),
-                source,
-            },
-        })?;
+        lock::acquire(&file, path, access, locking)?;
         // Taken under the lock. The metadata of a block device has no length.
         let length = (&file).seek(SeekFrom::End(0)).map_err(failed)?;
         let capacity = is_device.then_some(length);
@@ -89,15 +81,15 @@ impl FileStorage {
     }
 
     /// Refuses what the device cannot hold before any of it is written, and what no file can.
-    fn require_room(&self, operation: Operation, end: u64, at: Place) -> Result<(), StorageError> {
+    fn require_room(&self, end: u64) -> Result<(), ErrorKind> {
         if i64::try_from(end).is_err() {
-            return Err(at.failed(operation, ErrorKind::FileTooLarge.into()));
+            return Err(ErrorKind::FileTooLarge);
         }
-        match self.capacity {
-            Some(capacity) if end > capacity => {
-                Err(at.failed(operation, ErrorKind::StorageFull.into()))
-            }
-            _ => Ok(()),
+        let is_full = self.capacity.is_some_and(|capacity| end > capacity);
+        if is_full {
+            Err(ErrorKind::StorageFull)
+        } else {
+            Ok(())
         }
     }
 }
@@ -112,7 +104,7 @@ impl Storage for FileStorage {
     }
 
     fn read_at(&self, offset: Offset, buffer: &mut [u8]) -> Result<(), StorageError> {
-        let at = Place::new(offset, buffer.len());
+        let length = buffer.len() as u64;
         let mut filled = 0;
         while filled < buffer.len() {
             // Past the largest offset of a file there is nothing, as past the end.
@@ -124,7 +116,7 @@ impl Storage for FileStorage {
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(at.failed(Operation::Read, error)),
+                Err(error) => return Err(failed(Operation::Read, offset, length)(error)),
             }
         }
         buffer[filled..].fill(0);
@@ -146,40 +138,33 @@ impl Storage for FileStorage {
     }
 
     fn write_at(&mut self, offset: Offset, bytes: &[u8]) -> Result<(), StorageError> {
-        let at = Place::new(offset, bytes.len());
-        let end = offset.0.saturating_add(bytes.len() as u64);
-        self.require_room(Operation::Write, end, at)?;
-        self.file
-            .write_all_at(bytes, offset.0)
-            .map_err(|error| at.failed(Operation::Write, error))?;
+        let length = bytes.len() as u64;
+        let end = offset.0.saturating_add(length);
+        let room = self.require_room(end).map_err(io::Error::from);
+        room.and_then(|()| self.file.write_all_at(bytes, offset.0))
+            .map_err(failed(Operation::Write, offset, length))?;
         self.length = self.length.max(end);
         Ok(())
     }
 
     fn set_len(&mut self, length: u64) -> Result<(), StorageError> {
-        let at = Place::new(Offset(length), 0);
-        self.require_room(Operation::SetLen, length, at)?;
-        if length == self.length {
-            return Ok(());
-        }
-        if self.capacity.is_some() {
-            return Err(at.failed(Operation::SetLen, ErrorKind::Unsupported.into()));
-        }
-        self.file
-            .set_len(length)
-            .map_err(|error| at.failed(Operation::SetLen, error))?;
+        let set = match self.require_room(length) {
+            Err(kind) => Err(kind.into()),
+            Ok(()) if length == self.length => Ok(()),
+            Ok(()) if self.capacity.is_some() => Err(ErrorKind::Unsupported.into()),
+            Ok(()) => self.file.set_len(length),
+        };
+        set.map_err(failed(Operation::SetLen, Offset(length), 0))?;
         self.length = length;
         Ok(())
     }
 
     fn flush(&mut self) -> Result<(), StorageError> {
-        self.file
-            .sync_data()
-            .map_err(|error| Place::new(Offset(0), 0).failed(Operation::Flush, error))
+        let synced = self.file.sync_data();
+        synced.map_err(failed(Operation::Flush, Offset(0), 0))
     }
 
     fn discard(&mut self, offset: Offset, length: u64) -> Result<(), StorageError> {
-        let at = Place { offset, length };
         let end = offset.0.saturating_add(length).min(self.length);
         if end <= offset.0 {
             return Ok(());
@@ -194,33 +179,8 @@ impl Storage for FileStorage {
                 Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::ENODEV | Errno::EINVAL) => {
                     Ok(())
                 }
-                Err(errno) => Err(at.failed(Operation::Discard, errno.into())),
+                Err(errno) => Err(failed(Operation::Discard, offset, length)(errno)),
             };
-        }
-    }
-}
-
-/// The bytes that an operation was for.
-#[derive(Clone, Copy)]
-struct Place {
-    offset: Offset,
-    length: u64,
-}
-
-impl Place {
-    const fn new(offset: Offset, length: usize) -> Self {
-        Self {
-            offset,
-            length: length as u64,
-        }
-    }
-
-    fn failed(self, operation: Operation, source: io::Error) -> StorageError {
-        StorageError {
-            operation,
-            offset: self.offset,
-            length: self.length,
-            source,
         }
     }
 }
@@ -242,24 +202,25 @@ fn open_file(path: &Path, access: Access, is_device: bool) -> io::Result<File> {
     options.custom_flags(0).open(path)
 }
 
-fn require_image_kind(path: &Path, metadata: &std::fs::Metadata) -> Result<(), OpenError> {
-    let file_type = metadata.file_type();
-    if file_type.is_file() || file_type.is_block_device() {
-        return Ok(());
-    }
-    let kind = if file_type.is_dir() {
-        FileKind::Directory
-    } else if file_type.is_fifo() {
-        FileKind::Fifo
-    } else if file_type.is_char_device() {
-        FileKind::CharacterDevice
-    } else if file_type.is_socket() {
-        FileKind::Socket
-    } else {
-        FileKind::Other
+/// Whether the system has the device as read-only. Some versions of Linux let it be opened for
+/// writing all the same, and fail at the first write.
+fn is_read_only(metadata: &Metadata) -> bool {
+    let number = metadata.rdev();
+    let says = format!("/sys/dev/block/{}:{}/ro", major(number), minor(number));
+    std::fs::read(says).is_ok_and(|flag| flag.starts_with(b"1"))
+}
+
+/// Whether it is a block device; an error where it is no regular file either.
+fn is_device(path: &Path, metadata: &Metadata) -> Result<bool, OpenError> {
+    let kind = match metadata.file_type() {
+        kind if kind.is_file() => return Ok(false),
+        kind if kind.is_block_device() => return Ok(true),
+        kind if kind.is_dir() => FileKind::Directory,
+        kind if kind.is_fifo() => FileKind::Fifo,
+        kind if kind.is_char_device() => FileKind::CharacterDevice,
+        kind if kind.is_socket() => FileKind::Socket,
+        _ => FileKind::Other,
     };
-    Err(OpenError::Kind {
-        path: path.to_owned(),
-        kind,
-    })
+    let path = path.to_owned();
+    Err(OpenError::Kind { path, kind })
 }

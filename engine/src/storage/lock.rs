@@ -7,13 +7,13 @@
 //! said. Locks belong to the open file description and end when it is closed.
 
 use std::fs::File;
-use std::io;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
-use super::error::Holder;
+use super::error::{Holder, OpenError};
 
 /// How opening treats what other processes do with the image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,13 +33,6 @@ pub(super) enum Access {
     Write,
 }
 
-/// Why the locks were not taken.
-#[derive(Debug)]
-pub(super) enum LockFailure {
-    Held { holder: Holder, byte: u8 },
-    System(io::Error),
-}
-
 const USED: u8 = 100;
 const UNSHARED: u8 = 200;
 
@@ -49,7 +42,12 @@ const RESIZE: u8 = 3;
 
 /// Announces the use, then looks whether somebody had announced the contrary. In this order two
 /// processes that start at once may both be refused, but never both pass.
-pub(super) fn acquire(file: &File, access: Access, locking: Locking) -> Result<(), LockFailure> {
+pub(super) fn acquire(
+    file: &File,
+    path: &Path,
+    access: Access,
+    locking: Locking,
+) -> Result<(), OpenError> {
     let used: &[u8] = match access {
         Access::Read => &[CONSISTENT_READ],
         Access::Write => &[CONSISTENT_READ, WRITE, RESIZE],
@@ -58,44 +56,48 @@ pub(super) fn acquire(file: &File, access: Access, locking: Locking) -> Result<(
         Locking::Respected => &[WRITE, RESIZE],
         Locking::Ignored => &[],
     };
+    let held = |holder, byte| OpenError::Locked {
+        path: path.to_owned(),
+        holder,
+        byte,
+        can_share: access == Access::Read,
+    };
+    let failed = |errno: Errno| OpenError::Lock {
+        path: path.to_owned(),
+        source: errno.into(),
+    };
     let announced = used.iter().map(|p| USED + p);
     for byte in announced.chain(unshared.iter().map(|p| UNSHARED + p)) {
         match fcntl(file, FcntlArg::F_OFD_SETLK(&lock(byte, libc::F_RDLCK))) {
             Ok(_) => {}
             Err(errno) if is_unsupported(errno) => return Ok(()),
-            Err(Errno::EAGAIN | Errno::EACCES) => {
-                let holder = Holder::Writer;
-                return Err(LockFailure::Held { holder, byte });
-            }
-            Err(errno) => return Err(LockFailure::System(errno.into())),
+            Err(Errno::EAGAIN | Errno::EACCES) => return Err(held(Holder::Writer, byte)),
+            Err(errno) => return Err(failed(errno)),
         }
     }
     let refused = used.iter().map(|p| UNSHARED + p);
     for byte in refused.chain(unshared.iter().map(|p| USED + p)) {
-        if is_held(file, byte)? {
-            let holder = who(file)?;
-            return Err(LockFailure::Held { holder, byte });
+        if is_held(file, byte).map_err(failed)? {
+            // Only writers announce the write permission.
+            let writes = is_held(file, USED + WRITE).map_err(failed)?;
+            let holder = if writes {
+                Holder::Writer
+            } else {
+                Holder::Reader
+            };
+            return Err(held(holder, byte));
         }
     }
     Ok(())
 }
 
-/// Whether a holder writes: only writers announce the write permission.
-fn who(file: &File) -> Result<Holder, LockFailure> {
-    Ok(if is_held(file, USED + WRITE)? {
-        Holder::Writer
-    } else {
-        Holder::Reader
-    })
-}
-
 /// Whether another open file description has a lock on the byte; our own never count.
-fn is_held(file: &File, byte: u8) -> Result<bool, LockFailure> {
+fn is_held(file: &File, byte: u8) -> Result<bool, Errno> {
     let mut probe = lock(byte, libc::F_WRLCK);
     match fcntl(file, FcntlArg::F_OFD_GETLK(&mut probe)) {
         Ok(_) => Ok(i32::from(probe.l_type) != libc::F_UNLCK),
         Err(errno) if is_unsupported(errno) => Ok(false),
-        Err(errno) => Err(LockFailure::System(errno.into())),
+        Err(errno) => Err(errno),
     }
 }
 

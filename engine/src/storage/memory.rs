@@ -1,8 +1,8 @@
 //! An image in memory, for tests, embedders and the harness.
 
-use std::io;
+use std::io::ErrorKind;
 
-use super::{Operation, Storage, StorageError};
+use super::{Operation, Storage, StorageError, failed};
 use crate::units::Offset;
 
 /// Bytes in memory; grows on writing past the end unless made with [`MemoryStorage::fixed`].
@@ -40,35 +40,17 @@ impl MemoryStorage {
         self.bytes
     }
 
-    fn error(
-        operation: Operation,
-        offset: Offset,
-        length: u64,
-        kind: io::ErrorKind,
-    ) -> StorageError {
-        StorageError {
-            operation,
-            offset,
-            length,
-            source: io::Error::from(kind),
+    /// Makes it at least `length` bytes long.
+    fn grow(&mut self, length: u64) -> Result<(), ErrorKind> {
+        let more = length.saturating_sub(self.len());
+        if more > 0 && self.fixed {
+            return Err(ErrorKind::StorageFull);
         }
-    }
-
-    fn grow(
-        &mut self,
-        operation: Operation,
-        offset: Offset,
-        target: u64,
-    ) -> Result<(), StorageError> {
-        let full = |kind| Self::error(operation, offset, target, kind);
-        if self.fixed {
-            return Err(full(io::ErrorKind::StorageFull));
-        }
-        let target = usize::try_from(target).map_err(|_| full(io::ErrorKind::OutOfMemory))?;
+        let more = usize::try_from(more).map_err(|_| ErrorKind::OutOfMemory)?;
         self.bytes
-            .try_reserve(target - self.bytes.len())
-            .map_err(|_| full(io::ErrorKind::OutOfMemory))?;
-        self.bytes.resize(target, 0);
+            .try_reserve(more)
+            .map_err(|_| ErrorKind::OutOfMemory)?;
+        self.bytes.resize(self.bytes.len() + more, 0);
         Ok(())
     }
 }
@@ -95,31 +77,21 @@ impl Storage for MemoryStorage {
 
     fn write_at(&mut self, offset: Offset, bytes: &[u8]) -> Result<(), StorageError> {
         let length = bytes.len() as u64;
-        let end = offset.0.checked_add(length).ok_or_else(|| {
-            Self::error(
-                Operation::Write,
-                offset,
-                length,
-                io::ErrorKind::InvalidInput,
-            )
-        })?;
-        if end > self.len() {
-            self.grow(Operation::Write, offset, end)?;
-        }
-        // `end` fits in memory: the buffer is at least that long now.
-        let start = (end - length) as usize;
+        let failed = failed(Operation::Write, offset, length);
+        let end = offset.0.checked_add(length).ok_or(ErrorKind::InvalidInput);
+        end.and_then(|end| self.grow(end)).map_err(failed)?;
+        // The buffer is long enough now, so that the offset fits.
+        let start = offset.0 as usize;
         self.bytes[start..start + bytes.len()].copy_from_slice(bytes);
         Ok(())
     }
 
     fn set_len(&mut self, length: u64) -> Result<(), StorageError> {
-        if length > self.len() {
-            return self.grow(Operation::SetLen, Offset(length), length);
+        let failed = failed(Operation::SetLen, Offset(length), length);
+        if self.fixed && length < self.len() {
+            return Err(failed(ErrorKind::Unsupported));
         }
-        if self.fixed && length != self.len() {
-            let kind = io::ErrorKind::Unsupported;
-            return Err(Self::error(Operation::SetLen, Offset(length), length, kind));
-        }
+        self.grow(length).map_err(failed)?;
         self.bytes.truncate(length as usize);
         Ok(())
     }

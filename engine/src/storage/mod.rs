@@ -3,7 +3,6 @@
 //! Reading takes `&self` and everything that changes bytes takes `&mut self`: a read-only check is
 //! handed a shared reference and cannot write, by its type.
 
-mod device;
 mod error;
 mod file;
 mod lock;
@@ -18,30 +17,23 @@ pub use memory::MemoryStorage;
 use crate::units::Offset;
 
 /// What an I/O error happened in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Operation {
     /// Reading bytes.
+    #[error("reading")]
     Read,
     /// Writing bytes.
+    #[error("writing")]
     Write,
     /// Changing the length.
+    #[error("changing the length")]
     SetLen,
     /// Making earlier writes durable.
+    #[error("flushing")]
     Flush,
     /// Giving back the space behind bytes.
+    #[error("discarding")]
     Discard,
-}
-
-impl std::fmt::Display for Operation {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Read => "reading",
-            Self::Write => "writing",
-            Self::SetLen => "changing the length",
-            Self::Flush => "flushing",
-            Self::Discard => "discarding",
-        })
-    }
 }
 
 /// A failed operation on the storage: what was tried, where, and what the system said.
@@ -56,6 +48,20 @@ pub struct StorageError {
     pub length: u64,
     /// What the system said.
     pub source: std::io::Error,
+}
+
+/// What an error of the system means for an operation that was for `length` bytes at `offset`.
+fn failed<E: Into<std::io::Error>>(
+    operation: Operation,
+    offset: Offset,
+    length: u64,
+) -> impl Fn(E) -> StorageError + Copy {
+    move |source| StorageError {
+        operation,
+        offset,
+        length,
+        source: source.into(),
+    }
 }
 
 /// Something that holds the bytes of an image.

@@ -10,17 +10,13 @@
 //! The contract on a hostile undo file: no panic, no memory beyond 2 MiB, and nothing is written
 //! before every byte of it has been checked. The layout is in `format.rs`.
 
-mod body;
 mod error;
+mod file;
 mod format;
-mod read;
 mod restore;
-mod samples;
 mod save;
-mod states;
-mod verify;
 
-pub use error::{FileOperation, UndoError};
-pub use read::UndoFile;
+pub use error::UndoError;
+pub use file::UndoFile;
 pub use restore::Restored;
 pub use save::{OnWrite, Writes, save};

@@ -1,11 +1,12 @@
-//! Putting the old bytes back.
+//! Checking an image against an undo file, and putting the old bytes back.
 
 use std::time::SystemTime;
 
 use super::error::UndoError;
-use super::format::{MAX_SECTORS, SECTOR, Status};
-use super::read::{Record, Sectors, UndoFile};
+use super::file::UndoFile;
+use super::format::{SECTOR, Status, nanoseconds, whole_sectors};
 use crate::storage::Storage;
+use crate::units::Offset;
 
 /// What a restoration has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,35 +28,74 @@ impl UndoFile {
         image: &mut dyn Storage,
         modified: Option<SystemTime>,
     ) -> Result<Restored, UndoError> {
-        self.require_image(image, modified)?;
+        let header = self.header_now()?;
+        self.require_length(image)?;
+        self.require_states(image)?;
+        let is_sealed = header.status == Status::Sealed;
+        if modified.is_some_and(|time| is_sealed && nanoseconds(time) != header.modified) {
+            return Err(UndoError::ModifiedSince);
+        }
         // From here on the time of modification says nothing.
-        self.set_status(Status::Begun)?;
-        let restored = self.put_back(image).map_err(|error| {
-            let source = Box::new(error);
-            UndoError::Interrupted { source }
-        })?;
-        self.set_status(Status::Applied).map_err(|error| {
-            let source = Box::new(error);
-            UndoError::Unmarked { source }
-        })?;
+        self.set_status(Status::Begun, 0)?;
+        let restored = self
+            .put_back(image)
+            .map_err(|error| UndoError::Interrupted(Box::new(error)))?;
+        self.set_status(Status::Applied, 0)
+            .map_err(|error| UndoError::Unmarked(Box::new(error)))?;
         Ok(restored)
     }
 
-    fn put_back(&self, image: &mut dyn Storage) -> Result<Restored, UndoError> {
-        let before = image.len();
-        let mut bytes_written = 0;
-        let (mut old, mut now) = (vec![0; MAX_SECTORS * SECTOR], vec![0; MAX_SECTORS * SECTOR]);
-        let mut records = self.records();
-        while let Some(record) = records.next_record()? {
-            if let Record::Sectors(sectors) = record {
-                let buffers = [&mut old[..], &mut now[..]];
-                bytes_written += self.put_back_sectors(&sectors, image, buffers)?;
-            }
+    fn require_length(&self, image: &dyn Storage) -> Result<(), UndoError> {
+        let (old, new) = (self.header.old_length, self.header.new_length);
+        let length = image.len();
+        // What cannot grow has not grown.
+        let most = image.capacity().map_or(new, |_| old);
+        if (old..=most).contains(&length) {
+            return Ok(());
         }
+        Err(UndoError::ImageLength(length, old, new))
+    }
+
+    /// Whether each sector is in one of its states, wherever the repair or a restoration ended.
+    fn require_states(&self, image: &dyn Storage) -> Result<(), UndoError> {
+        let mut now = Vec::new();
+        // Past the old end there is nothing but what the repair writes.
+        let mut zeros_from = whole_sectors(self.header.old_length);
+        self.for_each_run(|run| {
+            require_zeros(image, zeros_from, run.first)?;
+            zeros_from = zeros_from.max(run.end);
+            now.resize(run.old.len(), 0);
+            image.read_at(Offset(run.first), &mut now)?;
+            match run.unknown(&now) {
+                Some(at) => Err(UndoError::OtherImage(Offset(at))),
+                None => Ok(()),
+            }
+        })?;
+        require_zeros(image, zeros_from, image.len())
+    }
+
+    fn put_back(&self, image: &mut dyn Storage) -> Result<Restored, UndoError> {
+        let (before, old_length) = (image.len(), self.header.old_length);
+        // What lies past the old end is cut off. The sector in which that is goes back whole, so
+        // that it is in a known state at all times, but never makes the image longer.
+        let limit = whole_sectors(old_length).min(before.max(old_length));
+        let mut bytes_written = 0;
+        let mut now = Vec::new();
+        self.for_each_run(|run| {
+            let length = run.end.min(limit).saturating_sub(run.first);
+            let old = &run.old[..length as usize];
+            now.resize(old.len(), 0);
+            image.read_at(Offset(run.first), &mut now)?;
+            if run.is_changed() && now != old {
+                image.write_at(Offset(run.first), old)?;
+                bytes_written += old.len() as u64;
+            }
+            Ok(())
+        })?;
         // The old length only once all old bytes are there.
         image.flush()?;
-        if image.len() != self.header.old_length {
-            image.set_len(self.header.old_length)?;
+        if image.len() != old_length {
+            image.set_len(old_length)?;
             image.flush()?;
         }
         Ok(Restored {
@@ -63,35 +103,22 @@ impl UndoFile {
             length: (before, image.len()),
         })
     }
+}
 
-    /// Returns how many bytes it wrote: none where all are as they were.
-    fn put_back_sectors(
-        &self,
-        sectors: &Sectors<'_>,
-        image: &mut dyn Storage,
-        buffers: [&mut [u8]; 2],
-    ) -> Result<u64, UndoError> {
-        // What lies past the old end is cut off. The sector in which that is goes back whole, so
-        // that it is in a known state at all times, but never makes the image longer.
-        let sector = SECTOR as u64;
-        let old_end = self.header.old_length.div_ceil(sector) * sector;
-        let longest = image.len().max(self.header.old_length);
-        let end = sectors.end().min(old_end).min(longest);
-        let Some(length) = end
-            .checked_sub(sectors.first.0)
-            .filter(|&length| length > 0)
-        else {
-            return Ok(0);
+/// Whether the image has nothing but zeros from `from` up to `end`.
+fn require_zeros(image: &dyn Storage, mut from: u64, end: u64) -> Result<(), UndoError> {
+    let mut sector = [0; SECTOR];
+    while from < end {
+        from = match image.next_data(Offset(from)) {
+            Some(data) if data.0 < end => data.0 - data.0 % SECTOR as u64,
+            _ => return Ok(()),
         };
-        let [old, now] = buffers.map(|buffer| &mut buffer[..length as usize]);
-        for (index, part) in old.chunks_mut(SECTOR).enumerate() {
-            part.copy_from_slice(&sectors.old(index)[..part.len()]);
+        let offset = Offset(from);
+        image.read_at(offset, &mut sector)?;
+        if sector.iter().any(|&byte| byte != 0) {
+            return Err(UndoError::OtherImage(offset));
         }
-        image.read_at(sectors.first, now)?;
-        if now == old {
-            return Ok(0);
-        }
-        image.write_at(sectors.first, old)?;
-        Ok(length)
+        from += SECTOR as u64;
     }
+    Ok(())
 }

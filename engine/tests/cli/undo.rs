@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use recount::storage::FileStorage;
-use recount::undo::{UndoFile, save};
+use recount::undo::{OnWrite, UndoFile, save};
 use recount::{MemoryStorage, Offset, Storage as _};
 
 use crate::image::Image;
@@ -34,7 +34,11 @@ impl Repaired {
         let writes = [(Offset(1000), vec![1; 600]), (Offset(end), vec![2; 1024])];
         // In memory: the locks of an open file are inherited by what other tests start meanwhile.
         let mut storage = MemoryStorage::growing(old.clone());
-        let file = save(&undo, &storage, &image, &writes[..]).expect("saved");
+        let each = |write: &mut OnWrite<'_>| {
+            let mut writes = writes.iter();
+            writes.try_for_each(|(offset, bytes)| write(*offset, bytes))
+        };
+        let file = save(&undo, &storage, &image, &each).expect("saved");
         for (offset, bytes) in &writes {
             storage.write_at(*offset, bytes).expect("written");
         }
@@ -122,7 +126,7 @@ fn what_is_no_undo_file_is_refused() {
     case.assert_refused(|| undo(missing), &["could not open", "No such file"]);
     let bytes = fs::read(&case.undo).expect("the undo file");
     fs::write(&case.undo, &bytes[..bytes.len() - 1]).expect("written");
-    case.assert_refused(|| undo([&case.undo]), &["bytes long", "whole copy"]);
+    case.assert_refused(|| undo([&case.undo]), &["cut short", "whole copy"]);
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn a_restoration_that_ends_at_any_write_can_be_done_again() {
             };
             match undo(&copy, &mut failing) {
                 Ok(()) => break,
-                Err(UndoError::Interrupted { .. }) => {}
+                Err(UndoError::Interrupted(_)) => {}
                 Err(error) => panic!("{interruptions} changes: {error}"),
             }
             let mut storage = failing.inner;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use recount::undo::{UndoError, UndoFile, save};
+use recount::undo::{OnWrite, UndoError, UndoFile};
 use recount::{MemoryStorage, Offset, Storage, StorageError};
 
 /// A length that ends within a sector.
@@ -37,6 +37,20 @@ pub fn writes() -> Vec<Write> {
     ]
 }
 
+/// Saves what they will replace.
+pub fn save(
+    path: &Path,
+    image: &dyn Storage,
+    image_path: &str,
+    writes: &[Write],
+) -> Result<UndoFile, UndoError> {
+    let hand_over = |write: &mut OnWrite<'_>| {
+        let mut writes = writes.iter();
+        writes.try_for_each(|(offset, bytes)| write(*offset, bytes))
+    };
+    recount::undo::save(path, image, Path::new(image_path), &hand_over)
+}
+
 /// Writes all of them.
 pub fn apply(writes: &[Write], image: &mut dyn Storage) -> Result<(), StorageError> {
     writes
@@ -64,7 +78,7 @@ impl Case {
         let directory = directory();
         let undo = directory.path().join("undo");
         let storage = MemoryStorage::growing(image());
-        save(&undo, &storage, Path::new("/some/image"), &writes()[..]).unwrap();
+        save(&undo, &storage, "/some/image", &writes()).unwrap();
         Self {
             old: storage.into_bytes(),
             undo,

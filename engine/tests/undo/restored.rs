@@ -6,10 +6,10 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use recount::storage::FileStorage;
-use recount::undo::{UndoFile, save};
+use recount::undo::UndoFile;
 use recount::{MemoryStorage, Offset, Storage as _};
 
-use crate::kit::{Case, apply, directory, image, undo, writes};
+use crate::kit::{Case, apply, directory, image, save, undo, writes};
 
 #[test]
 fn a_whole_repair_with_overlapping_writes_and_growth_is_undone_bit_for_bit() {
@@ -39,7 +39,7 @@ fn a_device_is_restored_within_its_size() {
     let mut old = image();
     old.resize(40_960, 0xdd);
     let mut storage = MemoryStorage::fixed(old.clone());
-    save(&path, &storage, Path::new("/dev/some"), &writes()[..]).unwrap();
+    save(&path, &storage, "/dev/some", &writes()).unwrap();
     apply(&writes(), &mut storage).unwrap();
     undo(&path, &mut storage).unwrap();
     assert_eq!(storage.bytes(), old);
@@ -50,15 +50,14 @@ fn an_empty_image_and_a_repair_without_writes_have_undo_files() {
     let directory = directory();
     let path = directory.path().join("empty");
     let mut storage = MemoryStorage::growing(Vec::new());
-    save(&path, &storage, Path::new("x"), &writes()[..]).unwrap();
+    save(&path, &storage, "x", &writes()).unwrap();
     apply(&writes(), &mut storage).unwrap();
     undo(&path, &mut storage).unwrap();
     assert_eq!(storage.len(), 0);
 
     let path = directory.path().join("nothing");
     let mut storage = MemoryStorage::growing(image());
-    let none: &[(Offset, Vec<u8>)] = &[];
-    save(&path, &storage, Path::new("x"), none).unwrap();
+    save(&path, &storage, "x", &[]).unwrap();
     undo(&path, &mut storage).unwrap();
     assert_eq!(storage.bytes(), image());
 }
@@ -81,7 +80,7 @@ fn more_writes_than_are_followed_at_once_are_undone() {
         .map(|(offset, bytes)| (Offset(offset), bytes))
         .collect();
     let mut storage = MemoryStorage::growing(old.clone());
-    save(&path, &storage, Path::new("x"), &writes[..]).unwrap();
+    save(&path, &storage, "x", &writes).unwrap();
     apply(&writes, &mut storage).unwrap();
     undo(&path, &mut storage).unwrap();
     assert!(storage.bytes() == old);
@@ -96,7 +95,7 @@ fn a_file_is_restored_and_the_undo_file_is_for_its_owner_alone() {
     );
     fs::write(&path, image()).unwrap();
     let mut storage = FileStorage::open_read_write(&path).unwrap();
-    let file = save(&undo, &storage, &path, &writes()[..]).unwrap();
+    let file = save(&undo, &storage, "x", &writes()).unwrap();
     let mode = fs::metadata(&undo).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     apply(&writes(), &mut storage).unwrap();

@@ -2,7 +2,9 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::FileExt as _;
+
+use crate::case::damage::SparseBytes;
 
 /// Something that has the bytes of an image.
 pub trait Bytes {
@@ -18,7 +20,7 @@ pub trait Bytes {
     }
 }
 
-impl Bytes for [u8] {
+impl Bytes for &[u8] {
     fn length(&self) -> io::Result<u64> {
         Ok(self.len() as u64)
     }
@@ -30,16 +32,6 @@ impl Bytes for [u8] {
             buffer[..present].copy_from_slice(&rest[..present]);
         }
         Ok(())
-    }
-}
-
-impl Bytes for &[u8] {
-    fn length(&self) -> io::Result<u64> {
-        (**self).length()
-    }
-
-    fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        (**self).read(offset, buffer)
     }
 }
 
@@ -77,13 +69,14 @@ impl Bytes for File {
     }
 }
 
-impl Bytes for crate::case::damage::SparseBytes {
+impl Bytes for SparseBytes {
     fn length(&self) -> io::Result<u64> {
-        Ok(crate::case::damage::ReadWriteAt::len(self))
+        Ok(self.len())
     }
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        crate::case::damage::ReadWriteAt::read_at(self, offset, buffer)
+        self.read_at(offset, buffer);
+        Ok(())
     }
 
     fn is_hole(&self, offset: u64, length: u64) -> bool {

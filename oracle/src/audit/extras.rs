@@ -2,7 +2,8 @@
 
 use super::corruption::Wrong;
 use super::header::Region;
-use super::reader::{be16, be32, be64, can_be_read};
+use super::qemu_view::habits::can_be_read;
+use super::reader::{be16, be32, be64};
 use super::references::{LayerId, Referrer, Walk};
 use super::refusal::{Refusal, Unreadable};
 
@@ -74,7 +75,7 @@ pub enum SnapshotsEnd {
 }
 
 /// Reads the snapshot table.
-pub(super) fn snapshot_table(walk: &mut Walk<'_, '_>) -> Result<SnapshotTable, Unreadable> {
+pub(super) fn snapshot_table(walk: &mut Walk<'_>) -> Result<SnapshotTable, Unreadable> {
     let header = walk.header;
     let start = header.snapshots_offset;
     let least = header.snapshots * SNAPSHOT_ENTRY;
@@ -153,11 +154,7 @@ pub(super) fn snapshot_table(walk: &mut Walk<'_, '_>) -> Result<SnapshotTable, U
 }
 
 /// Judges an entry: what is wrong with its extra data, and whether its L1 table can be walked.
-pub(super) fn judge_snapshot(
-    walk: &mut Walk<'_, '_>,
-    layer: LayerId,
-    entry: &SnapshotEntry,
-) -> bool {
+pub(super) fn judge_snapshot(walk: &mut Walk<'_>, layer: LayerId, entry: &SnapshotEntry) -> bool {
     let referrer = Referrer::L1 { layer };
     let offset = entry.l1_offset;
     if walk.header.version == 3 && entry.extra < SNAPSHOT_EXTRA_MIN {
@@ -195,7 +192,7 @@ pub struct Bitmap {
 
 /// Walks the bitmap directory and everything behind it.
 pub(super) fn bitmaps(
-    walk: &mut Walk<'_, '_>,
+    walk: &mut Walk<'_>,
     count: u64,
     directory: Region,
 ) -> Result<Vec<Bitmap>, Unreadable> {
@@ -223,7 +220,7 @@ pub(super) fn bitmaps(
 }
 
 /// An entry of the directory and its length in bytes; `None` when it is malformed.
-fn directory_entry(walk: &Walk<'_, '_>, raw: &[u8]) -> Option<(Bitmap, usize)> {
+fn directory_entry(walk: &Walk<'_>, raw: &[u8]) -> Option<(Bitmap, usize)> {
     let fixed = raw.get(..DIRECTORY_ENTRY)?;
     let name_length = be16(&fixed[18..]);
     let extra = be32(&fixed[20..]);
@@ -255,11 +252,7 @@ fn directory_entry(walk: &Walk<'_, '_>, raw: &[u8]) -> Option<(Bitmap, usize)> {
     fine.then_some((bitmap, length))
 }
 
-fn bitmap_table(
-    walk: &mut Walk<'_, '_>,
-    number: u64,
-    bitmap: &mut Bitmap,
-) -> Result<(), Unreadable> {
+fn bitmap_table(walk: &mut Walk<'_>, number: u64, bitmap: &mut Bitmap) -> Result<(), Unreadable> {
     let referrer = Referrer::BitmapTable { bitmap: number };
     let bytes = bitmap.table_entries * 8;
     walk.refer(referrer, bitmap.table_offset, bytes)?;
@@ -281,7 +274,7 @@ fn bitmap_table(
         if entry & BITMAP_RESERVED != 0 || ones_and_offset || !walk.header.is_aligned(offset) {
             walk.corrupt(referrer, Wrong::BitmapEntry { entry });
             // Of a bitmap in use the check fails; with another one the image is not even opened.
-            walk.qemu_gives_up.get_or_insert(refusal);
+            walk.found.qemu.gives_up.get_or_insert(refusal);
         } else if offset != 0 {
             walk.refer_cluster(referrer, offset)?;
         }

@@ -35,7 +35,7 @@ pub struct Region {
 }
 
 /// What the header says. Offsets and sizes are in bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header {
     /// Version of the format, 2 or 3.
     pub version: u64,
@@ -112,10 +112,16 @@ impl Header {
         self.incompatible & EXTERNAL_DATA != 0
     }
 
+    /// Bytes of an L2 entry.
+    #[must_use]
+    pub const fn l2_entry_bytes(&self) -> u64 {
+        if self.extended_l2() { 16 } else { 8 }
+    }
+
     /// Entries of an L2 table.
     #[must_use]
     pub const fn l2_entries(&self) -> u64 {
-        self.cluster_size() / if self.extended_l2() { 16 } else { 8 }
+        self.cluster_size() / self.l2_entry_bytes()
     }
 
     /// Whether an offset is the first byte of a cluster.

@@ -2,6 +2,7 @@
 
 use super::Unreadable;
 use super::bytes::Bytes;
+use super::qemu_view::habits;
 
 /// Bytes read at once from a table.
 const PIECE: u64 = 64 << 10;
@@ -12,11 +13,6 @@ const COST_OF_KEEPING: u64 = 16;
 /// What one audit may cost: 4 GiB read, or 4 million references. Tables that share tables let a
 /// small file ask for far more.
 const BUDGET: u64 = 64 << 20;
-/// Past it qemu reads nothing, not even zeros: 2^63 less its largest alignment.
-const POSITION_MAX: u64 = (1 << 63) - (1 << 30);
-/// Bytes of a sector: qemu rounds the length of a file up to sectors.
-const SECTOR: u64 = 512;
-
 /// The bytes and what reading them may still cost.
 pub(super) struct Reader<'a> {
     bytes: &'a dyn Bytes,
@@ -27,10 +23,9 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(bytes: &'a dyn Bytes) -> Result<Self, Unreadable> {
-        let length = bytes.length()?;
         Ok(Self {
             bytes,
-            length: length.checked_next_multiple_of(SECTOR).unwrap_or(length),
+            length: habits::length(bytes.length()?),
             left: BUDGET,
         })
     }
@@ -86,13 +81,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Whether qemu can read so many bytes there: past the end of the file they are zeros, but there
-/// is a last position.
-pub(super) fn can_be_read(offset: u64, bytes: u64) -> bool {
-    let end = offset.checked_add(bytes);
-    end.is_some_and(|end| end <= POSITION_MAX)
-}
-
 /// A big-endian 16-bit number at the start of some bytes.
 pub(super) fn be16(bytes: &[u8]) -> u64 {
     be(&bytes[..2])
@@ -104,7 +92,7 @@ pub(super) fn be32(bytes: &[u8]) -> u64 {
 }
 
 /// A big-endian 64-bit number at the start of some bytes.
-pub(super) fn be64(bytes: &[u8]) -> u64 {
+pub(crate) fn be64(bytes: &[u8]) -> u64 {
     be(&bytes[..8])
 }
 

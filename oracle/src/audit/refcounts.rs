@@ -1,10 +1,10 @@
 //! What the disk says of each cluster (specification, "Host cluster management").
 
 use litemap::LiteMap;
-use smallvec::SmallVec;
 
 use super::corruption::Wrong;
-use super::reader::{be, can_be_read};
+use super::qemu_view::habits::{can_be_read, is_seen_shared};
+use super::reader::be;
 use super::references::{Referrer, Walk};
 use super::refusal::Unreadable;
 
@@ -14,7 +14,7 @@ const OFFSET: u64 = 0xffff_ffff_ffff_fe00;
 const RESERVED: u64 = 0x1ff;
 
 /// The refcounts on disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OnDisk {
     /// Where the header says the reftable is, in bytes.
     pub reftable_offset: u64,
@@ -62,7 +62,7 @@ impl OnDisk {
 }
 
 /// Reads the reftable and all refblocks.
-pub(super) fn read(walk: &mut Walk<'_, '_>) -> Result<OnDisk, Unreadable> {
+pub(super) fn read(walk: &mut Walk<'_>) -> Result<OnDisk, Unreadable> {
     let header = walk.header;
     let entries = header.reftable_clusters * (header.cluster_size() / 8);
     let mut disk = OnDisk {
@@ -94,7 +94,7 @@ pub(super) fn read(walk: &mut Walk<'_, '_>) -> Result<OnDisk, Unreadable> {
 
 /// The refcounts of a refblock that are not 0, with their places: big-endian from 8 bits on,
 /// narrower ones from the low bits of their byte up.
-pub(super) fn nonzero_counts(block: &[u8], bits: u64) -> impl Iterator<Item = (u64, u64)> {
+pub(crate) fn nonzero_counts(block: &[u8], bits: u64) -> impl Iterator<Item = (u64, u64)> {
     let width = bits.div_ceil(8) as usize;
     let each = 8 / bits.min(8);
     let raw = (0_u64..)
@@ -109,37 +109,29 @@ pub(super) fn nonzero_counts(block: &[u8], bits: u64) -> impl Iterator<Item = (u
     })
 }
 
-/// Counts the references to refblocks and judges the reftable's entries. Gives whether the
-/// structures must be rebuilt for it.
-pub(super) fn judge(walk: &mut Walk<'_, '_>, disk: &OnDisk) -> Result<bool, Unreadable> {
-    let mut rebuild = false;
+/// Counts the references to refblocks, and judges the reftable's place and entries.
+pub(super) fn judge(walk: &mut Walk<'_>) -> Result<(), Unreadable> {
     if !walk.header.reftable_usable {
         let offset = walk.header.reftable_offset;
         walk.corrupt(Referrer::Reftable, Wrong::Unusable { offset });
-        rebuild = true;
     }
-    for (&index, &entry) in &disk.entries {
+    for (index, entry) in walk.found.disk.entries.clone() {
         let referrer = Referrer::Refblock { index };
         let offset = entry & OFFSET;
         let cluster = offset >> walk.header.cluster_bits;
+        let bytes = walk.header.cluster_size();
         if entry & RESERVED != 0 {
             walk.corrupt(referrer, Wrong::Reserved { entry });
-            rebuild = true;
         } else if !walk.header.is_aligned(offset) {
             walk.corrupt(referrer, Wrong::Unaligned { offset });
-            rebuild = true;
-        } else if cluster >= walk.clusters {
-            let bytes = walk.header.cluster_size();
+        } else if cluster >= walk.found.clusters {
             walk.corrupt(referrer, Wrong::PastTheEnd { offset, bytes });
         } else {
             walk.refer_cluster(referrer, offset)?;
-            // Counted as far as the width goes: with 1-bit refcounts a shared refblock is not seen.
-            let references = walk.references.get(&cluster).map_or(0, SmallVec::len) as u64;
-            if references.min(walk.header.max_refcount()) != 1 {
+            if is_seen_shared(walk.found.references_to(cluster), &walk.header) {
                 walk.corrupt(referrer, Wrong::RefblockShared { cluster });
-                rebuild = true;
             }
         }
     }
-    Ok(rebuild)
+    Ok(())
 }

@@ -1,12 +1,13 @@
 //! Who refers to each cluster.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use smallvec::SmallVec;
 
+use super::Audit;
 use super::corruption::{Corruption, Wrong};
 use super::header::Header;
+use super::qemu_view::habits::is_counted;
 use super::reader::Reader;
 use super::refusal::{Refusal, Unreadable};
 
@@ -99,6 +100,18 @@ impl Referrer {
     pub const fn is_structure(&self) -> bool {
         matches!(self, Self::Reftable | Self::Refblock { .. })
     }
+
+    /// Whose table the entry is in, or is referred to.
+    #[must_use]
+    pub const fn layer(&self) -> Option<LayerId> {
+        match *self {
+            Self::L1 { layer }
+            | Self::L2 { layer, .. }
+            | Self::Data { layer, .. }
+            | Self::Compressed { layer, .. } => Some(layer),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Referrer {
@@ -128,29 +141,14 @@ impl fmt::Display for Referrer {
     }
 }
 
-/// What a walk from the header finds.
-pub(super) struct Walk<'a, 'b> {
-    pub(super) reader: &'a mut Reader<'b>,
-    pub(super) header: &'a Header,
-    /// Who refers to each cluster.
-    pub(super) references: BTreeMap<u64, Referrers>,
-    /// Clusters to compare: those of the file, and those past its end that were referred to.
-    pub(super) clusters: u64,
-    pub(super) corruptions: Vec<Corruption>,
-    /// The first thing for which a check gives up.
-    pub(super) blocked: Option<Refusal>,
-    /// The first thing for which qemu-img alone gives up.
-    pub(super) qemu_gives_up: Option<Refusal>,
+/// A walk from the header on.
+pub(super) struct Walk<'a> {
+    pub(super) reader: Reader<'a>,
+    pub(super) header: Header,
     /// Whether tables that begin in the header's cluster are read, as qemu does.
     pub(super) follows_header: bool,
-    /// Whether there is such a table.
-    pub(super) header_is_table: bool,
-    /// What ends past the end of the file.
-    pub(super) past_end: Vec<PastEnd>,
-    /// The L2 tables that are read.
-    pub(super) tables: Vec<TableUse>,
-    /// Entries that read as zeros and have an impossible offset.
-    pub(super) empty: Vec<EmptyEntry>,
+    /// What it has found so far.
+    pub(super) found: Audit,
 }
 
 /// A stretch of bytes that something refers to and that ends past the end of the file.
@@ -166,6 +164,19 @@ pub struct PastEnd {
     pub counted: bool,
 }
 
+impl PastEnd {
+    /// Whether it is counted and the end of it is missing: what lies in whole clusters reads as
+    /// zeros there.
+    #[must_use]
+    pub const fn is_in_part(&self) -> bool {
+        let whole_clusters = matches!(
+            self.referrer,
+            Referrer::Header | Referrer::Data { .. } | Referrer::BitmapData { .. }
+        );
+        self.counted && !whole_clusters && !self.referrer.is_structure()
+    }
+}
+
 /// An L2 table as one L1 entry leads to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableUse {
@@ -175,6 +186,15 @@ pub struct TableUse {
     pub l1_index: u64,
     /// Where the table begins.
     pub offset: u64,
+}
+
+impl TableUse {
+    /// The entry.
+    #[must_use]
+    pub const fn referrer(&self) -> Referrer {
+        let (layer, l1_index) = (self.layer, self.l1_index);
+        Referrer::L2 { layer, l1_index }
+    }
 }
 
 /// An L2 entry that reads as zeros, with an offset that no cluster begins at and no reserved bits.
@@ -190,49 +210,28 @@ pub struct EmptyEntry {
     pub offset: u64,
 }
 
-impl<'a, 'b> Walk<'a, 'b> {
-    pub(super) fn new(
-        reader: &'a mut Reader<'b>,
-        header: &'a Header,
-        follows_header: bool,
-    ) -> Self {
-        Self {
-            clusters: reader.length().div_ceil(header.cluster_size()),
-            reader,
-            header,
-            references: BTreeMap::new(),
-            corruptions: Vec::new(),
-            blocked: None,
-            qemu_gives_up: None,
-            follows_header,
-            header_is_table: false,
-            past_end: Vec::new(),
-            tables: Vec::new(),
-            empty: Vec::new(),
-        }
-    }
-
+impl Walk<'_> {
     /// Whether a table that begins at `offset` is passed over, as it would be the header.
     pub(super) fn skips(&mut self, offset: u64) -> bool {
         let is_header = offset < self.header.cluster_size();
-        self.header_is_table |= is_header;
+        self.found.header_is_table |= is_header;
         is_header && !self.follows_header
     }
 
     pub(super) fn corrupt(&mut self, referrer: Referrer, wrong: Wrong) {
-        self.corruptions.push(Corruption { referrer, wrong });
+        self.found.corruptions.push(Corruption { referrer, wrong });
     }
 
     /// Something that only qemu-img gives up for.
     pub(super) fn block_qemu(&mut self, referrer: Referrer, refusal: Refusal) {
         self.corrupt(referrer, Wrong::Unreadable { refusal });
-        self.qemu_gives_up.get_or_insert(refusal);
+        self.found.qemu.gives_up.get_or_insert(refusal);
     }
 
     /// Something that a check gives up for. The audit goes on behind it.
     pub(super) fn block(&mut self, referrer: Referrer, refusal: Refusal) {
         self.corrupt(referrer, Wrong::Unreadable { refusal });
-        self.blocked.get_or_insert(refusal);
+        self.found.blocked.push(refusal);
     }
 
     /// A reference to each cluster that a stretch of bytes touches; none when it ends a cluster or
@@ -248,10 +247,10 @@ impl<'a, 'b> Walk<'a, 'b> {
             return Ok(());
         }
         let end = u128::from(offset) + u128::from(bytes);
-        let counted = end < u128::from(self.reader.length()) + u128::from(cluster_size);
+        let counted = is_counted(end, self.reader.length(), cluster_size);
         if end > u128::from(self.reader.length()) {
             self.reader.pay_for_keeping()?;
-            self.past_end.push(PastEnd {
+            self.found.past_end.push(PastEnd {
                 referrer,
                 offset,
                 bytes,
@@ -266,13 +265,13 @@ impl<'a, 'b> Walk<'a, 'b> {
         for cluster in offset / cluster_size..=last {
             self.reader.pay_for_keeping()?;
             let max = self.header.max_refcount();
-            let referrers = self.references.entry(cluster).or_default();
+            let referrers = self.found.references.entry(cluster).or_default();
             let counted = referrers.len() as u64;
             referrers.push(referrer);
             if counted >= max {
                 self.corrupt(referrer, Wrong::TooManyReferences { cluster, max });
             }
-            self.clusters = self.clusters.max(cluster + 1);
+            self.found.clusters = self.found.clusters.max(cluster + 1);
         }
         Ok(())
     }

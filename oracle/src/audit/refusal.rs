@@ -58,12 +58,6 @@ pub enum Refusal {
         /// Which, from 0.
         snapshot: u64,
     },
-    /// The same behind entries of zeros, which are where the table really ends.
-    #[error("snapshot {snapshot} is malformed, behind blank ones: the header names too many")]
-    SnapshotCount {
-        /// Which, from 0.
-        snapshot: u64,
-    },
     /// A bitmap directory or a bitmap table that cannot be read.
     #[error("bitmap {bitmap} is malformed")]
     Bitmap {

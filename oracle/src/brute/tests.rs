@@ -6,12 +6,9 @@ use super::*;
 fn space(shape: (u32, u32), picture: &str) -> Space {
     let (refblock_bits, reftable_entry_bits) = shape;
     let marked = |wanted| {
-        (0..)
-            .zip(picture.bytes())
-            .filter(|(_, mark)| *mark == wanted)
-            .fold(Clusters::NONE, |set, (cluster, _)| {
-                set.or(Clusters::run(cluster, 1))
-            })
+        let marks = (0..).zip(picture.bytes());
+        let marked = marks.filter(|(_, mark)| *mark == wanted);
+        marked.map(|(cluster, _)| cluster).collect()
     };
     Space {
         shape: Shape {
@@ -138,7 +135,7 @@ fn a_growing_file_always_has_a_placement() {
                     clusters,
                     used: Clusters::run(0, clusters),
                     old: Clusters::NONE,
-                    room: crate::toy::Room::Growing,
+                    room: crate::case::StorageLimit::Growing,
                 };
                 assert!(
                     Space::whole_storage(&toy).least_table().is_some(),

@@ -16,14 +16,10 @@ const GENERATOR: &str = "r1";
 
 /// Stands for a case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the text of a variant names its fields")]
 pub enum Id {
-    /// What a seed generates.
-    Seed {
-        /// The kind of its image.
-        kind: Kind,
-        /// The seed.
-        seed: u64,
-    },
+    /// What a `seed` generates with this `kind` of image.
+    Seed { kind: Kind, seed: u64 },
     /// A case file.
     File(PathBuf),
 }
@@ -39,34 +35,19 @@ impl fmt::Display for Id {
 
 /// Why a word stands for no case.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum IdError {
     /// A seed of another version of the generator.
     #[error(
         "`{word}` is from generator {version}; this is {GENERATOR}, whose seeds give other cases"
     )]
-    Version {
-        /// The word.
-        word: String,
-        /// The version that it names.
-        version: String,
-    },
+    Version { word: String, version: String },
     /// Not a kind and a seed.
     #[error("`{word}` is not of the form {GENERATOR}:model|synthetic|real:SEED")]
-    Seed {
-        /// The word.
-        word: String,
-    },
-    /// A case file that cannot be read.
-    #[error("{path}: {source}", path = path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// A case file that is none.
+    Seed { word: String },
+    /// A case file that cannot be read, or is none.
     #[error(transparent)]
-    Text(#[from] TextError),
+    File(#[from] TextError),
 }
 
 impl FromStr for Id {
@@ -84,12 +65,10 @@ impl FromStr for Id {
         }
         let parsed = rest.split_once(':').and_then(|(name, seed)| {
             let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name)?;
-            Some((kind, seed.parse().ok()?))
+            let seed = seed.parse().ok()?;
+            Some(Self::Seed { kind, seed })
         });
-        match parsed {
-            Some((kind, seed)) => Ok(Self::Seed { kind, seed }),
-            None => Err(IdError::Seed { word }),
-        }
+        parsed.ok_or(IdError::Seed { word })
     }
 }
 
@@ -104,13 +83,7 @@ impl Id {
     pub fn case(&self) -> Result<Case, IdError> {
         match self {
             Self::Seed { kind, seed } => Ok(generate(*kind, *seed)),
-            Self::File(path) => {
-                let text = std::fs::read_to_string(path).map_err(|source| IdError::Read {
-                    path: path.clone(),
-                    source,
-                })?;
-                Ok(text::parse(path, &text)?.case)
-            }
+            Self::File(path) => Ok(text::read(path)?.case),
         }
     }
 }

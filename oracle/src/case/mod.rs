@@ -4,7 +4,6 @@
 mod big;
 pub mod build;
 pub mod damage;
-mod file;
 pub mod generate;
 pub mod id;
 pub mod impossible;
@@ -12,6 +11,7 @@ pub mod model;
 pub mod observed;
 mod random;
 pub mod real;
+pub mod refcount;
 pub mod synthetic;
 pub mod text;
 mod validate;
@@ -30,6 +30,13 @@ impl Pick {
     #[must_use]
     pub fn of(self, candidates: usize) -> Option<usize> {
         (self.0 as usize).checked_rem(candidates)
+    }
+
+    /// The chosen one of these; `None` when there are none.
+    fn among<T>(self, candidates: impl IntoIterator<Item = T>) -> Option<T> {
+        let candidates: Vec<T> = candidates.into_iter().collect();
+        let chosen = self.of(candidates.len())?;
+        candidates.into_iter().nth(chosen)
     }
 }
 
@@ -66,17 +73,15 @@ pub enum Image {
 }
 
 /// Whether the storage can grow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the text of a variant names its fields")]
 pub enum StorageLimit {
     /// As a file does.
     #[default]
     Growing,
-    /// As a block device: this many spare clusters after the end of the image, and no more.
-    Fixed {
-        /// Clusters after the end of the image, within the device.
-        spare: u32,
-    },
+    /// As a block device: `spare` clusters after the end of the image, and no more.
+    Fixed { spare: u32 },
 }
 
 /// The rebuild algorithm.

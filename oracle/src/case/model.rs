@@ -1,9 +1,12 @@
 //! Toys of a dozen clusters with nothing but counts, for the planners.
 
+use std::collections::BTreeSet;
+
 use arbitrary::{Arbitrary, Unstructured};
 use serde::{Deserialize, Serialize};
 
-use super::impossible::{Impossible, in_range};
+use super::impossible::{Impossible, in_range, refuse_overflow};
+use super::refcount;
 
 /// Bytes of a reftable entry.
 const ENTRY_BYTES: u32 = 8;
@@ -31,17 +34,6 @@ pub struct Model {
     pub old: Vec<u32>,
 }
 
-/// What each of the `old` clusters is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OldStructures {
-    /// First cluster of the reftable.
-    pub reftable: u32,
-    /// Clusters of the reftable.
-    pub reftable_clusters: u32,
-    /// The refblocks of the ranges from 0 on.
-    pub refblocks: Vec<u32>,
-}
-
 impl Model {
     /// Binary logarithm of the cluster size: the smallest, from 16 bytes on, that holds a refblock
     /// and E reftable entries.
@@ -58,79 +50,32 @@ impl Model {
         1 << self.cluster_bits()
     }
 
-    /// Bits of a refcount.
-    #[must_use]
-    pub const fn width(&self) -> u32 {
-        1 << self.refcount_order
-    }
-
-    /// The largest refcount.
-    #[must_use]
-    pub const fn max_refcount(&self) -> u64 {
-        u64::MAX >> (64 - self.width())
-    }
-
-    /// What each of the `old` clusters is; `None` when there are none. The reftable has as many
-    /// clusters as its refblocks need, at least one.
-    pub fn old_structures(&self) -> Result<Option<OldStructures>, Impossible> {
-        let Some(&reftable) = self.old.first() else {
-            return Ok(None);
-        };
+    /// What the `old` clusters are: those of the reftable, and the refblocks of the ranges from 0 on.
+    /// The reftable has as many clusters as its refblocks need, at least one.
+    pub(super) fn old_structures(&self) -> (&[u32], &[u32]) {
         let entries = 1 << self.reftable_entry_bits;
         let enough = |&clusters: &usize| clusters * entries >= self.old.len() - clusters;
-        let clusters = (1..=self.old.len()).find(enough).unwrap_or(1);
-        let (table, refblocks) = self.old.split_at(clusters);
-        let mut reftable_clusters = 0;
-        for (expected, &cluster) in (reftable..).zip(table) {
-            if cluster != expected {
-                let why = "is part of the reftable, which is not in a row";
-                return Err(Impossible::OldStructure { cluster, why });
-            }
-            reftable_clusters += 1;
-        }
-        Ok(Some(OldStructures {
-            reftable,
-            reftable_clusters,
-            refblocks: refblocks.to_vec(),
-        }))
+        let clusters = (1..=self.old.len()).find(enough).unwrap_or(0);
+        self.old.split_at(clusters)
     }
 
     /// Fails where there cannot be such a toy.
-    pub fn validate(&self) -> Result<(), Impossible> {
-        in_range("refcount_order", self.refcount_order.into(), 0, 6)?;
+    pub(super) fn validate(&self) -> Result<(), Impossible> {
+        let (order, entry_bits) = (self.refcount_order, self.reftable_entry_bits);
+        in_range("refcount_order", order.into(), 0, 6)?;
         in_range("refblock_bits", self.refblock_bits.into(), 1, 20)?;
-        in_range(
-            "reftable_entry_bits",
-            self.reftable_entry_bits.into(),
-            0,
-            18,
-        )?;
-        if self.refblock_bits + self.refcount_order < 3 {
-            return Err(Impossible::RefblockUnderOneByte {
-                refblock_bits: self.refblock_bits,
-                refcount_order: self.refcount_order,
-            });
-        }
+        in_range("reftable_entry_bits", entry_bits.into(), 0, 18)?;
+        // A refblock has whole bytes.
+        let bits = self.refblock_bits + order;
+        in_range("refblock_bits + refcount_order", bits.into(), 3, 26)?;
         in_range("cluster_bits", self.cluster_bits().into(), 4, 21)?;
         let clusters = self.references.len() as u64;
         in_range("the number of clusters", clusters, 1, CLUSTERS_MAX)?;
         if self.references[0] == 0 {
             return Err(Impossible::NoHeader);
         }
-        let max = self.max_refcount();
-        let counts = (0_u64..).zip(&self.references);
-        if let Some((cluster, &references)) = { counts }.find(|&(_, &count)| count > max) {
-            return Err(Impossible::TooManyReferences {
-                cluster,
-                references,
-                max,
-            });
-        }
-        self.validate_old()
-    }
-
-    fn validate_old(&self) -> Result<(), Impossible> {
-        let mut seen = std::collections::BTreeSet::new();
+        refuse_overflow((0..).zip(self.references.iter().copied()), order)?;
+        let mut seen = BTreeSet::new();
         for &cluster in &self.old {
             let why = match self.references.get(cluster as usize) {
                 None => "lies past the end of the image",
@@ -140,7 +85,16 @@ impl Model {
             };
             return Err(Impossible::OldStructure { cluster, why });
         }
-        self.old_structures().map(|_| ())
+        let (reftable, _) = self.old_structures();
+        let first = reftable.first().copied().unwrap_or_default();
+        let mut row = (first..).zip(reftable);
+        match row.find(|(expected, cluster)| expected != *cluster) {
+            None => Ok(()),
+            Some((_, &cluster)) => {
+                let why = "is part of the reftable, which is not in a row";
+                Err(Impossible::OldStructure { cluster, why })
+            }
+        }
     }
 }
 
@@ -149,7 +103,7 @@ impl<'a> Arbitrary<'a> for Model {
         let refcount_order = u.int_in_range(0..=6)?;
         let refblock_bits = u.int_in_range(3_u32.saturating_sub(refcount_order).max(1)..=5)?;
         let reftable_entry_bits = u.int_in_range(0..=3)?;
-        let max = u64::MAX >> (64 - (1 << refcount_order));
+        let max = refcount::largest(refcount_order);
         let clusters = u.int_in_range(1..=48_usize)?;
         let mut references = vec![1; clusters];
         let mut free = Vec::new();
@@ -159,20 +113,18 @@ impl<'a> Arbitrary<'a> for Model {
                 free.push(cluster);
             }
         }
-        let mut model = Self {
+        // A reftable of one cluster and refblocks, wherever there is space.
+        let mut old = Vec::new();
+        let most = free.len().min(1 + (1 << reftable_entry_bits));
+        for _ in 0..u.int_in_range(0..=most)? {
+            old.push(free.swap_remove(u.choose_index(free.len())?));
+        }
+        Ok(Self {
             refblock_bits,
             reftable_entry_bits,
             refcount_order,
             references,
-            old: Vec::new(),
-        };
-        // A reftable of one cluster and refblocks, wherever there is space.
-        let most = free.len().min(1 + (1 << reftable_entry_bits));
-        for _ in 0..u.int_in_range(0..=most)? {
-            model
-                .old
-                .push(free.swap_remove(u.choose_index(free.len())?));
-        }
-        Ok(model)
+            old,
+        })
     }
 }

@@ -3,10 +3,10 @@
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 
-use super::StorageLimit;
 use super::synthetic::{
     Allocation, Bitmap, Content, Run, Sharing, Snapshots, Structures, Synthetic,
 };
+use super::{StorageLimit, refcount};
 
 /// Binary logarithms of cluster sizes: small ones more often, for they are quick.
 const CLUSTER_BITS: [u32; 16] = [9, 9, 9, 9, 9, 10, 10, 11, 12, 12, 14, 14, 16, 16, 18, 21];
@@ -144,7 +144,7 @@ fn content(u: &mut Unstructured<'_>, image: &Synthetic) -> Result<Content> {
 
 /// Snapshots, no more than the refcounts can count; sometimes just as many.
 fn snapshots(u: &mut Unstructured<'_>, image: &mut Synthetic) -> Result<()> {
-    let max = u64::MAX >> (64 - (1 << image.refcount_order));
+    let max = refcount::largest(image.refcount_order);
     let mut left = u32::try_from(max - 1).unwrap_or(u32::MAX);
     for _ in 0..u.int_in_range(0..=2)? {
         let sharing = *u.choose(&[Sharing::Tables, Sharing::Data, Sharing::Nothing])?;
@@ -167,11 +167,7 @@ fn snapshots(u: &mut Unstructured<'_>, image: &mut Synthetic) -> Result<()> {
 }
 
 fn bitmaps(u: &mut Unstructured<'_>, image: &mut Synthetic) -> Result<()> {
-    let most = if image.luks || image.backing.is_some() {
-        1
-    } else {
-        2
-    };
+    let most = 2 - u32::from(image.luks || image.backing.is_some());
     for _ in 0..u.int_in_range(0..=most)? {
         let granularity_bits = *u.choose(&[9, 12, 16, 31])?;
         let bits = image.virtual_size().div_ceil(1 << granularity_bits);

@@ -39,7 +39,6 @@ pub struct Synthetic {
     #[serde(default, skip_serializing_if = "is_default")]
     pub luks: bool,
     /// The backing file's name; it is a raw image.
-    #[serde(default, skip_serializing_if = "is_default")]
     pub backing: Option<String>,
     /// Whether the header has a table of feature names.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -90,34 +89,21 @@ impl Default for Synthetic {
 /// free ones in a row. Old refcount structures always take the lowest free clusters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[expect(missing_docs, reason = "the text of a variant names its fields")]
 pub enum Allocation {
     /// From cluster 1 on, one after the other.
     #[default]
     Dense,
-    /// Every `step`th. With a small step no free run is as long as the new table needs; with a
-    /// large one the file is sparse and needs many refblocks.
-    Striped {
-        /// Clusters from one used one to the next, from 1 on.
-        step: u32,
-    },
+    /// Every `step`th, from 1 on. With a small step no free run is as long as the new table needs;
+    /// with a large one the file is sparse and needs many refblocks.
+    Striped { step: u32 },
     /// One in each range that a refblock covers, so that every range is in use and all the space is
-    /// inside ranges in use.
-    OneARange {
-        /// Which of the range's clusters, modulo their number.
-        place: u32,
-    },
-    /// Dense after a hole: the only space in the file comes first.
-    AfterHole {
-        /// Free clusters between the header and the first used one.
-        clusters: u32,
-    },
-    /// At random among the first clusters of the file.
-    Scattered {
-        /// The seed of the order.
-        seed: u64,
-        /// How many clusters from 1 on may be used.
-        span: u32,
-    },
+    /// inside ranges in use: cluster `place`, modulo those of a range.
+    OneARange { place: u32 },
+    /// Dense after a hole of `clusters` behind the header: the only space in the file comes first.
+    AfterHole { clusters: u32 },
+    /// At random, by `seed`, among clusters 1 to `span` of the file.
+    Scattered { seed: u64, span: u32 },
     /// Exactly these, in this order, the refcount structures included.
     Listed(Vec<u64>),
 }
@@ -160,6 +146,7 @@ pub struct Run {
 /// What a guest cluster holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[expect(missing_docs, reason = "the text of a variant names its fields")]
 pub enum Content {
     /// A data cluster.
     Data,
@@ -167,18 +154,11 @@ pub enum Content {
     Preallocated,
     /// Zeros without a cluster; version 3.
     Zero,
-    /// Compressed data.
-    Compressed {
-        /// Bytes in it that do not compress, at most half a cluster.
-        incompressible: u32,
-    },
-    /// Subclusters: with extended L2 entries only. The two bitmaps do not meet.
-    Subclusters {
-        /// Bit n: subcluster n is allocated.
-        allocated: u32,
-        /// Bit n: subcluster n reads as zeros.
-        zero: u32,
-    },
+    /// Compressed data, `incompressible` bytes of it so, at most half a cluster.
+    Compressed { incompressible: u32 },
+    /// With extended L2 entries only: bit n says of subcluster n that it is `allocated`, or reads as
+    /// `zero`, not both.
+    Subclusters { allocated: u32, zero: u32 },
 }
 
 /// Some snapshots that are alike.

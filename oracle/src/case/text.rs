@@ -37,7 +37,6 @@ pub struct CaseFile {
     /// The version of the text form: [`VERSION`].
     pub version: u32,
     /// What the case shows, in a few sentences.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub story: Option<String>,
     /// The case.
     pub case: Case,
@@ -51,13 +50,10 @@ pub struct CaseFile {
 #[serde(deny_unknown_fields)]
 pub struct Verdict {
     /// The repair's exit code.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<i32>,
     /// Whether it had to be stopped.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timed_out: Option<bool>,
     /// Whether a check afterwards finds nothing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repaired_clean: Option<bool>,
     /// The check's figures under the names of its JSON.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -66,10 +62,8 @@ pub struct Verdict {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, String>,
     /// All that qemu-img said and did, where the case is a damaged real image.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed: Option<Observed>,
     /// Anything else worth knowing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 
@@ -84,39 +78,34 @@ impl From<Case> for CaseFile {
     }
 }
 
-/// Why a text is not a case.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a text is not a case. Lines and columns, in characters, count from 1.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum TextError {
+    /// Not readable at all.
+    #[error("{file}: {source}")]
+    Read {
+        file: String,
+        source: std::io::Error,
+    },
     /// Not TOML, or not what a case file has there.
     #[error("{file}:{line}:{column}: {expected}")]
     Syntax {
-        /// The file.
         file: String,
-        /// Line, from 1.
         line: usize,
-        /// Column in characters, from 1.
         column: usize,
-        /// What was found and what was expected.
         expected: String,
     },
     /// Written in another version of the text form.
     #[error("{file}:{line}:1: expected `version = {VERSION}`, found version {found}")]
     Version {
-        /// The file.
         file: String,
-        /// Line of the version, from 1.
         line: usize,
-        /// The version that it names.
         found: u32,
     },
     /// There is no such case.
     #[error("{file}: this case is impossible: {why}")]
-    Impossible {
-        /// The file.
-        file: String,
-        /// Why.
-        why: Impossible,
-    },
+    Impossible { file: String, why: Impossible },
 }
 
 /// Only the version, whatever else there is.
@@ -125,13 +114,22 @@ struct Versioned {
     version: toml::Spanned<u32>,
 }
 
-/// Reads a case file. `file` is for the error.
+/// Reads a case file.
+pub fn read(path: &Path) -> Result<CaseFile, TextError> {
+    let text = std::fs::read_to_string(path).map_err(|source| {
+        let file = path.display().to_string();
+        TextError::Read { file, source }
+    })?;
+    parse(path, &text)
+}
+
+/// Reads the text of a case file. `file` is for the error.
 pub fn parse(file: &Path, text: &str) -> Result<CaseFile, TextError> {
-    let name = || file.display().to_string();
+    let file = file.display().to_string();
     let syntax = |error: toml::de::Error| {
         let (line, column) = position(text, error.span().map_or(0, |span| span.start));
         TextError::Syntax {
-            file: name(),
+            file: file.clone(),
             line,
             column,
             expected: error.message().replace('\n', " "),
@@ -139,17 +137,15 @@ pub fn parse(file: &Path, text: &str) -> Result<CaseFile, TextError> {
     };
     // Before the rest, which another version may say differently.
     let version = toml::from_str::<Versioned>(text).map_err(syntax)?.version;
-    if *version.get_ref() != VERSION {
-        return Err(TextError::Version {
-            file: name(),
-            line: position(text, version.span().start).0,
-            found: *version.get_ref(),
-        });
+    let found = *version.get_ref();
+    if found != VERSION {
+        let (line, _) = position(text, version.span().start);
+        return Err(TextError::Version { file, line, found });
     }
     let parsed: CaseFile = toml::from_str(text).map_err(syntax)?;
     match parsed.case.validate() {
         Ok(()) => Ok(parsed),
-        Err(why) => Err(TextError::Impossible { file: name(), why }),
+        Err(why) => Err(TextError::Impossible { file, why }),
     }
 }
 

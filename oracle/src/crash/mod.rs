@@ -49,7 +49,7 @@ pub struct CrashState<'a> {
     pub bytes: &'a SparseBytes,
     /// How many events of the trace had happened, at most.
     pub after: usize,
-    items: &'a [Item<'a>],
+    items: &'a [&'a Item],
     selection: &'a [usize],
     between_events: bool,
 }
@@ -71,36 +71,27 @@ impl CrashState<'_> {
 
 impl fmt::Display for CrashState<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sectors = self.items.iter().filter(|item| item.offset().is_some());
-        let kept = |item: &Item<'_>, choice: usize| choice == item.live;
+        let sectors = self.items.iter().filter(|item| item.offset.is_some());
+        let (after, sectors) = (self.after, sectors.count());
         write!(
             f,
-            "after a power cut within the first {} writes and flushes, of {} unflushed sectors",
-            self.after,
-            sectors.count(),
+            "after a power cut within the first {after} writes and flushes, of {sectors} unflushed \
+             sectors"
         )?;
-        let lost: Vec<String> = self
-            .items
-            .iter()
-            .zip(self.selection)
-            .filter(|&(item, &choice)| !kept(item, choice))
-            .map(|(item, _)| match item.offset() {
+        let choices = self.items.iter().zip(self.selection);
+        let lost = choices.filter(|&(item, &choice)| choice != item.live);
+        let lost: Vec<String> = lost
+            .map(|(item, _)| match item.offset {
                 Some(offset) => format!("{offset:#x}"),
                 None => "the file's new length".to_owned(),
             })
             .collect();
-        if lost.is_empty() {
-            return f.write_str(" none lost");
+        let listed = lost[..lost.len().min(LISTED_MAX)].join(", ");
+        match lost.len() {
+            0 => f.write_str(" none lost"),
+            1..=LISTED_MAX => write!(f, " lost: {listed}"),
+            more => write!(f, " lost: {listed} and {} more", more - LISTED_MAX),
         }
-        write!(
-            f,
-            " lost: {}",
-            lost[..lost.len().min(LISTED_MAX)].join(", ")
-        )?;
-        if lost.len() > LISTED_MAX {
-            write!(f, " and {} more", lost.len() - LISTED_MAX)?;
-        }
-        Ok(())
     }
 }
 
@@ -123,16 +114,22 @@ impl Crashes<'_> {
         limits: &Limits,
         mut visit: impl FnMut(&CrashState<'_>) -> ControlFlow<B>,
     ) -> (u64, Option<B>) {
-        let mut search = Search {
-            limits,
-            visit: &mut visit,
-            states: 0,
-            found: None,
-        };
+        let (mut states, mut found) = (0, None);
         let mut volatile = Volatile::new(self.before.clone(), self.sector);
+        let mut show = |volatile: &Volatile, items: &[&Item], selection: &[usize]| {
+            states += 1;
+            let state = CrashState {
+                bytes: &volatile.state(items, selection),
+                after: volatile.events,
+                items,
+                selection,
+                between_events: volatile.ended,
+            };
+            visit(&state).map_break(|broken| found = Some(broken))
+        };
         // Breaking ends the search; what it broke with is remembered.
-        let _ = search.run(self.trace, &mut volatile);
-        (search.states, search.found)
+        let _ = search(self.trace, limits, &mut volatile, &mut show);
+        (states, found)
     }
 
     /// The state that a case names.
@@ -141,13 +138,12 @@ impl Crashes<'_> {
         let events = self.trace.events();
         let after = crash.after as usize % (events.len() + 1);
         let mut volatile = Volatile::new(self.before.clone(), self.sector);
-        // The power fails within the last event, before a durable write has become so.
-        let last = after.checked_sub(1).map(|last| &events[last]);
-        for event in &events[..after.saturating_sub(1)] {
-            volatile.begin(event);
-            volatile.end(event);
-        }
-        if let Some(last) = last {
+        if let Some((last, done)) = events[..after].split_last() {
+            for event in done {
+                volatile.begin(event);
+                volatile.end(event);
+            }
+            // The power fails within the last event, before a durable write has become so.
             volatile.begin(last);
         }
         let items = volatile.items();
@@ -155,55 +151,34 @@ impl Crashes<'_> {
     }
 }
 
-/// A visit to all states, under way.
-struct Search<'v, B> {
-    limits: &'v Limits,
-    visit: &'v mut dyn FnMut(&CrashState<'_>) -> ControlFlow<B>,
-    states: u64,
-    found: Option<B>,
-}
+/// Shows a state: what is possible, what a power cut decides, and how it decided.
+type Show<'a> = &'a mut dyn FnMut(&Volatile, &[&Item], &[usize]) -> ControlFlow<()>;
 
-impl<B> Search<'_, B> {
-    fn run(&mut self, trace: &Trace, volatile: &mut Volatile) -> ControlFlow<()> {
-        self.visit(volatile, &[], &[])?;
-        for event in trace.events() {
-            if matches!(event, Event::Flush) && volatile.is_unsettled() {
-                self.all(volatile)?;
-            }
-            volatile.begin(event);
-            if matches!(event, Event::Write { durable: true, .. }) {
-                self.all(volatile)?;
-                volatile.end(event);
-                // With it, but without what was written before it.
-                let items = volatile.items();
-                self.visit(volatile, &items, &vec![0; items.len()])?;
-            }
-        }
-        self.all(volatile)
-    }
-
-    /// Visits what is possible now, except that nothing unsettled was kept.
-    fn all(&mut self, volatile: &Volatile) -> ControlFlow<()> {
+fn search(
+    trace: &Trace,
+    limits: &Limits,
+    volatile: &mut Volatile,
+    show: Show<'_>,
+) -> ControlFlow<()> {
+    // What is possible now, except that nothing unsettled was kept.
+    let all = |volatile: &Volatile, show: Show<'_>| {
         let items = volatile.items();
-        select::each(&items, self.limits, &mut |selection| {
-            self.visit(volatile, &items, selection)
-        })
+        let mut shown = |selection: &[usize]| show(volatile, &items, selection);
+        select::each(&items, limits, &mut shown)
+    };
+    show(volatile, &[], &[])?;
+    for event in trace.events() {
+        if matches!(event, Event::Flush) && volatile.is_unsettled() {
+            all(volatile, show)?;
+        }
+        volatile.begin(event);
+        if matches!(event, Event::Write { durable: true, .. }) {
+            all(volatile, show)?;
+            volatile.end(event);
+            // With it, but without what was written before it.
+            let items = volatile.items();
+            show(volatile, &items, &vec![0; items.len()])?;
+        }
     }
-
-    fn visit(
-        &mut self,
-        volatile: &Volatile,
-        items: &[Item<'_>],
-        selection: &[usize],
-    ) -> ControlFlow<()> {
-        self.states += 1;
-        let state = CrashState {
-            bytes: &volatile.state(items, selection),
-            after: volatile.events(),
-            items,
-            selection,
-            between_events: volatile.has_ended(),
-        };
-        (self.visit)(&state).map_break(|found| self.found = Some(found))
-    }
+    all(volatile, show)
 }

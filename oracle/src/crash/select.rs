@@ -14,7 +14,7 @@ use super::volatile::Item;
 pub(super) type Visit<'v> = &'v mut dyn FnMut(&[usize]) -> ControlFlow<()>;
 
 /// Visits selections, no one twice, and not the one in which nothing was kept.
-pub(super) fn each(items: &[Item<'_>], limits: &Limits, visit: Visit<'_>) -> ControlFlow<()> {
+pub(super) fn each(items: &[&Item], limits: &Limits, visit: Visit<'_>) -> ControlFlow<()> {
     if fits(items, limits.exhaustive_bits) {
         return all(items, visit);
     }
@@ -45,31 +45,27 @@ pub(super) fn each(items: &[Item<'_>], limits: &Limits, visit: Visit<'_>) -> Con
 }
 
 /// The selection that a seed stands for: 0 keeps nothing, `u64::MAX` what programs read.
-pub(super) fn random(items: &[Item<'_>], seed: u64) -> Vec<usize> {
+pub(super) fn random(items: &[&Item], seed: u64) -> Vec<usize> {
     match seed {
         0 => vec![0; items.len()],
         u64::MAX => items.iter().map(|item| item.live).collect(),
         seed => {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            let choose = |item: &Item<'_>| rng.random_range(0..item.choices());
+            let choose = |item: &&Item| rng.random_range(0..item.choices());
             items.iter().map(choose).collect()
         }
     }
 }
 
 /// Whether all selections together are at most 2^bits.
-fn fits(items: &[Item<'_>], bits: u32) -> bool {
-    let limit = 1_usize << bits;
-    let product = items.iter().try_fold(1_usize, |product, item| {
-        product
-            .checked_mul(item.choices())
-            .filter(|&product| product <= limit)
-    });
-    product.is_some()
+fn fits(items: &[&Item], bits: u32) -> bool {
+    let mut choices = items.iter().map(|item| item.choices());
+    let product = choices.try_fold(1_usize, usize::checked_mul);
+    product.is_some_and(|product| product <= 1 << bits)
 }
 
 /// Counts through all selections but the first.
-fn all(items: &[Item<'_>], visit: Visit<'_>) -> ControlFlow<()> {
+fn all(items: &[&Item], visit: Visit<'_>) -> ControlFlow<()> {
     let mut selection = vec![0; items.len()];
     loop {
         let mut positions = items.iter().zip(&mut selection);
@@ -87,23 +83,23 @@ fn all(items: &[Item<'_>], visit: Visit<'_>) -> ControlFlow<()> {
 /// Everything up to a write reached the disk and nothing after it; and the same with only the
 /// first half of that write's sectors.
 fn in_order(
-    items: &[Item<'_>],
+    items: &[&Item],
     limits: &Limits,
     once: &mut dyn FnMut(Vec<usize>) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
-    let mut events: Vec<usize> = items.iter().flat_map(Item::events).collect();
+    let mut events: Vec<usize> = items.iter().flat_map(|item| item.events()).collect();
     events.sort_unstable();
     events.dedup();
     for position in spread(events.len(), limits.samples) {
         let event = events[position];
-        let before = |item: &Item<'_>| event.checked_sub(1).map_or(0, |last| item.as_of(last));
         let done: Vec<usize> = items.iter().map(|item| item.as_of(event)).collect();
-        let of_event: Vec<usize> = (0..items.len())
-            .filter(|&item| items[item].events().any(|of| of == event))
-            .collect();
+        let of_event = |item: &usize| items[*item].events().any(|of| of == event);
+        let of_event: Vec<usize> = (0..items.len()).filter(of_event).collect();
         let mut torn = done.clone();
         for &item in &of_event[of_event.len() / 2..] {
-            torn[item] = before(&items[item]);
+            torn[item] = event
+                .checked_sub(1)
+                .map_or(0, |last| items[item].as_of(last));
         }
         once(torn)?;
         once(done)?;
@@ -114,11 +110,5 @@ fn in_order(
 /// At most `count` of the positions below `length`, evenly spread, first and last among them.
 fn spread(length: usize, count: u32) -> impl Iterator<Item = usize> {
     let taken = length.min(count as usize);
-    (0..taken).map(move |index| {
-        if taken < 2 {
-            0
-        } else {
-            index * (length - 1) / (taken - 1)
-        }
-    })
+    (0..taken).map(move |index| index * (length - 1) / (taken - 1).max(1))
 }

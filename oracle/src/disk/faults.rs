@@ -62,10 +62,11 @@ impl Faults {
 }
 
 /// Whether a fault strikes the operation number `nth` of its kind.
-const fn is_due(fault: Fault, nth: u32) -> bool {
-    match fault.times {
-        Times::Once => nth == fault.nth,
-        Times::Twice => nth == fault.nth || nth == fault.nth.saturating_add(1),
-        Times::Forever => nth >= fault.nth,
-    }
+fn is_due(fault: Fault, nth: u32) -> bool {
+    let times = match fault.times {
+        Times::Once => 1,
+        Times::Twice => 2,
+        Times::Forever => u32::MAX,
+    };
+    nth.checked_sub(fault.nth).is_some_and(|late| late < times)
 }

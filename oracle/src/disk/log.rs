@@ -17,115 +17,79 @@ const FUA: u64 = 2;
 const DISCARD: u64 = 4;
 const MARK: u64 = 8;
 
-/// Why a log cannot be read.
+/// Why a log cannot be read. Entries count from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum LogError {
     /// The first eight bytes are something else.
     #[error("not a log of writes: it begins with {found:#x}, not {MAGIC:#x}")]
-    Magic {
-        /// What it begins with.
-        found: u64,
-    },
+    Magic { found: u64 },
     /// A version that is not known.
     #[error("the log has version {found}; version {VERSION} can be read")]
-    Version {
-        /// Its version.
-        found: u64,
-    },
+    Version { found: u64 },
     /// The sector size is no power of two from 512 bytes on.
     #[error("the log has sectors of {found} bytes")]
-    SectorSize {
-        /// Its sector size in bytes.
-        found: u64,
-    },
+    SectorSize { found: u64 },
     /// It ends before the number of entries that it announces.
     #[error("the log ends within entry {entry} of {entries}")]
-    Truncated {
-        /// Which entry, from 0.
-        entry: u64,
-        /// How many there should be.
-        entries: u64,
-    },
+    Truncated { entry: u64, entries: u64 },
     /// Flags that are not known.
     #[error("entry {entry} of the log has unknown flags {flags:#x}")]
-    Flags {
-        /// Which entry, from 0.
-        entry: u64,
-        /// Its flags.
-        flags: u64,
-    },
+    Flags { entry: u64, flags: u64 },
 }
 
 /// What the log says was done, in order.
 pub fn read(log: &[u8]) -> Result<Trace, LogError> {
-    let short = LogError::Truncated {
-        entry: 0,
-        entries: 0,
+    let head = |at, bytes| {
+        let (entry, entries) = (0, 0);
+        number(log, at, bytes).ok_or(LogError::Truncated { entry, entries })
     };
-    let found = number(log, 0, 8).ok_or(short)?;
+    let found = head(0, 8)?;
     if found != MAGIC {
         return Err(LogError::Magic { found });
     }
-    let found = number(log, 8, 8).ok_or(short)?;
+    let found = head(8, 8)?;
     if found != VERSION {
         return Err(LogError::Version { found });
     }
-    let entries = number(log, 16, 8).ok_or(short)?;
-    let sector = number(log, 24, 4).ok_or(short)?;
+    let (entries, sector) = (head(16, 8)?, head(24, 4)?);
     if !sector.is_power_of_two() || sector < SECTOR {
         return Err(LogError::SectorSize { found: sector });
     }
     let mut trace = Trace::default();
     let mut at = sector;
     for entry in 0..entries {
+        let numbers = [0, 8, 16].map(|field| number(log, at.checked_add(field)?, 8));
         let truncated = LogError::Truncated { entry, entries };
-        at = read_entry(log, at, sector, entry, &mut trace)?.ok_or(truncated)?;
+        let [Some(first), Some(count), Some(flags)] = numbers else {
+            return Err(truncated);
+        };
+        if flags & !(FLUSH | FUA | DISCARD | MARK) != 0 {
+            return Err(LogError::Flags { entry, flags });
+        }
+        at = at.saturating_add(sector);
+        // A mark is a note to the reader; its text, if any, lies in the entry's own sector.
+        if flags & MARK != 0 {
+            continue;
+        }
+        // What comes with a flush was written after it.
+        if flags & FLUSH != 0 {
+            trace.push(Event::Flush);
+        }
+        let offset = first.saturating_mul(sector);
+        let length = count.saturating_mul(sector);
+        if flags & DISCARD != 0 && count > 0 {
+            trace.push(Event::Discard { offset, length });
+        } else if count > 0 {
+            trace.push(Event::Write {
+                offset,
+                bytes: Written::from_slice(slice(log, at, length).ok_or(truncated)?),
+                durable: flags & FUA != 0,
+            });
+            at = at.saturating_add(length);
+        }
     }
     Ok(trace)
-}
-
-/// Reads the entry at byte `at`; where the next one begins, `None` when the log ends within it.
-fn read_entry(
-    log: &[u8],
-    at: u64,
-    sector: u64,
-    entry: u64,
-    trace: &mut Trace,
-) -> Result<Option<u64>, LogError> {
-    let field = |index: u64| number(log, at.checked_add(index * 8)?, 8);
-    let (Some(first), Some(count), Some(flags)) = (field(0), field(1), field(2)) else {
-        return Ok(None);
-    };
-    if flags & !(FLUSH | FUA | DISCARD | MARK) != 0 {
-        return Err(LogError::Flags { entry, flags });
-    }
-    let next = at.saturating_add(sector);
-    // A mark is a note to the reader; its text, if any, lies in the entry's own sector.
-    if flags & MARK != 0 {
-        return Ok(Some(next));
-    }
-    // What comes with a flush was written after it.
-    if flags & FLUSH != 0 {
-        trace.push(Event::Flush);
-    }
-    let offset = first.saturating_mul(sector);
-    let length = count.saturating_mul(sector);
-    if count == 0 {
-        return Ok(Some(next));
-    }
-    if flags & DISCARD != 0 {
-        trace.push(Event::Discard { offset, length });
-        return Ok(Some(next));
-    }
-    let Some(bytes) = slice(log, next, length) else {
-        return Ok(None);
-    };
-    trace.push(Event::Write {
-        offset,
-        bytes: Written::from_slice(bytes),
-        durable: flags & FUA != 0,
-    });
-    Ok(Some(next.saturating_add(length)))
 }
 
 /// `length` bytes at `at`; `None` past the end.

@@ -34,7 +34,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use recount::storage::Operation;
 use recount::{Offset, Storage, StorageError};
 
-use crate::case::damage::{ReadWriteAt, SparseBytes};
+use crate::case::damage::SparseBytes;
 use crate::case::{self, Fault, FaultKind};
 use faults::Faults;
 
@@ -134,11 +134,11 @@ impl SimulatedDisk {
         (middle - middle % self.sector).saturating_sub(offset)
     }
 
-    fn too_long(&self, end: Option<u64>) -> bool {
-        match (end, self.capacity) {
-            (None, _) => true,
-            (Some(end), Some(capacity)) => end > capacity,
-            (Some(_), None) => false,
+    /// Refuses what ends past the capacity.
+    fn check_end(&self, end: Option<u64>) -> io::Result<()> {
+        match end {
+            Some(end) if end <= self.capacity.unwrap_or(u64::MAX) => Ok(()),
+            _ => Err(io::ErrorKind::StorageFull.into()),
         }
     }
 
@@ -146,12 +146,10 @@ impl SimulatedDisk {
     fn apply(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         if !bytes.is_empty() {
             self.live.write_at(offset, bytes)?;
-            let bytes = Written::from_slice(bytes);
-            let durable = false;
             self.trace.push(Event::Write {
                 offset,
-                bytes,
-                durable,
+                bytes: Written::from_slice(bytes),
+                durable: false,
             });
         }
         Ok(())
@@ -160,74 +158,68 @@ impl SimulatedDisk {
     fn try_write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let length = bytes.len() as u64;
         let fault = self.faults.next(case::Operation::Write);
-        if self.too_long(offset.checked_add(length)) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
+        self.check_end(offset.checked_add(length))?;
         let done = match fault {
             None => return self.apply(offset, bytes),
             Some(FaultKind::NoSpace) => return Err(error_of(FaultKind::NoSpace)),
             Some(FaultKind::Io) => 0,
             Some(FaultKind::Short) => self.short(offset, length),
         };
-        let (done, failed) = bytes.split_at(usize::try_from(done).map_err(io::Error::other)?);
-        self.apply(offset, done)?;
+        let (begun, failed) = bytes.split_at(done as usize);
+        self.apply(offset, begun)?;
         self.trace.push(Event::WriteFailed {
-            offset: offset + done.len() as u64,
+            offset: offset + done,
             bytes: Written::from_slice(failed),
         });
         Err(error_of(FaultKind::Io))
     }
 
-    fn try_set_len(&mut self, length: u64) -> io::Result<()> {
+    fn try_set_len(&mut self, mut length: u64) -> io::Result<()> {
         let fault = self.faults.next(case::Operation::SetLen);
-        if self.too_long(Some(length)) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        let present = ReadWriteAt::len(&self.live);
-        let (length, result) = match fault {
-            None => (length, Ok(())),
+        self.check_end(Some(length))?;
+        let present = self.live.len();
+        match fault {
+            None => (),
             Some(FaultKind::Short) if length > present => {
-                let done = self.short(present, length - present);
-                (present + done, Err(error_of(FaultKind::Io)))
+                length = present + self.short(present, length - present);
             }
             Some(kind) => return Err(error_of(kind)),
-        };
-        self.live.set_len(length)?;
+        }
+        self.live.set_len(length);
         self.trace.push(Event::SetLen { length });
-        result
+        outcome(fault)
     }
 
     fn try_discard(&mut self, offset: u64, length: u64) -> io::Result<()> {
-        let end = offset
-            .saturating_add(length)
-            .min(ReadWriteAt::len(&self.live));
+        let end = offset.saturating_add(length).min(self.live.len());
         // Only whole sectors are given back.
-        let first = offset.next_multiple_of(self.sector);
-        let length = (end - end % self.sector).saturating_sub(first);
-        if length > 0 {
-            zero(&mut self.live, first, length)?;
-            let offset = first;
-            self.trace.push(Event::Discard { offset, length });
+        let (offset, end) = (
+            offset.next_multiple_of(self.sector),
+            end - end % self.sector,
+        );
+        if offset >= end {
+            return Ok(());
         }
+        // Pages that are zeros already are not touched, so that a discarded hole costs nothing.
+        let pages = self.live.pages();
+        let stretches = pages.map(|(start, page)| {
+            let stop = start + page.len() as u64;
+            start.max(offset)..stop.min(end)
+        });
+        for stretch in stretches.collect::<Vec<_>>() {
+            if !stretch.is_empty() {
+                let zeros = vec![0; (stretch.end - stretch.start) as usize];
+                self.live.write_at(stretch.start, &zeros)?;
+            }
+        }
+        let length = end - offset;
+        self.trace.push(Event::Discard { offset, length });
         Ok(())
     }
 }
 
-/// Makes `length` bytes at `offset` zeros, within the bytes that there are. Only pages that are not
-/// zeros already are touched, so that a discarded hole costs nothing.
-fn zero(bytes: &mut SparseBytes, offset: u64, length: u64) -> io::Result<()> {
-    let end = offset + length;
-    let pages = bytes.pages();
-    let pages = pages.map(|(start, page)| (start, start + page.len() as u64));
-    let stretches: Vec<_> = pages
-        .map(|(start, stop)| (start.max(offset), stop.min(end)))
-        .filter(|(start, stop)| start < stop)
-        .collect();
-    for (start, stop) in stretches {
-        let count = usize::try_from(stop - start).map_err(io::Error::other)?;
-        bytes.write_at(start, &vec![0; count])?;
-    }
-    Ok(())
+fn outcome(fault: Option<FaultKind>) -> io::Result<()> {
+    fault.map_or(Ok(()), |kind| Err(error_of(kind)))
 }
 
 /// The error that a fault gives.
@@ -255,7 +247,7 @@ fn failed(
 
 impl Storage for SimulatedDisk {
     fn len(&self) -> u64 {
-        ReadWriteAt::len(&self.live)
+        self.live.len()
     }
 
     fn capacity(&self) -> Option<u64> {
@@ -265,17 +257,14 @@ impl Storage for SimulatedDisk {
     fn read_at(&self, offset: Offset, buffer: &mut [u8]) -> Result<(), StorageError> {
         let length = buffer.len() as u64;
         self.bytes_read.fetch_add(length, Ordering::Relaxed);
-        let result = match self.faults.next(case::Operation::Read) {
-            None => self.live.read_at(offset.0, buffer),
-            Some(FaultKind::Short) => {
-                let (read, _) = buffer.split_at_mut(buffer.len() / 2);
-                self.live
-                    .read_at(offset.0, read)
-                    .and(Err(error_of(FaultKind::Short)))
-            }
-            Some(kind) => Err(error_of(kind)),
+        let fault = self.faults.next(case::Operation::Read);
+        let read = match fault {
+            None => buffer.len(),
+            Some(FaultKind::Short) => buffer.len() / 2,
+            Some(_) => 0,
         };
-        result.map_err(failed(Operation::Read, offset, length))
+        self.live.read_at(offset.0, &mut buffer[..read]);
+        outcome(fault).map_err(failed(Operation::Read, offset, length))
     }
 
     fn next_data(&self, offset: Offset) -> Option<Offset> {
@@ -283,30 +272,23 @@ impl Storage for SimulatedDisk {
     }
 
     fn write_at(&mut self, offset: Offset, bytes: &[u8]) -> Result<(), StorageError> {
-        self.try_write(offset.0, bytes).map_err(failed(
-            Operation::Write,
-            offset,
-            bytes.len() as u64,
-        ))
+        let length = bytes.len() as u64;
+        self.try_write(offset.0, bytes)
+            .map_err(failed(Operation::Write, offset, length))
     }
 
     fn set_len(&mut self, length: u64) -> Result<(), StorageError> {
-        let change = Offset(length);
         self.try_set_len(length)
-            .map_err(failed(Operation::SetLen, change, length))
+            .map_err(failed(Operation::SetLen, Offset(length), length))
     }
 
     fn flush(&mut self) -> Result<(), StorageError> {
-        match self.faults.next(case::Operation::Flush) {
-            None => {
-                self.trace.push(Event::Flush);
-                Ok(())
-            }
-            Some(kind) => {
-                self.trace.push(Event::FlushFailed);
-                Err(failed(Operation::Flush, Offset(0), 0)(error_of(kind)))
-            }
-        }
+        let fault = self.faults.next(case::Operation::Flush);
+        self.trace.push(match fault {
+            None => Event::Flush,
+            Some(_) => Event::FlushFailed,
+        });
+        outcome(fault).map_err(failed(Operation::Flush, Offset(0), 0))
     }
 
     fn discard(&mut self, offset: Offset, length: u64) -> Result<(), StorageError> {

@@ -9,37 +9,23 @@ use smallvec::SmallVec;
 /// allocation.
 pub type Written = SmallVec<[u8; 64]>;
 
-/// One thing that was done. Positions and lengths are in bytes.
+/// One thing that was done. Offsets and lengths are in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the text of a variant names its fields")]
 pub enum Event {
-    /// Bytes were written; volatile until the next flush.
+    /// Bytes were written; volatile until the next flush, unless they were `durable` at once (forced
+    /// unit access).
     Write {
-        /// Where.
         offset: u64,
-        /// What.
         bytes: Written,
-        /// Whether they were durable at once (forced unit access).
         durable: bool,
     },
     /// A write failed, and its bytes may reach the disk all the same.
-    WriteFailed {
-        /// Where.
-        offset: u64,
-        /// What.
-        bytes: Written,
-    },
+    WriteFailed { offset: u64, bytes: Written },
     /// Bytes were given back and read as zeros.
-    Discard {
-        /// Where.
-        offset: u64,
-        /// How many.
-        length: u64,
-    },
-    /// The length was changed.
-    SetLen {
-        /// The new one.
-        length: u64,
-    },
+    Discard { offset: u64, length: u64 },
+    /// The length was changed to this one.
+    SetLen { length: u64 },
     /// Everything before became durable.
     Flush,
     /// A flush failed: what was volatile then may be lost for ever.

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::tally::Tally;
-use crate::case::Algorithm;
+use crate::case::{Algorithm, StorageLimit};
 use crate::properties::Property;
-use crate::toy::{Room, Shape};
+use crate::toy::Shape;
 
 /// B of 2, 4 and 8 and E of 2 and 4, each with another width of refcounts. The smallest first. With
 /// B of 4 and 64 bits the entries do not fill their cluster.
@@ -19,13 +19,13 @@ pub(super) const SHAPES: [Shape; 6] = [
 ];
 
 /// Storage that grows, and devices with this much room after the end of the file.
-pub(super) const ROOMS: [Room; 6] = [
-    Room::Growing,
-    Room::Fixed(0),
-    Room::Fixed(1),
-    Room::Fixed(2),
-    Room::Fixed(3),
-    Room::Fixed(6),
+pub(super) const ROOMS: [StorageLimit; 6] = [
+    StorageLimit::Growing,
+    StorageLimit::Fixed { spare: 0 },
+    StorageLimit::Fixed { spare: 1 },
+    StorageLimit::Fixed { spare: 2 },
+    StorageLimit::Fixed { spare: 3 },
+    StorageLimit::Fixed { spare: 6 },
 ];
 
 /// The most old clusters that are placed in every possible way.

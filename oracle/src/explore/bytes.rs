@@ -1,14 +1,11 @@
-//! What the bytes show: for each plan that differs in what is written in which order, every power
-//! cut and every fault.
-
-use std::collections::HashSet;
+//! Whose bytes are looked at: for each plan that differs in what is written in which order, after
+//! every power cut and every fault.
 
 use recount::Layout;
 
 use crate::case::Algorithm;
 use crate::crash::Limits;
-use crate::properties::{Property, Verdict};
-use crate::run::{self, ToyError, ToyRepair, explore_one};
+use crate::run;
 use crate::toy::{Clusters, Toy};
 
 /// Crash states and faults of one plan: all where they are few, else a sample.
@@ -35,7 +32,7 @@ struct Step {
 
 /// What tells plans apart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Signature {
+pub(super) struct Signature {
     algorithm: Algorithm,
     old: u32,
     grows: bool,
@@ -43,7 +40,7 @@ struct Signature {
 }
 
 impl Signature {
-    fn of(toy: &Toy, algorithm: Algorithm, layout: &Layout) -> Self {
+    pub(super) fn of(toy: &Toy, algorithm: Algorithm, layout: &Layout) -> Self {
         let mut steps = Vec::with_capacity(layout.order.len() + layout.reftable.count.0 as usize);
         let mut seen: Vec<usize> = Vec::new();
         let mut expected = u64::MAX;
@@ -73,36 +70,6 @@ impl Signature {
             steps,
         }
     }
-}
-
-/// The plans of a unit whose bytes were looked at.
-#[derive(Debug, Default)]
-pub(super) struct Seen(HashSet<Signature>);
-
-impl Seen {
-    /// Whether a plan is the first of its kind.
-    pub(super) fn is_new(&mut self, toy: &Toy, algorithm: Algorithm, layout: &Layout) -> bool {
-        self.0.insert(Signature::of(toy, algorithm, layout))
-    }
-}
-
-/// What was found of one plan.
-#[derive(Debug)]
-pub struct Explored {
-    /// What each property says that the bytes show.
-    pub verdicts: Vec<(Property, Verdict)>,
-    /// States after power cuts, and runs with faults, that were looked at.
-    pub states: u64,
-}
-
-/// Explores one plan.
-pub(super) fn explore(toy: &Toy, algorithm: Algorithm) -> Result<Explored, ToyError> {
-    let (before, repair) = ToyRepair::new(&toy.to_case(algorithm))?;
-    let explored = explore_one(&repair, &before, &BOUNDS);
-    Ok(Explored {
-        verdicts: explored.verdicts,
-        states: explored.states + explored.runs,
-    })
 }
 
 /// Whether a toy's bytes are looked at for an algorithm even though its plan need not be judged

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use recount::{Layout, PlanError};
 
-use crate::properties::planning::Places;
+use crate::properties::plan::Places;
 use crate::toy::Toy;
 
 /// What the marks stand for.

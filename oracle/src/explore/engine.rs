@@ -1,41 +1,15 @@
 //! Hands a toy to the engine's planners.
 
 use recount::rebuild::{self, Input};
-use recount::{Cluster, ClusterCount, Geometry, Layout, PlanError, RefcountTable, Run, RunSet};
+use recount::{Cluster, ClusterCount, Layout, PlanError, RefcountTable, Run, RunSet};
 
 use crate::case::Algorithm;
+use crate::properties::plan::geometry;
+use crate::run::engine_algorithm;
 use crate::toy::{Clusters, Shape, Toy};
 
 /// Something that plans as the engine does. Tests put one in its place that is broken.
 pub type Planner = fn(recount::Algorithm, &Input<'_>) -> Result<Layout, PlanError>;
-
-/// The engine's name for an algorithm.
-#[must_use]
-pub const fn algorithm(algorithm: Algorithm) -> recount::Algorithm {
-    match algorithm {
-        Algorithm::Planned => recount::Algorithm::Planned,
-        Algorithm::FirstFit => recount::Algorithm::FirstFit,
-        Algorithm::Tail => recount::Algorithm::Tail,
-    }
-}
-
-/// The engine's geometry for a shape, with the cluster size that cases of it have.
-///
-/// # Panics
-///
-/// If the shape has no such geometry: B and E below 2^20, refblocks of whole bytes.
-#[must_use]
-pub fn geometry(shape: Shape) -> Geometry {
-    let refblock = (shape.refblock_bits + shape.refcount_order).saturating_sub(3);
-    let cluster_bits = 4.max(refblock).max(shape.reftable_entry_bits + 3);
-    Geometry::model(
-        cluster_bits,
-        shape.refcount_order,
-        shape.refblock_bits,
-        shape.reftable_entry_bits,
-    )
-    .expect("a shape fits into clusters made for it")
-}
 
 /// The counts and reserved clusters of one toy after another; cheap where they differ by little.
 #[derive(Debug)]
@@ -70,12 +44,6 @@ impl Engine {
         }
     }
 
-    /// The geometry.
-    #[must_use]
-    pub const fn geometry(&self) -> &Geometry {
-        self.references.geometry()
-    }
-
     /// The counts that the algorithm that planned last was given.
     #[must_use]
     pub const fn references(&self) -> &RefcountTable {
@@ -98,7 +66,7 @@ impl Engine {
             file: ClusterCount(toy.clusters.into()),
             capacity: toy.capacity().map(|clusters| ClusterCount(clusters.into())),
         };
-        (self.planner)(self::algorithm(algorithm), &input)
+        (self.planner)(engine_algorithm(algorithm), &input)
     }
 
     fn count(&mut self, counted: Clusters, old: Clusters) -> Result<(), PlanError> {

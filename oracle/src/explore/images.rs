@@ -1,13 +1,12 @@
 //! Small whole images, each damaged in one way, repaired from end to end: for what toys cannot
 //! show, as they have no tables to follow and nothing to check.
 
-use crate::case::damage::{
-    Among, Damage, HeaderDamage, PointerDamage, RefblockDamage, ReftableDamage, SnapshotDamage, To,
-};
-use crate::case::synthetic::{
-    Allocation, Bitmap, Content, Run, Sharing, Snapshots, Structures, Synthetic,
-};
-use crate::case::{Algorithm, Case, Image, Pick, Schedule, StorageLimit};
+use itertools::Itertools as _;
+use serde::Deserialize;
+
+use crate::case::damage::Damage;
+use crate::case::synthetic::Synthetic;
+use crate::case::{Algorithm, Case, Image, Schedule, StorageLimit};
 use crate::crash::Limits;
 use crate::run;
 use crate::toy::algorithm_name;
@@ -37,197 +36,58 @@ impl Named {
     pub const PREFIX: &str = "image:";
 }
 
+/// What the file beside this one lists.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Lists {
+    damages: Vec<(String, Vec<Damage>)>,
+    images: Vec<NamedImage>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NamedImage {
+    name: String,
+    image: Synthetic,
+}
+
 /// All of them: each image with each damage, on a file and on a device, by each algorithm.
+///
+/// # Panics
+///
+/// If the list is no such list, which a test would show.
 #[must_use]
 pub fn all(algorithms: &[Algorithm]) -> Vec<Named> {
-    let mut cases = Vec::new();
-    for (image_name, image) in images() {
-        for (damage_name, damage) in damages() {
-            for (room, storage) in ROOMS {
-                for &algorithm in algorithms {
-                    let algorithm_name = algorithm_name(algorithm);
-                    let prefix = Named::PREFIX;
-                    cases.push(Named {
-                        name: format!("{prefix}{algorithm_name}:{image_name}:{damage_name}:{room}"),
-                        case: Case {
-                            image: Image::Synthetic(image.clone()),
-                            damage: damage.iter().cloned().collect(),
-                            storage,
-                            algorithm,
-                            schedule: Schedule::Quiet,
-                        },
-                    });
-                }
-            }
-        }
-    }
-    cases
+    let lists: Lists = toml::from_str(include_str!("images.toml")).expect("images and damages");
+    let of_images = lists.images.iter();
+    let of_damages = of_images.cartesian_product(&lists.damages);
+    let of_rooms = of_damages.cartesian_product(ROOMS);
+    let all = of_rooms.cartesian_product(algorithms);
+    all.map(
+        |(((image, (damaged, damage)), (room, storage)), &algorithm)| Named {
+            name: format!(
+                "{}{}:{}:{}:{room}",
+                Named::PREFIX,
+                algorithm_name(algorithm),
+                image.name,
+                damaged
+            ),
+            case: Case {
+                image: Image::Synthetic(image.image.clone()),
+                damage: damage.clone(),
+                storage,
+                algorithm,
+                schedule: Schedule::Quiet,
+            },
+        },
+    )
+    .collect()
 }
 
 const ROOMS: [(&str, StorageLimit); 2] = [
     ("grows", StorageLimit::Growing),
     ("spare4", StorageLimit::Fixed { spare: 4 }),
 ];
-
-fn images() -> Vec<(&'static str, Synthetic)> {
-    let run = |skip, clusters, content| Run {
-        skip,
-        clusters,
-        content,
-    };
-    let small = |refcount_order, guest| Synthetic {
-        cluster_bits: 9,
-        refcount_order,
-        guest,
-        ..Synthetic::default()
-    };
-    let compressed = Content::Compressed {
-        incompressible: 200,
-    };
-    let plain = small(4, vec![run(0, 10, Content::Data)]);
-    vec![
-        (
-            "absent",
-            Synthetic {
-                structures: Structures::Absent,
-                free_tail: 3,
-                ..plain.clone()
-            },
-        ),
-        ("plain", plain),
-        (
-            "one-bit",
-            Synthetic {
-                allocation: Allocation::Striped { step: 3 },
-                ..small(
-                    0,
-                    vec![run(0, 4, Content::Data), run(70, 3, Content::Preallocated)],
-                )
-            },
-        ),
-        (
-            "snapshots",
-            Synthetic {
-                snapshots: vec![
-                    Snapshots {
-                        count: 2,
-                        sharing: Sharing::Tables,
-                    },
-                    Snapshots {
-                        count: 1,
-                        sharing: Sharing::Nothing,
-                    },
-                ],
-                ..small(3, vec![run(0, 6, Content::Data), run(3, 4, compressed)])
-            },
-        ),
-        (
-            "bitmaps",
-            Synthetic {
-                bitmaps: vec![Bitmap {
-                    granularity_bits: 9,
-                    clusters: 1,
-                    all_ones: 0,
-                }],
-                snapshots: vec![Snapshots {
-                    count: 1,
-                    sharing: Sharing::Data,
-                }],
-                free_tail: 70,
-                ..small(6, vec![run(0, 8, Content::Data), run(0, 2, Content::Zero)])
-            },
-        ),
-    ]
-}
-
-fn damages() -> Vec<(&'static str, Option<Damage>)> {
-    let first = Pick(0);
-    let past_end = PointerDamage::PastEnd { clusters: 40 };
-    let at_end = PointerDamage::PastEnd { clusters: 0 };
-    let refcount = |to| {
-        Some(Damage::Refcount {
-            among: Among::Allocated,
-            cluster: Pick(7),
-            to,
-        })
-    };
-    let entry = |becomes| {
-        Some(Damage::L2Entry {
-            entry: first,
-            becomes,
-        })
-    };
-    let l1_entry = |becomes| {
-        Some(Damage::L1Entry {
-            table: first,
-            entry: first,
-            becomes,
-        })
-    };
-    let reftable_entry = |becomes| {
-        Some(Damage::ReftableEntry {
-            entry: first,
-            becomes,
-        })
-    };
-    let refblock = |becomes| {
-        Some(Damage::Refblock {
-            refblock: first,
-            becomes,
-        })
-    };
-    vec![
-        ("none", None),
-        (
-            "reftable-gone",
-            Some(Damage::Reftable(ReftableDamage::Gone)),
-        ),
-        (
-            "reftable-zeroed",
-            Some(Damage::Reftable(ReftableDamage::Zeroed)),
-        ),
-        ("reftable-entry-past-end", reftable_entry(past_end)),
-        ("reftable-entry-at-end", reftable_entry(at_end)),
-        (
-            "reftable-entry-reserved",
-            reftable_entry(PointerDamage::Bit { bit: 3 }),
-        ),
-        ("refblock-zeroed", refblock(RefblockDamage::Zeroed)),
-        ("refblock-ones", refblock(RefblockDamage::Ones)),
-        (
-            "refblock-scattered",
-            refblock(RefblockDamage::Scattered { seed: 7 }),
-        ),
-        ("refcount-zero", refcount(To::Zero)),
-        ("refcount-down", refcount(To::Down)),
-        ("refcount-up", refcount(To::Up)),
-        (
-            "refcount-of-free",
-            Some(Damage::Refcount {
-                among: Among::Free,
-                cluster: first,
-                to: To::Exactly(1),
-            }),
-        ),
-        ("refcount-max", refcount(To::Max)),
-        ("l1-entry-past-end", l1_entry(past_end)),
-        ("l1-entry-at-end", l1_entry(at_end)),
-        ("l1-entry-copied", l1_entry(PointerDamage::Copied)),
-        ("l1-entry-cleared", l1_entry(PointerDamage::Cleared)),
-        ("l2-entry-past-end", entry(past_end)),
-        ("l2-entry-at-end", entry(at_end)),
-        ("l2-entry-copied", entry(PointerDamage::Copied)),
-        ("l2-entry-cleared", entry(PointerDamage::Cleared)),
-        (
-            "snapshot-l1-shifted",
-            Some(Damage::Snapshot {
-                snapshot: first,
-                becomes: SnapshotDamage::L1OffsetBytes(8),
-            }),
-        ),
-        ("dirty", Some(Damage::Header(HeaderDamage::Dirty))),
-    ]
-}
 
 #[cfg(test)]
 mod tests {

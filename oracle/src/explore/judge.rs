@@ -1,81 +1,25 @@
-//! Runs the planners on the toys of a unit and asks the properties.
+//! Runs the planners on the toys of a unit, and whole repairs, and asks the properties.
+
+use std::collections::HashSet;
 
 use super::bounds::{Bounds, ROOMS};
-use super::bytes::{self, Seen};
+use super::bytes::{self, Signature};
 use super::engine::{Engine, Planner};
 use super::images::{self, Named};
-use super::tally::Tally;
+use super::tally::{Subject, Tally};
 use super::units::Unit;
-use crate::brute::Space;
 use crate::case::Algorithm;
-use crate::properties::planning::{Brute, Complaint, Planning};
-use crate::properties::{
-    Property, Verdict, fits_when_possible, grows_only_when_needed, layout, no_overlap,
-    smallest_table, terminates,
-};
-use crate::run::{ImageRepair, explore_one};
-use crate::toy::{CLUSTERS_MAX, Toy};
-
-/// The properties that a plan by itself shows.
-pub const JUDGED: [Property; 8] = [
-    Property::Terminates,
-    Property::CountsEveryCluster,
-    Property::NoOverlap,
-    Property::FitsWhenPossible,
-    Property::GrowsOnlyWhenNeeded,
-    Property::SmallestTable,
-    Property::NoLeaks,
-    Property::BoundedCost,
-];
-
-/// Whether a property can be asked of a plan for a large toy: brute force looks at every placement,
-/// and a set holds the first clusters only.
-#[must_use]
-pub fn can_be_asked(property: Property, run: &Planning<'_>) -> bool {
-    match property {
-        Property::Terminates => true,
-        Property::FitsWhenPossible | Property::GrowsOnlyWhenNeeded | Property::SmallestTable => {
-            Space::is_searchable(run.toy)
-        }
-        _ => run.places.end <= u64::from(CLUSTERS_MAX),
-    }
-}
-
-/// What a property says of a plan; `None` when a plan alone does not show it.
-#[must_use]
-pub fn verdict(
-    property: Property,
-    run: &Planning<'_>,
-    geometry: &recount::Geometry,
-) -> Option<Result<(), Complaint>> {
-    Some(match property {
-        Property::Terminates => terminates::judge(run, geometry),
-        Property::CountsEveryCluster => layout::counts_every_cluster(run),
-        Property::NoOverlap => no_overlap::judge(run),
-        Property::FitsWhenPossible => fits_when_possible::judge(run),
-        Property::GrowsOnlyWhenNeeded => grows_only_when_needed::judge(run),
-        Property::SmallestTable => smallest_table::judge(run),
-        Property::NoLeaks => layout::no_leaks(run),
-        Property::BoundedCost => layout::bounded_cost(run),
-        Property::LeavesDataAlone
-        | Property::KeepsWhatItCannotFollow
-        | Property::CrashAtomic
-        | Property::FaultSafe
-        | Property::Idempotent
-        | Property::CleanAfterwards
-        | Property::AsSpecified
-        | Property::PlanExact
-        | Property::PlanAgainEmpty
-        | Property::EvidenceStays => return None,
-    })
-}
+use crate::properties::plan::{Brute, Planning, of_plans};
+use crate::properties::{Property, Verdict};
+use crate::run::{ImageRepair, ToyRepair, explore_one};
+use crate::toy::Toy;
 
 /// Everything that a unit shows.
-pub(super) fn judge(planner: Planner, unit: &Unit, bounds: &Bounds) -> Tally {
+pub(super) fn unit(planner: Planner, unit: &Unit, bounds: &Bounds) -> Tally {
     let mut judge = Judge {
         engine: Engine::with(planner, unit.shape),
         bounds,
-        seen: Seen::default(),
+        seen: HashSet::new(),
         tally: Tally::default(),
     };
     for used in unit.patterns() {
@@ -94,27 +38,21 @@ pub(super) fn judge(planner: Planner, unit: &Unit, bounds: &Bounds) -> Tally {
     judge.tally
 }
 
-/// Everything that a whole image shows.
+/// Everything that a whole image shows. All of them can be opened.
 pub(super) fn image(index: usize, image: &Named, bounds: &Bounds) -> Tally {
     let mut tally = Tally::default();
-    let algorithm = image.case.algorithm;
-    let index = u32::try_from(index).unwrap_or(u32::MAX);
-    let explored = match ImageRepair::new(&image.case) {
-        Ok((before, repair)) => explore_one(&repair, &before, &images::BOUNDS),
-        // An image that cannot even be opened is not repaired.
-        Err(_) => return tally,
-    };
-    tally.note_states(explored.states + explored.runs);
-    for (property, verdict) in explored.verdicts {
-        if !bounds.properties.contains(&property) {
-            continue;
+    let subject = Subject::Image(index, image);
+    match ImageRepair::new(&image.case) {
+        Ok((before, repair)) => {
+            let explored = explore_one(&repair, &before, &images::BOUNDS);
+            tally.note_states(explored.states + explored.runs);
+            let mut verdicts = explored.verdicts;
+            verdicts.retain(|(property, _)| bounds.properties.contains(property));
+            for (property, verdict) in verdicts {
+                tally.note(subject, property, verdict);
+            }
         }
-        let cell = tally.cell_mut(algorithm, property);
-        match verdict {
-            Verdict::Holds => cell.hold(),
-            Verdict::NotApplicable => (),
-            Verdict::Fails(failure) => cell.fail_image(index, image, failure.message),
-        }
+        Err(error) => tally.note(subject, Property::AsSpecified, Verdict::fails(error)),
     }
     tally
 }
@@ -122,97 +60,94 @@ pub(super) fn image(index: usize, image: &Named, bounds: &Bounds) -> Tally {
 struct Judge<'a> {
     engine: Engine,
     bounds: &'a Bounds,
-    seen: Seen,
+    /// The plans of the unit whose bytes were looked at.
+    seen: HashSet<Signature>,
     tally: Tally,
 }
 
 impl Judge<'_> {
     fn toy(&mut self, toy: &Toy) {
         let brute = Brute::new(*toy);
-        // Without first-fit there is nothing to compare tail with.
-        let compared = self.bounds.algorithms.contains(&Algorithm::FirstFit);
-        let mut first_fit = [!compared; Property::ALL.len()];
+        let with_bytes = toy.clusters <= self.bounds.clusters_with_bytes;
+        // What first-fit fails; without it there is nothing to compare tail with.
+        let mut first_fit = None;
         for &algorithm in &self.bounds.algorithms {
             let only_bytes = bytes::only(toy, algorithm);
-            let with_bytes = toy.clusters <= self.bounds.clusters_with_bytes;
             if only_bytes && !with_bytes {
                 continue;
             }
             let outcome = self.engine.plan(toy, algorithm);
-            let run = Planning::new(toy, algorithm, &outcome, &brute);
-            let mut failed = [false; Property::ALL.len()];
+            let subject = Subject::Toy(toy, algorithm);
+            let mut failed = Vec::new();
             if !only_bytes {
-                self.plan(&run, &mut failed);
+                let run = Planning::new(algorithm, &outcome, &brute);
+                failed = self.plan(subject, &run, first_fit.as_deref());
             }
             if let Ok(layout) = &outcome
                 && with_bytes
-                && self.seen.is_new(toy, algorithm, layout)
+                && self.seen.insert(Signature::of(toy, algorithm, layout))
             {
                 self.bytes(toy, algorithm, &mut failed);
             }
-            match algorithm {
-                Algorithm::FirstFit => first_fit = failed,
-                Algorithm::Tail if !only_bytes => self.added(&run, &first_fit),
-                Algorithm::Tail | Algorithm::Planned => (),
+            if algorithm == Algorithm::FirstFit {
+                first_fit = Some(failed);
             }
         }
     }
 
-    /// Asks what a plan shows; notes in `failed` which properties fail.
-    fn plan(&mut self, run: &Planning<'_>, failed: &mut [bool; Property::ALL.len()]) {
+    /// Asks what a plan shows; which properties fail. Notes where tail fails what first-fit holds.
+    fn plan(
+        &mut self,
+        subject: Subject<'_>,
+        run: &Planning<'_>,
+        first_fit: Option<&[Property]>,
+    ) -> Vec<Property> {
+        let mut failed = Vec::new();
         for &property in &self.bounds.properties {
-            let Some(verdict) = verdict(property, run, self.engine.geometry()) else {
+            let Some(verdict) = run.judge(property) else {
                 continue;
             };
-            let cell = self.tally.cell_mut(run.algorithm, property);
-            match verdict {
-                Ok(()) => cell.hold(),
-                Err(complaint) => {
-                    failed[property as usize] = true;
-                    cell.fail(run.toy, run.algorithm, || complaint.to_string());
+            if let Err(failure) = &verdict {
+                failed.push(property);
+                if run.algorithm == Algorithm::Tail
+                    && first_fit.is_some_and(|failed| !failed.contains(&property))
+                {
+                    let added = self.tally.added_by_tail_mut(property);
+                    added.note(subject, Verdict::Fails(failure.clone()));
                 }
             }
+            self.tally.note(subject, property, verdict.into());
         }
+        failed
     }
 
     /// Asks what the bytes show. A property that the plan shows as well has been counted.
-    fn bytes(&mut self, toy: &Toy, algorithm: Algorithm, failed: &mut [bool; Property::ALL.len()]) {
-        let explored = match bytes::explore(toy, algorithm) {
-            Ok(explored) => explored,
+    fn bytes(&mut self, toy: &Toy, algorithm: Algorithm, failed: &mut Vec<Property>) {
+        let subject = Subject::Toy(toy, algorithm);
+        let (before, repair) = match ToyRepair::new(&toy.to_case(algorithm)) {
+            Ok(built) => built,
             Err(error) => {
                 // A toy that cannot be built would be a mistake of the explorer's own.
-                let cell = self.tally.cell_mut(algorithm, Property::CountsEveryCluster);
-                cell.fail(toy, algorithm, || error.to_string());
-                return;
+                let verdict = Verdict::fails(error);
+                return self
+                    .tally
+                    .note(subject, Property::CountsEveryCluster, verdict);
             }
         };
-        self.tally.note_states(explored.states);
+        let explored = explore_one(&repair, &before, &bytes::BOUNDS);
+        self.tally.note_states(explored.states + explored.runs);
         for (property, verdict) in explored.verdicts {
-            if !self.bounds.properties.contains(&property) || failed[property as usize] {
+            let is_counted = || of_plans().any(|one| one == property);
+            if !self.bounds.properties.contains(&property)
+                || failed.contains(&property)
+                || !verdict.is_failure() && is_counted()
+            {
                 continue;
             }
-            let cell = self.tally.cell_mut(algorithm, property);
-            match verdict {
-                Verdict::Holds if !JUDGED.contains(&property) => cell.hold(),
-                Verdict::Holds | Verdict::NotApplicable => (),
-                Verdict::Fails(failure) => {
-                    failed[property as usize] = true;
-                    cell.fail(toy, algorithm, || failure.message.clone());
-                }
+            if verdict.is_failure() {
+                failed.push(property);
             }
-        }
-    }
-
-    /// Notes where tail fails what first-fit holds.
-    fn added(&mut self, run: &Planning<'_>, first_fit: &[bool; Property::ALL.len()]) {
-        for &property in &self.bounds.properties {
-            if first_fit[property as usize] {
-                continue;
-            }
-            if let Some(Err(complaint)) = verdict(property, run, self.engine.geometry()) {
-                let added = self.tally.added_by_tail_mut(property);
-                added.fail(run.toy, run.algorithm, || complaint.to_string());
-            }
+            self.tally.note(subject, property, verdict);
         }
     }
 }

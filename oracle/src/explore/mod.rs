@@ -20,15 +20,12 @@ mod units;
 
 pub use bounds::{Bounds, Position};
 pub use bytes::BOUNDS as BYTES;
-pub use judge::{JUDGED, can_be_asked, verdict};
 pub use tally::{Cell, Counterexample, Tally};
 pub use units::Unit;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rayon::iter::{
-    IndexedParallelIterator, IntoParallelIterator, IntoParallelRefIterator, ParallelIterator,
-};
+use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
 /// Units that are handed out at once: enough to keep many cores busy, few enough that little is
 /// repeated after an interruption.
@@ -65,48 +62,32 @@ pub fn explore_with(
     report: &(dyn Fn(Progress) + Sync),
 ) {
     let units = units::all(bounds);
-    let total = units.iter().map(|unit| unit.runs(bounds)).sum();
-    let mut done = units[..position.units.min(units.len())]
-        .iter()
-        .map(|unit| unit.runs(bounds))
-        .sum();
-    for wave in units.get(position.units..).unwrap_or_default().chunks(WAVE) {
-        let clusters = wave.first().map_or(0, |unit| unit.clusters);
+    let runs = |units: &[Unit]| units.iter().map(|unit| unit.runs(bounds)).sum::<u64>();
+    let total = runs(&units);
+    let mut done = runs(&units[..position.units.min(units.len())]);
+    while let Some(wave) = next(&units, position.units) {
         report(Progress {
             done,
             total,
-            clusters,
+            clusters: wave[0].clusters,
         });
         if stop.load(Ordering::Relaxed) {
             return;
         }
-        let tally = wave
-            .into_par_iter()
-            .map(|unit| judge::judge(planner, unit, bounds))
-            .reduce(Tally::default, Tally::merge);
-        position.tally = std::mem::take(&mut position.tally).merge(tally);
+        position.add(wave, |_, unit| judge::unit(planner, unit, bounds));
         position.units += wave.len();
-        done += wave.iter().map(|unit| unit.runs(bounds)).sum::<u64>();
+        done += runs(wave);
     }
-    let images = if bounds.images {
-        images::all(&bounds.algorithms)
-    } else {
-        Vec::new()
-    };
-    while let Some(wave) = images
-        .get(position.images..)
-        .filter(|left| !left.is_empty())
-    {
+    let mut images = images::all(&bounds.algorithms);
+    images.retain(|_| bounds.images);
+    while let Some(wave) = next(&images, position.images) {
         if stop.load(Ordering::Relaxed) {
             return;
         }
-        let wave = &wave[..wave.len().min(WAVE)];
-        let tally = wave
-            .par_iter()
-            .enumerate()
-            .map(|(index, image)| judge::image(position.images + index, image, bounds))
-            .reduce(Tally::default, Tally::merge);
-        position.tally = std::mem::take(&mut position.tally).merge(tally);
+        let first = position.images;
+        position.add(wave, |index, image| {
+            judge::image(first + index, image, bounds)
+        });
         position.images += wave.len();
     }
     position.complete = true;
@@ -115,6 +96,21 @@ pub fn explore_with(
         total,
         clusters: bounds.clusters,
     });
+}
+
+/// What is handed out at once from `position` on; `None` where nothing is left.
+fn next<T>(all: &[T], position: usize) -> Option<&[T]> {
+    all.get(position..)?.chunks(WAVE).next()
+}
+
+impl Position {
+    /// Adds what is found in a wave.
+    fn add<T: Sync>(&mut self, wave: &[T], judge: impl Fn(usize, &T) -> Tally + Sync) {
+        let found = wave.par_iter().enumerate();
+        let found = found.map(|(index, one)| judge(index, one));
+        let found = found.reduce(Tally::default, Tally::merge);
+        self.tally = std::mem::take(&mut self.tally).merge(found);
+    }
 }
 
 /// The size of the files that an exploration has come to, in clusters.

@@ -4,9 +4,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::images::Named;
-use crate::case::{Algorithm, Case};
-use crate::properties::Property;
-use crate::toy::{Room, Shape, Toy, Word};
+use crate::case::{Algorithm, Case, StorageLimit};
+use crate::properties::{Failure, Property, Verdict};
+use crate::toy::{Toy, Word};
 
 /// A case in which a property fails.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,39 +22,73 @@ pub struct Counterexample {
 }
 
 /// The order of size: the clusters of file and room after it, those that are used, and so on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct Size {
-    storage: u32,
-    spare: u32,
-    occupied: u32,
-    old_clusters: u32,
-    covered_by_one: u32,
-    shape: u32,
-    used: (u64, u64),
-    old: (u64, u64),
+type Size = [u64; 10];
+
+/// What a property was asked of.
+#[derive(Clone, Copy)]
+pub(super) enum Subject<'a> {
+    /// A toy, as an algorithm repairs it.
+    Toy(&'a Toy, Algorithm),
+    /// A whole image, the so-many-th.
+    Image(usize, &'a Named),
 }
 
-impl Size {
-    pub(super) fn of(toy: &Toy) -> Self {
-        let Shape {
-            refblock_bits,
-            reftable_entry_bits,
-            ..
-        } = toy.shape;
-        let halves = |set: u128| ((set >> 64) as u64, set as u64);
-        let spare = match toy.room {
-            Room::Growing => 0,
-            Room::Fixed(spare) => spare,
+impl Subject<'_> {
+    const fn algorithm(&self) -> Algorithm {
+        match self {
+            Self::Toy(_, algorithm) => *algorithm,
+            Self::Image(_, image) => image.case.algorithm,
+        }
+    }
+
+    /// An image is larger than any toy.
+    fn size(&self) -> Size {
+        let toy = match *self {
+            Self::Toy(toy, _) => toy,
+            Self::Image(index, _) => return [u64::MAX, index as u64, 0, 0, 0, 0, 0, 0, 0, 0],
         };
-        Self {
-            storage: toy.clusters + spare,
+        let spare = match toy.room {
+            StorageLimit::Growing => 0,
+            StorageLimit::Fixed { spare } => spare,
+        };
+        let (used, old, refblock_bits) = (toy.used, toy.old, toy.shape.refblock_bits);
+        let small = [
+            toy.clusters + spare,
             spare,
-            occupied: toy.used.count() + toy.old.count(),
-            old_clusters: toy.old.count(),
-            covered_by_one: refblock_bits + reftable_entry_bits,
-            shape: refblock_bits,
-            used: halves(toy.used.0),
-            old: halves(toy.old.0),
+            used.count() + old.count(),
+            old.count(),
+            refblock_bits + toy.shape.reftable_entry_bits,
+            refblock_bits,
+        ];
+        let [storage, spare, occupied, of_old, covered_by_one, shape] = small.map(u64::from);
+        let [used, old] = [used, old].map(|set| [(set.0 >> 64) as u64, set.0 as u64]);
+        [
+            storage,
+            spare,
+            occupied,
+            of_old,
+            covered_by_one,
+            shape,
+            used[0],
+            used[1],
+            old[0],
+            old[1],
+        ]
+    }
+
+    fn counterexample(&self, failure: Failure) -> Counterexample {
+        let (case, word) = match *self {
+            Self::Toy(&toy, algorithm) => {
+                let word = Word { toy, algorithm };
+                (word.to_case(), word.to_string())
+            }
+            Self::Image(_, image) => (image.case.clone(), image.name.clone()),
+        };
+        Counterexample {
+            case,
+            word,
+            message: failure.message,
+            size: self.size(),
         }
     }
 }
@@ -72,43 +106,18 @@ pub struct Cell {
 }
 
 impl Cell {
-    pub(super) fn hold(&mut self) {
-        self.holds += 1;
-    }
-
-    /// Notes a failure; `message` is only asked for when it is the smallest so far.
-    pub(super) fn fail(&mut self, toy: &Toy, algorithm: Algorithm, message: impl Fn() -> String) {
-        self.fails += 1;
-        let size = Size::of(toy);
-        if self.smallest.as_ref().is_none_or(|known| size < known.size) {
-            let word = Word {
-                toy: *toy,
-                algorithm,
-            };
-            self.smallest = Some(Counterexample {
-                case: word.to_case(),
-                word: word.to_string(),
-                message: message(),
-                size,
-            });
-        }
-    }
-
-    /// Notes a failure of a whole image, the `index`th: larger than any toy.
-    pub(super) fn fail_image(&mut self, index: u32, image: &Named, message: String) {
-        self.fails += 1;
-        let size = Size {
-            storage: u32::MAX,
-            spare: index,
-            ..Size::default()
-        };
-        if self.smallest.as_ref().is_none_or(|known| size < known.size) {
-            self.smallest = Some(Counterexample {
-                case: image.case.clone(),
-                word: image.name.clone(),
-                message,
-                size,
-            });
+    /// Counts a verdict.
+    pub(super) fn note(&mut self, subject: Subject<'_>, verdict: Verdict) {
+        match verdict {
+            Verdict::Holds => self.holds += 1,
+            Verdict::NotApplicable => (),
+            Verdict::Fails(failure) => {
+                self.fails += 1;
+                let size = subject.size();
+                if self.smallest.as_ref().is_none_or(|known| size < known.size) {
+                    self.smallest = Some(subject.counterexample(failure));
+                }
+            }
         }
     }
 
@@ -152,8 +161,10 @@ impl Tally {
         &self.cells[index(algorithm, property)]
     }
 
-    pub(super) fn cell_mut(&mut self, algorithm: Algorithm, property: Property) -> &mut Cell {
-        &mut self.cells[index(algorithm, property)]
+    /// Counts what a property says.
+    pub(super) fn note(&mut self, subject: Subject<'_>, property: Property, verdict: Verdict) {
+        let index = index(subject.algorithm(), property);
+        self.cells[index].note(subject, verdict);
     }
 
     /// The cases in which `tail` fails and `first-fit`, on the same toy, does not.

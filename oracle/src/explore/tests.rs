@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::*;
 use crate::case::Algorithm;
+use crate::properties::plan::of_plans;
 
 fn explored(bounds: &Bounds) -> Tally {
     let mut position = Position::default();
@@ -20,7 +21,7 @@ fn planned_holds_whatever_a_plan_shows() {
         clusters_with_old: 9,
         ..Bounds::up_to(9)
     });
-    for property in JUDGED {
+    for property in of_plans() {
         let cell = tally.cell(Algorithm::Planned, property);
         assert_eq!(cell.smallest, None, "{property}");
         assert!(cell.holds > 50_000, "{property}: {}", cell.holds);

@@ -48,35 +48,33 @@ impl Unit {
     /// the reftable's entries can hold the refblocks.
     pub(super) fn old(&self, used: Clusters, bounds: &Bounds) -> impl Iterator<Item = Clusters> {
         let free = Clusters::run(0, self.clusters).without(used);
-        let most = if self.clusters <= bounds.clusters_with_old {
-            OLD_MAX.min(1 + self.shape.entries())
-        } else {
-            0
-        };
-        std::iter::once(Clusters::NONE).chain(subsets(free, most))
+        std::iter::once(Clusters::NONE).chain(subsets(free, self.old_most(bounds)))
+    }
+
+    /// The most old clusters.
+    const fn old_most(&self, bounds: &Bounds) -> u32 {
+        if self.clusters > bounds.clusters_with_old {
+            return 0;
+        }
+        let held = 1 + self.shape.entries();
+        if held < OLD_MAX { held } else { OLD_MAX }
     }
 
     /// Planner runs that it takes.
     #[must_use]
     pub fn runs(&self, bounds: &Bounds) -> u64 {
-        let planned = bounds.algorithms.contains(&Algorithm::Planned);
-        let others = bounds.algorithms.len() as u64 - u64::from(planned);
-        let rooms = ROOMS.len() as u64;
-        let patterns = self.end - self.first;
-        let mut runs = others * patterns * rooms;
-        if planned {
-            let most = if self.clusters <= bounds.clusters_with_old {
-                u64::from(OLD_MAX.min(1 + self.shape.entries()))
-            } else {
-                0
-            };
-            let sets = |used: Clusters| {
-                let free = u64::from(self.clusters - used.count());
-                (0..=most).map(|size| choose(free, size)).sum::<u64>()
-            };
-            runs += self.patterns().map(sets).sum::<u64>() * rooms;
-        }
-        runs
+        let toys = |algorithm: &Algorithm| match algorithm {
+            Algorithm::Planned => {
+                let most = u64::from(self.old_most(bounds));
+                let sets = |used: Clusters| {
+                    let free = u64::from(self.clusters - used.count());
+                    (0..=most).map(|size| choose(free, size)).sum::<u64>()
+                };
+                self.patterns().map(sets).sum()
+            }
+            Algorithm::FirstFit | Algorithm::Tail => self.end - self.first,
+        };
+        bounds.algorithms.iter().map(toys).sum::<u64>() * ROOMS.len() as u64
     }
 }
 

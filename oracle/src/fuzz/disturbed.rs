@@ -2,15 +2,18 @@
 //! do.
 
 use super::encoding::decode;
+use super::image::without_audit;
 use super::rebuild::holds;
 use super::{Broken, Target, Use};
+use crate::case::build::build;
 use crate::case::damage::SparseBytes;
 use crate::case::{Case, Schedule};
-use crate::crash::{Crashes, Limits};
+use crate::crash::Limits;
+use crate::disk::{SECTOR, SimulatedDisk};
 use crate::properties::crash_atomic::StateJudge;
-use crate::properties::reading::Reading;
-use crate::properties::{Property, Verdict, fault_safe, judge_all};
-use crate::run::{Before, Repair, Run, again, run, scene};
+use crate::properties::undo_restores::Points;
+use crate::properties::{Property, Verdict, fault_safe, judge_all, undo_restores};
+use crate::run::{Before, ImageRepair, Repair, Run, SceneError, again, run, scene};
 
 /// Crash states that are looked at after a fault: few, as the fuzzer asks again and again.
 const AFTER_A_FAULT: Limits = Limits {
@@ -28,13 +31,21 @@ struct Scene {
 }
 
 impl Scene {
-    /// `None` where there is nothing to be disturbed; judged until then.
+    /// `None` of what is no case, or no image that can be opened; judged until then.
     fn of(target: Target, input: &[u8]) -> Result<Option<Self>, Broken> {
         let Ok(case) = decode(target, input) else {
             return Ok(None);
         };
-        let Ok((before, repair)) = scene(&case) else {
-            return Ok(None);
+        let (before, repair) = match scene(&case) {
+            Ok(scene) => scene,
+            Err(SceneError::Unreadable(_)) => {
+                if let Ok(built) = build(&case) {
+                    let disk = SimulatedDisk::new(built.bytes, SECTOR, built.capacity);
+                    without_audit(disk, ImageRepair::by(case.algorithm))?;
+                }
+                return Ok(None);
+            }
+            Err(_) => return Ok(None),
         };
         let quiet = run(&*repair, &before, &[]);
         let scene = Self {
@@ -47,12 +58,7 @@ impl Scene {
         for (property, verdict) in verdicts {
             scene.holds(property, verdict)?;
         }
-        Ok(Some(scene).filter(|scene| !scene.quiet.trace.is_read_only()))
-    }
-
-    /// What the audit says after a repair in which nothing went wrong.
-    fn whole(&self) -> Option<&Reading> {
-        self.quiet.reading(&self.before).ok()
+        Ok(Some(scene))
     }
 
     fn holds(&self, property: Property, verdict: Verdict) -> Result<(), Broken> {
@@ -79,14 +85,16 @@ pub fn crash(input: &[u8]) -> Result<Use, Broken> {
     let Schedule::Crash(crash) = scene.case.schedule else {
         return Ok(Use::Refused);
     };
-    let crashes = Crashes {
-        before: &scene.before.bytes,
-        trace: &scene.quiet.trace,
-        sector: scene.before.sector,
-    };
-    let state = crashes.state(crash);
-    let judge = StateJudge::new(&scene.before, &scene.quiet.trace, scene.whole());
+    // Where nothing is written nothing can be lost: the image is the one that was judged.
+    if scene.quiet.trace.is_read_only() {
+        return Ok(Use::Refused);
+    }
+    let (before, quiet) = (&scene.before, &scene.quiet);
+    let state = before.crashed(&quiet.trace, crash);
+    let judge = StateJudge::new(before, &quiet.trace, quiet.whole(before));
     scene.holds(Property::CrashAtomic, judge.state(&state).into())?;
+    let undo = undo_restores::judge(before, quiet, &*scene.repair, Points::At(crash));
+    scene.holds(Property::UndoRestores, undo)?;
     scene.can_be_repaired(state)?;
     Ok(Use::Judged)
 }
@@ -100,11 +108,12 @@ pub fn fault(input: &[u8]) -> Result<Use, Broken> {
         return Ok(Use::Refused);
     };
     let failed = run(&*scene.repair, &scene.before, faults);
+    // Nothing failed, and all of it has been judged.
     if failed.faults_hit == 0 {
         return Ok(Use::Refused);
     }
-    let (before, whole) = (&scene.before, scene.whole());
-    let verdict = fault_safe::judge(before, &failed, whole, &AFTER_A_FAULT);
+    let whole = scene.quiet.whole(&scene.before);
+    let (_, verdict) = fault_safe::judge(&scene.before, &failed, whole, &AFTER_A_FAULT);
     scene.holds(Property::FaultSafe, verdict)?;
     scene.can_be_repaired(failed.after)?;
     Ok(Use::Judged)

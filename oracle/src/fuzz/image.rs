@@ -4,16 +4,16 @@
 //! is repaired: their number, modulo the number of [`WAYS`]. A file of whole sectors is repaired as
 //! `recount check -r all` does.
 
-use recount::{Algorithm, CheckError, MemoryStorage, RepairOptions, Scope, check};
+use recount::{Algorithm, MemoryStorage, RepairOptions, Scope, check};
 
+use super::rebuild::holds;
 use super::{Broken, Use};
 use crate::audit::{Unreadable, audit};
-use crate::case::damage::{ReadWriteAt, SparseBytes};
-use crate::disk::SECTOR;
-use crate::properties::plan_exact::agrees;
+use crate::case::damage::SparseBytes;
+use crate::disk::{SECTOR, SimulatedDisk};
 use crate::properties::reading::{Kind, Reading};
-use crate::properties::{Verdict, judge_all};
-use crate::run::{Before, ImageRepair, run};
+use crate::properties::{agrees, judge_all};
+use crate::run::{Before, Done, ImageRepair, Repair as _, run};
 
 /// Bytes that a repair reads, beyond which an image costs a fuzzer more than it shows.
 const COSTLY: u64 = 512 << 10;
@@ -101,51 +101,73 @@ pub fn judge(input: &[u8]) -> Result<Use, Broken> {
         let message = "a read-only check changed the image";
         return Err(Broken::new("check-writes-nothing", message));
     }
+    let capacity = (!way.grows).then_some(input.len() as u64);
+    let disk = || SimulatedDisk::new(sparse(input), SECTOR, capacity);
+    let repair = ImageRepair {
+        options: way.options,
+    };
     let audited = match audit(&input) {
         Ok(audit) => Some(audit),
         Err(Unreadable::NotOpened(_)) => None,
-        // More work than the naive reader takes on; nothing to compare with.
-        Err(Unreadable::Io(_) | Unreadable::TooMuchWork) => return Ok(Use::Costly),
+        Err(Unreadable::Io(_) | Unreadable::TooMuchWork) => {
+            without_audit(disk(), repair)?;
+            return Ok(Use::Costly);
+        }
     };
     agrees("before the repair", &checked, audited.as_ref())
         .map_err(|failure| Broken::new("agrees-with-the-audit", failure.message))?;
-    let (Some(audit), false) = (audited, matches!(checked, Err(CheckError::Image(_)))) else {
+    let Some(audit) = audited else {
+        without_audit(disk(), repair)?;
         return Ok(Use::Judged);
     };
     let Ok(reading) = Reading::of_image(audit, &input) else {
+        without_audit(disk(), repair)?;
         return Ok(Use::Costly);
     };
-    let bytes_read = repaired(sparse(input), reading, way)?;
-    Ok(if bytes_read > COSTLY || is_long(input) {
+    let before = Before {
+        capacity,
+        bytes: sparse(input),
+        sector: SECTOR,
+        kind: Kind::Image,
+        reading,
+    };
+    let run = run(&repair, &before, &[]);
+    for (property, verdict) in judge_all(&before, &run, &repair) {
+        holds(run.ask().algorithm, &before, property, verdict)?;
+    }
+    Ok(if run.bytes_read > COSTLY || is_long(input) {
         Use::Costly
     } else {
         Use::Judged
     })
 }
 
-/// Repairs an image and judges what comes of it; how many bytes that read.
-fn repaired(bytes: SparseBytes, reading: Reading, way: Way) -> Result<u64, Broken> {
-    let before = Before {
-        capacity: (!way.grows).then_some(ReadWriteAt::len(&bytes)),
-        bytes,
-        sector: SECTOR,
-        kind: Kind::Image,
-        reading,
-    };
-    let repair = ImageRepair {
-        options: way.options,
-    };
-    let run = run(&repair, &before, &[]);
-    let algorithm = run.ask().algorithm;
-    for (property, verdict) in judge_all(&before, &run, &repair) {
-        match verdict {
-            Verdict::Fails(failure) if !property.is_known_of_images(algorithm) => {
-                return Err(Broken::new(property.name(), failure.message));
+/// What is asked of an image that the naive audit does not read, because nobody can open it or because
+/// it takes more memory or time than the audit has: a repair either refuses and writes nothing, or
+/// it reports what a check finds, and the next one writes nothing.
+pub(super) fn without_audit(mut disk: SimulatedDisk, repair: ImageRepair) -> Result<(), Broken> {
+    match repair.repair(&mut disk) {
+        Err(_) if disk.trace().is_read_only() => Ok(()),
+        Ok(Done::Image(outcome)) => {
+            let checked = check(&disk, &mut ());
+            if !matches!(&checked, Ok(report) if *report == outcome.report) {
+                let message = format!("it reports {:?}, a check {checked:?}", outcome.report);
+                return Err(Broken::new("plan-exact", message));
             }
-            _ => {}
+            let mut disk = SimulatedDisk::new(disk.into_parts().0, SECTOR, None);
+            match repair.repair(&mut disk) {
+                Ok(_) if disk.trace().is_read_only() => Ok(()),
+                other => Err(Broken::new(
+                    "idempotent",
+                    format!("a second repair: {other:?}"),
+                )),
+            }
         }
+        other => Err(Broken::new(
+            "as-specified",
+            format!("it writes, and then {other:?}"),
+        )),
     }
-    Ok(run.bytes_read)
 }
 
 /// Whether an image that was opened is longer than one has to be to show something.

@@ -10,11 +10,21 @@ mod rebuild;
 pub mod seeds;
 pub mod settings;
 
-use std::fmt;
-use std::str::FromStr;
-
 /// What a fuzzer feeds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+)]
+#[strum(serialize_all = "lowercase", parse_err_ty = UnknownTarget, parse_err_fn = unknown)]
 pub enum Target {
     /// A case during whose repair the power fails.
     Crash,
@@ -32,13 +42,8 @@ impl Target {
 
     /// The name of the target, of its binary and of its folder in the corpus.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Crash => "crash",
-            Self::Fault => "fault",
-            Self::Image => "image",
-            Self::Rebuild => "rebuild",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 
     /// Runs and judges one input.
@@ -52,26 +57,13 @@ impl Target {
     }
 }
 
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
 /// A name that is no target's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no fuzz target '{0}'; the targets are {names}", names = Target::ALL.map(Target::name).join(", "))]
 pub struct UnknownTarget(String);
 
-impl FromStr for Target {
-    type Err = UnknownTarget;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|target| target.name() == name)
-            .ok_or_else(|| UnknownTarget(name.to_owned()))
-    }
+fn unknown(name: &str) -> UnknownTarget {
+    UnknownTarget(name.to_owned())
 }
 
 /// What an input was good for.

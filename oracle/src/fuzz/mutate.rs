@@ -1,15 +1,13 @@
 //! Changes a qcow2 image as a fuzzer wants it changed: by kind of structure, so that what comes out
-//! is still opened and followed. Numbers of its own, like everything in the oracle.
+//! is still opened and followed. Mostly a case's damage is done to it; beside that, what a case does
+//! not do: extensions and entries where there are none, clusters that are copied, other lengths.
 
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-mod entry;
-mod view;
-
-use entry::{refcount, table_entry};
-use view::{Table, View};
+use crate::case::damage::SparseBytes;
+use crate::case::damage::{apply, random_damage};
 
 /// "QFI\xfb".
 const MAGIC: [u8; 4] = *b"QFI\xfb";
@@ -19,66 +17,12 @@ const HEADER: usize = 112;
 const SMALLEST: usize = 512;
 /// Sizes of clusters, as binary logarithms: large ones leave little that fits into an input.
 const CLUSTER_BITS: [u32; 10] = [9, 9, 9, 9, 9, 9, 10, 12, 14, 16];
-
 /// Of so many images one may keep a table that is longer than the file: reading it takes as long as
 /// thousands of others do.
 const LONG_TABLES: u32 = 512;
-
-/// A header field: where it is, and its bytes.
-type Field = (usize, usize);
-
-/// Header fields whose values the format leaves open.
-const FIELDS: [Field; 14] = [
-    (8, 8),   // backing file: offset
-    (16, 4),  // backing file: length of its name
-    (24, 8),  // virtual size
-    (32, 4),  // encryption
-    (36, 4),  // L1 table: entries
-    (40, 8),  // L1 table: offset
-    (48, 8),  // reftable: offset
-    (56, 4),  // reftable: clusters
-    (60, 4),  // snapshots: count
-    (64, 8),  // snapshot table: offset
-    (72, 8),  // incompatible features
-    (80, 8),  // compatible features
-    (88, 8),  // autoclear features
-    (100, 4), // header length
-];
-
-/// What is changed.
-#[derive(Clone, Copy)]
-enum Kind {
-    HeaderField,
-    Extension,
-    L1,
-    L2,
-    Reftable,
-    Refcount,
-    Snapshot,
-    Bitmap,
-    Clusters,
-    Length,
-}
-
-/// Kinds, those more often that lead deeper.
-const KINDS: [Kind; 16] = [
-    Kind::HeaderField,
-    Kind::HeaderField,
-    Kind::Extension,
-    Kind::L1,
-    Kind::L1,
-    Kind::L2,
-    Kind::L2,
-    Kind::L2,
-    Kind::L2,
-    Kind::Reftable,
-    Kind::Reftable,
-    Kind::Refcount,
-    Kind::Refcount,
-    Kind::Snapshot,
-    Kind::Bitmap,
-    Kind::Clusters,
-];
+/// Bit 63 of an L1 or L2 entry, and bit 62 of an L2 entry (specification, "Cluster mapping").
+const COPIED: u64 = 1 << 63;
+const COMPRESSED: u64 = 1 << 62;
 
 /// Changes the image in the first `size` bytes of `data`, which may become as many as `data` has;
 /// how many it has then. The same seed changes the same image in the same way.
@@ -86,16 +30,34 @@ const KINDS: [Kind; 16] = [
 pub fn mutate(data: &mut [u8], size: usize, seed: u32) -> usize {
     let mut rng = ChaCha8Rng::seed_from_u64(seed.into());
     let mut size = size.min(data.len());
-    for _ in 0..rng.random_range(1..=4) {
-        // A change of length is rare: it moves the end under everything.
-        let kind = if rng.random_ratio(1, 24) {
-            Kind::Length
-        } else {
-            *KINDS.choose(&mut rng).unwrap_or(&Kind::L2)
-        };
-        size = change(kind, data, size, &mut rng);
+    for _ in 0..rng.random_range(1..=3) {
+        size = keep_plausible(data, size, &mut rng);
+        if size < SMALLEST {
+            break;
+        }
+        let image = &mut data[..size];
+        match rng.random_range(0..24) {
+            // A change of length is rare: it moves the end under everything.
+            0 => size = length(data, size, &mut rng),
+            1..=2 => extension(image, &mut rng),
+            3..=4 => clusters(image, &mut rng),
+            5..=9 => word(image, &mut rng),
+            _ => size = damage(image, &mut rng),
+        }
     }
     keep_plausible(data, size, &mut rng)
+}
+
+/// Does what damages cases.
+fn damage(image: &mut [u8], rng: &mut ChaCha8Rng) -> usize {
+    let mut damaged = SparseBytes::default();
+    damaged.write_at(0, image).expect("in memory");
+    for act in random_damage(rng) {
+        apply(&mut damaged, &act);
+    }
+    let damaged = damaged.bytes(0, image.len().min(damaged.len() as usize));
+    image[..damaged.len()].copy_from_slice(&damaged);
+    damaged.len()
 }
 
 /// Puts right what would end every run at the header; most of the time.
@@ -157,51 +119,51 @@ fn keep_tables_plausible(data: &mut [u8], size: usize, cluster: u64, rng: &mut C
     }
 }
 
-fn change(kind: Kind, data: &mut [u8], size: usize, rng: &mut ChaCha8Rng) -> usize {
-    let Some(view) = View::of(&data[..size]) else {
-        return keep_plausible(data, size, rng);
+/// Changes a word of the header or, mostly, of anything else, so that it can become an entry.
+fn word(image: &mut [u8], rng: &mut ChaCha8Rng) {
+    let (range, bytes) = if rng.random_ratio(1, 4) {
+        (0..HEADER / 4, 4)
+    } else {
+        (0..image.len() / 8, 8)
     };
-    let image = &mut data[..size];
-    match kind {
-        Kind::HeaderField => header_field(image, &view, rng),
-        Kind::Extension => extension(image, &view, rng),
-        Kind::L1 => table_entry(image, &view, view.l1, rng),
-        Kind::L2 => {
-            if let Some(table) = view.any_l2(image, rng) {
-                table_entry(image, &view, table, rng);
-            }
-        }
-        Kind::Reftable => table_entry(image, &view, view.reftable, rng),
-        Kind::Refcount => refcount(image, &view, rng),
-        Kind::Snapshot => snapshot(image, &view, rng),
-        Kind::Bitmap => bitmap(image, &view, rng),
-        Kind::Clusters => clusters(image, &view, rng),
-        Kind::Length => return length(data, size, &view, rng),
-    }
-    size
-}
-
-fn header_field(image: &mut [u8], view: &View, rng: &mut ChaCha8Rng) {
-    let (at, bytes) = *FIELDS.choose(rng).unwrap_or(&FIELDS[0]);
+    let at = rng.random_range(range) * bytes;
     let old = read(image, at, bytes);
-    let value = match rng.random_range(0..6) {
+    let flags = old & (COPIED | COMPRESSED);
+    let value = match rng.random_range(0..8) {
         0 => old ^ 1 << rng.random_range(0..bytes * 8),
         1 => old.wrapping_add(1),
         2 => old.wrapping_sub(1),
-        3 => view.any_place(rng),
-        // Known features are in the lowest bits.
-        _ if bytes == 8 && (72..96).contains(&at) => old ^ 1 << rng.random_range(0..5),
-        4 => rng.random_range(0..16),
-        _ => 1 << rng.random_range(0..bytes * 8),
+        3 => rng.random_range(0..16),
+        4 => {
+            let inside = place(image, rng).wrapping_add(rng.random_range(0..512));
+            COMPRESSED | rng.random_range(0..4) << 56 | inside
+        }
+        5 => COPIED | place(image, rng),
+        _ => flags | place(image, rng),
     };
     write(image, at, bytes, value);
-    if rng.random_ratio(1, 8) {
-        write(image, 96, 4, rng.random_range(0..=6));
+}
+
+/// An offset that an entry might have: mostly of a cluster of the file.
+fn place(image: &[u8], rng: &mut ChaCha8Rng) -> u64 {
+    let cluster = cluster_size(image) as u64;
+    let clusters = (image.len() as u64 / cluster).max(1);
+    match rng.random_range(0..12) {
+        // The L1 table, and the reftable.
+        0 => read(image, 40, 8),
+        1 => read(image, 48, 8),
+        2 => 0,
+        // Just past the end, and far past it.
+        3 => (clusters + rng.random_range(0..3)) * cluster,
+        4 => 1 << rng.random_range(30..63),
+        // Inside a cluster.
+        5 => rng.random_range(0..clusters) * cluster + 512,
+        _ => rng.random_range(0..clusters) * cluster,
     }
 }
 
 /// Header extensions begin after the header: a type, a length, and data.
-fn extension(image: &mut [u8], view: &View, rng: &mut ChaCha8Rng) {
+fn extension(image: &mut [u8], rng: &mut ChaCha8Rng) {
     const BITMAPS: u64 = 0x2385_2875;
     const LUKS: u64 = 0x0537_be77;
     const NAMES: u64 = 0x6803_f857;
@@ -233,12 +195,14 @@ fn extension(image: &mut [u8], view: &View, rng: &mut ChaCha8Rng) {
             if kind == LUKS {
                 // An offset and a length, under its encryption method.
                 write(image, 32, 4, 2);
-                write(image, at + 8, 8, view.any_place(rng));
+                let place = place(image, rng);
+                write(image, at + 8, 8, place);
                 write(image, at + 16, 8, rng.random_range(0..2048));
             } else {
                 write(image, at + 8, 8, rng.random_range(0..3_u64) << 32);
                 write(image, at + 16, 8, rng.random_range(0..96));
-                write(image, at + 24, 8, view.any_place(rng));
+                let place = place(image, rng);
+                write(image, at + 24, 8, place);
             }
             // Bitmaps count only under the first autoclear bit.
             write(image, 88, 8, u64::from(kind == BITMAPS));
@@ -250,62 +214,9 @@ fn extension(image: &mut [u8], view: &View, rng: &mut ChaCha8Rng) {
     }
 }
 
-/// The fixed part of a snapshot table entry is 40 bytes; its L1 table and sizes matter.
-fn snapshot(image: &mut [u8], view: &View, rng: &mut ChaCha8Rng) {
-    let Some(at) = view
-        .snapshots
-        .filter(|at| *at <= image.len().saturating_sub(72))
-    else {
-        return;
-    };
-    match rng.random_range(0..6) {
-        0 => write(image, at, 8, view.any_place(rng)),
-        1 => write(image, at, 8, view.l1.at as u64),
-        2 => write(image, at + 8, 4, rng.random_range(0..64)),
-        3 => write(image, at + 8, 4, 1 << rng.random_range(0..32)),
-        4 => write(image, at + 12, 4, rng.random()),
-        _ => write(
-            image,
-            at + 36,
-            4,
-            *[0, 8, 16, 24, 1024, 1032].choose(rng).unwrap_or(&16),
-        ),
-    }
-}
-
-/// A word of what the bitmap extension leads to, or of what that leads to.
-fn bitmap(image: &mut [u8], view: &View, rng: &mut ChaCha8Rng) {
-    let Some(directory) = view
-        .bitmaps
-        .filter(|at| at.saturating_add(24) <= image.len())
-    else {
-        return;
-    };
-    let table = read(image, directory, 8) as usize;
-    if rng.random_ratio(1, 2) && table != 0 && table.saturating_add(64) <= image.len() {
-        let table = Table {
-            at: table,
-            entries: 8,
-            extended: false,
-        };
-        return table_entry(image, view, table, rng);
-    }
-    match rng.random_range(0..4) {
-        0 => write(image, directory, 8, view.any_place(rng)),
-        1 => write(image, directory + 8, 4, rng.random_range(0..9)),
-        2 => write(image, directory + 12, 4, rng.random_range(0..8)),
-        _ => write(
-            image,
-            directory + rng.random_range(16..24_usize),
-            1,
-            rng.random_range(0..40),
-        ),
-    }
-}
-
 /// Copies, exchanges or clears a whole cluster.
-fn clusters(image: &mut [u8], view: &View, rng: &mut ChaCha8Rng) {
-    let cluster = 1 << view.cluster_bits;
+fn clusters(image: &mut [u8], rng: &mut ChaCha8Rng) {
+    let cluster = cluster_size(image);
     let count = image.len() / cluster;
     if count < 3 {
         return;
@@ -321,23 +232,28 @@ fn clusters(image: &mut [u8], view: &View, rng: &mut ChaCha8Rng) {
 
 /// Cuts the image short, lengthens it, or changes the odd bytes at its end that choose how it is
 /// repaired.
-fn length(data: &mut [u8], size: usize, view: &View, rng: &mut ChaCha8Rng) -> usize {
-    let cluster = 1 << view.cluster_bits;
+fn length(data: &mut [u8], size: usize, rng: &mut ChaCha8Rng) -> usize {
+    let cluster = cluster_size(data);
     let whole = size / SMALLEST * SMALLEST;
     let length = match rng.random_range(0..4) {
         0 => whole.saturating_sub(cluster).max(SMALLEST),
         1 => whole + cluster,
         _ => whole + rng.random_range(0..super::image::WAYS.len()),
-    }
-    .min(data.len());
+    };
+    let length = length.min(data.len());
     if length > size {
         data[size..length].fill(0);
     }
     length
 }
 
+/// Bytes of a cluster, of an image that says something plausible.
+fn cluster_size(image: &[u8]) -> usize {
+    1 << read(image, 20, 4).clamp(9, 21)
+}
+
 /// A big-endian number; 0 where there are no bytes.
-fn read(bytes: &[u8], at: usize, count: usize) -> u64 {
+pub(super) fn read(bytes: &[u8], at: usize, count: usize) -> u64 {
     let field = at.checked_add(count).and_then(|end| bytes.get(at..end));
     field.map_or(0, |field| {
         field
@@ -347,7 +263,7 @@ fn read(bytes: &[u8], at: usize, count: usize) -> u64 {
 }
 
 /// Writes the low bytes of a number, big-endian, where there is room for them.
-fn write(bytes: &mut [u8], at: usize, count: usize, value: u64) {
+pub(super) fn write(bytes: &mut [u8], at: usize, count: usize, value: u64) {
     let field = at.checked_add(count).and_then(|end| bytes.get_mut(at..end));
     if let Some(field) = field {
         field.copy_from_slice(&value.to_be_bytes()[8 - count..]);

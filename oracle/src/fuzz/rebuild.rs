@@ -4,11 +4,10 @@
 use super::encoding::decode;
 use super::{Broken, Target, Use};
 use crate::case::Algorithm;
-use crate::explore::{JUDGED, can_be_asked, engine, verdict};
-use crate::properties::planning::{Brute, Planning};
+use crate::properties::plan::{Brute, Planning, of_plans};
 use crate::properties::reading::Kind;
 use crate::properties::{Property, Verdict, judge_all};
-use crate::run::{Before, ToyGround, ToyRepair, run};
+use crate::run::{Before, ToyRepair, run};
 use crate::toy::{Clusters, Toy};
 
 /// Runs and judges one input.
@@ -19,35 +18,27 @@ pub fn judge(input: &[u8]) -> Result<Use, Broken> {
     let Some(toy) = Toy::from_case(&case) else {
         return Ok(Use::Refused);
     };
-    for algorithms in alike(&toy) {
-        case.algorithm = algorithms[0];
+    for algorithm in [Algorithm::Planned, Algorithm::FirstFit, Algorithm::Tail] {
+        case.algorithm = algorithm;
         // A toy without a place in memory, or without a geometry, is none.
-        let Ok((before, ground)) = ToyGround::new(&case) else {
+        let Ok((before, repair)) = ToyRepair::new(&case) else {
             return Ok(Use::Refused);
         };
-        let toy = seen_by(case.algorithm, &toy);
-        let brute = Brute::new(toy);
-        for &algorithm in *algorithms {
-            let repair = ground.plan(algorithm);
-            of_plan(algorithm, &before, &toy, &repair, &brute)?;
-            let verdicts = judge_all(&before, &run(&repair, &before, &[]), &repair);
-            for (property, verdict) in verdicts {
-                holds(algorithm, &before, property, verdict)?;
-            }
+        let brute = Brute::new(seen_by(algorithm, &toy));
+        let planning = Planning::new(algorithm, &repair.planned, &brute);
+        let of_plan = of_plans().filter(|property| {
+            !property.is_known_of_toys(algorithm) && planning.can_be_asked(*property)
+        });
+        let of_plan = of_plan.filter_map(|property| {
+            let verdict = planning.judge(property)?;
+            Some((property, verdict.into()))
+        });
+        let of_bytes = judge_all(&before, &run(&repair, &before, &[]), &repair);
+        for (property, verdict) in of_plan.chain(of_bytes) {
+            holds(algorithm, &before, property, verdict)?;
         }
     }
     Ok(Use::Judged)
-}
-
-/// The algorithms, those together to which a toy is the same: QEMU's take old structures for
-/// clusters in use.
-const fn alike(toy: &Toy) -> &'static [&'static [Algorithm]] {
-    use Algorithm as A;
-    if toy.old.is_empty() {
-        &[&[A::Planned, A::FirstFit, A::Tail]]
-    } else {
-        &[&[A::Planned], &[A::FirstFit, A::Tail]]
-    }
 }
 
 /// The toy as an algorithm takes it.
@@ -62,27 +53,6 @@ const fn seen_by(algorithm: Algorithm, toy: &Toy) -> Toy {
     }
 }
 
-fn of_plan(
-    algorithm: Algorithm,
-    before: &Before,
-    toy: &Toy,
-    repair: &ToyRepair,
-    brute: &Brute,
-) -> Result<(), Broken> {
-    let planning = Planning::new(toy, algorithm, &repair.planned, brute);
-    let geometry = engine::geometry(toy.shape);
-    for property in JUDGED {
-        if is_known(algorithm, property) || !can_be_asked(property, &planning) {
-            continue;
-        }
-        if let Some(Err(complaint)) = verdict(property, &planning, &geometry) {
-            let verdict = Verdict::fails(complaint.to_string());
-            holds(algorithm, before, property, verdict)?;
-        }
-    }
-    Ok(())
-}
-
 /// An error where a property fails that should not: QEMU's algorithms fail some.
 pub(super) fn holds(
     algorithm: Algorithm,
@@ -91,38 +61,15 @@ pub(super) fn holds(
     verdict: Verdict,
 ) -> Result<(), Broken> {
     let is_known = match before.kind {
-        Kind::Toy(_) => is_known(algorithm, property),
+        Kind::Toy(_) => property.is_known_of_toys(algorithm),
         Kind::Image => property.is_known_of_images(algorithm),
     };
     match verdict {
         Verdict::Fails(failure) if !is_known => {
-            let message = format!(
-                "algorithm {}: {failure}",
-                crate::toy::algorithm_name(algorithm)
-            );
+            let name = crate::toy::algorithm_name(algorithm);
+            let message = format!("algorithm {name}: {failure}");
             Err(Broken::new(property.name(), message))
         }
         _ => Ok(()),
-    }
-}
-
-/// Whether the algorithm is known to fail the property, as `cargo xtask model` shows. What it leaks
-/// is not clean afterwards either.
-const fn is_known(algorithm: Algorithm, property: Property) -> bool {
-    use Property as P;
-    match algorithm {
-        Algorithm::Planned => false,
-        Algorithm::FirstFit | Algorithm::Tail => matches!(
-            property,
-            P::Terminates
-                | P::FitsWhenPossible
-                | P::GrowsOnlyWhenNeeded
-                | P::SmallestTable
-                | P::NoLeaks
-                | P::CleanAfterwards
-                | P::BoundedCost
-                | P::CrashAtomic
-                | P::FaultSafe
-        ),
     }
 }

@@ -7,11 +7,11 @@ use rand_chacha::ChaCha8Rng;
 
 use super::arms::reached;
 use super::image::WAYS;
+use super::mutate::{read, write};
 use super::{Target, Use, encoding, mutate};
 use crate::case::build;
 use crate::case::generate::{Kind, generate};
-use crate::case::synthetic::{Content, Run, Synthetic};
-use crate::case::{Algorithm, Case, Image, Schedule, StorageLimit};
+use crate::case::{Image, StorageLimit};
 
 /// Bytes of an image that is written down, at most.
 const SPECIAL_MAX: usize = 128 << 10;
@@ -53,12 +53,12 @@ fn cases(target: Target) -> Vec<Vec<u8>> {
 /// does.
 fn images() -> Vec<Vec<u8>> {
     let mut built = Vec::new();
-    for image in special() {
-        let bytes = build::bytes(&quiet(Image::Synthetic(image)));
-        let mut bytes = bytes.expect("images written down here are possible");
+    for image in SPECIAL {
+        let image = toml::from_str(image).expect("an image");
+        let image = build::image(&Image::Synthetic(image));
+        let image = image.expect("images written down here are possible");
         // Of a LUKS header this is the beginning; the rest lies past the end of the file.
-        bytes.truncate(SPECIAL_MAX);
-        built.push(bytes);
+        built.push(image.bytes(0, SPECIAL_MAX.min(image.len() as usize)));
     }
     built.extend((0..IMAGES).filter_map(image));
     // The shortest first: each takes as long as it has bytes, millions of times.
@@ -69,17 +69,14 @@ fn images() -> Vec<Vec<u8>> {
     }
     for mut image in seeds.chosen.clone() {
         // One snapshot more than anyone opens: chance does not come upon just this number.
-        image[60..64].copy_from_slice(&0x1_0001_u32.to_be_bytes());
+        write(&mut image, 60, 4, 0x1_0001);
         seeds.offer(image);
     }
     for mut image in seeds.chosen.clone() {
         // The first snapshot without the extra data that version 3 demands.
-        let table = u64::from_be_bytes(image[64..72].try_into().expect("8 bytes"));
-        let extra = usize::try_from(table)
-            .unwrap_or(usize::MAX)
-            .saturating_add(36);
-        if let Some(size) = image.get_mut(extra..extra.saturating_add(4)) {
-            size.fill(0);
+        let extra = (read(&image, 64, 8) as usize).saturating_add(36);
+        if extra.saturating_add(4) <= image.len() {
+            write(&mut image, extra, 4, 0);
             seeds.offer(image);
         }
     }
@@ -102,72 +99,33 @@ fn images() -> Vec<Vec<u8>> {
 /// it: what a later version of the format might write. `None` where its cluster has no room.
 fn with_extra_data(mut image: Vec<u8>) -> Option<Vec<u8>> {
     const BYTES: usize = 1032;
-    let be = |image: &[u8], at: usize, bytes: usize| {
-        let field = image.get(at..at.checked_add(bytes)?)?;
-        let value = field
-            .iter()
-            .fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-        usize::try_from(value).ok()
-    };
-    let (snapshots, entry) = (be(&image, 60, 4)?, be(&image, 64, 8)?);
-    let cluster_bits = be(&image, 20, 4).filter(|bits| (12..=21).contains(bits))?;
-    if snapshots == 0 || entry >> cluster_bits != entry.checked_add(BYTES + 128)? >> cluster_bits {
+    let (snapshots, entry) = (read(&image, 60, 4), read(&image, 64, 8) as usize);
+    let cluster_bits = read(&image, 20, 4);
+    let id = entry.checked_add(40 + BYTES)?;
+    let end = entry.checked_add(BYTES + 128)?;
+    if !(12..=21).contains(&cluster_bits)
+        || snapshots == 0
+        || entry >> cluster_bits != end >> cluster_bits
+        || id >= image.len()
+    {
         return None;
     }
-    let id = entry + 40 + BYTES;
-    image[60..64].copy_from_slice(&1_u32.to_be_bytes());
-    image
-        .get_mut(entry + 12..entry + 16)?
-        .copy_from_slice(&[0, 1, 0, 0]);
-    image
-        .get_mut(entry + 36..entry + 40)?
-        .copy_from_slice(&(BYTES as u32).to_be_bytes());
-    image.get_mut(entry + 40..id + 1)?.fill(b'1');
+    write(&mut image, 60, 4, 1);
+    write(&mut image, entry + 12, 4, 1 << 16);
+    write(&mut image, entry + 36, 4, BYTES as u64);
+    image[entry + 40..=id].fill(b'1');
     Some(image)
 }
 
-/// What random images of this length do not have: subclusters, and a LUKS header.
-fn special() -> [Synthetic; 2] {
-    let run = |content| Run {
-        skip: 0,
-        clusters: 1,
-        content,
-    };
-    let subclusters = Content::Subclusters {
-        allocated: 1,
-        zero: 2,
-    };
-    let luks = Synthetic {
-        version: 3,
-        cluster_bits: 9,
-        refcount_order: 4,
-        luks: true,
-        ..Synthetic::default()
-    };
-    let subclusters = Synthetic {
-        version: 3,
-        cluster_bits: 14,
-        refcount_order: 4,
-        extended_l2: true,
-        guest: vec![
-            run(subclusters),
-            run(Content::Compressed { incompressible: 16 }),
-            run(Content::Zero),
-        ],
-        ..Synthetic::default()
-    };
-    [subclusters, luks]
-}
-
-fn quiet(image: Image) -> Case {
-    Case {
-        image,
-        damage: Vec::new(),
-        storage: StorageLimit::Growing,
-        algorithm: Algorithm::Planned,
-        schedule: Schedule::Quiet,
-    }
-}
+/// What random images of this length do not have, in the text form of cases: subclusters, and a LUKS
+/// header.
+const SPECIAL: [&str; 2] = [
+    "version = 3\ncluster_bits = 14\nextended_l2 = true\nguest = [
+     { clusters = 1, content = { subclusters = { allocated = 1, zero = 2 } } },
+     { clusters = 1, content = { compressed = { incompressible = 16 } } },
+     { clusters = 1, content = 'zero' }]",
+    "version = 3\ncluster_bits = 9\nluks = true",
+];
 
 fn image(seed: u64) -> Option<Vec<u8>> {
     let mut case = generate(Kind::Synthetic, seed);
@@ -179,11 +137,11 @@ fn image(seed: u64) -> Option<Vec<u8>> {
     if cluster > IMAGE_MAX || synthetic.guest_clusters() > 1 << 20 {
         return None;
     }
-    let layout = build::lay_out(&case.image).ok()?;
-    if layout.length(case.storage).0 > IMAGE_MAX as u64 {
+    if build::image(&case.image).ok()?.len() > IMAGE_MAX as u64 {
         return None;
     }
-    let mut bytes = build::bytes(&case).ok()?;
+    let image = build::build(&case).ok()?.bytes;
+    let mut bytes = image.bytes(0, image.len() as usize);
     // Whole sectors, and then as many bytes as choose a way of repairing.
     let whole = bytes.len().next_multiple_of(512);
     bytes.resize(whole + seed as usize % WAYS.len(), 0);

@@ -10,26 +10,20 @@
 
 use std::ops::ControlFlow;
 
-use super::copied::Shared;
 use super::leaves_data_alone::Guard;
 use super::reading::{Found, Reading};
 use super::{Failure, Verdict};
 use crate::audit::{Referrer, ToyStructure};
-use crate::case::damage::{ReadWriteAt, SparseBytes};
-use crate::crash::{CrashState, Crashes, Limits};
+use crate::case::damage::SparseBytes;
+use crate::crash::{CrashState, Limits};
 use crate::disk::{Event, Trace};
 use crate::run::{Before, Run};
 
-/// Of all states that a power cut may leave, whoever made the trace. `whole` is what the audit says of a run
-/// of the same repair in which nothing went wrong; `None` when that wrote no structures.
+/// Of all states that a power cut may leave, whoever made the trace, and how many were looked at.
+/// `whole` is what the audit says of a run of the same repair in which nothing went wrong; `None`
+/// when that wrote no structures.
 #[must_use]
-pub fn judge(before: &Before, trace: &Trace, whole: Option<&Reading>, limits: &Limits) -> Verdict {
-    explore(before, trace, whole, limits).1
-}
-
-/// As [`judge`], with the number of states that were looked at.
-#[must_use]
-pub fn explore(
+pub fn judge(
     before: &Before,
     trace: &Trace,
     whole: Option<&Reading>,
@@ -39,43 +33,28 @@ pub fn explore(
         return (0, Verdict::Holds);
     }
     let judge = StateJudge::new(before, trace, whole);
-    let crashes = Crashes {
-        before: &before.bytes,
-        trace,
-        sector: before.sector,
-    };
-    let (states, failure) = crashes.each(limits, |state: &CrashState<'_>| {
-        match judge.state(state.bytes) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(failure) => ControlFlow::Break(Failure {
-                message: format!("{state}: {failure}"),
-            }),
-        }
-    });
+    let (states, failure) =
+        before
+            .crashes(trace)
+            .each(limits, |state: &CrashState<'_>| {
+                match judge.state(state.bytes) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(failure) => ControlFlow::Break(Failure::new(format!("{state}: {failure}"))),
+                }
+            });
     (states, failure.map_or(Verdict::Holds, Verdict::Fails))
 }
 
 /// Whether what a repair has done lasts once it has said that it is done.
-#[must_use]
-pub fn lasts(run: &Run) -> Verdict {
-    match run.outcome {
-        Ok(_) => ends_flushed(&run.trace),
-        Err(_) => Verdict::Holds,
-    }
-}
-
-/// The same of a repair that ended well, by what it did.
-#[must_use]
-pub fn ends_flushed(trace: &Trace) -> Verdict {
+pub fn lasts(run: &Run) -> Result<(), Failure> {
     let volatile = |event: &Event| matches!(event, Event::Write { durable: false, .. });
-    let last = trace.events().iter().rev();
+    let last = run.trace.events().iter().rev();
     let mut last = last.take_while(|event| !event.is_flush());
-    if last.any(volatile) {
-        let message = "the repair ends with writes that no flush follows: a power cut after it has \
-                       said that it is done takes them back";
-        return Verdict::fails(message.to_owned());
-    }
-    Verdict::Holds
+    Failure::unless(run.outcome.is_err() || !last.any(volatile), || {
+        "the repair ends with writes that no flush follows: a power cut after it has said that it is \
+         done takes them back"
+            .to_owned()
+    })
 }
 
 /// Judges states that a run may leave.
@@ -83,7 +62,6 @@ pub(crate) struct StateJudge<'a> {
     before: &'a Before,
     whole: Option<&'a Reading>,
     guard: Guard<'a>,
-    shared: Shared,
 }
 
 impl<'a> StateJudge<'a> {
@@ -91,24 +69,17 @@ impl<'a> StateJudge<'a> {
         Self {
             before,
             whole,
-            guard: Guard::new(before, trace),
-            shared: Shared::new(before),
+            guard: Guard::new(before, trace, true),
         }
     }
 
     pub(crate) fn state(&self, bytes: &SparseBytes) -> Result<(), Failure> {
         self.guard.check(bytes)?;
-        self.shared.check(bytes)?;
-        let state = self.before.kind.read(bytes).map_err(|error| Failure {
-            message: error.to_string(),
-        })?;
-        let old = &self.before.reading;
-        let stays = self
-            .whole
-            .is_some_and(|whole| whole.pointer() == old.pointer());
-        if stays {
+        let state = self.before.kind.read(bytes).map_err(Failure::new)?;
+        let old = self.before.reading.pointer();
+        if self.whole.is_some_and(|whole| whole.pointer() == old) {
             self.in_place(&state)
-        } else if state.pointer() == old.pointer() {
+        } else if state.pointer() == old {
             self.untouched(bytes)
         } else {
             self.is_whole(&state)
@@ -119,22 +90,18 @@ impl<'a> StateJudge<'a> {
     fn untouched(&self, bytes: &SparseBytes) -> Result<(), Failure> {
         let old = &self.before.reading;
         let size = old.cluster_size() as usize;
-        let end = ReadWriteAt::len(&self.before.bytes);
+        let end = self.before.bytes.len();
         // The header is no structure: what takes it for one reads whatever a repair writes there.
         for &cluster in old.own.keys().filter(|&&cluster| cluster != 0) {
             let start = cluster << old.cluster_bits;
-            if start >= end {
-                continue;
-            }
-            let same = bytes.bytes(start, size) == self.before.bytes.bytes(start, size);
-            if !same {
-                let message = format!(
+            let same = || bytes.bytes(start, size) == self.before.bytes.bytes(start, size);
+            Failure::unless(start >= end || same(), || {
+                format!(
                     "the header leads to the old structures, but their cluster {cluster} has \
                      changed: {}",
                     old.referrers(cluster)
-                );
-                return Err(Failure { message });
-            }
+                )
+            })?;
         }
         Ok(())
     }
@@ -144,19 +111,16 @@ impl<'a> StateJudge<'a> {
         let (offset, clusters) = state.pointer();
         let header =
             format!("the header leads to a reftable of {clusters} clusters at {offset:#x}");
-        let Some(whole) = self
-            .whole
-            .filter(|whole| whole.pointer() == state.pointer())
-        else {
-            let message = format!("{header}, which is neither the old nor the new one");
-            return Err(Failure { message });
+        let whole = self.whole;
+        let Some(whole) = whole.filter(|whole| whole.pointer() == state.pointer()) else {
+            return Err(Failure::new(format!(
+                "{header}, which is neither the old nor the new one"
+            )));
         };
         match (&state.found, &whole.found) {
-            (Found::Toy(state), Found::Toy(whole)) if state == whole => Ok(()),
-            (Found::Toy(state), Found::Toy(whole)) => {
-                let message = format!("{header}, the new one, {}", difference(state, whole));
-                Err(Failure { message })
-            }
+            (Found::Toy(state), Found::Toy(whole)) => Failure::unless(state == whole, || {
+                format!("{header}, the new one, {}", difference(state, whole))
+            }),
             _ => sound(state, &header),
         }
     }
@@ -164,21 +128,20 @@ impl<'a> StateJudge<'a> {
     /// The structures stay where they are, and refcounts in them change.
     fn in_place(&self, state: &Reading) -> Result<(), Failure> {
         let old = &self.before.reading;
-        if state.pointer() != old.pointer() {
-            let message = "the header's pointer to the reftable changed".to_owned();
-            return Err(Failure { message });
-        }
+        Failure::unless(state.pointer() == old.pointer(), || {
+            "the header's pointer to the reftable changed".to_owned()
+        })?;
         for (&cluster, &was) in old.counts() {
             let end = self.whole.and_then(|whole| whole.count(cluster));
             let is = state.count(cluster);
-            if is.is_none_or(|is| is < was.min(end.unwrap_or(was))) {
-                let message = format!(
+            let least = was.min(end.unwrap_or(was));
+            Failure::unless(is.is_some_and(|is| is >= least), || {
+                format!(
                     "the refcount of cluster {cluster} went from {was} to {is:?} on the way to \
                      {end:?}: {}",
                     state.referrers(cluster)
-                );
-                return Err(Failure { message });
-            }
+                )
+            })?;
         }
         Ok(())
     }
@@ -192,30 +155,26 @@ fn sound(state: &Reading, header: &str) -> Result<(), Failure> {
     };
     let mut corruptions = audit.corruptions.iter();
     if let Some(wrong) = corruptions.find(|corruption| corruption.referrer.is_structure()) {
-        let message = format!("{header}, the new one, and {wrong}");
-        return Err(Failure { message });
+        return Err(Failure::new(format!("{header}, the new one, and {wrong}")));
     }
     // What an entry that reads as zeros leads to may be free: the entry is replaced.
     let is_empty = |by: &&Referrer| audit.empty.iter().any(|entry| entry.referrer == **by);
-    let mut low = audit.mismatches.iter().filter(|wrong| !wrong.is_leak());
-    let low = low.find(|wrong| {
+    for wrong in audit.mismatches.iter().filter(|wrong| !wrong.is_leak()) {
         let by = &audit.references[&wrong.cluster];
         let replaced = by.iter().filter(is_empty).count() as u64;
-        wrong.on_disk < (by.len() as u64 - replaced).min(state.max_refcount)
-    });
-    match low {
-        Some(low) => Err(Failure {
-            message: format!(
+        let least = (by.len() as u64 - replaced).min(state.max_refcount);
+        Failure::unless(wrong.on_disk >= least, || {
+            format!(
                 "{header}, the new one, but the refcount of cluster {} is {} and it has {} \
                  references: {}",
-                low.cluster,
-                low.on_disk,
-                low.references,
-                state.referrers(low.cluster)
-            ),
-        }),
-        None => Ok(()),
+                wrong.cluster,
+                wrong.on_disk,
+                wrong.references,
+                state.referrers(wrong.cluster)
+            )
+        })?;
     }
+    Ok(())
 }
 
 /// What a toy's structures lack.

@@ -1,39 +1,28 @@
 //! `fault-safe`: whichever operation fails, and however often, the caller gets an error, and the
 //! image is as `crash-atomic` says: at once, and after a power cut on top.
 
+use super::Verdict;
 use super::crash_atomic::{self, StateJudge};
 use super::reading::Reading;
-use super::{Failure, Verdict};
 use crate::crash::Limits;
 use crate::run::{Before, Run};
 
-/// Of a run in which operations fail; says nothing when none of them was reached. `whole` is as
-/// for [`crash_atomic::judge`].
+/// Of a run in which operations fail, and how many crash states were looked at. `whole` is as for
+/// [`crash_atomic::judge`].
 #[must_use]
-pub fn judge(before: &Before, run: &Run, whole: Option<&Reading>, limits: &Limits) -> Verdict {
-    explore(before, run, whole, limits).1
-}
-
-/// As [`judge`], with the number of crash states that were looked at.
-#[must_use]
-pub fn explore(
+pub fn judge(
     before: &Before,
     run: &Run,
     whole: Option<&Reading>,
     limits: &Limits,
 ) -> (u64, Verdict) {
-    if run.faults_hit == 0 {
-        return (0, Verdict::NotApplicable);
+    if run.faults_hit > 0 && run.outcome.is_ok() {
+        let message = "an operation failed, and the caller was told that all is well";
+        return (0, Verdict::fails(message));
     }
-    if run.outcome.is_ok() {
-        return (
-            0,
-            Verdict::fails("an operation failed, and the caller was told that all is well"),
-        );
+    if let Err(failure) = StateJudge::new(before, &run.trace, whole).state(&run.after) {
+        return (1, Verdict::fails(format!("after the failure: {failure}")));
     }
-    if let Err(Failure { message }) = StateJudge::new(before, &run.trace, whole).state(&run.after) {
-        return (1, Verdict::fails(format!("after the failure: {message}")));
-    }
-    let (states, verdict) = crash_atomic::explore(before, &run.trace, whole, limits);
+    let (states, verdict) = crash_atomic::judge(before, &run.trace, whole, limits);
     (states + 1, verdict)
 }

@@ -2,66 +2,61 @@
 //! entries that the repair names.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
-use super::{Failure, Verdict};
-use crate::audit::{Audit, Corruption, LayerId, Referrer};
-use crate::case::damage::{ReadWriteAt, SparseBytes};
+use super::Failure;
+use super::bytes::Seen;
+use super::reading::Reading;
+use crate::audit::{Corruption, LayerId, Referrer};
+use crate::case::damage::SparseBytes;
 use crate::disk::{Event, Trace};
-use crate::run::{Before, Run};
+use crate::run::Before;
 
 /// Bytes of the pointer at the start of a toy.
-const TOY_POINTER: usize = 12;
+const TOY_POINTER: Range<u64> = 0..12;
 /// The header's pointer to the reftable (specification, "Header").
-const POINTER: std::ops::Range<u64> = 48..60;
+const POINTER: Range<u64> = 48..60;
 /// The header's number and place of snapshots, changed when the snapshot table is written anew.
-const SNAPSHOTS: std::ops::Range<u64> = 60..72;
+const SNAPSHOTS: Range<u64> = 60..72;
 /// The last byte of the incompatible features, where the dirty and the corrupt bit are.
 const LOWEST_FEATURES: u64 = 79;
 const DIRTY_AND_CORRUPT: u8 = 3;
 /// The autoclear features.
-const AUTOCLEAR: std::ops::Range<u64> = 88..96;
-/// Bit 63 of an L1 or L2 entry, in its first byte.
+const AUTOCLEAR: Range<u64> = 88..96;
+/// Bits of an L1 or L2 entry (specification, "Cluster mapping"): what is left of its first byte
+/// without bit 63 does not change.
 const COPIED: u8 = 0x80;
+const COMPRESSED: u64 = 1 << 62;
+const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 
 /// Of the bytes after a repair, whether it ended well or not.
-#[must_use]
-pub fn judge(before: &Before, run: &Run) -> Verdict {
-    if run.trace.is_read_only() {
-        return Verdict::Holds;
-    }
-    Guard::new(before, &run.trace).check(&run.after).into()
+pub(super) fn judge(seen: &Seen<'_>) -> Result<(), Failure> {
+    Guard::new(seen.before, &seen.run.trace, false).check(&seen.run.after)
 }
 
 /// The bytes that must not change, as far as a trace could have changed them.
 #[derive(Debug)]
-pub(crate) struct Guard<'a> {
+pub(super) struct Guard<'a> {
     before: &'a Before,
-    /// Cluster by cluster: the bytes before, and the bits that may change.
-    guarded: Vec<(u64, Vec<u8>, Option<Vec<u8>>)>,
+    /// Cluster by cluster: the bytes before, and the bits of each that may change; none where no bit
+    /// may.
+    guarded: Vec<(u64, Vec<u8>, Vec<u8>)>,
 }
 
 impl<'a> Guard<'a> {
-    pub(crate) fn new(before: &'a Before, trace: &Trace) -> Self {
+    /// `at_all_times`: as long as a repair goes on, an entry that leads to a shared cluster and does
+    /// not say that it has one reference must not come to say so: a guest that runs then would write
+    /// into what a snapshot shares.
+    pub fn new(before: &'a Before, trace: &Trace, at_all_times: bool) -> Self {
         let reading = &before.reading;
-        let touched = touched(before, trace);
-        let exceptions = reading.counted().map(Exceptions::of);
+        let exceptions = Exceptions::of(reading, at_all_times);
         let size = reading.cluster_size() as usize;
-        let foreign = reading.references.keys().filter(|&&cluster| {
-            let given_up = exceptions
-                .as_ref()
-                .is_some_and(|e| e.given_up.contains(&cluster));
-            reading.foreign_references_to(cluster) > 0 && touched.contains(&cluster) && !given_up
+        let guarded = touched(before, trace).into_iter().filter(|cluster| {
+            reading.foreign_references_to(*cluster) > 0 && !exceptions.given_up.contains(cluster)
         });
-        let guarded = foreign.map(|&cluster| {
+        let guarded = guarded.map(|cluster| {
             let bytes = before.bytes.bytes(cluster << reading.cluster_bits, size);
-            let free = match &exceptions {
-                Some(exceptions) => exceptions.of_cluster(cluster, size),
-                None => (cluster == 0).then(|| {
-                    let mut free = vec![0; size];
-                    free[..TOY_POINTER].fill(0xff);
-                    free
-                }),
-            };
+            let free = exceptions.of_cluster(cluster, &bytes);
             (cluster, bytes, free)
         });
         Self {
@@ -70,26 +65,23 @@ impl<'a> Guard<'a> {
         }
     }
 
-    pub(crate) fn check(&self, bytes: &SparseBytes) -> Result<(), Failure> {
+    pub fn check(&self, bytes: &SparseBytes) -> Result<(), Failure> {
         let reading = &self.before.reading;
         for (cluster, old, free) in &self.guarded {
             let new = bytes.bytes(cluster << reading.cluster_bits, old.len());
             if new == *old {
                 continue;
             }
-            let changed = (0..old.len()).find(|&at| {
-                let free = free.as_ref().map_or(0, |free| free[at]);
-                (old[at] ^ new[at]) & !free != 0
-            });
+            let free = |at: usize| free.get(at).copied().unwrap_or(0);
+            let changed = (0..old.len()).find(|&at| (old[at] ^ new[at]) & !free(at) != 0);
             if let Some(at) = changed {
-                let message = format!(
+                return Err(Failure::new(format!(
                     "byte {at} of cluster {cluster} changed from {:#04x} to {:#04x}, and the \
                      cluster is in use: {}",
                     old[at],
                     new[at],
                     reading.referrers(*cluster)
-                );
-                return Err(Failure { message });
+                )));
             }
         }
         Ok(())
@@ -108,7 +100,7 @@ fn touched(before: &Before, trace: &Trace) -> BTreeSet<u64> {
                 (*offset, offset + bytes.len() as u64)
             }
             Event::Discard { offset, length } => (*offset, offset + length),
-            Event::SetLen { length } => (*length, ReadWriteAt::len(&before.bytes)),
+            Event::SetLen { length } => (*length, before.bytes.len()),
             Event::Flush | Event::FlushFailed => continue,
         };
         touched.extend(offset >> bits..end.div_ceil(1 << bits).min(limit));
@@ -116,83 +108,99 @@ fn touched(before: &Before, trace: &Trace) -> BTreeSet<u64> {
     touched
 }
 
-/// What a repair of an image may change.
+/// What a repair may change.
+#[derive(Default)]
 struct Exceptions {
     /// By byte position: the bits that may change.
     bits: BTreeMap<u64, u8>,
-    /// Tables of the active layer, in which any bit 63 may be set right: distance of the entries.
-    tables: BTreeMap<u64, usize>,
+    /// Tables of the active layer, in which any bit 63 may be set right: distance of the entries, and
+    /// the bit of those that lead to no cluster.
+    tables: BTreeMap<u64, (usize, u64)>,
+    /// Shared clusters, to which no bit 63 may come.
+    shared: BTreeSet<u64>,
     /// Clusters whose content is written anew elsewhere, and those that only replaced entries lead
     /// to.
     given_up: BTreeSet<u64>,
 }
 
 impl Exceptions {
-    fn of(audit: &Audit) -> Self {
-        let mut bits: BTreeMap<u64, u8> = POINTER.map(|at| (at, 0xff)).collect();
+    fn of(reading: &Reading, at_all_times: bool) -> Self {
+        let mut these = Self::default();
+        let Some(audit) = reading.counted() else {
+            these.free(TOY_POINTER);
+            return these;
+        };
+        these.free(POINTER);
         if audit.header.version >= 3 {
-            bits.insert(LOWEST_FEATURES, DIRTY_AND_CORRUPT);
-            bits.extend(AUTOCLEAR.map(|at| (at, 0xff)));
+            these.bits.insert(LOWEST_FEATURES, DIRTY_AND_CORRUPT);
+            these.free(AUTOCLEAR);
         }
-        let mut given_up = BTreeSet::new();
-        let replaced: Vec<Referrer> = audit.empty.iter().map(|entry| entry.referrer).collect();
         let blank = audit.snapshots.entries.iter().any(|entry| entry.blank);
-        let snapshots_named = blank || audit.corruptions.iter().any(is_about_snapshot_table);
-        if snapshots_named {
-            bits.extend(SNAPSHOTS.map(|at| (at, 0xff)));
+        let moves_snapshots = blank || audit.corruptions.iter().any(is_about_snapshot_table);
+        if moves_snapshots {
+            these.free(SNAPSHOTS);
         }
         let length = if audit.header.extended_l2() { 16 } else { 8 };
+        // Of data in another file nothing is shared.
+        let external = audit.header.external_data();
+        let not_followed = if external { OFFSET } else { COMPRESSED };
         for entry in &audit.empty {
             let at = entry.table + entry.l2_index * length;
-            bits.extend((at..at + length).map(|at| (at, 0xff)));
+            these.free(at..at + length);
         }
-        let mut tables = BTreeMap::new();
+        let goes = |by: &Referrer| {
+            moves_snapshots && *by == Referrer::SnapshotTable
+                || audit.empty.iter().any(|entry| entry.referrer == *by)
+        };
         for (&cluster, by) in &audit.references {
-            let mut foreign = by.iter().filter(|by| !by.is_structure());
-            if foreign.all(|referrer| {
-                let moves = snapshots_named && *referrer == Referrer::SnapshotTable;
-                moves || replaced.contains(referrer)
-            }) {
-                given_up.insert(cluster);
+            if by.iter().all(|by| by.is_structure() || goes(by)) {
+                these.given_up.insert(cluster);
             }
-            for referrer in by {
-                match referrer {
-                    Referrer::L1 {
-                        layer: LayerId::Active,
-                    } => {
-                        tables.insert(cluster, 8);
-                    }
-                    Referrer::L2 {
-                        layer: LayerId::Active,
-                        ..
-                    } => {
-                        tables.insert(cluster, length as usize);
-                    }
-                    _ => {}
+            if at_all_times && reading.foreign_references_to(cluster) > 1 {
+                these.shared.insert(cluster);
+            }
+            let entry = |by: &Referrer| match by {
+                Referrer::L1 {
+                    layer: LayerId::Active,
+                } => Some((8, 0)),
+                Referrer::L2 {
+                    layer: LayerId::Active,
+                    ..
+                } => Some((length as usize, not_followed)),
+                _ => None,
+            };
+            let entry = by.iter().filter_map(entry).next_back();
+            these.tables.extend(entry.map(|entry| (cluster, entry)));
+        }
+        these
+    }
+
+    /// Any bit of these bytes may change.
+    fn free(&mut self, bytes: Range<u64>) {
+        self.bits.extend(bytes.map(|at| (at, 0xff)));
+    }
+
+    /// The bits of a cluster with these bytes that may change; nothing when none may.
+    fn of_cluster(&self, cluster: u64, bytes: &[u8]) -> Vec<u8> {
+        let size = bytes.len() as u64;
+        let mut free = Vec::new();
+        if let Some(&(length, not_followed)) = self.tables.get(&cluster) {
+            free.resize(bytes.len(), 0);
+            let entries = bytes.chunks_exact(length);
+            for (entry, free) in entries.zip(free.chunks_exact_mut(length)) {
+                let word = u64::from_be_bytes(entry[..8].try_into().expect("8 bytes"));
+                let leads = word & OFFSET != 0 && word & not_followed == 0;
+                let shared = leads && self.shared.contains(&((word & OFFSET) / size));
+                if !shared || entry[0] & COPIED != 0 {
+                    free[0] = COPIED;
                 }
             }
         }
-        Self {
-            bits,
-            tables,
-            given_up,
+        for (&at, &bits) in self.bits.range(cluster * size..(cluster + 1) * size) {
+            free.resize(bytes.len(), 0);
+            free[(at % size) as usize] |= bits;
         }
-    }
-
-    /// The bits of a cluster that may change; `None` when none may.
-    fn of_cluster(&self, cluster: u64, size: usize) -> Option<Vec<u8>> {
-        let start = cluster * size as u64;
-        let end = start + size as u64;
-        let mut free = vec![0; size];
-        if let Some(&entry) = self.tables.get(&cluster) {
-            free.iter_mut()
-                .step_by(entry)
-                .for_each(|byte| *byte = COPIED);
-        }
-        for (&at, &bits) in self.bits.range(start..end) {
-            free[(at - start) as usize] |= bits;
-        }
-        free.iter().any(|&bits| bits != 0).then_some(free)
+        free
     }
 }
 

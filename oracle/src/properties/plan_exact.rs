@@ -3,34 +3,26 @@
 
 use recount::{CheckError, ImageError, Report, check};
 
-use super::reading::Kind;
-use super::{Failure, Verdict};
+use super::Failure;
+use super::bytes::Seen;
 use crate::audit::{Audit, Counters, counters};
 use crate::disk::SimulatedDisk;
-use crate::run::{Before, Done, Run};
+use crate::run::Done;
 
-/// Of the bytes after a repair.
-#[must_use]
-pub fn judge(before: &Before, run: &Run) -> Verdict {
-    let (Ok(Done::Image(outcome)), Kind::Image) = (&run.outcome, &before.kind) else {
-        return Verdict::NotApplicable;
+/// Of a repair that ended well. What a repair of nothing finds, whoever checks the image before has
+/// compared.
+pub(super) fn judge(seen: &Seen<'_>) -> Result<(), Failure> {
+    let Ok(Done::Image(outcome)) = &seen.run.outcome else {
+        return Ok(());
     };
-    let disk = SimulatedDisk::new(run.after.clone(), before.sector, None);
+    let disk = SimulatedDisk::new(seen.run.after.clone(), seen.before.sector, None);
     let checked = check(&disk, &mut ());
-    if !matches!(&checked, Ok(report) if *report == outcome.report) {
-        return Verdict::fails(format!(
-            "the repair reports {:?}, a check of what it leaves {checked:?}",
-            outcome.report
-        ));
-    }
-    // What was found before has been compared by whoever checked it.
-    if run.trace.is_read_only() {
-        return Verdict::Holds;
-    }
-    match run.reading(before) {
-        Ok(after) => agrees("after the repair", &checked, after.audit()).into(),
-        Err(failure) => Verdict::Fails(failure),
-    }
+    let report = &outcome.report;
+    let same = matches!(&checked, Ok(found) if found == report);
+    Failure::unless(same, || {
+        format!("the repair reports {report:?}, a check of what it leaves {checked:?}")
+    })?;
+    agrees("after the repair", &checked, seen.after()?.audit())
 }
 
 /// The engine and the audit find the same, each on its own terms. `None`: the audit does not open
@@ -43,7 +35,7 @@ pub(crate) fn agrees(
     let theirs = audit.map(counters);
     // The engine also builds anew what reaches past the end of the file.
     let rebuilds = |report: &Report| {
-        let needed = audit.is_some_and(|audit| audit.rebuild_needed);
+        let needed = audit.is_some_and(|audit| audit.qemu.rebuild_needed);
         report.needs_rebuild || !needed
     };
     let same = match (checked, &theirs) {
@@ -57,13 +49,10 @@ pub(crate) fn agrees(
         }
         _ => false,
     };
-    if same {
-        return Ok(());
-    }
-    let corruptions = audit.map(|audit| &audit.corruptions);
-    let message =
-        format!("{when} the engine finds {checked:?}, the audit {theirs:?}, {corruptions:?}");
-    Err(Failure { message })
+    Failure::unless(same, || {
+        let corruptions = audit.map(|audit| &audit.corruptions);
+        format!("{when} the engine finds {checked:?}, the audit {theirs:?}, {corruptions:?}")
+    })
 }
 
 /// A report as the audit puts it.

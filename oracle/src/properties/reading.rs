@@ -1,11 +1,9 @@
 //! What the audit says of some bytes, be they a toy or an image: all that properties look at.
 
-use itertools::{EitherOrBoth, Itertools};
+use itertools::Itertools;
 use litemap::LiteMap;
 
-use crate::audit::{
-    self, Audit, Bytes, Referrer, Referrers, ToyGeometry, ToyStructure, Unreadable,
-};
+use crate::audit::{self, Audit, Bytes, Referrers, ToyGeometry, ToyStructure, Unreadable};
 
 /// Longest list of referrers in a message.
 const NAMED_MAX: usize = 3;
@@ -38,15 +36,12 @@ impl Kind {
                 let structure = audit::structure(bytes, toy.geometry)?;
                 let own = structure.own_clusters(toy.geometry);
                 let foreign = (0..).zip(toy.references.iter().copied());
-                let foreign = foreign.filter(|&(_, count)| count > 0);
-                let all = own.iter().map(|(&cluster, &uses)| (cluster, uses));
-                let all = all.merge_join_by(foreign, |own, foreign| own.0.cmp(&foreign.0));
-                let sum = |references: EitherOrBoth<(u64, u64)>| {
-                    let both = |own: (u64, u64), foreign: (u64, u64)| (own.0, own.1 + foreign.1);
-                    references.reduce(both)
-                };
-                let mut references = LiteMap::with_capacity(own.len() + toy.references.len());
-                references.extend(all.map(sum));
+                let mut references: LiteMap<u64, u64> =
+                    foreign.filter(|&(_, count)| count > 0).collect();
+                for (&cluster, &uses) in &own {
+                    let foreign = references.get(&cluster).copied().unwrap_or(0);
+                    references.insert(cluster, foreign + uses);
+                }
                 Reading {
                     cluster_bits: u64::from(toy.geometry.cluster_bits),
                     max_refcount: u64::MAX >> (64 - (1 << toy.geometry.refcount_order)),
@@ -177,12 +172,6 @@ impl Reading {
         counted.merge(self.references.keys()).dedup().copied()
     }
 
-    /// Whether something takes the header for a table.
-    #[must_use]
-    pub fn takes_header_for_a_table(&self) -> bool {
-        self.audit().is_some_and(|audit| audit.header_is_table)
-    }
-
     /// The audit of an image as a repair counts: without tables in the header's cluster.
     #[must_use]
     pub fn counted(&self) -> Option<&Audit> {
@@ -215,15 +204,10 @@ impl Reading {
             Found::Image(audit) => match audit.references.get(&cluster) {
                 None => "nothing refers to it".to_owned(),
                 Some(by) => {
-                    let named = by.iter().take(NAMED_MAX).map(Referrer::to_string);
-                    let named = named.collect::<Vec<_>>().join(", ");
+                    let named = by.iter().take(NAMED_MAX).join(", ");
                     let more = by.len().saturating_sub(NAMED_MAX);
-                    let more = if more > 0 {
-                        format!(" and {more} more")
-                    } else {
-                        String::new()
-                    };
-                    format!("referred to by {named}{more}")
+                    let more = (more > 0).then(|| format!(" and {more} more"));
+                    format!("referred to by {named}{}", more.unwrap_or_default())
                 }
             },
         }

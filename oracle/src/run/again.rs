@@ -4,7 +4,6 @@ use super::{Before, Repair, Run, run};
 use crate::case::damage::SparseBytes;
 use crate::properties::reading::Kind;
 use crate::properties::{Failure, Property, Verdict, judge_all};
-use crate::spec::{Damage, Expected, Refused, diagnose};
 
 /// A second repair.
 pub struct Again {
@@ -17,8 +16,8 @@ pub struct Again {
 }
 
 /// Repairs the bytes that are left where the repair of `before`, which ends as `quiet` says when
-/// nothing goes wrong, was disturbed. `None` of a toy, which has nothing that could be surveyed. A
-/// failure of [`crash-atomic`](Property::CrashAtomic) where the bytes cannot be read.
+/// nothing goes wrong, was disturbed. `None` of a toy, which has nothing that could be surveyed: the
+/// contract is about images. A failure of [`crash-atomic`](Property::CrashAtomic) where the bytes cannot be read.
 pub fn again(
     before: &Before,
     repair: &dyn Repair,
@@ -30,9 +29,8 @@ pub fn again(
         return Ok(None);
     }
     let left = Before::new(bytes, before.sector, before.capacity, kind);
-    let left = left.map_err(|error| Failure {
-        message: format!("the image cannot be read any more: {error}"),
-    })?;
+    let left =
+        left.map_err(|error| Failure::new(format!("the image cannot be read any more: {error}")))?;
     let run = run(repair, &left, &[]);
     let mut verdicts = judge_all(&left, &run, repair);
     let ends_alike = ends_alike(before, quiet, &left, &run);
@@ -44,24 +42,24 @@ pub fn again(
     }))
 }
 
-/// The final counts of everything but refcount structures are the same, whichever clusters these
-/// take. Where what the disturbed repair had written reads as a lost table, more is kept, for which
-/// there may be no room: then no count is lower.
+/// The final counts of everything but refcount structures are the same (rule 9), whichever clusters
+/// these take; a repair that refuses refuses again.
 fn ends_alike(before: &Before, quiet: &Run, left: &Before, again: &Run) -> Result<(), Failure> {
-    let keeps_more = || finds_lost_tables(before, left);
-    if let (Ok(_), Err(error)) = (&quiet.outcome, &again.outcome) {
-        let has_no_room = matches!(
-            again.expected(left),
-            Some(Expected::Refused(
-                Refused::NoSpace | Refused::GrowthWouldHide
-            ))
-        );
-        if has_no_room && keeps_more() {
-            return Ok(());
+    match (&quiet.outcome, &again.outcome) {
+        (Ok(_), Ok(_)) => (),
+        (Err(_), Err(_)) => return Ok(()),
+        (Err(error), Ok(_)) => {
+            return Err(Failure::new(format!(
+                "the repair after the disturbed one goes through; that would have failed: {error}"
+            )));
         }
-        let message = format!("the repair after the disturbed one fails: {error}");
-        return Err(Failure { message });
+        (Ok(_), Err(error)) => {
+            return Err(Failure::new(format!(
+                "the repair after the disturbed one fails: {error}"
+            )));
+        }
     }
+    // Where there is none, `as-specified` says so.
     let (Some(first), Some(second)) = (quiet.repaired(before), again.repaired(left)) else {
         return Ok(());
     };
@@ -71,27 +69,12 @@ fn ends_alike(before: &Before, quiet: &Run, left: &Before, again: &Run) -> Resul
     let clusters = first.counts.keys().chain(second.counts.keys());
     for cluster in clusters.filter(|cluster| !is_structure(cluster)) {
         let (first, second) = (first.counts.get(cluster), second.counts.get(cluster));
-        if first != second && !(first < second && keeps_more()) {
-            let message = format!(
+        Failure::unless(first == second, || {
+            format!(
                 "the repair after the disturbed one ends with refcount {second:?} of cluster \
                  {cluster}; the disturbed one would have ended with {first:?}"
-            );
-            return Err(Failure { message });
-        }
+            )
+        })?;
     }
     Ok(())
-}
-
-/// Whether a table that nothing refers to is found in `left` where none was found in `before`.
-fn finds_lost_tables(before: &Before, left: &Before) -> bool {
-    let lost = |before: &Before| {
-        let diagnosis = diagnose(&before.bytes).ok()?;
-        let tables = diagnosis.damage.into_iter();
-        let lost = tables.filter(|damage| matches!(damage, Damage::LostTable(_)));
-        Some(lost.collect::<Vec<_>>())
-    };
-    let (Some(before), Some(left)) = (lost(before), lost(left)) else {
-        return false;
-    };
-    left.iter().any(|table| !before.contains(table))
 }

@@ -1,12 +1,15 @@
 //! Everything that may go wrong with one repair: each crash state, each single fault, pairs of
 //! faults; and what the properties say.
 
+use itertools::Itertools as _;
+
 use super::{Before, Repair, Run, run};
 use crate::case::{Fault, FaultKind, Operation, Times};
 use crate::crash::Limits;
-use crate::disk::Trace;
+use crate::disk::{Operations, Trace};
 use crate::properties::reading::Reading;
-use crate::properties::{Property, Verdict, crash_atomic, fault_safe, judge_all};
+use crate::properties::undo_restores::Points;
+use crate::properties::{Property, Verdict, crash_atomic, fault_safe, judge_all, undo_restores};
 
 /// How much is explored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,9 +60,8 @@ impl Explored {
 /// Runs one repair in every way there is.
 pub fn explore_one(repair: &dyn Repair, before: &Before, bounds: &Bounds) -> Explored {
     let quiet = run(repair, before, &[]);
-    let whole = quiet.reading(before).ok();
-    let whole = whole.filter(|_| !quiet.trace.is_read_only());
-    let (states, crash) = crash_atomic::explore(before, &quiet.trace, whole, &bounds.crashes);
+    let whole = quiet.whole(before);
+    let (states, crash) = crash_atomic::judge(before, &quiet.trace, whole, &bounds.crashes);
     let mut faults = Faults {
         repair,
         before,
@@ -71,11 +73,16 @@ pub fn explore_one(repair: &dyn Repair, before: &Before, bounds: &Bounds) -> Exp
     };
     let (schedule, fault) = faults.all(&quiet);
     let (states, runs) = (faults.states, faults.runs);
+    let points = Points::Spread(bounds.crashes.samples);
+    let undo = undo_restores::judge(before, &quiet, repair, points);
     let mut verdicts = judge_all(before, &quiet, repair);
     for (property, verdict) in &mut verdicts {
-        if *property == Property::CrashAtomic {
-            *verdict = crash.clone().and(|| verdict.clone());
-        }
+        let at_every_point = match property {
+            Property::CrashAtomic => &crash,
+            Property::UndoRestores => &undo,
+            _ => continue,
+        };
+        *verdict = at_every_point.clone().and(|| verdict.clone());
     }
     verdicts.push((Property::FaultSafe, fault));
     verdicts.sort_by_key(|(property, _)| *property);
@@ -101,36 +108,33 @@ struct Faults<'a> {
 }
 
 impl Faults<'_> {
-    /// The first schedule that breaks the property, and what it says; not applicable when there is
-    /// no operation to fail.
+    /// The first schedule that breaks the property, and what it says.
     fn all(&mut self, quiet: &Run) -> (Vec<Fault>, Verdict) {
-        let mut found = Verdict::NotApplicable;
-        let mut pairs = 0;
-        for first in self.singles(quiet) {
-            let schedule = [first];
-            let (run, verdict) = self.run(&schedule);
-            found = found.and(|| verdict);
-            if found.is_failure() {
-                return (schedule.to_vec(), found);
+        let bounds = self.bounds;
+        let (none, all) = (Operations::default(), &quiet.operations);
+        let often = [Times::Once, Times::Twice, Times::Forever];
+        let mut pairs = bounds.pairs as usize;
+        for first in failing(&none, all, bounds.faults_of_a_kind, &often) {
+            let (run, verdict) = self.run(&[first]);
+            if verdict.is_failure() {
+                return (vec![first], verdict);
             }
             // A second fault matters only where something is tried after the first.
             if first.times != Times::Once {
                 continue;
             }
-            for second in later(first, &run) {
-                if pairs >= self.bounds.pairs {
-                    break;
-                }
-                pairs += 1;
-                let schedule = [first, second];
-                let (_, verdict) = self.run(&schedule);
-                found = found.and(|| verdict);
-                if found.is_failure() {
-                    return (schedule.to_vec(), found);
+            let until = &run.operations_until_fault;
+            let later = failing(until, &run.operations, u32::MAX, &often[..1]);
+            let same = |one: &Fault| (one.operation, one.nth) == (first.operation, first.nth);
+            for second in later.filter(|second| !same(second)).take(pairs) {
+                pairs -= 1;
+                let (_, verdict) = self.run(&[first, second]);
+                if verdict.is_failure() {
+                    return (vec![first, second], verdict);
                 }
             }
         }
-        (Vec::new(), found)
+        (Vec::new(), Verdict::Holds)
     }
 
     fn run(&mut self, schedule: &[Fault]) -> (Run, Verdict) {
@@ -140,67 +144,45 @@ impl Faults<'_> {
             return (run, Verdict::Holds);
         }
         let limits = &self.bounds.crashes;
-        let (states, verdict) = fault_safe::explore(self.before, &run, self.whole, limits);
+        let (states, verdict) = fault_safe::judge(self.before, &run, self.whole, limits);
         self.states += states;
         if run.outcome.is_err() {
             self.seen.push(run.trace.clone());
         }
         (run, verdict)
     }
-
-    /// Every way in which one operation may fail.
-    fn singles(&self, quiet: &Run) -> Vec<Fault> {
-        let mut faults = Vec::new();
-        for (operation, errors) in FAILURES {
-            let count = quiet.operations.of(operation);
-            let step = count.div_ceil(self.bounds.faults_of_a_kind).max(1);
-            for nth in (0..count).step_by(step as usize) {
-                for &error in errors {
-                    for times in [Times::Once, Times::Twice, Times::Forever] {
-                        faults.push(Fault {
-                            operation,
-                            nth,
-                            error,
-                            times,
-                        });
-                    }
-                }
-            }
-        }
-        faults
-    }
 }
 
 /// The ways in which each kind of operation fails that leave different bytes behind.
 const FAILURES: [(Operation, &[FaultKind]); 4] = [
     (Operation::Read, &[FaultKind::Io, FaultKind::Short]),
-    (
-        Operation::Write,
-        &[FaultKind::Io, FaultKind::NoSpace, FaultKind::Short],
-    ),
+    (Operation::Write, &WRITES),
     (Operation::Flush, &[FaultKind::Io]),
-    (
-        Operation::SetLen,
-        &[FaultKind::Io, FaultKind::NoSpace, FaultKind::Short],
-    ),
+    (Operation::SetLen, &WRITES),
 ];
+const WRITES: [FaultKind; 3] = [FaultKind::Io, FaultKind::NoSpace, FaultKind::Short];
 
-/// Operations that were asked for after a first fault, failing as well.
-fn later(first: Fault, run: &Run) -> Vec<Fault> {
-    let mut faults = Vec::new();
-    for (operation, errors) in FAILURES {
-        let from = run.operations_until_fault.of(operation);
-        for nth in from..run.operations.of(operation) {
-            let fails_already = operation == first.operation && nth == first.nth;
-            if !fails_already {
-                faults.extend(errors.iter().map(|&error| Fault {
-                    operation,
-                    nth,
-                    error,
-                    times: Times::Once,
-                }));
-            }
-        }
-    }
-    faults
+/// Every way in which one operation of those from `from` to `to` may fail; of each kind so many of
+/// them, at most, evenly spread.
+fn failing(
+    from: &Operations,
+    to: &Operations,
+    most: u32,
+    often: &[Times],
+) -> impl Iterator<Item = Fault> {
+    let kinds = FAILURES.into_iter().flat_map(move |(operation, errors)| {
+        let (from, to) = (from.of(operation), to.of(operation));
+        let step = to.saturating_sub(from).div_ceil(most).max(1);
+        let numbers = (from..to).step_by(step as usize);
+        numbers
+            .cartesian_product(errors)
+            .map(move |one| (operation, one))
+    });
+    let all = kinds.cartesian_product(often);
+    all.map(|((operation, (nth, &error)), &times)| Fault {
+        operation,
+        nth,
+        error,
+        times,
+    })
 }

@@ -2,10 +2,8 @@
 
 use recount::RepairOptions;
 
-use super::{Before, Done, Outcome, Repair};
-use crate::audit::Unreadable;
-use crate::case::build::{self, BuildError};
-use crate::case::damage::SparseBytes;
+use super::{Before, Done, Outcome, Repair, SceneError};
+use crate::case::build;
 use crate::case::{Algorithm, Case};
 use crate::disk::{SECTOR, SimulatedDisk};
 use crate::properties::reading::Kind;
@@ -15,17 +13,6 @@ use crate::properties::reading::Kind;
 pub struct ImageRepair {
     /// How to repair.
     pub options: RepairOptions,
-}
-
-/// Why there is no such image to repair.
-#[derive(Debug, thiserror::Error)]
-pub enum ImageError {
-    /// It cannot be built.
-    #[error(transparent)]
-    Build(#[from] BuildError),
-    /// It cannot be audited, and so not repaired.
-    #[error(transparent)]
-    Unreadable(#[from] Unreadable),
 }
 
 impl ImageRepair {
@@ -40,10 +27,9 @@ impl ImageRepair {
     }
 
     /// The image of a case, on its disk, and the repair that the case asks for.
-    pub fn new(case: &Case) -> Result<(Before, Self), ImageError> {
-        let mut bytes = SparseBytes::default();
-        let built = build::build(case, &mut bytes)?;
-        let before = Before::new(bytes, SECTOR, built.capacity, Kind::Image)?;
+    pub fn new(case: &Case) -> Result<(Before, Self), SceneError> {
+        let built = build::build(case)?;
+        let before = Before::new(built.bytes, SECTOR, built.capacity, Kind::Image)?;
         Ok((before, Self::by(case.algorithm)))
     }
 }

@@ -1,9 +1,9 @@
 //! Driving a repair on the simulated disk, and keeping everything that happened.
 
 mod again;
-mod case;
 mod explore;
 mod image;
+mod scene;
 mod toy;
 
 use std::sync::OnceLock;
@@ -13,7 +13,8 @@ use recount::{PlanError, RepairOptions};
 
 use crate::audit::Unreadable;
 use crate::case::damage::SparseBytes;
-use crate::case::{Algorithm, Fault};
+use crate::case::{Algorithm, Crash, Fault};
+use crate::crash::Crashes;
 use crate::disk::{Operations, SimulatedDisk, Trace};
 use crate::judge::ask;
 use crate::properties::Failure;
@@ -21,10 +22,10 @@ use crate::properties::reading::{Kind, Reading};
 use crate::spec::{Ask, Expected, Repaired, expect_of};
 
 pub use again::{Again, again};
-pub use case::{Played, SceneError, play, scene};
 pub use explore::{Bounds, Explored, explore_one};
-pub use image::{ImageError, ImageRepair};
-pub use toy::{ToyError, ToyGround, ToyRepair};
+pub use image::ImageRepair;
+pub use scene::{SceneError, scene};
+pub use toy::ToyRepair;
 
 /// What a repair begins with.
 #[derive(Clone, Debug)]
@@ -57,6 +58,22 @@ impl Before {
             kind,
             reading,
         })
+    }
+
+    /// What may become of these bytes where this was done since.
+    #[must_use]
+    pub const fn crashes<'a>(&'a self, trace: &'a Trace) -> Crashes<'a> {
+        Crashes {
+            before: &self.bytes,
+            trace,
+            sector: self.sector,
+        }
+    }
+
+    /// What a power cut leaves of these bytes where this was done since.
+    #[must_use]
+    pub fn crashed(&self, trace: &Trace, crash: Crash) -> SparseBytes {
+        self.crashes(trace).state(crash)
     }
 
     /// A disk with these bytes, on which these operations fail.
@@ -125,7 +142,7 @@ pub struct Run {
     /// See [`Run::reading`].
     reading: OnceLock<Result<Reading, Unreadable>>,
     /// See [`Run::expected`].
-    expected: OnceLock<Option<Expected>>,
+    expected: OnceLock<Result<Expected, Unreadable>>,
 }
 
 impl Run {
@@ -152,36 +169,50 @@ impl Run {
         &self.ask
     }
 
-    /// What has to come of it, by the specification. `before` is what the run began with. `None` of
-    /// a toy, and of what takes the naive program too much work.
-    pub fn expected(&self, before: &Before) -> Option<&Expected> {
-        let expected = self.expected.get_or_init(|| {
-            let audit = before.reading.audit()?;
-            expect_of(audit, &before.bytes, &self.ask, Some(&self.after)).ok()
-        });
-        expected.as_ref()
+    /// What has to come of it, by the specification; `None` of a toy. `before` is what the run began
+    /// with.
+    pub fn expected(&self, before: &Before) -> Result<Option<&Expected>, Failure> {
+        let Some(audit) = before.reading.audit() else {
+            return Ok(None);
+        };
+        // A repair that refuses has left no layout to be read.
+        let left = self.outcome.is_ok().then_some(&self.after);
+        let expect = || expect_of(audit, &before.bytes, &self.ask, left);
+        let expected = self.expected.get_or_init(expect).as_ref();
+        expected
+            .map(Some)
+            .map_err(|error| Failure::new(format!("it takes too much work to judge: {error}")))
     }
 
     /// The image that has to come of it, unless it has to be refused.
     pub fn repaired(&self, before: &Before) -> Option<&Repaired> {
-        match self.expected(before)? {
-            Expected::Repaired(repaired) => Some(repaired),
-            Expected::Refused(_) => None,
+        match self.expected(before) {
+            Ok(Some(Expected::Repaired(repaired))) => Some(repaired),
+            _ => None,
         }
+    }
+
+    /// What the audit says of what a repair in which nothing went wrong has written; `None` where it
+    /// has written nothing. `before` is what the run began with.
+    pub fn whole<'a>(&'a self, before: &'a Before) -> Option<&'a Reading> {
+        let whole = self.reading(before).ok();
+        whole.filter(|_| !self.trace.is_read_only())
     }
 
     /// What the audit says of the bytes afterwards, when it is asked first. `before` is what the
     /// run began with.
-    pub fn reading(&self, before: &Before) -> Result<&Reading, Failure> {
+    pub fn reading<'a>(&'a self, before: &'a Before) -> Result<&'a Reading, Failure> {
+        if self.trace.is_read_only() {
+            return Ok(&before.reading);
+        }
         let reading = self.reading.get_or_init(|| before.kind.read(&self.after));
-        reading.as_ref().map_err(|error| Failure {
-            message: format!("after the repair, {error}"),
-        })
+        let failed = |error| Failure::new(format!("after the repair, {error}"));
+        reading.as_ref().map_err(failed)
     }
 }
 
 /// The engine's name for an algorithm.
-const fn engine_algorithm(algorithm: Algorithm) -> recount::Algorithm {
+pub(crate) const fn engine_algorithm(algorithm: Algorithm) -> recount::Algorithm {
     match algorithm {
         Algorithm::Planned => recount::Algorithm::Planned,
         Algorithm::FirstFit => recount::Algorithm::FirstFit,

@@ -1,22 +1,18 @@
-//! What is wrong with what refers to clusters, as against the refcounts.
+//! Damage: "anything wrong with what refers to clusters, as against the refcounts": dead ends,
+//! overlaps, lost tables, emptied tables. "An entry that reads as zeros is no damage."
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::mem::discriminant;
 
-use super::Spec;
-use super::tables::{Entry, entries, reads_as_l2_table};
-use crate::audit::{LayerId, Referrer, Unreadable, Wrong};
+use itertools::Itertools;
 
-/// As many allocated clusters without a reference beside an empty L2 table show that it was emptied.
+use super::{Counts, Spec};
+use crate::audit::{
+    Bytes, Referrer, Target, Wrong, be64, entries, nonzero_counts, reads_as_l2_table,
+};
+
+/// "At least 16 allocated clusters are referred to by nothing" where a table was emptied.
 const EMPTIED: usize = 16;
-
-/// Whether only refcounts can be wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Class {
-    /// Only refcounts, leaks, COPIED, dirty and corrupt bits can be wrong.
-    Sound,
-    /// Something that refers to clusters is wrong.
-    Damaged,
-}
 
 /// Something that may hide that clusters are in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,148 +35,131 @@ pub enum Damage {
     EmptiedTable(u64),
 }
 
-/// What a cluster is used as.
-fn kind(referrer: &Referrer) -> (u8, Option<LayerId>) {
-    match *referrer {
-        Referrer::Header => (0, None),
-        Referrer::L1 { layer } => (1, Some(layer)),
-        Referrer::L2 { layer, .. } => (2, Some(layer)),
-        Referrer::Data { layer, .. } => (3, Some(layer)),
-        Referrer::Compressed { layer, .. } => (4, Some(layer)),
-        Referrer::SnapshotTable => (5, None),
-        Referrer::LuksHeader => (6, None),
-        Referrer::BitmapDirectory => (7, None),
-        Referrer::BitmapTable { .. } => (8, None),
-        Referrer::BitmapData { .. } => (9, None),
-        Referrer::Reftable | Referrer::Refblock { .. } => (10, None),
-    }
-}
-
-const COMPRESSED: u8 = 4;
-
 impl Spec<'_> {
-    pub(super) fn damage(
-        &self,
-        replaced: &BTreeSet<Referrer>,
-        references: &BTreeMap<u64, u64>,
-    ) -> Result<Vec<Damage>, Unreadable> {
-        let mut damage = Vec::new();
-        for corruption in &self.seen.corruptions {
-            let harmless = match corruption.wrong {
-                Wrong::TooManyReferences { .. } | Wrong::ShortExtraData { .. } => true,
-                Wrong::Unaligned { .. } | Wrong::PastTheEnd { .. } => self
-                    .seen
-                    .empty
-                    .iter()
-                    .any(|entry| entry.referrer == corruption.referrer),
-                // What ends the reading of the snapshot table is dealt with where that is decided.
-                Wrong::Unreadable { .. } => corruption.referrer == Referrer::SnapshotTable,
-                _ => false,
-            };
-            if !harmless && !corruption.referrer.is_structure() {
-                damage.push(Damage::Corruption(corruption.referrer, corruption.wrong));
-            }
-        }
-        if self.seen.header_is_table {
-            damage.push(Damage::AtHeader);
-        }
-        for region in &self.own.past_end {
-            let whole_clusters = matches!(
-                region.referrer,
-                Referrer::Header | Referrer::Data { .. } | Referrer::BitmapData { .. }
-            );
-            if region.counted && !whole_clusters && !region.referrer.is_structure() {
-                damage.push(Damage::InPart(region.referrer));
-            }
-        }
-        let snapshots = self.own.snapshots.entries.iter().enumerate();
-        let blank = snapshots.filter(|(_, entry)| entry.blank);
-        damage.extend(blank.map(|(index, _)| Damage::BlankSnapshot(index)));
-        self.overlaps(replaced, &mut damage);
-        self.tables(references, &mut damage)?;
-        self.lost_tables(references, &mut damage)?;
-        Ok(damage)
+    pub(super) fn damage(&self) -> Vec<Damage> {
+        let corruptions = self.seen.corruptions.iter();
+        let corruptions = corruptions.filter(|found| self.hides(found.referrer, found.wrong));
+        let found = corruptions.map(|found| Damage::Corruption(found.referrer, found.wrong));
+        let mut damage: Vec<Damage> = found.collect();
+        damage.extend(self.seen.header_is_table.then_some(Damage::AtHeader));
+        let past_end = self.own.past_end.iter();
+        let in_part = past_end.filter(|region| region.is_in_part());
+        damage.extend(in_part.map(|region| Damage::InPart(region.referrer)));
+        let blank = self.own.snapshots.entries.iter();
+        let blank = blank.positions(|entry| entry.blank);
+        damage.extend(blank.map(Damage::BlankSnapshot));
+        let overlaps = self.own.references.keys();
+        let overlaps = overlaps.filter(|&&cluster| self.overlaps(cluster));
+        damage.extend(overlaps.map(|&cluster| Damage::Overlap(cluster)));
+        self.tables_in_use(&mut damage);
+        self.lost_tables(&mut damage);
+        damage
     }
 
-    fn overlaps(&self, replaced: &BTreeSet<Referrer>, damage: &mut Vec<Damage>) {
-        for (&cluster, referrers) in &self.own.references {
-            let uses = referrers.iter();
-            let uses = uses.filter(|use_| !use_.is_structure() && !replaced.contains(*use_));
-            let uses: Vec<_> = uses.map(kind).collect();
-            let kinds: BTreeSet<u8> = uses.iter().map(|(kind, _)| *kind).collect();
-            let layers: BTreeSet<_> = uses.iter().collect();
-            let twice = layers.len() < uses.len() && !kinds.contains(&COMPRESSED);
-            if kinds.len() > 1 || twice {
-                damage.push(Damage::Overlap(cluster));
-            }
-        }
+    /// Whether clusters may be in use to which no reference is found because of it. What ends the
+    /// reading of the snapshot table is dealt with in rule 7.
+    fn hides(&self, referrer: Referrer, wrong: Wrong) -> bool {
+        let reads_as_zeros = self.seen.reads_as_zeros(referrer);
+        let harmless = match wrong {
+            Wrong::TooManyReferences { .. } | Wrong::ShortExtraData { .. } => true,
+            Wrong::Unaligned { .. } | Wrong::PastTheEnd { .. } => reads_as_zeros,
+            Wrong::Unreadable { .. } => referrer == Referrer::SnapshotTable,
+            _ => false,
+        };
+        !harmless && !referrer.is_structure()
+    }
+
+    /// Uses of two kinds, or two "within one layer (compressed clusters share clusters with each
+    /// other; snapshots share with the active layer)".
+    fn overlaps(&self, cluster: u64) -> bool {
+        let uses = self.uses(cluster).filter(|use_| !use_.is_structure());
+        let mut by_layer = uses.clone().map(|use_| (discriminant(use_), use_.layer()));
+        let compressed = |use_: &Referrer| matches!(use_, Referrer::Compressed { .. });
+        !uses.clone().map(discriminant).all_equal()
+            || !uses.clone().any(compressed) && !by_layer.all_unique()
     }
 
     /// L2 tables in use that do not look like one, or have no entry.
-    fn tables(
-        &self,
-        references: &BTreeMap<u64, u64>,
-        damage: &mut Vec<Damage>,
-    ) -> Result<(), Unreadable> {
-        let leaked = self.own.disk.counts().keys();
-        let leaked = leaked.filter(|&&cluster| self.is_leaked(cluster, references));
-        let leaked = leaked.count();
+    fn tables_in_use(&self, damage: &mut Vec<Damage>) {
+        let allocated = self.own.disk.counts().keys();
+        let leaked = allocated.filter(|&&cluster| self.is_leaked(cluster));
+        let emptied = leaked.count() >= EMPTIED;
         let offsets: BTreeSet<u64> = self.own.tables.iter().map(|table| table.offset).collect();
         for offset in offsets {
-            let bytes = self.read(offset)?;
-            if !reads_as_l2_table(&self.own.header, self.own.length, &bytes) {
+            let bytes = self.image.bytes(offset, self.size as usize);
+            if !self.reads_as_l2_table(&bytes) {
                 damage.push(Damage::Unlike(offset));
             }
-            if leaked >= EMPTIED && bytes.iter().all(|&byte| byte == 0) {
+            if emptied && bytes.iter().all(|&byte| byte == 0) {
                 damage.push(Damage::EmptiedTable(offset));
             }
         }
-        Ok(())
     }
 
-    fn is_leaked(&self, cluster: u64, references: &BTreeMap<u64, u64>) -> bool {
-        cluster < self.own.clusters && self.said(cluster) > 0 && !references.contains_key(&cluster)
+    pub(super) fn reads_as_l2_table(&self, bytes: &[u8]) -> bool {
+        reads_as_l2_table(&self.own.header, self.own.length, bytes)
     }
 
-    fn lost_tables(
-        &self,
-        references: &BTreeMap<u64, u64>,
-        damage: &mut Vec<Damage>,
-    ) -> Result<(), Unreadable> {
+    fn is_leaked(&self, cluster: u64) -> bool {
+        cluster < self.own.clusters && self.said(cluster) > Some(0) && self.references(cluster) == 0
+    }
+
+    /// "An allocated cluster that nothing refers to and that reads as an L2 table of which at least
+    /// one entry leads to another allocated cluster that nothing refers to."
+    fn lost_tables(&self, damage: &mut Vec<Damage>) {
         if self.own.header.external_data() {
-            return Ok(());
+            return;
         }
         for &cluster in self.own.disk.counts().keys() {
-            let offset = cluster * self.cluster_size;
-            if !self.is_leaked(cluster, references) || self.image.is_hole(offset, self.cluster_size)
-            {
+            let offset = cluster * self.size;
+            if !self.is_leaked(cluster) || self.image.is_hole(offset, self.size) {
                 continue;
             }
-            let bytes = self.read(offset)?;
-            if !reads_as_l2_table(&self.own.header, self.own.length, &bytes)
-                || !reads_as_l2_table(&self.own.header, self.own.length, &bytes[..512])
-            {
+            let bytes = self.image.bytes(offset, self.size as usize);
+            if !self.reads_as_l2_table(&bytes) || !self.reads_as_l2_table(&bytes[..512]) {
                 continue;
             }
-            let leads_to_another = entries(&self.own.header, &bytes).any(|(_, entry)| {
-                let target = match entry {
-                    Entry::Data { offset, .. } | Entry::Compressed { offset, .. } => offset,
-                    Entry::Nothing { .. } => return false,
+            let leads_to_another = entries(&self.own.header, &bytes).any(|entry| {
+                let (Target::Cluster { offset } | Target::Compressed { offset, .. }) = entry.target
+                else {
+                    return false;
                 };
-                let target = target / self.cluster_size;
-                target != cluster && self.is_leaked(target, references)
+                let target = offset / self.size;
+                target != cluster && self.is_leaked(target)
             });
-            if leads_to_another {
+            if leads_to_another && !self.is_new_reftable(cluster, &bytes) {
                 damage.push(Damage::LostTable(cluster));
             }
         }
-        Ok(())
     }
-
-    /// The bytes of a cluster's length at an offset.
-    pub(super) fn read(&self, offset: u64) -> Result<Vec<u8>, Unreadable> {
-        let mut bytes = vec![0; self.cluster_size as usize];
-        self.image.read(offset, &mut bytes)?;
-        Ok(bytes)
+    /// A reftable that a disturbed repair did not come to switch to is no lost table: each entry leads
+    /// to a refblock in the file that counts what is referred to, but for present structures, the
+    /// reftable and its refblocks, and nothing else more than once.
+    fn is_new_reftable(&self, table: u64, bytes: &[u8]) -> bool {
+        let (header, words) = (&self.own.header, bytes.chunks_exact(8).map(be64));
+        let refblocks: Counts = (0..).zip(words).filter(|(_, at)| *at > 0).collect();
+        let own = refblocks.values().map(|at| at / self.size);
+        let own: BTreeSet<u64> = own.chain([table]).collect();
+        let fits = |(&index, &offset): (&u64, &u64)| {
+            let first = index * self.range;
+            if !header.is_aligned(offset) || offset >= self.own.length || first >= self.own.clusters
+            {
+                return false;
+            }
+            let refblock = self.image.bytes(offset, self.size as usize);
+            let refcounts: Counts = nonzero_counts(&refblock, header.refcount_bits()).collect();
+            let is_right = |index| {
+                let refcount = refcounts.get(&index).copied().unwrap_or(0);
+                let cluster = first + index;
+                let uses = self.uses(cluster).filter(|use_| !use_.is_structure());
+                match uses.count() as u64 {
+                    0 if own.contains(&cluster) => refcount == 1,
+                    0 => refcount <= 1,
+                    due => refcount == due.min(self.max) && !own.contains(&cluster),
+                }
+            };
+            !refcounts.is_empty() && (0..self.range).all(is_right)
+        };
+        refblocks.iter().all(fits)
     }
 }

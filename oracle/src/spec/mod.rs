@@ -1,28 +1,27 @@
 //! What a repair is, as a small and naive program: from damaged bytes and options to the bytes that
 //! there have to be afterwards, or the reason why nothing is written. It shares nothing with the
-//! engine; the rules are those of the contract, and stand here one after the other.
+//! engine, reads the image through the audit, and may be slow. Each module is a rule of the contract
+//! or two, which are quoted.
 
-mod afterwards;
-mod bytes;
-mod class;
-mod compare;
+mod counts;
 mod damage;
-mod layout;
 mod place;
 mod snapshots;
 mod tables;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use class::{Diagnosis, class, diagnose, diagnose_audited};
-pub use compare::Difference;
-pub use damage::{Class, Damage};
+pub use damage::Damage;
 
-use crate::audit::{Audit, Bytes, Referrer, Unreadable, Wrong, audit, audit_beside_the_header};
+use crate::audit::{
+    Audit, PastEnd, Referrer, Unreadable, audit, audit_beside_the_header, counters,
+};
 use crate::case::Algorithm;
-use bytes::Patched;
-use layout::Layout;
-use snapshots::Snapshots;
+use crate::case::damage::SparseBytes;
+
+/// Refcounts by cluster, those that are not 0.
+pub type Counts = BTreeMap<u64, u64>;
 
 const DIRTY_AND_CORRUPT: u64 = 3;
 const KNOWN_AUTOCLEAR: u64 = 3;
@@ -71,31 +70,32 @@ pub enum Expected {
 /// The image after a repair.
 #[derive(Clone, Debug)]
 pub struct Repaired {
-    /// The clusters that change, whole.
-    pub changed: BTreeMap<u64, Vec<u8>>,
-    /// Bytes of the file.
-    pub length: u64,
+    /// All of its bytes.
+    pub after: SparseBytes,
+    /// Whether something is written.
+    pub writes: bool,
     /// Clusters whose content no longer matters.
     pub free: BTreeSet<u64>,
     /// Final counts, true numbers.
-    pub counts: BTreeMap<u64, u64>,
+    pub counts: Counts,
     /// Refcounts that are kept above the references.
-    pub kept: BTreeMap<u64, u64>,
+    pub kept: Counts,
     /// What is damaged.
     pub damage: Vec<Damage>,
     /// Whether new structures are built.
     pub rebuilt: bool,
     /// COPIED bits that stay wrong, in tables that are left alone.
     pub left_alone: u64,
-    cluster_size: u64,
+    /// Bytes of a cluster.
+    pub cluster_size: u64,
 }
 
 /// What has to come of a repair of these bytes. `after` is what came of it: the places of new
 /// structures are read there for the algorithms of QEMU, whose layouts qemu-img itself is compared with.
 pub fn expect(
-    image: &dyn Bytes,
+    image: &SparseBytes,
     ask: &Ask,
-    after: Option<&dyn Bytes>,
+    after: Option<&SparseBytes>,
 ) -> Result<Expected, Unreadable> {
     match audit(image) {
         Ok(seen) => expect_of(&seen, image, ask, after),
@@ -107,273 +107,193 @@ pub fn expect(
 /// As [`expect`], of an image that has been audited.
 pub fn expect_of(
     seen: &Audit,
-    image: &dyn Bytes,
+    image: &SparseBytes,
     ask: &Ask,
-    after: Option<&dyn Bytes>,
+    after: Option<&SparseBytes>,
 ) -> Result<Expected, Unreadable> {
-    let own = own_audit(image, seen)?;
-    let spec = Spec::new(image, ask, seen, &own)?;
-    Ok(match spec.repair(after)? {
-        Ok(repaired) => Expected::Repaired(Box::new(repaired)),
-        Err(refused) => Expected::Refused(refused),
-    })
-}
-
-/// The image as a repair sees it.
-fn own_audit(image: &dyn Bytes, seen: &Audit) -> Result<Audit, Unreadable> {
-    if seen.header_is_table {
-        audit_beside_the_header(image)
-    } else {
-        Ok(seen.clone())
+    let after = after.filter(|_| ask.algorithm != Algorithm::Planned);
+    let found = after.map(|after| audit(after)).transpose()?;
+    let spec = Spec::new(image, ask, seen)?;
+    let mut repaired = match spec.repair(found.as_ref()) {
+        Ok(repaired) => Box::new(repaired),
+        Err(refused) => return Ok(Expected::Refused(refused)),
+    };
+    spec.write_features(&mut repaired)?;
+    let is_full = |capacity| repaired.after.len() > capacity;
+    if ask.capacity.is_some_and(is_full) {
+        return Ok(Expected::Refused(Refused::NoSpace));
     }
+    Ok(Expected::Repaired(repaired))
 }
 
-/// The damaged image and what is asked.
-struct Spec<'a> {
-    image: &'a dyn Bytes,
+/// The damaged image, what is asked, and what follows from it.
+pub(crate) struct Spec<'a> {
+    image: &'a SparseBytes,
     ask: &'a Ask,
     /// As a check sees it.
     seen: &'a Audit,
     /// As a repair sees it: without tables in the header's cluster.
-    own: &'a Audit,
-    cluster_size: u64,
-    /// Clusters of the file.
-    file: u64,
+    own: Cow<'a, Audit>,
+    /// Bytes of a cluster, clusters that a refblock covers, the largest refcount, clusters of the file.
+    size: u64,
+    range: u64,
     max: u64,
-    real_length: u64,
+    file: u64,
+    /// Clusters of the file that something covers which ends too far past its end to be counted.
+    covered: BTreeSet<u64>,
+    /// The entries that are replaced.
+    replaced: BTreeSet<Referrer>,
+    pub(crate) damage: Vec<Damage>,
+    pub(crate) kept: Counts,
+    /// How many entries are left of the snapshot table, and the bytes of a new one, if there has to
+    /// be one; unless the repair is refused for it.
+    snapshots: Result<(usize, Vec<u8>), Refused>,
 }
 
 impl<'a> Spec<'a> {
-    fn new(
-        image: &'a dyn Bytes,
+    pub(crate) fn new(
+        image: &'a SparseBytes,
         ask: &'a Ask,
         seen: &'a Audit,
-        own: &'a Audit,
     ) -> Result<Self, Unreadable> {
-        Ok(Self {
+        let own = if seen.header_is_table {
+            Cow::Owned(audit_beside_the_header(image)?)
+        } else {
+            Cow::Borrowed(seen)
+        };
+        let mut spec = Self {
             image,
             ask,
             seen,
-            own,
-            cluster_size: own.header.cluster_size(),
-            file: own.length.div_ceil(own.header.cluster_size()),
+            size: own.header.cluster_size(),
+            range: own.header.refblock_entries(),
             max: own.header.max_refcount(),
-            real_length: image.length()?,
-        })
-    }
-}
-
-impl Spec<'_> {
-    /// Uses of a cluster by reftable and refblocks.
-    fn structure_uses(&self, cluster: u64) -> u64 {
-        let referrers = self.own.references.get(&cluster).into_iter().flatten();
-        referrers.filter(|referrer| referrer.is_structure()).count() as u64
-    }
-
-    fn said(&self, cluster: u64) -> u64 {
-        self.own.disk.count(cluster).unwrap_or(0)
-    }
-
-    fn repair(&self, after: Option<&dyn Bytes>) -> Result<Result<Repaired, Refused>, Unreadable> {
-        let all = !self.ask.only_leaks;
-        if self.own.header.snapshots > 0 && self.own.header.snapshots_offset < self.cluster_size {
-            // The repair would change what the snapshots are.
-            return Ok(Err(Refused::CheckGivesUp));
-        }
-        let replaced = if all {
-            self.replaced()?
-        } else {
-            BTreeSet::new()
+            file: own.length.div_ceil(own.header.cluster_size()),
+            own,
+            covered: BTreeSet::new(),
+            replaced: BTreeSet::new(),
+            damage: Vec::new(),
+            kept: Counts::new(),
+            snapshots: Err(Refused::CheckGivesUp),
         };
-        let references = self.references(&replaced);
-        let damage = self.damage(&replaced, &references)?;
-        let keeps = !damage.is_empty() && !self.ask.release_unreachable;
-        let snapshots = match self.snapshots(damage.is_empty()) {
-            Ok(snapshots) => snapshots,
-            Err(refused) => return Ok(Err(refused)),
-        };
-        let rebuilds = self.rebuilds(&references, keeps, &snapshots);
-        if !all && (self.needs_rebuild(&references) || self.writes_over(&references, keeps)) {
-            return Ok(Err(Refused::NeedsRebuild));
-        }
-        let rebuilds = all && rebuilds;
-        let (mut counts, kept) = self.final_counts(&references, keeps, rebuilds);
-        if !all {
-            // Refcounts that are too low stay.
-            for (&cluster, &count) in &references {
-                let said = self.own.disk.count(cluster);
-                if let Some(said) = said.filter(|&said| said < count.min(self.max)) {
-                    counts.insert(cluster, said);
-                }
-            }
-        }
-        self.take_out_snapshots(&snapshots, &mut counts);
-        let mut patched = Patched::new(self.image, self.cluster_size);
-        let (mut table_place, mut layout) = (None, None);
-        if rebuilds {
-            match self.build(&references, keeps, &snapshots, &mut counts, after)? {
-                Ok((place, found)) => (table_place, layout) = (place, Some(found)),
-                Err(refused) => return Ok(Err(refused)),
-            }
-        }
-        self.write_snapshots(&snapshots, table_place, &mut patched)?;
-        match &layout {
-            Some(layout) => self.write_structures(layout, &counts, &mut patched)?,
-            None => self.write_in_place(&counts, &mut patched)?,
-        }
-        let left = self.write_tables(&replaced, &counts, layout.as_ref(), &kept, &mut patched)?;
-        let errors = self.errors_left(&replaced, &references, &counts, &snapshots, rebuilds);
-        let clean = errors == 0 && left == 0;
-        self.write_features(clean, &mut patched)?;
-        let length = patched.end().max(self.real_length);
-        if self.ask.capacity.is_some_and(|capacity| length > capacity) {
-            return Ok(Err(Refused::NoSpace));
-        }
-        Ok(Ok(Repaired {
-            free: self.free(&counts, &kept, rebuilds, &snapshots, &patched),
-            changed: patched.into_changed(),
-            length,
-            counts,
-            kept,
-            damage,
-            rebuilt: rebuilds,
-            left_alone: left,
-            cluster_size: self.cluster_size,
-        }))
-    }
-
-    /// References by cluster, those of replaced entries left out.
-    fn references(&self, replaced: &BTreeSet<Referrer>) -> BTreeMap<u64, u64> {
-        let counted = self.own.references.iter().map(|(&cluster, referrers)| {
-            let stays = |referrer: &&Referrer| !replaced.contains(*referrer);
-            (cluster, referrers.iter().filter(stays).count() as u64)
+        // Each needs those before it.
+        spec.covered = spec.past_end(|region| {
+            let counts = region.counted || region.referrer.is_structure();
+            !counts && !seen.reads_as_zeros(region.referrer)
         });
-        counted.filter(|&(_, count)| count > 0).collect()
+        if ask.release_unreachable {
+            spec.snapshots = spec.snapshots();
+        }
+        spec.replace_entries();
+        spec.damage = spec.damage();
+        spec.kept = spec.kept();
+        spec.snapshots = spec.snapshots();
+        Ok(spec)
     }
 
-    /// Whether qemu can only build the structures anew: rule 3.
-    fn needs_rebuild(&self, references: &BTreeMap<u64, u64>) -> bool {
-        let in_use = |(&cluster, _): (&u64, &u64)| {
-            cluster < self.own.clusters && self.own.disk.count(cluster) == Some(0)
-        };
-        references.iter().any(in_use)
-            || self.own.corruptions.iter().any(|corruption| {
-                match (&corruption.referrer, &corruption.wrong) {
-                    (Referrer::Reftable, Wrong::PastTheEnd { .. } | Wrong::Unusable { .. }) => true,
-                    (Referrer::Refblock { .. }, wrong) => !matches!(
-                        wrong,
-                        Wrong::PastTheEnd { .. } | Wrong::TooManyReferences { .. }
-                    ),
-                    _ => false,
-                }
-            })
-    }
-
-    fn rebuilds(
-        &self,
-        references: &BTreeMap<u64, u64>,
-        keeps: bool,
-        snapshots: &Snapshots,
-    ) -> bool {
-        let past_the_end = self.own.corruptions.iter().any(|corruption| {
-            matches!(corruption.referrer, Referrer::Refblock { .. })
-                && matches!(corruption.wrong, Wrong::PastTheEnd { .. })
-        });
-        let shared =
-            self.own.references.iter().any(|(&cluster, referrers)| {
-                self.structure_uses(cluster) > 0 && referrers.len() > 1
-            });
-        self.needs_rebuild(references)
-            || past_the_end
-            || shared
-            || matches!(snapshots, Snapshots::Anew(_))
-            || self.writes_over(references, keeps)
-    }
-
-    /// Whether a refblock that has to change is something else too, or part of a table that ends past
-    /// the end of the file.
-    fn writes_over(&self, references: &BTreeMap<u64, u64>, keeps: bool) -> bool {
-        let covered = self.covered();
-        self.own.disk.refblocks().any(|(index, offset)| {
-            let place = offset / self.cluster_size;
-            let alone = references.get(&place) == Some(&1)
-                && self.structure_uses(place) == 1
-                && !covered.contains(&place);
-            if alone {
-                return false;
-            }
-            let entries = self.own.header.refblock_entries();
-            let range = index.saturating_mul(entries)..(index + 1).saturating_mul(entries);
-            let known = references.keys().chain(self.own.disk.counts().keys());
-            let mut known = known.filter(|cluster| range.contains(cluster));
-            known.any(|&cluster| {
-                let Some(said) = self.own.disk.count(cluster) else {
-                    return false;
-                };
-                let due = references.get(&cluster).copied().unwrap_or(0).min(self.max);
-                let changes = if said > due {
-                    !keeps
-                } else {
-                    said < due && !self.ask.only_leaks
-                };
-                changes && cluster < self.own.clusters
-            })
-        })
-    }
-
-    /// Clusters of the file that something covers which ends too far past its end to be counted.
-    fn covered(&self) -> BTreeSet<u64> {
-        let dangling = self.own.past_end.iter().filter(|region| {
-            !region.counted && !region.referrer.is_structure() && !self.is_empty(region.referrer)
-        });
-        let clusters = dangling.flat_map(|region| {
-            let last = region.offset.saturating_add(region.bytes - 1) / self.cluster_size;
-            region.offset / self.cluster_size..self.file.min(last + 1)
-        });
+    /// Clusters of the file that are a part of what ends past its end.
+    fn past_end(&self, is_asked: impl Fn(&&PastEnd) -> bool) -> BTreeSet<u64> {
+        let regions = self.own.past_end.iter().filter(is_asked);
+        let clusters = regions.flat_map(|region| region.offset / self.size..self.file);
         clusters.collect()
     }
 
-    /// Whether an entry reads as zeros and has an impossible offset.
-    fn is_empty(&self, referrer: Referrer) -> bool {
-        self.own
-            .empty
-            .iter()
-            .any(|entry| entry.referrer == referrer)
+    /// The refcount that the present structures give.
+    fn said(&self, cluster: u64) -> Option<u64> {
+        self.own.disk.count(cluster)
     }
 
-    /// Rule 2. What is kept counts as much as the disk says.
-    fn final_counts(
-        &self,
-        references: &BTreeMap<u64, u64>,
-        keeps: bool,
-        rebuilds: bool,
-    ) -> (BTreeMap<u64, u64>, BTreeMap<u64, u64>) {
-        let (mut counts, mut kept) = (references.clone(), BTreeMap::new());
-        if rebuilds {
-            for (&cluster, count) in &mut counts {
-                *count -= self.structure_uses(cluster).min(*count);
-            }
+    /// Uses of a cluster but by entries that are replaced.
+    fn uses(&self, cluster: u64) -> impl Iterator<Item = &Referrer> + Clone {
+        let uses = self.own.uses(cluster);
+        uses.filter(|use_| !self.replaced.contains(*use_))
+    }
+
+    fn references(&self, cluster: u64) -> u64 {
+        self.uses(cluster).count() as u64
+    }
+
+    /// The same, but by what is given up of the snapshot table.
+    fn final_uses(&self, cluster: u64) -> impl Iterator<Item = &Referrer> {
+        let given_up = self.is_given_up(cluster);
+        let uses = self.uses(cluster);
+        uses.filter(move |use_| !(given_up && **use_ == Referrer::SnapshotTable))
+    }
+
+    /// Rule 1: all that is written, but for the feature bits. `found` is what was found after the
+    /// repair.
+    fn repair(&self, found: Option<&Audit>) -> Result<Repaired, Refused> {
+        let (left, table) = self.snapshots.as_ref().map_err(|&refused| refused)?;
+        let mut counts = self.counts(false);
+        let in_place = self.in_place(&counts);
+        let rebuilt = !table.is_empty() && !self.ask.only_leaks || self.builds_anew(&in_place);
+        if rebuilt && self.ask.only_leaks {
+            return Err(Refused::NeedsRebuild);
         }
-        for (&cluster, &said) in self.own.disk.counts() {
-            let due = references.get(&cluster).copied().unwrap_or(0);
-            let known = self.own.disk.count(cluster).is_some() && cluster < self.own.clusters;
-            if keeps && known && said > due {
-                kept.insert(cluster, said);
-                counts.insert(cluster, said);
-            }
+        let mut after = self.image.clone();
+        self.write_replaced(&mut after);
+        if *left as u64 != self.own.header.snapshots {
+            write(&mut after, 60, &(*left as u32).to_be_bytes());
         }
-        counts.retain(|_, count| *count > 0);
-        (counts, kept)
+        if rebuilt {
+            let present = std::mem::replace(&mut counts, self.counts(true));
+            let new = table.len() as u64 / self.size;
+            let layout = self.place(&counts, &present, new, found)?;
+            counts.extend(layout.clusters().map(|cluster| (cluster, 1)));
+            self.write_anew(&layout, &counts, table, &mut after);
+        }
+        for (at, byte) in in_place.into_iter().filter(|_| !rebuilt) {
+            write(&mut after, at, &[byte]);
+        }
+        let left_alone = self.write_copied(&counts, rebuilt, &mut after);
+        Ok(Repaired {
+            writes: rebuilt || after != *self.image,
+            free: self.free(&counts),
+            after,
+            counts,
+            kept: self.kept.clone(),
+            damage: self.damage.clone(),
+            rebuilt,
+            left_alone,
+            cluster_size: self.size,
+        })
+    }
+
+    /// Rule 10: "Before the first other write, unknown autoclear bits are cleared; a repair that
+    /// writes nothing else leaves them." The dirty and corrupt bits go where a check of the result
+    /// finds nothing.
+    fn write_features(&self, repaired: &mut Repaired) -> Result<(), Unreadable> {
+        let header = &self.own.header;
+        let left = counters(&audit(&repaired.after)?);
+        let clean = left.corruptions + left.check_errors == 0 && !self.seen.header_is_table;
+        let incompatible = header.incompatible & !DIRTY_AND_CORRUPT;
+        if clean && incompatible != header.incompatible {
+            write(&mut repaired.after, 72, &incompatible.to_be_bytes());
+            repaired.writes = true;
+        }
+        let autoclear = header.autoclear & KNOWN_AUTOCLEAR;
+        if repaired.writes && autoclear != header.autoclear {
+            write(&mut repaired.after, 88, &autoclear.to_be_bytes());
+        }
+        Ok(())
+    }
+
+    /// What was allocated or in use, and is not any more. Nothing is while something is kept.
+    fn free(&self, counts: &Counts) -> BTreeSet<u64> {
+        let used = self.own.references.keys().copied();
+        let used = used.filter(|&cluster| self.references(cluster) > 0);
+        let allocated = self.own.disk.counts().keys().copied();
+        let all = allocated.chain(used).chain(self.structures());
+        let free = all.filter(|cluster| {
+            let matters = counts.contains_key(cluster) || self.covered.contains(cluster);
+            self.kept.is_empty() && !matters
+        });
+        free.collect()
     }
 }
 
-impl Repaired {
-    /// Whether nothing changes.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.changed.is_empty()
-    }
+/// Writes bytes, of which there is no more than memory holds.
+fn write(after: &mut SparseBytes, offset: u64, bytes: &[u8]) {
+    let written = after.write_at(offset, bytes);
+    written.expect("positions in a file are below 2^64");
 }
-
-/// A new snapshot table's place, and the new structures.
-type Built = (Option<u64>, Layout);

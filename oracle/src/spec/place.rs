@@ -1,146 +1,219 @@
-//! The placement of `planned`, the obvious way.
+//! Rule 4: where new structures go. "Only where `references` is 0, nothing is kept, no present
+//! structure lies (unless `--reuse-old`), and nothing that leads past the end reaches; clusters of
+//! which `said` is unknown come last. The file never grows over a place that something refers to."
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
-use super::layout::Layout;
-use super::{Refused, Spec};
+use itertools::Itertools;
+
+use super::{Counts, Refused, Spec};
+use crate::audit::{Audit, Referrer, Wrong};
+use crate::case::Algorithm;
 
 const REFTABLE_MAX: u64 = 8 << 20;
 
+/// Clusters of what is new.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    pub reftable: Range<u64>,
+    /// The refblock of each range.
+    pub refblocks: BTreeMap<u64, u64>,
+    /// Empty where there is no new snapshot table.
+    pub snapshots: Range<u64>,
+}
+
+impl Layout {
+    /// All clusters of it.
+    pub fn clusters(&self) -> impl Iterator<Item = u64> {
+        let runs = self.reftable.clone().chain(self.snapshots.clone());
+        runs.chain(self.refblocks.values().copied())
+    }
+}
+
 /// What is free.
-pub(super) struct Room<'a> {
-    pub counts: &'a BTreeMap<u64, u64>,
-    pub taken: &'a BTreeSet<u64>,
+#[derive(Clone, Copy)]
+struct Room<'a> {
+    spec: &'a Spec<'a>,
+    counts: &'a Counts,
+    taken: &'a BTreeSet<u64>,
     /// The first cluster that must not be used.
-    pub limit: u64,
+    limit: u64,
 }
 
 impl Room<'_> {
     fn is_free(&self, cluster: u64) -> bool {
-        cluster < self.limit
-            && !self.counts.contains_key(&cluster)
-            && !self.taken.contains(&cluster)
+        let taken = self.counts.contains_key(&cluster) || self.taken.contains(&cluster);
+        cluster < self.limit && !taken
     }
 
-    /// The first free cluster from `from` on.
-    fn next_free(&self, from: u64) -> Option<u64> {
-        let mut cluster = from;
-        while cluster < self.limit {
-            if self.is_free(cluster) {
-                return Some(cluster);
-            }
-            cluster += 1;
+    /// The lowest run of so many free clusters.
+    fn run_of(&self, clusters: u64) -> Result<Range<u64>, Refused> {
+        let mut first: u64 = 0;
+        loop {
+            let run = first..first.saturating_add(clusters);
+            let Some(used) = run.clone().find(|&cluster| !self.is_free(cluster)) else {
+                return Ok(run);
+            };
+            let mut free = (used..self.limit).filter(|&cluster| self.is_free(cluster));
+            first = free.next().ok_or(Refused::NoSpace)?;
         }
-        None
     }
 
-    /// The first free run from `from` on: its first cluster and one after its last.
-    fn next_run(&self, from: u64) -> Option<(u64, u64)> {
-        let first = self.next_free(from)?;
-        let used = self
-            .counts
-            .range(first..)
-            .next()
-            .map(|(&cluster, _)| cluster);
-        let taken = self.taken.range(first..).next().copied();
-        let end = used.into_iter().chain(taken).min().unwrap_or(self.limit);
-        Some((first, end.min(self.limit)))
-    }
-
-    /// The lowest free run of so many clusters.
-    pub fn run_of(&self, clusters: u64) -> Option<u64> {
-        let mut from = 0;
-        while let Some((first, end)) = self.next_run(from) {
-            if end - first >= clusters {
-                return Some(first);
+    /// The placement of `planned`: the least reftable, in the lowest free run.
+    fn place(&self, snapshots: &Range<u64>) -> Result<Layout, Refused> {
+        let reach = |range: u64| (range + 1).div_ceil(self.spec.size / 8);
+        let highest = self.counts.keys().next_back().copied().unwrap_or(0);
+        let mut size = reach(highest / self.spec.range);
+        while size * self.spec.size <= REFTABLE_MAX {
+            let reftable = self.run_of(size)?;
+            let mut needed = reach((reftable.end - 1) / self.spec.range);
+            if needed <= size {
+                let refblocks = self.place_refblocks(&reftable)?;
+                needed = refblocks.keys().next_back().copied().map_or(0, reach);
+                if needed <= size {
+                    return Ok(Layout {
+                        reftable,
+                        refblocks,
+                        snapshots: snapshots.clone(),
+                    });
+                }
             }
-            from = end;
+            size = needed;
         }
-        None
+        Err(Refused::ReftableTooLarge)
+    }
+
+    /// A refblock for each range with a count, in the lowest free clusters of ranges in use; and
+    /// while these are too few, of the lowest unused range with a free cluster, which then needs one
+    /// too.
+    fn place_refblocks(&self, reftable: &Range<u64>) -> Result<BTreeMap<u64, u64>, Refused> {
+        let range = |cluster: u64| cluster / self.spec.range;
+        let is_free = |cluster: &u64| self.is_free(*cluster) && !reftable.contains(cluster);
+        let clusters = |range: u64| range * self.spec.range..(range + 1) * self.spec.range;
+        let free_in = |range: u64| clusters(range).filter(is_free);
+        let used = self.counts.keys().copied().chain(reftable.clone());
+        let mut ranges: BTreeSet<u64> = used.map(range).collect();
+        let places = ranges.iter().copied().flat_map(free_in);
+        let mut places: BTreeSet<u64> = places.take(ranges.len()).collect();
+        while places.len() < ranges.len() {
+            let mut unused = (0..self.limit).filter(|&at| !ranges.contains(&range(at)));
+            let opened = range(unused.find(is_free).ok_or(Refused::NoSpace)?);
+            ranges.insert(opened);
+            places.extend(free_in(opened).take(ranges.len() - places.len()));
+        }
+        Ok(ranges.into_iter().zip(places).collect())
     }
 }
 
 impl Spec<'_> {
-    /// The placement of `planned`: the least reftable in the lowest free run; a refblock for each
-    /// range with a count, in the lowest free clusters of ranges in use; then unused ranges are opened.
-    pub(super) fn place(
-        &self,
-        counts: &BTreeMap<u64, u64>,
-        taken: &BTreeSet<u64>,
-        limit: u64,
-    ) -> Result<Layout, Refused> {
-        let (covered, entries) = self.geometry();
-        let reach = |cluster: u64| (cluster / covered + 1).div_ceil(entries);
-        let highest = counts.keys().next_back().copied().unwrap_or(0);
-        let (mut size, mut from) = (reach(highest), 0);
-        loop {
-            if size > REFTABLE_MAX / self.cluster_size {
-                return Err(Refused::ReftableTooLarge);
+    /// The first cluster that the file must not reach, of what is missing at its end.
+    fn growth_limit(&self, counts: &Counts) -> Option<u64> {
+        let present = self.own.length / self.size;
+        let missing = self.own.past_end.iter().filter_map(|region| {
+            if region.referrer.is_structure() || self.replaced.contains(&region.referrer) {
+                None
+            } else if region.counted {
+                region.is_in_part().then_some(present)
+            } else {
+                let end = region.offset.saturating_add(region.bytes);
+                let last = end.saturating_sub(self.size) / self.size;
+                let first = self.file.max(region.offset / self.size);
+                Some(first.min(last))
             }
-            let room = Room {
-                counts,
-                taken,
-                limit,
-            };
-            let (first, end) = room.next_run(from).ok_or(Refused::NoSpace)?;
-            if end - first < size {
-                from = end;
-                continue;
-            }
-            if reach(first + size - 1) > size {
-                (size, from) = (reach(first + size - 1), first);
-                continue;
-            }
-            let refblocks = self.place_refblocks(&room, first..first + size)?;
-            let last = refblocks.keys().next_back().copied().unwrap_or(0);
-            let needed = (last + 1).div_ceil(entries);
-            if needed <= size {
-                return Ok(Layout {
-                    reftable: first,
-                    reftable_clusters: size,
-                    refblocks,
-                });
-            }
-            (size, from) = (needed, first);
-        }
+        });
+        let counted = counts.range(self.file..).map(|(&cluster, _)| cluster);
+        let snapshots = self.own.snapshots.past_end.then_some(present);
+        missing.chain(counted).chain(snapshots).min()
     }
 
-    fn place_refblocks(
+    /// Where "`said` is unknown: the refblock is missing, unreadable, or contradicts itself".
+    fn doubtful(&self) -> BTreeSet<u64> {
+        let corrupt = self.own.corruptions.iter();
+        let corrupt = corrupt.filter_map(|found| match (found.referrer, found.wrong) {
+            (_, Wrong::TooManyReferences { .. }) => None,
+            (Referrer::Refblock { index }, _) => Some(index),
+            _ => None,
+        });
+        let low = self.own.references.keys().copied();
+        let low = low.filter(|&cluster| self.is_low(cluster));
+        let ranges: BTreeSet<u64> = low.map(|at| at / self.range).chain(corrupt).collect();
+        let is_doubtful = |range| {
+            let is_there = self.own.disk.entries.get(&range).is_some();
+            !is_there || ranges.contains(&range)
+        };
+        let clusters = 0..self.file;
+        clusters.filter(|at| is_doubtful(at / self.range)).collect()
+    }
+
+    /// Places what is new, with a snapshot table of `table` clusters; `counts` are the final ones
+    /// without it, `in_place` those with the present structures, and `found` is what was found after
+    /// the repair.
+    pub(super) fn place(
         &self,
-        room: &Room<'_>,
-        reftable: std::ops::Range<u64>,
-    ) -> Result<BTreeMap<u64, u64>, Refused> {
-        let (covered, _) = self.geometry();
-        let mut taken = room.taken.clone();
-        taken.extend(reftable.clone());
-        let room = Room {
-            taken: &taken,
-            ..*room
-        };
-        let used = room.counts.keys().copied().chain(reftable);
-        let mut ranges: BTreeSet<u64> = used.map(|cluster| cluster / covered).collect();
-        let free_in = |range: u64| {
-            let clusters = range * covered..((range + 1) * covered).min(room.limit);
-            clusters.filter(|&cluster| room.is_free(cluster))
-        };
-        let places = ranges.iter().copied().flat_map(free_in);
-        let mut places: Vec<u64> = places.take(ranges.len()).collect();
-        let mut next = 0;
-        while places.len() < ranges.len() {
-            // The lowest unused range with a free cluster.
-            let opened = loop {
-                let free = room.next_free(next * covered).ok_or(Refused::NoSpace)?;
-                let range = free / covered;
-                next = range + 1;
-                if !ranges.contains(&range) {
-                    break range;
-                }
-            };
-            ranges.insert(opened);
-            let missing = ranges.len() - places.len();
-            places.extend(free_in(opened).take(missing));
+        counts: &Counts,
+        in_place: &Counts,
+        table: u64,
+        found: Option<&Audit>,
+    ) -> Result<Layout, Refused> {
+        let planned = self.ask.algorithm == Algorithm::Planned;
+        // QEMU's algorithms count the present structures while they build.
+        let growth = self.growth_limit(if planned { counts } else { in_place });
+        let capacity = self.ask.capacity.unwrap_or(u64::MAX) / self.size;
+        let limit = capacity.min(growth.unwrap_or(u64::MAX));
+        if !planned {
+            let found = found.and_then(|found| self.found(counts, limit, table, found));
+            return found.ok_or(Refused::NoSpace);
         }
-        places.sort_unstable();
-        Ok(ranges.into_iter().zip(places).collect())
+        let mut reserved = self.covered.clone();
+        reserved.extend((0..self.file).filter(|&cluster| self.is_given_up(cluster)));
+        if !self.ask.reuse_old {
+            reserved.extend(self.structures());
+        }
+        let credible = &reserved | &self.doubtful();
+        let room = |counts, taken, limit| Room {
+            spec: self,
+            counts,
+            taken,
+            limit,
+        };
+        // Inside the present file first.
+        let ends = [self.file.min(limit), limit];
+        let rooms = [&credible, &reserved].into_iter().cartesian_product(ends);
+        let no_room = match growth {
+            Some(growth) if growth < capacity => Refused::GrowthWouldHide,
+            _ => Refused::NoSpace,
+        };
+        let run = |(taken, limit)| room(counts, taken, limit).run_of(table).ok();
+        let snapshots = rooms.clone().find_map(run).ok_or(no_room)?;
+        let mut counts = counts.clone();
+        counts.extend(snapshots.clone().map(|cluster| (cluster, 1)));
+        let mut placed = rooms.map(|(taken, limit)| room(&counts, taken, limit).place(&snapshots));
+        let placed = placed.find(|placed| !matches!(placed, Err(Refused::NoSpace)));
+        placed.unwrap_or(Err(no_room))
+    }
+
+    /// The layout of QEMU's algorithms as it is found afterwards; nothing unless it lies in clusters
+    /// that are free. What was not written, as a header's damaged size says, is no layout.
+    fn found(&self, counts: &Counts, limit: u64, table: u64, found: &Audit) -> Option<Layout> {
+        let cluster = |offset: u64| offset / self.size;
+        let run = |offset, clusters| cluster(offset)..cluster(offset).saturating_add(clusters);
+        let refblocks = found.disk.refblocks();
+        let refblocks = refblocks.map(|(range, offset)| (range, cluster(offset)));
+        let layout = Layout {
+            reftable: run(found.disk.reftable_offset, found.disk.reftable_clusters),
+            refblocks: refblocks.collect(),
+            snapshots: run(found.header.snapshots_offset, table),
+        };
+        let end = found.length.div_ceil(self.size).min(limit);
+        let mut new = BTreeSet::new();
+        let is_free = layout.clusters().all(|cluster| {
+            cluster < end
+                && !counts.contains_key(&cluster)
+                && !self.covered.contains(&cluster)
+                && !self.own.uses(cluster).any(Referrer::is_structure)
+                && new.insert(cluster)
+        });
+        is_free.then_some(layout)
     }
 }

@@ -5,8 +5,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{CLUSTERS_MAX, Clusters, Room, Shape, Toy};
-use crate::case::{Algorithm, Case};
+use super::{CLUSTERS_MAX, Shape, Toy};
+use crate::case::{Algorithm, Case, StorageLimit};
 
 /// A toy and the algorithm that plans for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,8 +60,8 @@ impl fmt::Display for Word {
             })?;
         }
         match self.toy.room {
-            Room::Growing => f.write_str(":grows"),
-            Room::Fixed(spare) => write!(f, ":spare{spare}"),
+            StorageLimit::Growing => f.write_str(":grows"),
+            StorageLimit::Fixed { spare } => write!(f, ":spare{spare}"),
         }
     }
 }
@@ -96,17 +96,15 @@ impl FromStr for Word {
         let shape = parse_shape(shape).ok_or_else(|| no("no such sizes"))?;
         let set = |wanted| {
             let marked = (0..).zip(marks.chars()).filter(|(_, mark)| *mark == wanted);
-            marked.fold(Clusters::NONE, |set, (cluster, _)| {
-                set.or(Clusters::run(cluster, 1))
-            })
+            marked.map(|(cluster, _)| cluster).collect()
         };
         let clusters = marks.len() as u32;
         if clusters > CLUSTERS_MAX / 4 || marks.contains(|mark| !"#o.".contains(mark)) {
             return Err(no("not a line of clusters"));
         }
         let room = match room.strip_prefix("spare").map(str::parse) {
-            Some(Ok(spare)) if spare <= CLUSTERS_MAX / 4 => Room::Fixed(spare),
-            None if room == "grows" => Room::Growing,
+            Some(Ok(spare)) if spare <= CLUSTERS_MAX / 4 => StorageLimit::Fixed { spare },
+            None if room == "grows" => StorageLimit::Growing,
             _ => return Err(no("neither grows nor spare and a number")),
         };
         let toy = Toy {

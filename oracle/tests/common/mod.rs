@@ -3,12 +3,14 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use arbitrary::{Arbitrary, Unstructured};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use recount_oracle::case::damage::SparseBytes;
 use serde_json::Value;
 
 /// The value that a seed stands for.
@@ -54,11 +56,15 @@ impl Scratch {
         self.directory.path().join(name)
     }
 
-    /// An empty file, to be read and written.
-    pub fn file(&self, name: &str) -> File {
-        let path = self.path(name);
+    /// A new file with these bytes, to be read.
+    pub fn store(&self, name: &str, bytes: &SparseBytes) -> File {
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(true);
-        options.open(path).unwrap()
+        let file = options.open(self.path(name)).unwrap();
+        for (offset, page) in bytes.pages() {
+            file.write_all_at(page, offset).unwrap();
+        }
+        file.set_len(bytes.len()).unwrap();
+        file
     }
 }

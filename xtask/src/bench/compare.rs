@@ -2,13 +2,13 @@
 //! on what else the machine does, as wall-clock time does. Waiting shows in the exact counts.
 
 use std::fmt::Write as _;
-use std::io;
 use std::path::Path;
 
 use indicatif::ProgressBar;
 
 use super::Args;
 use super::statistics::{Difference, difference};
+use crate::error::Result;
 use crate::versus::images::ImageKind;
 use crate::versus::measure::{Subject, Task, median};
 
@@ -46,29 +46,27 @@ pub fn all(
     kinds: &[ImageKind],
     before: &Subject,
     after: &Subject,
-) -> io::Result<Vec<Row>> {
+) -> Result<Vec<Row>> {
     let directory = tempfile::tempdir()?;
     let bar = ProgressBar::new((kinds.len() * 2 * args.series) as u64);
     let mut rows = Vec::new();
     for kind in kinds {
         let image = kind.make(directory.path(), &args.qemu_img, &after.program)?;
         for task in [Task::Check, Task::Rebuild] {
-            let mut row = Row {
-                name: format!("{}, {}", kind.describe(), task.name()),
-                before: 0.0,
-                after: 0.0,
-                series: Vec::new(),
-            };
+            let mut differences = Vec::new();
             let mut every = Vec::new();
             for _ in 0..args.series {
                 let pairs = series(args.runs, task, before, after, &image)?;
-                row.series.push(difference(&pairs));
+                differences.push(difference(&pairs));
                 every.extend(pairs);
                 bar.inc(1);
             }
-            row.before = median(&mut every.iter().map(|pair| pair.0).collect::<Vec<_>>());
-            row.after = median(&mut every.iter().map(|pair| pair.1).collect::<Vec<_>>());
-            rows.push(row);
+            rows.push(Row {
+                name: format!("{}, {}", kind.describe(), task.name()),
+                before: median(every.iter().map(|pair| pair.0).collect()),
+                after: median(every.iter().map(|pair| pair.1).collect()),
+                series: differences,
+            });
         }
         std::fs::remove_file(&image)?;
     }
@@ -83,13 +81,13 @@ fn series(
     before: &Subject,
     after: &Subject,
     image: &Path,
-) -> io::Result<Vec<(f64, f64)>> {
+) -> Result<Vec<(f64, f64)>> {
     // Not counted: it warms the cache, and says how long one takes.
     let once = before.run(task, image)?.processor;
     let enough = |repetitions: &u32| f64::from(*repetitions) * once >= ENOUGH;
     let repetitions = (1..REPETITIONS_MAX).find(enough);
     let repetitions = repetitions.unwrap_or(REPETITIONS_MAX);
-    let time = |subject: &Subject| -> io::Result<f64> {
+    let time = |subject: &Subject| -> Result<f64> {
         let mut sum = 0.0;
         for _ in 0..repetitions {
             sum += subject.run(task, image)?.processor;

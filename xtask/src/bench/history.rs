@@ -1,15 +1,17 @@
 //! Times by commit: a file of JSON lines that only grows, and a page with a curve for each task.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use maud::{Markup, PreEscaped, html};
 use serde::{Deserialize, Serialize};
 
 use super::compare::Row;
 use super::revision;
+use crate::error::Result;
+use crate::versus::report::tenths;
 
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 120.0;
@@ -27,7 +29,7 @@ struct Entry {
 }
 
 /// Appends a line for each task.
-pub fn append(path: &Path, rows: &[Row]) -> io::Result<()> {
+pub fn append(path: &Path, rows: &[Row]) -> Result<()> {
     let commit = revision::commit("HEAD")?;
     let time = revision::time(&commit)?;
     let mut file = OpenOptions::new().create(true).append(true).open(path)?;
@@ -44,7 +46,7 @@ pub fn append(path: &Path, rows: &[Row]) -> io::Result<()> {
 }
 
 /// Writes the page next to the file; where it is.
-pub fn write_page(path: &Path) -> io::Result<PathBuf> {
+pub fn write_page(path: &Path) -> Result<PathBuf> {
     let text = fs::read_to_string(path)?;
     let entries: Result<Vec<Entry>, _> = text.lines().map(serde_json::from_str).collect();
     let page = path.with_extension("html");
@@ -57,74 +59,66 @@ fn html(entries: &[Entry]) -> String {
     for entry in entries {
         tasks.entry(&entry.task).or_default().push(entry);
     }
-    let mut page = "<!doctype html>\n<meta charset=\"utf-8\">\n<title>recount: times by commit\
-                    </title>\n<style>body { font: 14px sans-serif; margin: 2em } \
-                    svg { overflow: visible }</style>\n<h1>recount: processor time by \
-                    commit</h1>\n<p>A point for each time a commit was measured, oldest first; \
-                    pointing at one shows which commit it is.</p>\n"
-        .to_owned();
-    for (task, mut entries) in tasks {
+    for entries in tasks.values_mut() {
         entries.sort_by_key(|entry| entry.time);
-        let _ = writeln!(page, "<h2>{task}</h2>\n{}", curve(&entries));
     }
-    page
+    let page = html! {
+        (PreEscaped("<!doctype html>"))
+        meta charset="utf-8";
+        title { "recount: times by commit" }
+        style { "body { font: 14px sans-serif; margin: 2em } svg { overflow: visible }" }
+        h1 { "recount: processor time by commit" }
+        p {
+            "A point for each time a commit was measured, oldest first; pointing at one shows which \
+             commit it is."
+        }
+        @for (task, entries) in &tasks {
+            h2 { (task) }
+            (curve(entries))
+        }
+    };
+    page.into_string()
 }
 
 /// From 0 to the longest time, commits at equal distances.
-fn curve(entries: &[&Entry]) -> String {
+fn curve(entries: &[&Entry]) -> Markup {
     let longest = entries
         .iter()
         .map(|entry| entry.seconds)
         .fold(0.0, f64::max);
-    let steps = (1..entries.len().max(2)).fold(0.0, |steps, _| steps + 1.0);
-    let step = WIDTH / steps;
-    let mut x = 0.0;
-    let mut line = String::new();
-    let mut dots = String::new();
-    for entry in entries {
-        let y = HEIGHT * (1.0 - entry.seconds / longest.max(f64::MIN_POSITIVE));
-        let _ = write!(line, "{x:.1},{y:.1} ");
-        let commit = short(&entry.commit);
-        let _ = writeln!(
-            dots,
-            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"><title>{commit}: {:.2} ms</title></circle>",
-            entry.seconds * 1e3,
-        );
-        x += step;
-    }
-    let ends = [
-        (entries.first(), 0.0, "start"),
-        (entries.last(), WIDTH, "end"),
-    ];
-    // A single one is both.
-    let named = if entries.len() > 1 { 2 } else { 1 };
-    let labels = ends[..named].iter().filter_map(|(entry, x, anchor)| {
-        let commit = entry.map(|entry| short(&entry.commit))?;
-        let y = HEIGHT + 16.0;
-        Some(format!(
-            "<text x=\"{x}\" y=\"{y}\" text-anchor=\"{anchor}\" fill=\"#666\">{commit}</text>\n"
-        ))
+    let steps = u32::try_from(entries.len().max(2) - 1).unwrap_or(u32::MAX);
+    let x = |number: u32| tenths(WIDTH * f64::from(number) / f64::from(steps));
+    let y = |entry: &Entry| tenths(HEIGHT * (1.0 - entry.seconds / longest.max(f64::MIN_POSITIVE)));
+    // As much of a commit's name as tells it from others.
+    let short = |entry: &Entry| entry.commit.chars().take(12).collect::<String>();
+    let points = (0..).zip(entries);
+    let line = points
+        .clone()
+        .map(|(number, entry)| format!("{},{}", x(number), y(entry)));
+    // A single one is at the left alone.
+    let ends = entries.first().map(|first| (first, 0.0, "start"));
+    let ends = ends.into_iter().chain(match entries {
+        [_, .., last] => Some((last, WIDTH, "end")),
+        _ => None,
     });
-    format!(
-        "<svg viewBox=\"-10 -10 {} {}\" width=\"{}\" font-size=\"11\">\n\
-         <line x2=\"{WIDTH}\" y1=\"{HEIGHT}\" y2=\"{HEIGHT}\" stroke=\"#999\"/>\
-         <line x2=\"{WIDTH}\" stroke=\"#ddd\"/>\
-         <text x=\"{3}\" y=\"{4}\" fill=\"#666\">0</text>\
-         <text x=\"{3}\" y=\"4\" fill=\"#666\">{5:.2} ms</text>\n\
-         <polyline points=\"{line}\" fill=\"none\" stroke=\"#3a6ea5\"/>\n{dots}{6}</svg>",
-        WIDTH + 90.0,
-        HEIGHT + 40.0,
-        WIDTH + 90.0,
-        WIDTH + 8.0,
-        HEIGHT + 4.0,
-        longest * 1e3,
-        labels.collect::<String>(),
-    )
-}
-
-/// As much of a commit's name as tells it from others.
-fn short(commit: &str) -> &str {
-    commit.get(..12).unwrap_or(commit)
+    html! {
+        svg viewBox={ "-10 -10 " (WIDTH + 90.0) " " (HEIGHT + 40.0) } width=(WIDTH + 90.0)
+            font-size="11" {
+            line x2=(WIDTH) y1=(HEIGHT) y2=(HEIGHT) stroke="#999" {}
+            line x2=(WIDTH) stroke="#ddd" {}
+            text x=(WIDTH + 8.0) y=(HEIGHT + 4.0) fill="#666" { "0" }
+            text x=(WIDTH + 8.0) y="4" fill="#666" { (format!("{:.2} ms", longest * 1e3)) }
+            polyline points=(line.collect::<Vec<_>>().join(" ")) fill="none" stroke="#3a6ea5" {}
+            @for (number, entry) in points {
+                circle cx=(x(number)) cy=(y(entry)) r="3" {
+                    title { (short(entry)) ": " (format!("{:.2} ms", entry.seconds * 1e3)) }
+                }
+            }
+            @for (entry, x, anchor) in ends {
+                text x=(x) y=(HEIGHT + 16.0) text-anchor=(anchor) fill="#666" { (short(entry)) }
+            }
+        }
+    }
 }
 
 #[cfg(test)]

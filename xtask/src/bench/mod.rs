@@ -12,8 +12,10 @@ use std::process::ExitCode;
 
 use clap::ArgGroup;
 
+use crate::error::Result;
+use crate::process::build_release;
 use crate::versus::images::ImageKind;
-use crate::versus::measure::{self, Subject};
+use crate::versus::measure::Subject;
 
 /// Options of `cargo xtask bench`.
 #[derive(clap::Args)]
@@ -63,7 +65,7 @@ const KINDS: [ImageKind; 4] = [
 ];
 
 /// Does what is asked for.
-pub fn run(args: &Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
+pub fn run(args: &Args) -> Result<ExitCode> {
     if args.counts {
         counts::write()?;
     }
@@ -74,7 +76,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
         } else {
             &args.only
         };
-        let present = Subject::new("this tree", measure::build_recount()?);
+        let present = Subject::new("this tree", build_release()?);
         let before = match &args.against {
             Some(revision) => Subject::new("before", revision::build(revision)?),
             // Only this tree's times are asked for.

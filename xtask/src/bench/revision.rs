@@ -1,22 +1,22 @@
 //! The program of another revision, built in a tree of its own under `target/`.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::versus::measure::build_recount_in;
+use crate::error::Result;
+use crate::process::{build_recount, output};
 
 /// Where other revisions are built; cargo's own directories have other names.
 const DIRECTORY: &str = "target/against";
 
 /// The program `recount` of a revision; built once, kept by commit.
-pub fn build(revision: &str) -> io::Result<PathBuf> {
+pub fn build(revision: &str) -> Result<PathBuf> {
     let commit = commit(revision)?;
     let directory = Path::new(DIRECTORY);
     let kept = directory.join("programs").join(&commit);
     if kept.exists() {
-        return std::path::absolute(kept);
+        return Ok(std::path::absolute(kept)?);
     }
     // The same path for all, so that what they have in common is not built again.
     let tree = directory.join("tree");
@@ -25,35 +25,26 @@ pub fn build(revision: &str) -> io::Result<PathBuf> {
         git(&["worktree", "remove", "--force", &place])?;
     }
     git(&["worktree", "add", "--quiet", "--detach", &place, &commit])?;
-    let built = build_recount_in(&tree, Some(&directory.join("build")));
+    let built = build_recount("release", &tree, Some(&directory.join("build")));
     git(&["worktree", "remove", "--force", &place])?;
     fs::create_dir_all(directory.join("programs"))?;
     fs::copy(built?, &kept)?;
-    std::path::absolute(kept)
+    Ok(std::path::absolute(kept)?)
 }
 
 /// The full name of a commit.
-pub fn commit(revision: &str) -> io::Result<String> {
-    git(&[
-        "rev-parse",
-        "--verify",
-        "--quiet",
-        &format!("{revision}^{{commit}}"),
-    ])
+pub fn commit(revision: &str) -> Result<String> {
+    let name = format!("{revision}^{{commit}}");
+    git(&["rev-parse", "--verify", "--quiet", &name])
 }
 
 /// Seconds since 1970 at which a commit was made.
-pub fn time(commit: &str) -> io::Result<i64> {
+pub fn time(commit: &str) -> Result<i64> {
     let text = git(&["show", "--no-patch", "--format=%ct", commit])?;
-    text.parse().map_err(io::Error::other)
+    Ok(text.parse()?)
 }
 
-fn git(arguments: &[&str]) -> io::Result<String> {
-    let output = Command::new("git").args(arguments).output()?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let command = arguments.join(" ");
-        return Err(io::Error::other(format!("git {command}: {}", said.trim())));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+fn git(arguments: &[&str]) -> Result<String> {
+    let said = output(Command::new("git").args(arguments))?;
+    Ok(said.trim().to_owned())
 }

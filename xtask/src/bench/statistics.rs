@@ -15,9 +15,7 @@ const OUTSIDE: usize = RESAMPLES / 40;
 pub struct Difference {
     /// The median.
     pub percent: f64,
-    /// The lower end of the interval.
     pub low: f64,
-    /// The upper end.
     pub high: f64,
 }
 
@@ -32,12 +30,12 @@ pub fn difference(pairs: &[(f64, f64)]) -> Difference {
     let mut medians: Vec<f64> = (0..RESAMPLES)
         .map(|_| {
             let sample = (0..ratios.len()).map(|_| ratios[random.random_range(0..ratios.len())]);
-            median(&mut sample.collect::<Vec<_>>())
+            median(sample.collect())
         })
         .collect();
     medians.sort_by(f64::total_cmp);
     Difference {
-        percent: median(&mut ratios.clone()),
+        percent: median(ratios),
         low: medians[OUTSIDE],
         high: medians[RESAMPLES - 1 - OUTSIDE],
     }

@@ -8,13 +8,13 @@ use std::str::FromStr;
 use rand::{RngExt as _, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use recount_oracle::case::build;
-use recount_oracle::case::damage::{self, Damage, SparseBytes};
+use recount_oracle::case::damage;
 use recount_oracle::case::generate::{Kind, generate};
 use recount_oracle::case::real::{self, Recipe};
 use recount_oracle::case::{Algorithm, Case, Image, Schedule, StorageLimit};
 
 /// So many cases in a row damage the same image: making one takes longer than checking it.
-pub const CASES_PER_IMAGE: u64 = 8;
+const CASES_PER_IMAGE: u64 = 8;
 
 /// Most clusters of a synthetic image's file: qemu-img takes a second for a few hundred million.
 const LONGEST_SYNTHETIC: u64 = 1 << 22;
@@ -24,7 +24,6 @@ const TRIES: u64 = 64;
 /// Case `index` of seed `seed`, written `seed:index`, or `seed:sindex` when its image is synthetic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CaseId {
-    /// The seed of the run.
     pub seed: u64,
     /// The place in the run, from 0.
     pub index: u64,
@@ -55,40 +54,29 @@ pub struct Shard {
     pub of: u64,
 }
 
-/// Two numbers with a stroke between them, the first not above the second.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("`{0}` is not a shard: it is written K/N, as in 2/8, with K from 1 to N")]
-pub struct NotAShard(String);
-
 impl FromStr for Shard {
-    type Err = NotAShard;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, NotAShard> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let parse = || {
             let (number, of) = text.split_once('/')?;
-            let shard = Self {
-                number: number.parse().ok()?,
-                of: of.parse().ok()?,
-            };
-            (1..=shard.of).contains(&shard.number).then_some(shard)
+            let (number, of) = (number.parse().ok()?, of.parse().ok()?);
+            (1..=of).contains(&number).then_some(Self { number, of })
         };
-        parse().ok_or_else(|| NotAShard(text.to_owned()))
+        parse().ok_or_else(|| {
+            format!("`{text}` is not a shard: it is written K/N, as in 2/8, with K from 1 to N")
+        })
     }
 }
 
 impl Selection {
-    /// How many groups there are, those of other shards included.
-    pub const fn groups(&self) -> u64 {
-        self.cases.div_ceil(CASES_PER_IMAGE)
-    }
-
     /// The groups of this shard, in order.
     pub fn own_groups(&self) -> impl Iterator<Item = u64> {
         let shard = self.shard;
-        (0..self.groups()).filter(move |group| group % shard.of == shard.number - 1)
+        let groups = self.cases.div_ceil(CASES_PER_IMAGE);
+        (0..groups).filter(move |group| group % shard.of == shard.number - 1)
     }
 
-    /// The cases of a group.
     pub fn group(&self, group: u64) -> Vec<CaseId> {
         // Spread evenly: the group at which the share of all before it goes up by one.
         let share = u64::from(self.synthetic_share);
@@ -107,13 +95,16 @@ impl Selection {
 /// A case of a run.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CaseName {
-    /// Made from a seed.
     Random(CaseId),
-    /// Read from a file.
     Recorded(PathBuf),
 }
 
 impl CaseName {
+    /// Whether it is read from a file.
+    pub const fn is_recorded(&self) -> bool {
+        matches!(self, Self::Recorded(_))
+    }
+
     /// The option that runs this case alone.
     pub fn option(&self) -> String {
         match self {
@@ -132,15 +123,10 @@ impl fmt::Display for CaseName {
     }
 }
 
-/// A case is named by two numbers with a colon between them, and an s where it is synthetic.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("`{0}` is not a case: it is written SEED:INDEX, as in 7:1203 or 7:s1203")]
-pub struct NotACase(String);
-
 impl FromStr for CaseId {
-    type Err = NotACase;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, NotACase> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let parse = || {
             let (seed, index) = text.split_once(':')?;
             let real = index.strip_prefix('s');
@@ -150,7 +136,9 @@ impl FromStr for CaseId {
                 synthetic: real.is_some(),
             })
         };
-        parse().ok_or_else(|| NotACase(text.to_owned()))
+        parse().ok_or_else(|| {
+            format!("`{text}` is not a case: it is written SEED:INDEX, as in 7:1203 or 7:s1203")
+        })
     }
 }
 
@@ -162,19 +150,10 @@ impl fmt::Display for CaseId {
 }
 
 impl CaseId {
-    /// The number of its image, from 0.
-    pub const fn group(self) -> u64 {
-        self.index / CASES_PER_IMAGE
-    }
-
     /// The recipe of a real image, the same for all cases of the group.
     pub fn recipe(self) -> Recipe {
-        real::random_recipe(&mut generator(self.seed, 2 * self.group()))
-    }
-
-    /// The damage of a real image, this case's own.
-    fn damage(self) -> Vec<Damage> {
-        damage::random_damage(&mut generator(self.seed, 2 * self.index + 1))
+        let group = self.index / CASES_PER_IMAGE;
+        real::random_recipe(&mut generator(self.seed, 2 * group))
     }
 
     /// The case as the value that is stored and replayed.
@@ -184,7 +163,8 @@ impl CaseId {
         }
         Case {
             image: Image::Real(self.recipe()),
-            damage: self.damage(),
+            // This case's own.
+            damage: damage::random_damage(&mut generator(self.seed, 2 * self.index + 1)),
             storage: StorageLimit::default(),
             algorithm: Algorithm::default(),
             schedule: Schedule::default(),
@@ -218,9 +198,8 @@ fn clusters(image: &Image) -> Option<u64> {
     let Image::Synthetic(synthetic) = image else {
         return None;
     };
-    let layout = build::lay_out(image).ok()?;
-    let written = layout.write(StorageLimit::Growing, &mut SparseBytes::default());
-    Some(written.ok()?.length >> synthetic.cluster_bits)
+    let bytes = build::image(image).ok()?;
+    Some(bytes.len() >> synthetic.cluster_bits)
 }
 
 /// Independent numbers for every stream of a seed.
@@ -238,42 +217,27 @@ mod tests {
 
     use super::*;
 
-    fn ids() -> impl Iterator<Item = CaseId> {
-        (0..4_000).map(|index| CaseId {
+    fn ids(synthetic: bool) -> impl Iterator<Item = CaseId> {
+        (0..4_000).map(move |index| CaseId {
             seed: 11,
             index,
-            synthetic: false,
+            synthetic,
         })
     }
 
     #[test]
-    fn a_case_is_the_same_each_time() {
-        for id in ids().take(64) {
-            assert_eq!(id.case(), id.case());
-            assert_eq!(id.recipe(), id.recipe().settled(), "{id}");
-            assert_eq!(id.to_string().parse::<CaseId>().unwrap(), id);
-        }
-        let others = ids().map(|id| CaseId { seed: 12, ..id });
-        let differing = ids()
-            .zip(others)
-            .filter(|(id, other)| id.case() != other.case());
-        assert!(differing.count() > 3_900);
-    }
-
-    #[test]
-    fn synthetic_cases_are_the_same_each_time_and_not_too_long() {
-        for index in 0..64 {
-            let id = CaseId {
-                seed: 11,
-                index,
-                synthetic: true,
-            };
+    fn a_case_is_the_same_each_time_and_no_synthetic_one_too_long() {
+        for id in ids(false).take(64).chain(ids(true).take(64)) {
             let case = id.case();
             assert_eq!(case, id.case());
-            assert_eq!(id.to_string().parse::<CaseId>().unwrap(), id);
-            let clusters = clusters(&case.image).unwrap();
-            assert!(clusters <= LONGEST_SYNTHETIC, "{id}: {clusters} clusters");
+            assert_eq!(id.to_string().parse(), Ok(id));
+            match &case.image {
+                Image::Real(recipe) => assert_eq!(*recipe, recipe.clone().settled(), "{id}"),
+                image => assert!(clusters(image).unwrap() <= LONGEST_SYNTHETIC, "{id}"),
+            }
         }
+        let differing = ids(false).filter(|id| id.case() != CaseId { seed: 12, ..*id }.case());
+        assert!(differing.count() > 3_900);
     }
 
     #[test]
@@ -284,11 +248,9 @@ mod tests {
             synthetic_share: 30,
             shard: Shard { number: 1, of: 1 },
         };
-        let of = |selection: Selection| {
+        let of = |selection: Selection| -> Vec<CaseId> {
             let groups = selection.own_groups();
-            groups
-                .flat_map(|group| selection.group(group))
-                .collect::<Vec<_>>()
+            groups.flat_map(|group| selection.group(group)).collect()
         };
         let mut parts: Vec<CaseId> = (1..=7)
             .map(|number| Shard { number, of: 7 })
@@ -312,66 +274,39 @@ mod tests {
     #[test]
     fn every_kind_of_image_and_damage_appears() {
         let mut kinds = BTreeSet::new();
-        for id in ids() {
+        for id in ids(false) {
             let recipe = id.recipe();
-            let words = format!("{:?}", (recipe.kind, recipe.preallocation, id.damage()));
+            let words = format!(
+                "{:?}",
+                (recipe.kind, recipe.preallocation, id.case().damage)
+            );
             let names = words.split(|c: char| !c.is_ascii_alphanumeric());
-            let names = names.filter(|name| name.starts_with(|c: char| c.is_ascii_uppercase()));
             kinds.extend(names.map(str::to_owned));
-            kinds.insert(format!("cluster {}", recipe.cluster_bits));
-            kinds.insert(format!("width {}", recipe.refcount_order));
+            kinds.insert(format!("cluster-{}", recipe.cluster_bits));
+            kinds.insert(format!("width-{}", recipe.refcount_order));
+            let compressed = recipe.steps.iter().any(is_compressed);
+            let killed = recipe.steps.contains(&Step::Kill);
             for (is_so, name) in [
-                (recipe.version_2, "version 2"),
-                (recipe.extended_l2, "extended L2"),
-                (
-                    recipe.zstd && recipe.steps.iter().any(is_compressed),
-                    "zstd",
-                ),
-                (
-                    recipe.lazy_refcounts && recipe.steps.contains(&Step::Kill),
-                    "killed",
-                ),
+                (recipe.version_2, "version-2"),
+                (recipe.extended_l2, "extended-L2"),
+                (recipe.zstd && compressed, "zstd"),
+                (recipe.lazy_refcounts && killed, "killed"),
             ] {
                 kinds.extend(is_so.then(|| name.to_owned()));
             }
         }
-        for expected in [
-            "Plain",
-            "Backing",
-            "DataFile",
-            "Luks",
-            "Metadata",
-            "Falloc",
-            "Full",
-            "version 2",
-            "extended L2",
-            "zstd",
-            "killed",
-            "Gone",
-            "OffsetZero",
-            "Refcount",
-            "Refblock",
-            "ReftableEntry",
-            "L1Entry",
-            "L2Entry",
-            "Compressed",
-            "Subclusters",
-            "Snapshot",
-            "Bitmap",
-            "Header",
-            "Truncated",
-            "CopyOf",
-            "Scattered",
-            "PastEnd",
-            "Shifted",
-        ] {
+        let expected = "\
+            Plain Backing DataFile Luks Metadata Falloc Full version-2 extended-L2 zstd killed Gone \
+            OffsetZero Refcount Refblock ReftableEntry L1Entry L2Entry Compressed Subclusters \
+            Snapshot Bitmap Header Truncated CopyOf Scattered PastEnd Shifted";
+        for expected in expected.split(' ') {
             assert!(
                 kinds.contains(expected),
                 "{expected} is missing from {kinds:?}"
             );
         }
-        let sizes = (9..=21).map(|bits| format!("cluster {bits}"));
-        for size in sizes.chain((0..=6).map(|order| format!("width {order}"))) {
+        let sizes = (9..=21).map(|bits| format!("cluster-{bits}"));
+        for size in sizes.chain((0..=6).map(|order| format!("width-{order}"))) {
             assert!(kinds.contains(&size), "{size} is missing");
         }
     }

@@ -11,20 +11,20 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use recount_oracle::audit::{self, Audit};
-use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
+use recount_oracle::audit;
+use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::Said;
+use recount_oracle::class::Class;
 use recount_oracle::properties::Verdict;
-use recount_oracle::spec::Class;
 
-use block::LoopDevice;
-
-use super::diagnosis::Patient;
-use super::disk;
+use super::exhibit::Exhibit;
+use super::judge::has_wrong_refcounts;
+use super::question::Question;
 use super::specified::as_specified;
-use super::standing::{Quality, Standing, has_wrong_refcounts};
 use super::subject::program::{self, Limits};
-use super::subject::{Bench, CaseError, Checker, Engine, Repair};
+use super::subject::{Checker, Engine, Repair, said};
+use crate::error::Result;
+use block::LoopDevice;
 
 /// The bytes of the device.
 const DEVICE: &str = "device";
@@ -40,133 +40,116 @@ const SPARE: [u64; 4] = [0, 1, 2, 8];
 const MOST_CLUSTERS: u64 = 1 << 11;
 
 /// A damaged image on a device that is full at its end.
-pub struct Device {
-    bytes: SparseBytes,
+pub struct Device<'a> {
+    exhibit: Exhibit<'a>,
     /// Where new structures could be placed; `None` where there is no room.
     room: Option<room::Place>,
     /// Whether it is to be a loop device, where one can be had.
     is_block: bool,
 }
 
-impl Device {
+impl<'a> Device<'a> {
     /// The device of the case at this place of a run; `None` where nothing has to be built anew, or
     /// there is too much to search.
-    pub fn of(damaged: &SparseBytes, index: u64) -> Option<Self> {
-        let audit = audit::audit(damaged).ok()?;
+    pub fn of(exhibit: &Exhibit<'a>, index: u64) -> Option<Self> {
+        let audit = exhibit.audit.as_ref()?;
         let size = audit.header.cluster_size();
         let turn = index / super::examine::EVERY;
         let spare = SPARE[(turn % SPARE.len() as u64) as usize];
-        let clusters = ReadWriteAt::len(damaged).div_ceil(size) + spare;
-        if !audit.rebuild_needed || clusters > MOST_CLUSTERS {
+        let clusters = exhibit.length().div_ceil(size) + spare;
+        if !audit.qemu.rebuild_needed || clusters > MOST_CLUSTERS {
             return None;
         }
-        let mut bytes = damaged.clone();
-        bytes.set_len(clusters * size).ok()?;
+        let mut bytes = exhibit.damaged.clone();
+        bytes.set_len(clusters * size);
         // What led past the end of the file may lead into the device.
-        let patient = Patient::new(&bytes);
+        let device = Exhibit::new(exhibit.bench, bytes);
         // What may be used of a damaged image is what the specification says of `planned`.
-        let sound = patient.class() == Some(Class::Sound);
-        let audit = patient.audit.filter(|_| sound);
-        let room = audit.and_then(|audit| room::find(&audit, clusters));
-        // Every second round.
-        let is_block = turn / SPARE.len() as u64 % 2 == 1;
+        let audit = device.audit.as_ref().filter(|_| device.is(Class::Sound));
         Some(Self {
-            bytes,
-            room,
-            is_block,
+            room: audit.and_then(|audit| room::find(audit, clusters)),
+            exhibit: device,
+            // Every second round.
+            is_block: turn / SPARE.len() as u64 % 2 == 1,
         })
     }
 
-    /// Whether recount repairs it.
-    pub fn by_engine(&self, engine: Engine, bench: Bench<'_>) -> Result<Standing, CaseError> {
+    /// Whether recount repairs it, and as specified.
+    pub fn by_engine(&self, engine: Engine) -> Result<Vec<(Question, Verdict)>> {
         let by = |device: &Path| Ok(engine.on_block_device(device));
-        if let Some((said, image)) = self.on_loop_device(bench, by)? {
-            return Ok(self.standing(&said, &image));
+        if let Some(fits) = self.on_loop_device(by)? {
+            return Ok(vec![(Question::FitsWhenPossible, fits)]);
         }
-        let capacity = ReadWriteAt::len(&self.bytes);
-        let repaired = engine.on_device(&self.bytes, capacity);
-        let ask = engine.ask(Repair::All, Some(capacity));
-        let mut standing = self.standing(&repaired.said, &repaired.image);
-        standing.extend(as_specified(&self.bytes, &ask, &repaired));
-        Ok(standing)
+        let (bytes, capacity) = (&self.exhibit.damaged, Some(self.exhibit.length()));
+        let repaired = engine.on(bytes, capacity, Repair::All);
+        let fits = self.fits(&repaired.said, &repaired.image);
+        let specified = as_specified(bytes, &engine.ask(Repair::All, capacity), &repaired);
+        Ok(vec![
+            (Question::FitsWhenPossible, fits),
+            (Question::AsSpecified, specified),
+        ])
     }
 
-    /// What is on a loop device after `repair`, and what that said; `None` where it is not to be one,
-    /// or there is none.
+    /// Whether a qemu-img does; nothing where there is no qemu-nbd.
+    pub fn by_qemu(&self, qemu: &Checker) -> Result<Verdict> {
+        let by = |device: &Path| self.check(qemu, &["-fqcow2", &device.to_string_lossy()]);
+        if let Some(fits) = self.on_loop_device(by)? {
+            return Ok(fits);
+        }
+        self.exhibit.bench.store(DEVICE, &self.exhibit.damaged)?;
+        let Some(server) = Server::start(self.exhibit.bench.directory) else {
+            return Ok(Verdict::NotApplicable);
+        };
+        let options =
+            format!("driver=qcow2,file.driver=nbd,file.server.type=unix,file.server.path={SOCKET}");
+        let said = self.check(qemu, &["--image-opts", &options])?;
+        drop(server);
+        Ok(self.fits(&said, &self.load()?))
+    }
+
+    /// Whether `repair` does on a loop device; `None` where it is not to be one, or there is none.
     fn on_loop_device(
         &self,
-        bench: Bench<'_>,
-        repair: impl FnOnce(&Path) -> Result<Said, CaseError>,
-    ) -> Result<Option<(Said, SparseBytes)>, CaseError> {
+        repair: impl FnOnce(&Path) -> Result<Said>,
+    ) -> Result<Option<Verdict>> {
         if !self.is_block {
             return Ok(None);
         }
-        let path = self.store(bench)?;
+        let path = self.exhibit.bench.store(DEVICE, &self.exhibit.damaged)?;
         let Some(device) = LoopDevice::attach(&path) else {
             return Ok(None);
         };
         let said = repair(device.path())?;
         drop(device);
-        Ok(Some((said, self.load(&path, bench)?)))
+        Ok(Some(self.fits(&said, &self.load()?)))
     }
 
-    fn store(&self, bench: Bench<'_>) -> Result<PathBuf, CaseError> {
-        let path = bench.directory.join(DEVICE);
-        disk::store(&path, &self.bytes).map_err(|source| bench.failed(source))?;
-        Ok(path)
-    }
-
-    fn load(&self, path: &Path, bench: Bench<'_>) -> Result<SparseBytes, CaseError> {
-        disk::load(path, self.limits().file).map_err(|source| bench.failed(source))
+    fn load(&self) -> Result<SparseBytes> {
+        self.exhibit.bench.load(DEVICE, self.limits().file)
     }
 
     fn limits(&self) -> Limits {
-        Limits::for_image(ReadWriteAt::len(&self.bytes))
+        Limits::for_image(self.exhibit.length())
     }
 
-    /// Whether a qemu-img does; nothing where there is no qemu-nbd.
-    pub fn by_qemu(&self, qemu: &Checker, bench: Bench<'_>) -> Result<Standing, CaseError> {
-        let by = |device: &Path| {
-            let device = device.to_string_lossy();
-            self.check(qemu, bench, &["-fqcow2", &device])
-        };
-        if let Some((said, image)) = self.on_loop_device(bench, by)? {
-            return Ok(self.standing(&said, &image));
-        }
-        let path = self.store(bench)?;
-        let Some(server) = Server::start(bench.directory) else {
-            return Ok(Standing::new());
-        };
-        let options =
-            format!("driver=qcow2,file.driver=nbd,file.server.type=unix,file.server.path={SOCKET}");
-        let said = self.check(qemu, bench, &["--image-opts", &options])?;
-        drop(server);
-        Ok(self.standing(&said, &self.load(&path, bench)?))
-    }
-
-    fn check(&self, qemu: &Checker, bench: Bench<'_>, image: &[&str]) -> Result<Said, CaseError> {
+    fn check(&self, qemu: &Checker, image: &[&str]) -> Result<Said> {
         let arguments = ["check", "-rall"].iter().chain(image);
-        let output = program::run(qemu.path(), arguments, bench.directory, &self.limits())?;
-        Ok(Said {
-            ended: output.ended,
-            counters: None,
-            stderr: output.stderr,
-        })
+        let directory = self.exhibit.bench.directory;
+        let output = program::run(qemu.path(), arguments, directory, &self.limits())?;
+        Ok(said(output.ended, output.stderr))
     }
 
-    fn standing(&self, said: &Said, after: &SparseBytes) -> Standing {
-        let is_right = |audit: &Audit| !has_wrong_refcounts(audit);
-        let repaired = audit::audit(after).is_ok_and(|audit| is_right(&audit));
-        let verdict = match self.room {
+    /// Whether it is repaired where there is room; where there is none nobody could.
+    fn fits(&self, said: &Said, after: &SparseBytes) -> Verdict {
+        let repaired = audit::audit(after).is_ok_and(|audit| !has_wrong_refcounts(&audit));
+        match self.room {
             _ if repaired => Verdict::Holds,
             Some(room) => Verdict::fails(format!(
                 "a device of {} clusters: not repaired, though there is room: {room}\n    {said}",
                 room.clusters
             )),
-            // Nobody could.
-            None => return Standing::new(),
-        };
-        vec![(Quality::FitsWhenPossible, verdict)]
+            None => Verdict::NotApplicable,
+        }
     }
 }
 

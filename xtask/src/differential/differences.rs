@@ -7,17 +7,16 @@ use std::collections::BTreeMap;
 use recount_oracle::audit::{Audit, Mismatch, Referrer, Wrong, counters};
 use recount_oracle::case::observed::{Ended, Observed, Said};
 
-use super::comparison::Comparison::{
+use super::question::Question::{
     self, CleanAfterRepair, InPlaceRepair, LeaksRepair, ReadOnlyCheck, RebuildVerdict,
     RebuiltLayout,
 };
+use super::subject::program::FILE_SIZE_EXCEEDED;
 
 /// The most of all cases in which each may show, in parts of a thousand.
 const CEILINGS: &str = include_str!("../../differences.toml");
 /// With fewer cases a share says nothing.
 const ENOUGH_CASES: u64 = 1_000;
-/// The signal that ends a program which makes a file longer than it may.
-const FILE_SIZE_EXCEEDED: i32 = super::subject::program::FILE_SIZE_EXCEEDED;
 /// The first qemu-img that counts reserved bits and contradictory subclusters.
 const NEWER_CHECK: (u32, u32) = (6, 2);
 /// qemu-img checks files of fewer clusters.
@@ -34,56 +33,71 @@ pub struct Difference {
     /// What qemu-img does there.
     pub theirs: &'static str,
     /// Where it may show.
-    shows_in: &'static [Comparison],
+    shows_in: &'static [Question],
     /// Of which images, beside which qemu-img.
     holds_of: fn(&Audit, &Observed) -> bool,
-    /// How recount ends.
-    ours_is: fn(&Audit, &Side<'_>) -> bool,
-    /// How qemu-img ends.
-    theirs_is: fn(&Audit, &Side<'_>) -> bool,
+    /// How recount ends, and how qemu-img does.
+    ends: (OursIs, fn(&Said) -> bool),
 }
 
-/// How one of both ended.
-pub struct Side<'a> {
-    /// What it said.
+/// Of the audit of the damaged image, and of how recount ended.
+type OursIs = fn(&Audit, &Ours<'_>) -> bool;
+
+/// How recount ended.
+pub struct Ours<'a> {
     pub said: &'a Said,
     /// What the audit says of what it left, where that is known.
-    pub after: Option<&'a Audit>,
+    pub after: Option<Audit>,
 }
 
-impl Side<'_> {
-    /// It gave up.
-    fn refuses(&self) -> bool {
-        self.said.ended == Ended::Code(1) && self.said.counters.is_none()
-    }
+/// It gave up.
+fn gave_up(said: &Said) -> bool {
+    said.ended == Ended::Code(1) && said.counters.is_none()
+}
 
-    /// The audit finds nothing wrong with what it left, and it says so.
-    fn is_clean(&self) -> bool {
-        self.said.is_clean() && self.after.is_some_and(Audit::is_clean)
-    }
+/// Its file became longer than it may, or it ended by itself.
+fn answered_or_grew(said: &Said) -> bool {
+    said.is_answer() || said.ended == Ended::Signal(FILE_SIZE_EXCEEDED)
+}
 
-    /// No leak is left, and it says of what is left what the audit says.
-    fn has_released(&self) -> bool {
-        let has_leak = |after: &Audit| after.mismatches.iter().any(Mismatch::is_leak);
-        self.is_as_audited() && self.after.is_some_and(|after| !has_leak(after))
-    }
+fn crashed(said: &Said) -> bool {
+    matches!(said.ended, Ended::Signal(_))
+}
 
-    /// Exit code and counters are those of the audit.
-    fn is_as_audited(&self) -> bool {
-        let Some(audit) = self.after else {
-            return false;
-        };
+/// The audit finds nothing wrong with what recount left, and it says so.
+fn is_clean(_: &Audit, ours: &Ours<'_>) -> bool {
+    ours.said.is_clean() && ours.after.as_ref().is_some_and(Audit::is_clean)
+}
+
+/// Exit code and counters are those of the audit.
+fn is_as_audited(_: &Audit, ours: &Ours<'_>) -> bool {
+    ours.after.as_ref().is_some_and(|audit| {
         let figures = counters(audit);
         let named = figures.named();
         let mut named = named.iter();
-        self.said.ended == Ended::Code(figures.exit_code())
-            && (figures.gives_up && self.said.counters.is_none()
-                || named.all(|&(name, count)| i64::try_from(count) == Ok(self.said.counter(name))))
-    }
+        let gave_up = figures.gives_up && ours.said.counters.is_none();
+        ours.said.ended == Ended::Code(figures.exit_code())
+            && (gave_up
+                || named.all(|&(name, count)| i64::try_from(count) == Ok(ours.said.counter(name))))
+    })
 }
 
-const CHECK: &[Comparison] = &[ReadOnlyCheck];
-const REPAIRS: &[Comparison] = &[
+/// All snapshots are there, and nothing is wrong, or no leak is left and it says what the audit says.
+fn keeps_snapshots(before: &Audit, ours: &Ours<'_>) -> bool {
+    let Some(after) = &ours.after else {
+        return false;
+    };
+    let has_leak = after.mismatches.iter().any(Mismatch::is_leak);
+    after.header.snapshots == before.header.snapshots
+        && (is_repaired(before, ours) || !has_leak && is_as_audited(before, ours))
+}
+
+fn has_refused(_: &Audit, ours: &Ours<'_>) -> bool {
+    gave_up(ours.said)
+}
+
+const CHECK: &[Question] = &[ReadOnlyCheck];
+const REPAIRS: &[Question] = &[
     LeaksRepair,
     InPlaceRepair,
     RebuiltLayout,
@@ -157,157 +171,137 @@ pub const ALL: &[Difference] = &[
         theirs: "opens no image whose header has an impossible place or size of the reftable",
         shows_in: CHECK,
         holds_of: |audit, _| !audit.header.reftable_usable,
-        ours_is: |_, ours| ours.is_as_audited(),
-        theirs_is: |_, theirs| theirs.refuses(),
+        ends: (is_as_audited, gave_up),
     },
     Difference {
         name: "replaces an unusable refcount table",
         theirs: "opens no image whose header has an impossible place or size of the reftable, nor repairs it",
         shows_in: REPAIRS,
         holds_of: |audit, observed| refuses(observed) && !audit.header.reftable_usable,
-        ours_is: is_repaired,
-        theirs_is: |_, theirs| theirs.refuses(),
+        ends: (is_repaired, gave_up),
     },
     Difference {
         name: "reads on behind a broken bitmap",
         theirs: "gives up, or does not open the image",
         shows_in: CHECK,
-        holds_of: |audit, _| audit.qemu_gives_up.is_some(),
-        ours_is: |_, ours| ours.is_as_audited(),
-        theirs_is: |_, theirs| theirs.refuses(),
+        holds_of: |audit, _| audit.qemu.gives_up.is_some(),
+        ends: (is_as_audited, gave_up),
     },
     Difference {
         name: "checks without other files and without the key",
         theirs: "opens no image without its backing file, data file or key",
         shows_in: CHECK,
         holds_of: |audit, _| needs_more(audit),
-        ours_is: |_, ours| ours.is_as_audited(),
-        theirs_is: |_, theirs| theirs.refuses(),
+        ends: (is_as_audited, gave_up),
     },
     Difference {
         name: "repairs without other files and without the key",
         theirs: "opens no image without its backing file, data file or key, nor repairs it",
         shows_in: REPAIRS,
         holds_of: |audit, observed| refuses(observed) && needs_more(audit),
-        ours_is: is_repaired,
-        theirs_is: |_, theirs| theirs.refuses(),
+        ends: (is_repaired, gave_up),
     },
     Difference {
         name: "checks files of 2^31 clusters",
         theirs: "refuses them",
         shows_in: CHECK,
         holds_of: |audit, _| audit.clusters >= CLUSTER_LIMIT,
-        ours_is: |_, ours| ours.is_as_audited(),
-        theirs_is: |_, theirs| theirs.refuses(),
+        ends: (is_as_audited, gave_up),
     },
     Difference {
         name: "counts what qemu-img counts since 6.2",
         theirs: "is older, and does not see reserved bits and contradictory subclusters",
         shows_in: CHECK,
         holds_of: has_newer_corruptions,
-        ours_is: |_, ours| ours.is_as_audited(),
-        theirs_is: |_, theirs| theirs.said.is_answer(),
+        ends: (is_as_audited, Said::is_answer),
     },
     Difference {
         name: "loses no snapshots",
         theirs: "writes a header without snapshots before it repairs, as with enabled bitmaps or unknown autoclear bits",
         shows_in: REPAIRS,
         holds_of: loses_snapshots,
-        ours_is: |before, ours| {
-            let snapshots = ours.after.map(|after| after.header.snapshots);
-            let stay = snapshots == Some(before.header.snapshots);
-            stay && (is_repaired(before, ours) || ours.has_released())
-        },
-        theirs_is: |_, theirs| theirs.said.is_answer(),
+        ends: (keeps_snapshots, Said::is_answer),
     },
     Difference {
         name: "stores no bitmaps anew",
         theirs: "drops the bitmaps that it cannot load, and stores the others at other places",
         shows_in: &[RebuiltLayout, RebuildVerdict],
         holds_of: |audit, _| has_bitmaps(audit),
-        ours_is: is_repaired,
-        theirs_is: |_, theirs| theirs.said.is_answer(),
+        ends: (is_repaired, Said::is_answer),
     },
     Difference {
         name: "builds anew to make room for a snapshot table",
         theirs: "puts the new table elsewhere; only the end of the image differs",
         shows_in: REPAIRS,
         holds_of: |audit, _| has_misshapen_snapshot(audit),
-        ours_is: is_repaired,
-        theirs_is: |_, theirs| theirs.said.is_answer(),
+        ends: (is_repaired, Said::is_answer),
     },
     Difference {
         name: "does not grow to a hostile reftable entry",
         theirs: "makes the file as long as a reftable entry makes it believe",
         shows_in: REPAIRS,
         holds_of: |audit, _| refblock_past_the_end(audit),
-        ours_is: is_repaired,
-        theirs_is: |_, theirs| {
-            theirs.said.is_answer() || theirs.said.ended == Ended::Signal(FILE_SIZE_EXCEEDED)
-        },
+        ends: (is_repaired, answered_or_grew),
     },
     Difference {
         name: "replaces a refcount table that is not all there",
         theirs: "frees what is left of it as a leak",
         shows_in: REPAIRS,
         holds_of: |audit, _| reftable_is_cut(audit),
-        ours_is: is_repaired,
-        theirs_is: |_, theirs| theirs.said.is_answer(),
+        ends: (is_repaired, Said::is_answer),
     },
     Difference {
         name: "goes on where refcounts cannot be read",
         theirs: "marks the image as corrupt when it meets a refblock that is not aligned, and gives up in the middle of the repair",
         shows_in: &[RebuildVerdict],
-        holds_of: |audit, _| audit.check_errors > 0,
-        ours_is: |_, ours| ours.is_clean(),
-        theirs_is: |_, theirs| theirs.refuses(),
+        holds_of: |audit, _| audit.qemu.check_errors > 0,
+        ends: (is_clean, gave_up),
     },
     Difference {
         name: "goes on where qemu-img's overlap check gives up",
         theirs: "takes stale bitmaps for structures that it would write over, and stops in the middle of the repair",
         shows_in: &[LeaksRepair, InPlaceRepair, RebuildVerdict],
         holds_of: |audit, observed| observed.stopped_by_overlap && !has_bitmaps(audit),
-        ours_is: |_, ours| ours.is_clean(),
-        theirs_is: |_, theirs| theirs.refuses(),
+        ends: (is_clean, gave_up),
     },
     Difference {
         name: "survives what qemu-img crashes on",
         theirs: "is killed by a signal where `-r leaks` would need new structures",
         shows_in: &[LeaksRepair],
-        holds_of: |audit, _| audit.rebuild_needed,
-        ours_is: |_, ours| ours.refuses(),
-        theirs_is: |_, theirs| matches!(theirs.said.ended, Ended::Signal(_)),
+        holds_of: |audit, _| audit.qemu.rebuild_needed,
+        ends: (has_refused, crashed),
     },
 ];
 
 /// Whether recount left nothing wrong but what a narrow refcount cannot count, and said so; or refused
 /// `-r leaks` where structures have to be built anew.
-fn is_repaired(before: &Audit, ours: &Side<'_>) -> bool {
+fn is_repaired(before: &Audit, ours: &Ours<'_>) -> bool {
     let narrow = |after: &Audit| {
         let mut corruptions = after.corruptions.iter();
         let overflow = |wrong: &Wrong| matches!(wrong, Wrong::TooManyReferences { .. });
-        after.check_errors == 0
+        after.qemu.check_errors == 0
             && after.mismatches.is_empty()
             && corruptions.all(|corruption| overflow(&corruption.wrong))
     };
-    ours.is_clean()
-        || ours.is_as_audited() && ours.after.is_some_and(narrow)
-        || ours.refuses() && (before.rebuild_needed || reftable_is_cut(before))
+    is_clean(before, ours)
+        || is_as_audited(before, ours) && ours.after.as_ref().is_some_and(narrow)
+        || gave_up(ours.said) && (before.qemu.rebuild_needed || reftable_is_cut(before))
 }
 
 /// The difference that explains how both ended.
 pub fn find(
-    comparison: Comparison,
+    asked: Question,
     before: &Audit,
     observed: &Observed,
-    ours: &Side<'_>,
-    theirs: &Side<'_>,
+    ours: &Ours<'_>,
+    theirs: &Said,
 ) -> Option<&'static Difference> {
     ALL.iter().find(|one| {
-        one.shows_in.contains(&comparison)
+        let (ours_is, theirs_is) = one.ends;
+        one.shows_in.contains(&asked)
             && (one.holds_of)(before, observed)
-            && (one.ours_is)(before, ours)
-            && (one.theirs_is)(before, theirs)
+            && ours_is(before, ours)
+            && theirs_is(theirs)
     })
 }
 

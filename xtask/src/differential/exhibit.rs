@@ -1,92 +1,117 @@
-//! Makes the image of a case and damages it.
+//! Makes the image of a case, damages it, and says what the oracle sees in it before anyone repairs
+//! it.
 
 use std::fs::File;
 use std::path::Path;
 
-use recount_oracle::case::damage::{self, Applied, Damage, ReadWriteAt, SparseBytes};
+use recount_oracle::audit::{self, Audit};
+use recount_oracle::case::damage::{self, Applied, Damage, SparseBytes};
 use recount_oracle::case::real::Kind;
-use recount_oracle::case::synthetic::Synthetic;
 use recount_oracle::case::{Case, Image, build};
+use recount_oracle::class::{self, Class, Diagnosis};
 
-use super::examine::Exhibit;
 use super::guest::GuestData;
 use super::make::Maker;
-use super::run::RunError;
+use super::subject::Bench;
+use crate::error::Result;
 
 /// An image before any damage, with what qemu needs beside it in its folder.
-pub struct Whole {
+pub struct Whole<'a> {
+    bench: Bench<'a>,
     image: SparseBytes,
     guest: GuestData,
-    encrypted: bool,
 }
 
-/// A copy of it after the damage.
-pub struct Damaged {
-    /// The bytes.
-    pub image: SparseBytes,
-    /// The acts of damage, and the bytes that each changed.
-    pub acts: Vec<(Damage, Applied)>,
-}
-
-impl Whole {
+impl<'a> Whole<'a> {
     /// Makes the image of a case; its companions stay in `directory`.
-    pub fn make(case: &Case, maker: &Maker, directory: &Path) -> Result<Self, RunError> {
-        let (image, encrypted) = match &case.image {
-            Image::Real(recipe) => {
-                let made = maker.make(recipe, directory)?;
-                (made, recipe.kind == Kind::Luks)
-            }
-            Image::Synthetic(synthetic) => {
-                companion(synthetic, directory)?;
-                (build_whole(case)?, synthetic.luks)
-            }
-            Image::Model(_) => return Err(RunError::Toy),
-        };
+    pub fn make(case: &Case, maker: &Maker, directory: &'a Path) -> Result<Self> {
+        let image =
+            match &case.image {
+                Image::Real(recipe) => maker.make(recipe, directory)?,
+                Image::Synthetic(synthetic) => {
+                    // The backing file that qemu-img opens with the image.
+                    if let Some(name) = &synthetic.backing {
+                        File::create(directory.join(name))?.set_len(512)?;
+                    }
+                    build::image(&case.image)?
+                }
+                Image::Model(_) => return Err(
+                    "a toy is no image that a program could repair; `cargo xtask replay` runs it"
+                        .into(),
+                ),
+            };
         Ok(Self {
+            bench: bench(case, directory),
             guest: GuestData::read(&image),
             image,
-            encrypted,
         })
     }
 
-    /// Does the damage to a copy.
-    pub fn damage(&self, acts: &[Damage]) -> Result<Damaged, RunError> {
-        let mut damaged = Damaged {
-            image: self.image.clone(),
+    pub fn damage(&self, damage: &[Damage]) -> Result<Exhibit<'_>> {
+        let mut damaged = self.image.clone();
+        let mut acts = Vec::new();
+        for act in damage {
+            acts.push((act.clone(), damage::apply(&mut damaged, act)));
+        }
+        Ok(Exhibit {
+            acts,
+            whole: Some(&self.guest),
+            ..Exhibit::new(self.bench, damaged)
+        })
+    }
+}
+
+/// Where to work at a case's image.
+pub fn bench<'a>(case: &Case, directory: &'a Path) -> Bench<'a> {
+    Bench {
+        directory,
+        encrypted: match &case.image {
+            Image::Real(recipe) => recipe.kind == Kind::Luks,
+            Image::Synthetic(image) => image.luks,
+            Image::Model(_) => false,
+        },
+    }
+}
+
+/// A damaged image, ready.
+pub struct Exhibit<'a> {
+    pub bench: Bench<'a>,
+    pub damaged: SparseBytes,
+    /// The acts of damage, and the bytes that each changed.
+    pub acts: Vec<(Damage, Applied)>,
+    /// What the guest saw before the damage, where that is known.
+    pub whole: Option<&'a GuestData>,
+    /// What a check finds; `None` where the image cannot be opened, or takes the naive reader too
+    /// long. Of such an image only what a check says is compared.
+    pub audit: Option<Audit>,
+    /// What is damaged.
+    pub diagnosis: Option<Diagnosis>,
+}
+
+impl<'a> Exhibit<'a> {
+    /// Of an image of which no more is known.
+    pub fn new(bench: Bench<'a>, damaged: SparseBytes) -> Self {
+        let audit = audit::audit(&damaged).ok();
+        let diagnose = |audit| class::diagnose_audited(&damaged, audit).ok();
+        Self {
+            bench,
+            diagnosis: audit.as_ref().and_then(diagnose),
+            audit,
+            damaged,
             acts: Vec::new(),
-        };
-        for act in acts {
-            let applied = damage::apply(&mut damaged.image, act)?;
-            damaged.acts.push((act.clone(), applied));
-        }
-        Ok(damaged)
-    }
-
-    /// For everyone to look at.
-    pub const fn exhibit<'a>(&'a self, directory: &'a Path, damaged: &'a Damaged) -> Exhibit<'a> {
-        Exhibit {
-            directory,
-            encrypted: self.encrypted,
-            damaged: &damaged.image,
-            acts: damaged.acts.as_slice(),
-            whole: &self.guest,
+            whole: None,
         }
     }
-}
 
-/// The image of a synthetic case, before its damage, in a file of its own length.
-fn build_whole(case: &Case) -> Result<SparseBytes, RunError> {
-    let mut image = SparseBytes::default();
-    let layout = build::lay_out(&case.image)?;
-    layout.write(recount_oracle::case::StorageLimit::Growing, &mut image)?;
-    Ok(image)
-}
-
-/// The backing file that qemu-img opens with the image.
-fn companion(image: &Synthetic, directory: &Path) -> Result<(), RunError> {
-    if let Some(name) = &image.backing {
-        let file = File::create(directory.join(name))?;
-        ReadWriteAt::set_len(&mut { file }, 512)?;
+    /// The class, on which it depends what is compared.
+    pub fn is(&self, class: Class) -> bool {
+        self.diagnosis
+            .as_ref()
+            .is_some_and(|diagnosis| diagnosis.class == class)
     }
-    Ok(())
+
+    /// Bytes of the damaged image.
+    pub fn length(&self) -> u64 {
+        SparseBytes::len(&self.damaged)
+    }
 }

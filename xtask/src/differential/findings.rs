@@ -9,10 +9,10 @@ use recount_oracle::case::observed::Ended;
 use recount_oracle::case::text::{CaseFile, Verdict};
 
 use super::examine::{Depth, Findings};
-use super::record::{self, RecordError};
-use super::run::RunError;
+use super::record;
 use super::session::Session;
 use super::subject::{Checker, Subject as _};
+use crate::error::Result;
 
 /// How the file names of such cases begin.
 const PREFIX: &str = "finding-";
@@ -31,37 +31,22 @@ This page is made from these cases: `cargo xtask differential --findings` writes
 `--record` brings the verdicts up to date first.\n";
 
 /// The cases, by file name.
-pub fn load(folder: &Path) -> Result<Vec<(PathBuf, CaseFile)>, RecordError> {
-    let failed = |source| RecordError::Io {
-        path: folder.to_owned(),
-        source,
-    };
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let is_case = path
-            .extension()
-            .is_some_and(|extension| extension == "toml");
-        if name.starts_with(PREFIX) && is_case {
-            found.push((path.clone(), record::load(&path)?));
-        }
-    }
-    found.sort_by(|(left, _), (right, _)| left.cmp(right));
-    Ok(found)
+pub fn load(folder: &Path) -> Result<Vec<(PathBuf, CaseFile)>> {
+    record::load_some(folder, |path| {
+        let name = path.file_name().unwrap_or_default();
+        name.to_string_lossy().starts_with(PREFIX)
+    })
 }
 
 /// Lets every qemu-img of the session repair the cases, and writes what came of it into them.
-pub fn record(session: &Session<'_>, folder: &Path) -> Result<(), RunError> {
+pub fn record(session: &Session<'_>, folder: &Path) -> Result<()> {
     for (path, mut file) in load(folder)? {
         let (_, findings) = session.look_again(&file.case, Depth::full(0))?;
-        let ours = session.field().ours.name();
-        let about = file
-            .verdicts
-            .get(&ours)
-            .map(|verdict| verdict.properties.clone());
-        let about: Vec<String> = about.unwrap_or_default().into_keys().collect();
-        let theirs = session.field().theirs.iter().map(Checker::describe);
+        let ours = session.field.engines[0].name();
+        let about = file.verdicts.get(&ours);
+        let about: Vec<String> =
+            about.map_or_else(Vec::new, |ours| ours.properties.keys().cloned().collect());
+        let theirs = session.field.theirs.iter().map(Checker::name);
         for name in theirs.chain([ours]) {
             let verdict = verdict(&name, &findings, &about);
             file.verdicts.insert(name, verdict);
@@ -74,28 +59,24 @@ pub fn record(session: &Session<'_>, folder: &Path) -> Result<(), RunError> {
 /// How one subject ended, and what the properties that the case is about say of its repair.
 fn verdict(name: &str, findings: &Findings, about: &[String]) -> Verdict {
     let says = |what: &String| {
-        let mut failures = findings.failures();
-        let failed = failures.find(|(who, which, _, _)| *who == name && which == what);
-        failed.map_or(HOLDS.to_owned(), |(_, _, story, _)| first_line(story))
+        let question = what.parse().ok();
+        let failure = question.and_then(|question| findings.failure(name, question));
+        (what.clone(), failure.map_or(HOLDS.to_owned(), first_line))
     };
-    let ended = findings.ended.get(name).copied();
+    let properties = about.iter().map(says).collect();
+    let Some([leaks, all]) = findings.ended.get(name) else {
+        return Verdict {
+            properties,
+            ..Verdict::default()
+        };
+    };
     Verdict {
-        exit: match ended {
-            Some([_, Ended::Code(code)]) => Some(code),
-            _ => None,
-        },
-        timed_out: ended
-            .filter(|[_, all]| *all == Ended::TimedOut)
-            .map(|_| true),
-        note: ended.and_then(|[leaks, _]| match leaks {
+        note: match leaks {
             Ended::Code(_) => None,
             other => Some(format!("-r leaks: {other}")),
-        }),
-        properties: about
-            .iter()
-            .map(|what| (what.clone(), says(what)))
-            .collect(),
-        ..Verdict::default()
+        },
+        properties,
+        ..record::verdict_of(*all)
     }
 }
 
@@ -114,12 +95,8 @@ pub fn page(found: &[(PathBuf, CaseFile)]) -> String {
     for (number, (path, file)) in found.iter().enumerate() {
         let story = file.story.as_deref().unwrap_or_default().trim();
         let (title, rest) = story.split_once('\n').unwrap_or((story, ""));
-        let _ = write!(
-            page,
-            "\n## {}. {}\n",
-            number + 1,
-            title.trim_end_matches('.')
-        );
+        let title = title.trim_end_matches('.');
+        let _ = write!(page, "\n## {}. {title}\n", number + 1);
         let rest = rest.trim();
         if !rest.is_empty() {
             let _ = write!(page, "\n{rest}\n");
@@ -144,17 +121,16 @@ fn verdicts(page: &mut String, verdicts: &BTreeMap<String, Verdict>) {
         if let Some(note) = &verdict.note {
             let _ = write!(ended, "; {note}");
         }
-        let properties: Vec<String> = verdict
-            .properties
-            .iter()
-            .map(|(name, says)| format!("{name}: {}", says.replace('|', "\\|")))
-            .collect();
+        let properties = verdict.properties.iter();
+        let properties =
+            properties.map(|(name, says)| format!("{name}: {}", says.replace('|', "\\|")));
+        let properties: Vec<String> = properties.collect();
         let _ = writeln!(page, "| {name} | {ended} | {} |", properties.join("<br>"));
     }
 }
 
 /// Writes the page.
-pub fn write(folder: &Path, file: &Path) -> Result<usize, RunError> {
+pub fn write(folder: &Path, file: &Path) -> Result<usize> {
     let found = load(folder)?;
     std::fs::write(file, page(&found))?;
     Ok(found.len())

@@ -14,12 +14,11 @@ use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::Ended;
 use recount_oracle::properties::Verdict;
 
-use super::disk;
 use super::guest::GuestData;
 use super::observe::{STOPPED_BY_OVERLAP, is_beyond};
-use super::standing::{Quality, Standing};
+use super::subject::Bench;
 use super::subject::program::{self, Limits};
-use super::subject::{Bench, CaseError};
+use crate::error::Result;
 
 /// The image that is written to.
 const FILE: &str = "used.qcow2";
@@ -31,28 +30,22 @@ const FARTHEST: u64 = 1 << 42;
 const CLUSTERS: usize = 3;
 
 /// Writes to a repaired image in both ways.
-pub fn use_it(
-    bench: Bench<'_>,
-    qemu_io: &Path,
-    image: &SparseBytes,
-) -> Result<Standing, CaseError> {
+pub fn use_it(bench: Bench<'_>, qemu_io: &Path, image: &SparseBytes) -> Result<Verdict> {
     let Some(used) = Used::of(bench, image) else {
-        return Ok(Standing::new());
+        return Ok(Verdict::NotApplicable);
     };
-    let by_qemu = used.by_qemu_io(bench, qemu_io)?;
+    let by_qemu = used.by_qemu_io(qemu_io)?;
     // Where qemu finds an image unfit for writing, or is not installed, imago is not asked.
     if by_qemu == Verdict::NotApplicable {
-        return Ok(Standing::new());
+        return Ok(by_qemu);
     }
-    let by_imago = used.by_imago(bench)?;
-    let verdict = by_qemu.and(|| by_imago);
-    let mut standing = vec![(Quality::GoodInUse, verdict)];
-    standing.retain(|(_, verdict)| *verdict != Verdict::NotApplicable);
-    Ok(standing)
+    let by_imago = used.by_imago()?;
+    Ok(by_qemu.and(|| by_imago))
 }
 
 /// An image with nothing wrong, and where to write.
 struct Used<'a> {
+    bench: Bench<'a>,
     image: &'a SparseBytes,
     before: GuestData,
     /// Guest clusters of the active layer without a cluster of the file.
@@ -61,7 +54,7 @@ struct Used<'a> {
 }
 
 impl<'a> Used<'a> {
-    fn of(bench: Bench<'_>, image: &'a SparseBytes) -> Option<Self> {
+    fn of(bench: Bench<'a>, image: &'a SparseBytes) -> Option<Self> {
         let audit = audit::audit(image).ok()?;
         let header = &audit.header;
         // A cluster that is data and a table as well changes under any writer; and of two entries
@@ -69,10 +62,13 @@ impl<'a> Used<'a> {
         let mixed = audit.references.values().any(|by| {
             let mut kinds = by.iter().map(discriminant);
             let first = kinds.next();
-            let layer = LayerId::Active;
-            let active =
-                |by: &&Referrer| matches!(by, Referrer::Data { layer: of, .. } | Referrer::L2 { layer: of, .. } if *of == layer);
-            kinds.any(|kind| Some(kind) != first) || by.iter().filter(active).count() > 1
+            let active = by.iter().filter(|by| match by {
+                Referrer::Data { layer, .. } | Referrer::L2 { layer, .. } => {
+                    *layer == LayerId::Active
+                }
+                _ => false,
+            });
+            kinds.any(|kind| Some(kind) != first) || active.count() > 1
         });
         if bench.encrypted || header.external_data() || !audit.is_clean() || mixed {
             return None;
@@ -83,6 +79,7 @@ impl<'a> Used<'a> {
         let free = whole.filter(|cluster| !before.is_mapped(*cluster));
         let places: Vec<u64> = free.take(CLUSTERS).collect();
         (!places.is_empty()).then_some(Self {
+            bench,
             image,
             before,
             places,
@@ -90,21 +87,19 @@ impl<'a> Used<'a> {
         })
     }
 
-    fn by_qemu_io(&self, bench: Bench<'_>, qemu_io: &Path) -> Result<Verdict, CaseError> {
-        let path = bench.directory.join(FILE);
-        disk::store(&path, self.image).map_err(|source| bench.failed(source))?;
+    fn by_qemu_io(&self, qemu_io: &Path) -> Result<Verdict> {
+        self.bench.store(FILE, self.image)?;
         let mut arguments = vec!["-fqcow2".to_owned(), FILE.to_owned()];
         for how in ["write", "read"] {
             for place in &self.places {
-                let at = place * self.cluster_size;
-                let size = self.cluster_size;
+                let (at, size) = (place * self.cluster_size, self.cluster_size);
                 let command = format!("{how} -q -P {PATTERN} {at} {size}");
                 arguments.extend(["-c".to_owned(), command]);
             }
         }
         // The first free cluster may be far away.
         let limits = Limits::for_image(FARTHEST);
-        let Ok(said) = program::run(qemu_io, arguments, bench.directory, &limits) else {
+        let Ok(said) = program::run(qemu_io, arguments, self.bench.directory, &limits) else {
             // It is not installed.
             return Ok(Verdict::NotApplicable);
         };
@@ -119,12 +114,11 @@ impl<'a> Used<'a> {
                 said.ended, said.stdout, said.stderr
             )));
         }
-        self.still_good(bench, "qemu-io")
+        self.still_good("qemu-io")
     }
 
-    fn by_imago(&self, bench: Bench<'_>) -> Result<Verdict, CaseError> {
-        let path = bench.directory.join(FILE);
-        disk::store(&path, self.image).map_err(|source| bench.failed(source))?;
+    fn by_imago(&self) -> Result<Verdict> {
+        let path = self.bench.store(FILE, self.image)?;
         let write = || {
             let opened = Qcow2::<ImagoFile>::builder_path(&path)
                 .write(true)
@@ -134,7 +128,7 @@ impl<'a> Used<'a> {
                 return Ok(false);
             };
             let access = FormatAccess::new(opened);
-            let bytes = vec![PATTERN; usize::try_from(self.cluster_size).unwrap_or_default()];
+            let bytes = self.cluster();
             for place in &self.places {
                 access.write(&bytes[..], place * self.cluster_size)?;
             }
@@ -142,7 +136,7 @@ impl<'a> Used<'a> {
             std::io::Result::Ok(true)
         };
         match catch_unwind(AssertUnwindSafe(write)) {
-            Ok(Ok(true)) => self.still_good(bench, "imago"),
+            Ok(Ok(true)) => self.still_good("imago"),
             Ok(Ok(false)) => Ok(Verdict::NotApplicable),
             Ok(Err(error)) => Ok(Verdict::fails(format!(
                 "imago cannot write to the repaired image: {error}"
@@ -151,17 +145,21 @@ impl<'a> Used<'a> {
         }
     }
 
+    /// What is written to each place.
+    fn cluster(&self) -> Vec<u8> {
+        vec![PATTERN; self.cluster_size as usize]
+    }
+
     /// Whether the file has nothing wrong, the old data and the new.
-    fn still_good(&self, bench: Bench<'_>, by: &str) -> Result<Verdict, CaseError> {
-        let path = bench.directory.join(FILE);
-        let image = disk::load(&path, u64::MAX).map_err(|source| bench.failed(source))?;
+    fn still_good(&self, by: &str) -> Result<Verdict> {
+        let image = self.bench.load(FILE, u64::MAX)?;
         let Ok(audit) = audit::audit(&image) else {
             return Ok(Verdict::fails(format!("after {by} it cannot be read")));
         };
         // A writer need not write zeros between the end of the file and a new cluster.
         let counters = audit::counters(&audit);
         if counters.corruptions > 0 || counters.check_errors > 0 {
-            let wrong = audit.corruptions.iter().chain(&audit.copied);
+            let wrong = audit.corruptions.iter().chain(&audit.qemu.copied);
             let low = audit.mismatches.iter().map(|wrong| {
                 let (cluster, refcount) = (wrong.cluster, wrong.on_disk);
                 format!("cluster {cluster} has refcount {refcount}")
@@ -179,7 +177,7 @@ impl<'a> Used<'a> {
         if let Some(loss) = self.before.first_loss(&after) {
             return Ok(Verdict::fails(format!("after {by}, {loss}")));
         }
-        let expected = vec![PATTERN; usize::try_from(self.cluster_size).unwrap_or_default()];
+        let expected = self.cluster();
         let missing = self
             .places
             .iter()

@@ -1,355 +1,372 @@
-//! Runs recount over one damaged image and compares it with what a qemu-img said and did. What is
-//! compared depends on the class of the image; what a repair must make of it says the specification.
+//! What each property says of one subject's repair of one image, whoever the subject is: judged from
+//! the bytes before and after alone, and from what it said.
 
-use recount_oracle::audit::{self, Audit, Wrong, audit_beside_the_header};
-use recount_oracle::case::damage::{Applied, Damage, ReadWriteAt, SnapshotDamage, SparseBytes};
-use recount_oracle::case::observed::{Layout, Observed, Said};
-use recount_oracle::spec::{Class, Expected, expect};
+use recount::{RepairError, RepairFailure};
+use recount_oracle::audit::{self, Audit, audit_beside_the_header};
+use recount_oracle::case::damage::SparseBytes;
+use recount_oracle::case::observed::Ended;
+use recount_oracle::class::{Class, Diagnosis};
+use recount_oracle::crash;
+use recount_oracle::disk::Trace;
+use recount_oracle::properties::reading::{Kind, Reading};
+use recount_oracle::properties::{Property, Verdict, crash_atomic, judge};
+use recount_oracle::run::{Before, Done, Run, Stopped};
 
-use super::comparison::{Comparison, Ending};
-use super::diagnosis::Patient;
-use super::differences::{Side, find};
+use super::disk::difference;
+use super::exhibit::Exhibit;
 use super::guest::GuestData;
-use super::subject::{Algorithm, Bench, CaseError, Checker, Repair, Repaired, Subject};
+use super::observe::is_beyond;
+use super::question::Question;
+use super::subject::program::{FILE_SIZE_EXCEEDED, Limits};
+use super::subject::{Bench, Repair, Repaired, Subject};
+use crate::error::Result;
 
-/// One case, about to be judged.
-pub struct Trial<'a> {
-    /// recount.
-    pub ours: &'a dyn Subject,
-    /// What recount makes of the image with `-r all`.
-    pub repaired: &'a Repaired,
-    /// qemu-img, to check what recount has repaired, and what it made of the image itself; `None`
-    /// when it is not installed.
-    pub theirs: Option<(&'a Checker, &'a SparseBytes)>,
-    /// What qemu-img says and does.
-    pub observed: &'a Observed,
-    /// Where to work.
-    pub bench: Bench<'a>,
-    /// The damaged image.
-    pub damaged: &'a SparseBytes,
-    /// What is wrong with it.
-    pub patient: &'a Patient,
-    /// The acts of damage, and the bytes that each changed.
-    pub damage: &'a [(Damage, Applied)],
-    /// What the guest saw before the damage.
-    pub whole: &'a GuestData,
+/// Images with more clusters in use are not judged: every judge reads the whole image once more.
+const MOST_CLUSTERS: usize = 50_000;
+/// Sectors of the disks that are looked at.
+const SECTOR: u64 = 512;
+/// How many states after power cuts are looked at.
+const CRASHES: crash::Limits = crash::Limits {
+    exhaustive_bits: 6,
+    samples: 16,
+    seed: 1,
+};
+
+/// A damaged image, as everyone is judged by it.
+pub struct Judged<'a> {
+    before: Before,
+    diagnosis: &'a Diagnosis,
+    guest: GuestData,
+    /// Whether recount repairs it: the refcounts are right afterwards, and were not before.
+    repairable: bool,
+    /// A file of so many bytes is longer than any repair in process needs.
+    runaway: u64,
 }
 
-/// Runs every comparison.
-pub fn judge(trial: &Trial<'_>) -> Result<Vec<(Comparison, Ending)>, CaseError> {
-    let mut endings = trial.read_only()?;
-    let mut end = |comparison, ending| endings.push((comparison, ending));
-    let class = trial.patient.class();
-    let sound = class == Some(Class::Sound);
-    let damaged = class == Some(Class::Damaged);
-    let when = |asked: bool, ending: &dyn Fn() -> Result<Ending, CaseError>| {
-        if asked {
-            ending()
-        } else {
-            Ok(Ending::NotApplicable)
+impl<'a> Judged<'a> {
+    /// `None` where the image is none that anyone could repair, or one that takes a naive judge too
+    /// long. `reference` is what recount makes of it.
+    pub fn new(exhibit: &'a Exhibit<'_>, reference: &Repaired) -> Option<Self> {
+        let damaged = exhibit.damaged.clone();
+        let before = Before::new(damaged, SECTOR, None, Kind::Image).ok()?;
+        let size = before.reading.references.len() + before.reading.counts().len();
+        if size > MOST_CLUSTERS {
+            return None;
         }
-    };
-    end(
-        Comparison::AfterTheirRepair,
-        when(class.is_some(), &|| trial.after_their_repair())?,
-    );
-    end(
-        Comparison::CleanAfterRepair,
-        when(sound, &|| trial.clean_after_repair())?,
-    );
-    end(Comparison::GuestData, trial.guest_data());
-    end(
-        Comparison::NoWorse,
-        when(damaged, &|| Ok(trial.no_worse()))?,
-    );
-    end(
-        Comparison::Keeping,
-        when(trial.patient.keeps(), &|| Ok(trial.keeping()))?,
-    );
-    end(
-        Comparison::LeaksRepair,
-        when(sound, &|| {
-            let ours = trial.repair(Repair::Leaks)?;
-            Ok(trial.same(Comparison::LeaksRepair, &trial.observed.leaks, &ours))
-        })?,
-    );
-    let mut alike = [
-        Ending::NotApplicable,
-        Ending::NotApplicable,
-        Ending::NotApplicable,
-    ];
-    if sound && trial.observed.all.is_answer() {
-        alike = trial.alike()?;
-    }
-    let [in_place, layout, verdict] = alike;
-    end(Comparison::InPlaceRepair, in_place);
-    end(Comparison::RebuiltLayout, layout);
-    end(Comparison::RebuildVerdict, verdict);
-    Ok(endings)
-}
-
-impl Trial<'_> {
-    fn repair(&self, repair: Repair) -> Result<Repaired, CaseError> {
-        self.ours.run(self.bench, self.damaged, repair)
-    }
-
-    fn read_only(&self) -> Result<Vec<(Comparison, Ending)>, CaseError> {
-        let ours = self.repair(Repair::None)?;
-        let comparison = Comparison::ReadOnlyCheck;
-        let same = self.same(comparison, &self.observed.check, &ours);
-        let untouched = ours.image == *self.damaged;
-        let story = || "a check without -r changed the file".to_owned();
-        Ok(vec![
-            (comparison, same),
-            (
-                Comparison::ChecksWriteNothing,
-                Ending::expect(untouched, story),
-            ),
-        ])
-    }
-
-    /// What both say of the image that qemu-img repaired.
-    fn after_their_repair(&self) -> Result<Ending, CaseError> {
-        let observed = self.observed;
-        let left = self.theirs.filter(|_| observed.all.is_answer());
-        let Some((_, left)) = left else {
-            return Ok(Ending::NotApplicable);
-        };
-        let ours = self.ours.run(self.bench, left, Repair::None)?;
-        // It is a check of another image.
-        let audit = audit::audit(left).ok();
-        Ok(self.or_known(
-            same(&observed.settled, &ours.said),
-            Comparison::ReadOnlyCheck,
-            audit.as_ref(),
-            &side(&ours.said, audit.as_ref()),
-            &side(&observed.settled, None),
-        ))
-    }
-
-    fn clean_after_repair(&self) -> Result<Ending, CaseError> {
-        let (ours, observed) = (self.repaired, self.observed);
-        let Some((theirs, left)) = self.theirs.filter(|_| observed.settled.is_clean()) else {
-            return Ok(Ending::NotApplicable);
-        };
-        let verdict = if ours.image == *left {
-            observed.settled.clone()
-        } else {
-            theirs.check(self.bench, &ours.image)?
-        };
-        let story = || format!("our repair: {}\n    then theirs: {verdict}", ours.said);
-        let ending = Ending::expect(verdict.is_clean(), story);
-        let after = audit::audit(&ours.image).ok();
-        let ours = side(&ours.said, after.as_ref());
-        let theirs = side(&verdict, None);
-        let comparison = Comparison::CleanAfterRepair;
-        Ok(self.known(ending, comparison, &ours, &theirs))
-    }
-
-    fn guest_data(&self) -> Ending {
-        let before = GuestData::read(self.damaged);
-        let ours = self.repaired;
-        match before.first_loss(&GuestData::read(&ours.image)) {
-            _ if before.readable() == 0 => Ending::NotApplicable,
-            None => Ending::Passed,
-            Some(loss) => Ending::Failed(format!("{loss}\n    our repair: {}", ours.said)),
-        }
-    }
-
-    /// What recount leaves of a damaged image, beside what qemu-img does: nothing new is wrong with
-    /// what refers to clusters, and of refcounts and COPIED bits no more is wrong than qemu-img leaves,
-    /// but for bits in tables that are left alone.
-    fn no_worse(&self) -> Ending {
-        let before = audit_beside_the_header(self.damaged);
-        let (Ok(before), Some((_, theirs))) = (before, self.theirs) else {
-            return Ending::NotApplicable;
-        };
-        let ask = recount_oracle::judge::ask(&recount::RepairOptions::default(), None);
-        let left_alone = match expect(self.damaged, &ask, None) {
-            Ok(Expected::Repaired(repaired)) => repaired.left_alone,
-            // That it is refused, and for the right reason, is what `as-specified` says.
-            Ok(Expected::Refused(_)) | Err(_) => return Ending::NotApplicable,
-        };
-        // What the header says as a table changes with the repair.
-        let ours = match audit_beside_the_header(&self.repaired.image) {
-            Ok(ours) => ours,
-            Err(error) => return Ending::Failed(format!("after our repair, {error}")),
-        };
-        let (was, is) = (of_entries(&before), of_entries(&ours));
-        if is > was {
-            return Ending::Failed(format!(
-                "{is} entries are wrong after our repair, {was} were before: {}",
-                self.repaired.said
-            ));
-        }
-        let left = of_refcounts(&ours).saturating_sub(left_alone);
-        let theirs = audit_beside_the_header(theirs);
-        let theirs = theirs.map_or(u64::MAX, |theirs| of_refcounts(&theirs));
-        Ending::expect(left <= theirs, || {
-            format!(
-                "{left} refcounts or COPIED bits are wrong after our repair, {theirs} after theirs\
-                 \n    our repair: {}\n    theirs: {}",
-                self.repaired.said, self.observed.all
-            )
+        let after = Kind::Image.read(&reference.image).ok();
+        let wrong = before.reading.audit().is_some_and(has_wrong_refcounts);
+        let right = after.and_then(|after| after.audit().map(|audit| !has_wrong_refcounts(audit)));
+        Some(Self {
+            guest: GuestData::read(&exhibit.damaged),
+            diagnosis: exhibit.diagnosis.as_ref()?,
+            runaway: runaway(exhibit.length(), exhibit.audit.as_ref()?),
+            repairable: wrong && right.unwrap_or(false),
+            before,
         })
     }
 
-    /// `-r all` by the algorithm of that qemu-img: in place; the layout, and what is said, of a
-    /// rebuild.
-    fn alike(&self) -> Result<[Ending; 3], CaseError> {
-        let observed = self.observed;
-        let ours = self.repair(Repair::Alike(Algorithm::of_qemu(observed.qemu)))?;
-        let none = Ending::NotApplicable;
-        if !observed.rebuilds {
-            let same = self.same(Comparison::InPlaceRepair, &observed.all, &ours);
-            return Ok([same, none.clone(), none]);
-        }
-        let Some(layout) = &observed.layout else {
-            let same = self.same(Comparison::RebuildVerdict, &observed.all, &ours);
-            return Ok([none.clone(), none, same]);
+    /// What the bytes say of one repair; of power cuts only with `crashes`.
+    pub fn answers(&self, repaired: &Repaired, crashes: bool) -> Vec<(Question, Verdict)> {
+        let ends = self.ends(repaired);
+        let trace = repaired.trace.clone();
+        let trace = trace.unwrap_or_else(|| difference(&self.before.bytes, &repaired.image));
+        let outcome = if ends == Verdict::Holds && ended_well(repaired) {
+            Ok(Done::Image(Box::default()))
+        } else {
+            Err(Stopped::Repair(RepairFailure {
+                error: RepairError::NeedsRebuild,
+                has_written: false,
+                done: Vec::new(),
+            }))
         };
-        let after = audit::audit(&ours.image).ok();
-        let layouts = self.known(
-            layouts(layout, &ours),
-            Comparison::RebuiltLayout,
-            &side(&ours.said, after.as_ref()),
-            &side(&observed.all, None),
-        );
-        let same = self.same(Comparison::RebuildVerdict, &observed.all, &ours);
-        Ok([none, layouts, same])
-    }
-
-    /// Puts the damaged bytes right again after our repair.
-    fn keeping(&self) -> Ending {
-        let mapping_only = self.damage.iter().all(|(damage, _)| is_mapping(damage));
-        if !mapping_only || self.whole.readable() == 0 {
-            return Ending::NotApplicable;
-        }
-        let mut mended = self.repaired.image.clone();
-        let acts = self.damage.iter();
-        let changes = acts.flat_map(|(_, applied)| &applied.changes).rev();
-        for change in changes {
-            if let Err(error) = mended.write_at(change.at, &change.before) {
-                return Ending::Failed(format!("the entry cannot be put right: {error}"));
+        let run = Run::observed(trace, outcome, repaired.image.clone());
+        let mut answers = vec![
+            (Question::KeepsGuestData, self.guest_data(repaired)),
+            (Question::Repairs, self.repairs(&ends, repaired, &run)),
+            (Question::Ends, ends),
+        ];
+        // What changed nothing has been judged by `repairs`.
+        if !run.trace.is_read_only() {
+            let before = &self.before;
+            answers.extend([
+                (
+                    Question::NoOverlap,
+                    judge(Property::NoOverlap, before, &run),
+                ),
+                (
+                    Question::LeavesDataAlone,
+                    judge(Property::LeavesDataAlone, before, &run),
+                ),
+                (Question::CountsEveryCluster, self.counts(&run)),
+                (Question::KeepsWhatItCannotFollow, self.keeps(&run)),
+                (Question::NoLeaks, self.no_leaks(&run)),
+            ]);
+            // What is kept of a damaged image stays a leak; what stays wrong there the specification
+            // says, and a subject that makes it clean has hidden something.
+            if self.diagnosis.class == Class::Sound {
+                let clean = judge(Property::CleanAfterwards, before, &run);
+                answers.push((Question::CleanAfterwards, clean));
             }
         }
-        match self.whole.first_loss(&GuestData::read(&mended)) {
-            None => Ending::Passed,
-            Some(loss) => Ending::Failed(format!(
-                "put right, but {loss}\n    our repair: {}",
-                self.repaired.said
+        if crashes && repaired.trace.is_some() {
+            let crashes = self.crash_atomic(&run.trace, &repaired.image);
+            answers.push((Question::CrashAtomic, crashes));
+        }
+        answers
+    }
+
+    fn ends(&self, repaired: &Repaired) -> Verdict {
+        // A program has a limit of its own; what it starts may be what is ended by that.
+        let longest = match repaired.trace {
+            Some(_) => self.runaway,
+            None => Limits::for_image(SparseBytes::len(&self.before.bytes)).file,
+        };
+        let how = match repaired.said.ended {
+            _ if repaired.image.len() >= longest => RUNAWAY.to_owned(),
+            Ended::Signal(FILE_SIZE_EXCEEDED) => RUNAWAY.to_owned(),
+            Ended::TimedOut => {
+                "timeout: it was ended after the time that a repair may take".to_owned()
+            }
+            Ended::Signal(signal) => format!("crash: killed by signal {signal}"),
+            Ended::Code(_) => return Verdict::Holds,
+        };
+        Verdict::fails(format!("{how}\n    it said: {}", repaired.said))
+    }
+
+    /// What a power cut may leave of a repair with these writes and flushes.
+    pub fn crash_atomic(&self, trace: &Trace, after: &SparseBytes) -> Verdict {
+        let whole = Kind::Image.read(after).ok();
+        let whole = whole.filter(|_| !trace.is_read_only());
+        crash_atomic::judge(&self.before, trace, whole.as_ref(), &CRASHES).1
+    }
+
+    /// Every cluster counts as often as it is referred to, or as much as is kept.
+    fn counts(&self, run: &Run) -> Verdict {
+        if run.outcome.is_err() {
+            return Verdict::NotApplicable;
+        }
+        let after = match seen_after(run) {
+            Ok(after) => after,
+            Err(unreadable) => return unreadable,
+        };
+        for (&cluster, &references) in &after.references {
+            let due = references.min(after.max_refcount);
+            let kept = self.diagnosis.kept.get(&cluster).copied().unwrap_or(0);
+            let count = after.count(cluster).unwrap_or(0);
+            if count != due && (count < due || count > kept) {
+                let by = after.referrers(cluster);
+                return Verdict::fails(format!(
+                    "the refcount of cluster {cluster} is {count} after the repair; it should be \
+                     {due}: {by}"
+                ));
+            }
+        }
+        Verdict::Holds
+    }
+
+    /// Nothing that is kept is released or written over.
+    fn keeps(&self, run: &Run) -> Verdict {
+        let Diagnosis { kept, damage, .. } = self.diagnosis;
+        let Some(damage) = damage.first() else {
+            return Verdict::NotApplicable;
+        };
+        let after = match seen_after(run) {
+            Ok(after) => after,
+            Err(unreadable) => return unreadable,
+        };
+        let Before { reading, bytes, .. } = &self.before;
+        for (&cluster, &said) in kept {
+            if let Some(now) = after.count(cluster).filter(|&now| now < said) {
+                return Verdict::fails(format!(
+                    "cluster {cluster} had refcount {said} and has {now}, despite {damage:?}"
+                ));
+            }
+            // What happens to clusters with references is the matter of leaves-data-alone.
+            let (start, size) = (cluster << reading.cluster_bits, 1 << reading.cluster_bits);
+            let changed = || run.after.bytes(start, size) != bytes.bytes(start, size);
+            if reading.references_to(cluster) == 0 && changed() {
+                return Verdict::fails(format!(
+                    "cluster {cluster} was allocated and is written over, despite {damage:?}"
+                ));
+            }
+        }
+        Verdict::Holds
+    }
+
+    /// Nothing is allocated without a reference but what is kept.
+    fn no_leaks(&self, run: &Run) -> Verdict {
+        if run.outcome.is_err() {
+            return Verdict::NotApplicable;
+        }
+        let after = match seen_after(run) {
+            Ok(after) => after,
+            Err(unreadable) => return unreadable,
+        };
+        let is_kept = |cluster, count| {
+            let kept = self.diagnosis.kept.get(&cluster);
+            kept.is_some_and(|&kept| count <= kept)
+        };
+        let mut leaked = after.counts().iter().filter(|&(&cluster, &count)| {
+            let unused = after.references_to(cluster) == 0 && after.is_checked(cluster);
+            unused && !is_kept(cluster, count)
+        });
+        match leaked.next() {
+            None => Verdict::Holds,
+            Some((cluster, count)) => Verdict::fails(format!(
+                "cluster {cluster} has refcount {count} after the repair, and nothing refers to it"
             )),
         }
     }
 
-    /// Whether both say the same, or differ as is known.
-    fn same(&self, comparison: Comparison, theirs: &Said, ours: &Repaired) -> Ending {
-        let ending = same(theirs, &ours.said);
-        if ending == Ending::Passed {
-            return ending;
+    fn guest_data(&self, repaired: &Repaired) -> Verdict {
+        if self.guest.readable() == 0 {
+            return Verdict::NotApplicable;
         }
-        let after = audit::audit(&ours.image).ok();
-        let ours = side(&ours.said, after.as_ref());
-        self.known(ending, comparison, &ours, &side(theirs, None))
+        let after = GuestData::read(&repaired.image);
+        match self.guest.first_loss(&after) {
+            None => Verdict::Holds,
+            Some(loss) => Verdict::fails(format!(
+                "damages data: {loss}\n    the repair: {}",
+                repaired.said
+            )),
+        }
     }
 
-    fn known(
-        &self,
-        ending: Ending,
-        comparison: Comparison,
-        ours: &Side<'_>,
-        theirs: &Side<'_>,
-    ) -> Ending {
-        self.or_known(
-            ending,
-            comparison,
-            self.patient.audit.as_ref(),
-            ours,
-            theirs,
-        )
-    }
-
-    fn or_known(
-        &self,
-        ending: Ending,
-        comparison: Comparison,
-        before: Option<&Audit>,
-        ours: &Side<'_>,
-        theirs: &Side<'_>,
-    ) -> Ending {
-        let (Ending::Failed(_), Some(before)) = (&ending, before) else {
-            return ending;
-        };
-        let found = find(comparison, before, self.observed, ours, theirs);
-        found.map_or(ending, |found| Ending::OnPurpose(found.name))
+    fn repairs(&self, ends: &Verdict, repaired: &Repaired, run: &Run) -> Verdict {
+        if !self.repairable || *ends != Verdict::Holds {
+            return Verdict::NotApplicable;
+        }
+        if run.trace.is_read_only() || repaired.image == self.before.bytes {
+            let said = &repaired.said;
+            return Verdict::fails(format!(
+                "repairs nothing, though the refcounts are wrong and can be set right: {said}"
+            ));
+        }
+        Verdict::Holds
     }
 }
 
-const fn side<'a>(said: &'a Said, after: Option<&'a Audit>) -> Side<'a> {
-    Side { said, after }
+/// The image after a repair, as a repair sees it: what the header says as a table has changed.
+fn seen_after(run: &Run) -> Result<Reading, Verdict> {
+    let read = || Reading::of_image(audit_beside_the_header(&run.after)?, &run.after);
+    read().map_err(|error| Verdict::fails(format!("after the repair, {error}")))
 }
 
-/// How much is wrong with what refers to clusters.
-fn of_entries(audit: &Audit) -> usize {
-    let corruptions = audit.corruptions.iter();
-    corruptions
-        .filter(|corruption| !corruption.referrer.is_structure())
-        .count()
+const RUNAWAY: &str = "runaway file: it made a file longer than any repair needs";
+
+/// How long a file of `length` bytes may become: new structures may have to lie behind all that
+/// something refers to, also past the end of the file, and QEMU's `tail` puts a refblock into the range
+/// that it counts, which may be the one behind that.
+fn runaway(length: u64, audit: &Audit) -> u64 {
+    let ends = audit.past_end.iter();
+    let ends = ends.map(|past| past.offset.saturating_add(past.bytes));
+    let range = audit.header.refblock_entries() * audit.header.cluster_size();
+    let ranges = ends.fold(length, u64::max).div_ceil(range);
+    Limits::for_image(ranges.saturating_mul(range)).file
 }
 
-/// How much is wrong with refcounts, refcount structures and COPIED bits, leaks aside.
-fn of_refcounts(audit: &Audit) -> u64 {
-    let structures = audit.corruptions.iter();
-    let structures = structures.filter(|corruption| {
-        let overflow = matches!(corruption.wrong, Wrong::TooManyReferences { .. });
-        corruption.referrer.is_structure() && !overflow
-    });
-    let low = audit.mismatches.iter().filter(|wrong| !wrong.is_leak());
-    // Where there are more references than a refcount can count, the bit stays cleared.
-    let copied = audit
-        .copied
-        .iter()
-        .filter(|corruption| match corruption.wrong {
-            Wrong::Copied { cluster, .. } => {
-                audit.references_to(cluster) <= audit.header.max_refcount()
-            }
-            _ => true,
-        });
-    (structures.count() + low.count() + copied.count()) as u64 + audit.check_errors
+/// Whether refcounts are not the references, or cannot be read.
+pub fn has_wrong_refcounts(audit: &Audit) -> bool {
+    audit.qemu.rebuild_needed || audit.qemu.check_errors > 0 || !audit.mismatches.is_empty()
 }
 
-/// Damage that only concerns how guest data is found.
-const fn is_mapping(damage: &Damage) -> bool {
-    matches!(
-        damage,
-        Damage::L1Entry { .. }
-            | Damage::L2Entry { .. }
-            | Damage::Snapshot {
-                becomes: SnapshotDamage::L1Offset(_)
-                    | SnapshotDamage::L1OffsetBytes(_)
-                    | SnapshotDamage::L1Entries(_),
-                ..
-            }
-    )
+/// Whether it says itself that it has repaired what it could.
+fn ended_well(repaired: &Repaired) -> bool {
+    match (&repaired.said.counters, repaired.said.ended) {
+        (Some(_), Ended::Code(_)) | (None, Ended::Code(0)) => true,
+        (_, _) => false,
+    }
 }
 
-fn same(theirs: &Said, ours: &Said) -> Ending {
-    Ending::expect(theirs.agrees_with(ours), || {
-        format!("qemu-img: {theirs}\n    recount:  {ours}")
-    })
-}
-
-fn layouts(theirs: &Layout, ours: &Repaired) -> Ending {
-    let Some(layout) = Layout::read(&ours.image) else {
-        return Ending::Failed("the repaired image has no header".to_owned());
+/// Whether a second repair by the same subject changes nothing, and whether every checker finds
+/// clean what the audit finds clean.
+pub fn afterwards<'a>(
+    subject: &dyn Subject,
+    repaired: &Repaired,
+    checkers: impl Iterator<Item = &'a dyn Subject>,
+    bench: Bench<'_>,
+) -> Result<Vec<(Question, Verdict)>> {
+    let Some(audit) = audit::audit(&repaired.image)
+        .ok()
+        .filter(|_| ended_well(repaired))
+    else {
+        return Ok(Vec::new());
     };
-    match layout.difference(theirs) {
-        None => Ending::Passed,
-        Some(difference) => {
-            let said = &ours.said;
-            Ending::Failed(format!(
-                "ours against theirs: {difference}\n    our repair: {said}"
-            ))
-        }
+    let again = subject.run(bench, &repaired.image, Repair::All)?;
+    let same = if again.image == repaired.image {
+        Verdict::Holds
+    } else {
+        Verdict::fails(format!("a second repair changes the image: {}", again.said))
+    };
+    let mut agree = Verdict::NotApplicable;
+    for checker in checkers.filter(|_| audit.is_clean()) {
+        let said = checker.check(bench, &repaired.image)?;
+        agree = agree.and(|| match said.is_clean() {
+            _ if is_beyond(&said.stderr) => Verdict::NotApplicable,
+            true => Verdict::Holds,
+            false => {
+                let name = checker.name();
+                Verdict::fails(format!("{name} finds the repaired image broken: {said}"))
+            }
+        });
+    }
+    Ok(vec![
+        (Question::Idempotent, same),
+        (Question::OthersAgree, agree),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use recount::Algorithm;
+    use recount_oracle::case::text;
+
+    use super::super::exhibit::Whole;
+    use super::super::make::Maker;
+    use super::super::subject::Engine;
+    use super::*;
+
+    /// Refblocks count 128 MiB, the structures have to be built anew, and a directory of bitmaps is
+    /// said to lie past the end of the file.
+    const CASE: &str = r#"
+version = 1
+
+[case.image.synthetic]
+version = 3
+cluster_bits = 12
+refcount_order = 0
+structures = "absent"
+allocation = { one-a-range = { place = 3149 } }
+guest = [{ clusters = 2, content = "data" }]
+bitmaps = [{ granularity_bits = 16, clusters = 0, all_ones = 0 }]
+
+[[case.damage]]
+
+[case.damage.bitmap]
+bitmap = 0
+becomes = { directory-offset = { past-end = { clusters = 60000 } } }
+"#;
+
+    #[test]
+    fn a_file_may_grow_behind_what_leads_past_its_end_but_not_without_reason() {
+        let case = text::parse(Path::new("case.toml"), CASE).unwrap().case;
+        let folder = tempfile::tempdir().unwrap();
+        let maker = Maker::new("qemu-img".into(), "qemu-io".into());
+        let whole = Whole::make(&case, &maker, folder.path()).unwrap();
+        let exhibit = whole.damage(&case.damage).unwrap();
+        let tail = Engine::by(Algorithm::Tail);
+        let repaired = tail.run(exhibit.bench, &exhibit.damaged, Repair::All);
+        let mut repaired = repaired.unwrap();
+        let judged = Judged::new(&exhibit, &repaired).unwrap();
+        let grown = repaired.image.len() - exhibit.length();
+        assert!(grown > 64 << 20, "only by {grown}");
+        assert_eq!(judged.ends(&repaired), Verdict::Holds);
+        repaired.image.set_len(judged.runaway);
+        assert!(judged.ends(&repaired).is_failure());
+        let directory = exhibit.length() + (60_000 << 12);
+        let behind = judged.runaway - Limits::for_image(directory).file;
+        assert!(behind <= 128 << 20, "{behind}");
     }
 }

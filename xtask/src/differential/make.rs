@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::Ended;
@@ -12,31 +11,13 @@ use recount_oracle::case::real::{Kind, Preallocation, Recipe, Step};
 
 use super::disk;
 use super::subject::SECRET;
-use super::subject::program::{self, CannotRun, Limits, Output};
+use super::subject::program::{self, Limits, Output};
+use crate::error::Result;
 
 /// No image that is made, nor its data file, is longer than this.
 const LIMITS: Limits = Limits::for_image(1 << 41);
 /// The file that a recipe's image is made in.
 const IMAGE: &str = "base.qcow2";
-
-/// Why a recipe made no image.
-#[derive(Debug, thiserror::Error)]
-pub enum MakeError {
-    /// qemu-img or qemu-io could not be run.
-    #[error(transparent)]
-    CannotRun(#[from] CannotRun),
-    /// A file could not be read or written.
-    #[error("cannot make an image: {0}")]
-    Io(#[from] io::Error),
-    /// `qemu-img create` refused.
-    #[error("qemu-img refuses to create {recipe}: {message}")]
-    Refused {
-        /// The recipe.
-        recipe: String,
-        /// What qemu-img said.
-        message: String,
-    },
-}
 
 /// qemu-img and qemu-io, and encrypted images already created: each takes qemu-img two seconds of
 /// finding out how many iterations a key needs.
@@ -47,7 +28,6 @@ pub struct Maker {
 }
 
 impl Maker {
-    /// Makes images with these programs.
     pub fn new(qemu_img: PathBuf, qemu_io: PathBuf) -> Self {
         Self {
             qemu_img,
@@ -57,14 +37,14 @@ impl Maker {
     }
 
     /// The image of a recipe, made in `directory`, where its backing or data file stays.
-    pub fn make(&self, recipe: &Recipe, directory: &Path) -> Result<SparseBytes, MakeError> {
+    pub fn make(&self, recipe: &Recipe, directory: &Path) -> Result<SparseBytes> {
         self.create(recipe, directory)?;
         let mut commands = Vec::new();
         for step in &recipe.steps {
-            if let Some(arguments) = image_command(step) {
+            if let Some(command) = image_command(step) {
                 self.qemu_io(recipe, &mut commands, directory)?;
                 // qemu refuses a snapshot that does not exist, or exists; the image is good still.
-                program::run(&self.qemu_img, arguments, directory, &LIMITS)?;
+                self.qemu_img(&command, directory)?;
             } else {
                 commands.push(io_command(step, recipe));
                 if matches!(step, Step::Kill) {
@@ -76,15 +56,13 @@ impl Maker {
         Ok(disk::load(&directory.join(IMAGE), u64::MAX)?)
     }
 
-    fn create(&self, recipe: &Recipe, directory: &Path) -> Result<(), MakeError> {
+    fn create(&self, recipe: &Recipe, directory: &Path) -> Result<()> {
         let path = directory.join(IMAGE);
         if recipe.kind != Kind::Luks {
             return self.create_anew(recipe, directory);
         }
-        let mut encrypted = self
-            .encrypted
-            .lock()
-            .map_err(|_| io::Error::other("another case has failed"))?;
+        let encrypted = self.encrypted.lock();
+        let mut encrypted = encrypted.unwrap_or_else(PoisonError::into_inner);
         let plain = Recipe {
             steps: Vec::new(),
             ..recipe.clone()
@@ -97,51 +75,45 @@ impl Maker {
         Ok(())
     }
 
-    fn create_anew(&self, recipe: &Recipe, directory: &Path) -> Result<(), MakeError> {
+    fn create_anew(&self, recipe: &Recipe, directory: &Path) -> Result<()> {
         self.companions(recipe, directory)?;
-        let size = recipe.virtual_size().to_string();
-        let mut arguments = ["create", "-q", "-fqcow2"].map(str::to_owned).to_vec();
-        if recipe.kind == Kind::Luks {
-            arguments.extend(["--object", SECRET].map(str::to_owned));
+        let (options, size) = (create_options(recipe), recipe.virtual_size());
+        let key = match recipe.kind {
+            Kind::Luks => format!("--object {SECRET} "),
+            _ => String::new(),
+        };
+        let create = format!("create -q -fqcow2 {key}-o {options} {IMAGE} {size}");
+        let said = self.qemu_img(&create, directory)?;
+        if said.ended == Ended::Code(0) {
+            return Ok(());
         }
-        arguments.extend(["-o".to_owned(), create_options(recipe)]);
-        arguments.extend([IMAGE.to_owned(), size]);
-        let said = program::run(&self.qemu_img, arguments, directory, &LIMITS)?;
-        refused(recipe, &said)
+        let message = said.stderr.trim();
+        Err(format!("qemu-img refuses to create {options}: {message}").into())
     }
 
     /// Makes the files that qemu needs beside the image: its backing or data file.
-    pub fn companions(&self, recipe: &Recipe, directory: &Path) -> Result<(), MakeError> {
+    pub fn companions(&self, recipe: &Recipe, directory: &Path) -> Result<()> {
         let size = recipe.virtual_size();
         match recipe.kind {
             Kind::Backing => {
-                let create = [
-                    "create",
-                    "-q",
-                    "-fqcow2",
-                    "backing.qcow2",
-                    &size.to_string(),
-                ];
-                program::run(&self.qemu_img, create, directory, &LIMITS)?;
+                let create = format!("create -q -fqcow2 backing.qcow2 {size}");
+                self.qemu_img(&create, directory)?;
                 let write = ["-c", "write -q -P 85 0 512", "backing.qcow2"];
                 program::run(&self.qemu_io, write, directory, &LIMITS)?;
             }
-            Kind::DataFile => {
-                let file = File::create(directory.join("data.raw"))?;
-                file.set_len(size)?;
-            }
+            Kind::DataFile => File::create(directory.join("data.raw"))?.set_len(size)?,
             Kind::Plain | Kind::Luks => {}
         }
         Ok(())
     }
 
+    /// Runs qemu-img with arguments that have no spaces.
+    fn qemu_img(&self, arguments: &str, directory: &Path) -> Result<Output> {
+        program::run(&self.qemu_img, arguments.split(' '), directory, &LIMITS)
+    }
+
     /// Runs the commands collected so far in one qemu-io.
-    fn qemu_io(
-        &self,
-        recipe: &Recipe,
-        commands: &mut Vec<String>,
-        directory: &Path,
-    ) -> Result<(), MakeError> {
+    fn qemu_io(&self, recipe: &Recipe, commands: &mut Vec<String>, directory: &Path) -> Result<()> {
         if commands.is_empty() {
             return Ok(());
         }
@@ -158,16 +130,6 @@ impl Maker {
         program::run(&self.qemu_io, arguments, directory, &LIMITS)?;
         Ok(())
     }
-}
-
-fn refused(recipe: &Recipe, said: &Output) -> Result<(), MakeError> {
-    if said.ended == Ended::Code(0) {
-        return Ok(());
-    }
-    Err(MakeError::Refused {
-        recipe: create_options(recipe),
-        message: said.stderr.trim().to_owned(),
-    })
 }
 
 fn create_options(recipe: &Recipe) -> String {
@@ -200,16 +162,15 @@ fn create_options(recipe: &Recipe) -> String {
 }
 
 /// The arguments of qemu-img for a step; `None` for those that qemu-io does.
-fn image_command(step: &Step) -> Option<Vec<String>> {
-    let arguments = match step {
+fn image_command(step: &Step) -> Option<String> {
+    Some(match step {
         Step::Snapshot(number) => format!("snapshot -c s{number} {IMAGE}"),
         Step::DeleteSnapshot(number) => format!("snapshot -d s{number} {IMAGE}"),
         Step::ApplySnapshot(number) => format!("snapshot -a s{number} {IMAGE}"),
         Step::Bitmap(number) => format!("bitmap --add -g 64k {IMAGE} b{number}"),
         Step::RemoveBitmap(number) => format!("bitmap --remove {IMAGE} b{number}"),
         _ => return None,
-    };
-    Some(arguments.split(' ').map(str::to_owned).collect())
+    })
 }
 
 /// The qemu-io command of a step, within the guest's disk.

@@ -5,7 +5,6 @@ mod cases;
 mod comparison;
 mod crash_log;
 mod device;
-mod diagnosis;
 mod differences;
 mod disk;
 mod examine;
@@ -17,14 +16,13 @@ mod in_use;
 mod judge;
 mod make;
 mod observe;
-mod quality;
+mod question;
 mod record;
 mod recorder;
 mod run;
 mod session;
 mod shrink;
 mod specified;
-mod standing;
 mod subject;
 mod tally;
 
@@ -47,7 +45,7 @@ pub struct Args {
     #[arg(long)]
     seed: Option<u64>,
     /// Stop after so many seconds, or minutes with an m: 90, 90s, 5m.
-    #[arg(long, value_parser = duration, conflicts_with = "only")]
+    #[arg(long, value_parser = crate::duration::parse, conflicts_with = "only")]
     time: Option<Duration>,
     /// How many cases to run at a time; by default, two for each processor.
     #[arg(long)]
@@ -60,7 +58,7 @@ pub struct Args {
     #[arg(long = "subject", value_name = "NAME='COMMAND {image}'")]
     subjects: Vec<subject::Command>,
     /// How long each of these programs may take over one image: 20, 20s, 1m.
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "20s")]
+    #[arg(long, value_name = "TIME", value_parser = crate::duration::parse, default_value = "20s")]
     subject_time: Duration,
     /// The program `recount`, which has to do the same as the engine in process; built by cargo unless
     /// given.
@@ -108,15 +106,4 @@ pub struct Args {
     /// Write docs/qemu-findings.md from the cases of the corpus that tell of qemu-img.
     #[arg(long, conflicts_with_all = ["only", "case", "time", "record"])]
     findings: bool,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = match text.strip_suffix('m') {
-        Some(minutes) => (minutes, 60),
-        None => (text.strip_suffix('s').unwrap_or(text), 1),
-    };
-    let number = number.parse::<u64>();
-    let seconds = number.ok().and_then(|number| number.checked_mul(unit));
-    let seconds = seconds.ok_or_else(|| format!("`{text}` is not a time such as 90s or 5m"))?;
-    Ok(Duration::from_secs(seconds))
 }

@@ -1,10 +1,10 @@
 //! What one qemu-img says about a damaged image and does to it: run now, or recorded earlier.
 
 use recount_oracle::case::damage::SparseBytes;
-use recount_oracle::case::damage::find::be32;
 use recount_oracle::case::observed::{Layout, Observed};
 
-use super::subject::{Bench, CaseError, Checker, Repair, Repaired, Subject};
+use super::subject::{Bench, Checker, Repair, Repaired, Subject};
+use crate::error::Result;
 
 /// qemu-img says this on standard error, and only when it rebuilds.
 const REBUILDING: &str = "Rebuilding refcount structure";
@@ -29,20 +29,17 @@ pub fn is_beyond(stderr: &str) -> bool {
 }
 
 /// How many snapshots the header counts (specification, "Header").
-fn snapshots(image: &SparseBytes) -> u32 {
-    be32(image, 60).unwrap_or_default()
+fn snapshots(image: &SparseBytes) -> u64 {
+    image.number(60, 4)
 }
 
-/// What a qemu-img says and does, and the image that it leaves.
-pub struct Sight {
-    /// What can be recorded of it.
-    pub observed: Observed,
-    /// After `-r all`.
-    pub all: Repaired,
-}
-
-/// Runs qemu-img in all the ways that are compared.
-pub fn observe(by: &Checker, bench: Bench<'_>, damaged: &SparseBytes) -> Result<Sight, CaseError> {
+/// Runs qemu-img in all the ways that are compared: what can be recorded of it, and what `-r all`
+/// leaves.
+pub fn observe(
+    by: &Checker,
+    bench: Bench<'_>,
+    damaged: &SparseBytes,
+) -> Result<(Observed, Repaired)> {
     let check = by.check(bench, damaged)?;
     let leaks = by.run(bench, damaged, Repair::Leaks)?.said;
     let all = by.run(bench, damaged, Repair::All)?;
@@ -64,5 +61,5 @@ pub fn observe(by: &Checker, bench: Bench<'_>, damaged: &SparseBytes) -> Result<
         layout: complete.then(|| Layout::read(&all.image)).flatten(),
         all: all.said.clone(),
     };
-    Ok(Sight { observed, all })
+    Ok((observed, all))
 }

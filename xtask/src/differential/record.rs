@@ -11,84 +11,76 @@ use std::path::{Path, PathBuf};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
+use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::damage::bytes::PAGE;
-use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
-use recount_oracle::case::text::{self, CaseFile, TextError};
+use recount_oracle::case::observed::Ended;
+use recount_oracle::case::text::{self, CaseFile, Verdict};
+
+use crate::error::{At as _, Result};
+use crate::fuzz::tools::files;
 
 /// Beside `NAME.toml` lies `NAME.image`.
 const IMAGE_EXTENSION: &str = "image";
 
-/// Recorded cases cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum RecordError {
-    /// A file.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A text is not a case.
-    #[error(transparent)]
-    Text(#[from] TextError),
+/// All recorded cases of a folder, by file name; none when the folder does not exist. Cases of other
+/// commands have no image beside them.
+pub fn load_all(folder: &Path) -> Result<Vec<(PathBuf, CaseFile)>> {
+    load_some(folder, |path| path.with_extension(IMAGE_EXTENSION).exists())
 }
 
-/// All recorded cases of a folder, by file name; none when the folder does not exist.
-pub fn load_all(folder: &Path) -> Result<Vec<(PathBuf, CaseFile)>, RecordError> {
-    let failed = |source| RecordError::Io {
-        path: folder.to_owned(),
-        source,
-    };
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(failed)?,
-    };
-    let mut records = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(failed)?.path();
-        // Cases of other commands have no image beside them.
-        let is_record = path
-            .extension()
-            .is_some_and(|extension| extension == "toml")
-            && path.with_extension(IMAGE_EXTENSION).exists();
-        if is_record {
-            let record = load(&path)?;
-            records.push((path, record));
-        }
+/// The wanted cases of a folder, by file name; none when the folder does not exist.
+pub fn load_some(
+    folder: &Path,
+    is_wanted: impl Fn(&Path) -> bool,
+) -> Result<Vec<(PathBuf, CaseFile)>> {
+    if !folder.exists() {
+        return Ok(Vec::new());
     }
-    records.sort_by(|(left, _), (right, _)| left.cmp(right));
-    Ok(records)
+    let mut paths = files(folder)?;
+    paths.retain(|path| path.extension().is_some_and(|it| it == "toml") && is_wanted(path));
+    let record = |path: PathBuf| load(&path).map(|record| (path, record));
+    paths.into_iter().map(record).collect()
 }
 
 /// The record at `path`.
-pub fn load(path: &Path) -> Result<CaseFile, RecordError> {
-    let text = fs::read_to_string(path).map_err(|source| io_error(path, source))?;
+pub fn load(path: &Path) -> Result<CaseFile> {
+    let text = fs::read_to_string(path).at(path.display())?;
     Ok(text::parse(path, &text)?)
 }
 
 /// The damaged image of the record at `path`.
-pub fn load_image(path: &Path) -> Result<SparseBytes, RecordError> {
+pub fn load_image(path: &Path) -> Result<SparseBytes> {
     let path = path.with_extension(IMAGE_EXTENSION);
     let read = || {
         let mut bytes = Vec::new();
         GzDecoder::new(File::open(&path)?).read_to_end(&mut bytes)?;
         unpack(&bytes)
     };
-    read().map_err(|source| io_error(&path, source))
+    read().at(path.display())
 }
 
 /// Writes a record, and its image unless that is there already.
-pub fn store(path: &Path, record: &CaseFile, image: Option<&[u8]>) -> Result<(), RecordError> {
-    let failed = |source| io_error(path, source);
+pub fn store(path: &Path, record: &CaseFile, image: Option<&[u8]>) -> Result<()> {
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(failed)?;
+        fs::create_dir_all(folder)?;
     }
-    fs::write(path, text::print(record)).map_err(failed)?;
+    fs::write(path, text::print(record)).at(path.display())?;
     if let Some(bytes) = image {
-        fs::write(path.with_extension(IMAGE_EXTENSION), bytes).map_err(failed)?;
+        fs::write(path.with_extension(IMAGE_EXTENSION), bytes).at(path.display())?;
     }
     Ok(())
+}
+
+/// How `-r all` of some program ended.
+pub fn verdict_of(ended: Ended) -> Verdict {
+    Verdict {
+        exit: match ended {
+            Ended::Code(code) => Some(code),
+            _ => None,
+        },
+        timed_out: (ended == Ended::TimedOut).then_some(true),
+        ..Verdict::default()
+    }
 }
 
 /// The bytes of an image file.
@@ -113,15 +105,8 @@ fn unpack(bytes: &[u8]) -> io::Result<SparseBytes> {
         image.write_at(u64::from_le_bytes(*position), page)?;
         rest = after;
     }
-    image.set_len(length)?;
+    image.set_len(length);
     Ok(image)
-}
-
-fn io_error(path: &Path, source: io::Error) -> RecordError {
-    RecordError::Io {
-        path: path.to_owned(),
-        source,
-    }
 }
 
 #[cfg(test)]
@@ -133,7 +118,7 @@ mod tests {
         let mut image = SparseBytes::default();
         image.write_at(5_000, b"in the second page").unwrap();
         image.write_at(1 << 40, &[1]).unwrap();
-        image.set_len((1 << 40) + 7).unwrap();
+        image.set_len((1 << 40) + 7);
         let mut bytes = Vec::new();
         let packed = pack(&image).unwrap();
         GzDecoder::new(&packed[..]).read_to_end(&mut bytes).unwrap();

@@ -5,66 +5,42 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 
-use recount_oracle::case::Case;
-use recount_oracle::case::observed::{Ended, Observed};
-use recount_oracle::case::real::Kind;
 use recount_oracle::case::text::{CaseFile, Verdict};
+use recount_oracle::case::{Case, Image};
 use serde_json::Value;
 
 use super::cases::CaseId;
-use super::examine::{Exhibit, examine_recorded};
-use super::exhibit::Whole;
-use super::guest::GuestData;
+use super::examine::examine_recorded;
+use super::exhibit::{Exhibit, Whole, bench};
 use super::observe::observe;
 use super::record;
-use super::run::RunError;
-use super::session::{Session, recipe};
-use super::subject::Checker;
+use super::session::Session;
+use super::subject::Subject as _;
+use crate::error::Result;
 
 /// Images that take up more than this, compressed, are not recorded.
 const LARGEST_IMAGE: usize = 6 << 10;
 
 /// Records into `folder`.
-pub fn record(session: &Session<'_>, folder: &Path, seed: u64) -> Result<ExitCode, RunError> {
+pub fn record(session: &Session<'_>, folder: &Path, seed: u64) -> Result<ExitCode> {
     let mut shown = BTreeSet::new();
     let old = record::load_all(folder)?;
     let before = old.len();
     for (path, mut record) in old {
         traits(&record.case, &mut shown);
-        let image = record::load_image(&path)?;
-        let directory = session.folder()?;
-        let Some(recipe) = recipe(&record.case) else {
+        let Image::Real(recipe) = &record.case.image else {
             continue;
         };
-        session.maker().companions(recipe, directory.path())?;
-        let whole = GuestData::default();
-        let exhibit = Exhibit {
-            directory: directory.path(),
-            encrypted: recipe.kind == Kind::Luks,
-            damaged: &image,
-            acts: &[],
-            whole: &whole,
-        };
+        let directory = session.folder()?;
+        session.maker.companions(recipe, directory.path())?;
+        let bench = bench(&record.case, directory.path());
+        let exhibit = Exhibit::new(bench, record::load_image(&path)?);
         if note(session, &mut record, &exhibit)? {
             record::store(&path, &record, None)?;
         }
     }
-    let added = add_new(session, folder, seed, &mut shown)?;
-    println!(
-        "{before} cases recorded again, {added} new ones, in {}",
-        folder.display()
-    );
-    Ok(ExitCode::SUCCESS)
-}
-
-fn add_new(
-    session: &Session<'_>,
-    folder: &Path,
-    seed: u64,
-    shown: &mut BTreeSet<String>,
-) -> Result<usize, RunError> {
     let mut added = 0;
-    for index in 0..session.wanted() {
+    for index in 0..session.args.cases {
         let id = CaseId {
             seed,
             index,
@@ -73,52 +49,47 @@ fn add_new(
         let case = id.case();
         let mut all = shown.clone();
         traits(&case, &mut all);
-        let is_luks = recipe(&case).is_some_and(|recipe| recipe.kind == Kind::Luks);
         // The key material of an encrypted image would fill the repository.
-        if is_luks || all.len() == shown.len() {
-            continue;
-        }
-        if add(session, folder, id, case)? {
-            *shown = all;
+        let is_luks = bench(&case, folder).encrypted;
+        if !is_luks && all.len() > shown.len() && add(session, folder, id, case)? {
+            shown = all;
             added += 1;
         }
     }
-    Ok(added)
+    println!(
+        "{before} cases recorded again, {added} new ones, in {}",
+        folder.display()
+    );
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Records one case of a seed, whatever it shows: one that once told of a mistake.
-pub fn record_one(session: &Session<'_>, folder: &Path, id: CaseId) -> Result<ExitCode, RunError> {
-    let added = add(session, folder, id, id.case())?;
+pub fn record_one(session: &Session<'_>, folder: &Path, id: CaseId) -> Result<ExitCode> {
     let place = folder.display();
-    if added {
+    if add(session, folder, id, id.case())? {
         println!("recorded in {place}");
-    } else {
-        println!(
-            "not recorded in {place}: its damage changes nothing, its image is large, or without \
-             qemu-img's messages a version's verdict could not be compared with"
-        );
+        return Ok(ExitCode::SUCCESS);
     }
-    Ok(if added {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    println!(
+        "not recorded in {place}: its damage changes nothing, its image is large, or without \
+         qemu-img's messages a version's verdict could not be compared with"
+    );
+    Ok(ExitCode::FAILURE)
 }
 
 /// Records a case with its image, unless the damage did nothing or the image is large.
-fn add(session: &Session<'_>, folder: &Path, id: CaseId, case: Case) -> Result<bool, RunError> {
+fn add(session: &Session<'_>, folder: &Path, id: CaseId, case: Case) -> Result<bool> {
     let directory = session.folder()?;
-    let whole = Whole::make(&case, session.maker(), directory.path())?;
-    let damaged = whole.damage(&case.damage)?;
-    let packed = record::pack(&damaged.image)?;
-    let idle = damaged.acts.iter().any(|(_, applied)| applied.is_nothing());
+    let whole = Whole::make(&case, &session.maker, directory.path())?;
+    let exhibit = whole.damage(&case.damage)?;
+    let packed = record::pack(&exhibit.damaged)?;
+    let idle = exhibit.acts.iter().any(|(_, applied)| applied.is_nothing());
     if idle || packed.len() > LARGEST_IMAGE {
         return Ok(false);
     }
     let path = folder.join(format!("real-{}-{}.toml", id.seed, id.index));
     let mut record = CaseFile::from(case);
     record.story = Some(format!("Case {id} of `cargo xtask differential`."));
-    let exhibit = whole.exhibit(directory.path(), &damaged);
     let noted = note(session, &mut record, &exhibit)?;
     if noted {
         record::store(&path, &record, Some(&packed))?;
@@ -126,39 +97,28 @@ fn add(session: &Session<'_>, folder: &Path, id: CaseId, case: Case) -> Result<b
     Ok(noted)
 }
 
-/// Adds the verdict of every qemu-img, unless one of them cannot be compared with once qemu-img's
-/// messages, and what it could say of our repair, are gone.
-fn note(
-    session: &Session<'_>,
-    record: &mut CaseFile,
-    exhibit: &Exhibit<'_>,
-) -> Result<bool, RunError> {
-    let field = session.field();
-    for qemu in &field.theirs {
-        let sight = observe(qemu, exhibit.bench(), exhibit.damaged)?;
-        let recorded = sight.observed.as_recorded();
-        let findings = examine_recorded(field, exhibit, &recorded)?;
-        if findings.failures().next().is_some() {
+/// Adds the verdict of every qemu-img, in place of an older one of the same version, unless one of
+/// them cannot be compared with once qemu-img's messages, and what it could say of our repair, are
+/// gone.
+fn note(session: &Session<'_>, record: &mut CaseFile, exhibit: &Exhibit<'_>) -> Result<bool> {
+    for qemu in &session.field.theirs {
+        let (observed, _) = observe(qemu, exhibit.bench, &exhibit.damaged)?;
+        let findings = examine_recorded(&session.field, exhibit, &observed.as_recorded())?;
+        if findings.all.iter().any(|one| one.failure().is_some()) {
             return Ok(false);
         }
-        put(record, qemu, sight.observed);
+        let verdict = Verdict {
+            repaired_clean: Some(observed.settled.is_clean()),
+            ..record::verdict_of(observed.all.ended)
+        };
+        let observed = Some(observed);
+        let verdict = Verdict {
+            observed,
+            ..verdict
+        };
+        record.verdicts.insert(qemu.name(), verdict);
     }
     Ok(true)
-}
-
-/// Adds a verdict, in place of an older one of the same version.
-fn put(record: &mut CaseFile, theirs: &Checker, observed: Observed) {
-    let verdict = Verdict {
-        exit: match observed.all.ended {
-            Ended::Code(code) => Some(code),
-            _ => None,
-        },
-        timed_out: (observed.all.ended == Ended::TimedOut).then_some(true),
-        repaired_clean: Some(observed.settled.is_clean()),
-        observed: Some(observed),
-        ..Verdict::default()
-    };
-    record.verdicts.insert(theirs.describe(), verdict);
 }
 
 /// Adds what a case shows: every kind of image, step and damage by name, without their numbers.
@@ -207,7 +167,7 @@ mod tests {
     use recount_needs::needs;
 
     use super::super::make::Maker;
-    use super::super::subject::Bench;
+    use super::super::subject::Checker;
     use super::*;
 
     /// Every so many recorded cases are recorded again.
@@ -219,25 +179,23 @@ mod tests {
         let theirs = Checker::find(Path::new("qemu-img")).unwrap();
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus/cases");
         let recorded = record::load_all(&corpus).unwrap();
-        let name = theirs.describe();
-        let of_version = recorded
-            .into_iter()
-            .filter_map(|(path, mut file)| Some((path, file.verdicts.remove(&name)?.observed?)));
+        let name = theirs.name();
+        let of_version = recorded.into_iter().filter_map(|(path, mut file)| {
+            let expected = file.verdicts.remove(&name)?.observed?;
+            Some((path, file.case, expected))
+        });
         let mut compared = 0;
-        for (path, expected) in of_version.step_by(SAMPLE) {
+        for (path, case, expected) in of_version.step_by(SAMPLE) {
             let folder = tempfile::tempdir().unwrap();
-            let bench = Bench {
-                directory: folder.path(),
-                encrypted: false,
+            let Image::Real(recipe) = &case.image else {
+                panic!("{} is not of a real image", path.display());
             };
-            let case = record::load(&path).unwrap().case;
-            let recipe = recipe(&case).unwrap();
             let maker = Maker::new("qemu-img".into(), "qemu-io".into());
             maker.companions(recipe, folder.path()).unwrap();
             let image = record::load_image(&path).unwrap();
-            let seen = observe(&theirs, bench, &image).unwrap();
-            let seen = seen.observed.as_recorded();
-            assert_eq!(seen, expected, "{}", path.display());
+            let bench = bench(&case, folder.path());
+            let (seen, _) = observe(&theirs, bench, &image).unwrap();
+            assert_eq!(seen.as_recorded(), expected, "{}", path.display());
             compared += 1;
         }
         println!("{compared} cases of {name}");

@@ -1,24 +1,17 @@
 //! What the command's options come down to: which programs, which cases, and the result.
 
-use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use recount_oracle::case::build::BuildError;
-use recount_oracle::case::damage::DamageError;
-use tempfile::TempDir;
-
-use crate::report::ReportError;
-use crate::report::model::Report;
-
-use super::cases::NotACase;
+use super::cases::CaseName;
 use super::field::Field;
-use super::make::{MakeError, Maker};
-use super::record::RecordError;
+use super::make::Maker;
 use super::session::{Cases, Session};
-use super::subject::program::CannotRun;
-use super::subject::{CaseError, Checker};
+use super::subject::Checker;
 use super::{Args, findings, recorder};
+use crate::error::Result;
+use crate::process;
+use crate::report::model::Report;
 
 /// Where recorded cases lie, from the root of the repository.
 pub const RECORDED: &str = "corpus/cases";
@@ -26,63 +19,9 @@ pub const RECORDED: &str = "corpus/cases";
 const INSTALL: &str = "apt-get install qemu-utils";
 /// Percent.
 const ALL: u32 = 100;
-/// The memory file system of Linux: flushing to it takes no time.
-const MEMORY_FILES: &str = "/dev/shm";
-/// Free bytes that it must have to be used.
-const ENOUGH_MEMORY_FILES: u64 = 2 << 30;
-
-/// Why the run could not go on.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// qemu-img is not there, though needed.
-    #[error("{0}\ninstall it with: {INSTALL}")]
-    NoQemu(CannotRun),
-    /// recount is not there.
-    #[error(transparent)]
-    NoRecount(CannotRun),
-    /// A subject is not there.
-    #[error("a subject cannot take part: {0}")]
-    NoSubject(CannotRun),
-    /// Two subjects cannot be told apart.
-    #[error("two subjects have the name `{0}`")]
-    SameName(String),
-    /// A report cannot be read or written.
-    #[error(transparent)]
-    Report(#[from] ReportError),
-    /// A case without an image.
-    #[error("a toy is no image that a program could repair; `cargo xtask replay` runs it")]
-    Toy,
-    /// An image could not be laid out.
-    #[error(transparent)]
-    Build(#[from] BuildError),
-    /// cargo did not build recount.
-    #[error("cargo build --package recount failed")]
-    NotBuilt,
-    /// Neither qemu-img nor a recorded case is there.
-    #[error("no recorded cases in {}: run this from the root of the repository", .0.display())]
-    NothingRecorded(PathBuf),
-    /// A recorded case cannot be read or written.
-    #[error(transparent)]
-    Record(#[from] RecordError),
-    /// A recorded case has a name that is none.
-    #[error(transparent)]
-    Name(#[from] NotACase),
-    /// An image could not be made.
-    #[error(transparent)]
-    Make(#[from] MakeError),
-    /// An image could not be damaged.
-    #[error(transparent)]
-    Damage(#[from] DamageError),
-    /// A case could not be run.
-    #[error(transparent)]
-    Case(#[from] CaseError),
-    /// Something about temporary files or threads.
-    #[error("cannot run cases: {0}")]
-    Io(#[from] io::Error),
-}
 
 /// Runs the command.
-pub fn run(args: &Args) -> Result<ExitCode, RunError> {
+pub fn run(args: &Args) -> Result<ExitCode> {
     if args.findings {
         let found = findings::write(Path::new(RECORDED), Path::new(findings::PAGE))?;
         println!("{found} findings in {}", findings::PAGE);
@@ -91,8 +30,7 @@ pub fn run(args: &Args) -> Result<ExitCode, RunError> {
     let theirs = find_qemu(args)?;
     let is_there = !theirs.is_empty();
     let field = Field::gather(args, theirs)?;
-    let output = args.report.as_deref();
-    let earlier = match output {
+    let earlier = match &args.report {
         Some(folder) if args.resume => Some(Report::load(folder)?),
         Some(folder) => Report::prepare(folder, args.overwrite).map(|()| None)?,
         None => None,
@@ -101,7 +39,7 @@ pub fn run(args: &Args) -> Result<ExitCode, RunError> {
     let seed = args.only.map(|only| only.seed).or(args.seed);
     let seed = seed.or(known.map(|run| run.seed));
     let seed = seed.unwrap_or_else(|| rand::random::<u32>().into());
-    let session = Session::new(args, field, maker(args), work_folder()?, seed)?;
+    let session = Session::new(args, field, maker(args), seed, earlier)?;
     if let Some(only) = args.only.filter(|_| args.record) {
         return recorder::record_one(&session, Path::new(RECORDED), only);
     }
@@ -112,25 +50,25 @@ pub fn run(args: &Args) -> Result<ExitCode, RunError> {
     let cases = match (args.only, &args.case) {
         (Some(only), _) => {
             println!("{:#?}", only.case());
-            Cases::Random(vec![only])
+            Cases::Named(vec![CaseName::Random(only)])
         }
-        (_, Some(path)) => Cases::Recorded(vec![path.clone()]),
-        _ if !is_there && args.synthetic < ALL => Cases::Recorded(recorded_cases()?),
+        (_, Some(path)) => Cases::Named(vec![CaseName::Recorded(path.clone())]),
+        _ if !is_there && args.synthetic < ALL => recorded_cases()?,
         _ => Cases::Seed,
     };
     println!("{}", session.describe(&cases));
-    session.run(&cases, earlier)
+    session.run(&cases)
 }
 
 /// Every qemu-img; none where the one of the machine is missing and need not be there.
-fn find_qemu(args: &Args) -> Result<Vec<Checker>, RunError> {
+fn find_qemu(args: &Args) -> Result<Vec<Checker>> {
     let mut found = Vec::new();
     for path in &args.qemu_img {
         let named = path != Path::new("qemu-img");
         match Checker::find(path) {
             Ok(checker) => found.push(checker),
             Err(missing) if named || args.require_qemu || args.only.is_some() || args.record => {
-                return Err(RunError::NoQemu(missing));
+                return Err(format!("{missing}\ninstall it with: {INSTALL}").into());
             }
             Err(missing) => eprintln!("{missing}\ninstall it with: {INSTALL}"),
         }
@@ -138,13 +76,16 @@ fn find_qemu(args: &Args) -> Result<Vec<Checker>, RunError> {
     Ok(found)
 }
 
-fn recorded_cases() -> Result<Vec<PathBuf>, RunError> {
+fn recorded_cases() -> Result<Cases> {
     let folder = Path::new(RECORDED);
     let found = super::record::load_all(folder)?;
     if found.is_empty() {
-        return Err(RunError::NothingRecorded(folder.to_owned()));
+        let folder = folder.display();
+        let advice = "run this from the root of the repository";
+        return Err(format!("no recorded cases in {folder}: {advice}").into());
     }
-    Ok(found.into_iter().map(|(path, _)| path).collect())
+    let paths = found.into_iter().map(|(path, _)| path);
+    Ok(Cases::Named(paths.map(CaseName::Recorded).collect()))
 }
 
 /// Images are made by the qemu-img and qemu-io of the machine, or else by those that are compared.
@@ -156,31 +97,11 @@ fn maker(args: &Args) -> Maker {
     }
 }
 
-/// Where the images are made: gone when the run ends.
-fn work_folder() -> io::Result<TempDir> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix("recount-differential-");
-    let free = rustix::fs::statvfs(MEMORY_FILES).map(|stat| stat.f_bavail * stat.f_frsize);
-    let chosen = std::env::var_os("TMPDIR").is_some();
-    match free {
-        Ok(ENOUGH_MEMORY_FILES..) if !chosen => builder.tempdir_in(MEMORY_FILES),
-        _ => builder.tempdir(),
-    }
-}
-
-/// Builds recount as this program is built, and says where it is: next to this program.
-pub fn build_recount() -> Result<PathBuf, RunError> {
-    let program = std::env::current_exe()?.with_file_name("recount");
+/// Builds recount as this program is built, and says where it is.
+pub fn build_recount() -> Result<PathBuf> {
+    let program = std::env::current_exe()?;
     let folder = program.parent().and_then(Path::file_name);
     let profile = folder.map_or("release".into(), |folder| folder.to_string_lossy());
     let profile = if profile == "debug" { "dev" } else { &profile };
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
-        .args(["build", "--quiet", "--package", "recount"])
-        .args(["--profile", profile])
-        .status()?;
-    if !built.success() {
-        return Err(RunError::NotBuilt);
-    }
-    Ok(program)
+    process::build_recount(profile, Path::new("."), None)
 }

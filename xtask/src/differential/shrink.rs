@@ -1,5 +1,6 @@
 //! Makes a case that failed smaller, as long as it fails in the same way, and keeps the smallest.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -7,13 +8,12 @@ use recount_oracle::case::real::{self, Preallocation, Recipe};
 use recount_oracle::case::synthetic::{Allocation, Structures, Synthetic};
 use recount_oracle::case::text::{CaseFile, Verdict};
 use recount_oracle::case::{Case, Image};
-use recount_oracle::properties;
 
 use super::examine::{Depth, Findings};
 use super::record;
-use super::run::RunError;
 use super::session::Session;
 use super::tally::Failed;
+use crate::error::Result;
 
 /// How long one failure is made smaller.
 const TIME: Duration = Duration::from_secs(20);
@@ -22,9 +22,7 @@ const LARGEST_IMAGE: usize = 1 << 20;
 
 /// Makes one failure smaller.
 pub struct Shrinker<'a> {
-    /// Runs cases.
     pub session: &'a Session<'a>,
-    /// What has to fail.
     pub failed: &'a Failed,
     /// What has to be looked at to see it.
     pub depth: Depth,
@@ -33,7 +31,7 @@ pub struct Shrinker<'a> {
 impl Shrinker<'_> {
     /// Saves the smallest case that fails as this one does; the file, or `None` where the failure
     /// did not show again.
-    pub fn save(&self, name: &str, case: &Case, folder: &Path) -> Result<Option<String>, RunError> {
+    pub fn save(&self, name: &str, case: &Case, folder: &Path) -> Result<Option<String>> {
         let begin = Instant::now();
         if !self.fails(case) {
             return Ok(None);
@@ -53,10 +51,12 @@ impl Shrinker<'_> {
         }
         let (image, findings) = self.session.look_again(&smallest, self.depth)?;
         let mut file = CaseFile::from(smallest);
-        let Failed { subject, what, .. } = self.failed;
-        file.story = Some(format!("Case {name}, made smaller: {subject}, {what}."));
+        let Failed {
+            subject, question, ..
+        } = self.failed;
+        file.story = Some(format!("Case {name}, made smaller: {subject}, {question}."));
         file.verdicts = verdicts(&findings);
-        let tag: String = format!("{name}-{subject}-{what}")
+        let tag: String = format!("{name}-{subject}-{question}")
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
             .collect();
@@ -69,78 +69,72 @@ impl Shrinker<'_> {
 
     /// Whether a case fails in the same way. One that cannot be made does not.
     fn fails(&self, case: &Case) -> bool {
-        let Ok((_, findings)) = self.session.look_again(case, self.depth) else {
-            return false;
-        };
-        let Failed { subject, what, .. } = self.failed;
-        findings
-            .failures()
-            .any(|(who, which, _, _)| who == subject && which == *what)
+        let Failed {
+            subject, question, ..
+        } = self.failed;
+        let again = self.session.look_again(case, self.depth);
+        again.is_ok_and(|(_, findings)| findings.failure(subject, *question).is_some())
     }
 }
 
 /// What every subject made of it.
-fn verdicts(findings: &Findings) -> std::collections::BTreeMap<String, Verdict> {
-    let verdict = |stood: &super::examine::Stood| {
-        let words = stood.standing.iter().map(|(quality, verdict)| {
-            let word = match verdict {
-                properties::Verdict::Fails(failure) => failure.message.clone(),
-                _ => "holds".to_owned(),
-            };
-            (quality.to_string(), word)
-        });
-        Verdict {
-            properties: words.collect(),
-            ..Verdict::default()
-        }
-    };
-    let stood = findings.stood.iter();
-    stood
-        .map(|stood| (stood.subject.clone(), verdict(stood)))
-        .collect()
+fn verdicts(findings: &Findings) -> BTreeMap<String, Verdict> {
+    let names = findings.repairs.iter().map(|(name, _)| name.clone());
+    let mut verdicts: BTreeMap<_, _> = names.map(|name| (name, Verdict::default())).collect();
+    for finding in findings
+        .all
+        .iter()
+        .filter(|one| !one.question.is_comparison())
+    {
+        let word = finding.failure().unwrap_or("holds").to_owned();
+        let verdict = verdicts.entry(finding.subject.clone()).or_default();
+        verdict
+            .properties
+            .insert(finding.question.to_string(), word);
+    }
+    verdicts
 }
 
 /// Cases with a little less, the largest steps first.
 fn smaller(case: &Case) -> Vec<Case> {
-    let mut all = Vec::new();
-    for index in 0..case.damage.len() {
-        let mut fewer = case.clone();
-        fewer.damage.remove(index);
-        all.push(fewer);
-    }
+    let fewer = |index| changed(case, |case: &mut Case| remove(&mut case.damage, index));
+    let mut all: Vec<Case> = (0..case.damage.len()).map(fewer).collect();
     let images: Vec<Image> = match &case.image {
-        Image::Real(recipe) => simpler_recipes(recipe)
-            .into_iter()
-            .map(Image::Real)
-            .collect(),
+        Image::Real(recipe) => {
+            let simpler = simpler_recipes(recipe).into_iter();
+            simpler.map(Image::Real).collect()
+        }
         Image::Synthetic(image) => {
             let simpler = simpler_synthetics(image).into_iter();
             simpler.map(Image::Synthetic).collect()
         }
         Image::Model(_) => Vec::new(),
     };
-    all.extend(images.into_iter().map(|image| Case {
-        image,
-        ..case.clone()
-    }));
+    let with = |image| changed(case, |case| case.image = image);
+    all.extend(images.into_iter().map(with));
     all
+}
+
+/// A copy with a change.
+fn changed<T: Clone>(whole: &T, change: impl FnOnce(&mut T)) -> T {
+    let mut copy = whole.clone();
+    change(&mut copy);
+    copy
+}
+
+fn remove<T>(list: &mut Vec<T>, index: usize) {
+    list.remove(index);
 }
 
 fn simpler_recipes(recipe: &Recipe) -> Vec<Recipe> {
     let mut all = Vec::new();
     let half = recipe.steps.len() / 2;
     if half > 0 {
-        for kept in [&recipe.steps[..half], &recipe.steps[half..]] {
-            all.push(Recipe {
-                steps: kept.to_vec(),
-                ..recipe.clone()
-            });
-        }
+        all.push(changed(recipe, |recipe| recipe.steps.truncate(half)));
+        all.push(changed(recipe, |recipe| drop(recipe.steps.drain(..half))));
     }
     for index in 0..recipe.steps.len() {
-        let mut fewer = recipe.clone();
-        fewer.steps.remove(index);
-        all.push(fewer);
+        all.push(changed(recipe, |recipe| remove(&mut recipe.steps, index)));
     }
     let plain: [fn(&mut Recipe); 6] = [
         |recipe| recipe.kind = real::Kind::Plain,
@@ -150,19 +144,14 @@ fn simpler_recipes(recipe: &Recipe) -> Vec<Recipe> {
         |recipe| recipe.short_by = 0,
         |recipe| recipe.virtual_clusters = recipe.virtual_clusters / 2 + 1,
     ];
-    for change in plain {
-        let mut simpler = recipe.clone();
-        change(&mut simpler);
-        let simpler = simpler.settled();
-        if simpler != *recipe {
-            all.push(simpler);
-        }
-    }
+    let simpler = plain
+        .into_iter()
+        .map(|change| changed(recipe, change).settled());
+    all.extend(simpler.filter(|simpler| simpler != recipe));
     all
 }
 
 fn simpler_synthetics(image: &Synthetic) -> Vec<Synthetic> {
-    let mut all = Vec::new();
     let plain: [fn(&mut Synthetic); 11] = [
         |image| image.snapshots.clear(),
         |image| image.bitmaps.clear(),
@@ -176,25 +165,22 @@ fn simpler_synthetics(image: &Synthetic) -> Vec<Synthetic> {
         |image| image.structures = Structures::default(),
         |image| image.cluster_bits = image.cluster_bits.max(10) - 1,
     ];
-    for change in plain {
-        let mut simpler = image.clone();
-        change(&mut simpler);
-        all.push(simpler);
-    }
+    let mut all: Vec<Synthetic> = plain
+        .into_iter()
+        .map(|change| changed(image, change))
+        .collect();
     for index in 0..image.guest.len() {
-        let mut fewer = image.clone();
-        fewer.guest.remove(index);
-        all.push(fewer);
-        let mut shorter = image.clone();
-        let run = &mut shorter.guest[index];
-        (run.clusters, run.skip) = (run.clusters.div_ceil(2), run.skip / 2);
-        all.push(shorter);
+        all.push(changed(image, |image| remove(&mut image.guest, index)));
+        all.push(changed(image, |image| {
+            let run = &mut image.guest[index];
+            (run.clusters, run.skip) = (run.clusters.div_ceil(2), run.skip / 2);
+        }));
     }
     for index in 0..image.snapshots.len() {
-        let mut fewer = image.clone();
-        let snapshots = &mut fewer.snapshots[index];
-        snapshots.count = snapshots.count.div_ceil(2);
-        all.push(fewer);
+        all.push(changed(image, |image| {
+            let count = &mut image.snapshots[index].count;
+            *count = count.div_ceil(2);
+        }));
     }
     all.retain(|simpler| simpler != image);
     all

@@ -8,26 +8,23 @@ use recount_oracle::judge;
 use recount_oracle::properties::Verdict;
 use recount_oracle::spec::Ask;
 
-use super::quality::Quality;
-use super::standing::{Standing, difference};
-use super::subject::{Bench, CaseError, Repair, Repaired, Subject};
+use super::disk::difference;
+use super::exhibit::Exhibit;
+use super::subject::{Repair, Repaired, Subject};
+use crate::error::Result;
 
-/// Whether what recount did is what the specification says; nothing where it takes the naive program
-/// too long to say.
-pub fn as_specified(damaged: &SparseBytes, ask: &Ask, repaired: &Repaired) -> Standing {
+/// Whether what recount did is what the specification says; nothing of it where that takes the naive
+/// program too long to say.
+pub fn as_specified(damaged: &SparseBytes, ask: &Ask, repaired: &Repaired) -> Verdict {
     let (Some(ended), Some(trace)) = (repaired.ended, &repaired.trace) else {
-        return Standing::new();
+        return Verdict::NotApplicable;
     };
     let wrote = !trace.is_read_only();
     let specified = judge::as_specified(ask, damaged, &repaired.image, ended, wrote);
-    let verdict = match specified.and_then(|held| match held {
-        Some(_) => says_what_is_there(repaired),
-        None => Ok(()),
-    }) {
+    match specified.and_then(|held| held.map_or(Ok(()), |_| says_what_is_there(repaired))) {
         Ok(()) => Verdict::Holds,
         Err(message) => Verdict::fails(format!("{ask:?}: {message}\n    {}", repaired.said)),
-    };
-    vec![(Quality::AsSpecified, verdict)]
+    }
 }
 
 /// Exit code and counters are those that the audit gives of what is left, or which of them are not.
@@ -57,25 +54,23 @@ pub fn program_agrees(
     program: &dyn Subject,
     library: &Repaired,
     ask: &Ask,
-    bench: Bench<'_>,
-    damaged: &SparseBytes,
-) -> Result<Standing, CaseError> {
-    let file = program.run(bench, damaged, Repair::All)?;
+    exhibit: &Exhibit<'_>,
+) -> Result<Verdict> {
+    let damaged = &exhibit.damaged;
+    let file = program.run(exhibit.bench, damaged, Repair::All)?;
     let ended = library.ended.unwrap_or(judge::Ended::UNKNOWN);
     let wrote = file.image != *damaged;
     let specified = || judge::as_specified(ask, damaged, &file.image, ended, wrote);
     let same = file.image == library.image || matches!(specified(), Ok(Some(_)));
-    let verdict = if same && file.said.agrees_with(&library.said) {
-        Verdict::Holds
-    } else {
-        let bytes = difference(&library.image, &file.image);
-        Verdict::fails(format!(
-            "the program: {}\n    the library: {}\n    the files differ by {} events: {:?}",
-            file.said,
-            library.said,
-            bytes.events().len(),
-            bytes.events().first().map(ToString::to_string),
-        ))
-    };
-    Ok(vec![(Quality::ProgramAgrees, verdict)])
+    if same && file.said.agrees_with(&library.said) {
+        return Ok(Verdict::Holds);
+    }
+    let bytes = difference(&library.image, &file.image);
+    Ok(Verdict::fails(format!(
+        "the program: {}\n    the library: {}\n    the files differ by {} events: {:?}",
+        file.said,
+        library.said,
+        bytes.events().len(),
+        bytes.events().first().map(ToString::to_string),
+    )))
 }

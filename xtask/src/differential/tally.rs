@@ -1,19 +1,18 @@
 //! The results of a run as they come in, and what is printed of them at the end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use recount_oracle::case::damage::SparseBytes;
-use recount_oracle::properties::Verdict;
 
-use crate::report::model::{Count, Failure, Progress, Report, Run, SubjectReport};
+use crate::report::model::{Failure, Progress, Report, Run, SubjectReport};
 use crate::report::picture::Picture;
 
-use super::comparison::{Comparison, Ending};
+use super::cases::CaseName;
 use super::differences;
 use super::examine::Findings;
 use super::field::Field;
-use super::standing::Quality;
+use super::question::{Answer, Question};
 
 /// Seconds from one note of how far the run is to the next.
 const NOTE: f64 = 1.0;
@@ -31,17 +30,15 @@ pub struct Tally {
 pub struct Failed {
     /// Where in the report.
     pub index: usize,
-    /// Who.
     pub subject: String,
-    /// What.
-    pub what: String,
+    pub question: Question,
 }
 
 impl Tally {
     /// Of a run that begins; or that goes on where `earlier` ended.
     pub fn new(field: &Field, run: Run, earlier: Option<Report>) -> Self {
         let subjects = field.all().map(|subject| SubjectReport {
-            answerable: field.answers(&subject.name(), Quality::Ends.name()),
+            answerable: field.answers(&subject.name(), Question::Ends),
             name: subject.name(),
         });
         let before = earlier.as_ref().and_then(|report| report.runs.first());
@@ -56,7 +53,7 @@ impl Tally {
     pub fn add(
         &mut self,
         field: &Field,
-        case: &str,
+        case: &CaseName,
         rerun: &str,
         synthetic: bool,
         damaged: &SparseBytes,
@@ -66,9 +63,12 @@ impl Tally {
         self.report.synthetic += u64::from(synthetic);
         self.count(findings);
         let mut failed = Vec::new();
-        for (subject, what, story, after) in findings.failures() {
-            let is_comparison = Comparison::ALL.iter().any(|one| one.to_string() == what);
-            let counts = is_comparison || field.answers(subject, &what);
+        for finding in &findings.all {
+            let (Some(story), subject) = (finding.failure(), &finding.subject) else {
+                continue;
+            };
+            let what = finding.question.to_string();
+            let counts = field.answers(subject, finding.question);
             let tells = self.report.tells(subject, &what);
             if !counts && !tells {
                 continue;
@@ -76,14 +76,14 @@ impl Tally {
             if counts && tells {
                 failed.push(Failed {
                     index: self.report.failures.len(),
-                    subject: subject.to_owned(),
-                    what: what.clone(),
+                    subject: subject.clone(),
+                    question: finding.question,
                 });
             }
             let picture = |image| if tells { Picture::of(image) } else { None };
             self.report.failures.push(Failure {
-                case: case.to_owned(),
-                subject: subject.to_owned(),
+                case: case.to_string(),
+                subject: subject.clone(),
                 what,
                 counts,
                 rerun: rerun.to_owned(),
@@ -94,7 +94,7 @@ impl Tally {
                 },
                 minimal: None,
                 before: picture(damaged),
-                after: after.and_then(picture),
+                after: findings.after(finding).and_then(picture),
             });
         }
         self.note();
@@ -104,14 +104,22 @@ impl Tally {
     fn count(&mut self, findings: &Findings) {
         let report = &mut self.report;
         let mut shown = BTreeSet::new();
-        for one in &findings.compared {
-            let by = report.comparisons.entry(one.comparison.to_string());
-            let count = by.or_default().entry(one.qemu.clone()).or_default();
-            match &one.ending {
-                Ending::Passed => count.passed += 1,
-                Ending::NotApplicable => count.not_applicable += 1,
-                Ending::Failed(_) => count.failed += 1,
-                Ending::OnPurpose(name) => {
+        for (subject, _) in &findings.repairs {
+            report.properties.entry(subject.clone()).or_default();
+        }
+        for finding in &findings.all {
+            let (subject, what) = (finding.subject.clone(), finding.question.to_string());
+            let count = if finding.question.is_comparison() {
+                report.comparisons.entry(what).or_default().entry(subject)
+            } else {
+                report.properties.entry(subject).or_default().entry(what)
+            };
+            let count = count.or_default();
+            match &finding.answer {
+                Answer::Passed => count.passed += 1,
+                Answer::NotApplicable => count.not_applicable += 1,
+                Answer::Failed(_) => count.failed += 1,
+                Answer::OnPurpose(name) => {
                     count.on_purpose += 1;
                     shown.insert(*name);
                 }
@@ -120,17 +128,6 @@ impl Tally {
         // Once a case, however many comparisons it shows in.
         for name in shown {
             *report.on_purpose.entry(name.to_owned()).or_default() += 1;
-        }
-        for one in &findings.stood {
-            let by = report.properties.entry(one.subject.clone()).or_default();
-            for (quality, verdict) in &one.standing {
-                let count = by.entry(quality.to_string()).or_default();
-                match verdict {
-                    Verdict::Holds => count.passed += 1,
-                    Verdict::Fails(_) => count.failed += 1,
-                    Verdict::NotApplicable => count.not_applicable += 1,
-                }
-            }
         }
     }
 
@@ -148,14 +145,13 @@ impl Tally {
         };
         run.done.push((group, group + 1));
         run.done.sort_unstable();
-        let mut joined: Vec<(u64, u64)> = Vec::new();
-        for &(from, to) in &run.done {
-            match joined.last_mut() {
-                Some(last) if last.1 == from => last.1 = to,
-                _ => joined.push((from, to)),
+        run.done.dedup_by(|next, last| {
+            let follows = last.1 == next.0;
+            if follows {
+                last.1 = next.1;
             }
-        }
-        run.done = joined;
+            follows
+        });
     }
 
     /// The groups that are done: from, to (exclusive).
@@ -181,40 +177,32 @@ impl Tally {
         }
     }
 
-    /// All that was found so far.
     pub const fn report(&self) -> &Report {
         &self.report
     }
 
-    /// The same, for good.
-    pub fn into_report(mut self) -> Report {
+    /// The same, at the end of the run.
+    pub fn finish(&mut self) -> Report {
         self.note();
         self.report.sort();
-        self.report
+        self.report.clone()
     }
 }
 
 /// Prints what was found, for people.
 pub fn print(report: &Report) {
     for failure in report.failures.iter().filter(|failure| failure.counts) {
-        let Failure {
-            case,
-            subject,
-            what,
-            rerun,
-            story,
-            minimal,
-            ..
-        } = failure;
-        if story.is_empty() {
-            println!("case {case}: {subject}: {what}: {rerun}");
-        } else {
-            println!("case {case}: {subject}: {what}\n    {story}\n    rerun: {rerun}");
-            if let Some(minimal) = minimal {
-                println!("    smaller: {minimal}");
-            }
-            println!();
+        let Failure { case, rerun, .. } = failure;
+        let what = format!("case {case}: {}: {}", failure.subject, failure.what);
+        if failure.story.is_empty() {
+            println!("{what}: {rerun}");
+            continue;
         }
+        println!("{what}\n    {}\n    rerun: {rerun}", failure.story);
+        if let Some(minimal) = &failure.minimal {
+            println!("    smaller: {minimal}");
+        }
+        println!();
     }
     print_comparisons(report);
     print_properties(report);
@@ -224,39 +212,27 @@ pub fn print(report: &Report) {
             println!("    qemu-img {}", one.theirs);
         }
     }
-    let seconds: f64 = report
-        .runs
-        .iter()
-        .map(|run| run.seconds)
-        .fold(0.0, f64::max);
     println!(
-        "{} cases ({} synthetic) in {seconds:.1} s, {:.1} a second, {} failures",
+        "{} cases ({} synthetic) in {:.1} s, {:.1} a second, {} failures",
         report.cases,
         report.synthetic,
+        report.seconds(),
         report.rate(),
         report.counting()
     );
 }
 
 fn print_comparisons(report: &Report) {
-    let head = ["passed", "failed", "on purpose", "n/a"];
     println!(
         "{:<42}{:>9}{:>9}{:>12}{:>9}",
-        "recount and", head[0], head[1], head[2], head[3]
+        "recount and", "passed", "failed", "on purpose", "n/a"
     );
-    for comparison in Comparison::ALL {
-        let Some(by) = report.comparisons.get(&comparison.to_string()) else {
-            continue;
-        };
-        for (qemu, count) in by {
-            let Count {
-                passed,
-                failed,
-                on_purpose,
-                not_applicable,
-            } = count;
+    for comparison in Question::comparisons() {
+        let by = report.comparisons.get(&comparison.to_string());
+        for (qemu, count) in by.into_iter().flatten() {
             println!(
-                "{qemu:<14}{comparison:<28}{passed:>9}{failed:>9}{on_purpose:>12}{not_applicable:>9}"
+                "{qemu:<14}{comparison:<28}{:>9}{:>9}{:>12}{:>9}",
+                count.passed, count.failed, count.on_purpose, count.not_applicable
             );
         }
     }
@@ -264,20 +240,18 @@ fn print_comparisons(report: &Report) {
 
 /// How often each property failed, of how many times it said anything.
 fn print_properties(report: &Report) {
-    let subjects: Vec<&String> = report.properties.keys().collect();
-    let has_some = report.properties.values().any(|by| !by.is_empty());
-    if !has_some {
+    if report.properties.values().all(BTreeMap::is_empty) {
         return;
     }
     print!("\n{:<28}", "failed of asked");
-    for subject in &subjects {
+    for subject in report.properties.keys() {
         print!("{subject:>19}");
     }
     println!();
-    for quality in Quality::ALL {
-        print!("{quality:<28}");
-        for subject in &subjects {
-            let count = report.properties[*subject].get(quality.name());
+    for property in Question::properties() {
+        print!("{property:<28}");
+        for by in report.properties.values() {
+            let count = by.get(&property.to_string());
             let cell = count.map_or("-".to_owned(), |count| {
                 format!("{} of {}", count.failed, count.passed + count.failed)
             });

@@ -1,7 +1,6 @@
 //! Storing a finding: in the corpus, so that it is replayed by every test run from now on, and as a
 //! case that a person can read.
 
-use std::error::Error;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -9,6 +8,8 @@ use std::time::Duration;
 
 use recount_oracle::case::text::{CaseFile, print};
 use recount_oracle::fuzz::{Target, encoding};
+
+use crate::error::{At as _, Result};
 
 /// How long the judging of one input may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -21,14 +22,12 @@ pub fn name_of(bytes: &[u8]) -> String {
 }
 
 /// Stores the input in a file and prints how to see it again.
-pub fn store(target: Target, artifact: &Path) -> Result<(), Box<dyn Error>> {
-    let input = std::fs::read(artifact);
-    let input = input.map_err(|error| format!("{}: {error}", artifact.display()))?;
-    store_input(target, &input)
+pub fn store(target: Target, artifact: &Path) -> Result<()> {
+    store_input(target, &std::fs::read(artifact).at(artifact.display())?)
 }
 
 /// Stores an input and prints how to see it again.
-pub fn store_input(target: Target, input: &[u8]) -> Result<(), Box<dyn Error>> {
+pub fn store_input(target: Target, input: &[u8]) -> Result<()> {
     let name = format!("finding-{}", name_of(input));
     let seed = super::tools::seeds(target).join(&name);
     std::fs::write(&seed, input)?;
@@ -49,7 +48,7 @@ pub fn store_input(target: Target, input: &[u8]) -> Result<(), Box<dyn Error>> {
 
 /// The smallest input of each kind: those that break one promise are taken to have one cause. What
 /// is seen only under libFuzzer's limits or by the sanitizer is a kind of its own, and so is a panic.
-pub fn distinct(target: Target, artifacts: Vec<PathBuf>) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+pub fn distinct(target: Target, artifacts: Vec<PathBuf>) -> Result<Vec<PathBuf>> {
     let mut sized = Vec::new();
     for artifact in artifacts {
         let input = std::fs::read(&artifact)?;

@@ -6,15 +6,16 @@ mod progress;
 mod rate;
 pub mod tools;
 
-use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use recount_oracle::fuzz::{Target, Use, encoding};
 
-pub use progress::Progress;
+use crate::error::{At as _, Result};
 use tools::{Fuzzer, Stretch};
+
+pub use progress::Progress;
 
 /// Options of `cargo xtask fuzz`.
 #[derive(clap::Args)]
@@ -25,21 +26,8 @@ pub struct Args {
     /// Every target, one after the other, each for the time given.
     #[arg(long, conflicts_with = "target")]
     all: bool,
-    /// How long: 90, 90s, 5m. By default until Ctrl-C, with --all a minute each.
-    #[arg(long, value_parser = crate::duration::parse)]
-    time: Option<Duration>,
-    /// How many executions instead, from the committed corpus alone: with --seed, the same every time.
-    #[arg(long, value_name = "N", conflicts_with_all = ["time", "rate", "jobs"])]
-    runs: Option<u64>,
-    /// Processes that share what they learn.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "rate")]
-    jobs: u32,
-    /// Go on behind a finding until the time is up, and store the smallest of each kind.
-    #[arg(long, requires = "time", conflicts_with = "rate")]
-    go_on: bool,
-    /// Where libFuzzer's random numbers begin; a fresh one each time unless given.
-    #[arg(long, conflicts_with = "rate")]
-    seed: Option<u64>,
+    #[command(flatten)]
+    stretch: Stretch,
     /// Measure executions a second and memory instead, from the committed corpus.
     #[arg(long)]
     rate: bool,
@@ -60,7 +48,7 @@ pub struct Args {
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Runs it.
-pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
+pub fn run(args: &Args) -> Result<ExitCode> {
     let targets = match args.target {
         Some(target) => vec![target],
         None => Target::ALL.to_vec(),
@@ -73,17 +61,12 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     }
     let fuzzer = Fuzzer::ready()?;
     if args.rate {
-        return rate::measure(&fuzzer, &targets, args.time);
+        return rate::measure(&fuzzer, &targets, args.stretch.time);
     }
-    let stretch = Stretch {
-        time: args
-            .time
-            .or((args.all && args.runs.is_none()).then_some(MINUTE)),
-        runs: args.runs,
-        seed: args.seed,
-        jobs: args.jobs,
-        goes_on: args.go_on,
-    };
+    let mut stretch = args.stretch;
+    if args.all && stretch.runs.is_none() {
+        stretch.time.get_or_insert(MINUTE);
+    }
     let mut totals = Vec::new();
     for target in targets {
         let (progress, findings) = search(&fuzzer, target, &stretch)?;
@@ -95,11 +78,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 /// Builds a target, runs it, and stores what it finds: how far it came, and how many findings.
-pub fn search(
-    fuzzer: &Fuzzer,
-    target: Target,
-    stretch: &Stretch,
-) -> Result<(Progress, usize), Box<dyn Error>> {
+pub fn search(fuzzer: &Fuzzer, target: Target, stretch: &Stretch) -> Result<(Progress, usize)> {
     fuzzer.build(target)?;
     let ran = fuzzer.run(target, stretch)?;
     let distinct = finding::distinct(target, ran.artifacts)?;
@@ -117,8 +96,8 @@ fn print_totals(totals: &[(Target, Progress, usize)]) {
     }
 }
 
-fn replay(target: Target, file: &PathBuf) -> Result<ExitCode, Box<dyn Error>> {
-    let input = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+fn replay(target: Target, file: &PathBuf) -> Result<ExitCode> {
+    let input = std::fs::read(file).at(file.display())?;
     match target.judge(&input) {
         Ok(Use::Judged | Use::Costly) => {
             println!("nothing is wrong");

@@ -1,14 +1,16 @@
 //! Executions a second and memory of the targets, on one core, from the committed corpus. Seconds
 //! are those of the processor, so that what else the machine does is left out.
 
-use std::error::Error;
+use std::io::{Read as _, Seek as _};
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use recount_oracle::fuzz::Target;
+use wait4::Wait4 as _;
 
 use super::tools::{Fuzzer, files, seeds};
+use crate::error::Result;
 
 /// libFuzzer's name of the peak of memory, in MiB.
 const PEAK: &str = "peak_rss_mb";
@@ -29,11 +31,7 @@ const fn goal(target: Target) -> u64 {
 }
 
 /// Measures and prints; exit code 1 where a target is too slow, or its memory grows.
-pub fn measure(
-    fuzzer: &Fuzzer,
-    targets: &[Target],
-    time: Option<Duration>,
-) -> Result<ExitCode, Box<dyn Error>> {
+pub fn measure(fuzzer: &Fuzzer, targets: &[Target], time: Option<Duration>) -> Result<ExitCode> {
     let time = time.unwrap_or(TIME);
     let mut failed = false;
     let mut rows = Vec::new();
@@ -106,72 +104,51 @@ impl Measured {
 
 /// Runs a target until an option of libFuzzer says that it is enough; what it learns goes to a
 /// folder.
-fn run(
-    fuzzer: &Fuzzer,
-    target: Target,
-    learned: &Path,
-    enough: &str,
-) -> Result<Measured, Box<dyn Error>> {
+fn run(fuzzer: &Fuzzer, target: Target, learned: &Path, enough: &str) -> Result<Measured> {
     let mut command = fuzzer.command(target);
-    let command = command
+    command
         .arg(enough)
-        .arg("-print_final_stats=1")
         .arg("-artifact_prefix=target/fuzz-")
         .arg(learned)
         .arg(seeds(target));
-    let before = processor_seconds()?;
-    let output = command.output()?;
-    let seconds = processor_seconds()? - before;
-    let text = String::from_utf8_lossy(&output.stderr);
-    // A run that ends by a finding has its statistics too.
-    let executions = statistic(&text, "number_of_executed_units");
-    let executions = executions.filter(|_| output.status.success());
-    let executions = executions.ok_or_else(|| format!("{target} ended early:\n{text}"))?;
-    let memory = statistic(&text, PEAK).ok_or("libFuzzer tells no memory")?;
-    Ok(Measured {
-        executions,
-        seconds,
-        memory,
-    })
+    measured(target, &mut command)
 }
 
 /// The peak of memory, in MiB, of judging each input so often, those learned and the committed ones.
-fn peak(
-    fuzzer: &Fuzzer,
-    target: Target,
-    learned: &Path,
-    passes: u64,
-) -> Result<u64, Box<dyn Error>> {
+fn peak(fuzzer: &Fuzzer, target: Target, learned: &Path, passes: u64) -> Result<u64> {
     let mut command = fuzzer.command(target);
-    let command = command
+    command
         .arg(format!("-runs={passes}"))
-        .arg("-print_final_stats=1")
         .args(files(learned)?)
         .args(files(&seeds(target))?);
-    let output = command.output()?;
-    let text = String::from_utf8_lossy(&output.stderr);
-    let peak = statistic(&text, PEAK).filter(|_| output.status.success());
-    peak.ok_or_else(|| format!("{target} ended early:\n{text}").into())
+    Ok(measured(target, &mut command)?.memory)
+}
+
+fn measured(target: Target, command: &mut Command) -> Result<Measured> {
+    let mut said = tempfile::tempfile()?;
+    let mut child = command
+        .arg("-print_final_stats=1")
+        .stdout(Stdio::null())
+        .stderr(said.try_clone()?)
+        .spawn()?;
+    let used = child.wait4()?;
+    let mut text = Vec::new();
+    said.rewind()?;
+    said.read_to_end(&mut text)?;
+    let text = String::from_utf8_lossy(&text);
+    // A run that ends by a finding has its statistics too.
+    let tell = |name| statistic(&text, name).filter(|_| used.status.success());
+    let ended_early = || format!("{target} ended early:\n{text}");
+    Ok(Measured {
+        executions: tell("number_of_executed_units").ok_or_else(ended_early)?,
+        seconds: (used.rusage.utime + used.rusage.stime).as_secs_f64(),
+        memory: tell(PEAK).ok_or_else(ended_early)?,
+    })
 }
 
 /// Whether memory is not flat: it grows by more than a quarter.
 const fn grows(once: u64, often: u64) -> bool {
     often.saturating_mul(4) > once.saturating_mul(5)
-}
-
-/// Processor time, in seconds, of all children that have ended (proc(5): fields 16 and 17 of
-/// /proc/self/stat, in ticks of 10 ms).
-fn processor_seconds() -> Result<f64, Box<dyn Error>> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    // The second field, the program's name in parentheses, may have spaces.
-    let (_, fields) = stat
-        .rsplit_once(") ")
-        .ok_or("/proc/self/stat has no name")?;
-    let ticks = fields.split_whitespace().skip(13).take(2);
-    let ticks: u32 = ticks
-        .map(str::parse::<u32>)
-        .sum::<Result<u32, std::num::ParseIntError>>()?;
-    Ok(f64::from(ticks) / 100.0)
 }
 
 /// A figure of libFuzzer's final statistics.

@@ -1,6 +1,6 @@
 //! Finding, installing and calling what fuzzing needs.
 
-use std::error::Error;
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,44 +9,36 @@ use std::time::Duration;
 use recount_oracle::fuzz::Target;
 
 use super::progress::Progress;
+use crate::error::{At as _, Result};
+use crate::process::{check, have, output, succeeds};
 
 /// Seconds for making a finding smaller.
 const MINIMIZE: u32 = 30;
 
-/// What cannot be done without.
-#[derive(Debug, thiserror::Error)]
-pub enum ToolError {
-    /// No C++ compiler.
-    #[error(
-        "no C++ compiler ({0}): libFuzzer's runtime is written in C++. Install one, on Debian \
-         with: apt-get install g++"
-    )]
-    Compiler(String),
-    /// A command failed.
-    #[error("{0} failed")]
-    Failed(String),
-}
-
 /// How a target is run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Stretch {
-    /// How long; for ever where neither that nor a number of executions is said.
+    /// How long: 90, 90s, 5m. By default until Ctrl-C, with --all a minute each.
+    #[arg(long, value_parser = crate::duration::parse)]
     pub time: Option<Duration>,
-    /// How many executions, from the committed corpus alone: with a seed, and one process, they are
-    /// the same ones every time.
+    /// How many executions instead, from the committed corpus alone: with --seed, the same every time.
+    #[arg(long, value_name = "N", conflicts_with_all = ["time", "rate", "jobs"])]
     pub runs: Option<u64>,
-    /// Where random numbers begin.
-    pub seed: Option<u64>,
     /// Processes that share what they learn.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "rate")]
     pub jobs: u32,
-    /// Whether it goes on behind a finding until the time is up.
-    pub goes_on: bool,
+    /// Go on behind a finding until the time is up, and store the smallest of each kind.
+    #[arg(long, requires = "time", conflicts_with = "rate")]
+    pub go_on: bool,
+    /// Where libFuzzer's random numbers begin; a fresh one each time unless given.
+    #[arg(long, conflicts_with = "rate")]
+    pub seed: Option<u64>,
 }
 
 impl Stretch {
     /// Whether libFuzzer starts processes of its own, which may end by a finding each.
     const fn forks(&self) -> bool {
-        self.jobs > 1 || self.goes_on
+        self.jobs > 1 || self.go_on
     }
 
     /// Says so to libFuzzer.
@@ -66,7 +58,7 @@ impl Stretch {
         if self.forks() {
             command.arg(format!("-fork={}", self.jobs));
         }
-        if self.goes_on {
+        if self.go_on {
             command.args(["-ignore_crashes=1", "-ignore_timeouts=1", "-ignore_ooms=1"]);
         }
     }
@@ -74,7 +66,6 @@ impl Stretch {
 
 /// What came of a run.
 pub struct Ran {
-    /// The inputs with findings.
     pub artifacts: Vec<PathBuf>,
     /// What libFuzzer said last of its progress.
     pub progress: Progress,
@@ -93,17 +84,17 @@ pub struct Fuzzer {
 
 impl Fuzzer {
     /// Looks for everything that is needed; installs cargo-fuzz where it is missing.
-    pub fn ready() -> Result<Self, Box<dyn Error>> {
+    pub fn ready() -> Result<Self> {
         let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
         if !succeeds(Command::new(&compiler).arg("--version")) {
-            return Err(ToolError::Compiler(compiler).into());
+            return Err(format!(
+                "no C++ compiler ({compiler}): libFuzzer's runtime is written in C++. Install one, \
+                 on Debian with: apt-get install g++"
+            )
+            .into());
         }
-        if !succeeds(Command::new("cargo").args(["fuzz", "--version"])) {
-            eprintln!("cargo-fuzz is missing; installing it");
-            check(Command::new("cargo").args(["install", "--locked", "cargo-fuzz"]))?;
-        }
-        let version = Command::new("rustc").arg("-vV").output()?.stdout;
-        let version = String::from_utf8_lossy(&version).into_owned();
+        have("fuzz")?;
+        let version = output(Command::new("rustc").arg("-vV"))?;
         let host = version.lines().find_map(|line| line.strip_prefix("host: "));
         let host = host.ok_or("rustc -vV names no host")?.to_owned();
         let build = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
@@ -125,15 +116,26 @@ impl Fuzzer {
         }
     }
 
-    /// Builds a target.
-    pub fn build(&self, target: Target) -> Result<(), Box<dyn Error>> {
+    pub fn build(&self, target: Target) -> Result<()> {
         let mut command = Command::new("cargo");
         command.args(["fuzz", "build"]);
         if self.incremental {
             command.env("CARGO_INCREMENTAL", "1");
         }
-        check(self.in_tree(command.arg(target.name())))?;
-        Ok(())
+        if let Some(theirs) = std::env::var_os("RUSTC_WRAPPER") {
+            self.wrap(&mut command, theirs);
+        }
+        check(self.in_tree(command.arg(target.name())))
+    }
+
+    /// Has cargo start the compiler through fuzz/rustc, and that through the user's wrapper: set in the
+    /// environment, this would take the place of the one that .cargo/config.toml names.
+    fn wrap(&self, command: &mut Command, theirs: OsString) {
+        let ours = self.top.join("fuzz/rustc");
+        if Path::new(&theirs) != ours {
+            command.env("RECOUNT_RUSTC_WRAPPER", theirs);
+        }
+        command.env("RUSTC_WRAPPER", ours);
     }
 
     fn in_tree<'a>(&self, command: &'a mut Command) -> &'a mut Command {
@@ -152,7 +154,7 @@ impl Fuzzer {
 
     /// Runs a built target as asked. What it learns goes to target/fuzz, or nowhere where a number of
     /// executions was asked for; the committed corpus is only read.
-    pub fn run(&self, target: Target, stretch: &Stretch) -> Result<Ran, Box<dyn Error>> {
+    pub fn run(&self, target: Target, stretch: &Stretch) -> Result<Ran> {
         let artifacts = PathBuf::from(format!("fuzz/artifacts/{target}/"));
         std::fs::create_dir_all(&artifacts)?;
         let before = files(&artifacts)?;
@@ -162,10 +164,15 @@ impl Fuzzer {
         let scratch = tempfile::tempdir()?;
         if stretch.runs.is_some() {
             let list = scratch.path().join("seeds");
-            std::fs::write(&list, names(&files(&seeds(target))?))?;
+            let names = files(&seeds(target))?.into_iter();
+            let names: Vec<_> = names.map(|file| file.display().to_string()).collect();
+            std::fs::write(&list, names.join(","))?;
             let learned = scratch.path().join("learned");
             std::fs::create_dir(&learned)?;
-            command.arg(seed_inputs(&list)).arg(learned);
+            // In that order: a folder has them in any order.
+            command
+                .arg(format!("-seed_inputs=@{}", list.display()))
+                .arg(learned);
         } else {
             command.arg(learned(target)?).arg(seeds(target));
         }
@@ -182,7 +189,7 @@ impl Fuzzer {
         let mut artifacts = files(&artifacts)?;
         artifacts.retain(|file| !before.contains(file));
         if artifacts.is_empty() && !status.success() {
-            return Err(ToolError::Failed(target.name().to_owned()).into());
+            return Err(format!("{target} failed").into());
         }
         Ok(Ran {
             artifacts,
@@ -191,7 +198,7 @@ impl Fuzzer {
     }
 
     /// The smallest input with the same end that is found in half a minute.
-    pub fn minimize(&self, target: Target, artifact: PathBuf) -> Result<PathBuf, Box<dyn Error>> {
+    pub fn minimize(&self, target: Target, artifact: PathBuf) -> Result<PathBuf> {
         let smaller = artifact.with_extension("smaller");
         let mut command = self.command(target);
         command
@@ -206,58 +213,48 @@ impl Fuzzer {
     }
 }
 
-/// Has libFuzzer read the inputs that a file names, in that order: a folder has them in any order.
-fn seed_inputs(list: &Path) -> String {
-    format!("-seed_inputs=@{}", list.display())
-}
-
-/// The names as libFuzzer wants them in a file.
-fn names(files: &[PathBuf]) -> String {
-    let names: Vec<_> = files
-        .iter()
-        .map(|file| file.display().to_string())
-        .collect();
-    names.join(",")
-}
-
 /// The committed inputs of a target.
 pub fn seeds(target: Target) -> PathBuf {
     PathBuf::from(format!("corpus/{target}"))
 }
 
 /// The folder of inputs found on this machine.
-pub fn learned(target: Target) -> Result<PathBuf, Box<dyn Error>> {
+pub fn learned(target: Target) -> Result<PathBuf> {
     let folder = PathBuf::from(format!("target/fuzz/{target}"));
     std::fs::create_dir_all(&folder)?;
     Ok(folder)
 }
 
 /// The files of a folder, sorted.
-pub fn files(folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
-    let entries =
-        std::fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    let mut files = entries
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<Vec<_>, _>>()?;
+pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).at(folder.display())?;
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    let mut files = paths.collect::<Result<Vec<_>, _>>()?;
     files.sort();
     Ok(files)
 }
 
-/// Whether a command can be run and succeeds; it says nothing.
-pub fn succeeds(command: &mut Command) -> bool {
-    let command = command.stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Runs a command, an error where it fails.
-pub fn check(command: &mut Command) -> Result<(), Box<dyn Error>> {
-    let name = format!("{command:?}");
-    let status = command
-        .status()
-        .map_err(|error| format!("{name}: {error}"))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(ToolError::Failed(name).into())
+    #[test]
+    fn a_wrapper_of_the_user_starts_the_compiler_behind_ours() {
+        let fuzzer = Fuzzer {
+            host: String::new(),
+            top: Path::new(env!("CARGO_MANIFEST_DIR")).join(".."),
+            build: PathBuf::new(),
+            incremental: false,
+        };
+        let wrapper = fuzzer.top.join("fuzz/rustc");
+        let told = |flags: &[&str]| {
+            let mut command = Command::new(&wrapper);
+            fuzzer.wrap(&mut command, "echo".into());
+            output(command.arg("rustc").args(flags)).unwrap()
+        };
+        assert_eq!(told(&["--test", "a b"]), "rustc --test a b\n");
+        // What `cargo fuzz` asks for is changed before it comes to the wrapper.
+        let flags = ["-Cpasses=sancov-module", "--crate-name", "other"];
+        assert_eq!(told(&flags), "rustc --crate-name other\n");
     }
 }

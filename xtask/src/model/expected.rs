@@ -1,12 +1,12 @@
 //! The verdicts that are known, checked in: an exploration that finds others has found something.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 
 use recount_oracle::explore::{Bounds, Position};
 use recount_oracle::properties::Property;
 
 use super::table;
+use crate::error::{At as _, Result};
 
 /// The text of the table, from the checked-in file.
 const TEXT: &str = include_str!("../../../corpus/expected.toml");
@@ -17,9 +17,8 @@ pub struct Expected {
 }
 
 impl Expected {
-    pub fn read() -> Result<Self, Box<dyn Error>> {
-        let fails =
-            toml::from_str(TEXT).map_err(|error| format!("corpus/expected.toml: {error}"))?;
+    pub fn read() -> Result<Self> {
+        let fails = toml::from_str(TEXT).at("corpus/expected.toml")?;
         Ok(Self { fails })
     }
 

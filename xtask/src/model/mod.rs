@@ -6,7 +6,6 @@ mod place;
 mod progress;
 mod table;
 
-use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use recount_oracle::case::Algorithm;
 use recount_oracle::explore::{Bounds, Position, explore};
 use recount_oracle::properties::Property;
 
+use crate::error::Result;
 use expected::Expected;
 use place::Place;
 
@@ -64,7 +64,7 @@ fn algorithm(name: &str) -> Result<Algorithm, String> {
 }
 
 /// Runs it.
-pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
+pub fn run(args: &Args) -> Result<ExitCode> {
     let expected = Expected::read()?;
     let mut place = match &args.resume {
         Some(file) => Place::read(file)?,
@@ -82,10 +82,8 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let Place { bounds, position } = &place;
     table::print(bounds, &position.tally);
     println!("\n{}", rate(runs, began.elapsed()));
-    println!(
-        "{} crash states and runs with faults",
-        position.tally.states()
-    );
+    let states = position.tally.states();
+    println!("{states} crash states and runs with faults");
     if let Some(folder) = &args.store {
         table::store(bounds, &position.tally, folder)?;
     }
@@ -106,25 +104,20 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
 
 fn bounds(args: &Args) -> Bounds {
     let mut bounds = Bounds::up_to(args.clusters);
-    if !args.algorithms.is_empty() {
-        bounds
-            .algorithms
-            .retain(|one| args.algorithms.contains(one));
-    }
+    let (algorithms, properties) = (&args.algorithms, &args.properties);
+    let wanted = |one: &Algorithm| algorithms.is_empty() || algorithms.contains(one);
+    bounds.algorithms.retain(wanted);
+    let wanted = |one: &Property| properties.is_empty() || properties.contains(one);
+    bounds.properties.retain(wanted);
     if args.plans {
         bounds.clusters_with_bytes = 0;
         bounds.images = false;
-    }
-    if !args.properties.is_empty() {
-        bounds
-            .properties
-            .retain(|one| args.properties.contains(one));
     }
     bounds
 }
 
 /// Explores within time; how many planner runs were made.
-fn search(args: &Args, place: &mut Place, stop: &AtomicBool) -> Result<u64, Box<dyn Error>> {
+fn search(args: &Args, place: &mut Place, stop: &AtomicBool) -> Result<u64> {
     let threads = rayon::ThreadPoolBuilder::new()
         .num_threads(args.jobs.unwrap_or(0))
         .build()?;

@@ -1,10 +1,11 @@
 //! The file in which an interrupted exploration says how to go on.
 
-use std::error::Error;
 use std::path::Path;
 
 use recount_oracle::explore::{Bounds, Position, clusters_at};
 use serde::{Deserialize, Serialize};
+
+use crate::error::{At as _, Result};
 
 /// What is explored, and how far that has come.
 #[derive(Serialize, Deserialize)]
@@ -15,24 +16,19 @@ pub struct Place {
 }
 
 impl Place {
-    pub fn read(file: &Path) -> Result<Self, Box<dyn Error>> {
-        let text = std::fs::read_to_string(file)
-            .map_err(|error| format!("{}: {error}", file.display()))?;
-        let place = serde_json::from_str(&text);
-        Ok(place.map_err(|error| {
-            format!(
-                "{}: {error}; expected what `cargo xtask model` left there",
-                file.display()
-            )
-        })?)
+    pub fn read(file: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(file).at(file.display())?;
+        serde_json::from_str(&text).at(format!(
+            "{} is not what `cargo xtask model` left there",
+            file.display()
+        ))
     }
 
-    pub fn write(&self, file: &Path) -> Result<(), Box<dyn Error>> {
+    pub fn write(&self, file: &Path) -> Result<()> {
         if let Some(folder) = file.parent() {
             std::fs::create_dir_all(folder)?;
         }
-        let text = serde_json::to_string(self)?;
-        Ok(std::fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))?)
+        std::fs::write(file, serde_json::to_string(self)?).at(file.display())
     }
 
     /// The size of the files that are next.

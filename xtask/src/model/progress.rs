@@ -1,42 +1,33 @@
 //! How far the exploration is, on a terminal.
 
-use std::cell::Cell;
-use std::io::IsTerminal;
-use std::sync::Mutex;
+use std::sync::OnceLock;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use recount_oracle::explore;
 
-/// Draws on the terminal's standard error, if it is one.
+/// Drawn on standard error, and only when that is a terminal.
 pub struct Progress {
     bar: ProgressBar,
-    first: Mutex<Cell<Option<u64>>>,
+    /// What was done at the first report.
+    first: OnceLock<u64>,
 }
 
 impl Progress {
     pub fn new() -> Self {
-        let target = if std::io::stderr().is_terminal() {
-            ProgressDrawTarget::stderr()
-        } else {
-            ProgressDrawTarget::hidden()
-        };
-        let bar = ProgressBar::with_draw_target(None, target);
+        let bar = ProgressBar::no_length();
         let template = "{msg} {wide_bar} {human_pos}/{human_len} runs, {per_sec}, {eta} left";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
         Self {
             bar,
-            first: Mutex::default(),
+            first: OnceLock::new(),
         }
     }
 
     pub fn show(&self, state: explore::Progress) {
         self.bar.set_length(state.total);
-        if let Ok(first) = self.first.lock()
-            && first.get().is_none()
-        {
-            first.set(Some(state.done));
+        if self.first.set(state.done).is_ok() {
             // What was done before an interruption is not this run's speed.
             self.bar.reset_eta();
         }
@@ -47,7 +38,6 @@ impl Progress {
     /// Clears the line; how many planner runs there were since the first report.
     pub fn finish(&self) -> u64 {
         self.bar.finish_and_clear();
-        let first = self.first.lock().ok().and_then(|first| first.get());
-        self.bar.position() - first.unwrap_or(0)
+        self.bar.position() - self.first.get().copied().unwrap_or(0)
     }
 }

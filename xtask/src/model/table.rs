@@ -1,6 +1,5 @@
 //! The verdict table, and the counterexamples drawn as text.
 
-use std::error::Error;
 use std::path::Path;
 
 use recount_oracle::case::Algorithm;
@@ -8,6 +7,8 @@ use recount_oracle::case::text::{self, CaseFile, Verdict};
 use recount_oracle::explore::engine::Engine;
 use recount_oracle::explore::{Bounds, Cell, Counterexample, Tally, draw};
 use recount_oracle::toy::{self, Toy};
+
+use crate::error::{At as _, Result};
 
 /// In the order of the table's columns.
 pub const ALGORITHMS: [Algorithm; 3] = [Algorithm::Planned, Algorithm::FirstFit, Algorithm::Tail];
@@ -89,7 +90,7 @@ fn explain(example: &Counterexample) {
 }
 
 /// Writes each smallest counterexample as a case file.
-pub fn store(bounds: &Bounds, tally: &Tally, folder: &Path) -> Result<(), Box<dyn Error>> {
+pub fn store(bounds: &Bounds, tally: &Tally, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)?;
     for &algorithm in &bounds.algorithms {
         for &property in &bounds.properties {
@@ -110,8 +111,7 @@ pub fn store(bounds: &Bounds, tally: &Tally, folder: &Path) -> Result<(), Box<dy
                 ..example.case.clone().into()
             };
             let path = folder.join(format!("model-{name}-{property}.toml"));
-            std::fs::write(&path, text::print(&file))
-                .map_err(|error| format!("{}: {error}", path.display()))?;
+            std::fs::write(&path, text::print(&file)).at(path.display())?;
         }
     }
     Ok(())

@@ -1,48 +1,31 @@
 //! Running tests on the copy, and telling what failed.
 
-use std::error::Error;
-use std::fmt;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
-
-use super::scratch::Scratch;
 use recount_oracle::properties::Property;
 
-/// How often a running test is looked at.
-const POLL: Duration = Duration::from_millis(50);
+use super::scratch::Scratch;
+use crate::error::Result;
+use crate::process::{cargo, wait};
 
 /// Some tests that may see a mistake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray)]
 pub enum Detector {
     /// The explorer within small bounds.
     Model,
-    /// The engine's own tests.
     Engine,
     /// Small images, repaired from end to end.
     Images,
     /// Exact counts of reads, writes, flushes, tries and memory.
     Counts,
-    /// The property tests.
     Properties,
     /// The explorer within the bounds of `cargo xtask model`.
     Bounds,
 }
 
 impl Detector {
-    /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::Model,
-        Self::Engine,
-        Self::Images,
-        Self::Counts,
-        Self::Properties,
-        Self::Bounds,
-    ];
-
     /// All of them, the most likely and quickest first.
     pub fn for_file(file: &str) -> [Self; 6] {
         let [first, second, third] = if file.contains("/rebuild/") {
@@ -58,45 +41,20 @@ impl Detector {
     }
 
     /// What cargo is asked, to build and to run it.
-    const fn tasks(self) -> [&'static [&'static str]; 2] {
-        match self {
-            Self::Bounds => [
-                &["build", "--quiet", "--release", "--package", "xtask"],
-                &["run", "--quiet", "--release", "--package", "xtask", "--"],
-            ],
-            _ => [&["test", "--quiet", "--no-run"], &["test", "--quiet"]],
-        }
-    }
-
-    /// What it runs.
-    const fn tests(self) -> &'static [&'static str] {
-        match self {
-            Self::Model => &[
-                "-p",
-                "recount-oracle",
-                "--test",
-                "model",
-                "--test",
-                "doubtful",
-            ],
-            Self::Engine => &["-p", "recount", "--lib", "--test", "rebuild"],
-            Self::Images => &["-p", "recount-oracle", "--test", "images"],
-            Self::Counts => &["-p", "recount-benches", "--test", "counts"],
-            Self::Properties => &["-p", "recount-proptests"],
-            Self::Bounds => &["model"],
-        }
-    }
-}
-
-/// What saw a mistake.
-pub struct Caught {
-    /// A property of an algorithm, or a test.
-    what: String,
-}
-
-impl fmt::Display for Caught {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
+    fn tasks(self) -> [String; 2] {
+        let tests = match self {
+            Self::Model => "-p recount-oracle --test model --test doubtful",
+            Self::Engine => "-p recount --lib --test rebuild",
+            Self::Images => "-p recount-oracle --test images",
+            Self::Counts => "-p recount-benches --test counts",
+            Self::Properties => "-p recount-proptests",
+            Self::Bounds => {
+                let [build, run] =
+                    ["build", "run"].map(|task| format!("{task} --quiet --release -p xtask"));
+                return [build, run + " -- model"];
+            }
+        };
+        ["test --quiet --no-run", "test --quiet"].map(|task| format!("{task} {tests}"))
     }
 }
 
@@ -105,76 +63,41 @@ impl fmt::Display for Caught {
 #[error("the copy does not build:\n{0}")]
 pub struct DoesNotBuild(String);
 
-/// Runs the tests; what failed, if any did. A copy that does not build is an error.
-pub fn run(
-    detector: Detector,
-    scratch: &Scratch,
-    limit: Duration,
-) -> Result<Option<Caught>, Box<dyn Error>> {
+/// Runs the tests; a property of an algorithm, or a test, that failed, if any did. A copy that does
+/// not build is an error.
+pub fn run(detector: Detector, scratch: &Scratch, limit: Duration) -> Result<Option<String>> {
     let [build, run] = detector.tasks();
-    let tests = match detector {
-        Detector::Bounds => &[],
-        _ => detector.tests(),
-    };
-    let build = cargo(scratch, build, tests);
-    let (built, messages) = finish(build, scratch, Duration::from_secs(3600))?;
+    let (built, messages) = finish(scratch, &build, Duration::from_secs(3600))?;
     if built != Some(true) {
         return Err(DoesNotBuild(messages).into());
     }
-    let run = cargo(scratch, run, detector.tests());
-    let (passed, output) = finish(run, scratch, limit)?;
+    let (passed, output) = finish(scratch, &run, limit)?;
     Ok(match passed {
         Some(true) => None,
-        Some(false) => Some(Caught {
-            what: failed(&output),
-        }),
-        None => Some(Caught {
-            what: format!("{detector:?}: does not end within {} s", limit.as_secs()),
-        }),
+        Some(false) => Some(failed(&output)),
+        None => Some(format!(
+            "{detector:?}: does not end within {} s",
+            limit.as_secs()
+        )),
     })
 }
 
-fn cargo(scratch: &Scratch, task: &[&str], what: &[&str]) -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo
-        .args(task)
-        .args(what)
+/// Runs cargo to the end: whether that was a success, and the output; `None` when it had to be ended.
+fn finish(scratch: &Scratch, task: &str, limit: Duration) -> Result<(Option<bool>, String)> {
+    let path = scratch.top().with_file_name("output.txt");
+    let output = File::create(&path)?;
+    let mut child = cargo()
+        .args(task.split(' '))
         .current_dir(scratch.top())
         .env("CARGO_TARGET_DIR", scratch.target())
         .env("RUST_BACKTRACE", "0")
-        .process_group(0);
-    cargo
-}
-
-/// Runs to the end: whether that was a success, and the output; `None` when it had to be ended.
-fn finish(
-    mut command: Command,
-    scratch: &Scratch,
-    limit: Duration,
-) -> Result<(Option<bool>, String), Box<dyn Error>> {
-    let path = scratch.top().with_file_name("output.txt");
-    let output = File::create(&path)?;
-    command.stdout(output.try_clone()?).stderr(output);
-    let mut child = command.spawn()?;
-    let passed = wait(&mut child, limit)?;
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .process_group(0)
+        .spawn()?;
+    let ended = wait(&mut child, limit)?;
     let text = String::from_utf8_lossy(&fs::read(&path)?).into_owned();
-    Ok((passed, text))
-}
-
-pub fn wait(child: &mut Child, limit: Duration) -> Result<Option<bool>, Box<dyn Error>> {
-    let deadline = Instant::now() + limit;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status.success()));
-        }
-        if Instant::now() >= deadline {
-            // Cargo's children as well.
-            kill_process_group(Pid::from_child(child), Signal::KILL)?;
-            child.wait()?;
-            return Ok(None);
-        }
-        std::thread::sleep(POLL);
-    }
+    Ok((ended.map(|status| status.success()), text))
 }
 
 /// The property that the explorer or a judge names, else the first failing test.

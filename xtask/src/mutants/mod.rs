@@ -2,17 +2,18 @@
 //! which property or test sees it, and how soon.
 
 mod detect;
-mod equivalent;
 mod list;
 pub mod random;
 mod scratch;
 mod sensitivity;
 
-use std::error::Error;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use detect::{Caught, Detector, DoesNotBuild};
+use strum::VariantArray as _;
+
+use crate::error::Result;
+use detect::{Detector, DoesNotBuild};
 use list::Mutant;
 use scratch::Scratch;
 
@@ -44,13 +45,13 @@ pub struct Args {
 }
 
 /// Runs all mutants, or a random sample of those that cargo-mutants makes. Exit code 1 when one of them is not seen.
-pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
+pub fn run(args: &Args) -> Result<ExitCode> {
     if let Some(count) = args.random {
         let seed = args.seed.unwrap_or_else(|| rand::random::<u32>().into());
         let outcome = random::run(count, seed, None)?;
         return Ok(ExitCode::from(u8::from(!outcome.survivors.is_empty())));
     }
-    let mutants = list::read()?;
+    let mutants = list::mutants()?;
     let chosen = |mutant: &&Mutant| {
         args.only.is_empty() || args.only.iter().any(|text| mutant.name.contains(text))
     };
@@ -66,7 +67,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         return sensitivity::measure(&mutants, &scratch, args.time);
     }
     println!("the engine as it is");
-    for detector in Detector::ALL {
+    for &detector in Detector::VARIANTS {
         let found = detect::run(detector, &scratch, args.limit)?;
         if let Some(caught) = found {
             return Err(format!("the engine unbroken fails already: {caught}").into());
@@ -79,7 +80,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         let caught = try_mutant(mutant, &scratch, args.limit);
         let seconds = began.elapsed().as_secs();
         let (found, seen) = match caught {
-            Ok(Some(caught)) => (true, caught.to_string()),
+            Ok(Some(caught)) => (true, caught),
             Ok(None) => (false, "NOT SEEN".to_owned()),
             // The others are tried all the same.
             Err(error) if error.is::<DoesNotBuild>() => (false, "DOES NOT BUILD".to_owned()),
@@ -92,21 +93,15 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     Ok(ExitCode::from(u8::from(missed > 0)))
 }
 
-/// Breaks the copy, looks who sees it, and mends the copy.
-fn try_mutant(
-    mutant: &Mutant,
-    scratch: &Scratch,
-    limit: Duration,
-) -> Result<Option<Caught>, Box<dyn Error>> {
-    let original = scratch.read(&mutant.file)?;
-    scratch.write(&mutant.file, &mutant.apply(&original)?)?;
-    let mut caught = Ok(None);
-    for detector in Detector::for_file(&mutant.file) {
-        caught = detect::run(detector, scratch, limit);
-        if !matches!(caught, Ok(None)) {
-            break;
+/// Who sees a mistake first.
+fn try_mutant(mutant: &Mutant, scratch: &Scratch, limit: Duration) -> Result<Option<String>> {
+    scratch.broken(mutant, || {
+        for detector in Detector::for_file(&mutant.file) {
+            let caught = detect::run(detector, scratch, limit)?;
+            if caught.is_some() {
+                return Ok(caught);
+            }
         }
-    }
-    scratch.write(&mutant.file, &original)?;
-    caught
+        Ok(None)
+    })
 }

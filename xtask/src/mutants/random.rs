@@ -2,20 +2,19 @@
 //! engine, each against the tests of the engine, the oracle and the properties.
 
 use std::collections::BTreeSet;
-use std::error::Error;
 use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
 
-use super::detect::wait;
-use super::equivalent::{self, Equivalent};
-use crate::fuzz::tools::{check, succeeds};
+use super::list::{self, Equivalent};
+use crate::error::Result;
+use crate::process::{check, have, output, wait};
 
 /// The files that are changed.
 const FILES: &str = "engine/src/**";
@@ -61,7 +60,7 @@ impl Listed {
     }
 
     /// The line that is changed.
-    pub fn code(&self) -> Result<String, Box<dyn Error>> {
+    pub fn code(&self) -> Result<String> {
         let text = fs::read_to_string(&self.file)?;
         let line = text.lines().nth(self.span.start.line.saturating_sub(1));
         Ok(line.unwrap_or_default().trim().to_owned())
@@ -77,12 +76,9 @@ pub struct Outcome {
 }
 
 /// Tries a sample of so many mutants, for no longer than the time given, and prints the survivors.
-pub fn run(count: usize, seed: u64, time: Option<Duration>) -> Result<Outcome, Box<dyn Error>> {
-    if !succeeds(Command::new("cargo").args(["mutants", "--version"])) {
-        eprintln!("cargo-mutants is missing; installing it");
-        check(Command::new("cargo").args(["install", "--locked", "cargo-mutants"]))?;
-    }
-    let all = list()?;
+pub fn run(count: usize, seed: u64, time: Option<Duration>) -> Result<Outcome> {
+    have("mutants")?;
+    let all = listed()?;
     let sample = sample(&all, count, seed);
     println!(
         "{} of {} mutants of {FILES}, seed {seed}",
@@ -95,7 +91,7 @@ pub fn run(count: usize, seed: u64, time: Option<Duration>) -> Result<Outcome, B
     let missed = names(&results.join("missed.txt"))?;
     let caught = names(&results.join("caught.txt"))?;
     let seen = caught.len() + names(&results.join("timeout.txt"))?.len();
-    let known = equivalent::read()?;
+    let known = list::equivalent()?;
     let survived = sample.iter().filter(|mutant| missed.contains(&mutant.name));
     let survivors = report(survived, &known)?;
     println!(
@@ -109,21 +105,11 @@ pub fn run(count: usize, seed: u64, time: Option<Duration>) -> Result<Outcome, B
     })
 }
 
-fn list() -> Result<Vec<Listed>, Box<dyn Error>> {
+fn listed() -> Result<Vec<Listed>> {
+    let list = "mutants --list --json --no-config --file";
     let mut command = Command::new("cargo");
-    command.args([
-        "mutants",
-        "--list",
-        "--json",
-        "--no-config",
-        "--file",
-        FILES,
-    ]);
-    let output = command.stderr(Stdio::inherit()).output()?;
-    if !output.status.success() {
-        return Err("cargo mutants --list fails".into());
-    }
-    Ok(serde_json::from_slice(&output.stdout)?)
+    command.args(list.split(' ')).arg(FILES);
+    Ok(serde_json::from_str(&output(&mut command)?)?)
 }
 
 /// So many of them, chosen by the seed, in the order of the list.
@@ -137,7 +123,7 @@ fn sample(all: &[Listed], count: usize, seed: u64) -> Vec<&Listed> {
 
 /// Has cargo-mutants leave out all others: it goes on from a run in which they were caught. Its
 /// filter by name lets some kinds of mutants through.
-fn leave_out(all: &[Listed], sample: &[&Listed], results: &Path) -> Result<(), Box<dyn Error>> {
+fn leave_out(all: &[Listed], sample: &[&Listed], results: &Path) -> Result<()> {
     if results.exists() {
         fs::remove_dir_all(results)?;
     }
@@ -152,7 +138,7 @@ fn leave_out(all: &[Listed], sample: &[&Listed], results: &Path) -> Result<(), B
 }
 
 /// How long the tests take on the engine as it is. cargo-mutants would only look at its own tests.
-fn time_of_tests() -> Result<Duration, Box<dyn Error>> {
+fn time_of_tests() -> Result<Duration> {
     println!("the engine as it is");
     let tests = || {
         let mut command = Command::new("cargo");
@@ -167,7 +153,7 @@ fn time_of_tests() -> Result<Duration, Box<dyn Error>> {
 }
 
 /// Lets cargo-mutants try them in a copy of the tree, until all are tried or the time is up.
-fn try_all(limit: Duration, seed: u64, time: Option<Duration>) -> Result<(), Box<dyn Error>> {
+fn try_all(limit: Duration, seed: u64, time: Option<Duration>) -> Result<()> {
     // The copy goes there, and away with it where the time runs out.
     let copies = tempfile::tempdir_in(FOLDER)?;
     let mut command = Command::new("cargo");
@@ -182,15 +168,15 @@ fn try_all(limit: Duration, seed: u64, time: Option<Duration>) -> Result<(), Box
         .process_group(0);
     let mut child = command.spawn()?;
     let ended = wait(&mut child, time.unwrap_or(EVER))?;
-    let code = child.wait()?.code();
-    if ended.is_some() && !code.is_some_and(|code| TRIED.contains(&code)) {
+    let tried = |status: ExitStatus| status.code().is_some_and(|code| TRIED.contains(&code));
+    if !ended.is_none_or(tried) {
         return Err("cargo mutants could not try the mutants; its messages are above".into());
     }
     Ok(())
 }
 
 /// The lines of a result; none where the time was up before there was one.
-fn names(file: &Path) -> Result<BTreeSet<String>, Box<dyn Error>> {
+fn names(file: &Path) -> Result<BTreeSet<String>> {
     if !file.exists() {
         return Ok(BTreeSet::new());
     }
@@ -204,13 +190,13 @@ fn names(file: &Path) -> Result<BTreeSet<String>, Box<dyn Error>> {
 fn report<'a>(
     survived: impl Iterator<Item = &'a &'a Listed>,
     known: &[Equivalent],
-) -> Result<Vec<String>, Box<dyn Error>> {
+) -> Result<Vec<String>> {
     let mut survivors = Vec::new();
     for mutant in survived {
         let code = mutant.code()?;
-        let known = known
-            .iter()
-            .find(|known| known.is(&mutant.file, mutant.change(), &code));
+        let known = known.iter().find(|known| {
+            known.file == mutant.file && known.mutant == mutant.change() && known.code == code
+        });
         if let Some(known) = known {
             println!("equivalent: {}\n    {}", mutant.name, known.why);
         } else {
@@ -225,7 +211,7 @@ fn report<'a>(
 mod tests {
     use super::*;
 
-    fn listed(number: usize) -> Listed {
+    fn mutant(number: usize) -> Listed {
         Listed {
             name: format!("engine/src/a.rs:{number}:5: replace << with >> in f"),
             file: "engine/src/a.rs".to_owned(),
@@ -237,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_seed_chooses_the_same_mutants_every_time_and_another_one_others() {
-        let all: Vec<Listed> = (0..500).map(listed).collect();
+        let all: Vec<Listed> = (0..500).map(mutant).collect();
         let names = |seed| -> Vec<&str> {
             let sample = sample(&all, 10, seed);
             sample.into_iter().map(|mutant| &*mutant.name).collect()
@@ -250,12 +236,12 @@ mod tests {
 
     #[test]
     fn the_place_is_no_part_of_the_change() {
-        assert_eq!(listed(7).change(), "replace << with >> in f");
+        assert_eq!(mutant(7).change(), "replace << with >> in f");
     }
 
     #[test]
     fn all_but_the_sample_are_left_out() {
-        let all: Vec<Listed> = (0..9).map(listed).collect();
+        let all: Vec<Listed> = (0..9).map(mutant).collect();
         let folder = tempfile::tempdir().unwrap();
         let results = folder.path().join("mutants.out");
         leave_out(&all, &sample(&all, 2, 1), &results).unwrap();

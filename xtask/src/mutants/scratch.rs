@@ -1,9 +1,12 @@
 //! A copy of the tree to break, with a target folder of its own.
 
-use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use super::list::Mutant;
+use crate::error::{At as _, Result};
+use crate::process::output;
 
 /// The copy. It stays from run to run, so that only what changed is built again.
 pub struct Scratch {
@@ -12,25 +15,21 @@ pub struct Scratch {
 
 impl Scratch {
     /// Brings the copy up to date with the files that git knows or would add.
-    pub fn copy() -> Result<Self, Box<dyn Error>> {
+    pub fn copy() -> Result<Self> {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let scratch = Self {
             top: source.join("target/mutants/tree"),
         };
-        let listed = Command::new("git")
-            .args([
-                "ls-files",
-                "-z",
-                "--cached",
-                "--others",
-                "--exclude-standard",
-            ])
-            .current_dir(&source)
-            .output()?;
-        if !listed.status.success() {
-            return Err("git ls-files fails: mutants needs a checkout".into());
-        }
-        for name in String::from_utf8(listed.stdout)?.split_terminator('\0') {
+        let mut list = Command::new("git");
+        list.args([
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ]);
+        let listed = output(list.current_dir(&source))?;
+        for name in listed.split_terminator('\0') {
             let path = source.join(name);
             let link = fs::symlink_metadata(&path).is_ok_and(|found| found.is_symlink());
             if link || !path.is_file() {
@@ -51,7 +50,6 @@ impl Scratch {
         Ok(scratch)
     }
 
-    /// The top of the copy.
     pub fn top(&self) -> &Path {
         &self.top
     }
@@ -61,12 +59,20 @@ impl Scratch {
         self.top.with_file_name("target")
     }
 
-    pub fn read(&self, file: &str) -> Result<String, Box<dyn Error>> {
-        let text = fs::read_to_string(self.top.join(file));
-        Ok(text.map_err(|error| format!("{file}: {error}"))?)
+    /// What comes of some work while a mistake is in the copy.
+    pub fn broken<T>(&self, mutant: &Mutant, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let original = self.read(&mutant.file)?;
+        self.write(&mutant.file, &mutant.apply(&original)?)?;
+        let outcome = work();
+        self.write(&mutant.file, &original)?;
+        outcome
     }
 
-    pub fn write(&self, file: &str, text: &str) -> Result<(), Box<dyn Error>> {
-        Ok(fs::write(self.top.join(file), text).map_err(|error| format!("{file}: {error}"))?)
+    fn read(&self, file: &str) -> Result<String> {
+        fs::read_to_string(self.top.join(file)).at(file)
+    }
+
+    fn write(&self, file: &str, text: &str) -> Result<()> {
+        fs::write(self.top.join(file), text).at(file)
     }
 }

@@ -1,7 +1,6 @@
 //! `cargo xtask mutants --fuzz`: how soon the fuzz targets see each mistake, each on one core from
 //! the committed corpus.
 
-use std::error::Error;
 use std::fmt;
 use std::fs::File;
 use std::os::unix::process::CommandExt as _;
@@ -10,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use recount_oracle::fuzz::Target;
 
-use super::detect::wait;
 use super::list::Mutant;
 use super::scratch::Scratch;
+use crate::error::Result;
 use crate::fuzz::finding::store_input;
-use crate::fuzz::tools::{Fuzzer, ToolError, files, seeds};
+use crate::fuzz::tools::{Fuzzer, files, seeds};
+use crate::process::wait;
 
 /// How much longer than its time a target may take to end by itself.
 const GRACE: Duration = Duration::from_secs(60);
@@ -36,11 +36,7 @@ impl fmt::Display for Found {
 
 /// Lets the targets look for each mutant, one after the other for so long. Exit code 1 when they see
 /// fewer than nine of ten.
-pub fn measure(
-    mutants: &[&Mutant],
-    scratch: &Scratch,
-    time: Duration,
-) -> Result<ExitCode, Box<dyn Error>> {
+pub fn measure(mutants: &[&Mutant], scratch: &Scratch, time: Duration) -> Result<ExitCode> {
     let fuzzer = Fuzzer::ready()?.of_copy(scratch.top().to_owned(), scratch.target());
     println!("the engine as it is");
     for target in Target::ALL {
@@ -56,11 +52,7 @@ pub fn measure(
     let total = mutants.len();
     let mut seen = 0;
     for (number, mutant) in (1..).zip(mutants) {
-        let original = scratch.read(&mutant.file)?;
-        scratch.write(&mutant.file, &mutant.apply(&original)?)?;
-        let found = find(&fuzzer, &mutant.file, time);
-        scratch.write(&mutant.file, &original)?;
-        let found = found?;
+        let found = scratch.broken(mutant, || find(&fuzzer, &mutant.file, time))?;
         let in_time = found.as_ref().is_some_and(|found| found.after <= time);
         seen += usize::from(in_time);
         let shown = found.map_or("not seen".to_owned(), |found| found.to_string());
@@ -71,7 +63,7 @@ pub fn measure(
     Ok(ExitCode::from(u8::from(seen * 10 < total * 9)))
 }
 
-fn find(fuzzer: &Fuzzer, file: &str, time: Duration) -> Result<Option<Found>, Box<dyn Error>> {
+fn find(fuzzer: &Fuzzer, file: &str, time: Duration) -> Result<Option<Found>> {
     for target in order(file) {
         fuzzer.build(target)?;
         let found = look(fuzzer, target, time)?;
@@ -83,7 +75,7 @@ fn find(fuzzer: &Fuzzer, file: &str, time: Duration) -> Result<Option<Found>, Bo
 }
 
 /// What a target finds within the time.
-fn look(fuzzer: &Fuzzer, target: Target, time: Duration) -> Result<Option<Found>, Box<dyn Error>> {
+fn look(fuzzer: &Fuzzer, target: Target, time: Duration) -> Result<Option<Found>> {
     let scratch = tempfile::tempdir()?;
     let (learned, artifacts) = (scratch.path().join("learned"), scratch.path().join("found"));
     std::fs::create_dir(&learned)?;
@@ -107,8 +99,8 @@ fn look(fuzzer: &Fuzzer, target: Target, time: Duration) -> Result<Option<Found>
         "does not end".to_owned()
     } else if artifact.is_some() {
         what_broke(&String::from_utf8_lossy(&std::fs::read(&output)?))
-    } else if ended == Some(false) {
-        return Err(ToolError::Failed(target.name().to_owned()).into());
+    } else if ended.is_some_and(|status| !status.success()) {
+        return Err(format!("{target} failed").into());
     } else {
         return Ok(None);
     };

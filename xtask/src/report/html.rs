@@ -1,224 +1,258 @@
 //! The report as one page that opens from disk: no script, nothing loaded from elsewhere.
 
-mod chart;
-mod pictures;
+use std::collections::{BTreeMap, BTreeSet};
 
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
+use maud::{Markup, PreEscaped, html};
 
-use super::model::{Count, Failure, Report};
+use super::model::{Count, Failure, Report, Run};
+use super::picture::{Picture, Stretch, Use};
+use crate::versus::report::tenths;
 
 /// How it looks; light or dark as the reader's system is.
 const STYLE: &str = include_str!("report.css");
+/// Width and height of the chart.
+const CHART: (f64, f64) = (600.0, 160.0);
+/// Room for the numbers at its sides.
+const MARGIN: f64 = 40.0;
+/// Stretches of clusters longer than this are one cell with a number.
+const LONGEST: u64 = 16;
 
 /// The page.
 pub fn of(report: &Report) -> String {
-    let mut page = Page(String::new());
-    page.head(report);
-    page.summary(report);
-    page.properties(report);
-    page.comparisons(report);
-    page.0 += &chart::of(report);
-    page.failures(report);
-    page.0 += "</main></body></html>\n";
-    page.0
+    let failures = report.counting();
+    let (counting, others): (Vec<_>, Vec<_>) =
+        report.failures.iter().partition(|failure| failure.counts);
+    let page = html! {
+        (PreEscaped("<!doctype html>"))
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { "recount differential: " (failures) " failures in " (report.cases) " cases" }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                main {
+                    h1 { "recount differential" }
+                    p class={ "verdict " (if failures == 0 { "good" } else { "bad" }) } {
+                        (report.cases) " cases, " (report.synthetic) " of them synthetic, "
+                        (format_args!("{:.1}", report.rate())) " a second; "
+                        strong { (failures) " failures" }
+                    }
+                    ul .runs {
+                        @for Run { seed, shard, seconds, .. } in &report.runs {
+                            li {
+                                "seed " (seed) ", shard " (shard.0) "/" (shard.1) ", "
+                                (format_args!("{seconds:.0}")) " s"
+                            }
+                        }
+                    }
+                    (properties(report))
+                    (comparisons(report))
+                    (chart(report))
+                    @if !counting.is_empty() {
+                        h2 { "Failures" }
+                        (failure_list(&counting))
+                    }
+                    @if !others.is_empty() {
+                        h2 { "Examples of what others do" }
+                        p { "These do not count: a program that is observed, not answered for." }
+                        (failure_list(&others))
+                    }
+                }
+            }
+        }
+    };
+    page.into_string()
 }
 
-/// Text as it may stand in the page.
-fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => safe += "&amp;",
-            '<' => safe += "&lt;",
-            '>' => safe += "&gt;",
-            '"' => safe += "&quot;",
-            c => safe.push(c),
+/// Properties by subjects.
+fn properties(report: &Report) -> Markup {
+    let properties = &report.properties;
+    let names: BTreeSet<&String> = properties.values().flat_map(BTreeMap::keys).collect();
+    let heads = report.subjects.iter().map(|subject| {
+        html! {
+            @if subject.answerable { strong { (subject.name) } } @else { (subject.name) }
+        }
+    });
+    let row = |name: &String| {
+        let counts = report.subjects.iter().map(|subject| {
+            let by = properties.get(&subject.name);
+            by.and_then(|by| by.get(name)).copied()
+        });
+        (name.clone(), counts.collect())
+    };
+    html! {
+        @if !names.is_empty() {
+            h2 { "Properties by subjects" }
+            p {
+                "How many repairs failed, of those that the property says anything about. Failures \
+                 of subjects in " strong { "bold" } " count."
+            }
+            (table(&heads.collect::<Vec<_>>(), names.into_iter().map(row)))
         }
     }
-    safe
 }
 
-struct Page(String);
-
-impl Page {
-    fn add(&mut self, text: std::fmt::Arguments<'_>) {
-        // Writing to a string cannot fail.
-        let _ = self.0.write_fmt(text);
-    }
-
-    fn head(&mut self, report: &Report) {
-        let failures = report.counting();
-        self.add(format_args!(
-            "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
-             <meta name=\"color-scheme\" content=\"light dark\">\
-             <title>recount differential: {failures} failures in {} cases</title>\
-             <style>{STYLE}</style></head><body><main><h1>recount differential</h1>",
-            report.cases
-        ));
-    }
-
-    fn summary(&mut self, report: &Report) {
-        let failures = report.counting();
-        let verdict = if failures == 0 { "good" } else { "bad" };
-        self.add(format_args!(
-            "<p class=\"verdict {verdict}\">{} cases, {} of them synthetic, {:.1} a second; \
-             <strong>{failures} failures</strong></p><ul class=\"runs\">",
-            report.cases,
-            report.synthetic,
-            report.rate()
-        ));
-        for run in &report.runs {
-            self.add(format_args!(
-                "<li>seed {}, shard {}/{}, {:.0} s</li>",
-                run.seed, run.shard.0, run.shard.1, run.seconds
-            ));
-        }
-        self.0 += "</ul>";
-    }
-
-    /// Properties by subjects.
-    fn properties(&mut self, report: &Report) {
-        let mut names: BTreeSet<&str> = BTreeSet::new();
-        for by in report.properties.values() {
-            names.extend(by.keys().map(String::as_str));
-        }
-        if names.is_empty() {
-            return;
-        }
-        self.0 += "<h2>Properties by subjects</h2><p>How many repairs failed, of those that the \
-                   property says anything about. Failures of subjects in <strong>bold</strong> \
-                   count.</p><div class=\"wide\"><table><thead><tr><th></th>";
-        for subject in &report.subjects {
-            let name = escaped(&subject.name);
-            let name = if subject.answerable {
-                format!("<strong>{name}</strong>")
-            } else {
-                name
-            };
-            self.add(format_args!("<th scope=\"col\">{name}</th>"));
-        }
-        self.0 += "</tr></thead><tbody>";
-        for name in names {
-            self.add(format_args!("<tr><th scope=\"row\">{}</th>", escaped(name)));
-            for subject in &report.subjects {
-                let by = report.properties.get(&subject.name);
-                self.cell(by.and_then(|by| by.get(name)));
-            }
-            self.0 += "</tr>";
-        }
-        self.0 += "</tbody></table></div>";
-    }
-
-    fn comparisons(&mut self, report: &Report) {
-        if report.comparisons.is_empty() {
-            return;
-        }
-        let versions: BTreeSet<&String> = report
-            .comparisons
-            .values()
-            .flat_map(|by| by.keys())
-            .collect();
-        self.0 += "<h2>recount compared with</h2><div class=\"wide\"><table><thead><tr><th></th>";
-        for version in &versions {
-            self.add(format_args!("<th scope=\"col\">{}</th>", escaped(version)));
-        }
-        self.0 += "</tr></thead><tbody>";
-        for (comparison, by) in &report.comparisons {
-            self.add(format_args!(
-                "<tr><th scope=\"row\">{}</th>",
-                escaped(comparison)
-            ));
-            for version in &versions {
-                self.cell(by.get(*version));
-            }
-            self.0 += "</tr>";
-        }
-        self.0 += "</tbody></table></div>";
-        if !report.on_purpose.is_empty() {
-            self.0 += "<p>Differences on purpose:</p><ul>";
-            for (purpose, times) in &report.on_purpose {
-                self.add(format_args!("<li>{}: {times}</li>", escaped(purpose)));
-            }
-            self.0 += "</ul>";
-        }
-    }
-
-    fn cell(&mut self, count: Option<&Count>) {
-        let Some(Count {
-            passed,
-            failed,
-            on_purpose,
-            ..
-        }) = count.filter(|count| count.passed + count.failed + count.on_purpose > 0)
-        else {
-            self.0 += "<td class=\"none\">–</td>";
-            return;
-        };
-        let all = passed + failed + on_purpose;
-        let class = if *failed > 0 { "bad" } else { "good" };
-        self.add(format_args!(
-            "<td class=\"{class}\"><b>{failed}</b> of {all}"
-        ));
-        if *on_purpose > 0 {
-            self.add(format_args!("<small>{on_purpose} on purpose</small>"));
-        }
-        self.0 += "</td>";
-    }
-
-    fn failures(&mut self, report: &Report) {
-        let (counting, others): (Vec<_>, Vec<_>) =
-            report.failures.iter().partition(|failure| failure.counts);
-        if !counting.is_empty() {
-            self.0 += "<h2>Failures</h2>";
-            self.0 += &pictures::legend();
-            for failure in counting {
-                self.failure(failure);
-            }
-        }
-        if !others.is_empty() {
-            self.0 += "<h2>Examples of what others do</h2><p>These do not count: a program that is \
-                       observed, not answered for.</p>";
-            self.0 += &pictures::legend();
-            for failure in others {
-                self.failure(failure);
+fn comparisons(report: &Report) -> Markup {
+    let comparisons = &report.comparisons;
+    let versions: BTreeSet<&String> = comparisons.values().flat_map(BTreeMap::keys).collect();
+    let heads: Vec<Markup> = versions.iter().map(|version| html! { (version) }).collect();
+    let rows = comparisons.iter().map(|(name, by)| {
+        let counts = versions.iter().map(|version| by.get(*version).copied());
+        (name.clone(), counts.collect())
+    });
+    html! {
+        @if !versions.is_empty() {
+            h2 { "recount compared with" }
+            (table(&heads, rows))
+            @if !report.on_purpose.is_empty() {
+                p { "Differences on purpose:" }
+                ul { @for (purpose, times) in &report.on_purpose { li { (purpose) ": " (times) } } }
             }
         }
     }
+}
 
-    fn failure(&mut self, failure: &Failure) {
-        let open = if failure.counts && !failure.story.is_empty() {
-            " open"
-        } else {
-            ""
-        };
-        self.add(format_args!(
-            "<details{open}><summary><b>{}</b>: {} <span class=\"case\">case {}</span></summary>",
-            escaped(&failure.subject),
-            escaped(&failure.what),
-            escaped(&failure.case)
-        ));
-        if !failure.story.is_empty() {
-            self.add(format_args!("<pre>{}</pre>", escaped(&failure.story)));
-        }
-        self.add(format_args!(
-            "<p><code>{}</code></p>",
-            escaped(&failure.rerun)
-        ));
-        if let Some(minimal) = &failure.minimal {
-            self.add(format_args!(
-                "<p>Smaller: <code>{}</code></p>",
-                escaped(minimal)
-            ));
-        }
-        for (title, picture) in [("before", &failure.before), ("after", &failure.after)] {
-            if let Some(picture) = picture {
-                self.0 += &pictures::of(title, picture);
+fn table(heads: &[Markup], rows: impl Iterator<Item = (String, Vec<Option<Count>>)>) -> Markup {
+    html! {
+        div .wide {
+            table {
+                thead { tr { th {} @for head in heads { th scope="col" { (head) } } } }
+                tbody {
+                    @for (name, counts) in rows {
+                        tr {
+                            th scope="row" { (name) }
+                            @for count in counts { (cell(count)) }
+                        }
+                    }
+                }
             }
         }
-        self.0 += "</details>";
     }
+}
+
+fn cell(count: Option<Count>) -> Markup {
+    let count = count.unwrap_or_default();
+    html! {
+        @if count.said() == 0 {
+            td .none { "–" }
+        } @else {
+            td class=(if count.failed > 0 { "bad" } else { "good" }) {
+                b { (count.failed) } " of " (count.said())
+                @if count.on_purpose > 0 { small { (count.on_purpose) " on purpose" } }
+            }
+        }
+    }
+}
+
+fn failure_list(failures: &[&Failure]) -> Markup {
+    html! {
+        p .legend {
+            @for holds in Use::all() { span { i class={ "c " (holds) } {} (holds) } }
+            span { i class="c data wrong" {} "refcount wrong" }
+        }
+        @for failure in failures {
+            details open[failure.counts && !failure.story.is_empty()] {
+                summary {
+                    b { (failure.subject) } ": " (failure.what) " "
+                    span .case { "case " (failure.case) }
+                }
+                @if !failure.story.is_empty() { pre { (failure.story) } }
+                p { code { (failure.rerun) } }
+                @if let Some(minimal) = &failure.minimal { p { "Smaller: " code { (minimal) } } }
+                @for (title, picture) in [("before", &failure.before), ("after", &failure.after)] {
+                    @if let Some(picture) = picture { (figure(title, picture)) }
+                }
+            }
+        }
+    }
+}
+
+/// An image as coloured cells, a cluster a cell.
+fn figure(title: &str, picture: &Picture) -> Markup {
+    html! {
+        figure {
+            figcaption {
+                (title) ": " (picture.clusters) " clusters of " (picture.cluster_size) " bytes"
+            }
+            div .cells {
+                @for stretch in &picture.stretches { (cells(stretch)) }
+                @if picture.left_out > 0 {
+                    span .more { "and " (picture.left_out) " stretches more" }
+                }
+            }
+        }
+    }
+}
+
+fn cells(stretch: &Stretch) -> Markup {
+    let (first, name) = (stretch.first, stretch.holds);
+    let end = first + stretch.clusters;
+    let (class, says) = if stretch.wrong {
+        (" wrong", ", refcount wrong")
+    } else {
+        ("", "")
+    };
+    html! {
+        @if stretch.clusters > LONGEST {
+            i class={ "c " (name) (class) " many" }
+                title={ "clusters " (first) " to " (end - 1) ": " (name) (says) }
+                { "×" (stretch.clusters) }
+        } @else {
+            @for cluster in first..end {
+                i class={ "c " (name) (class) } title={ "cluster " (cluster) ": " (name) (says) } {}
+            }
+        }
+    }
+}
+
+/// How fast each run was, over its time: a line of cases a second, between one note and the next.
+fn chart(report: &Report) -> Markup {
+    let runs: Vec<Vec<(f64, f64)>> = report.runs.iter().map(rates).collect();
+    let points = || runs.iter().flatten();
+    let longest = points().map(|point| point.0).fold(0.0, f64::max);
+    let fastest = points().map(|point| point.1).fold(0.0, f64::max);
+    let (width, height) = CHART;
+    let x = |seconds: f64| tenths(MARGIN + (width - 2.0 * MARGIN) * seconds / longest);
+    let y = |rate: f64| tenths(height - MARGIN / 2.0 - (height - MARGIN) * rate / fastest);
+    let line = |run: &Vec<(f64, f64)>| {
+        let points = run.iter();
+        let points = points.map(|(seconds, rate)| format!("{},{}", x(*seconds), y(*rate)));
+        points.collect::<Vec<_>>().join(" ")
+    };
+    html! {
+        @if longest > 0.0 && fastest > 0.0 {
+            h2 { "Cases a second" }
+            svg viewBox={ "0 0 " (width) " " (height) } role="img"
+                aria-label="cases a second over time" {
+                @for rate in [0.0, fastest] {
+                    @let at = y(rate);
+                    line x1=(MARGIN) x2=(width - MARGIN) y1=(at) y2=(at) {}
+                    text x=(MARGIN - 6.0) y=(at + 4.0) text-anchor="end" {
+                        (format_args!("{rate:.0}"))
+                    }
+                }
+                @for run in &runs { polyline points=(line(run)) {} }
+                text x=(width - MARGIN) y=(height - 4.0) text-anchor="end" {
+                    (format_args!("{longest:.0} s"))
+                }
+            }
+        }
+    }
+}
+
+/// Seconds, and cases a second since the note before.
+#[expect(clippy::cast_precision_loss, reason = "a point of a line is not exact")]
+fn rates(run: &Run) -> Vec<(f64, f64)> {
+    let notes = run.progress.iter().zip(run.progress.iter().skip(1));
+    let passed = notes.filter(|(before, now)| now.seconds > before.seconds);
+    let rate = passed.map(|(before, now)| {
+        let done = now.cases.saturating_sub(before.cases) as f64;
+        (now.seconds, done / (now.seconds - before.seconds))
+    });
+    rate.collect()
 }
 
 #[cfg(test)]

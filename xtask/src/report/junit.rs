@@ -9,12 +9,7 @@ use super::model::{Count, Failure, Report};
 /// The XML of a report.
 pub fn of(report: &Report) -> Xml {
     let mut xml = Xml::new("recount differential");
-    let seconds = report
-        .runs
-        .iter()
-        .map(|run| run.seconds)
-        .fold(0.0, f64::max);
-    xml.set_time(Duration::try_from_secs_f64(seconds).unwrap_or_default());
+    xml.set_time(Duration::try_from_secs_f64(report.seconds()).unwrap_or_default());
     for (subject, properties) in &report.properties {
         let mut suite = TestSuite::new(subject.as_str());
         let tests = properties
@@ -41,36 +36,23 @@ fn test(report: &Report, subject: &str, what: &str, count: &Count) -> TestCase {
     let counts = failures.iter().any(|failure| failure.counts);
     let mut status = if counts {
         TestCaseStatus::non_success(NonSuccessKind::Failure)
-    } else if count.passed + count.failed + count.on_purpose == 0 {
+    } else if count.said() == 0 {
         TestCaseStatus::skipped()
     } else {
         TestCaseStatus::success()
     };
-    let Count {
-        passed,
-        failed,
-        on_purpose,
-        ..
-    } = count;
     if counts {
-        status.set_message(format!(
-            "{failed} of {} cases",
-            passed + failed + on_purpose
-        ));
-        let stories: Vec<String> = failures
-            .iter()
-            .map(|failure| {
-                format!(
-                    "case {}: {}\n{}",
-                    failure.case, failure.rerun, failure.story
-                )
-            })
-            .collect();
-        status.set_description(stories.join("\n\n"));
+        status.set_message(format!("{} of {} cases", count.failed, count.said()));
+        let stories = failures.iter().map(|failure| {
+            let (case, rerun, story) = (&failure.case, &failure.rerun, &failure.story);
+            format!("case {case}: {rerun}\n{story}")
+        });
+        status.set_description(stories.collect::<Vec<_>>().join("\n\n"));
     }
     let mut test = TestCase::new(what, status);
     test.set_system_out(format!(
-        "{passed} passed, {failed} failed, {on_purpose} differ on purpose"
+        "{} passed, {} failed, {} differ on purpose",
+        count.passed, count.failed, count.on_purpose
     ));
     test
 }

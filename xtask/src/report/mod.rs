@@ -7,12 +7,13 @@ pub mod model;
 pub mod picture;
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use serde_json::Value;
 
+use crate::error::{At as _, Result};
 use model::{Report, VERSION};
 
 /// The file that everything else can be made from.
@@ -45,48 +46,8 @@ enum ReportCommand {
     },
 }
 
-/// A report could not be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum ReportError {
-    /// A file or folder.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A file that is no report.
-    #[error("{}: not a report: {source}", path.display())]
-    Json {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: serde_json::Error,
-    },
-    /// A report of another version.
-    #[error("{}: a report of version {found}; this program reads version {VERSION}", path.display())]
-    Version {
-        /// Which.
-        path: PathBuf,
-        /// Its version.
-        found: u64,
-    },
-    /// There is something in the folder.
-    #[error("{} is not empty; --overwrite writes a report there all the same", .0.display())]
-    NotEmpty(PathBuf),
-    /// The XML could not be written.
-    #[error("{}: {source}", path.display())]
-    Junit {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: quick_junit::SerializeError,
-    },
-}
-
 /// Runs the command. Exit code 1 where the joined report has failures that count.
-pub fn run(args: &Args) -> Result<ExitCode, ReportError> {
+pub fn run(args: &Args) -> Result<ExitCode> {
     let ReportCommand::Merge {
         folders,
         output,
@@ -113,69 +74,47 @@ pub fn run(args: &Args) -> Result<ExitCode, ReportError> {
 }
 
 impl Report {
-    /// The report in a folder.
-    pub fn load(folder: &Path) -> Result<Self, ReportError> {
+    pub fn load(folder: &Path) -> Result<Self> {
         let path = folder.join(JSON);
-        let text = fs::read_to_string(&path).map_err(|source| io_error(&path, source))?;
-        let json = |source| ReportError::Json {
-            path: path.clone(),
-            source,
-        };
-        let value: serde_json::Value = serde_json::from_str(&text).map_err(json)?;
-        match value.get("version").and_then(serde_json::Value::as_u64) {
-            Some(found) if found != u64::from(VERSION) => Err(ReportError::Version {
-                path: path.clone(),
-                found,
-            }),
-            _ => serde_json::from_value(value).map_err(json),
+        let name = path.display();
+        let text = fs::read_to_string(&path).at(&name)?;
+        let not_a_report = format!("{name}: not a report");
+        let value: Value = serde_json::from_str(&text).at(&not_a_report)?;
+        if let Some(found) = value["version"]
+            .as_u64()
+            .filter(|it| *it != u64::from(VERSION))
+        {
+            let known = format!("this program reads version {VERSION}");
+            return Err(format!("{name}: a report of version {found}; {known}").into());
         }
+        serde_json::from_value(value).at(not_a_report)
     }
 
     /// Makes the folder of a report, which has to be empty unless it may be overwritten.
-    pub fn prepare(folder: &Path, overwrite: bool) -> Result<(), ReportError> {
-        fs::create_dir_all(folder).map_err(|source| io_error(folder, source))?;
-        let mut entries = fs::read_dir(folder).map_err(|source| io_error(folder, source))?;
-        if entries.next().is_some() && !overwrite {
-            return Err(ReportError::NotEmpty(folder.to_owned()));
+    pub fn prepare(folder: &Path, overwrite: bool) -> Result<()> {
+        let name = folder.display();
+        fs::create_dir_all(folder).at(&name)?;
+        if fs::read_dir(folder).at(&name)?.next().is_some() && !overwrite {
+            let advice = "--overwrite writes a report there all the same";
+            return Err(format!("{name} is not empty; {advice}").into());
         }
         Ok(())
     }
 
-    /// Writes all of it.
-    pub fn save(&self, folder: &Path) -> Result<(), ReportError> {
+    pub fn save(&self, folder: &Path) -> Result<()> {
         self.save_json(folder)?;
-        let path = folder.join(JUNIT);
-        let xml = junit::of(self)
-            .to_string()
-            .map_err(|source| ReportError::Junit {
-                path: path.clone(),
-                source,
-            })?;
-        write(&path, &xml)?;
+        write(&folder.join(JUNIT), &junit::of(self).to_string()?)?;
         write(&folder.join(PAGE), &html::of(self))
     }
 
     /// Writes report.json, all of it or nothing.
-    pub fn save_json(&self, folder: &Path) -> Result<(), ReportError> {
-        let path = folder.join(JSON);
-        let text = serde_json::to_string_pretty(self).map_err(|source| ReportError::Json {
-            path: path.clone(),
-            source,
-        })?;
-        write(&path, &text)
+    pub fn save_json(&self, folder: &Path) -> Result<()> {
+        write(&folder.join(JSON), &serde_json::to_string_pretty(self)?)
     }
 }
 
-fn write(path: &Path, text: &str) -> Result<(), ReportError> {
+fn write(path: &Path, text: &str) -> Result<()> {
     let part = path.with_extension("part");
-    fs::write(&part, text)
-        .and_then(|()| fs::rename(&part, path))
-        .map_err(|source| io_error(path, source))
-}
-
-fn io_error(path: &Path, source: io::Error) -> ReportError {
-    ReportError::Io {
-        path: path.to_owned(),
-        source,
-    }
+    let written = fs::write(&part, text).and_then(|()| fs::rename(&part, path));
+    written.at(path.display())
 }

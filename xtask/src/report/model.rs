@@ -15,26 +15,23 @@ pub const VERSION: u32 = 1;
 pub const TOLD: usize = 5;
 
 /// Everything.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Report {
     /// [`VERSION`].
     pub version: u32,
     /// The runs that it came from: one, or one for each shard that was merged.
     pub runs: Vec<Run>,
-    /// Cases run.
     pub cases: u64,
     /// Those of them with a synthetic image.
     pub synthetic: u64,
-    /// Who took part.
     pub subjects: Vec<SubjectReport>,
     /// By comparison of recount with a qemu-img, by qemu-img.
-    pub comparisons: BTreeMap<String, BTreeMap<String, Count>>,
+    pub comparisons: Counts,
     /// Documented differences from qemu-img, and how often each was met.
     pub on_purpose: BTreeMap<String, u64>,
     /// By subject, by property.
-    pub properties: BTreeMap<String, BTreeMap<String, Count>>,
-    /// What failed, and how.
+    pub properties: Counts,
     pub failures: Vec<Failure>,
 }
 
@@ -42,7 +39,6 @@ pub struct Report {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
-    /// The seed of its cases.
     pub seed: u64,
     /// Which shard of how many, from 1.
     pub shard: (u64, u64),
@@ -72,7 +68,6 @@ pub struct Progress {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SubjectReport {
-    /// Its name.
     pub name: String,
     /// Whether its failures make the run fail.
     pub answerable: bool,
@@ -82,7 +77,6 @@ pub struct SubjectReport {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Count {
-    /// As it should be.
     pub passed: u64,
     /// Otherwise.
     pub failed: u64,
@@ -94,8 +88,14 @@ pub struct Count {
     pub not_applicable: u64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-const fn is_zero(count: &u64) -> bool {
+impl Count {
+    /// How many cases it said anything of.
+    pub const fn said(&self) -> u64 {
+        self.passed + self.failed + self.on_purpose
+    }
+}
+
+pub const fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
@@ -111,7 +111,6 @@ pub struct Failure {
     pub what: String,
     /// Whether it makes the run fail.
     pub counts: bool,
-    /// The command that shows it again.
     pub rerun: String,
     /// What happened; empty where many others are told.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -128,27 +127,19 @@ pub struct Failure {
 }
 
 impl Report {
-    /// Of a run that begins.
     pub fn new(run: Run, subjects: Vec<SubjectReport>) -> Self {
         Self {
             version: VERSION,
             runs: vec![run],
-            cases: 0,
-            synthetic: 0,
             subjects,
-            comparisons: BTreeMap::new(),
-            on_purpose: BTreeMap::new(),
-            properties: BTreeMap::new(),
-            failures: Vec::new(),
+            ..Self::default()
         }
     }
 
     /// Failures that make the run fail.
     pub fn counting(&self) -> usize {
-        self.failures
-            .iter()
-            .filter(|failure| failure.counts)
-            .count()
+        let failures = self.failures.iter();
+        failures.filter(|failure| failure.counts).count()
     }
 
     /// Whether one more failure of this kind is told in full.
@@ -164,15 +155,17 @@ impl Report {
         reason = "a rate is shown with one decimal"
     )]
     pub fn rate(&self) -> f64 {
-        let seconds = self.runs.iter().map(|run| run.seconds).fold(0.0, f64::max);
-        if seconds > 0.0 {
-            self.cases as f64 / seconds
-        } else {
-            0.0
+        match self.seconds() {
+            0.0 => 0.0,
+            seconds => self.cases as f64 / seconds,
         }
     }
 
-    /// Adds another report's results.
+    /// Seconds of the longest run.
+    pub fn seconds(&self) -> f64 {
+        self.runs.iter().map(|run| run.seconds).fold(0.0, f64::max)
+    }
+
     pub fn add(&mut self, other: Self) {
         self.runs.extend(other.runs);
         self.cases += other.cases;
@@ -193,17 +186,21 @@ impl Report {
 
     /// Puts the failures into the order of the report: those that count first.
     pub fn sort(&mut self) {
-        self.failures.sort_by(|left, right| {
-            let key = |one: &Failure| (!one.counts, one.subject.clone(), one.what.clone());
-            key(left)
-                .cmp(&key(right))
-                .then_with(|| left.story.is_empty().cmp(&right.story.is_empty()))
-                .then_with(|| left.case.cmp(&right.case))
+        self.failures.sort_by_cached_key(|one| {
+            let (subject, what) = (one.subject.clone(), one.what.clone());
+            (
+                !one.counts,
+                subject,
+                what,
+                one.story.is_empty(),
+                one.case.clone(),
+            )
         });
     }
 }
 
-type Counts = BTreeMap<String, BTreeMap<String, Count>>;
+/// By two names.
+pub type Counts = BTreeMap<String, BTreeMap<String, Count>>;
 
 fn add_counts(counts: &mut Counts, others: Counts) {
     for (outer, inner) in others {

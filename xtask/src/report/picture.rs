@@ -1,35 +1,46 @@
 //! A picture of an image: what each of its clusters holds.
 
+use std::collections::BTreeSet;
+
 use recount_oracle::audit::{self, Audit, Referrer};
 use recount_oracle::case::damage::SparseBytes;
 use serde::{Deserialize, Serialize};
+use strum::VariantArray as _;
 
 /// Stretches of a picture, at most; what is left out is said.
 const STRETCHES: usize = 400;
 
 /// What a cluster holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum Use {
     /// Nothing, and its refcount is 0.
     Free,
     /// Nothing, and it is allocated.
     Leaked,
-    /// Guest data.
     Data,
-    /// Compressed guest data.
     Compressed,
     /// Bitmaps: directory, tables, bits.
     Bitmap,
     /// The snapshot table, or an L1 or L2 table of a snapshot alone.
     Snapshot,
-    /// An L2 table.
     L2,
     /// The active L1 table.
     L1,
-    /// A refblock.
     Refblock,
-    /// The reftable.
     Reftable,
     /// The header, or a LUKS header.
     Header,
@@ -37,35 +48,8 @@ pub enum Use {
 
 impl Use {
     /// All, in the order of the legend.
-    pub const ALL: [Self; 11] = [
-        Self::Header,
-        Self::L1,
-        Self::L2,
-        Self::Data,
-        Self::Compressed,
-        Self::Snapshot,
-        Self::Bitmap,
-        Self::Reftable,
-        Self::Refblock,
-        Self::Leaked,
-        Self::Free,
-    ];
-
-    /// Its name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Free => "free",
-            Self::Leaked => "leaked",
-            Self::Data => "data",
-            Self::Compressed => "compressed",
-            Self::Bitmap => "bitmap",
-            Self::Snapshot => "snapshot",
-            Self::L2 => "l2",
-            Self::L1 => "l1",
-            Self::Refblock => "refblock",
-            Self::Reftable => "reftable",
-            Self::Header => "header",
-        }
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::VARIANTS.iter().rev().copied()
     }
 }
 
@@ -73,9 +57,7 @@ impl Use {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stretch {
-    /// The first cluster.
     pub first: u64,
-    /// How many.
     pub clusters: u64,
     /// What they hold. Where several things lie in one cluster, the last in the order of [`Use`].
     pub holds: Use,
@@ -90,18 +72,12 @@ pub struct Stretch {
 pub struct Picture {
     /// Bytes of a cluster.
     pub cluster_size: u64,
-    /// Clusters of the image.
     pub clusters: u64,
     /// From cluster 0 on, without gaps.
     pub stretches: Vec<Stretch>,
     /// Stretches after these that are left out.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "super::model::is_zero")]
     pub left_out: u64,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-const fn is_zero(count: &u64) -> bool {
-    *count == 0
 }
 
 impl Picture {
@@ -111,16 +87,10 @@ impl Picture {
     }
 
     fn new(audit: &Audit) -> Self {
-        let mut known: Vec<u64> = audit.references.keys().copied().collect();
+        let wrong: BTreeSet<u64> = audit.mismatches.iter().map(|wrong| wrong.cluster).collect();
+        let mut known: BTreeSet<u64> = audit.references.keys().copied().collect();
         known.extend(audit.disk.counts().keys());
-        known.extend(audit.mismatches.iter().map(|wrong| wrong.cluster));
-        known.sort_unstable();
-        known.dedup();
-        let mut wrong = audit
-            .mismatches
-            .iter()
-            .map(|wrong| wrong.cluster)
-            .peekable();
+        known.extend(&wrong);
         let mut picture = Self {
             cluster_size: audit.header.cluster_size(),
             clusters: audit.clusters,
@@ -128,19 +98,14 @@ impl Picture {
             left_out: 0,
         };
         let mut next = 0;
-        for cluster in known
-            .into_iter()
-            .take_while(|&cluster| cluster < audit.clusters)
-        {
-            while wrong.next_if(|&other| other < cluster).is_some() {}
-            let is_wrong = wrong.peek() == Some(&cluster);
+        for &cluster in known.range(..audit.clusters) {
             let holds = match audit.references.get(&cluster) {
                 Some(by) => by.iter().map(holds).max().unwrap_or(Use::Leaked),
                 None if audit.disk.count(cluster) == Some(0) => Use::Free,
                 None => Use::Leaked,
             };
             picture.add(next, cluster - next, Use::Free, false);
-            picture.add(cluster, 1, holds, is_wrong);
+            picture.add(cluster, 1, holds, wrong.contains(&cluster));
             next = cluster + 1;
         }
         picture.add(next, audit.clusters.saturating_sub(next), Use::Free, false);
@@ -197,9 +162,8 @@ mod tests {
     #[test]
     fn a_picture_has_every_cluster_once() {
         for seed in 0..20 {
-            let mut image = SparseBytes::default();
             let case = generate::generate(Kind::Synthetic, seed);
-            build::build(&case, &mut image).unwrap();
+            let image = build::build(&case).unwrap().bytes;
             let Some(picture) = Picture::of(&image) else {
                 continue;
             };

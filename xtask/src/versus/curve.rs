@@ -2,15 +2,15 @@
 
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use indicatif::ProgressBar;
 
-use super::images::run;
-use super::measure::{Subject, Task, Used, median};
+use super::measure::{Subject, Task, Used};
 use super::report::{mebibytes, seconds};
+use crate::error::Result;
+use crate::process::output;
 
 /// Clusters of 64 KiB, as qemu-img makes them unless told otherwise.
 const CLUSTER: u64 = 64 << 10;
@@ -36,7 +36,7 @@ pub fn measure(
     recount: &Subject,
     runs: usize,
     bar: &ProgressBar,
-) -> io::Result<Growth> {
+) -> Result<Growth> {
     let mut sizes = Vec::new();
     for clusters in SIZES {
         bar.println(format!("making an image of {clusters} clusters"));
@@ -45,56 +45,40 @@ pub fn measure(
         std::fs::remove_file(&image)?;
     }
     let image = make(directory, qemu_img, IN_USE)?;
-    let mut small = Vec::new();
-    for task in [Task::Check, Task::Rebuild] {
-        small.push(medians(recount, task, &image, runs)?);
-    }
-    OpenOptions::new()
-        .write(true)
-        .open(&image)?
-        .set_len(DEVICE)?;
-    let check = medians(recount, Task::Check, &image, runs)?;
-    let rebuild = medians(recount, Task::Rebuild, &image, runs)?;
+    let both = || -> Result<[Used; 2]> {
+        let check = medians(recount, Task::Check, &image, runs)?;
+        Ok([check, medians(recount, Task::Rebuild, &image, runs)?])
+    };
+    let [check, rebuild] = both()?;
+    let file = OpenOptions::new().write(true).open(&image)?;
+    file.set_len(DEVICE)?;
+    let [large_check, large_rebuild] = both()?;
     std::fs::remove_file(&image)?;
     Ok(Growth {
         sizes,
         sparse: [
-            (Task::Check, small[0], check),
-            (Task::Rebuild, small[1], rebuild),
+            (Task::Check, check, large_check),
+            (Task::Rebuild, rebuild, large_rebuild),
         ],
     })
 }
 
-fn make(directory: &Path, qemu_img: &Path, bytes: u64) -> io::Result<PathBuf> {
+fn make(directory: &Path, qemu_img: &Path, bytes: u64) -> Result<PathBuf> {
     let path = directory.join("growth.qcow2");
-    run(Command::new(qemu_img)
-        .args([
-            "create",
-            "-q",
-            "-f",
-            "qcow2",
-            "-o",
-            "preallocation=metadata",
-        ])
+    let options = "create -q -f qcow2 -o preallocation=metadata";
+    let mut create = Command::new(qemu_img);
+    create
+        .args(options.split(' '))
         .arg(&path)
-        .arg(bytes.to_string()))?;
+        .arg(bytes.to_string());
+    output(&mut create)?;
     Ok(path)
 }
 
-fn medians(recount: &Subject, task: Task, image: &Path, runs: usize) -> io::Result<Used> {
+fn medians(recount: &Subject, task: Task, image: &Path, runs: usize) -> Result<Used> {
     recount.run(task, image)?;
-    let used: Result<Vec<Used>, _> = (0..runs).map(|_| recount.run(task, image)).collect();
-    let mut used = used?;
-    let of = |part: fn(&Used) -> f64, used: &[Used]| {
-        median(&mut used.iter().map(part).collect::<Vec<_>>())
-    };
-    let (seconds, processor) = (of(|one| one.seconds, &used), of(|one| one.processor, &used));
-    used.sort_by_key(|one| one.memory);
-    Ok(Used {
-        seconds,
-        processor,
-        memory: used[used.len() / 2].memory,
-    })
+    let used: Result<Vec<Used>> = (0..runs).map(|_| recount.run(task, image)).collect();
+    Ok(Used::median(&used?))
 }
 
 impl Growth {

@@ -1,21 +1,21 @@
 //! The floor: reading the metadata that a check has to read, in whole tables, and nothing else;
-//! and for a rebuild writing as many refblocks, with the two flushes that make it atomic.
+//! and for a rebuild writing as many refblocks, with the three flushes that make it atomic.
 
 use std::fs::{File, OpenOptions};
-use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::Instant;
 
 use super::images::{L2Tables, be32, be64, read_table};
 use super::measure::{Task, median};
+use crate::error::Result;
 
-/// Flushes of a rebuild: one before the switch to the new structures, one after it.
-const FLUSHES: usize = 2;
+/// Flushes of a rebuild: behind the refblocks, behind the reftable, and behind the switch to it.
+const FLUSHES: usize = 3;
 
 /// The median time of reading every L2 table and refblock once, one after the other; for a rebuild
 /// of writing back the refblocks and flushing as well.
-pub fn seconds(task: Task, image: &Path, runs: usize) -> io::Result<f64> {
+pub fn seconds(task: Task, image: &Path, runs: usize) -> Result<f64> {
     let tables = L2Tables::find(image)?;
     let file = OpenOptions::new().read(true).write(true).open(image)?;
     let refblocks = refblocks(&file, tables.cluster_bits)?;
@@ -40,15 +40,13 @@ pub fn seconds(task: Task, image: &Path, runs: usize) -> io::Result<f64> {
         times.push(started.elapsed().as_secs_f64());
     }
     // The first one warms the cache.
-    Ok(median(&mut times[1..]))
+    Ok(median(times.split_off(1)))
 }
 
 /// Where the refblocks are.
-fn refblocks(file: &File, cluster_bits: u32) -> io::Result<Vec<u64>> {
-    let mut header = [0; 64];
-    file.read_exact_at(&mut header, 0)?;
-    let entries = (be32(&header, 56) as usize) << (cluster_bits - 3);
-    let mut offsets = read_table(file, be64(&header, 48), entries)?;
+fn refblocks(file: &File, cluster_bits: u32) -> Result<Vec<u64>> {
+    let entries = (be32(file, 56)? as usize) << (cluster_bits - 3);
+    let mut offsets = read_table(file, be64(file, 48)?, entries)?;
     offsets.retain(|offset| *offset != 0);
     Ok(offsets)
 }

@@ -2,13 +2,17 @@
 //! the L2 entries of an image that it made.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-const OFFSET_MASK: u64 = 0x00ff_ffff_ffff_fe00;
-const COMPRESSED: u64 = 1 << 62;
+use clap::ValueEnum as _;
+use recount_oracle::case::damage::find::{COMPRESSED, OFFSET_BITS};
+
+use crate::error::Result;
+use crate::process::output;
+
 const SECTOR: u64 = 512;
 const SNAPSHOTS: usize = 20;
 
@@ -27,25 +31,18 @@ pub enum ImageKind {
     SmallestClusters,
     /// 64 GiB with 20 snapshots.
     Snapshots,
-    /// A million compressed clusters, two to a host cluster.
+    /// a million compressed clusters
     Compressed,
-    /// 64 GiB, each cluster at a random place.
+    /// 64 GiB, fragmented at random
     Fragmented,
 }
 
 impl ImageKind {
-    /// What it is, for people.
-    pub const fn describe(self) -> &'static str {
-        match self {
-            Self::Large => "1 TiB of 64 KiB clusters",
-            Self::SmallClusters => "16 GiB of 4 KiB clusters",
-            Self::NarrowRefcounts => "64 GiB, 1-bit refcounts",
-            Self::WideRefcounts => "128 GiB of 16 KiB clusters, 64-bit refcounts",
-            Self::SmallestClusters => "512 MiB of 512-byte clusters",
-            Self::Snapshots => "64 GiB with 20 snapshots",
-            Self::Compressed => "a million compressed clusters",
-            Self::Fragmented => "64 GiB, fragmented at random",
-        }
+    /// What it is, for people and in the help.
+    pub fn describe(self) -> String {
+        let value = self.to_possible_value();
+        let help = value.and_then(|value| value.get_help().map(ToString::to_string));
+        help.unwrap_or_default()
     }
 
     const fn options(self) -> (&'static str, &'static str) {
@@ -63,21 +60,24 @@ impl ImageKind {
         }
     }
 
-    /// Makes it.
-    pub fn make(self, directory: &Path, qemu_img: &Path, recount: &Path) -> io::Result<PathBuf> {
+    pub fn make(self, directory: &Path, qemu_img: &Path, recount: &Path) -> Result<PathBuf> {
         let path = directory.join("image.qcow2");
         let (options, size) = self.options();
-        run(Command::new(qemu_img)
-            .args(["create", "-q", "-f", "qcow2", "-o", options])
-            .arg(&path)
-            .arg(size))?;
+        output(
+            Command::new(qemu_img)
+                .args(["create", "-q", "-f", "qcow2", "-o", options])
+                .arg(&path)
+                .arg(size),
+        )?;
         match self {
             Self::Snapshots => {
                 for number in 0..SNAPSHOTS {
                     let name = number.to_string();
-                    run(Command::new(qemu_img)
-                        .args(["snapshot", "-c", &name])
-                        .arg(&path))?;
+                    output(
+                        Command::new(qemu_img)
+                            .args(["snapshot", "-c", &name])
+                            .arg(&path),
+                    )?;
                 }
             }
             Self::Compressed => {
@@ -87,7 +87,7 @@ impl ImageKind {
                 let mut repair = Command::new(recount);
                 repair.args(["check", "-q", "-r", "all"]).arg(&path);
                 if !repair.stderr(Stdio::null()).status()?.success() {
-                    return Err(io::Error::other("recount could not set the refcounts"));
+                    return Err("recount could not set the refcounts".into());
                 }
             }
             Self::Fragmented => scatter(&path)?,
@@ -95,25 +95,6 @@ impl ImageKind {
         }
         Ok(path)
     }
-}
-
-/// Runs a program that has to succeed.
-pub fn run(command: &mut Command) -> io::Result<()> {
-    let output = command.output().map_err(|error| {
-        io::Error::new(
-            error.kind(),
-            format!("{}: {error}", command.get_program().display()),
-        )
-    })?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let last = said.lines().last().unwrap_or_default();
-    Err(io::Error::other(format!(
-        "{command:?}: {}: {last}",
-        output.status
-    )))
 }
 
 /// The L2 tables of an image. They are gone through one by one: the memory of this process shows
@@ -125,20 +106,14 @@ pub struct L2Tables {
 }
 
 impl L2Tables {
-    /// Finds them.
-    pub fn find(path: &Path) -> io::Result<Self> {
+    pub fn find(path: &Path) -> Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
-        let mut header = [0; 48];
-        file.read_exact_at(&mut header, 0)?;
-        let l1 = read_table(&file, be64(&header, 40), be32(&header, 36) as usize)?;
+        let l1 = read_table(&file, be64(&file, 40)?, be32(&file, 36)? as usize)?;
+        let offsets = l1.iter().map(|entry| entry & OFFSET_BITS);
         Ok(Self {
+            cluster_bits: be32(&file, 20)?,
+            offsets: offsets.filter(|offset| *offset != 0).collect(),
             file,
-            cluster_bits: be32(&header, 20),
-            offsets: l1
-                .iter()
-                .map(|entry| entry & OFFSET_MASK)
-                .filter(|offset| *offset != 0)
-                .collect(),
         })
     }
 
@@ -147,7 +122,7 @@ impl L2Tables {
     }
 
     /// Changes the entries, table by table; `change` is told the number of the first one.
-    fn change(&self, mut change: impl FnMut(u64, &mut [u64]) -> io::Result<()>) -> io::Result<()> {
+    fn change(&self, mut change: impl FnMut(u64, &mut [u64]) -> Result<()>) -> Result<()> {
         let mut first = 0;
         for offset in &self.offsets {
             let mut entries = read_table(&self.file, *offset, self.entries_per_table())?;
@@ -164,15 +139,16 @@ impl L2Tables {
 }
 
 /// Gives every guest cluster another one's host cluster; the refcounts stay right.
-fn scatter(path: &Path) -> io::Result<()> {
+fn scatter(path: &Path) -> Result<()> {
     let tables = L2Tables::find(path)?;
     let clusters = (tables.offsets.len() * tables.entries_per_table()) as u64;
     // Kept outside of the process, as it is.
     let mut hosts = tempfile::tempfile()?;
     tables.change(|_, entries| {
-        entries
-            .iter()
-            .try_for_each(|entry| hosts.write_all(&entry.to_be_bytes()))
+        for entry in entries {
+            hosts.write_all(&entry.to_be_bytes())?;
+        }
+        Ok(())
     })?;
     tables.change(|first, entries| {
         for (number, entry) in (first..).zip(entries) {
@@ -198,13 +174,13 @@ fn scrambled(number: u64, count: u64) -> u64 {
 }
 
 /// Turns clusters into compressed ones, each pair sharing the host cluster of the first.
-fn compress(path: &Path) -> io::Result<()> {
+fn compress(path: &Path) -> Result<()> {
     let tables = L2Tables::find(path)?;
     let half = (1_u64 << tables.cluster_bits) / 2;
     let length_shift = 62 - (tables.cluster_bits - 8);
     tables.change(|_, entries| {
         for pair in entries.chunks_mut(2) {
-            let host = pair[0] & OFFSET_MASK;
+            let host = pair[0] & OFFSET_BITS;
             for (position, entry) in (0..).zip(pair) {
                 let sectors = half / SECTOR - 1;
                 *entry = COMPRESSED | (sectors << length_shift) | (host + position * half);
@@ -214,7 +190,7 @@ fn compress(path: &Path) -> io::Result<()> {
     })
 }
 
-pub fn read_table(file: &File, offset: u64, entries: usize) -> io::Result<Vec<u64>> {
+pub fn read_table(file: &File, offset: u64, entries: usize) -> Result<Vec<u64>> {
     let mut bytes = vec![0; entries * 8];
     file.read_exact_at(&mut bytes, offset)?;
     Ok(bytes
@@ -225,16 +201,16 @@ pub fn read_table(file: &File, offset: u64, entries: usize) -> io::Result<Vec<u6
         .collect())
 }
 
-pub fn be32(bytes: &[u8], position: usize) -> u32 {
-    (0..4).fold(0, |number, index| {
-        number << 8 | u32::from(bytes[position + index])
-    })
+pub fn be32(file: &File, offset: u64) -> Result<u32> {
+    let mut bytes = [0; 4];
+    file.read_exact_at(&mut bytes, offset)?;
+    Ok(u32::from_be_bytes(bytes))
 }
 
-pub fn be64(bytes: &[u8], position: usize) -> u64 {
-    (0..8).fold(0, |number, index| {
-        number << 8 | u64::from(bytes[position + index])
-    })
+pub fn be64(file: &File, offset: u64) -> Result<u64> {
+    let mut bytes = [0; 8];
+    file.read_exact_at(&mut bytes, offset)?;
+    Ok(u64::from_be_bytes(bytes))
 }
 
 #[cfg(test)]

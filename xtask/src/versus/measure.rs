@@ -1,13 +1,14 @@
 //! Running programs in turn and measuring them from outside.
 
 use std::fs::OpenOptions;
-use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use wait4::Wait4 as _;
+
+use crate::error::Result;
 
 /// Where the header's reftable pointer is, and how long.
 const REFTABLE_POINTER: (u64, usize) = (48, 12);
@@ -25,7 +26,6 @@ pub enum Task {
 }
 
 impl Task {
-    /// Its name in the table.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Check => "check",
@@ -51,15 +51,18 @@ pub struct Used {
     pub memory: u64,
 }
 
-/// Medians over the runs.
-#[derive(Clone, Copy, Debug)]
-pub struct Measurement {
-    /// Wall-clock seconds.
-    pub seconds: f64,
-    /// Peak resident memory, in bytes.
-    pub memory: u64,
-    /// How many runs they are the medians of.
-    pub runs: usize,
+impl Used {
+    /// Medians over the runs, each by itself.
+    pub fn median(runs: &[Self]) -> Self {
+        let of = |part: fn(&Self) -> f64| median(runs.iter().map(part).collect());
+        let mut memory: Vec<u64> = runs.iter().map(|run| run.memory).collect();
+        memory.sort_unstable();
+        Self {
+            seconds: of(|run| run.seconds),
+            processor: of(|run| run.processor),
+            memory: memory.get(memory.len() / 2).copied().unwrap_or(0),
+        }
+    }
 }
 
 impl Subject {
@@ -67,8 +70,7 @@ impl Subject {
         Self { name, program }
     }
 
-    /// One run.
-    pub fn run(&self, task: Task, image: &Path) -> io::Result<Used> {
+    pub fn run(&self, task: Task, image: &Path) -> Result<Used> {
         if task == Task::Rebuild {
             let file = OpenOptions::new().write(true).open(image)?;
             let (position, length) = REFTABLE_POINTER;
@@ -89,8 +91,8 @@ impl Subject {
         let used = child.wait4()?;
         let seconds = started.elapsed().as_secs_f64();
         if !used.status.success() {
-            let message = format!("{} {}: {}", self.name, task.name(), used.status);
-            return Err(io::Error::other(message));
+            let (name, task) = (self.name, task.name());
+            return Err(format!("{name} {task}: {}", used.status).into());
         }
         Ok(Used {
             seconds,
@@ -100,15 +102,16 @@ impl Subject {
     }
 }
 
-/// Runs both in turn, A B A B …, after one run of each that is not counted. What takes longer than
-/// `PATIENCE` is run less often, at the least once; then the first run is the one that counts.
+/// Runs both in turn, A B A B …, after one run of each that is not counted; medians, and of how many
+/// runs. What takes longer than `PATIENCE` is run less often, at the least once; then the first run is
+/// the one that counts.
 pub fn in_turn(
     task: Task,
     one: &Subject,
     other: &Subject,
     image: &Path,
     runs: usize,
-) -> io::Result<(Measurement, Measurement)> {
+) -> Result<(Used, Used, usize)> {
     let (mut ones, mut others) = (Vec::new(), Vec::new());
     let started = Instant::now();
     for _ in 0..=runs {
@@ -119,54 +122,12 @@ pub fn in_turn(
         }
     }
     let uncounted = usize::from(ones.len() > 1);
-    Ok((summary(&ones[uncounted..]), summary(&others[uncounted..])))
-}
-
-fn summary(runs: &[Used]) -> Measurement {
-    let mut seconds: Vec<f64> = runs.iter().map(|run| run.seconds).collect();
-    let mut memory: Vec<u64> = runs.iter().map(|run| run.memory).collect();
-    memory.sort_unstable();
-    Measurement {
-        seconds: median(&mut seconds),
-        memory: memory.get(memory.len() / 2).copied().unwrap_or(0),
-        runs: runs.len(),
-    }
+    let (ones, others) = (&ones[uncounted..], &others[uncounted..]);
+    Ok((Used::median(ones), Used::median(others), ones.len()))
 }
 
 /// The middle value; of an even number of them the upper one of the two.
-pub fn median(values: &mut [f64]) -> f64 {
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-/// Builds the program `recount` of this tree and returns where it is.
-pub fn build_recount() -> io::Result<PathBuf> {
-    build_recount_in(Path::new("."), None)
-}
-
-/// Builds the program `recount` of a tree, in a target directory of its own if one is given.
-pub fn build_recount_in(tree: &Path, target: Option<&Path>) -> io::Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    if let Some(target) = target {
-        command.env("CARGO_TARGET_DIR", std::path::absolute(target)?);
-    }
-    let built = command
-        .current_dir(tree)
-        .args([
-            "build",
-            "--quiet",
-            "--release",
-            "--package",
-            "recount",
-            "--message-format=json",
-        ])
-        .stderr(Stdio::inherit())
-        .output()?;
-    // Each line of output is one message; that of the program names it.
-    String::from_utf8_lossy(&built.stdout)
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .ok_or_else(|| io::Error::other("cargo build --release -p recount failed"))
 }

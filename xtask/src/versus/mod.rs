@@ -5,7 +5,7 @@ mod curve;
 mod floor;
 pub mod images;
 pub mod measure;
-mod report;
+pub mod report;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,8 +13,10 @@ use std::process::ExitCode;
 use clap::ValueEnum as _;
 use indicatif::ProgressBar;
 
+use crate::error::Result;
+use crate::process::build_release;
 use images::ImageKind;
-use measure::{Measurement, Subject, Task};
+use measure::{Subject, Task, Used};
 
 /// Options of `cargo xtask versus`.
 #[derive(clap::Args)]
@@ -46,8 +48,10 @@ pub struct Args {
 pub struct Row {
     kind: ImageKind,
     task: Task,
-    recount: Measurement,
-    qemu_img: Measurement,
+    recount: Used,
+    qemu_img: Used,
+    /// How many runs they are the medians of.
+    runs: usize,
     /// Seconds that the plain reads, and for a rebuild the writes and flushes, take.
     floor: f64,
 }
@@ -74,14 +78,14 @@ impl Row {
 }
 
 /// Measures, prints the table, and writes it where asked to; exits with 1 where a target is missed.
-pub fn run(args: &Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
+pub fn run(args: &Args) -> Result<ExitCode> {
     let directory = match &args.directory {
         Some(directory) => tempfile::tempdir_in(directory)?,
         None => tempfile::tempdir()?,
     };
     let recount = match &args.recount {
         Some(path) => std::path::absolute(path)?,
-        None => measure::build_recount()?,
+        None => build_release()?,
     };
     let ours = Subject::new("recount", recount);
     let theirs = Subject::new("qemu-img", args.qemu_img.clone());
@@ -97,12 +101,14 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
         bar.println(format!("making the image: {}", kind.describe()));
         let image = kind.make(directory.path(), &args.qemu_img, &ours.program)?;
         for task in [Task::Check, Task::Rebuild] {
-            let (recount, qemu_img) = measure::in_turn(task, &ours, &theirs, &image, args.runs)?;
+            let (recount, qemu_img, runs) =
+                measure::in_turn(task, &ours, &theirs, &image, args.runs)?;
             let row = Row {
                 kind: *kind,
                 task,
                 recount,
                 qemu_img,
+                runs,
                 floor: floor::seconds(task, &image, args.runs)?,
             };
             bar.suspend(|| print!("{}", report::line(&row)));

@@ -1,11 +1,12 @@
 //! The table, and the page with its chart.
 
-use std::fmt::Write as _;
 use std::fs;
-use std::io;
+
+use maud::html;
 
 use super::Row;
 use super::curve::Growth;
+use crate::error::Result;
 
 const PAGE: &str = "docs/performance.md";
 const CHART: &str = "docs/performance.svg";
@@ -52,23 +53,31 @@ pub fn line(row: &Row) -> String {
         row.target(),
         mebibytes(row.recount.memory),
         mebibytes(row.qemu_img.memory),
-        row.recount.runs,
+        row.runs,
         if row.is_met() { "" } else { "missed" },
     )
 }
 
 /// Writes the page and the chart.
-pub fn write(rows: &[Row], growth: &Growth) -> io::Result<()> {
+pub fn write(rows: &[Row], growth: &Growth) -> Result<()> {
     fs::create_dir_all("docs")?;
     fs::write(CHART, chart(rows))?;
     let table: String = rows.iter().map(line).collect();
     let growth = growth.tables();
-    fs::write(PAGE, format!("{TITLE}{HEAD}{table}{CHART_LINK}{growth}"))
+    Ok(fs::write(
+        PAGE,
+        format!("{TITLE}{HEAD}{table}{CHART_LINK}{growth}"),
+    )?)
 }
 
 /// Seconds, to the millisecond.
 pub fn seconds(value: f64) -> String {
     format!("{value:.3} s")
+}
+
+/// A place in a chart: more digits nobody sees.
+pub fn tenths(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
 }
 
 /// Whole mebibytes, rounded up.
@@ -80,48 +89,35 @@ pub fn mebibytes(bytes: u64) -> String {
 /// where the target is.
 fn chart(rows: &[Row]) -> String {
     let largest = rows.iter().map(Row::ratio).fold(10.0, f64::max);
-    let decades = largest.log10();
-    let x = |ratio: f64| LABEL_WIDTH + ratio.max(1.0).log10() / decades * CHART_WIDTH;
+    let width = |ratio: f64| tenths(ratio.max(1.0).log10() / largest.log10() * CHART_WIDTH);
+    let x = |ratio: f64| LABEL_WIDTH + width(ratio);
     let height = (rows.len() + 2) * BAR_HEIGHT + BAR_HEIGHT / 2;
-    let width = LABEL_WIDTH + CHART_WIDTH + 60.0;
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
-         font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
-         <text x=\"8\" y=\"14\">How many times as long qemu-img takes (red: target)</text>\n"
-    );
-    for power in [1.0, 10.0, 100.0, 1000.0] {
-        if power <= largest {
-            let _ = writeln!(
-                svg,
-                "<line x1=\"{0:.1}\" x2=\"{0:.1}\" y1=\"{1}\" y2=\"{height}\" stroke=\"#ccc\"/>\
-                 <text x=\"{0:.1}\" y=\"{2}\" text-anchor=\"middle\" fill=\"#666\">{power}×</text>",
-                x(power),
-                BAR_HEIGHT * 2,
-                BAR_HEIGHT * 2 - 4,
-            );
+    let powers = [1.0, 10.0, 100.0, 1000.0]
+        .into_iter()
+        .filter(|power| *power <= largest);
+    let tops = (2 * BAR_HEIGHT + BAR_HEIGHT / 4..).step_by(BAR_HEIGHT);
+    let chart = html! {
+        svg xmlns="http://www.w3.org/2000/svg"
+            viewBox={ "0 0 " (LABEL_WIDTH + CHART_WIDTH + 60.0) " " (height) }
+            font-family="sans-serif" font-size="12" {
+            rect width="100%" height="100%" fill="#fff" {}
+            text x="8" y="14" { "How many times as long qemu-img takes (red: target)" }
+            @for power in powers {
+                line x1=(x(power)) x2=(x(power)) y1=(BAR_HEIGHT * 2) y2=(height) stroke="#ccc" {}
+                text x=(x(power)) y=(BAR_HEIGHT * 2 - 4) text-anchor="middle" fill="#666" {
+                    (power) "×"
+                }
+            }
+            @for (row, top) in rows.iter().zip(tops) {
+                @let ratio = row.ratio();
+                text x=(LABEL_WIDTH - 6.0) y=(top + 10) text-anchor="end" {
+                    (row.kind.describe()) ", " (row.task.name())
+                }
+                rect x=(LABEL_WIDTH) y=(top) width=(width(ratio)) height="12" fill="#3a6ea5" {}
+                rect x=(x(row.target())) y=(top) width="2" height="12" fill="#c33" {}
+                text x=(x(ratio) + 4.0) y=(top + 10) { (format!("{ratio:.1}×")) }
+            }
         }
-    }
-    for (index, row) in rows.iter().enumerate() {
-        svg.push_str(&bar(row, (index + 2) * BAR_HEIGHT + BAR_HEIGHT / 4, x));
-    }
-    svg.push_str("</svg>\n");
-    svg
-}
-
-fn bar(row: &Row, top: usize, x: impl Fn(f64) -> f64) -> String {
-    format!(
-        "<text x=\"{}\" y=\"{text}\" text-anchor=\"end\">{}, {}</text>\
-         <rect x=\"{LABEL_WIDTH}\" y=\"{top}\" width=\"{:.1}\" height=\"12\" fill=\"#3a6ea5\"/>\
-         <rect x=\"{:.1}\" y=\"{top}\" width=\"2\" height=\"12\" fill=\"#c33\"/>\
-         <text x=\"{:.1}\" y=\"{text}\">{:.1}×</text>\n",
-        LABEL_WIDTH - 6.0,
-        row.kind.describe(),
-        row.task.name(),
-        x(row.ratio()) - LABEL_WIDTH,
-        x(row.target()),
-        x(row.ratio()) + 4.0,
-        row.ratio(),
-        text = top + 10,
-    )
+    };
+    chart.into_string() + "\n"
 }

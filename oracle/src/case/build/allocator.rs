@@ -6,22 +6,17 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::case::impossible::Impossible;
+use crate::case::impossible::{Impossible, in_range};
 use crate::case::synthetic::Allocation;
-
-/// Where the next candidates come from.
-enum Candidates {
-    /// `start`, `start + step`, … for ever.
-    Steps { next: u64, step: u64 },
-    /// These and no others.
-    Listed(Vec<u64>),
-}
 
 /// Clusters in use, and where to look for the next one.
 pub(super) struct Allocator {
     used: BTreeSet<u64>,
-    candidates: Candidates,
-    /// Clusters that structures may be put into; `None` for all.
+    /// The candidates in order; `None` for `next`, `next + step`, … for ever.
+    order: Option<Vec<u64>>,
+    next: u64,
+    step: u64,
+    /// Clusters that anything at all may be put into; `None` for all.
     allowed: Option<BTreeSet<u64>>,
     last: u64,
 }
@@ -30,30 +25,32 @@ impl Allocator {
     /// Nothing is used but the header's cluster. `refblock_entries` is B; `last` is the last
     /// cluster that an offset can name.
     pub(super) fn new(allocation: &Allocation, refblock_entries: u64, last: u64) -> Self {
-        let mut allowed = None;
-        let steps = |next, step| Candidates::Steps { next, step };
-        let candidates = match allocation {
-            Allocation::Dense => steps(1, 1),
-            Allocation::Striped { step } => steps(u64::from(*step), u64::from(*step)),
-            Allocation::OneARange { place } => {
-                let place = u64::from(*place) % refblock_entries;
-                let first = if place == 0 { refblock_entries } else { place };
-                steps(first, refblock_entries)
-            }
-            Allocation::AfterHole { clusters } => steps(1 + u64::from(*clusters), 1),
+        let (mut order, mut allowed) = (None, None);
+        let (next, step) = match allocation {
+            Allocation::Dense => (1, 1),
+            Allocation::Striped { step } => ((*step).into(), (*step).into()),
+            Allocation::OneARange { place } => match u64::from(*place) % refblock_entries {
+                0 => (refblock_entries, refblock_entries),
+                place => (place, refblock_entries),
+            },
+            Allocation::AfterHole { clusters } => (1 + u64::from(*clusters), 1),
             Allocation::Scattered { seed, span } => {
-                let mut order: Vec<u64> = (1..=u64::from(*span)).collect();
-                order.shuffle(&mut ChaCha8Rng::seed_from_u64(*seed));
-                Candidates::Listed(order)
+                let mut shuffled: Vec<u64> = (1..=u64::from(*span)).collect();
+                shuffled.shuffle(&mut ChaCha8Rng::seed_from_u64(*seed));
+                order = Some(shuffled);
+                (1, 1)
             }
             Allocation::Listed(list) => {
                 allowed = Some(list.iter().copied().collect());
-                Candidates::Listed(list.clone())
+                order = Some(list.clone());
+                (1, 1)
             }
         };
         Self {
             used: BTreeSet::from([0]),
-            candidates,
+            order,
+            next,
+            step,
             allowed,
             last,
         }
@@ -66,50 +63,33 @@ impl Allocator {
 
     /// The next `count` clusters in a row of the pattern.
     pub(super) fn take(&mut self, count: u64) -> Result<u64, Impossible> {
-        let first = match &mut self.candidates {
-            Candidates::Steps { next, step } => loop {
-                let first = *next;
-                *next += *step;
-                if self.used.range(first..first + count).next().is_none() {
-                    break first;
-                }
-                if first > self.last {
-                    break first;
-                }
-            },
-            Candidates::Listed(list) => list
-                .iter()
-                .copied()
-                .find(|&first| is_free(&self.used, self.allowed.as_ref(), first, count))
-                .ok_or(Impossible::NoRoom {
-                    wanted: count,
-                    placed: self.used.len() as u64,
-                })?,
+        let free = |&first: &u64| self.is_free(first, count);
+        let first = if let Some(order) = &self.order {
+            order.iter().copied().find(free)
+        } else {
+            let mut first = self.next;
+            while first <= self.last && !free(&first) {
+                first += self.step;
+            }
+            self.next = first + self.step;
+            Some(first)
         };
         self.occupy(first, count)
     }
 
     /// This very cluster, if it is free.
     pub(super) fn take_at(&mut self, cluster: u64) -> bool {
-        is_free(&self.used, self.allowed.as_ref(), cluster, 1) && self.occupy(cluster, 1).is_ok()
+        self.is_free(cluster, 1) && self.occupy(Some(cluster), 1).is_ok()
     }
 
     /// The lowest `count` free clusters in a row: where refcount structures go.
     pub(super) fn take_lowest(&mut self, count: u64) -> Result<u64, Impossible> {
-        let free = |first| is_free(&self.used, self.allowed.as_ref(), first, count);
+        let free = |&first: &u64| self.is_free(first, count);
         let first = match &self.allowed {
-            Some(allowed) => allowed.iter().copied().find(|&first| free(first)),
+            Some(allowed) => allowed.iter().copied().find(free),
             // Every free run begins after a used cluster.
-            None => self
-                .used
-                .iter()
-                .map(|used| used + 1)
-                .find(|&first| free(first)),
+            None => self.used.iter().map(|used| used + 1).find(free),
         };
-        let first = first.ok_or(Impossible::NoRoom {
-            wanted: count,
-            placed: self.used.len() as u64,
-        })?;
         self.occupy(first, count)
     }
 
@@ -120,21 +100,20 @@ impl Allocator {
         }
     }
 
-    fn occupy(&mut self, first: u64, count: u64) -> Result<u64, Impossible> {
+    fn occupy(&mut self, first: Option<u64>, count: u64) -> Result<u64, Impossible> {
+        let first = first.ok_or(Impossible::NoRoom {
+            wanted: count,
+            placed: self.used.len() as u64,
+        })?;
         let end = first.saturating_add(count);
-        if end > self.last {
-            return Err(Impossible::TooFar {
-                cluster: end,
-                last: self.last,
-            });
-        }
+        in_range("the end of the file, in clusters,", end, 0, self.last)?;
         self.used.extend(first..end);
         Ok(first)
     }
-}
 
-fn is_free(used: &BTreeSet<u64>, allowed: Option<&BTreeSet<u64>>, first: u64, count: u64) -> bool {
-    let end = first.saturating_add(count);
-    used.range(first..end).next().is_none()
-        && allowed.is_none_or(|allowed| (first..end).all(|cluster| allowed.contains(&cluster)))
+    fn is_free(&self, first: u64, count: u64) -> bool {
+        let end = first.saturating_add(count);
+        let allowed = |allowed: &BTreeSet<u64>| (first..end).all(|at| allowed.contains(&at));
+        self.used.range(first..end).next().is_none() && self.allowed.as_ref().is_none_or(allowed)
+    }
 }

@@ -1,14 +1,9 @@
-//! From a case to the bytes of its image. First everything is laid out, in memory and without any
-//! I/O; then the pieces are written. The same case always gives the same bytes.
-#![expect(
-    clippy::cast_possible_truncation,
-    reason = "fields of the format have fixed widths; what goes into them is validated before"
-)]
+//! From a case to the bytes of its image, in memory and without any I/O. The same case always gives
+//! the same bytes.
 
 mod allocator;
 mod deflate;
 mod extras;
-mod geometry;
 mod guest;
 mod header;
 mod luks;
@@ -16,40 +11,16 @@ mod refcounts;
 mod synthetic;
 mod toy;
 
-use std::collections::BTreeMap;
-
-use super::damage::{self, Applied, DamageError, ReadWriteAt};
+use super::damage::{self, Applied, SparseBytes};
 use super::impossible::Impossible;
+use super::refcount::Refcount;
 use super::{Case, Image, StorageLimit};
-
-/// References of each cluster.
-type Counts = BTreeMap<u64, u64>;
-
-/// Bytes of the marks at both ends of a data cluster.
-const STAMP: usize = 32;
-
-/// Longest image that [`bytes`] gives, in bytes.
-const MEMORY_MAX: u64 = 4 << 30;
-
-/// Bytes at a place in the file. Where pieces meet, the later one wins.
-struct Piece {
-    offset: u64,
-    bytes: Vec<u8>,
-}
-
-/// A whole image, laid out.
-pub struct Layout {
-    pieces: Vec<Piece>,
-    cluster_size: u64,
-    /// The file's length in bytes.
-    length: u64,
-}
 
 /// What was built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Built {
-    /// Length in bytes of what was written, spare space of a device included.
-    pub length: u64,
+    /// The image, damaged, spare space of a device included.
+    pub bytes: SparseBytes,
     /// What the storage can hold, in bytes; `None` when it can grow.
     pub capacity: Option<u64>,
     /// What each act of damage changed.
@@ -62,104 +33,76 @@ pub enum BuildError {
     /// There is no such image.
     #[error("the case is impossible: {0}")]
     Impossible(#[from] Impossible),
-    /// It cannot be written.
-    #[error("writing the image: {0}")]
-    Io(#[from] std::io::Error),
-    /// It cannot be damaged.
-    #[error(transparent)]
-    Damage(#[from] DamageError),
-    /// Longer than memory should be filled with.
-    #[error("an image of {length} bytes is too long for memory; build it in a file")]
-    TooLong {
-        /// Its length in bytes.
-        length: u64,
-    },
     /// qemu-img makes it.
-    #[error("an image that qemu-img makes is not laid out by the builder")]
+    #[error("the image of this case is made by qemu-img; `cargo xtask differential` runs it")]
     Real,
 }
 
-/// Writes the case's image to an empty sink and damages it. A device that cannot grow is as long
-/// as it is from the start: its spare clusters read as zeros.
-pub fn build(case: &Case, sink: &mut dyn ReadWriteAt) -> Result<Built, BuildError> {
+/// Lays the case's image out and damages it. A device that cannot grow is as long as it is from the
+/// start: its spare clusters read as zeros.
+pub fn build(case: &Case) -> Result<Built, BuildError> {
     if matches!(case.image, Image::Model(_)) && !case.damage.is_empty() {
         return Err(Impossible::DamagedModel.into());
     }
-    let mut built = lay_out(&case.image)?.write(case.storage, sink)?;
-    for damage in &case.damage {
-        built.damage.push(damage::apply(sink, damage)?);
-    }
-    // Damage may cut a file short, never a device.
-    if built.capacity.is_some() {
-        sink.set_len(built.length)?;
-    }
-    built.length = sink.len();
-    Ok(built)
-}
-
-/// The bytes of the case's image in memory.
-pub fn bytes(case: &Case) -> Result<Vec<u8>, BuildError> {
-    let length = lay_out(&case.image)?.length(case.storage).0;
-    if length > MEMORY_MAX {
-        return Err(BuildError::TooLong { length });
-    }
-    let mut bytes = Vec::new();
-    build(case, &mut bytes)?;
-    Ok(bytes)
-}
-
-/// Lays out an image without writing it: fails exactly where the image is impossible.
-pub fn lay_out(image: &Image) -> Result<Layout, BuildError> {
-    match image {
-        Image::Synthetic(image) => {
-            image.validate_fields()?;
-            Ok(synthetic::lay_out(image)?)
+    let mut bytes = image(&case.image)?;
+    let capacity = match case.storage {
+        StorageLimit::Growing => None,
+        StorageLimit::Fixed { spare } => {
+            let spare = u64::from(spare).saturating_mul(cluster_size(&case.image));
+            Some(bytes.len().saturating_add(spare))
         }
+    };
+    bytes.set_len(capacity.unwrap_or(bytes.len()));
+    let acts = case.damage.iter();
+    let damage = acts.map(|act| damage::apply(&mut bytes, act)).collect();
+    // Damage may cut a file short, never a device.
+    bytes.set_len(capacity.unwrap_or(bytes.len()));
+    Ok(Built {
+        bytes,
+        capacity,
+        damage,
+    })
+}
+
+/// The image undamaged, in a file of its own length: fails exactly where the image is impossible.
+pub fn image(image: &Image) -> Result<SparseBytes, BuildError> {
+    match image {
+        Image::Synthetic(image) => Ok(synthetic::lay_out(image)?),
         Image::Model(model) => Ok(toy::lay_out(model)?),
         Image::Real(_) => Err(BuildError::Real),
     }
 }
 
-impl Layout {
-    /// The length in bytes and, of a device, the capacity.
-    pub(crate) fn length(&self, storage: StorageLimit) -> (u64, Option<u64>) {
-        match storage {
-            StorageLimit::Growing => (self.length, None),
-            StorageLimit::Fixed { spare } => {
-                let spare = u64::from(spare).saturating_mul(self.cluster_size);
-                let length = self.length.saturating_add(spare);
-                (length, Some(length))
-            }
-        }
-    }
-
-    /// Writes the image, undamaged, to an empty sink.
-    pub fn write(
-        &self,
-        storage: StorageLimit,
-        sink: &mut dyn ReadWriteAt,
-    ) -> Result<Built, BuildError> {
-        let (length, capacity) = self.length(storage);
-        sink.set_len(length)?;
-        for piece in &self.pieces {
-            sink.write_at(piece.offset, &piece.bytes)?;
-        }
-        Ok(Built {
-            length,
-            capacity,
-            damage: Vec::new(),
-        })
+fn cluster_size(image: &Image) -> u64 {
+    match image {
+        Image::Synthetic(image) => 1 << image.cluster_bits,
+        Image::Model(model) => model.cluster_size(),
+        Image::Real(recipe) => 1 << recipe.cluster_bits,
     }
 }
 
-/// Marks both ends of a data cluster, so that writing over it or discarding it shows.
-fn stamp(pieces: &mut Vec<Piece>, sizes: &geometry::Sizes, cluster: u64, kind: &str, label: u64) {
-    let mut mark = |offset, end: &str| {
-        let mut bytes = format!("{kind} {label:012x} {end}").into_bytes();
-        bytes.resize(STAMP, b'.');
-        pieces.push(Piece { offset, bytes });
-    };
-    let offset = sizes.offset(cluster);
-    mark(offset, "begins");
-    mark(offset + sizes.cluster - STAMP as u64, "ends");
+/// Big-endian fields, each a number and its length in bytes, one after the other.
+fn fields<const N: usize>(fields: [(u64, usize); N]) -> Vec<u8> {
+    let bytes = fields.map(|(value, bytes)| value.to_be_bytes()[8 - bytes..].to_vec());
+    bytes.concat()
+}
+
+/// Text, with zeros up to this length in bytes.
+fn padded(text: &str, length: usize) -> Vec<u8> {
+    let mut bytes = text.as_bytes().to_vec();
+    bytes.resize(length, 0);
+    bytes
+}
+
+/// Writes within the format's 56 bits of offset.
+fn put(image: &mut SparseBytes, offset: u64, bytes: &[u8]) {
+    let written = image.write_at(offset, bytes);
+    written.expect("offsets are far below 2^64");
+}
+
+/// Writes the `index`th refcount, of 2^`order` bits, of the refblock at byte `refblock`.
+fn put_refcount(image: &mut SparseBytes, order: u32, refblock: u64, index: u64, count: u64) {
+    let place = Refcount::new(order, refblock, index);
+    let bytes = place.with(image, count);
+    put(image, place.at, &bytes);
 }

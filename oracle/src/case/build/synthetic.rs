@@ -3,136 +3,123 @@
 use std::collections::BTreeMap;
 
 use super::allocator::Allocator;
-use super::extras::{self, Place};
-use super::geometry::Sizes;
-use super::guest::{self, COPIED, Guest};
 use super::header::{self, Pointers};
-use super::{Counts, Layout, Piece, refcounts};
-use crate::case::impossible::Impossible;
+use super::{extras, guest, put, refcounts};
+use crate::case::damage::SparseBytes;
+use crate::case::impossible::{Impossible, refuse_overflow};
+use crate::case::refcount;
 use crate::case::synthetic::{Structures, Synthetic};
 
+/// L1 and L2 entry, bit 63: the refcount is exactly one.
+const COPIED: u64 = 1 << 63;
+/// Last byte position plus one that the offset fields can name (56 bits).
+const OFFSET_LIMIT: u64 = 1 << 56;
+/// Bytes of the marks at both ends of a data cluster.
+const STAMP: usize = 32;
+
+/// The sizes of an image, from the specification: in bytes or entries as named.
+#[derive(Clone, Copy)]
+pub(super) struct Sizes {
+    pub(super) cluster_bits: u32,
+    pub(super) cluster: u64,
+    pub(super) l2_entry: u64,
+    pub(super) l2_entries: u64,
+    pub(super) refblock_entries: u64,
+    pub(super) max_refcount: u64,
+}
+
+impl Sizes {
+    const fn of(image: &Synthetic) -> Self {
+        let cluster = 1 << image.cluster_bits;
+        Self {
+            cluster_bits: image.cluster_bits,
+            cluster,
+            l2_entry: image.l2_entry_size(),
+            l2_entries: cluster / image.l2_entry_size(),
+            refblock_entries: (cluster * 8) >> image.refcount_order,
+            max_refcount: refcount::largest(image.refcount_order),
+        }
+    }
+
+    /// Clusters that so many bytes take.
+    pub(super) const fn clusters(&self, bytes: u64) -> u64 {
+        bytes.div_ceil(self.cluster)
+    }
+
+    /// The first byte of a cluster.
+    pub(super) const fn offset(&self, cluster: u64) -> u64 {
+        cluster << self.cluster_bits
+    }
+}
+
+/// An image that is being laid out.
+pub(super) struct Builder<'a> {
+    pub(super) image: &'a Synthetic,
+    pub(super) sizes: Sizes,
+    pub(super) allocator: Allocator,
+    pub(super) bytes: SparseBytes,
+    /// References of each cluster.
+    pub(super) counts: BTreeMap<u64, u64>,
+}
+
 /// Decides where everything goes: guest tables and data, extras, refcount structures, header.
-pub(super) fn lay_out(image: &Synthetic) -> Result<Layout, Impossible> {
+pub(super) fn lay_out(image: &Synthetic) -> Result<SparseBytes, Impossible> {
+    image.validate_fields()?;
     let sizes = Sizes::of(image);
-    let mut allocator = Allocator::new(
-        &image.allocation,
-        sizes.refblock_entries,
-        sizes.last_cluster,
-    );
-    let mut pieces = Vec::new();
-    let guest = guest::lay_out(image, &sizes, &mut allocator, &mut pieces)?;
-    let mut counts = count(&guest, &sizes);
+    let last = OFFSET_LIMIT / sizes.cluster - 1;
+    let mut builder = Builder {
+        image,
+        sizes,
+        allocator: Allocator::new(&image.allocation, sizes.refblock_entries, last),
+        bytes: SparseBytes::default(),
+        counts: BTreeMap::from([(0, 1)]),
+    };
+    let guest = guest::lay_out(&mut builder)?;
+    guest.walk(|cluster| builder.refer(cluster));
     let mut pointers = Pointers {
         l1_offset: sizes.offset(guest.layers[0].l1_cluster),
         l1_entries: guest.l1_entries,
         ..Pointers::default()
     };
-    let mut place = Place {
-        sizes: &sizes,
-        allocator: &mut allocator,
-        counts: &mut counts,
-        pieces: &mut pieces,
-    };
-    extras::lay_out(image, &guest, &mut place, &mut pointers)?;
+    extras::lay_out(&mut builder, &guest, &mut pointers)?;
     if let Structures::Correct {
         spare_reftable_clusters: spare,
     } = image.structures
     {
-        let placed = refcounts::place(&sizes, u64::from(spare), &mut allocator, &mut counts)?;
-        refcounts::write(&sizes, &placed, &counts, &mut pieces);
-        pointers.reftable_offset = sizes.offset(placed.reftable);
-        pointers.reftable_clusters = placed.reftable_clusters;
+        let (first, clusters) = refcounts::lay_out(&mut builder, spare.into())?;
+        pointers.reftable_offset = sizes.offset(first);
+        pointers.reftable_clusters = clusters;
     }
-    refuse_overflow(&counts, sizes.max_refcount)?;
-    write_tables(&guest, &sizes, &counts, &mut pieces);
-    pieces.push(Piece {
-        offset: 0,
-        bytes: header::bytes(image, &sizes, &pointers)?,
-    });
-    let last = allocator.used().last().copied().unwrap_or(0);
+    let counts = builder.counts.iter();
+    let counts = counts.map(|(&cluster, &count)| (cluster, count));
+    refuse_overflow(counts, image.refcount_order)?;
+    guest.write_tables(&mut builder);
+    put(&mut builder.bytes, 0, &header::bytes(image, &pointers)?);
+    let last = builder.allocator.used().last().copied().unwrap_or(0);
     let clusters = last + 1 + u64::from(image.free_tail);
-    Ok(Layout {
-        pieces,
-        cluster_size: sizes.cluster,
-        length: sizes.offset(clusters),
-    })
+    builder.bytes.set_len(sizes.offset(clusters));
+    Ok(builder.bytes)
 }
 
-/// One reference for each time that a walk from the header comes by.
-fn count(guest: &Guest, sizes: &Sizes) -> Counts {
-    let mut counts = BTreeMap::from([(0, 1)]);
-    let mut refer = |cluster| *counts.entry(cluster).or_default() += 1;
-    for layer in &guest.layers {
-        let l1_clusters = sizes.clusters(guest.l1_entries * 8);
-        (layer.l1_cluster..layer.l1_cluster + l1_clusters).for_each(&mut refer);
-        for &table in layer.tables.values() {
-            let table = &guest.tables[table];
-            refer(table.cluster);
-            for entry in table.entries.values() {
-                entry.clusters.clone().for_each(&mut refer);
-            }
-        }
+impl Builder<'_> {
+    /// Counts one more reference to a cluster.
+    pub(super) fn refer(&mut self, cluster: u64) {
+        *self.counts.entry(cluster).or_default() += 1;
     }
-    counts
-}
 
-fn refuse_overflow(counts: &Counts, max: u64) -> Result<(), Impossible> {
-    match counts.iter().find(|&(_, &references)| references > max) {
-        Some((&cluster, &references)) => Err(Impossible::TooManyReferences {
-            cluster,
-            references,
-            max,
-        }),
-        None => Ok(()),
+    /// Bit 63 of an entry that leads to a cluster.
+    pub(super) fn copied(&self, cluster: u64) -> u64 {
+        let once = self.counts.get(&cluster) == Some(&1);
+        if once { COPIED } else { 0 }
     }
-}
 
-/// L1 and L2 tables, bit 63 set where the refcount is one. In snapshots' L1 tables it means
-/// nothing and stays clear (specification, "L1 table entry").
-fn write_tables(guest: &Guest, sizes: &Sizes, counts: &Counts, pieces: &mut Vec<Piece>) {
-    let copied = |cluster| {
-        if counts.get(&cluster) == Some(&1) {
-            COPIED
-        } else {
-            0
-        }
-    };
-    for (number, layer) in guest.layers.iter().enumerate() {
-        let mut bytes = Vec::new();
-        for (&index, &table) in &layer.tables {
-            let cluster = guest.tables[table].cluster;
-            let flag = if number == 0 { copied(cluster) } else { 0 };
-            put(&mut bytes, index * 8, sizes.offset(cluster) | flag);
-        }
-        let offset = sizes.offset(layer.l1_cluster);
-        if !bytes.is_empty() {
-            pieces.push(Piece { offset, bytes });
+    /// Marks both ends of a data cluster, so that writing over it or discarding it shows.
+    pub(super) fn stamp(&mut self, cluster: u64, kind: &str, label: u64) {
+        let offset = self.sizes.offset(cluster);
+        let end = offset + self.sizes.cluster - STAMP as u64;
+        for (at, place) in [(offset, "begins"), (end, "ends")] {
+            let mark = format!("{kind} {label:012x} {place}");
+            put(&mut self.bytes, at, format!("{mark:.<STAMP$}").as_bytes());
         }
     }
-    for table in &guest.tables {
-        let mut bytes = Vec::new();
-        for (&index, entry) in &table.entries {
-            let counted = entry.is_standard() && !entry.clusters.is_empty();
-            let flag = if counted {
-                copied(entry.clusters.start)
-            } else {
-                0
-            };
-            put(&mut bytes, index * sizes.l2_entry, entry.word | flag);
-            if sizes.l2_entry == 16 {
-                put(&mut bytes, index * sizes.l2_entry + 8, entry.bitmap);
-            }
-        }
-        let offset = sizes.offset(table.cluster);
-        pieces.push(Piece { offset, bytes });
-    }
-}
-
-/// A big-endian number at a byte position; zeros before it.
-fn put(bytes: &mut Vec<u8>, at: u64, value: u64) {
-    let at = at as usize;
-    if bytes.len() < at + 8 {
-        bytes.resize(at + 8, 0);
-    }
-    bytes[at..at + 8].copy_from_slice(&value.to_be_bytes());
 }

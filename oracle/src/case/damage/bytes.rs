@@ -1,4 +1,4 @@
-//! Bytes that can be damaged: a vector, or a sparse image that costs what is in it, not its length.
+//! The bytes of an image: they cost what is in them, not their length.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -7,57 +7,6 @@ use std::sync::Arc;
 /// Bytes of one page of a [`SparseBytes`].
 pub const PAGE: usize = 4096;
 const ZEROS: [u8; PAGE] = [0; PAGE];
-
-/// An image that damage can be done to.
-pub trait ReadWriteAt {
-    /// The present length, in bytes.
-    fn len(&self) -> u64;
-
-    /// Whether there are no bytes at all.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Fills `buffer` from byte `offset` on; zeros past the end.
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
-
-    /// Writes all of `bytes` at byte `offset`, growing where needed.
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
-
-    /// Sets the length in bytes; what is new reads as zeros.
-    fn set_len(&mut self, length: u64) -> io::Result<()>;
-}
-
-impl ReadWriteAt for Vec<u8> {
-    fn len(&self) -> u64 {
-        self.len() as u64
-    }
-
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let start = in_memory(offset).min(self.len());
-        let present = (self.len() - start).min(buffer.len());
-        buffer[..present].copy_from_slice(&self[start..start + present]);
-        buffer[present..].fill(0);
-        Ok(())
-    }
-
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let start = usize::try_from(offset).map_err(io::Error::other)?;
-        let end = start
-            .checked_add(bytes.len())
-            .ok_or(io::ErrorKind::InvalidInput)?;
-        if end > self.len() {
-            self.resize(end, 0);
-        }
-        self[start..end].copy_from_slice(bytes);
-        Ok(())
-    }
-
-    fn set_len(&mut self, length: u64) -> io::Result<()> {
-        self.resize(usize::try_from(length).map_err(io::Error::other)?, 0);
-        Ok(())
-    }
-}
 
 /// A long image of which few pages are not zero. Clones share their pages until written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,11 +46,32 @@ impl SparseBytes {
     #[must_use]
     pub fn bytes(&self, offset: u64, length: usize) -> Vec<u8> {
         let mut buffer = vec![0; length];
-        self.fill(offset, &mut buffer);
+        self.read_at(offset, &mut buffer);
         buffer
     }
 
-    fn fill(&self, offset: u64, buffer: &mut [u8]) {
+    /// The big-endian number of `bytes` bytes, 8 at most, at byte `offset`.
+    #[must_use]
+    pub fn number(&self, offset: u64, bytes: usize) -> u64 {
+        let mut number = [0; 8];
+        self.read_at(offset, &mut number[8 - bytes..]);
+        u64::from_be_bytes(number)
+    }
+
+    /// The present length, in bytes.
+    #[must_use]
+    pub const fn len(&self) -> u64 {
+        self.length
+    }
+
+    /// Whether there are no bytes at all.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Fills `buffer` from byte `offset` on; zeros past the end.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) {
         let mut done = 0;
         while done < buffer.len() {
             let Some(position) = offset.checked_add(done as u64) else {
@@ -119,30 +89,9 @@ impl SparseBytes {
             done += part;
         }
     }
-}
 
-/// A length as a number of bytes in memory; more than any memory holds where it does not fit.
-pub(super) fn in_memory(length: u64) -> usize {
-    usize::try_from(length).unwrap_or(usize::MAX)
-}
-
-/// A byte position as page number and position inside the page.
-fn split(position: u64) -> (u64, usize) {
-    let page = position / PAGE as u64;
-    (page, in_memory(position % PAGE as u64))
-}
-
-impl ReadWriteAt for SparseBytes {
-    fn len(&self) -> u64 {
-        self.length
-    }
-
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.fill(offset, buffer);
-        Ok(())
-    }
-
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    /// Writes all of `bytes` at byte `offset`, growing where needed; fails past 2^64 only.
+    pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let end = offset
             .checked_add(bytes.len() as u64)
             .ok_or(io::ErrorKind::InvalidInput)?;
@@ -167,40 +116,50 @@ impl ReadWriteAt for SparseBytes {
         Ok(())
     }
 
-    fn set_len(&mut self, length: u64) -> io::Result<()> {
+    /// Sets the length in bytes; what is new reads as zeros.
+    pub fn set_len(&mut self, length: u64) {
         if length < self.length {
             let (page, inside) = split(length);
             drop(self.pages.split_off(&(page + u64::from(inside > 0))));
             if let Some(last) = self.pages.get_mut(&page) {
                 Arc::make_mut(last)[inside..].fill(0);
-                if last.iter().all(|&byte| byte == 0) {
+                if **last == ZEROS {
                     self.pages.remove(&page);
                 }
             }
         }
         self.length = length;
-        Ok(())
     }
+}
+
+/// A byte position as page number and position inside the page.
+fn split(position: u64) -> (u64, usize) {
+    let page = position / PAGE as u64;
+    (page, (position % PAGE as u64) as usize)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{PAGE, ReadWriteAt, SparseBytes};
+    use super::{PAGE, SparseBytes};
 
     #[test]
     fn sparse_bytes_behave_like_a_vector() {
         let mut sparse = SparseBytes::default();
-        let mut plain: Vec<u8> = Vec::new();
-        let both: [&mut dyn ReadWriteAt; 2] = [&mut sparse, &mut plain];
-        for image in both {
-            image.write_at(PAGE as u64 - 3, b"abcdef").unwrap();
-            image.write_at(3 * PAGE as u64, &[7; 5000]).unwrap();
-            image.set_len(PAGE as u64 + 1).unwrap();
-            image.set_len(4 * PAGE as u64).unwrap();
-            image.write_at(PAGE as u64, &[0]).unwrap();
-        }
-        assert_eq!(plain.len() as u64, ReadWriteAt::len(&sparse));
-        assert_eq!(plain, sparse.bytes(0, plain.len()));
+        let mut plain = vec![0; 3 * PAGE + 5000];
+        sparse.write_at(PAGE as u64 - 3, b"abcdef").unwrap();
+        plain[PAGE - 3..PAGE + 3].copy_from_slice(b"abcdef");
+        sparse.write_at(3 * PAGE as u64, &[7; 5000]).unwrap();
+        plain[3 * PAGE..].fill(7);
+        assert_eq!(sparse.bytes(0, plain.len()), plain);
+        sparse.set_len(PAGE as u64 + 1);
+        plain.truncate(PAGE + 1);
+        sparse.set_len(4 * PAGE as u64);
+        plain.resize(4 * PAGE, 0);
+        sparse.write_at(PAGE as u64, &[0]).unwrap();
+        plain[PAGE] = 0;
+        assert_eq!(sparse.len(), plain.len() as u64);
+        assert_eq!(sparse.bytes(0, plain.len()), plain);
+        assert_eq!(sparse.number(PAGE as u64 - 4, 4), 0x0061_6263);
         assert_eq!(sparse.pages().count(), 1, "pages of zeros take no memory");
     }
 
@@ -208,12 +167,10 @@ mod tests {
     fn holes_are_skipped() {
         let mut sparse = SparseBytes::default();
         sparse.write_at(2 * PAGE as u64 + 7, &[1]).unwrap();
-        sparse.set_len(9 * PAGE as u64).unwrap();
+        sparse.set_len(9 * PAGE as u64);
         assert_eq!(sparse.next_data(0), Some(2 * PAGE as u64));
-        assert_eq!(
-            sparse.next_data(2 * PAGE as u64 + 9),
-            Some(2 * PAGE as u64 + 9)
-        );
+        let inside = 2 * PAGE as u64 + 9;
+        assert_eq!(sparse.next_data(inside), Some(inside));
         assert_eq!(sparse.next_data(3 * PAGE as u64), None);
     }
 }

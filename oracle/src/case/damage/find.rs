@@ -5,9 +5,8 @@
 //! table", "Cluster mapping", "Snapshots", "Bitmaps extension".
 
 use std::collections::BTreeSet;
-use std::io;
 
-use super::bytes::{ReadWriteAt, in_memory};
+use super::SparseBytes;
 
 /// Bits 9..=55 of an L1 or L2 entry: the offset that it leads to.
 pub const OFFSET_BITS: u64 = 0x00ff_ffff_ffff_fe00;
@@ -16,7 +15,7 @@ pub const COMPRESSED: u64 = 1 << 62;
 /// Bit 63 of an L1 or L2 entry: the refcount is exactly one.
 pub const COPIED: u64 = 1 << 63;
 /// Header extension "Bitmaps".
-const BITMAPS_EXTENSION: u32 = 0x2385_2875;
+const BITMAPS_EXTENSION: u64 = 0x2385_2875;
 /// Tables longer than this are cut: enough for every image of the harness.
 const LONGEST_TABLE: u64 = 1 << 16;
 /// Entries of the longest L1 table that a snapshot may have: 32 MiB.
@@ -95,15 +94,23 @@ pub struct Structures {
 }
 
 /// The structures of an image; `None` when it has no header that can be read.
-pub fn structures(image: &dyn ReadWriteAt) -> io::Result<Option<Structures>> {
-    let version = be32(image, 4)?;
-    let cluster_bits = be32(image, 20)?;
-    let version_3 = version >= 3;
-    let refcount_order = if version_3 { be32(image, 96)? } else { 4 };
-    if be32(image, 0)? != 0x5146_49fb || !(9..=21).contains(&cluster_bits) || refcount_order > 6 {
-        return Ok(None);
+#[must_use]
+pub fn structures(image: &SparseBytes) -> Option<Structures> {
+    let (version, cluster_bits) = (image.number(4, 4) as u32, image.number(20, 4) as u32);
+    let newer = |at, bytes, older| {
+        if version >= 3 {
+            image.number(at, bytes)
+        } else {
+            older
+        }
+    };
+    let (incompatible, refcount_order) = (newer(72, 8, 0), newer(96, 4, 4) as u32);
+    let magic = image.number(0, 4);
+    if magic != 0x5146_49fb || !(9..=21).contains(&cluster_bits) || refcount_order > 6 {
+        return None;
     }
-    let incompatible = if version_3 { be64(image, 72)? } else { 0 };
+    let reftable = (image.number(48, 8), image.number(56, 4) as u32);
+    let entries = u64::from(reftable.1) << (cluster_bits - 3);
     let mut found = Structures {
         cluster_bits,
         version,
@@ -111,22 +118,18 @@ pub fn structures(image: &dyn ReadWriteAt) -> io::Result<Option<Structures>> {
         extended_l2: incompatible & 16 != 0,
         data_file: incompatible & 4 != 0,
         length: image.len(),
-        reftable: (be64(image, 48)?, be32(image, 56)?),
-        reftable_entries: Vec::new(),
+        reftable,
+        reftable_entries: table(image, reftable.0, entries),
         l1_tables: Vec::new(),
         l2_entries: Vec::new(),
-        snapshots: Vec::new(),
+        snapshots: snapshots(image),
         bitmaps_extension: None,
         bitmaps: Vec::new(),
     };
-    let (reftable, clusters) = found.reftable;
-    let entries = u64::from(clusters) << (cluster_bits - 3);
-    found.reftable_entries = table(image, reftable, entries)?;
-    found.find_snapshots(image)?;
-    found.find_l1_tables(image)?;
-    found.find_l2_entries(image)?;
-    found.find_bitmaps(image)?;
-    Ok(Some(found))
+    found.find_l1_tables(image);
+    found.find_l2_entries(image);
+    found.find_bitmaps(image);
+    Some(found)
 }
 
 impl Structures {
@@ -148,21 +151,15 @@ impl Structures {
         1 << (self.cluster_bits + 3 - self.refcount_order)
     }
 
-    /// The reftable entries that lead to a whole cluster inside the file.
-    #[must_use]
-    pub fn refblocks(&self) -> Vec<Entry> {
-        let inside = |entry: &&Entry| self.is_table(entry.value);
-        self.reftable_entries
-            .iter()
-            .filter(inside)
-            .copied()
-            .collect()
+    /// The reftable entries that lead to a whole cluster inside the file, with their indices.
+    pub fn refblocks(&self) -> impl Iterator<Item = (usize, &Entry)> {
+        let entries = self.reftable_entries.iter().enumerate();
+        entries.filter(|(_, entry)| self.is_table(entry.value))
     }
 
     /// Whether a table of one cluster can lie at `offset`.
-    #[must_use]
-    pub const fn is_table(&self, offset: u64) -> bool {
-        offset != 0 && offset.is_multiple_of(self.cluster_size()) && offset < self.length
+    const fn is_table(&self, offset: u64) -> bool {
+        offset != 0 && self.is_followed(offset)
     }
 
     /// Whether an L1 or L2 table can be followed to `offset`; qemu reads even the header as one.
@@ -170,139 +167,112 @@ impl Structures {
         offset.is_multiple_of(self.cluster_size()) && offset < self.length
     }
 
-    fn find_snapshots(&mut self, image: &dyn ReadWriteAt) -> io::Result<()> {
-        let mut at = be64(image, 64)?;
-        let claimed = u64::from(be32(image, 60)?);
-        for _ in 0..claimed.min(LONGEST_TABLE) {
-            if at == 0 || at.checked_add(40).is_none_or(|end| end > self.length) {
-                break;
-            }
-            let mut entry = [0; 40];
-            image.read_at(at, &mut entry)?;
-            // A number that nobody's table has says nothing of where this one ends.
-            if claimed > LONGEST_TABLE && entry == [0; 40] {
-                break;
-            }
-            self.snapshots.push(Snapshot {
-                at,
-                l1_offset: be64(image, at)?,
-                l1_entries: be32(image, at + 8)?,
-            });
-            let names = u64::from(be16(image, at + 12)?) + u64::from(be16(image, at + 14)?);
-            let size = 40 + u64::from(be32(image, at + 36)?) + names;
-            at += size.next_multiple_of(8);
-        }
-        Ok(())
-    }
-
-    fn find_l1_tables(&mut self, image: &dyn ReadWriteAt) -> io::Result<()> {
-        let active = (None, be64(image, 40)?, be32(image, 36)?);
+    fn find_l1_tables(&mut self, image: &SparseBytes) {
+        let active = (None, image.number(40, 8), image.number(36, 4) as u32);
         let of_snapshots = self.snapshots.iter().enumerate();
         // A longer L1 table of a snapshot nobody reads.
         let of_snapshots = of_snapshots.filter(|(_, s)| s.l1_entries <= MOST_L1_ENTRIES);
         let of_snapshots = of_snapshots.map(|(i, s)| (Some(i), s.l1_offset, s.l1_entries));
-        for (snapshot, offset, entries) in std::iter::once(active).chain(of_snapshots) {
-            if self.is_followed(offset) {
-                let mut entries = table(image, offset, entries.into())?;
-                entries.retain(|entry| entry.value != 0);
-                self.l1_tables.push(L1Table {
-                    snapshot,
-                    offset,
-                    entries,
-                });
-            }
-        }
-        Ok(())
+        let all = std::iter::once(active).chain(of_snapshots);
+        let followed = all.filter(|&(_, offset, _)| self.is_followed(offset));
+        let tables = followed.map(|(snapshot, offset, entries)| L1Table {
+            snapshot,
+            offset,
+            entries: used(image, offset, entries.into()),
+        });
+        self.l1_tables = tables.collect();
     }
 
-    fn find_l2_entries(&mut self, image: &dyn ReadWriteAt) -> io::Result<()> {
+    fn find_l2_entries(&mut self, image: &SparseBytes) {
         let l1_entries = self.l1_tables.iter().flat_map(|table| &table.entries);
         let tables: BTreeSet<u64> = l1_entries.map(|entry| entry.value & OFFSET_BITS).collect();
         let fields = if self.extended_l2 { 2 } else { 1 };
         for offset in tables {
-            if !self.is_followed(offset) {
-                continue;
+            if self.is_followed(offset) {
+                let all = table(image, offset, self.cluster_size() / 8);
+                let is_used = |fields: &&[Entry]| fields.iter().any(|field| field.value != 0);
+                let used = all.chunks(fields).filter(is_used);
+                self.l2_entries.extend(used.map(|fields| fields[0]));
             }
-            let all = table(image, offset, self.cluster_size() / 8)?;
-            let used = all
-                .chunks(fields)
-                .filter(|entry| entry.iter().any(|part| part.value != 0));
-            self.l2_entries.extend(used.map(|entry| entry[0]));
         }
-        Ok(())
     }
 
-    fn find_bitmaps(&mut self, image: &dyn ReadWriteAt) -> io::Result<()> {
-        let Some(extension) = self.find_bitmaps_extension(image)? else {
-            return Ok(());
+    fn find_bitmaps(&mut self, image: &SparseBytes) {
+        self.bitmaps_extension = self.find_bitmaps_extension(image);
+        let Some(extension) = self.bitmaps_extension else {
+            return;
         };
-        self.bitmaps_extension = Some(extension);
-        let (count, mut at) = (be32(image, extension)?, be64(image, extension + 16)?);
-        let end = at.saturating_add(be64(image, extension + 8)?);
-        for _ in 0..count {
+        let mut at = image.number(extension + 16, 8);
+        let end = at.saturating_add(image.number(extension + 8, 8));
+        for _ in 0..image.number(extension, 4) {
             if at == 0 || at.checked_add(24).is_none_or(|next| next > end) || end > self.length {
                 break;
             }
-            let (offset, entries) = (be64(image, at)?, be32(image, at + 8)?);
-            let mut entries = if self.is_table(offset) {
-                table(image, offset, entries.into())?
+            let (offset, entries) = (image.number(at, 8), image.number(at + 8, 4));
+            let entries = if self.is_table(offset) {
+                used(image, offset, entries)
             } else {
                 Vec::new()
             };
-            entries.retain(|entry| entry.value != 0);
             self.bitmaps.push(Bitmap { at, entries });
-            let size = 24 + u64::from(be16(image, at + 18)?) + u64::from(be32(image, at + 20)?);
+            let size = 24 + image.number(at + 18, 2) + image.number(at + 20, 4);
             at += size.next_multiple_of(8);
         }
-        Ok(())
     }
 
-    fn find_bitmaps_extension(&self, image: &dyn ReadWriteAt) -> io::Result<Option<u64>> {
-        let mut at = match self.version {
-            0..=2 => return Ok(None),
-            _ => u64::from(be32(image, 100)?),
-        };
+    fn find_bitmaps_extension(&self, image: &SparseBytes) -> Option<u64> {
+        if self.version < 3 {
+            return None;
+        }
+        let mut at = image.number(100, 4);
         while at + 8 <= self.cluster_size() {
-            match (be32(image, at)?, u64::from(be32(image, at + 4)?)) {
+            match (image.number(at, 4), image.number(at + 4, 4)) {
                 (0, _) => break,
-                (BITMAPS_EXTENSION, _) => return Ok(Some(at + 8)),
+                (BITMAPS_EXTENSION, _) => return Some(at + 8),
                 (_, length) => at += 8 + length.next_multiple_of(8),
             }
         }
-        Ok(None)
+        None
     }
 }
 
+fn snapshots(image: &SparseBytes) -> Vec<Snapshot> {
+    let mut snapshots = Vec::new();
+    let (claimed, mut at) = (image.number(60, 4), image.number(64, 8));
+    for _ in 0..claimed.min(LONGEST_TABLE) {
+        if at == 0 || at.checked_add(40).is_none_or(|end| end > image.len()) {
+            break;
+        }
+        // A number that nobody's table has says nothing of where this one ends.
+        if claimed > LONGEST_TABLE && image.bytes(at, 40).iter().all(|&byte| byte == 0) {
+            break;
+        }
+        snapshots.push(Snapshot {
+            at,
+            l1_offset: image.number(at, 8),
+            l1_entries: image.number(at + 8, 4) as u32,
+        });
+        let names = image.number(at + 12, 2) + image.number(at + 14, 2);
+        at += (40 + image.number(at + 36, 4) + names).next_multiple_of(8);
+    }
+    snapshots
+}
+
 /// The `entries` fields from `offset` on, as far as they lie inside the file.
-fn table(image: &dyn ReadWriteAt, offset: u64, entries: u64) -> io::Result<Vec<Entry>> {
+fn table(image: &SparseBytes, offset: u64, entries: u64) -> Vec<Entry> {
     let entries = entries.min(image.len().saturating_sub(offset) / 8);
-    let mut bytes = vec![0; 8 * in_memory(entries.min(LONGEST_TABLE))];
-    image.read_at(offset, &mut bytes)?;
+    let bytes = image.bytes(offset, 8 * entries.min(LONGEST_TABLE) as usize);
     let fields = bytes.as_chunks().0.iter().zip((offset..).step_by(8));
     let entry = |(field, at): (&[u8; 8], u64)| Entry {
         at,
         value: u64::from_be_bytes(*field),
     };
-    Ok(fields.map(entry).collect())
+    fields.map(entry).collect()
 }
 
-/// The big-endian 16-bit field at byte `at`.
-pub fn be16(image: &dyn ReadWriteAt, at: u64) -> io::Result<u16> {
-    let mut field = [0; 2];
-    image.read_at(at, &mut field)?;
-    Ok(u16::from_be_bytes(field))
-}
-
-/// The big-endian 32-bit field at byte `at`.
-pub fn be32(image: &dyn ReadWriteAt, at: u64) -> io::Result<u32> {
-    let mut field = [0; 4];
-    image.read_at(at, &mut field)?;
-    Ok(u32::from_be_bytes(field))
-}
-
-/// The big-endian 64-bit field at byte `at`.
-pub fn be64(image: &dyn ReadWriteAt, at: u64) -> io::Result<u64> {
-    let mut field = [0; 8];
-    image.read_at(at, &mut field)?;
-    Ok(u64::from_be_bytes(field))
+/// Those that are not 0.
+fn used(image: &SparseBytes, offset: u64, entries: u64) -> Vec<Entry> {
+    let mut table = table(image, offset, entries);
+    table.retain(|entry| entry.value != 0);
+    table
 }

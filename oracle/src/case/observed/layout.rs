@@ -42,8 +42,8 @@ impl Layout {
     /// Reads it; `None` when there is no header.
     #[must_use]
     pub fn read(image: &SparseBytes) -> Option<Self> {
-        let found = structures(image).ok().flatten()?;
-        let size = usize::try_from(found.cluster_size()).ok()?;
+        let found = structures(image)?;
+        let size = found.cluster_size() as usize;
         let used = found.reftable_entries.iter().enumerate();
         let used = used.filter(|(_, entry)| entry.value != 0);
         let refblocks = used.map(|(index, entry)| {

@@ -32,7 +32,6 @@ pub struct Observed {
     /// A check after `-r all`.
     pub settled: Said,
     /// The refcount structure after `-r all`, where that rebuilt.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layout: Option<Layout>,
 }
 

@@ -34,7 +34,6 @@ pub struct Said {
     /// How the program ended.
     pub ended: Ended,
     /// The JSON's counters; `None` when it printed no JSON, as a check that failed does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counters: Option<Counters>,
     /// Its messages, which are not recorded.
     #[serde(skip)]

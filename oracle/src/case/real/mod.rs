@@ -9,7 +9,7 @@ pub use random::random_recipe;
 
 /// How to make an image with qemu-img and qemu-io. What qemu refuses to combine is left out by
 /// [`Recipe::settled`], so every value makes an image.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Arbitrary, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Arbitrary, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -78,44 +78,29 @@ pub enum Preallocation {
     Full,
 }
 
-/// Something that happens to the image. Clusters are counted on the guest's disk, modulo its size.
+/// Something that happens to the image. A `cluster` is the first one, counted on the guest's disk,
+/// modulo its size; `pattern` is the byte written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Arbitrary, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the text of a variant names its fields")]
 pub enum Step {
-    /// Data.
+    /// Data: `sectors` of 512 bytes, plus one, after `skip` of them, modulo a cluster.
     Write {
-        /// The first cluster.
         cluster: u32,
-        /// Sectors of 512 bytes after its beginning, modulo a cluster.
         skip: u16,
-        /// Sectors written, plus one.
         sectors: u16,
-        /// The byte written.
         pattern: u8,
     },
     /// One compressed cluster.
-    Compressed {
-        /// Which.
-        cluster: u32,
-        /// The byte written.
-        pattern: u8,
-    },
-    /// Zeros, by a zero write.
+    Compressed { cluster: u32, pattern: u8 },
+    /// Zeros in so many `clusters`, plus one, by a zero write that may `unmap` what lies there.
     Zeroes {
-        /// The first cluster.
         cluster: u32,
-        /// How many, plus one.
         clusters: u8,
-        /// Whether what lies there may be unmapped.
         unmap: bool,
     },
-    /// A discard.
-    Discard {
-        /// The first cluster.
-        cluster: u32,
-        /// How many, plus one.
-        clusters: u8,
-    },
+    /// A discard of so many `clusters`, plus one.
+    Discard { cluster: u32, clusters: u8 },
     /// A snapshot of this number is taken.
     Snapshot(u8),
     /// The snapshot of this number is deleted.
@@ -134,34 +119,29 @@ impl Recipe {
     /// The nearest recipe that qemu makes: ranges kept, and what it refuses to combine left out.
     #[must_use]
     pub fn settled(&self) -> Self {
-        let mut recipe = Self {
-            steps: Vec::new(),
-            ..self.clone()
-        };
+        let mut recipe = self.clone();
+        let version_3 = !recipe.version_2;
         recipe.cluster_bits = recipe.cluster_bits.clamp(9, 21);
-        recipe.refcount_order = recipe.refcount_order.min(6);
+        recipe.refcount_order = if version_3 {
+            self.refcount_order.min(6)
+        } else {
+            4
+        };
         recipe.virtual_clusters = recipe.virtual_clusters.clamp(1, 1 << 20);
         recipe.short_by = recipe.short_by % (1 << recipe.cluster_bits) / 512 * 512;
-        if recipe.version_2 {
-            recipe.refcount_order = 4;
-            recipe.zstd = false;
-            recipe.extended_l2 = false;
-            recipe.lazy_refcounts = false;
-            if recipe.kind == Kind::DataFile {
-                recipe.kind = Kind::Plain;
-            }
+        recipe.zstd &= version_3;
+        recipe.lazy_refcounts &= version_3;
+        recipe.extended_l2 &= version_3 && recipe.cluster_bits >= 14;
+        if recipe.kind == Kind::DataFile && !version_3 {
+            recipe.kind = Kind::Plain;
         }
-        if recipe.cluster_bits < 14 {
-            recipe.extended_l2 = false;
-        }
-        let preallocated_clusters = recipe.virtual_clusters <= 512;
-        let clashes = recipe.kind == Kind::Backing || recipe.kind == Kind::Luks;
-        if clashes || !preallocated_clusters {
+        let clashes = matches!(recipe.kind, Kind::Backing | Kind::Luks);
+        if clashes || recipe.virtual_clusters > 512 {
             recipe.preallocation = Preallocation::Off;
         }
-        let allowed = self.steps.iter().filter(|step| recipe.allows(step));
-        recipe.steps = allowed.copied().collect();
-        recipe
+        let mut steps = std::mem::take(&mut recipe.steps);
+        steps.retain(|step| recipe.allows(step));
+        Self { steps, ..recipe }
     }
 
     /// The guest's disk in bytes.

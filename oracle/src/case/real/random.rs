@@ -45,7 +45,15 @@ pub fn random_recipe(rng: &mut impl Rng) -> Recipe {
         steps: Vec::new(),
     };
     if kind == Kind::Luks {
-        few_encrypted(rng, &mut recipe);
+        // Creating an encrypted image takes qemu-img seconds, so that there are few different ones,
+        // which differ only in what then happens to them.
+        recipe = Recipe {
+            cluster_bits: if rng.random() { 9 } else { 16 },
+            refcount_order: if rng.random() { 4 } else { 6 },
+            virtual_clusters: 100,
+            kind,
+            ..Recipe::default()
+        };
     }
     // Preallocated megabytes would take longer than everything else together.
     if u64::from(recipe.virtual_clusters) << cluster_bits > 4 << 20 {
@@ -56,19 +64,6 @@ pub fn random_recipe(rng: &mut impl Rng) -> Recipe {
     let bitmaps = rng.random_ratio(1, 5);
     recipe.steps = (0..steps).map(|_| step(rng, &recipe, bitmaps)).collect();
     recipe.settled()
-}
-
-/// Creating an encrypted image takes qemu-img seconds, so that there are few different ones, which
-/// differ only in what then happens to them.
-fn few_encrypted(rng: &mut impl Rng, recipe: &mut Recipe) {
-    recipe.cluster_bits = if rng.random() { 9 } else { 16 };
-    recipe.refcount_order = if rng.random() { 4 } else { 6 };
-    recipe.virtual_clusters = 100;
-    recipe.short_by = 0;
-    recipe.version_2 = false;
-    recipe.zstd = false;
-    recipe.extended_l2 = false;
-    recipe.lazy_refcounts = false;
 }
 
 /// Small disks; now and then one of several L2 tables.

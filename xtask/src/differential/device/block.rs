@@ -19,7 +19,6 @@ impl LoopDevice {
         Some(Self { path })
     }
 
-    /// The device.
     pub fn path(&self) -> &Path {
         &self.path
     }

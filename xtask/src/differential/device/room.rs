@@ -15,9 +15,7 @@ const LONGEST: u64 = 8;
 pub struct Place {
     /// The reftable's first cluster.
     pub first: u64,
-    /// Its clusters.
     pub length: u64,
-    /// How many refblocks there are.
     pub refblocks: u64,
     /// Clusters of the device.
     pub clusters: u64,

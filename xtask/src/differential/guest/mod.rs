@@ -10,7 +10,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::damage::find::{
-    COMPRESSED, Entry, L1Table, OFFSET_BITS, Structures, be32, be64, structures,
+    COMPRESSED, Entry, L1Table, OFFSET_BITS, Structures, structures,
 };
 
 /// Byte positions of the header's number of snapshots and their table's offset (specification,
@@ -18,7 +18,7 @@ use recount_oracle::case::damage::find::{
 const SNAPSHOTS: u64 = 60;
 const SNAPSHOTS_OFFSET: u64 = 64;
 /// Bit 0 of an L2 entry: reads as zeros (specification, "Standard Cluster Descriptor").
-pub const ZERO: u64 = 1;
+const ZERO: u64 = 1;
 
 /// The subcluster bitmap of a cluster that is stored as a whole.
 const ALL_SUBCLUSTERS: u64 = 0xffff_ffff;
@@ -37,7 +37,7 @@ pub enum Content {
 }
 
 /// A layer: the active one (`None`) or that of a snapshot, by its place in the snapshot table.
-pub type Layer = Option<usize>;
+type Layer = Option<usize>;
 
 /// What the guest sees. Clusters that the image does not hold are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub struct GuestData {
 impl GuestData {
     /// Reads the image; nothing when it has no header.
     pub fn read(image: &SparseBytes) -> Self {
-        let found = structures(image).ok().flatten();
+        let found = structures(image);
         found.map_or_else(Self::default, |found| Reader::new(image, &found).read())
     }
 
@@ -75,42 +75,22 @@ impl GuestData {
         found.is_some_and(|content| whole.contains(content) || *content == Content::Unreadable)
     }
 
-    /// The first cluster that can be read here and reads otherwise in `other`: layer and number.
-    pub fn first_loss(&self, other: &Self) -> Option<Loss> {
-        let nothing = BTreeMap::new();
-        self.layers.iter().find_map(|(&layer, clusters)| {
-            let theirs = other.layers.get(&layer).unwrap_or(&nothing);
-            clusters.iter().find_map(|(&cluster, &content)| {
-                let now = theirs.get(&cluster).copied();
-                let lost = content != Content::Unreadable && now != Some(content);
-                lost.then_some(Loss {
-                    layer,
-                    cluster,
-                    before: content,
-                    after: now,
-                })
-            })
+    /// The first cluster that can be read here and reads otherwise in `other`, in words.
+    pub fn first_loss(&self, other: &Self) -> Option<String> {
+        let all = self.layers.iter();
+        let mut all = all.flat_map(|(layer, clusters)| clusters.iter().map(move |it| (layer, it)));
+        all.find_map(|(layer, (cluster, &was))| {
+            let now = other
+                .layers
+                .get(layer)
+                .and_then(|clusters| clusters.get(cluster));
+            let layer = match layer {
+                Some(index) => format!("snapshot {index}"),
+                None => "the active layer".to_owned(),
+            };
+            (was != Content::Unreadable && now != Some(&was))
+                .then(|| format!("guest cluster {cluster} of {layer} was {was:x?} and is {now:x?}"))
         })
-    }
-}
-
-/// A cluster that reads otherwise than before.
-#[derive(Clone, Copy, Debug)]
-pub struct Loss {
-    layer: Layer,
-    cluster: u64,
-    before: Content,
-    after: Option<Content>,
-}
-
-impl std::fmt::Display for Loss {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "guest cluster {} of ", self.cluster)?;
-        match self.layer {
-            Some(index) => write!(f, "snapshot {index}")?,
-            None => f.write_str("the active layer")?,
-        }
-        write!(f, " was {:x?} and is {:x?}", self.before, self.after)
     }
 }
 
@@ -134,7 +114,7 @@ impl<'a> Reader<'a> {
         let (reftable, clusters) = found.reftable;
         let length = u64::from(clusters).saturating_mul(found.cluster_size());
         reader.add(reftable, length.min(found.length));
-        for refblock in found.refblocks() {
+        for (_, refblock) in found.refblocks() {
             reader.add(refblock.value, 1);
         }
         // A snapshot without a table has an offset all the same.
@@ -150,8 +130,8 @@ impl<'a> Reader<'a> {
             reader.add(table.offset, last + 8);
         }
         // Also where the file ends before the first entry does, and a repair may make it longer.
-        if be32(image, SNAPSHOTS).is_ok_and(|snapshots| snapshots > 0) {
-            reader.add(be64(image, SNAPSHOTS_OFFSET).unwrap_or(0), 1);
+        if image.number(SNAPSHOTS, 4) > 0 {
+            reader.add(image.number(SNAPSHOTS_OFFSET, 8), 1);
         }
         for snapshot in &found.snapshots {
             reader.add(snapshot.at, 64);
@@ -185,25 +165,22 @@ impl<'a> Reader<'a> {
     }
 
     fn layer(&self, table: &L1Table) -> BTreeMap<u64, Content> {
+        let (size, bits) = (self.found.cluster_size(), self.found.cluster_bits);
         let entry_size = if self.found.extended_l2 { 16 } else { 8 };
-        let per_table = self.found.cluster_size() / entry_size;
         // Behind its end the guest sees nothing, whatever a damaged number of entries says.
-        let seen = self.size(table).div_ceil(self.found.cluster_size());
+        let seen = self.size(table).div_ceil(size);
         let mut clusters = BTreeMap::new();
         for l1_entry in &table.entries {
             let l2_table = l1_entry.value & OFFSET_BITS;
-            if self
-                .besides_l2
-                .contains(&(l2_table >> self.found.cluster_bits))
-            {
+            if self.besides_l2.contains(&(l2_table >> bits)) {
                 continue;
             }
-            let first = (l1_entry.at - table.offset) / 8 * per_table;
+            let first = (l1_entry.at - table.offset) / 8 * (size / entry_size);
             // The finder lists each L2 table once, in the order of the file.
             let all = &self.found.l2_entries;
-            let end = l2_table + self.found.cluster_size();
             let from = all.partition_point(|entry| entry.at < l2_table);
-            for entry in all[from..].iter().take_while(|entry| entry.at < end) {
+            let inside = |entry: &&Entry| entry.at < l2_table + size;
+            for entry in all[from..].iter().take_while(inside) {
                 let cluster = first + (entry.at - l2_table) / entry_size;
                 if let Some(content) = self.content(*entry).filter(|_| cluster < seen) {
                     clusters.insert(cluster, content);
@@ -218,10 +195,10 @@ impl<'a> Reader<'a> {
         let image = self.image;
         let of_snapshot = table.snapshot.and_then(|index| {
             let entry = self.found.snapshots.get(index)?;
-            let extra = be32(image, entry.at + 36).ok()?;
-            be64(image, entry.at + 48).ok().filter(|_| extra >= 16)
+            let extra = image.number(entry.at + 36, 4);
+            (extra >= 16).then(|| image.number(entry.at + 48, 8))
         });
-        of_snapshot.or(be64(image, 24).ok()).unwrap_or(0)
+        of_snapshot.unwrap_or(image.number(24, 8))
     }
 
     /// What an L2 entry leads to; `None` when it holds nothing.
@@ -230,7 +207,7 @@ impl<'a> Reader<'a> {
         if entry.value & COMPRESSED != 0 {
             // qemu counts no reference for these, so nothing keeps the cluster as it is.
             let invalid = self.found.data_file
-                || self.found.extended_l2 && be64(self.image, entry.at + 8).unwrap_or(1) != 0;
+                || self.found.extended_l2 && self.image.number(entry.at + 8, 8) != 0;
             if invalid {
                 return Some(Content::Unreadable);
             }
@@ -238,7 +215,7 @@ impl<'a> Reader<'a> {
         }
         if self.found.data_file {
             let is_zero = if self.found.extended_l2 {
-                let bitmap = be64(self.image, entry.at + 8).ok()?;
+                let bitmap = self.image.number(entry.at + 8, 8);
                 if bitmap == 0 {
                     return None;
                 }
@@ -264,7 +241,7 @@ impl<'a> Reader<'a> {
     }
 
     fn subclusters(&self, entry: Entry, offset: u64) -> Option<Content> {
-        let bitmap = be64(self.image, entry.at + 8).ok()?;
+        let bitmap = self.image.number(entry.at + 8, 8);
         let (zeros, allocated) = (bitmap >> 32, bitmap & 0xffff_ffff);
         match (zeros & allocated, allocated, zeros) {
             (0, 0, 0) => None,
@@ -283,10 +260,10 @@ impl<'a> Reader<'a> {
             return Content::Unreadable;
         }
         let size = usize::try_from(self.found.cluster_size()).unwrap_or(usize::MAX);
-        if bitmap == u64::MAX {
-            return Content::Stored(fingerprint(&self.image.bytes(offset, size)));
-        }
         let mut bytes = self.image.bytes(offset, size);
+        if bitmap == u64::MAX {
+            return Content::Stored(fingerprint(&bytes));
+        }
         for (index, subcluster) in bytes.chunks_mut(size / 32).enumerate() {
             if bitmap >> index & 1 == 0 {
                 subcluster.fill(0);
@@ -296,7 +273,6 @@ impl<'a> Reader<'a> {
         Content::Stored(fingerprint(&bytes))
     }
 
-    /// A compressed cluster.
     fn compressed(&self, entry: u64) -> Content {
         let (offset, length) = compressed_region(entry, self.found.cluster_bits);
         let outside = offset + length > self.found.clusters() * self.found.cluster_size();
@@ -317,7 +293,7 @@ impl<'a> Reader<'a> {
 /// Where a compressed cluster lies, offset and length in bytes. The entry has the offset in its low
 /// bits, then the sectors that the cluster takes up besides the first (specification, "Compressed
 /// Clusters Descriptor").
-pub const fn compressed_region(entry: u64, cluster_bits: u32) -> (u64, u64) {
+const fn compressed_region(entry: u64, cluster_bits: u32) -> (u64, u64) {
     let offset_bits = 62 - (cluster_bits - 8);
     let descriptor = entry & (COMPRESSED - 1);
     let offset = descriptor & ((1 << offset_bits) - 1);

@@ -3,118 +3,91 @@
 mod output;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use indicatif::ProgressBar;
 use recount_oracle::case::damage::SparseBytes;
-use recount_oracle::case::real::{Kind, Recipe};
 use recount_oracle::case::{Case, Image};
 use tempfile::TempDir;
 
-use crate::report::model::{Report, Run};
-
-use super::Args;
 use super::cases::{CaseId, CaseName, Selection};
-use super::differences;
-use super::disk;
-use super::examine::{Depth, Exhibit, Findings, examine, examine_recorded};
-use super::exhibit::Whole;
+use super::examine::{Depth, Findings, examine, examine_recorded};
+use super::exhibit::{Exhibit, Whole, bench};
 use super::field::Field;
-use super::guest::GuestData;
 use super::make::Maker;
-use super::record;
-use super::run::RunError;
 use super::shrink::Shrinker;
 use super::tally::{self, Tally};
+use super::{Args, differences, disk, record};
+use crate::error::Result;
+use crate::report::model::{Report, Run};
 
 /// Which cases to run.
 pub enum Cases {
     /// Those of the seed, as many as the options say.
     Seed,
-    /// These, made from their seeds.
-    Random(Vec<CaseId>),
-    /// These, recorded earlier.
-    Recorded(Vec<PathBuf>),
+    Named(Vec<CaseName>),
 }
 
 /// One run.
 pub struct Session<'a> {
-    args: &'a Args,
-    field: Field,
-    maker: Maker,
+    pub args: &'a Args,
+    /// Who takes part.
+    pub field: Field,
+    /// What makes images.
+    pub maker: Maker,
     folder: TempDir,
     seed: u64,
     deadline: Option<Instant>,
     interrupted: Arc<AtomicBool>,
-    tally: Mutex<Option<Tally>>,
+    tally: Mutex<Tally>,
     saved: Mutex<Instant>,
 }
 
 impl<'a> Session<'a> {
-    /// Ready to run; from here on an interrupt ends the run in good order.
+    /// Ready to run, or to go on with an earlier report; from here on an interrupt ends the run in good
+    /// order.
     pub fn new(
         args: &'a Args,
         field: Field,
         maker: Maker,
-        folder: TempDir,
         seed: u64,
+        earlier: Option<Report>,
     ) -> io::Result<Self> {
         let interrupted = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
             signal_hook::flag::register(signal, interrupted.clone())?;
         }
-        let deadline = args.time.map(|time| Instant::now() + time);
-        Ok(Self {
-            args,
-            field,
-            maker,
-            folder,
-            seed,
-            deadline,
-            interrupted,
-            tally: Mutex::default(),
-            saved: Mutex::new(Instant::now()),
-        })
-    }
-
-    /// Who takes part.
-    pub const fn field(&self) -> &Field {
-        &self.field
-    }
-
-    /// What makes images.
-    pub const fn maker(&self) -> &Maker {
-        &self.maker
-    }
-
-    /// How many cases the options ask for.
-    pub const fn wanted(&self) -> u64 {
-        self.args.cases
-    }
-
-    /// Runs the cases and prints the result, and goes on with an earlier report.
-    pub fn run(&self, cases: &Cases, earlier: Option<Report>) -> Result<ExitCode, RunError> {
         let run = Run {
-            seed: self.seed,
-            shard: (self.args.shard.number, self.args.shard.of),
-            synthetic_share: self.args.synthetic,
+            seed,
+            shard: (args.shard.number, args.shard.of),
+            synthetic_share: args.synthetic,
             seconds: 0.0,
             done: Vec::new(),
             progress: Vec::new(),
         };
-        let tally = Tally::new(&self.field, run, earlier);
-        self.with_tally(|slot| *slot = Some(tally));
+        Ok(Self {
+            args,
+            tally: Mutex::new(Tally::new(&field, run, earlier)),
+            field,
+            maker,
+            folder: work_folder()?,
+            seed,
+            deadline: args.time.map(|time| Instant::now() + time),
+            interrupted,
+            saved: Mutex::new(Instant::now()),
+        })
+    }
+
+    /// Runs the cases and prints the result.
+    pub fn run(&self, cases: &Cases) -> Result<ExitCode> {
         let bar = self.progress(cases);
         let outcome = self.all(cases, &bar);
         bar.finish_and_clear();
-        let tally = self.with_tally(Option::take);
-        let Some(report) = tally.map(Tally::into_report) else {
-            return Ok(ExitCode::SUCCESS);
-        };
+        let report = self.tally().finish();
         // What was found before something went wrong is not lost.
         tally::print(&report);
         if let Some(folder) = &self.args.report {
@@ -130,16 +103,15 @@ impl<'a> Session<'a> {
         Ok(ExitCode::from(u8::from(failed)))
     }
 
-    fn with_tally<T>(&self, work: impl FnOnce(&mut Option<Tally>) -> T) -> T {
-        work(&mut self.tally.lock().unwrap_or_else(PoisonError::into_inner))
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn all(&self, cases: &Cases, bar: &ProgressBar) -> Result<(), RunError> {
+    fn all(&self, cases: &Cases, bar: &ProgressBar) -> Result<()> {
         match cases {
             Cases::Seed => {
                 let selection = self.selection();
-                let done = self.with_tally(|tally| tally.as_ref().map(Tally::done_groups));
-                let done = done.unwrap_or_default();
+                let done = self.tally().done_groups();
                 let is_done =
                     |group: &u64| done.iter().any(|(from, to)| (*from..*to).contains(group));
                 let groups = selection.own_groups().filter(|group| !is_done(group));
@@ -147,23 +119,18 @@ impl<'a> Session<'a> {
                     self.group(group, &selection.group(group), bar)
                 })
             }
-            Cases::Random(ids) => {
-                self.in_parallel(ids.iter(), |id| self.cases_of_image(&[*id], bar))
-            }
-            Cases::Recorded(paths) => {
-                self.in_parallel(paths.iter(), |path| self.recorded(path, bar))
-            }
+            Cases::Named(names) => self.in_parallel(names.iter(), |name| match name {
+                CaseName::Random(id) => self.cases_of_image(&[*id], bar),
+                CaseName::Recorded(path) => self.recorded(path, bar),
+            }),
         }
     }
 
     /// With a time limit the cases never run out.
-    const fn selection(&self) -> Selection {
+    fn selection(&self) -> Selection {
         Selection {
             seed: self.seed,
-            cases: match self.args.time {
-                Some(_) => u32::MAX as u64,
-                None => self.args.cases,
-            },
+            cases: self.args.time.map_or(self.args.cases, |_| u32::MAX.into()),
             synthetic_share: self.args.synthetic,
             shard: self.args.shard,
         }
@@ -173,8 +140,8 @@ impl<'a> Session<'a> {
     fn in_parallel<T: Send>(
         &self,
         items: impl Iterator<Item = T> + Send,
-        work: impl Fn(T) -> Result<(), RunError> + Sync,
-    ) -> Result<(), RunError> {
+        work: impl Fn(T) -> Result<()> + Sync,
+    ) -> Result<()> {
         // A qemu-img waits for its own threads half of the time.
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let jobs = self.args.jobs.unwrap_or(2 * processors);
@@ -204,82 +171,62 @@ impl<'a> Session<'a> {
     }
 
     /// Runs a group of cases; it is done when nothing stopped it.
-    fn group(&self, group: u64, cases: &[CaseId], bar: &ProgressBar) -> Result<(), RunError> {
-        if let [first, ..] = cases
-            && first.synthetic
-        {
-            for case in cases.iter().take_while(|_| !self.is_over()) {
-                self.cases_of_image(&[*case], bar)?;
-            }
-        } else {
+    fn group(&self, group: u64, cases: &[CaseId], bar: &ProgressBar) -> Result<()> {
+        let synthetic = cases.first().is_some_and(|first| first.synthetic);
+        let of_one_image = if synthetic { 1 } else { cases.len().max(1) };
+        for cases in cases.chunks(of_one_image).take_while(|_| !self.is_over()) {
             self.cases_of_image(cases, bar)?;
         }
         if !self.is_over() {
-            self.with_tally(|tally| tally.as_mut().map(|tally| tally.done(group)));
+            self.tally().done(group);
         }
         self.save_sometimes()
     }
 
     /// Makes one image and runs the cases that damage it.
-    fn cases_of_image(&self, cases: &[CaseId], bar: &ProgressBar) -> Result<(), RunError> {
-        let Some(first) = cases.first() else {
-            return Ok(());
-        };
+    fn cases_of_image(&self, cases: &[CaseId], bar: &ProgressBar) -> Result<()> {
         let temporary = self.folder()?;
         let directory = self.directory(&temporary)?;
-        let whole = Whole::make(&first.case(), &self.maker, directory)?;
+        let whole = Whole::make(&cases[0].case(), &self.maker, directory)?;
         for id in cases.iter().take_while(|_| !self.is_over()) {
             let case = id.case();
-            let damaged = whole.damage(&case.damage)?;
+            let exhibit = whole.damage(&case.damage)?;
             let depth = match self.args.only {
                 Some(_) => Depth::full(id.index),
                 None => Depth::of(id.index),
             };
             if self.args.keep.is_some() {
-                disk::store(&directory.join("damaged.qcow2"), &damaged.image)?;
+                disk::store(&directory.join("damaged.qcow2"), &exhibit.damaged)?;
             }
-            let exhibit = whole.exhibit(directory, &damaged);
             let findings = examine(&self.field, &exhibit, depth)?;
-            let name = CaseName::Random(*id);
-            self.add(&name, &case, id.synthetic, &damaged.image, &findings, bar)?;
+            self.add(
+                &CaseName::Random(*id),
+                &case,
+                &exhibit.damaged,
+                &findings,
+                bar,
+            )?;
         }
         Ok(())
     }
 
     /// Runs a recorded case against each version's recorded verdict, and with whoever is here.
-    fn recorded(&self, path: &Path, bar: &ProgressBar) -> Result<(), RunError> {
+    fn recorded(&self, path: &Path, bar: &ProgressBar) -> Result<()> {
         let record = record::load(path)?;
-        let name = CaseName::Recorded(path.to_owned());
+        let (name, case) = (CaseName::Recorded(path.to_owned()), &record.case);
         let temporary = self.folder()?;
         let directory = self.directory(&temporary)?;
-        let is_synthetic = matches!(record.case.image, Image::Synthetic(_));
         let observed = record.verdicts.values();
         for observed in observed.filter_map(|said| said.observed.as_ref()) {
-            let image = record::load_image(path)?;
-            let exhibit = Exhibit {
-                directory,
-                encrypted: is_encrypted(&record.case),
-                damaged: &image,
-                acts: &[],
-                whole: &GuestData::default(),
-            };
+            let exhibit = Exhibit::new(bench(case, directory), record::load_image(path)?);
             let findings = examine_recorded(&self.field, &exhibit, observed)?;
-            self.add(&name, &record.case, is_synthetic, &image, &findings, bar)?;
+            self.add(&name, case, &exhibit.damaged, &findings, bar)?;
         }
         // An image that qemu-img makes can be made only where it is.
-        if self.args.case.is_some() && (is_synthetic || !self.field.theirs.is_empty()) {
-            let whole = Whole::make(&record.case, &self.maker, directory)?;
-            let damaged = whole.damage(&record.case.damage)?;
-            let exhibit = whole.exhibit(directory, &damaged);
-            let findings = examine(&self.field, &exhibit, Depth::full(0))?;
-            self.add(
-                &name,
-                &record.case,
-                is_synthetic,
-                &damaged.image,
-                &findings,
-                bar,
-            )?;
+        let can_be_made = is_synthetic(case) || !self.field.theirs.is_empty();
+        if self.args.case.is_some() && can_be_made {
+            let (damaged, findings) = self.look(case, directory, Depth::full(0))?;
+            self.add(&name, case, &damaged, &findings, bar)?;
         }
         Ok(())
     }
@@ -289,67 +236,49 @@ impl<'a> Session<'a> {
         &self,
         name: &CaseName,
         case: &Case,
-        synthetic: bool,
         damaged: &SparseBytes,
         findings: &Findings,
         bar: &ProgressBar,
-    ) -> Result<(), RunError> {
+    ) -> Result<()> {
         // A Ctrl-C can reach a program between its start and the change to its own process group.
         if self.is_interrupted() {
             return Ok(());
         }
+        let mut tally = self.tally();
         let rerun = self.rerun(name);
-        let failed = self.with_tally(|tally| {
-            let Some(tally) = tally else {
-                return Vec::new();
-            };
-            let failed = tally.add(
-                &self.field,
-                &name.to_string(),
-                &rerun,
-                synthetic,
-                damaged,
-                findings,
-            );
-            bar.set_position(tally.report().cases);
-            bar.set_message(format!("{} failures", tally.report().counting()));
-            failed
-        });
+        let synthetic = is_synthetic(case);
+        let failed = tally.add(&self.field, name, &rerun, synthetic, damaged, findings);
+        bar.set_position(tally.report().cases);
+        bar.set_message(format!("{} failures", tally.report().counting()));
+        drop(tally);
         // A case that is looked at by itself is looked at as it is.
-        let CaseName::Random(id) = name else {
+        let (CaseName::Random(id), None) = (name, self.args.only) else {
             return Ok(());
         };
-        if self.args.only.is_some() {
-            return Ok(());
-        }
         for failed in failed {
             let shrinker = Shrinker {
                 session: self,
                 failed: &failed,
-                depth: Depth::to_see(&failed.what, id.index),
+                depth: Depth::to_see(failed.question, id.index),
             };
-            let file = shrinker.save(&name.to_string(), case, &self.found_folder())?;
-            self.with_tally(|tally| {
-                if let (Some(tally), Some(file)) = (tally, file) {
-                    tally.set_minimal(&failed, file);
-                }
-            });
+            if let Some(file) = shrinker.save(&name.to_string(), case, &self.found_folder())? {
+                self.tally().set_minimal(&failed, file);
+            }
         }
         Ok(())
     }
 
     /// One case again, as the shrinker sees it.
-    pub fn look_again(
-        &self,
-        case: &Case,
-        depth: Depth,
-    ) -> Result<(SparseBytes, Findings), RunError> {
+    pub fn look_again(&self, case: &Case, depth: Depth) -> Result<(SparseBytes, Findings)> {
         let temporary = self.folder()?;
-        let whole = Whole::make(case, &self.maker, temporary.path())?;
-        let damaged = whole.damage(&case.damage)?;
-        let exhibit = whole.exhibit(temporary.path(), &damaged);
+        self.look(case, temporary.path(), depth)
+    }
+
+    fn look(&self, case: &Case, directory: &Path, depth: Depth) -> Result<(SparseBytes, Findings)> {
+        let whole = Whole::make(case, &self.maker, directory)?;
+        let exhibit = whole.damage(&case.damage)?;
         let findings = examine(&self.field, &exhibit, depth)?;
-        Ok((damaged.image, findings))
+        Ok((exhibit.damaged, findings))
     }
 
     /// A folder for one image, gone when dropped.
@@ -366,19 +295,23 @@ impl<'a> Session<'a> {
     }
 }
 
-/// The recipe of a case with a real image.
-pub const fn recipe(case: &Case) -> Option<&Recipe> {
-    match &case.image {
-        Image::Real(recipe) => Some(recipe),
-        _ => None,
-    }
+const fn is_synthetic(case: &Case) -> bool {
+    matches!(case.image, Image::Synthetic(_))
 }
 
-/// Whether qemu-img needs the key for a case's image.
-fn is_encrypted(case: &Case) -> bool {
-    match &case.image {
-        Image::Real(recipe) => recipe.kind == Kind::Luks,
-        Image::Synthetic(image) => image.luks,
-        Image::Model(_) => false,
+/// The memory file system of Linux: flushing to it takes no time.
+const MEMORY_FILES: &str = "/dev/shm";
+/// Free bytes that it must have to be used.
+const ENOUGH_MEMORY_FILES: u64 = 2 << 30;
+
+/// Where the images are made: gone when the run ends.
+fn work_folder() -> io::Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("recount-differential-");
+    let free = rustix::fs::statvfs(MEMORY_FILES).map(|stat| stat.f_bavail * stat.f_frsize);
+    let chosen = std::env::var_os("TMPDIR").is_some();
+    match free {
+        Ok(ENOUGH_MEMORY_FILES..) if !chosen => builder.tempdir_in(MEMORY_FILES),
+        _ => builder.tempdir(),
     }
 }

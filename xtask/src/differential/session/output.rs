@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::super::cases::CaseName;
-use super::super::run::RunError;
 use super::super::subject::Subject;
 use super::{Cases, Session};
+use crate::error::Result;
 
 /// How often what was found so far is saved.
 const SAVE_EVERY: Duration = Duration::from_secs(20);
@@ -21,12 +21,12 @@ impl Session<'_> {
         let ours = names.next().unwrap_or_default();
         let others = names.collect::<Vec<_>>().join(", ");
         match cases {
-            Cases::Recorded(paths) => {
-                let count = paths.len();
+            Cases::Seed => format!("{ours} beside {others}, seed {}", self.seed),
+            Cases::Named(names) if names.iter().any(CaseName::is_recorded) => {
+                let count = names.len();
                 format!("{ours} against the recorded verdicts of qemu-img on {count} cases")
             }
-            Cases::Seed => format!("{ours} beside {others}, seed {}", self.seed),
-            Cases::Random(_) => format!("{ours} beside {others}"),
+            Cases::Named(_) => format!("{ours} beside {others}"),
         }
     }
 
@@ -37,7 +37,7 @@ impl Session<'_> {
         beside.unwrap_or_else(|| target.join("differential"))
     }
 
-    pub(super) fn save_sometimes(&self) -> Result<(), RunError> {
+    pub(super) fn save_sometimes(&self) -> Result<()> {
         let Some(folder) = &self.args.report else {
             return Ok(());
         };
@@ -46,18 +46,14 @@ impl Session<'_> {
             return Ok(());
         }
         *saved = Instant::now();
-        let report = self.with_tally(|tally| tally.as_ref().map(|tally| tally.report().clone()));
-        Ok(report.map_or(Ok(()), |report| report.save_json(folder))?)
+        let report = self.tally().report().clone();
+        report.save_json(folder)
     }
 
     pub(super) fn rerun(&self, case: &CaseName) -> String {
         let mut command = format!("cargo xtask differential {}", case.option());
-        for path in self
-            .args
-            .qemu_img
-            .iter()
-            .filter(|path| *path != Path::new("qemu-img"))
-        {
+        let named = |path: &&PathBuf| *path != Path::new("qemu-img");
+        for path in self.args.qemu_img.iter().filter(named) {
             command.extend([" --qemu-img ", &path.to_string_lossy()]);
         }
         for subject in &self.args.subjects {
@@ -73,21 +69,17 @@ impl Session<'_> {
 
     pub(super) fn progress(&self, cases: &Cases) -> ProgressBar {
         // indicatif draws on standard error, and only when that is a terminal.
-        let (bar, template) = match (cases, self.args.time) {
-            (Cases::Seed, Some(_)) => (
-                ProgressBar::new_spinner(),
-                "{spinner} {elapsed} {pos} cases, {per_sec}, {msg}",
-            ),
-            _ => (
-                ProgressBar::new(match cases {
-                    Cases::Seed => self.args.cases / self.args.shard.of,
-                    Cases::Random(ids) => ids.len() as u64,
-                    Cases::Recorded(paths) => paths.len() as u64,
-                }),
-                "{bar:40} {pos}/{len} cases, {per_sec}, {msg}",
-            ),
+        let length = match cases {
+            Cases::Seed if self.args.time.is_some() => None,
+            Cases::Seed => Some(self.args.cases / self.args.shard.of),
+            Cases::Named(names) => Some(names.len() as u64),
         };
-        let style = ProgressStyle::with_template(template);
+        let (begin, bar) = match length {
+            None => ("{spinner} {elapsed} {pos}", ProgressBar::new_spinner()),
+            Some(length) => ("{bar:40} {pos}/{len}", ProgressBar::new(length)),
+        };
+        let template = format!("{begin} cases, {{per_sec}}, {{msg}}");
+        let style = ProgressStyle::with_template(&template);
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.enable_steady_tick(Duration::from_millis(200));
         bar

@@ -1,16 +1,16 @@
 //! Any program that repairs an image in place, as the user writes it: `NAME='command {image}'`.
 
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use recount_oracle::case::damage::{ReadWriteAt, SparseBytes};
-use recount_oracle::case::observed::Said;
+use recount_oracle::case::damage::SparseBytes;
 
-use super::program::{self, CannotRun, Limits};
-use super::{Bench, CaseError, Repair, Repaired, Subject};
+use super::program::{self, Limits};
+use super::{Bench, Repair, Repaired, Subject, said};
+use crate::error::Result;
+use crate::process::which;
 
 /// What stands for the image's path.
 const PLACE: &str = "{image}";
@@ -26,32 +26,20 @@ pub struct Command {
     time: Duration,
 }
 
-/// Why a text names no subject.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotASubject {
-    /// There is no name before a command.
-    #[error("`{0}` has no name: write NAME='command {PLACE}'")]
-    NoName(String),
-    /// There is no place for the image.
-    #[error("`{0}` does not say where the image goes: write {PLACE} there")]
-    NoPlace(String),
-    /// Quotes that do not end.
-    #[error("`{0}` has a quote that does not end")]
-    Quotes(String),
-}
-
 impl FromStr for Command {
-    type Err = NotASubject;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, NotASubject> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let (name, command) = text
             .split_once('=')
             .filter(|(name, _)| !name.is_empty())
-            .ok_or_else(|| NotASubject::NoName(text.to_owned()))?;
-        let mut words =
-            shlex::split(command).ok_or_else(|| NotASubject::Quotes(text.to_owned()))?;
+            .ok_or_else(|| format!("`{text}` has no name: write NAME='command {PLACE}'"))?;
+        let mut words = shlex::split(command)
+            .ok_or_else(|| format!("`{text}` has a quote that does not end"))?;
         if !words.iter().any(|word| word.contains(PLACE)) || words[0].contains(PLACE) {
-            return Err(NotASubject::NoPlace(text.to_owned()));
+            return Err(format!(
+                "`{text}` does not say where the image goes: write {PLACE} there"
+            ));
         }
         Ok(Self {
             name: name.to_owned(),
@@ -79,12 +67,8 @@ impl Command {
     }
 
     /// The program, found now rather than in every case.
-    pub fn find(mut self) -> Result<Self, CannotRun> {
-        let missing = |source: io::Error| CannotRun {
-            program: self.program.clone(),
-            source,
-        };
-        self.program = program::which(&self.program, Path::new("")).map_err(missing)?;
+    pub fn find(mut self) -> Result<Self> {
+        self.program = which(&self.program, Path::new(""))?;
         Ok(self)
     }
 }
@@ -98,24 +82,15 @@ impl Subject for Command {
         false
     }
 
-    fn run(
-        &self,
-        bench: Bench<'_>,
-        image: &SparseBytes,
-        _repair: Repair,
-    ) -> Result<Repaired, CaseError> {
-        let limits = Limits::for_image(ReadWriteAt::len(image)).within(self.time);
+    fn run(&self, bench: Bench<'_>, image: &SparseBytes, _repair: Repair) -> Result<Repaired> {
+        let limits = Limits::for_image(SparseBytes::len(image)).within(self.time);
         let path = bench.directory.join(FILE);
         let path = path.to_string_lossy();
         let words = self.arguments.iter();
         let arguments = words.map(|word| word.replace(PLACE, &path));
         bench.in_file(FILE, image, || {
             let output = program::run(&self.program, arguments, bench.directory, &limits)?;
-            Ok(Said {
-                ended: output.ended,
-                counters: None,
-                stderr: output.stderr,
-            })
+            Ok(said(output.ended, output.stderr))
         })
     }
 }
@@ -135,15 +110,16 @@ mod tests {
 
     #[test]
     fn what_is_no_subject_is_refused_with_the_reason() {
-        let refused = |text: &str| text.parse::<Command>().unwrap_err();
-        assert!(matches!(refused("tool {image}"), NotASubject::NoName(_)));
-        assert!(matches!(refused("=tool {image}"), NotASubject::NoName(_)));
-        assert!(matches!(refused("a=tool"), NotASubject::NoPlace(_)));
-        assert!(matches!(refused("a={image}"), NotASubject::NoPlace(_)));
-        assert!(matches!(
-            refused("a=tool 'x {image}"),
-            NotASubject::Quotes(_)
-        ));
+        for (text, why) in [
+            ("tool {image}", "no name"),
+            ("=tool {image}", "no name"),
+            ("a=tool", "where the image goes"),
+            ("a={image}", "where the image goes"),
+            ("a=tool 'x {image}", "quote"),
+        ] {
+            let refused = text.parse::<Command>().unwrap_err();
+            assert!(refused.contains(why), "{text}: {refused}");
+        }
     }
 
     #[test]

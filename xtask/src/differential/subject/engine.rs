@@ -1,15 +1,14 @@
 //! recount in process: no program to start, no file to write, and every write is seen.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use recount::{
-    Action, FileStorage, Finding, Observer, Offset, OpenError, RepairOptions, Report, Scope,
-    Storage, StorageError,
+    Action, Algorithm, FileStorage, Finding, Observer, Offset, OpenError, Outcome, RepairOptions,
+    Report, Scope, Storage, StorageError,
 };
+use recount_oracle::audit;
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::{Counters, Ended, Said};
 use recount_oracle::disk::{SECTOR, SimulatedDisk};
@@ -17,7 +16,8 @@ use recount_oracle::judge;
 use recount_oracle::spec::Ask;
 
 use super::program::TIME;
-use super::{Algorithm, Bench, CaseError, Repair, Repaired, Subject};
+use super::{Bench, Repair, Repaired, Subject, said};
+use crate::error::Result;
 
 /// The signal of a program that panics with `panic = "abort"`.
 const ABORT: i32 = 6;
@@ -29,18 +29,13 @@ const MESSAGES: usize = 40;
 /// The engine, with an algorithm.
 #[derive(Clone, Copy, Debug)]
 pub struct Engine {
-    algorithm: recount::Algorithm,
+    algorithm: Algorithm,
 }
 
 impl Engine {
     /// By this algorithm, on storage that can grow.
-    pub const fn by(algorithm: recount::Algorithm) -> Self {
+    pub const fn by(algorithm: Algorithm) -> Self {
         Self { algorithm }
-    }
-
-    /// Repairs a device of so many bytes.
-    pub fn on_device(self, device: &SparseBytes, capacity: u64) -> Repaired {
-        self.on(device, Some(capacity), Repair::All)
     }
 
     /// Repairs a block device.
@@ -57,31 +52,24 @@ impl Engine {
                     std::thread::sleep(LOCKED);
                 }
                 Err(error) => {
-                    return Said {
-                        ended: Ended::Code(1),
-                        counters: None,
-                        stderr: error.to_string(),
-                    };
+                    return said(Ended::Code(1), error.to_string());
                 }
             }
         }
     }
 
-    fn on(self, image: &SparseBytes, capacity: Option<u64>, repair: Repair) -> Repaired {
+    /// Repairs an image on storage that can grow, or a device of so many bytes.
+    pub fn on(self, image: &SparseBytes, capacity: Option<u64>, repair: Repair) -> Repaired {
         let deadline = Instant::now() + TIME;
         let mut disk = Timed {
             disk: SimulatedDisk::new(image.clone(), SECTOR, capacity),
             deadline,
         };
         let work = || self.work(&mut disk, deadline, repair);
-        let said = catch_unwind(AssertUnwindSafe(work));
+        let worked = catch_unwind(AssertUnwindSafe(work));
         let (image, trace) = disk.disk.into_parts();
-        let (said, ended) = said.unwrap_or_else(|_| {
-            let said = Said {
-                ended: Ended::Signal(ABORT),
-                counters: None,
-                stderr: "panicked".to_owned(),
-            };
+        let (said, ended) = worked.unwrap_or_else(|_| {
+            let said = said(Ended::Signal(ABORT), "panicked".to_owned());
             (said, judge::Ended::UNKNOWN)
         });
         Repaired {
@@ -104,8 +92,7 @@ impl Engine {
                 _ => Scope::All,
             },
             algorithm: match repair {
-                Repair::Alike(Algorithm::FirstFit) => recount::Algorithm::FirstFit,
-                Repair::Alike(Algorithm::Tail) => recount::Algorithm::Tail,
+                Repair::Alike(algorithm) => algorithm,
                 _ => self.algorithm,
             },
             ..RepairOptions::default()
@@ -119,55 +106,46 @@ impl Engine {
         repair: Repair,
     ) -> (Said, judge::Ended) {
         let mut messages = Messages::default();
-        let mut how = judge::Ended::Well;
-        let result = if repair == Repair::None {
-            let report = recount::check(disk, &mut messages);
-            report
-                .map(|report| counters(&report, 0, 0))
-                .map_err(|error| error.to_string())
+        let (result, how) = if repair == Repair::None {
+            let checked = recount::check(disk, &mut messages);
+            let checked = checked.map(|report| counters(&report, 0, 0));
+            (
+                checked.map_err(|error| error.to_string()),
+                judge::Ended::Well,
+            )
         } else {
             let outcome = recount::repair(disk, &self.options(repair), &mut messages);
-            how = judge::Ended::of(&outcome);
-            let counted = outcome.map(|outcome| {
-                let fixed = outcome.fixed;
-                counters(&outcome.report, fixed.corruptions, fixed.leaks)
+            let how = judge::Ended::of(&outcome);
+            let counted = outcome.map(|Outcome { report, fixed, .. }| {
+                counters(&report, fixed.corruptions, fixed.leaks)
             });
-            counted.map_err(|failure| failure.to_string())
+            (counted.map_err(|failure| failure.to_string()), how)
         };
         let (ended, counters) = match result {
             Ok((code, counters)) => (Ended::Code(code), Some(counters)),
             Err(_) if Instant::now() >= deadline => (Ended::TimedOut, None),
             Err(error) => {
                 // However many came before.
-                let _ = writeln!(messages.text, "{error}");
+                messages.0.push(error);
                 (Ended::Code(1), None)
             }
         };
-        let said = Said {
-            ended,
-            counters,
-            stderr: messages.text,
-        };
-        (said, how)
+        let said = said(ended, messages.0.join("\n"));
+        (Said { counters, ..said }, how)
     }
 }
 
 impl Subject for Engine {
     fn name(&self) -> String {
         match self.algorithm {
-            recount::Algorithm::Planned => "recount",
-            recount::Algorithm::FirstFit => "recount first-fit",
-            recount::Algorithm::Tail => "recount tail",
+            Algorithm::Planned => "recount",
+            Algorithm::FirstFit => "recount first-fit",
+            Algorithm::Tail => "recount tail",
         }
         .to_owned()
     }
 
-    fn run(
-        &self,
-        _bench: Bench<'_>,
-        image: &SparseBytes,
-        repair: Repair,
-    ) -> Result<Repaired, CaseError> {
+    fn run(&self, _bench: Bench<'_>, image: &SparseBytes, repair: Repair) -> Result<Repaired> {
         Ok(self.on(image, None, repair))
     }
 }
@@ -175,55 +153,38 @@ impl Subject for Engine {
 /// Exit code and counters as the command prints them: those that are 0 are left out, but for
 /// check-errors.
 fn counters(report: &Report, corruptions_fixed: u64, leaks_fixed: u64) -> (i32, Counters) {
-    let code = match report {
-        _ if report.check_errors > 0 => 1,
-        _ if report.corruptions > 0 => 2,
-        _ if report.leaks > 0 => 3,
-        _ => 0,
+    let figures = audit::Counters {
+        gives_up: false,
+        check_errors: report.check_errors,
+        image_end_offset: report.image_end_offset,
+        corruptions: report.corruptions,
+        leaks: report.leaks,
+        total_clusters: report.total_clusters,
+        allocated_clusters: report.allocated_clusters,
+        fragmented_clusters: report.fragmented_clusters,
+        compressed_clusters: report.compressed_clusters,
     };
-    let all = [
-        ("image-end-offset", report.image_end_offset),
-        ("compressed-clusters", report.compressed_clusters),
-        ("total-clusters", report.total_clusters),
-        ("corruptions", report.corruptions),
+    let fixed = [
         ("corruptions-fixed", corruptions_fixed),
-        ("leaks", report.leaks),
         ("leaks-fixed", leaks_fixed),
-        ("allocated-clusters", report.allocated_clusters),
-        ("fragmented-clusters", report.fragmented_clusters),
     ];
-    let some = all.into_iter().filter(|(_, count)| *count > 0);
-    let some = some.chain([("check-errors", report.check_errors)]);
+    let all = figures.named().into_iter().chain(fixed);
+    let some = all.filter(|(name, count)| *count > 0 || *name == "check-errors");
     // As they come back from JSON: a number that is no i64 is left out.
     let counted = some.filter_map(|(name, count)| Some((name.to_owned(), count.try_into().ok()?)));
-    (code, Counters(counted.collect::<BTreeMap<_, _>>()))
+    (figures.exit_code(), Counters(counted.collect()))
 }
 
 /// The first messages, for the story of a mismatch.
 #[derive(Default)]
-struct Messages {
-    text: String,
-    lines: usize,
-}
-
-impl Messages {
-    fn add(&mut self, line: &str) {
-        if self.lines < MESSAGES {
-            self.lines += 1;
-            let _ = writeln!(self.text, "{line}");
-        }
-    }
-}
+struct Messages(Vec<String>);
 
 impl Observer for Messages {
     fn finding(&mut self, finding: &Finding, action: Action) {
-        if self.lines < MESSAGES {
-            let done = if action == Action::Repaired {
-                "repairing"
-            } else {
-                "ERROR"
-            };
-            self.add(&format!("{done} {finding}"));
+        if self.0.len() < MESSAGES {
+            let repaired = action == Action::Repaired;
+            let done = if repaired { "repairing" } else { "ERROR" };
+            self.0.push(format!("{done} {finding}"));
         }
     }
 }

@@ -3,16 +3,16 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read, Seek};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::io::{Read as _, Seek as _};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use recount_oracle::case::observed::Ended;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+
+use crate::error::{At as _, Result};
+use crate::process::{wait, which};
 
 /// How long one program may take over one image.
 pub const TIME: Duration = Duration::from_secs(20);
@@ -60,22 +60,9 @@ impl Limits {
 /// What a program said and how it ended.
 #[derive(Clone, Debug)]
 pub struct Output {
-    /// How it ended.
     pub ended: Ended,
-    /// Its standard output.
     pub stdout: String,
-    /// Its standard error.
     pub stderr: String,
-}
-
-/// A program could not be run at all.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot run {}: {source}", program.display())]
-pub struct CannotRun {
-    /// Which.
-    pub program: PathBuf,
-    /// What the system said.
-    pub source: io::Error,
 }
 
 /// Runs `program` in the folder `directory`.
@@ -84,97 +71,39 @@ pub fn run<S: AsRef<OsStr>>(
     arguments: impl IntoIterator<Item = S>,
     directory: &Path,
     limits: &Limits,
-) -> Result<Output, CannotRun> {
-    let cannot_run = |source| CannotRun {
-        program: program.to_owned(),
-        source,
-    };
+) -> Result<Output> {
     // The shell would say so as well, but not apart from what a program says.
-    which(program, directory).map_err(cannot_run)?;
-    let mut command = Command::new("sh");
-    command
+    which(program, directory)?;
+    // Files, not pipes: nobody has to empty them while the program runs.
+    let (stdout, stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
+    let mut child = Command::new("sh")
         .args(["-c", LIMITED, "sh"])
         .arg((limits.file / 512).to_string())
         .arg((limits.memory / 1024).to_string())
         .arg(program)
         .args(arguments)
-        .current_dir(directory);
-    execute(&mut command, limits.time).map_err(cannot_run)
-}
-
-/// The file that a shell in the folder `directory` would run.
-pub fn which(program: &Path, directory: &Path) -> io::Result<PathBuf> {
-    let runs = |path: &Path| {
-        rustix::fs::access(path, rustix::fs::Access::EXEC_OK)?;
-        if path.is_dir() {
-            return Err(io::ErrorKind::IsADirectory.into());
-        }
-        path.canonicalize()
-    };
-    if program.components().count() > 1 {
-        return runs(&directory.join(program));
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut folders = std::env::split_paths(&path);
-    let found = folders.find(|folder| runs(&folder.join(program)).is_ok());
-    // A program may look at the name that it was called by.
-    found
-        .map(|folder| folder.join(program))
-        .ok_or_else(|| io::ErrorKind::NotFound.into())
-}
-
-fn execute(command: &mut Command, time: Duration) -> io::Result<Output> {
-    // Files, not pipes: nobody has to empty them while the program runs.
-    let (mut stdout, mut stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
-    let mut child = command
+        .current_dir(directory)
         .stdin(Stdio::null())
         .stdout(stdout.try_clone()?)
         .stderr(stderr.try_clone()?)
         .process_group(0)
-        .spawn()?;
-    let ended = supervise(&mut child, time);
-    if ended.is_err() {
-        child.kill()?;
-        child.wait()?;
-    }
+        .spawn()
+        .at(program.display())?;
+    let ended = match wait(&mut child, limits.time)? {
+        None => Ended::TimedOut,
+        Some(status) => status.code().map_or_else(
+            || Ended::Signal(status.signal().unwrap_or_default()),
+            Ended::Code,
+        ),
+    };
     Ok(Output {
-        ended: ended?,
-        stdout: content(&mut stdout)?,
-        stderr: content(&mut stderr)?,
+        ended,
+        stdout: content(stdout)?,
+        stderr: content(stderr)?,
     })
 }
 
-fn supervise(child: &mut Child, time: Duration) -> io::Result<Ended> {
-    let pid = Pid::from_child(child);
-    let in_time = ends_within(pid, time)?;
-    // Until it is waited for, the number of its group is nobody else's.
-    let _ = kill_process_group(pid, Signal::KILL);
-    let status = child.wait()?;
-    if !in_time {
-        return Ok(Ended::TimedOut);
-    }
-    Ok(status.code().map_or_else(
-        || Ended::Signal(status.signal().unwrap_or_default()),
-        Ended::Code,
-    ))
-}
-
-fn ends_within(pid: Pid, limit: Duration) -> io::Result<bool> {
-    let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-    let deadline = Instant::now() + limit;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).map_err(io::Error::other)?;
-        let mut waiting = [PollFd::new(&pidfd, PollFlags::IN)];
-        match poll(&mut waiting, Some(&left)) {
-            Ok(ready) => return Ok(ready > 0),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-fn content(file: &mut File) -> io::Result<String> {
+fn content(mut file: File) -> Result<String> {
     let mut bytes = Vec::new();
     file.rewind()?;
     file.take(SAID).read_to_end(&mut bytes)?;
@@ -183,36 +112,17 @@ fn content(file: &mut File) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
-    fn here() -> &'static Path {
-        Path::new(".")
-    }
-
     #[test]
-    fn a_program_that_overstays_is_ended() {
-        let begin = Instant::now();
-        let limits = Limits::for_image(0).within(Duration::from_millis(50));
-        let output = run(Path::new("sleep"), ["1000"], here(), &limits).unwrap();
-        assert_eq!(output.ended, Ended::TimedOut);
-        assert!(begin.elapsed() < Duration::from_secs(10));
-    }
-
-    #[test]
-    fn the_group_of_a_program_that_overstays_is_ended_too() {
+    fn a_program_that_overstays_is_ended_with_its_group() {
         let folder = tempfile::tempdir().unwrap();
         let working = folder.path().canonicalize().unwrap();
         let limits = Limits::for_image(0).within(Duration::from_millis(500));
         // The inner `timeout` starts `sleep`; both are in the group of the outer one.
-        let arguments = [
-            "--foreground",
-            "1000",
-            "timeout",
-            "--foreground",
-            "1000",
-            "sleep",
-            "987",
-        ];
+        let arguments = "--foreground 1000 timeout --foreground 1000 sleep 987".split(' ');
         let output = run(Path::new("timeout"), arguments, &working, &limits).unwrap();
         assert_eq!(output.ended, Ended::TimedOut);
         // Killed, but perhaps not gone yet: nobody here is its parent.
@@ -250,14 +160,9 @@ mod tests {
 
     #[test]
     fn what_a_program_says_and_its_exit_code_come_back() {
-        let output = run(Path::new("cat"), ["absent"], here(), &Limits::for_image(0)).unwrap();
+        let limits = Limits::for_image(0);
+        let output = run(Path::new("cat"), ["absent"], Path::new("."), &limits).unwrap();
         assert_eq!(output.ended, Ended::Code(1));
         assert!(output.stdout.is_empty() && output.stderr.contains("absent"));
-    }
-
-    #[test]
-    fn a_program_that_does_not_exist_is_named() {
-        let missing = run(Path::new("./no-such"), ["x"], here(), &Limits::for_image(0));
-        assert!(missing.unwrap_err().to_string().contains("./no-such"));
     }
 }

@@ -1,0 +1,320 @@
+//! Everything that a check can find wrong, with where it is.
+
+use std::fmt;
+
+use crate::units::{Cluster, Offset, RefblockIndex};
+
+/// Which L1 table something belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Layer {
+    /// The active one.
+    Active,
+    /// That of a snapshot, counted from 0.
+    Snapshot(u32),
+}
+
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Active => f.write_str("the active layer"),
+            Self::Snapshot(index) => write!(f, "snapshot {index}"),
+        }
+    }
+}
+
+/// What a region of the file is referred to as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Referrer {
+    /// The header.
+    Header,
+    /// An L1 table.
+    L1Table(Layer),
+    /// An L2 table.
+    L2Table,
+    /// Guest data.
+    Data,
+    /// Compressed guest data.
+    Compressed,
+    /// The snapshot table.
+    SnapshotTable,
+    /// The reftable.
+    Reftable,
+    /// A refblock.
+    Refblock,
+    /// The LUKS header.
+    LuksHeader,
+    /// The bitmap directory.
+    BitmapDirectory,
+    /// A bitmap's table.
+    BitmapTable,
+    /// A bitmap's data.
+    BitmapData,
+}
+
+impl Referrer {
+    /// Whether its length says how much there has to be of it in the file. Guest data and bitmap data
+    /// have whole clusters, of which a file need not store the rest of the last; refcount structures
+    /// are replaced when they are not all there.
+    pub(crate) const fn is_of_exact_length(self) -> bool {
+        !matches!(
+            self,
+            Self::Header | Self::Data | Self::BitmapData | Self::Reftable | Self::Refblock
+        )
+    }
+}
+
+impl fmt::Display for Referrer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Self::Header => "header",
+            Self::L1Table(layer) => return write!(f, "L1 table of {layer}"),
+            Self::L2Table => "L2 table",
+            Self::Data => "data cluster",
+            Self::Compressed => "compressed cluster",
+            Self::SnapshotTable => "snapshot table",
+            Self::Reftable => "refcount table",
+            Self::Refblock => "refcount block",
+            Self::LuksHeader => "LUKS header",
+            Self::BitmapDirectory => "bitmap directory",
+            Self::BitmapTable => "bitmap table",
+            Self::BitmapData => "bitmap data",
+        };
+        f.write_str(name)
+    }
+}
+
+/// One thing that is wrong. Counters of a [`Report`](crate::Report) say how it counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the fields are what their names and types say")]
+pub enum Finding {
+    /// A region that reaches a cluster or more past the end of the file.
+    #[error("{referrer} at offset {offset}, {length} bytes long, lies past the end of the file")]
+    PastEnd {
+        referrer: Referrer,
+        offset: Offset,
+        length: u64,
+    },
+    /// A table that is said to be where the header is.
+    #[error("{referrer} at offset {offset} would be where the header is")]
+    AtHeader { referrer: Referrer, offset: Offset },
+    /// More references than the refcount width can count.
+    #[error(
+        "cluster {cluster}: {references} references more than its refcount can hold; `qemu-img \
+         amend` widens refcounts, `qemu-img convert` makes a clean copy"
+    )]
+    Overflow { cluster: Cluster, references: u64 },
+    /// Reserved bits in an L1 entry.
+    #[error("L1 entry {index} of {layer}, {entry:#x}, has reserved bits set")]
+    L1Reserved {
+        layer: Layer,
+        index: u64,
+        entry: u64,
+    },
+    /// An L1 entry that does not lead to the beginning of a cluster.
+    #[error("L1 entry {index} of {layer}: L2 table at {offset} is not cluster aligned")]
+    L1Unaligned {
+        layer: Layer,
+        index: u64,
+        offset: Offset,
+    },
+    /// Reserved bits in an L2 entry.
+    #[error("L2 entry {index} of the table at {table}, {entry:#x}, has reserved bits set")]
+    L2Reserved {
+        table: Offset,
+        index: u64,
+        entry: u64,
+    },
+    /// A compressed cluster with the COPIED bit.
+    #[error(
+        "L2 entry {index} of the table at {table}, {entry:#x}: COPIED is set on a compressed \
+         cluster"
+    )]
+    CompressedCopied {
+        table: Offset,
+        index: u64,
+        entry: u64,
+    },
+    /// A compressed cluster in an image with an external data file.
+    #[error(
+        "L2 entry {index} of the table at {table}, {entry:#x}: a compressed cluster in an image \
+         with an external data file"
+    )]
+    CompressedInDataFile {
+        table: Offset,
+        index: u64,
+        entry: u64,
+    },
+    /// A compressed cluster with a subcluster bitmap.
+    #[error(
+        "L2 entry {index} of the table at {table}, {entry:#x}: a compressed cluster with \
+         subclusters"
+    )]
+    CompressedSubclusters {
+        table: Offset,
+        index: u64,
+        entry: u64,
+    },
+    /// Subclusters both allocated and zero.
+    #[error(
+        "L2 entry {index} of the table at {table}: subclusters {subclusters:#x} are both allocated \
+         and zero"
+    )]
+    SubclustersContradict {
+        table: Offset,
+        index: u64,
+        subclusters: u64,
+    },
+    /// Allocated subclusters without a cluster.
+    #[error(
+        "L2 entry {index} of the table at {table}: subclusters {subclusters:#x} allocated in no \
+         cluster"
+    )]
+    SubclustersUnallocated {
+        table: Offset,
+        index: u64,
+        subclusters: u64,
+    },
+    /// Guest data that does not begin at a cluster.
+    #[error("L2 entry {index} of the table at {table}: data at {offset} is not cluster aligned")]
+    DataUnaligned {
+        table: Offset,
+        index: u64,
+        offset: Offset,
+    },
+    /// A cluster without data that does not begin at a cluster.
+    #[error(
+        "L2 entry {index} of the table at {table}: preallocated cluster at {offset} is not cluster \
+         aligned"
+    )]
+    EmptyUnaligned {
+        table: Offset,
+        index: u64,
+        offset: Offset,
+    },
+    /// Snapshots in an image with an external data file.
+    #[error("{count} snapshots in an image with an external data file")]
+    SnapshotsInDataFile { count: u32 },
+    /// A snapshot whose L1 table does not begin at a cluster.
+    #[error("snapshot {snapshot}: L1 table at {offset} is not cluster aligned")]
+    SnapshotL1Unaligned { snapshot: u32, offset: Offset },
+    /// A snapshot whose L1 table is over 32 MiB.
+    #[error("snapshot {snapshot}: L1 table of {entries} entries is over 32 MiB")]
+    SnapshotL1TooLarge { snapshot: u32, entries: u32 },
+    /// A snapshot table entry without the extra data that version 3 demands.
+    #[error("snapshot table entry {snapshot} has {bytes} bytes of extra data, version 3 needs 16")]
+    SnapshotIncomplete { snapshot: u32, bytes: u32 },
+    /// A snapshot table entry with more extra data than anyone reads.
+    #[error("snapshot table entry {snapshot} has {bytes} bytes of extra data, over 1024")]
+    SnapshotExtraData { snapshot: u32, bytes: u32 },
+    /// A snapshot table entry of zeros.
+    #[error("snapshot table entry {snapshot} is blank")]
+    SnapshotBlank { snapshot: u32 },
+    /// The bitmap directory makes no sense from a byte on.
+    #[error("the bitmap directory at offset {offset} makes no sense from its byte {position} on")]
+    BitmapDirectory { offset: Offset, position: u64 },
+    /// An entry of a bitmap's table that makes no sense.
+    #[error("entry {index}, {entry:#x}, of the bitmap table at offset {table} is malformed")]
+    BitmapTableEntry {
+        table: Offset,
+        index: u64,
+        entry: u64,
+    },
+    /// An L2 table that does not look like one.
+    #[error("the L2 table at {table} does not look like one")]
+    NotATable { table: Offset },
+    /// An L2 table that two entries of one L1 table lead to.
+    #[error("two L1 entries of one layer lead to the L2 table at {table}")]
+    DoubledTable { table: Offset },
+    /// A cluster that is used as two things, or twice by one layer.
+    #[error("cluster {cluster} is used as two things, or twice by one layer")]
+    Overlap { cluster: Cluster },
+    /// An allocated cluster that nothing refers to and that looks like an L2 table which leads to
+    /// others of the kind.
+    #[error("an L2 table that nothing refers to, at {table}, with {clusters} clusters of data")]
+    LostTable { table: Offset, clusters: u64 },
+    /// More allocated clusters that nothing refers to than are looked at.
+    #[error(
+        "{clusters} allocated clusters that nothing refers to are more than are searched for lost \
+         L2 tables"
+    )]
+    LostTablesNotSought { clusters: u64 },
+    /// L2 tables without an entry, beside so many allocated clusters that nothing refers to.
+    #[error(
+        "an L2 table has not a single entry, and nothing refers to {clusters} allocated clusters"
+    )]
+    EmptiedTables { clusters: u64 },
+    /// No reftable can be where the header says that it is.
+    #[error("no refcount table of {clusters} clusters can be at {offset} (header bytes 48 to 59)")]
+    ReftableUnusable { offset: Offset, clusters: u32 },
+    /// Reserved bits in a reftable entry.
+    #[error("refcount table entry {refblock}, {entry:#x}, has reserved bits set")]
+    ReftableReserved { refblock: RefblockIndex, entry: u64 },
+    /// A reftable entry that does not lead to the beginning of a cluster.
+    #[error("refcount block {refblock} at {offset} is not cluster aligned")]
+    RefblockUnaligned {
+        refblock: RefblockIndex,
+        offset: Offset,
+    },
+    /// A reftable entry that leads past the end of the file.
+    #[error("refcount block {refblock} at {offset} is outside the image")]
+    RefblockOutside {
+        refblock: RefblockIndex,
+        offset: Offset,
+    },
+    /// A refblock whose cluster is referred to other than once.
+    #[error("refcount block {refblock} refcount={references}")]
+    RefblockShared {
+        refblock: RefblockIndex,
+        references: u64,
+    },
+    /// Refcounts that cannot be read because their refblock is unaligned.
+    #[error(
+        "cannot read the refcounts of {clusters} clusters from {first} on: their refcount block is \
+         at {offset}"
+    )]
+    RefcountsUnreadable {
+        first: Cluster,
+        clusters: u64,
+        offset: Offset,
+    },
+    /// A refcount below the references, the mark of data that the next write destroys.
+    #[error("cluster {cluster} refcount={refcount} reference={references}")]
+    TooLow {
+        cluster: Cluster,
+        refcount: u64,
+        references: u64,
+    },
+    /// A refcount above the references.
+    #[error("cluster {cluster} refcount={refcount} reference={references}")]
+    Leak {
+        cluster: Cluster,
+        refcount: u64,
+        references: u64,
+    },
+    /// The COPIED bit of an L1 entry is set where it must not be, or not where it must.
+    #[error("OFLAG_COPIED of L1 entry {index}, {entry:#x}: L2 table with refcount={refcount}")]
+    L1Copied {
+        index: u64,
+        entry: u64,
+        refcount: u64,
+    },
+    /// The COPIED bit of an L2 entry, likewise.
+    #[error(
+        "OFLAG_COPIED of L2 entry {index} of the table at {table}, {entry:#x}: data cluster with \
+         refcount={refcount}"
+    )]
+    L2Copied {
+        table: Offset,
+        index: u64,
+        entry: u64,
+        refcount: u64,
+    },
+    /// A table is not written to: its cluster serves as something else as well, or may never have
+    /// been that table.
+    #[error(
+        "the table at {table} is left as it is: its cluster has other uses too, does not look like \
+         a table, or lay past the end of the file in part"
+    )]
+    TableNotWritten { table: Offset },
+}

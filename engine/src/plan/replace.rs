@@ -1,0 +1,100 @@
+//! L2 entries that read as zeros and lead to no cluster: they are replaced by ones that read the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::RepairError;
+use super::make::Draft;
+use crate::references::{Region, UnalignedEmpty};
+use crate::units::{Cluster, Offset};
+
+/// The tables in which entries are replaced, and how many.
+pub(super) type Replaced = BTreeMap<Offset, u32>;
+
+impl Draft<'_> {
+    /// Decides in which tables they are replaced, and counts what these entries lead to no more.
+    pub(super) fn replace_entries(&mut self) -> Result<(), RepairError> {
+        let entries = std::mem::take(&mut self.look.references.unaligned_empty);
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let geometry = *self.image.geometry();
+        let length = geometry.cluster_size();
+        for entry in entries.values() {
+            *self.replaced.entry(entry.table).or_default() += 1;
+            self.count(entry, false)?;
+        }
+        let mut bytes = vec![0; length as usize];
+        loop {
+            let mut staying = BTreeSet::new();
+            let ground = self.ground();
+            let references = |cluster: Cluster| {
+                let going = self.going.get(&cluster).copied().unwrap_or(0);
+                self.counts.get(cluster).saturating_sub(going)
+            };
+            for table in self.replaced.keys() {
+                self.storage.read_at(*table, &mut bytes)?;
+                if !ground.l2_is_writable(*table, &bytes, &references) {
+                    staying.insert(*table);
+                }
+            }
+            if staying.is_empty() {
+                break;
+            }
+            // What they refer to may be a table, which then stays as it is as well.
+            for entry in entries
+                .values()
+                .filter(|entry| staying.contains(&entry.table))
+            {
+                self.count(entry, true)?;
+            }
+            self.replaced.retain(|table, _| !staying.contains(table));
+        }
+        let mut refblocks = BTreeSet::new();
+        for entry in entries.values() {
+            let offset = entry.offset;
+            let is_held = self.extent.holds(&geometry, offset, length);
+            let is_past_end = !is_held && !self.image.header.has_data_file();
+            if self.replaced.contains_key(&entry.table) {
+                let corruptions = entry.uses.all * if is_past_end { 2 } else { 1 };
+                self.left = self.left.saturating_sub(corruptions);
+                self.fixed.corruptions += 1;
+                let clusters = Region { offset, length }.clusters(&geometry).iter();
+                refblocks.extend(clusters.map(|cluster| geometry.refblock_of(cluster)));
+            } else if is_past_end {
+                self.beyond
+                    .dangling(&self.extent, &geometry, offset, length);
+            }
+        }
+        let Self {
+            image,
+            storage,
+            look,
+            counts,
+            ..
+        } = self;
+        let before = look.comparison.corruptions;
+        look.comparison
+            .recount(image, *storage, &look.old, counts, &refblocks)?;
+        self.left = self.left.saturating_sub(before) + self.look.comparison.corruptions;
+        Ok(())
+    }
+
+    /// Counts what an entry leads to once more or once less, if that is counted.
+    fn count(&mut self, entry: &UnalignedEmpty, adds: bool) -> Result<(), RepairError> {
+        let geometry = self.image.geometry();
+        let (offset, length) = (entry.offset, geometry.cluster_size());
+        if self.image.header.has_data_file() || !self.extent.holds(geometry, offset, length) {
+            return Ok(());
+        }
+        let run = Region { offset, length }.clusters(geometry);
+        if adds {
+            return Ok(self.counts.add(run, entry.uses.all)?);
+        }
+        for cluster in run.iter() {
+            let count = self.counts.get(cluster);
+            self.counts
+                .set(cluster, count.saturating_sub(entry.uses.all))?;
+        }
+        Ok(())
+    }
+}

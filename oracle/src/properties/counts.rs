@@ -1,0 +1,168 @@
+//! The refcounts after a repair: `counts-every-cluster`, `no-leaks`, `clean-afterwards`; and where
+//! the image is damaged, `keeps-what-it-cannot-follow` and `evidence-stays`.
+
+use super::Failure;
+use super::bytes::Seen;
+use crate::audit::{Audit, Corruption, Wrong, counters};
+use crate::class::diagnose_audited;
+use crate::spec::Damage;
+
+/// Bits 0 and 1 of the incompatible features (specification, "Header").
+const DIRTY_AND_CORRUPT: u64 = 3;
+
+/// Each cluster that is referred to has its number of references as its refcount, as far as that can
+/// count, the structures' own clusters included; or what is kept. With `-r leaks` only what is too
+/// high has changed (rule 12). What has a refcount and no reference is the matter of `no-leaks`.
+pub(super) fn every_cluster(seen: &Seen<'_>) -> Result<(), Failure> {
+    let after = seen.after()?;
+    for (&cluster, &references) in &after.references {
+        let due = references.max(seen.kept(cluster)).min(after.max_refcount);
+        let due = if seen.run.ask().only_leaks {
+            let said = seen.before.reading.count(cluster);
+            said.map(|said| said.min(due))
+        } else {
+            Some(due)
+        };
+        let shown = |count: Option<u64>| count.map_or("unreadable".to_owned(), |n| n.to_string());
+        let count = after.count(cluster);
+        Failure::unless(count == due, || {
+            format!(
+                "the refcount of cluster {cluster} is {} after the repair; it should be {}: {}",
+                shown(count),
+                shown(due),
+                after.referrers(cluster)
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// Nothing is allocated without a reference afterwards, except what the specification keeps.
+pub(super) fn no_leaks(seen: &Seen<'_>) -> Result<(), Failure> {
+    let after = seen.after()?;
+    let mut unused = after.counts().iter().filter(|&(&cluster, _)| {
+        after.references_to(cluster) == 0 && after.is_checked(cluster) && seen.kept(cluster) == 0
+    });
+    unused.next().map_or(Ok(()), |(cluster, count)| {
+        Err(Failure::new(format!(
+            "cluster {cluster} has refcount {count} after the repair, and nothing refers to it"
+        )))
+    })
+}
+
+/// The next check finds nothing, and the image is not marked as dirty or corrupt any more. A toy's
+/// check: every refcount is the number of references.
+pub(super) fn clean(seen: &Seen<'_>) -> Result<(), Failure> {
+    let after = seen.after()?;
+    if let Some(audit) = after.audit() {
+        return clean_image(audit);
+    }
+    for cluster in after.clusters_in_use() {
+        let count = after.count(cluster).unwrap_or(0);
+        let due = after.references_to(cluster).min(after.max_refcount);
+        Failure::unless(count == due, || {
+            format!(
+                "the check after the repair finds refcount {count} at cluster {cluster}: {}",
+                after.referrers(cluster)
+            )
+        })?;
+    }
+    Ok(())
+}
+
+fn clean_image(audit: &Audit) -> Result<(), Failure> {
+    Failure::unless(audit.header.incompatible & DIRTY_AND_CORRUPT == 0, || {
+        "nothing is wrong with the image, but it is still marked so".to_owned()
+    })?;
+    let counters = counters(audit);
+    let corruptions = audit.corruptions.iter().chain(&audit.qemu.copied);
+    let mismatches = audit.mismatches.iter().map(|wrong| {
+        format!(
+            "cluster {} has refcount {} and {} references",
+            wrong.cluster, wrong.on_disk, wrong.references
+        )
+    });
+    Failure::unless(counters.exit_code() == 0, || {
+        let mut wrong = corruptions.map(ToString::to_string).chain(mismatches);
+        format!(
+            "the check after the repair finds {} corruptions, {} leaks and {} errors; first: {}",
+            counters.corruptions,
+            counters.leaks,
+            counters.check_errors,
+            wrong.next().unwrap_or_default()
+        )
+    })
+}
+
+/// Of the clusters that the specification keeps because the image is damaged, none is released,
+/// discarded or written over, nor a refcount lowered, so that mending the damage later brings
+/// everything back. What happens to clusters with references is the matter of `leaves-data-alone`.
+pub(super) fn kept(seen: &Seen<'_>) -> Result<(), Failure> {
+    let Some(repaired) = seen.repaired() else {
+        return Ok(());
+    };
+    let (old, after) = (&seen.before.reading, seen.after()?);
+    let bytes = [&seen.before.bytes, &seen.run.after];
+    let damage = repaired.damage.first();
+    for (&cluster, &count) in &repaired.kept {
+        let now = after.count(cluster);
+        Failure::unless(now.is_none_or(|now| now >= count), || {
+            format!(
+                "cluster {cluster} had refcount {count} and has {now:?}, although the image is \
+                 damaged: {damage:?}"
+            )
+        })?;
+        let [before, after] = bytes.map(|bytes| {
+            let start = cluster << old.cluster_bits;
+            bytes.bytes(start, old.cluster_size() as usize)
+        });
+        Failure::unless(old.references_to(cluster) > 0 || before == after, || {
+            format!(
+                "cluster {cluster} was allocated and has been written over, although the image is \
+                 damaged: {damage:?}"
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// What was seen to be damaged is seen to be damaged afterwards, and the next repair keeps what this
+/// one keeps. Only what the header says where something takes it for a table changes with it (rule 5);
+/// that it is taken for one stays.
+pub(super) fn evidence_stays(seen: &Seen<'_>) -> Result<(), Failure> {
+    let (Some(repaired), Some(audit)) = (seen.repaired(), seen.after()?.audit()) else {
+        return Ok(());
+    };
+    let found = diagnose_audited(&seen.run.after, audit).map_err(Failure::new)?;
+    let old = &seen.before.reading;
+    let reads_header = old.audit().is_some_and(|audit| audit.header_is_table);
+    let beside_the_header = old.counted().filter(|_| reads_header);
+    let stays = |damage: &&Damage| match (**damage, beside_the_header) {
+        (Damage::Corruption(referrer, wrong), Some(audit)) => {
+            audit.corruptions.contains(&Corruption { referrer, wrong })
+        }
+        _ => true,
+    };
+    let mut damage = repaired.damage.iter().filter(stays);
+    // Both lists are in the same order.
+    let mut left = found.damage.iter();
+    let unseen = damage.find(|one| !left.any(|other| is_same(one, other)));
+    unseen.map_or(Ok(()), |unseen| {
+        Err(Failure::new(format!("{unseen:?} cannot be seen any more")))
+    })?;
+    Failure::unless(found.kept == repaired.kept, || {
+        format!(
+            "the next repair would keep {:?}, this one keeps {:?}",
+            found.kept, repaired.kept
+        )
+    })
+}
+
+/// Whether two damages are one: COPIED of an entry may be set right (rule 6).
+fn is_same(one: &Damage, other: &Damage) -> bool {
+    let entry = |damage: &Damage| match *damage {
+        Damage::Corruption(referrer, Wrong::Reserved { entry }) => Some((referrer, entry << 1)),
+        _ => None,
+    };
+    one == other || entry(one).is_some() && entry(one) == entry(other)
+}

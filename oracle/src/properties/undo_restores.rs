@@ -1,0 +1,276 @@
+//! `undo-restores`: an undo file, saved before a repair, gives back the image bit for bit, length
+//! included: after the whole repair, and after a power cut at any point of the repair and of undoing.
+//!
+//! Undo files are files, so every point costs some system calls. Of each repair the plain form is
+//! asked, and that of one power cut drawn from what the repair writes; the explorer asks at many
+//! points of each repair, a case with a power cut at its own. What is cut is the repair, and then the
+//! undoing of what that leaves, at its event of the same number.
+
+use std::path::Path;
+
+use recount::plan::RepairError;
+use recount::repair::plan;
+use recount::undo::{OnWrite, UndoError, UndoFile, save};
+use recount::{Offset, RepairOptions};
+use tempfile::TempDir;
+
+use super::reading::Kind;
+use super::{Failure, Verdict};
+use crate::case::damage::SparseBytes;
+use crate::case::{Crash, Fault, FaultKind, Operation, Times};
+use crate::crash::Crashes;
+use crate::disk::{Event, SECTOR, SimulatedDisk, Trace, Written};
+use crate::run::{Before, Repair, Run};
+
+/// A write: where, and the new bytes.
+type Write = (Offset, Vec<u8>);
+
+/// Where the power is cut.
+#[derive(Clone, Copy, Debug)]
+pub enum Points {
+    /// At one point.
+    At(Crash),
+    /// At so many points, at most: drawn from what the repair writes, and evenly spread.
+    Spread(u32),
+}
+
+/// Of a repair as a whole, and after power cuts. Where a plan is empty the program saves no undo file,
+/// as nothing is replaced.
+#[must_use]
+pub fn judge(before: &Before, run: &Run, repair: &dyn Repair, points: Points) -> Verdict {
+    if run.trace.is_read_only() {
+        return Verdict::NotApplicable;
+    }
+    let asked = Undo::save(before, run, &repair.options()).and_then(|undo| {
+        let after = undo.trace.events().len() as u32;
+        let kept = u64::MAX;
+        let whole = undo.state(&undo.before, &undo.trace, Crash { after, kept });
+        undo.gives_back(&undo.copy()?, &whole)?;
+        match points {
+            Points::At(crash) => undo.survives(crash),
+            Points::Spread(count) => undo.drawn(count).try_for_each(|cut| undo.survives(cut)),
+        }
+    });
+    asked.into()
+}
+
+/// A repair and its undo file.
+struct Undo {
+    before: SparseBytes,
+    sector: u64,
+    capacity: Option<u64>,
+    /// What the repair does.
+    trace: Trace,
+    directory: TempDir,
+}
+
+impl Undo {
+    /// Saves what the plan says that the repair replaces, which is what it does replace, byte for
+    /// byte (rule 1). A toy's plan does not say.
+    fn save(before: &Before, run: &Run, options: &RepairOptions) -> Result<Self, Failure> {
+        let spread = Spread(before.sector);
+        let events = run.trace.events().iter();
+        let trace: Trace = events.filter_map(|event| spread.event(event)).collect();
+        let writes: Vec<Write> = trace.events().iter().filter_map(written).collect();
+        if matches!(before.kind, Kind::Image) && run.outcome.is_ok() {
+            let planned = planned(before, options).map_err(Failure::new)?;
+            let mut both = planned.iter().zip(&writes);
+            let other = both.find(|(planned, written)| planned != written);
+            Failure::unless(planned.len() == writes.len() && other.is_none(), || {
+                let (planned, written) = (planned.len(), writes.len());
+                format!("{planned} writes are planned, {written} done; different: {other:?}")
+            })?;
+        }
+        // In memory, where there is such a place: undo files are flushed often.
+        let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        let undo = Self {
+            before: spread.image(&before.bytes),
+            sector: before.sector.max(SECTOR),
+            capacity: before.capacity.map(|capacity| spread.place(capacity)),
+            trace,
+            directory: directory.map_err(Failure::new)?,
+        };
+        let file = undo.directory.path().join(SAVED);
+        let disk = undo.disk(&undo.before, &[]);
+        let all = |on_write: &mut OnWrite<'_>| {
+            let mut writes = writes.iter();
+            writes.try_for_each(|(offset, bytes)| on_write(*offset, bytes))
+        };
+        save(&file, &disk, Path::new(SAVED), &all).map_err(Failure::new)?;
+        Ok(undo)
+    }
+
+    /// So many power cuts, at most one after each event.
+    fn drawn(&self, count: u32) -> impl Iterator<Item = Crash> {
+        let mut hash = crc32fast::Hasher::new();
+        for (offset, bytes) in self.trace.events().iter().filter_map(written) {
+            hash.update(&offset.0.to_be_bytes());
+            hash.update(&bytes);
+        }
+        let drawn = hash.finalize();
+        let events = self.trace.events().len() as u32 + 1;
+        let step = events.div_ceil(count.max(1)).max(1);
+        (0..events).step_by(step as usize).map(move |shift| Crash {
+            after: drawn % events + shift,
+            kept: u64::from(drawn) + u64::from(shift),
+        })
+    }
+
+    /// After a power cut of the repair the image comes back; also where undoing ends at its event of
+    /// the same number, with a power cut there, and is done again.
+    fn survives(&self, crash: Crash) -> Result<(), Failure> {
+        let named =
+            |what| move |failure| Failure::new(format!("after a power cut of {what}: {failure}"));
+        let left = self.state(&self.before, &self.trace, crash);
+        let whole = self.gives_back(&self.copy()?, &left);
+        let whole = whole.map_err(named("the repair"))?;
+        let events = whole.events();
+        let at = crash.after as usize % events.len();
+        let operation = operation(&events[at]);
+        let alike = |event: &&Event| self::operation(event) == operation;
+        let fault = Fault {
+            operation,
+            nth: events[..at].iter().filter(alike).count() as u32,
+            error: FaultKind::Io,
+            times: Times::Forever,
+        };
+        let file = self.copy()?;
+        let mut disk = self.disk(&left, &[fault]);
+        let interrupted = restore(&file, &mut disk);
+        let is_told = matches!(interrupted, Err(UndoError::Interrupted { .. }));
+        Failure::unless(is_told, || {
+            format!("undoing on a disk that fails ends with {interrupted:?}")
+        })?;
+        let (_, trace) = disk.into_parts();
+        let after = trace.events().len() as u32;
+        let left = self.state(&left, &trace, Crash { after, ..crash });
+        let again = self.gives_back(&file, &left);
+        again.map(drop).map_err(named("undoing"))
+    }
+
+    /// Undoing gives the bytes before, and flushes them; what it did.
+    fn gives_back(&self, file: &Path, left: &SparseBytes) -> Result<Trace, Failure> {
+        let mut disk = self.disk(left, &[]);
+        restore(file, &mut disk)
+            .map_err(|error| Failure::new(format!("undoing fails: {error}")))?;
+        Failure::unless(*disk.live() == self.before, || {
+            "undoing leaves other bytes, or another length, than there were".to_owned()
+        })?;
+        let (_, trace) = disk.into_parts();
+        let is_flushed = trace.events().last().is_some_and(Event::is_flush);
+        Failure::unless(is_flushed, || {
+            "undoing does not end with a flush".to_owned()
+        })?;
+        Ok(trace)
+    }
+
+    /// A copy of the undo file, which can be used up.
+    fn copy(&self) -> Result<std::path::PathBuf, Failure> {
+        let [from, to] = [SAVED, "copy"].map(|name| self.directory.path().join(name));
+        std::fs::copy(from, &to).map_err(Failure::new)?;
+        Ok(to)
+    }
+
+    fn state(&self, bytes: &SparseBytes, trace: &Trace, crash: Crash) -> SparseBytes {
+        let crashes = Crashes {
+            before: bytes,
+            trace,
+            sector: self.sector,
+        };
+        crashes.state(crash)
+    }
+
+    fn disk(&self, bytes: &SparseBytes, faults: &[Fault]) -> SimulatedDisk {
+        SimulatedDisk::new(bytes.clone(), self.sector, self.capacity).with_faults(faults)
+    }
+}
+
+/// The name of the undo file.
+const SAVED: &str = "undo";
+
+/// Undo files are about the sectors of real disks. Those of a toy, whose size this is, may be
+/// smaller: each goes to the start of a real one.
+struct Spread(u64);
+
+impl Spread {
+    const fn place(&self, offset: u64) -> u64 {
+        if self.0 >= SECTOR {
+            return offset;
+        }
+        offset / self.0 * SECTOR + offset % self.0
+    }
+
+    fn bytes(&self, offset: u64, bytes: &[u8]) -> Written {
+        if self.0 >= SECTOR {
+            return bytes.into();
+        }
+        let (start, end) = (self.place(offset), self.place(offset + bytes.len() as u64));
+        let mut spread = Written::from_elem(0, (end - start) as usize);
+        for (at, byte) in (offset..).zip(bytes) {
+            spread[(self.place(at) - start) as usize] = *byte;
+        }
+        spread
+    }
+
+    fn image(&self, bytes: &SparseBytes) -> SparseBytes {
+        if self.0 >= SECTOR {
+            return bytes.clone();
+        }
+        let all = self.bytes(0, &bytes.bytes(0, bytes.len() as usize));
+        let mut spread = SparseBytes::default();
+        spread.write_at(0, &all).expect("in memory");
+        spread
+    }
+
+    /// `None` of what is given back, which a repair that is to be undone does not do.
+    fn event(&self, event: &Event) -> Option<Event> {
+        let mut event = event.clone();
+        match &mut event {
+            Event::Write { offset, bytes, .. } => {
+                *bytes = self.bytes(*offset, bytes);
+                *offset = self.place(*offset);
+            }
+            Event::SetLen { length } => *length = self.place(*length),
+            Event::Discard { .. } => return None,
+            _ => (),
+        }
+        Some(event)
+    }
+}
+
+fn restore(file: &Path, disk: &mut SimulatedDisk) -> Result<(), UndoError> {
+    UndoFile::open(file)?.restore(disk, None).map(drop)
+}
+
+fn written(event: &Event) -> Option<Write> {
+    match event {
+        Event::Write { offset, bytes, .. } => Some((Offset(*offset), bytes.to_vec())),
+        _ => None,
+    }
+}
+
+/// What makes an event fail.
+const fn operation(event: &Event) -> Operation {
+    match event {
+        Event::Flush | Event::FlushFailed => Operation::Flush,
+        Event::SetLen { .. } => Operation::SetLen,
+        _ => Operation::Write,
+    }
+}
+
+/// Every write of the plan for an image.
+fn planned(before: &Before, options: &RepairOptions) -> Result<Vec<Write>, RepairError> {
+    let disk = before.disk(&[]);
+    let options = RepairOptions {
+        verify: false,
+        ..*options
+    };
+    let mut writes = Vec::new();
+    plan(&disk, &options, &mut ())?.for_each_write(&disk, &mut |_, offset, bytes| {
+        if !bytes.is_empty() {
+            writes.push((offset, bytes.to_vec()));
+        }
+        Ok::<_, RepairError>(())
+    })?;
+    Ok(writes)
+}

@@ -182,7 +182,7 @@ pub fn check_l2(
                 return Ok(());
             }
             let run = Run::new(geometry.cluster_of(offset), ClusterCount(count));
-            for part in run.split_at(|cluster| geometry.refblock_of(cluster)) {
+            for part in run.by_refblock(geometry) {
                 let expected = if copied { part.count.0 } else { 0 };
                 if !format.data_file && counts.ones_if_equal(part) == Some(expected) {
                     continue;

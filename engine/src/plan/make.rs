@@ -13,7 +13,7 @@ use crate::image::{Extent, Image};
 use crate::observer::Observer;
 use crate::references::Beyond;
 use crate::storage::Storage;
-use crate::table::{RefcountTable, RunSet};
+use crate::table::{RefcountTable, Run, RunSet};
 use crate::units::Cluster;
 
 /// What is decided, one thing after the other.
@@ -228,7 +228,7 @@ impl<'a> Draft<'a> {
         if !self.keeps {
             self.fixed.leaks += self.leaks().count() as u64;
             let leaked = self.look.comparison.unreferenced(&self.counts);
-            self.released = RunSet::of_ascending(leaked);
+            self.released = RunSet::of_ascending(leaked.map(Run::single));
         }
         if self.keeps || !all {
             self.follow_disk(rebuilds)?;

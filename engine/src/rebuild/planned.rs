@@ -76,7 +76,7 @@ impl Planner<'_> {
         loop {
             within_reftable_limit(self.geometry(), *clusters)?;
             let Some(run) = self.space.lowest_run(from, *clusters) else {
-                let refblocks = self.space.references.used_refblock_count();
+                let refblocks = self.space.references.used_refblocks().count() as u64;
                 return Err(PlanError::no_space(*clusters, refblocks, self.reserved));
             };
             let needed = reach(self.geometry(), Cluster(run.end().0 - 1));

@@ -30,21 +30,18 @@ impl Walker<'_> {
                 times: 1,
                 sum: Tally::default(),
                 unusual: Vec::new(),
-                has_shared: false,
                 has_empty: false,
             },
             (Stage::References, self.observer),
         )?;
         let mut unusual = Vec::new();
-        let mut has_shared = false;
         for counter in &counters {
             self.references.tally.add(1, &counter.sum);
             self.references.has_empty_table |= counter.has_empty;
-            has_shared |= counter.has_shared;
             unusual.extend_from_slice(&counter.unusual);
         }
         drop(counters);
-        self.references.table = table.into_table(has_shared);
+        self.references.table = table.into_table();
         unusual.sort_unstable_by_key(|(offset, _)| *offset);
         self.references.all_copied &= self.references.tally.not_copied == 0 && unusual.is_empty();
         Ok(unusual)
@@ -60,7 +57,6 @@ struct Counter<'a> {
     /// Of the active layer.
     sum: Tally,
     unusual: Vec<(Offset, L2Uses)>,
-    has_shared: bool,
     /// Whether a table has not a single entry.
     has_empty: bool,
 }
@@ -84,12 +80,6 @@ impl Worker<L2Uses> for Counter<'_> {
     }
 
     fn end_of_batch(&mut self) -> Result<()> {
-        let collected = &mut self.scan.collected;
-        if !collected.is_empty() {
-            let added = self.table.add(collected, self.times)?;
-            self.has_shared |= added.shared;
-            collected.clear();
-        }
-        Ok(())
+        Ok(self.table.add(&mut self.scan.collected, self.times)?)
     }
 }

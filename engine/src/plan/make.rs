@@ -7,10 +7,11 @@ use super::damage::Ground;
 use super::replace::Replaced;
 use super::snapshots::Remedy;
 use super::uses::of_structures;
-use super::{Fixed, Kept, New, RepairError, RepairOptions, RepairPlan, Scope, room};
+use super::{Fixed, Kept, RepairError, RepairOptions, RepairPlan, Scope, room};
 use crate::check::{Look, Report, Survey};
 use crate::image::{Extent, Image};
 use crate::observer::Observer;
+use crate::rebuild::Layout;
 use crate::references::Beyond;
 use crate::storage::Storage;
 use crate::table::{RefcountTable, RunSet};
@@ -40,8 +41,6 @@ pub(super) struct Draft<'a> {
     pub keeps: bool,
     pub remedy: Remedy,
     pub kept: Kept,
-    /// What is kept of clusters of structures that go.
-    pub kept_structures: Vec<(Cluster, u64)>,
     /// The references that stay to clusters whose count is larger, as it is kept.
     pub kept_references: RefcountTable,
     pub new_table: Option<NewSnapshotTable>,
@@ -61,9 +60,9 @@ impl RepairPlan {
     ) -> Result<Self, RepairError> {
         let mut draft = Draft::of(storage, survey, options);
         draft.decide()?;
-        let new = draft.structures()?;
-        let mended = draft.mended(new.as_ref(), observer)?;
-        draft.finish(new, mended)
+        let layout = draft.structures()?;
+        let mended = draft.mended(layout.is_some(), observer)?;
+        draft.finish(layout, mended)
     }
 }
 
@@ -96,7 +95,6 @@ impl<'a> Draft<'a> {
             keeps: false,
             remedy: Remedy::None,
             kept: Kept::default(),
-            kept_structures: Vec::new(),
             kept_references,
             new_table: None,
             fixed: Fixed::default(),
@@ -160,29 +158,21 @@ impl<'a> Draft<'a> {
         for refblock in refblocks {
             let differences = self.look.comparison.differences_of(&self.counts, refblock);
             for (cluster, refcount, references) in differences.collect::<Vec<_>>() {
-                if refcount > references && self.keeps {
-                    self.keep(cluster, refcount, rebuilds)?;
+                // The structures that go are counted no more.
+                let once = u64::from(self.look.old.clusters.contains(cluster));
+                let going = self.going.get(&cluster).copied().unwrap_or(once);
+                let going = if rebuilds { going } else { 0 };
+                if self.keeps && refcount.saturating_sub(references) > going {
+                    let references = self.counts.get(cluster);
+                    self.kept_references.set(cluster, references)?;
+                    self.kept.clusters += 1;
+                    self.counts.set(cluster, refcount)?;
                 } else if refcount < references && leaves_low {
                     self.counts.set(cluster, refcount)?;
                 }
             }
         }
         Ok(())
-    }
-
-    fn keep(&mut self, cluster: Cluster, refcount: u64, rebuilds: bool) -> Result<(), RepairError> {
-        let references = self.counts.get(cluster);
-        let once = u64::from(self.look.old.clusters.contains(cluster));
-        let going = self.going.get(&cluster).copied().unwrap_or(once);
-        let going = if rebuilds { going } else { 0 };
-        self.kept_references
-            .set(cluster, references.saturating_sub(going))?;
-        if going > 0 {
-            self.kept_structures.try_reserve(1)?;
-            self.kept_structures.push((cluster, refcount));
-        }
-        self.kept.clusters += 1;
-        Ok(self.counts.set(cluster, refcount)?)
     }
 
     /// Whether a refblock that has to change is read as something that reaches past the end of the
@@ -210,7 +200,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Sets refcounts in place, or builds anew; the counts become the final ones.
-    fn structures(&mut self) -> Result<Option<New>, RepairError> {
+    fn structures(&mut self) -> Result<Option<Layout>, RepairError> {
         let all = self.options.scope == Scope::All;
         let rebuilds = self.look.needs_rebuild()
             || (all && self.look.old.repair_rebuilds)
@@ -229,6 +219,9 @@ impl<'a> Draft<'a> {
             self.fixed.leaks += self.leaks().count() as u64;
             let leaked = self.look.comparison.unreferenced(&self.counts);
             self.released = RunSet::of_ascending(leaked);
+        }
+        if rebuilds {
+            self.look.old.uncount(&mut self.counts)?;
         }
         if self.keeps || !all {
             self.follow_disk(rebuilds)?;

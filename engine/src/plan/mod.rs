@@ -79,7 +79,7 @@ pub struct RepairPlan {
     reftable: Reftable,
     comparison: Comparison,
     /// New refcount structures, where those that there are do not stay.
-    new: Option<New>,
+    layout: Option<Layout>,
     /// The tables in which entries change.
     tables: Vec<MendedTable>,
     /// Whether nothing but refcounts is wrong, and all of them can be set right.
@@ -87,14 +87,6 @@ pub struct RepairPlan {
     /// Whether it is known what a check will find: it reads the header as a table, where something
     /// says so, and looks at COPIED bits by refcounts that cannot count all references.
     is_foreseen: bool,
-}
-
-/// New refcount structures.
-#[derive(Clone, Debug)]
-struct New {
-    layout: Layout,
-    /// What QEMU's algorithms count while they build, where that is more than the final counts.
-    built: Option<RefcountTable>,
 }
 
 impl RepairPlan {
@@ -106,8 +98,8 @@ impl RepairPlan {
 
     /// Where new refcount structures go, where they are built anew.
     #[must_use]
-    pub fn layout(&self) -> Option<&Layout> {
-        self.new.as_ref().map(|new| &new.layout)
+    pub const fn layout(&self) -> Option<&Layout> {
+        self.layout.as_ref()
     }
 }
 

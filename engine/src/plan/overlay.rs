@@ -27,7 +27,7 @@ impl<'a> Overlay<'a> {
     pub fn new(base: &'a dyn Storage, plan: &'a RepairPlan) -> Result<Self, RepairError> {
         let mut patches: Vec<Patch<'a>> = Vec::new();
         let written = plan.phases.iter().flat_map(|phase| &phase.targets);
-        let new = plan.new.iter().flat_map(|new| &new.layout.refblocks);
+        let new = plan.layout.iter().flat_map(|layout| &layout.refblocks);
         let new = new.map(|(refblock, _)| Cow::Owned(Target::Refblock(*refblock)));
         for target in written.map(Cow::Borrowed).chain(new) {
             patches.try_reserve(1)?;

@@ -131,12 +131,11 @@ impl RepairPlan {
                 return Ok(Some(*offset));
             }
             Target::NewRefblocks(order) => {
-                let Some(new) = &self.new else {
+                let Some(layout) = &self.layout else {
                     return Ok(None);
                 };
-                let counts = new.built.as_ref().unwrap_or(&self.counts);
                 let order = order.start as usize..order.end as usize;
-                return Ok(Some(new.layout.encode_batch(order, counts, bytes)?));
+                return Ok(Some(layout.encode_batch(order, &self.counts, bytes)?));
             }
             Target::Refblock(_) => 1,
             Target::Table(_) => 8,
@@ -187,16 +186,16 @@ impl RepairPlan {
 
     /// A refblock's place, in the structures that the image will have.
     fn place_of(&self, refblock: RefblockIndex) -> Offset {
-        let Some(new) = &self.new else {
+        let Some(layout) = &self.layout else {
             return self.reftable.entry(refblock).refblock();
         };
-        let placed = &new.layout.refblocks;
+        let placed = &layout.refblocks;
         let position = placed.binary_search_by_key(&refblock, |(refblock, _)| *refblock);
         let cluster = position.map_or(Cluster(0), |position| placed[position].1);
         Offset(cluster.0 << self.counts.geometry().cluster_bits())
     }
 
-    /// Reads what changes: as it is now, new refblocks as they were built.
+    /// Reads what changes, as it is now.
     pub(super) fn read(
         &self,
         target: &Target,
@@ -208,11 +207,7 @@ impl RepairPlan {
             Target::NewRefblocks(_) => {}
             Target::Refblock(refblock) => {
                 let on_disk = self.comparison.differing.get(refblock);
-                if let Some(new) = &self.new {
-                    if let Some(built) = &new.built {
-                        built.encode(*refblock, bytes);
-                    }
-                } else if let Some(on_disk) = on_disk.filter(|found| found.len() == bytes.len()) {
+                if let Some(on_disk) = on_disk.filter(|found| found.len() == bytes.len()) {
                     bytes.copy_from_slice(on_disk);
                 }
             }
@@ -231,10 +226,8 @@ impl RepairPlan {
     ) -> Result<(), RepairError> {
         match target {
             Target::Bytes(_) | Target::NewRefblocks(_) => {}
-            Target::Refblock(refblock) if self.new.is_some() => {
-                if stage == Stage::Final {
-                    self.counts.encode(*refblock, bytes);
-                }
+            Target::Refblock(refblock) if self.layout.is_some() => {
+                self.counts.encode(*refblock, bytes);
             }
             Target::Refblock(refblock) => {
                 let geometry = self.counts.geometry();
@@ -253,7 +246,7 @@ impl RepairPlan {
             }
             Target::Table(number) => {
                 let table = &self.tables[*number as usize];
-                let (image, is_rebuilt) = (&self.image, self.new.is_some());
+                let (image, is_rebuilt) = (&self.image, self.layout.is_some());
                 let (reftable, comparison) = (&self.reftable, &self.comparison);
                 let mut counts = desired_counts(
                     is_rebuilt,

@@ -4,7 +4,7 @@ use super::make::Draft;
 use super::phase::{Phase, PhaseKind, Target};
 use super::snapshots::Remedy;
 use super::tables::{Mended, MendedTable};
-use super::{New, RepairError, RepairPlan, Scope};
+use super::{RepairError, RepairPlan, Scope};
 use crate::check::Report;
 use crate::format::header::{
     AUTOCLEAR_FEATURES_POSITION, CORRUPT, DIRTY, INCOMPATIBLE_FEATURES_POSITION, KNOWN_AUTOCLEAR,
@@ -20,15 +20,15 @@ impl Draft<'_> {
     /// The plan.
     pub(super) fn finish(
         mut self,
-        new: Option<New>,
+        layout: Option<Layout>,
         mended: Mended,
     ) -> Result<RepairPlan, RepairError> {
-        let after = self.report_after(new.is_some(), &mended);
+        let after = self.report_after(layout.is_some(), &mended);
         let tables = mended.tables.iter();
         let copied = tables.map(|table| u64::from(table.clears) + u64::from(table.sets));
         self.fixed.corruptions += copied.sum::<u64>();
-        let structures = match &new {
-            Some(new) => self.switch_to(new)?,
+        let structures = match &layout {
+            Some(layout) => self.switch_to(layout)?,
             None => self.set_in_place(),
         };
         let mut phases = vec![clear(&mended, false)];
@@ -59,7 +59,7 @@ impl Draft<'_> {
             image: self.image,
             reftable: self.look.old.reftable,
             comparison: self.look.comparison,
-            new,
+            layout,
             tables: mended.tables,
         };
         plan.length = plan.length_after(self.storage)?;
@@ -103,9 +103,9 @@ impl Draft<'_> {
         RunSet::of_ascending(clusters.filter(|cluster| self.counts.get(*cluster) == 0))
     }
 
-    /// New structures, the switch to them, and what was counted too much meanwhile.
-    fn switch_to(&mut self, new: &New) -> Result<Vec<Phase>, RepairError> {
-        let (layout, geometry) = (&new.layout, self.image.geometry());
+    /// New structures, and the switch to them.
+    fn switch_to(&mut self, layout: &Layout) -> Result<Vec<Phase>, RepairError> {
+        let geometry = self.image.geometry();
         let mut pointer = layout.pointer(geometry);
         let mut steps = vec![Step::Rebuilt {
             reftable: Offset(layout.reftable.first.0 << geometry.cluster_bits()),
@@ -129,13 +129,10 @@ impl Draft<'_> {
         let reftable = layout.encode_reftable(geometry)?.into_iter();
         let reftable = reftable.map(|(offset, part)| bytes(offset, part));
         let pointer = bytes(geometry.reftable_pointer_offset(), pointer);
-        let refblocks = layout.refblocks.iter().filter(|_| new.built.is_some());
-        let lowered = refblocks.map(|(refblock, _)| Target::Refblock(*refblock));
         Ok(vec![
             Phase::new(PhaseKind::Build, [], written),
             Phase::new(PhaseKind::Reftable, [], reftable),
             Phase::new(PhaseKind::Switch, steps, [pointer]),
-            Phase::new(PhaseKind::Lower, [], lowered),
         ])
     }
 

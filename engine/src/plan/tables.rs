@@ -3,7 +3,7 @@
 
 use super::make::Draft;
 use super::phase::Stage;
-use super::{New, RepairError, Scope, desired_counts};
+use super::{RepairError, Scope, desired_counts};
 use crate::check::{DiskCounts, check_l1, check_l2, with_wrong};
 use crate::finding::Finding;
 use crate::format::entry::{L2Entry, L2Format, L2Kind};
@@ -48,11 +48,10 @@ pub(super) struct Mended {
 }
 
 impl Draft<'_> {
-    /// Which COPIED bits of the active layer change, and which entries are replaced, `new` being the
-    /// refcount structures that take the place of the present ones.
+    /// Which COPIED bits of the active layer change, and which entries are replaced.
     pub(super) fn mended(
         &self,
-        new: Option<&New>,
+        is_rebuilt: bool,
         observer: &mut dyn Observer,
     ) -> Result<Mended, RepairError> {
         if self.is_sound_walk && self.kept_references.last_used().is_none() {
@@ -69,7 +68,7 @@ impl Draft<'_> {
                 replaced: replaced.copied().unwrap_or(0),
                 clears: 0,
                 sets: 0,
-                is_late: new.is_some() && look.old.clusters.contains(cluster),
+                is_late: is_rebuilt && look.old.clusters.contains(cluster),
             }
         };
         let replaced = self.replaced.keys();
@@ -94,7 +93,7 @@ impl Draft<'_> {
         let counts = || {
             let (reftable, comparison) = (&look.old.reftable, &look.comparison);
             desired_counts(
-                new.is_some(),
+                is_rebuilt,
                 &self.counts,
                 reftable,
                 comparison,

@@ -46,31 +46,27 @@ impl Look {
             beyond: None,
         }
     }
-}
 
-impl<'a> DiskCounts<'a> {
-    /// True numbers of references, up to `compared`, but for `unreadable` refblocks; what the disk says
-    /// behind it.
-    pub(crate) const fn of_table(
-        table: &'a RefcountTable,
-        compared: ClusterCount,
-        reftable: Option<&'a Reftable>,
-        unreadable: &'a [RefblockIndex],
+    /// What the disk will say once `counts` are the refcounts, in structures that are built anew or in
+    /// those that there are: the true numbers, not cut to the width.
+    pub(crate) const fn counts_after<'a>(
+        &'a self,
+        counts: &'a RefcountTable,
+        is_rebuilt: bool,
         image: &'a Image,
         storage: &'a dyn Storage,
-    ) -> Self {
-        Self {
-            image,
-            storage,
-            table,
-            reftable,
-            compared,
-            comparison: None,
-            unreadable,
-            beyond: None,
+    ) -> DiskCounts<'a> {
+        let mut after = self.disk_counts(image, storage);
+        (after.table, after.comparison) = (counts, None);
+        if is_rebuilt {
+            (after.reftable, after.unreadable) = (None, &[]);
+            after.compared = ClusterCount(u64::MAX);
         }
+        after
     }
+}
 
+impl DiskCounts<'_> {
     /// The refcount of a cluster; `None` when it cannot be read.
     pub fn get(&mut self, cluster: Cluster) -> Result<Option<u64>, StorageError> {
         let geometry = *self.image.geometry();

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::build::NewSnapshotTable;
-use super::damage::Ground;
 use super::replace::Replaced;
 use super::snapshots::Remedy;
 use super::uses::of_structures;
@@ -120,7 +119,7 @@ impl<'a> Draft<'a> {
         }
         let leaks = self.leaks().next().is_some();
         let damage = if leaks || Remedy::is_due(&self.look.references.snapshots, self.options) {
-            self.ground().damage()?
+            self.damage()?
         } else {
             self.look.references.dead_ends.clone()
         };
@@ -132,17 +131,6 @@ impl<'a> Draft<'a> {
         }
         self.remedy = Remedy::of(self, is_sound)?;
         Ok(())
-    }
-
-    pub(super) fn ground(&self) -> Ground<'_> {
-        Ground {
-            storage: self.storage,
-            image: &self.image,
-            extent: &self.extent,
-            look: &self.look,
-            counts: &self.counts,
-            replaced: &self.replaced,
-        }
     }
 
     /// The clusters with a refcount above their references: each with the refcount and the

@@ -25,14 +25,11 @@ pub use error::RepairError;
 pub use options::{RepairOptions, Scope};
 pub use phase::{Phase, PhaseKind, Visit};
 
-use crate::check::{Comparison, DiskCounts, Report};
+use crate::check::{Look, Report};
 use crate::finding::Finding;
 use crate::image::Image;
 use crate::rebuild::Layout;
-use crate::references::Reftable;
-use crate::storage::Storage;
 use crate::table::{RefcountTable, RunSet};
-use crate::units::ClusterCount;
 use tables::MendedTable;
 
 /// How much is repaired, as `qemu-img check` counts it.
@@ -76,8 +73,7 @@ pub struct RepairPlan {
     /// Clusters whose space is given back in the end.
     pub released: RunSet,
     image: Image,
-    reftable: Reftable,
-    comparison: Comparison,
+    look: Look,
     /// New refcount structures, where those that there are do not stay.
     layout: Option<Layout>,
     /// The tables in which entries change.
@@ -101,22 +97,4 @@ impl RepairPlan {
     pub const fn layout(&self) -> Option<&Layout> {
         self.layout.as_ref()
     }
-}
-
-/// The counts that COPIED bits go by: what the disk will say of each cluster, not cut to its width.
-fn desired_counts<'a>(
-    is_rebuilt: bool,
-    counts: &'a RefcountTable,
-    reftable: &'a Reftable,
-    comparison: &'a Comparison,
-    image: &'a Image,
-    storage: &'a dyn Storage,
-) -> DiskCounts<'a> {
-    let (compared, reftable, unreadable) = if is_rebuilt {
-        (ClusterCount(u64::MAX), None, [].as_slice())
-    } else {
-        let unreadable = comparison.unreadable.as_slice();
-        (comparison.compared, Some(reftable), unreadable)
-    };
-    DiskCounts::of_table(counts, compared, reftable, unreadable, image, storage)
 }

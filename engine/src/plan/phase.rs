@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::tables::{TableKind, mend};
-use super::{RepairError, RepairPlan, desired_counts};
+use super::{RepairError, RepairPlan};
 use crate::step::Step;
 use crate::storage::Storage;
 use crate::table::width;
@@ -187,7 +187,7 @@ impl RepairPlan {
     /// A refblock's place, in the structures that the image will have.
     fn place_of(&self, refblock: RefblockIndex) -> Offset {
         let Some(layout) = &self.layout else {
-            return self.reftable.entry(refblock).refblock();
+            return self.look.old.reftable.entry(refblock).refblock();
         };
         let placed = &layout.refblocks;
         let position = placed.binary_search_by_key(&refblock, |(refblock, _)| *refblock);
@@ -206,7 +206,7 @@ impl RepairPlan {
             Target::Bytes(write) => bytes.copy_from_slice(&write.1),
             Target::NewRefblocks(_) => {}
             Target::Refblock(refblock) => {
-                let on_disk = self.comparison.differing.get(refblock);
+                let on_disk = self.look.comparison.differing.get(refblock);
                 if let Some(on_disk) = on_disk.filter(|found| found.len() == bytes.len()) {
                     bytes.copy_from_slice(on_disk);
                 }
@@ -232,7 +232,7 @@ impl RepairPlan {
             Target::Refblock(refblock) => {
                 let geometry = self.counts.geometry();
                 let first = geometry.first_covered(*refblock);
-                let differences = self.comparison.differences_of(&self.counts, *refblock);
+                let differences = self.look.comparison.differences_of(&self.counts, *refblock);
                 for (cluster, refcount, count) in differences {
                     if stage == Stage::Final || refcount < count {
                         width::set(
@@ -246,16 +246,8 @@ impl RepairPlan {
             }
             Target::Table(number) => {
                 let table = &self.tables[*number as usize];
-                let (image, is_rebuilt) = (&self.image, self.layout.is_some());
-                let (reftable, comparison) = (&self.reftable, &self.comparison);
-                let mut counts = desired_counts(
-                    is_rebuilt,
-                    &self.counts,
-                    reftable,
-                    comparison,
-                    image,
-                    storage,
-                );
+                let (look, is_rebuilt) = (&self.look, self.layout.is_some());
+                let mut counts = look.counts_after(&self.counts, is_rebuilt, &self.image, storage);
                 mend(table, stage, &mut counts, bytes)?;
             }
         }

@@ -57,8 +57,7 @@ impl Draft<'_> {
             counts: self.counts,
             phases,
             image: self.image,
-            reftable: self.look.old.reftable,
-            comparison: self.look.comparison,
+            look: self.look,
             layout,
             tables: mended.tables,
         };

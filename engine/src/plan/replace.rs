@@ -26,14 +26,13 @@ impl Draft<'_> {
         let mut bytes = vec![0; length as usize];
         loop {
             let mut staying = BTreeSet::new();
-            let ground = self.ground();
             let references = |cluster: Cluster| {
                 let going = self.going.get(&cluster).copied().unwrap_or(0);
                 self.counts.get(cluster).saturating_sub(going)
             };
             for table in self.replaced.keys() {
                 self.storage.read_at(*table, &mut bytes)?;
-                if !ground.l2_is_writable(*table, &bytes, &references) {
+                if !self.l2_is_writable(*table, &bytes, &references) {
                     staying.insert(*table);
                 }
             }

@@ -3,7 +3,7 @@
 
 use super::make::Draft;
 use super::phase::Stage;
-use super::{RepairError, Scope, desired_counts};
+use super::{RepairError, Scope};
 use crate::check::{DiskCounts, check_l1, check_l2, with_wrong};
 use crate::finding::Finding;
 use crate::format::entry::{L2Entry, L2Format, L2Kind};
@@ -57,7 +57,7 @@ impl Draft<'_> {
         if self.is_sound_walk && self.kept_references.last_used().is_none() {
             return Ok(Mended::default());
         }
-        let (image, storage, look, ground) = (&self.image, self.storage, &self.look, self.ground());
+        let (image, storage, look) = (&self.image, self.storage, &self.look);
         let l1_offset = image.header.l1_table_offset;
         let table = |offset, kind| {
             let replaced = self.replaced.get(&offset).filter(|_| kind != TableKind::L1);
@@ -90,21 +90,11 @@ impl Draft<'_> {
             0 => self.counts.get(cluster),
             references => references,
         };
-        let counts = || {
-            let (reftable, comparison) = (&look.old.reftable, &look.comparison);
-            desired_counts(
-                is_rebuilt,
-                &self.counts,
-                reftable,
-                comparison,
-                image,
-                storage,
-            )
-        };
+        let counts = || look.counts_after(&self.counts, is_rebuilt, image, storage);
         let l1 = check_l1(&mut counts())?;
         let mut written_l1 = None;
         if !l1.wrong.is_empty() {
-            let is_writable = may_write && ground.l1_is_writable(&references)?;
+            let is_writable = may_write && self.l1_is_writable(&references)?;
             let mut table = table(l1_offset, TableKind::L1);
             for wrong in &l1.wrong {
                 observer.finding(&wrong.finding(None), action_in(is_writable));
@@ -120,7 +110,7 @@ impl Draft<'_> {
         let mut bytes = vec![0; image.geometry().cluster_size() as usize];
         for (offset, times) in with_wrong(&tables, counts, observer)? {
             storage.read_at(offset, &mut bytes)?;
-            let is_writable = may_write && ground.l2_is_writable(offset, &bytes, &references);
+            let is_writable = may_write && self.l2_is_writable(offset, &bytes, &references);
             let mut table = table(offset, TableKind::ActiveL2);
             if table.replaced > 0 {
                 replace(image, &mut bytes);

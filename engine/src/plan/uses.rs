@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::RepairError;
-use super::damage::Ground;
+use super::make::Draft;
 use crate::format::entry::L1Entry;
 use crate::references::{OldStructures, Region, for_each_entry, looks_like_l2_table};
 use crate::table::Run;
@@ -12,7 +12,7 @@ use crate::units::{Cluster, Offset};
 /// How many references to a cluster stay.
 pub(super) type Staying<'a> = dyn Fn(Cluster) -> u64 + 'a;
 
-impl Ground<'_> {
+impl Draft<'_> {
     /// How often a cluster is used as an L2 table.
     pub fn as_l2(&self, cluster: Cluster) -> u64 {
         let geometry = self.image.geometry();
@@ -54,7 +54,7 @@ impl Ground<'_> {
             && geometry.is_aligned(offset)
             && offset.0.saturating_add(geometry.cluster_size()) <= self.extent.bytes
             && self.is_alone(geometry.cluster_of(offset), uses, staying)
-            && looks_like_l2_table(self.image, self.extent, bytes)
+            && looks_like_l2_table(&self.image, &self.extent, bytes)
     }
 
     /// Whether the active L1 table may be written to.

@@ -8,13 +8,6 @@ use crate::rebuild::{self, Layout};
 use crate::table::{Run, RunSet};
 use crate::units::{Cluster, ClusterCount, Offset};
 
-/// A snapshot table that is written anew.
-pub(super) struct NewSnapshotTable {
-    pub offset: Offset,
-    pub bytes: Vec<u8>,
-    pub snapshots: u32,
-}
-
 impl Draft<'_> {
     /// Takes out of the counts what the snapshot table takes up no more.
     pub(super) fn shorten_snapshots(&mut self) -> Result<(), RepairError> {
@@ -46,9 +39,7 @@ impl Draft<'_> {
         }
         let room = self.room(doubtful);
         if let Remedy::Rewrite(snapshots) = self.remedy {
-            let (place, table) = self.place_snapshots(&room, snapshots)?;
-            self.new_table = Some(table);
-            self.counts.add(place, 1)?;
+            self.place_snapshots(&room, snapshots)?;
         }
         let algorithm = self.options.algorithm;
         let mut layout = room.seek(&self.counts, |input| rebuild::plan(algorithm, input))?;
@@ -62,13 +53,9 @@ impl Draft<'_> {
         Ok(layout)
     }
 
-    fn place_snapshots(
-        &self,
-        room: &Room,
-        snapshots: usize,
-    ) -> Result<(Run, NewSnapshotTable), RepairError> {
+    fn place_snapshots(&mut self, room: &Room, snapshots: u32) -> Result<(), RepairError> {
         let geometry = self.image.geometry();
-        let entries = &self.look.references.snapshots.entries[..snapshots];
+        let entries = &self.look.references.snapshots.entries[..snapshots as usize];
         let mut bytes = snapshots::bytes_of(&self.image, self.storage, entries)?;
         let clusters = geometry.clusters_for(bytes.len() as u64);
         let place = if clusters == ClusterCount(0) {
@@ -79,11 +66,7 @@ impl Draft<'_> {
             })?
         };
         bytes.resize((clusters.0 << geometry.cluster_bits()) as usize, 0);
-        let table = NewSnapshotTable {
-            offset: Offset(place.first.0 << geometry.cluster_bits()),
-            bytes,
-            snapshots: snapshots as u32,
-        };
-        Ok((place, table))
+        self.new_table = (Offset(place.first.0 << geometry.cluster_bits()), bytes);
+        Ok(self.counts.add(place, 1)?)
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::build::NewSnapshotTable;
 use super::replace::Replaced;
 use super::snapshots::Remedy;
 use super::uses::of_structures;
@@ -14,7 +13,7 @@ use crate::rebuild::Layout;
 use crate::references::Beyond;
 use crate::storage::Storage;
 use crate::table::{RefcountTable, RunSet};
-use crate::units::Cluster;
+use crate::units::{Cluster, Offset};
 
 /// What is decided, one thing after the other.
 pub(super) struct Draft<'a> {
@@ -25,8 +24,6 @@ pub(super) struct Draft<'a> {
     pub look: Look,
     /// What a check reports now, wrong COPIED bits aside.
     pub before: Report,
-    /// Whether a check reads the header as a table.
-    pub header_is_table: bool,
     /// Whether nothing can be wrong but refcounts, as far as the walk shows it.
     pub is_sound_walk: bool,
     /// The references; those of entries that are replaced are taken out, what is kept is added, and
@@ -42,7 +39,8 @@ pub(super) struct Draft<'a> {
     pub kept: Kept,
     /// The references that stay to clusters whose count is larger, as it is kept.
     pub kept_references: RefcountTable,
-    pub new_table: Option<NewSnapshotTable>,
+    /// Where a new snapshot table goes, and its bytes; none where there is none.
+    pub new_table: (Offset, Vec<u8>),
     pub fixed: Fixed,
     pub released: RunSet,
     /// Corruptions that stay, COPIED bits aside.
@@ -82,7 +80,6 @@ impl<'a> Draft<'a> {
             storage,
             options,
             before,
-            header_is_table: look.references.header_is_table,
             is_sound_walk: look.references.are_sound(),
             counts: look.references.take_table(),
             beyond: look.references.beyond.clone(),
@@ -95,7 +92,7 @@ impl<'a> Draft<'a> {
             remedy: Remedy::None,
             kept: Kept::default(),
             kept_references,
-            new_table: None,
+            new_table: Default::default(),
             fixed: Fixed::default(),
             released: RunSet::new(),
             left,

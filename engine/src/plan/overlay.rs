@@ -9,9 +9,6 @@ use super::{RepairError, RepairPlan};
 use crate::storage::{Operation, Storage, StorageError};
 use crate::units::Offset;
 
-/// Bytes that are compared at once, at most: the largest cluster.
-const PIECE_BYTES: u64 = 2 << 20;
-
 /// Where something is laid over the image, and what.
 type Patch<'a> = (Range<u64>, Cow<'a, Target>);
 
@@ -60,15 +57,12 @@ impl<'a> Overlay<'a> {
         let (mut found, mut planned) = (Vec::new(), Vec::new());
         for patch in &self.patches {
             let Range { start, end } = patch.0;
-            for start in (start..end).step_by(PIECE_BYTES as usize) {
-                let length = (end - start).min(PIECE_BYTES) as usize;
-                found.resize(length, 0);
-                planned.resize(length, 0);
-                self.base.read_at(Offset(start), &mut found)?;
-                self.apply(patch, start, &mut planned)?;
-                if found != planned {
-                    return Ok(Some(Offset(start)));
-                }
+            found.resize((end - start) as usize, 0);
+            planned.resize(found.len(), 0);
+            self.base.read_at(Offset(start), &mut found)?;
+            self.apply(patch, start, &mut planned)?;
+            if found != planned {
+                return Ok(Some(Offset(start)));
             }
         }
         Ok(None)

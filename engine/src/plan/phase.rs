@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::tables::{TableKind, mend};
+use super::tables::mend;
 use super::{RepairError, RepairPlan};
 use crate::step::Step;
 use crate::storage::Storage;
@@ -181,7 +181,7 @@ impl RepairPlan {
 
     /// Whether a target is the L1 table.
     pub(super) fn is_l1_table(&self, target: &Target) -> bool {
-        matches!(target, Target::Table(number) if self.tables[*number as usize].kind == TableKind::L1)
+        matches!(target, Target::Table(number) if self.tables[*number as usize].is_l1)
     }
 
     /// A refblock's place, in the structures that the image will have.

@@ -42,12 +42,14 @@ impl Draft<'_> {
         let is_overflowing = self.look.overflow > 0 || self.counts.over_maximum().next().is_some();
         let mut plan = RepairPlan {
             changes_only_refcounts: self.is_sound_walk
-                && !self.header_is_table
+                && !self.look.references.header_is_table
                 && self.kept.clusters == 0
                 && !is_overflowing
                 && self.options.scope == Scope::All
                 && self.remedy == Remedy::None,
-            is_foreseen: !self.header_is_table && !is_overflowing && after.check_errors == 0,
+            is_foreseen: !self.look.references.header_is_table
+                && !is_overflowing
+                && after.check_errors == 0,
             released: self.released(),
             before: self.before,
             after,
@@ -93,7 +95,7 @@ impl Draft<'_> {
     /// What is released and free now: its space is given back.
     fn released(&self) -> RunSet {
         // A check that reads the header as a table may be led to what is released.
-        if self.kept.clusters > 0 || self.header_is_table {
+        if self.kept.clusters > 0 || self.look.references.header_is_table {
             return RunSet::new();
         }
         let covered = &self.look.references.beyond.covered;
@@ -112,15 +114,19 @@ impl Draft<'_> {
             refblocks: layout.refblocks.len() as u64,
         }];
         let mut written = Vec::new();
-        if let Some(table) = self.new_table.take() {
-            pointer.extend(table.snapshots.to_be_bytes());
-            pointer.extend(table.offset.0.to_be_bytes());
-            steps.push(Step::RewroteSnapshotTable(table.snapshots));
-            written.extend((!table.bytes.is_empty()).then(|| bytes(table.offset, table.bytes)));
-        } else if let Remedy::Shorten(snapshots) = self.remedy {
-            let snapshots = snapshots as u32;
-            pointer.extend(snapshots.to_be_bytes());
-            steps.push(Step::ShortenedSnapshotTable(snapshots));
+        match self.remedy {
+            Remedy::None => {}
+            Remedy::Shorten(snapshots) => {
+                pointer.extend(snapshots.to_be_bytes());
+                steps.push(Step::ShortenedSnapshotTable(snapshots));
+            }
+            Remedy::Rewrite(snapshots) => {
+                let (offset, table) = std::mem::take(&mut self.new_table);
+                pointer.extend(snapshots.to_be_bytes());
+                pointer.extend(offset.0.to_be_bytes());
+                steps.push(Step::RewroteSnapshotTable(snapshots));
+                written.extend((!table.is_empty()).then(|| bytes(offset, table)));
+            }
         }
         let batches = layout.batches(geometry);
         let batches = batches.map(|order| order.start as u32..order.end as u32);
@@ -139,14 +145,9 @@ impl Draft<'_> {
     fn set_in_place(&self) -> Vec<Phase> {
         let mut phases = Vec::new();
         if let Remedy::Shorten(snapshots) = self.remedy {
-            let value = (snapshots as u32).to_be_bytes();
-            let step = Step::ShortenedSnapshotTable(snapshots as u32);
-            phases.push(header_field(
-                PhaseKind::Switch,
-                step,
-                SNAPSHOTS_POSITION,
-                &value,
-            ));
+            let (at, value) = (SNAPSHOTS_POSITION, snapshots.to_be_bytes());
+            let step = Step::ShortenedSnapshotTable(snapshots);
+            phases.push(header_field(PhaseKind::Switch, step, at, &value));
         }
         let comparison = &self.look.comparison;
         let mut set = |kind, step: fn(u64) -> Step, is_meant: fn(&u64, &u64) -> bool| {

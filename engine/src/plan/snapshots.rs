@@ -23,9 +23,9 @@ pub(super) enum Remedy {
     /// Nothing.
     None,
     /// The header names fewer snapshots: so many.
-    Shorten(usize),
+    Shorten(u32),
     /// It is written anew, with so many snapshots.
-    Rewrite(usize),
+    Rewrite(u32),
 }
 
 impl Remedy {
@@ -68,9 +68,9 @@ impl Remedy {
         };
         let version = image.header.version;
         if entries.iter().any(|entry| entry.is_misshapen(version)) {
-            Ok(Self::Rewrite(entries.len()))
+            Ok(Self::Rewrite(entries.len() as u32))
         } else if entries.len() < image.header.nb_snapshots as usize {
-            Ok(Self::Shorten(entries.len()))
+            Ok(Self::Shorten(entries.len() as u32))
         } else {
             Ok(Self::None)
         }
@@ -83,7 +83,7 @@ impl Draft<'_> {
         let table = &self.look.references.snapshots;
         let left = match self.remedy {
             Remedy::None => return Vec::new(),
-            Remedy::Shorten(snapshots) => table.length_of(snapshots),
+            Remedy::Shorten(snapshots) => table.length_of(snapshots as usize),
             Remedy::Rewrite(_) => 0,
         };
         let offset = table.offset;

@@ -12,22 +12,12 @@ use crate::observer::{Action, Observer};
 use crate::references::{L2Item, for_each_item, holds_no_data};
 use crate::units::Offset;
 
-/// What a table that is written is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TableKind {
-    /// The active L1 table.
-    L1,
-    /// An L2 table of the active layer.
-    ActiveL2,
-    /// An L2 table in which entries are replaced, and no COPIED bit is looked at.
-    L2,
-}
-
 /// A table that is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MendedTable {
     pub offset: Offset,
-    pub kind: TableKind,
+    /// Whether it is the active L1 table, not an L2 table.
+    pub is_l1: bool,
     /// Entries that are replaced in it.
     pub replaced: u32,
     /// COPIED bits that are cleared in it.
@@ -59,12 +49,12 @@ impl Draft<'_> {
         }
         let (image, storage, look) = (&self.image, self.storage, &self.look);
         let l1_offset = image.header.l1_table_offset;
-        let table = |offset, kind| {
-            let replaced = self.replaced.get(&offset).filter(|_| kind != TableKind::L1);
+        let table = |offset, is_l1: bool| {
+            let replaced = self.replaced.get(&offset).filter(|_| !is_l1);
             let cluster = image.geometry().cluster_of(offset);
             MendedTable {
                 offset,
-                kind,
+                is_l1,
                 replaced: replaced.copied().unwrap_or(0),
                 clears: 0,
                 sets: 0,
@@ -73,9 +63,7 @@ impl Draft<'_> {
         };
         let replaced = self.replaced.keys();
         let mut mended = Mended {
-            tables: replaced
-                .map(|offset| table(*offset, TableKind::L2))
-                .collect(),
+            tables: replaced.map(|offset| table(*offset, false)).collect(),
             left: 0,
         };
         if l1_offset.0 < image.geometry().cluster_size() {
@@ -95,7 +83,7 @@ impl Draft<'_> {
         let mut written_l1 = None;
         if !l1.wrong.is_empty() {
             let is_writable = may_write && self.l1_is_writable(&references)?;
-            let mut table = table(l1_offset, TableKind::L1);
+            let mut table = table(l1_offset, true);
             for wrong in &l1.wrong {
                 observer.finding(&wrong.finding(None), action_in(is_writable));
                 table.note(wrong.is_to_set());
@@ -111,7 +99,7 @@ impl Draft<'_> {
         for (offset, times) in with_wrong(&tables, counts, observer)? {
             storage.read_at(offset, &mut bytes)?;
             let is_writable = may_write && self.l2_is_writable(offset, &bytes, &references);
-            let mut table = table(offset, TableKind::ActiveL2);
+            let mut table = table(offset, false);
             if table.replaced > 0 {
                 replace(image, &mut bytes);
             }
@@ -147,9 +135,10 @@ impl MendedTable {
 
     /// Its length in bytes.
     pub fn length(&self, image: &Image) -> u64 {
-        match self.kind {
-            TableKind::L1 => u64::from(image.header.l1_size) * 8,
-            TableKind::ActiveL2 | TableKind::L2 => image.geometry().cluster_size(),
+        if self.is_l1 {
+            u64::from(image.header.l1_size) * 8
+        } else {
+            image.geometry().cluster_size()
         }
     }
 }
@@ -207,19 +196,15 @@ pub(super) fn mend(
             words.push((position as usize, word));
         }
     };
-    match table.kind {
-        TableKind::L1 => {
-            for wrong in check_l1(counts)?.wrong {
-                note(wrong.index * 8, wrong.mended(), wrong.is_to_set());
-            }
+    if table.is_l1 {
+        for wrong in check_l1(counts)?.wrong {
+            note(wrong.index * 8, wrong.mended(), wrong.is_to_set());
         }
-        TableKind::ActiveL2 => {
-            let entry_bytes = L2Format::of(&image.header).entry_bytes();
-            check_l2(bytes, counts, &mut |wrong| {
-                note(wrong.index * entry_bytes, wrong.mended(), wrong.is_to_set());
-            })?;
-        }
-        TableKind::L2 => {}
+    } else if table.clears + table.sets > 0 {
+        let entry_bytes = L2Format::of(&image.header).entry_bytes();
+        check_l2(bytes, counts, &mut |wrong| {
+            note(wrong.index * entry_bytes, wrong.mended(), wrong.is_to_set());
+        })?;
     }
     for (position, word) in words {
         if let Some(place) = bytes.get_mut(position..position + 8) {

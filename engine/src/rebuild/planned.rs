@@ -113,12 +113,9 @@ impl Planner<'_> {
             let position = ranges.partition_point(|range| *range < opened);
             ranges.insert(position, opened);
             let end = self.geometry().first_covered(unused);
-            let mut next = Some(first);
-            while let Some(place) = next.filter(|place| *place < end && places.len() < ranges.len())
-            {
-                places.push(place);
-                next = space.next_free(Run::single(place).end());
-            }
+            let next = |place: &Cluster| space.next_free(Run::single(*place).end());
+            let free = std::iter::successors(Some(first), next).take_while(|place| *place < end);
+            places.extend(free.take(ranges.len() - places.len()));
         }
         // Neighbouring ranges get neighbouring refblocks, which are written together.
         places.sort_unstable();

@@ -7,7 +7,7 @@ use super::overlap;
 use super::replace::Replaced;
 use crate::check::Look;
 use crate::finding::Finding;
-use crate::image::{Extent, Image};
+use crate::image::Image;
 use crate::references::DeadEnds;
 use crate::storage::Storage;
 use crate::table::RefcountTable;
@@ -21,7 +21,6 @@ const EMPTIED_MIN: u64 = 16;
 pub(super) struct Ground<'a> {
     pub storage: &'a dyn Storage,
     pub image: &'a Image,
-    pub extent: &'a Extent,
     pub look: &'a Look,
     /// The references, those of entries that are replaced left out.
     pub counts: &'a RefcountTable,

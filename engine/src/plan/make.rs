@@ -9,7 +9,7 @@ use super::snapshots::Remedy;
 use super::uses::of_structures;
 use super::{Fixed, Kept, New, RepairError, RepairOptions, RepairPlan, Scope, room};
 use crate::check::{Look, Report, Survey};
-use crate::image::{Extent, Image};
+use crate::image::Image;
 use crate::observer::Observer;
 use crate::references::Beyond;
 use crate::storage::Storage;
@@ -21,7 +21,6 @@ pub(super) struct Draft<'a> {
     pub storage: &'a dyn Storage,
     pub options: &'a RepairOptions,
     pub image: Image,
-    pub extent: Extent,
     pub look: Look,
     /// What a check reports now, wrong COPIED bits aside.
     pub before: Report,
@@ -74,10 +73,7 @@ impl<'a> Draft<'a> {
         let left = before.corruptions;
         before.corruptions += checked.references.snapshots.corruptions;
         let Survey {
-            image,
-            extent,
-            mut look,
-            ..
+            image, mut look, ..
         } = survey;
         let kept_references = RefcountTable::new(*image.geometry());
         Self {
@@ -89,7 +85,6 @@ impl<'a> Draft<'a> {
             counts: look.references.take_table(),
             beyond: look.references.beyond.clone(),
             image,
-            extent,
             look,
             replaced: Replaced::new(),
             going: BTreeMap::new(),
@@ -140,7 +135,6 @@ impl<'a> Draft<'a> {
         Ground {
             storage: self.storage,
             image: &self.image,
-            extent: &self.extent,
             look: &self.look,
             counts: &self.counts,
             replaced: &self.replaced,
@@ -221,7 +215,7 @@ impl<'a> Draft<'a> {
             return Err(RepairError::NeedsRebuild);
         }
         let doubtful = if rebuilds {
-            room::doubtful(&self.look, &self.counts, self.extent.clusters)
+            room::doubtful(&self.look, &self.counts, self.image.extent.clusters)
         } else {
             RunSet::new()
         };

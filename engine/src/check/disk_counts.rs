@@ -7,7 +7,7 @@ use crate::image::{Image, is_addressable};
 use crate::references::Reftable;
 use crate::storage::{Storage, StorageError};
 use crate::table::{RefcountTable, Run, width};
-use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex};
+use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex, Region};
 
 /// The refcounts on disk, or the numbers that they are cut from, of any cluster: what was found equal
 /// is looked up in the references.
@@ -134,5 +134,6 @@ impl DiskCounts<'_> {
 
 /// Whether the refcounts in a refblock at `offset` can be read.
 pub(super) const fn is_readable(geometry: &Geometry, offset: Offset) -> bool {
-    geometry.is_aligned(offset) && is_addressable(offset, geometry.cluster_size())
+    let length = geometry.cluster_size();
+    geometry.is_aligned(offset) && is_addressable(Region { offset, length })
 }

@@ -6,8 +6,8 @@ use super::RepairError;
 use super::make::Draft;
 use super::uses::of_structures;
 use crate::finding::Finding;
-use crate::format::entry::{L2Format, L2Kind};
-use crate::references::{DeadEnds, L2Item, for_each_item, looks_like_l2_table};
+use crate::format::entry::L2Kind;
+use crate::references::{DeadEnds, l2_runs, looks_like_l2_table};
 use crate::table::{Run, width};
 use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex};
 
@@ -53,12 +53,12 @@ pub(super) fn look_for(
         let sample = SAMPLE.min(buffer.len());
         draft.storage.read_at(offset, &mut buffer[..sample])?;
         read += sample as u64;
-        if !looks_like_l2_table(&draft.image, &draft.extent, &buffer[..sample]) {
+        if !looks_like_l2_table(&draft.image, &buffer[..sample]) {
             continue;
         }
         draft.storage.read_at(offset, &mut buffer)?;
         read += geometry.cluster_size();
-        if !looks_like_l2_table(&draft.image, &draft.extent, &buffer) {
+        if !looks_like_l2_table(&draft.image, &buffer) {
             continue;
         }
         let clusters = leads_to(draft, cluster, &buffer)?;
@@ -76,24 +76,19 @@ pub(super) fn look_for(
 /// To how many other leaked clusters an L2 table leads.
 fn leads_to(draft: &Draft<'_>, table: Cluster, bytes: &[u8]) -> Result<u64, RepairError> {
     let geometry = draft.image.geometry();
-    let format = L2Format::of(&draft.image.header);
     let mut found = 0;
-    for_each_item(geometry, format, bytes, |item| {
-        let (offset, count) = match item {
-            L2Item::Run { offset, count, .. } => (offset, count),
-            L2Item::Entry { entry, .. } => match entry.kind(format) {
-                L2Kind::Normal(offset)
-                | L2Kind::PreallocatedZero(offset)
-                | L2Kind::Compressed { offset, .. } => (offset, 1),
-                L2Kind::PlainZero | L2Kind::Unallocated => return Ok(()),
-            },
+    for run in l2_runs(draft.image.format(), bytes) {
+        let offset = match run.entry.kind(draft.image.format()) {
+            L2Kind::Normal(offset)
+            | L2Kind::PreallocatedZero(offset)
+            | L2Kind::Compressed { offset, .. } => offset,
+            L2Kind::PlainZero | L2Kind::Unallocated => continue,
         };
-        let run = Run::new(geometry.cluster_of(offset), ClusterCount(count));
-        for cluster in run.iter() {
+        let clusters = Run::new(geometry.cluster_of(offset), ClusterCount(run.count));
+        for cluster in clusters.iter() {
             found += u64::from(cluster != table && draft.is_leaked(cluster)?);
         }
-        Ok::<_, RepairError>(())
-    })?;
+    }
     Ok(found)
 }
 
@@ -106,7 +101,8 @@ fn is_new_reftable(draft: &Draft<'_>, table: Cluster, bytes: &[u8]) -> Result<bo
     for (number, entry) in (0..).zip(bytes.as_chunks::<8>().0) {
         let offset = Offset(u64::from_be_bytes(*entry));
         let covers = geometry.first_covered(RefblockIndex(number));
-        let is_in_file = offset.0 < draft.extent.bytes && covers.0 < draft.extent.clusters.0;
+        let extent = draft.image.extent;
+        let is_in_file = offset.0 < extent.bytes && covers.0 < extent.clusters.0;
         if offset == Offset(0) {
             continue;
         }

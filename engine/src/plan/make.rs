@@ -7,7 +7,7 @@ use super::snapshots::Remedy;
 use super::uses::of_structures;
 use super::{Fixed, Kept, RepairError, RepairOptions, RepairPlan, Scope, room};
 use crate::check::{Look, Report, Survey};
-use crate::image::{Extent, Image};
+use crate::image::Image;
 use crate::observer::Observer;
 use crate::rebuild::Layout;
 use crate::references::Beyond;
@@ -20,7 +20,6 @@ pub(super) struct Draft<'a> {
     pub storage: &'a dyn Storage,
     pub options: &'a RepairOptions,
     pub image: Image,
-    pub extent: Extent,
     pub look: Look,
     /// What a check reports now, wrong COPIED bits aside.
     pub before: Report,
@@ -70,10 +69,7 @@ impl<'a> Draft<'a> {
         let left = before.corruptions;
         before.corruptions += checked.references.snapshots.corruptions;
         let Survey {
-            image,
-            extent,
-            mut look,
-            ..
+            image, mut look, ..
         } = survey;
         let kept_references = RefcountTable::new(*image.geometry());
         Self {
@@ -84,7 +80,6 @@ impl<'a> Draft<'a> {
             counts: look.references.take_table(),
             beyond: look.references.beyond.clone(),
             image,
-            extent,
             look,
             replaced: Replaced::new(),
             going: BTreeMap::new(),
@@ -196,7 +191,7 @@ impl<'a> Draft<'a> {
             return Err(RepairError::NeedsRebuild);
         }
         let doubtful = if rebuilds {
-            room::doubtful(&self.look, &self.counts, self.extent.clusters)
+            room::doubtful(&self.look, &self.counts, self.image.extent.clusters)
         } else {
             RunSet::new()
         };

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 
 use super::RepairError;
 use super::make::Draft;
-use crate::format::entry::{L1Entry, L2Format, L2Kind};
-use crate::references::{L2Item, Region, for_each_entry, for_each_item};
+use crate::format::entry::{L1Entry, L2Kind};
+use crate::references::{for_each_entry, l2_runs};
 use crate::table::{RefcountTable, RunSet};
-use crate::units::Cluster;
+use crate::units::{Cluster, Region};
 
 /// The first cluster that is found. The uses of refcount structures are no matter: a rebuild takes them away.
 pub(super) fn look_for(draft: &Draft<'_>) -> Result<Option<Cluster>, RepairError> {
@@ -53,7 +53,6 @@ pub(super) fn look_for(draft: &Draft<'_>) -> Result<Option<Cluster>, RepairError
 /// used both as data and as compressed data.
 fn among_data(draft: &Draft<'_>, counts: &RefcountTable) -> Result<Option<Cluster>, RepairError> {
     let geometry = draft.image.geometry();
-    let format = L2Format::of(&draft.image.header);
     let mut layers = Layers::new();
     let of_table = layers.of_tables(draft)?;
     // By which set of layers each shared cluster is used.
@@ -63,20 +62,16 @@ fn among_data(draft: &Draft<'_>, counts: &RefcountTable) -> Result<Option<Cluste
     for ((table, _), own) in draft.look.references.l2_tables.iter().zip(of_table) {
         draft.storage.read_at(*table, &mut bytes)?;
         let is_replaced = draft.replaced.contains_key(table);
-        for_each_item(geometry, format, &bytes, |item| {
-            let size = geometry.cluster_size();
-            let (offset, length, set) = match item {
-                L2Item::Run { offset, count, .. } => (offset, count * size, own),
-                L2Item::Entry { entry, .. } => match entry.kind(format) {
-                    L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) => {
-                        if !geometry.is_aligned(offset) && is_replaced {
-                            return Ok(());
-                        }
-                        (offset, size, own)
+        for run in l2_runs(draft.image.format(), &bytes) {
+            let (offset, length, set) = match run.entry.kind(draft.image.format()) {
+                L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) => {
+                    if !geometry.is_aligned(offset) && is_replaced {
+                        continue;
                     }
-                    L2Kind::Compressed { offset, length } => (offset, length, COMPRESSED),
-                    L2Kind::PlainZero | L2Kind::Unallocated => return Ok(()),
-                },
+                    (offset, run.count * geometry.cluster_size(), own)
+                }
+                L2Kind::Compressed { offset, length } => (offset, length, COMPRESSED),
+                L2Kind::PlainZero | L2Kind::Unallocated => continue,
             };
             for cluster in (Region { offset, length }).clusters(geometry).iter() {
                 // A table that data uses as well has been found before.
@@ -88,8 +83,7 @@ fn among_data(draft: &Draft<'_>, counts: &RefcountTable) -> Result<Option<Cluste
                     }
                 }
             }
-            Ok::<_, RepairError>(())
-        })?;
+        }
         if found.is_some() {
             break;
         }

@@ -45,7 +45,7 @@ impl Draft<'_> {
         let capacity = capacity.map(|bytes| ClusterCount(bytes >> bits));
         // A region that reaches into the rest of a last cluster is counted, in a cluster that is
         // not there.
-        let counted = counts.next_used(Cluster(self.extent.clusters.0));
+        let counted = counts.next_used(Cluster(self.image.extent.clusters.0));
         let limit = self.beyond.limit.into_iter().chain(counted).min();
         let limit = limit.map(|limit| ClusterCount(limit.0));
         let hides = limit.is_some_and(|limit| capacity.is_none_or(|capacity| limit < capacity));
@@ -54,7 +54,7 @@ impl Draft<'_> {
         Room {
             reserved,
             doubtful,
-            file: self.extent.clusters,
+            file: self.image.extent.clusters,
             capacity: capacity.into_iter().chain(limit).min(),
             reusable,
             hidden: hides.then_some((end - length, end)),

@@ -6,10 +6,10 @@ use super::phase::Stage;
 use super::{RepairError, Scope};
 use crate::check::{DiskCounts, check_l1, check_l2, with_wrong};
 use crate::finding::Finding;
-use crate::format::entry::{L2Entry, L2Format, L2Kind};
+use crate::format::entry::{L2Entry, L2Kind};
 use crate::image::Image;
 use crate::observer::{Action, Observer};
-use crate::references::{L2Item, for_each_item, holds_no_data};
+use crate::references::{L2Run, holds_no_data, l2_runs};
 use crate::units::Offset;
 
 /// A table that is written.
@@ -201,7 +201,7 @@ pub(super) fn mend(
             note(wrong.index * 8, wrong.mended(), wrong.is_to_set());
         }
     } else if table.clears + table.sets > 0 {
-        let entry_bytes = L2Format::of(&image.header).entry_bytes();
+        let entry_bytes = image.format().entry_bytes();
         check_l2(bytes, counts, &mut |wrong| {
             note(wrong.index * entry_bytes, wrong.mended(), wrong.is_to_set());
         })?;
@@ -216,20 +216,18 @@ pub(super) fn mend(
 
 /// Replaces the entries that read as zeros and lead to no cluster by ones that read the same.
 fn replace(image: &Image, bytes: &mut [u8]) {
-    let (geometry, format) = (image.geometry(), L2Format::of(&image.header));
+    let (geometry, format) = (image.geometry(), image.format());
     let entry_bytes = format.entry_bytes() as usize;
     let mut replaced: Vec<(usize, L2Entry)> = Vec::new();
-    let Ok(()) = for_each_item(geometry, format, bytes, |item| {
-        if let L2Item::Entry { index, entry } = item
-            && let L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) = entry.kind(format)
+    for L2Run { index, entry, .. } in l2_runs(format, bytes) {
+        if let L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) = entry.kind(format)
             && !geometry.is_aligned(offset)
             && holds_no_data(entry, format)
             && !entry.has_reserved_bits()
         {
             replaced.push((index as usize * entry_bytes, entry.without_cluster(format)));
         }
-        Ok::<_, std::convert::Infallible>(())
-    });
+    }
     for (start, entry) in replaced {
         let words = [entry.raw.to_be_bytes(), entry.subclusters.to_be_bytes()];
         bytes[start..start + entry_bytes].copy_from_slice(&words.as_flattened()[..entry_bytes]);

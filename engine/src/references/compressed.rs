@@ -39,7 +39,7 @@ impl Scratch {
     ) -> Result<usize, Unusual> {
         let words = &words[..words.len().min(BLOCK)];
         let run = compressed_at_start(words);
-        let bits = scanner.geometry.refblock_bits();
+        let bits = scanner.format.geometry.refblock_bits();
         let differing = self.locate(scanner, &words[..run])?;
         let (first, last) = (&self.first[..run], &self.last[..run]);
         if differing >> bits == 0 {
@@ -60,7 +60,7 @@ impl Scratch {
     /// Finds the host clusters that the entries lead to; which bits of their numbers are not the
     /// same in all of them.
     fn locate(&mut self, scanner: &Scanner, words: &[[u8; 8]]) -> Result<u64, Unusual> {
-        let bits = scanner.geometry.cluster_bits() - SECTOR_BITS;
+        let bits = scanner.format.geometry.cluster_bits() - SECTOR_BITS;
         let file_sectors = scanner.extent.bytes >> SECTOR_BITS;
         let mut unusual = u64::from(scanner.format.data_file);
         let (mut some, mut all) = (0, u64::MAX);

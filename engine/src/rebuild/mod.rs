@@ -112,18 +112,21 @@ pub enum PlanError {
 
 impl PlanError {
     /// Where nothing is known yet of how much is free.
-    const fn no_space(reftable: ClusterCount, refblocks: u64, reserved: ClusterCount) -> Self {
+    const fn no_space(reftable: ClusterCount, refblocks: u64) -> Self {
         Self::NoSpace {
             needed: ClusterCount(reftable.0 + refblocks),
             reftable,
             free: ClusterCount(0),
             longest_run: ClusterCount(0),
-            reserved,
+            reserved: ClusterCount(0),
         }
     }
 
-    /// The same with what is free in the space that was searched.
+    /// The same with what is free in the space that was searched, and what is not for a while.
     fn measured(mut self, space: Space<'_>) -> Self {
+        if let Self::NoSpace { reserved, .. } = &mut self {
+            *reserved = space.taken.count();
+        }
         if let Self::NoSpace {
             free, longest_run, ..
         }

@@ -210,7 +210,7 @@ impl<'a> Pass<'a> {
             limit,
         };
         let refblocks = layout.refblocks.len() as u64;
-        let error = PlanError::no_space(reftable.count, refblocks, ClusterCount(0));
+        let error = PlanError::no_space(reftable.count, refblocks);
         Err(error.measured(space))
     }
 }

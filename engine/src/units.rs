@@ -21,6 +21,23 @@ pub struct ClusterCount(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RefblockIndex(pub u64);
 
+/// A region of the file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Region {
+    /// Its first byte.
+    pub offset: Offset,
+    /// Its length in bytes.
+    pub length: u64,
+}
+
+impl Region {
+    /// The byte after its last one, or the last representable one.
+    #[must_use]
+    pub const fn end(self) -> u64 {
+        self.offset.0.saturating_add(self.length)
+    }
+}
+
 impl Offset {
     /// The position `bytes` further on; `None` past 2^64.
     #[must_use]

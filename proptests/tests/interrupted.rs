@@ -48,7 +48,7 @@ fn ends_well(
     let again = again(before, repair, quiet, bytes);
     let again = again.map_err(|failure| TestCaseError::fail(failure.to_string()))?;
     let again = again.expect("an image");
-    hold(&again.run, again.verdicts)?;
+    hold(again.verdicts)?;
     let old = before.reading.audit().expect("an image");
     let new = audit(&again.run.after).map_err(|error| TestCaseError::fail(error.to_string()))?;
     prop_assert!(
@@ -70,7 +70,7 @@ fn after_a_power_cut_the_image_is_the_old_or_the_new_one_and_can_be_repaired() {
         let whole = quiet.whole(&before);
         let (_, verdict) = crash_atomic::judge(&before, &quiet.trace, whole, &FEW);
         let verdict = Verdict::from(crash_atomic::lasts(&quiet)).and(|| verdict);
-        hold(&quiet, vec![(Property::CrashAtomic, verdict)])?;
+        hold(vec![(Property::CrashAtomic, verdict)])?;
         ends_well(
             before.crashed(&quiet.trace, *crash),
             &before,
@@ -101,7 +101,7 @@ fn a_failing_operation_is_reported_and_the_image_can_be_repaired() {
             .collect();
         let failed = run(&repair, &before, &faults);
         let (_, verdict) = fault_safe::judge(&before, &failed, whole, &FEW);
-        hold(&failed, vec![(Property::FaultSafe, verdict)])?;
+        hold(vec![(Property::FaultSafe, verdict)])?;
         ends_well(failed.after, &before, &repair, &quiet)?;
         Ok(writes(&quiet))
     });

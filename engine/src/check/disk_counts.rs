@@ -7,7 +7,7 @@ use crate::image::{Image, is_addressable};
 use crate::references::Reftable;
 use crate::storage::{Storage, StorageError};
 use crate::table::{RefcountTable, Run, width};
-use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex};
+use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex, Region};
 
 /// The refcounts on disk, or the numbers that they are cut from, of any cluster: what was found equal
 /// is looked up in the references.
@@ -46,31 +46,27 @@ impl Look {
             beyond: None,
         }
     }
-}
 
-impl<'a> DiskCounts<'a> {
-    /// True numbers of references, up to `compared`, but for `unreadable` refblocks; what the disk says
-    /// behind it.
-    pub(crate) const fn of_table(
-        table: &'a RefcountTable,
-        compared: ClusterCount,
-        reftable: Option<&'a Reftable>,
-        unreadable: &'a [RefblockIndex],
+    /// What the disk will say once `counts` are the refcounts, in structures that are built anew or in
+    /// those that there are: the true numbers, not cut to the width.
+    pub(crate) const fn counts_after<'a>(
+        &'a self,
+        counts: &'a RefcountTable,
+        is_rebuilt: bool,
         image: &'a Image,
         storage: &'a dyn Storage,
-    ) -> Self {
-        Self {
-            image,
-            storage,
-            table,
-            reftable,
-            compared,
-            comparison: None,
-            unreadable,
-            beyond: None,
+    ) -> DiskCounts<'a> {
+        let mut after = self.disk_counts(image, storage);
+        (after.table, after.comparison) = (counts, None);
+        if is_rebuilt {
+            (after.reftable, after.unreadable) = (None, &[]);
+            after.compared = ClusterCount(u64::MAX);
         }
+        after
     }
+}
 
+impl DiskCounts<'_> {
     /// The refcount of a cluster; `None` when it cannot be read.
     pub fn get(&mut self, cluster: Cluster) -> Result<Option<u64>, StorageError> {
         let geometry = *self.image.geometry();
@@ -142,5 +138,6 @@ impl<'a> DiskCounts<'a> {
 
 /// Whether the refcounts in a refblock at `offset` can be read.
 pub(super) const fn is_readable(geometry: &Geometry, offset: Offset) -> bool {
-    geometry.is_aligned(offset) && is_addressable(offset, geometry.cluster_size())
+    let length = geometry.cluster_size();
+    geometry.is_aligned(offset) && is_addressable(Region { offset, length })
 }

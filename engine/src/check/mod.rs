@@ -13,7 +13,7 @@ pub use disk_counts::DiskCounts;
 pub use report::Report;
 
 use crate::finding::Finding;
-use crate::image::{Extent, Image, ImageError};
+use crate::image::{Image, ImageError};
 use crate::observer::{Action, Observer};
 use crate::references::{HeaderTables, OldStructures, References, WalkError, Walker};
 use crate::storage::{Storage, StorageError};
@@ -104,13 +104,8 @@ fn report_overflow(table: &RefcountTable, observer: &mut dyn Observer) -> u64 {
     let most = table.geometry().max_refcount();
     let mut sum = 0_u64;
     for (cluster, count) in table.over_maximum() {
-        let references = count - most;
-        let finding = Finding::Overflow {
-            cluster,
-            references,
-        };
-        observer.finding(&finding, Action::Reported);
-        sum = sum.saturating_add(references);
+        observer.finding(&Finding::Overflow(cluster, count - most), Action::Reported);
+        sum = sum.saturating_add(count - most);
     }
     sum
 }
@@ -120,8 +115,6 @@ fn report_overflow(table: &RefcountTable, observer: &mut dyn Observer) -> u64 {
 pub struct Survey {
     /// The header and its extensions.
     pub image: Image,
-    /// How far the file reaches.
-    pub extent: Extent,
     /// What a repair goes by.
     pub look: Look,
     /// What a check finds, where it reads the header as a table, which a repair does not.
@@ -132,7 +125,6 @@ impl Survey {
     /// Looks at an image.
     pub fn take(storage: &dyn Storage, observer: &mut dyn Observer) -> Result<Self, CheckError> {
         let image = Image::open(storage)?;
-        let extent = Extent::of(storage, image.geometry());
         let mut look = Look::take(&image, storage, HeaderTables::Followed, observer)?;
         let mut checked = None;
         if look.references.header_is_table {
@@ -141,7 +133,6 @@ impl Survey {
         }
         Ok(Self {
             image,
-            extent,
             look,
             checked,
         })
@@ -176,7 +167,6 @@ pub fn check(storage: &dyn Storage, observer: &mut dyn Observer) -> Result<Repor
     let image = Image::open(storage)?;
     let survey = Survey {
         look: Look::take(&image, storage, HeaderTables::Followed, observer)?,
-        extent: Extent::of(storage, image.geometry()),
         checked: None,
         image,
     };

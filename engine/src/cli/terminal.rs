@@ -6,6 +6,7 @@ use std::io::{self, BufWriter, ErrorKind, IsTerminal as _, Stderr, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use recount::finding::Miscount;
 use recount::{Action, Finding, Observer, Stage, Step, StorageError};
 
 /// How long work goes on without a progress bar.
@@ -70,11 +71,11 @@ impl Observer for Terminal {
     /// In the manner of `qemu-img check`, whose messages scripts may look for.
     fn finding(&mut self, finding: &Finding, action: Action) {
         match (action, finding) {
-            (Action::Reported, &Finding::TooLow { .. }) if self.bar.is_none() => {
-                let _ = write_too_low(&mut self.messages, finding);
+            (Action::Reported, Finding::TooLow(miscount)) if self.bar.is_none() => {
+                let _ = write_too_low(&mut self.messages, miscount);
             }
             (Action::Repaired, _) => self.say(format_args!("Repairing {finding}")),
-            (Action::Reported, Finding::Leak { .. }) => {
+            (Action::Reported, Finding::Leak(_)) => {
                 self.say(format_args!("Leaked {finding}"));
             }
             (Action::Reported, _) => self.say(format_args!("ERROR {finding}")),
@@ -115,20 +116,12 @@ impl Observer for Terminal {
 
 /// Writes the line of a refcount that is too low. An image that has lost its refcounts has one for
 /// each cluster, and the formatting of the standard library would be most of the work.
-fn write_too_low(lines: &mut impl Write, finding: &Finding) -> io::Result<()> {
-    let &Finding::TooLow {
-        cluster,
-        refcount,
-        references,
-    } = finding
-    else {
-        return writeln!(lines, "ERROR {finding}");
-    };
+fn write_too_low(lines: &mut impl Write, miscount: &Miscount) -> io::Result<()> {
     let mut digits = itoa::Buffer::new();
     let parts: [(&[u8], u64); 3] = [
-        (b"ERROR cluster ", cluster.0),
-        (b" refcount=", refcount),
-        (b" reference=", references),
+        (b"ERROR cluster ", miscount.cluster.0),
+        (b" refcount=", miscount.refcount),
+        (b" reference=", miscount.references),
     ];
     for (word, number) in parts {
         lines.write_all(word)?;
@@ -156,13 +149,14 @@ mod tests {
     #[test]
     fn the_line_of_a_refcount_that_is_too_low_is_what_the_finding_says() {
         for (cluster, refcount, references) in [(0, 0, 1), (123, 4, 50), (u64::MAX, 7, u64::MAX)] {
-            let finding = Finding::TooLow {
+            let miscount = Miscount {
                 cluster: Cluster(cluster),
                 refcount,
                 references,
             };
             let mut line = Vec::new();
-            write_too_low(&mut line, &finding).expect("in memory");
+            write_too_low(&mut line, &miscount).expect("in memory");
+            let finding = Finding::TooLow(miscount);
             assert_eq!(line, format!("ERROR {finding}\n").as_bytes());
         }
     }

@@ -54,8 +54,8 @@ pub(crate) const fn with_copied(entry: u64, copied: bool) -> u64 {
 /// What an L2 entry depends on beside its bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct L2Format {
-    /// Binary logarithm of the cluster size.
-    pub cluster_bits: u32,
+    /// The cluster size.
+    pub geometry: Geometry,
     /// Whether entries have 16 bytes, the second half a subcluster bitmap.
     pub extended: bool,
     /// Whether guest data is in another file.
@@ -67,7 +67,7 @@ impl L2Format {
     #[must_use]
     pub const fn of(header: &Header) -> Self {
         Self {
-            cluster_bits: header.geometry.cluster_bits(),
+            geometry: header.geometry,
             extended: header.has_extended_l2(),
             data_file: header.has_data_file(),
         }
@@ -82,7 +82,7 @@ impl L2Format {
 
 /// Bits of a compressed entry's offset. Above them, up to bit 61, is how many sectors follow the first.
 const fn compressed_offset_bits(format: L2Format) -> u32 {
-    62 - (format.cluster_bits - 8)
+    62 - (format.geometry.cluster_bits() - 8)
 }
 
 /// The first and the last sector of what a compressed entry leads to.
@@ -148,16 +148,15 @@ impl L2Entry {
         L2Kind::Normal(offset)
     }
 
-    /// The offset of a normal cluster at the beginning of a host cluster with nothing unusual
-    /// about the entry: no reserved bit, no contradiction in its subclusters.
+    /// Whether it leads to a normal cluster at the beginning of a host cluster, with nothing
+    /// unusual about it: no reserved bit, no contradiction in its subclusters.
     #[must_use]
-    pub const fn plain_offset(self, geometry: &Geometry) -> Option<Offset> {
+    pub const fn is_plain(self, geometry: &Geometry) -> bool {
         let offset = Offset(self.raw & OFFSET_MASK);
-        let plain = self.raw & !(OFFSET_MASK | COPIED) == 0
+        self.raw & !(OFFSET_MASK | COPIED) == 0
             && offset.0 != 0
             && geometry.is_aligned(offset)
-            && !self.has_contradicting_subclusters();
-        if plain { Some(offset) } else { None }
+            && !self.has_contradicting_subclusters()
     }
 
     /// Whether it says that the cluster's refcount is 1.
@@ -245,7 +244,10 @@ mod tests {
     use super::*;
 
     const PLAIN: L2Format = L2Format {
-        cluster_bits: 16,
+        geometry: match Geometry::new(16, 4) {
+            Ok(geometry) => geometry,
+            Err(_) => panic!(),
+        },
         extended: false,
         data_file: false,
     };

@@ -53,7 +53,7 @@ impl Scratch {
 
     /// Finds the host clusters that the entries lead to.
     fn locate(&mut self, scanner: &Scanner, words: &[[u8; 8]]) -> Result<(), Unusual> {
-        let bits = scanner.geometry.cluster_bits() - SECTOR_BITS;
+        let bits = scanner.format.geometry.cluster_bits() - SECTOR_BITS;
         let file_sectors = scanner.extent.bytes >> SECTOR_BITS;
         let mut unusual = u64::from(scanner.format.data_file);
         let clusters = self.first.iter_mut().zip(&mut self.last);

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{L2Uses, Region, Result, WalkError, Walker, for_each_entry};
-use crate::finding::{Finding, Layer, Referrer};
+use super::{L2Uses, Result, WalkError, Walker, for_each_entry};
+use crate::finding::{Finding, L1Place, Layer, Referrer};
 use crate::format::entry::L1Entry;
 use crate::format::snapshot::MAX_L1_ENTRIES;
 use crate::image::is_addressable;
 use crate::table::OutOfMemory;
-use crate::units::Offset;
+use crate::units::{Offset, Region};
 
 /// References to L2 tables below which sorting is put off.
 const SORTED_MIN: usize = 1 << 10;
@@ -45,51 +45,34 @@ impl Walker<'_> {
     pub(super) fn walk_l1_tables(&mut self) -> Result<()> {
         let tables = self.l1_tables();
         for table in &tables {
-            let Region { offset, length } = table.region();
-            if length == 0 {
+            let region = table.region();
+            if region.length == 0 {
                 continue;
             }
-            let referrer = Referrer::L1Table(table.layer);
+            let (referrer, offset) = (Referrer::L1Table(table.layer), table.offset);
             let skips = self.skips(referrer, offset);
-            self.count_region(referrer, offset, length, table.layers)?;
+            self.count_region(referrer, region, table.layers)?;
             if skips {
                 continue;
             }
-            if !is_addressable(offset, length) {
+            if !is_addressable(region) {
                 // qemu cannot read it either, and gives up.
                 return Err(WalkError::Unaddressable { referrer, offset });
             }
-            let storage = self.storage;
-            // Nearly all L1 tables name their L2 tables in ascending order, and so each one once.
-            let (mut last, mut ascends) = (None, true);
+            let (storage, mut named) = (self.storage, Vec::new());
             for_each_entry(storage, offset, u64::from(table.entries), |index, entry| {
-                let entry = L1Entry(entry);
-                ascends &= last < Some(entry.l2_table());
-                last = Some(entry.l2_table());
-                self.visit_l1_entry(table, index, entry)
+                named.try_reserve(1)?;
+                named.push(L1Entry(entry).l2_table());
+                self.visit_l1_entry(table, index, L1Entry(entry))
             })?;
-            if !ascends {
-                self.find_doubled(table)?;
+            // Nearly always they are in order already.
+            named.sort_unstable();
+            for pair in named.windows(2).filter(|pair| pair[0] == pair[1]) {
+                let finding = Finding::DoubledTable { table: pair[0] };
+                self.references.dead_ends.push(finding);
             }
         }
         self.references.l1_tables = tables;
-        Ok(())
-    }
-
-    /// Looks for L2 tables that two entries of an L1 table lead to.
-    fn find_doubled(&mut self, table: &L1Table) -> Result<()> {
-        let mut offsets = Vec::new();
-        let entries = u64::from(table.entries);
-        for_each_entry(self.storage, table.offset, entries, |_, entry| {
-            offsets.try_reserve(1)?;
-            offsets.push(L1Entry(entry).l2_table());
-            Ok::<_, WalkError>(())
-        })?;
-        offsets.sort_unstable();
-        for pair in offsets.windows(2).filter(|pair| pair[0] == pair[1]) {
-            let finding = Finding::DoubledTable { table: pair[0] };
-            self.references.dead_ends.push(finding);
-        }
         Ok(())
     }
 
@@ -132,23 +115,12 @@ impl Walker<'_> {
     }
 
     fn visit_l1_entry(&mut self, table: &L1Table, index: u64, entry: L1Entry) -> Result<()> {
-        let (layer, times, offset) = (table.layer, table.layers, entry.l2_table());
+        let (place, times, offset) = (L1Place(table.layer, index), table.layers, entry.l2_table());
         if entry.has_reserved_bits() {
-            let entry = entry.0;
-            let finding = Finding::L1Reserved {
-                layer,
-                index,
-                entry,
-            };
-            self.corruption(finding, times);
+            self.corruption(Finding::L1Reserved(place, entry.0), times);
         }
         if !self.geometry.is_aligned(offset) {
-            let finding = Finding::L1Unaligned {
-                layer,
-                index,
-                offset,
-            };
-            self.corruption(finding, times);
+            self.corruption(Finding::L1Unaligned(place, offset), times);
         }
         self.references.all_copied &= !table.is_active || entry.copied();
         let uses = L2Uses {

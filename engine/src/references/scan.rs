@@ -3,7 +3,6 @@
 
 use super::compressed::Scratch;
 use crate::format::entry::{COMPRESSED, COPIED, L2_RESERVED, L2Entry, L2Format, OFFSET_MASK, ZERO};
-use crate::geometry::Geometry;
 use crate::image::Extent;
 use crate::table::Collected;
 use crate::units::{ClusterCount, Offset};
@@ -34,7 +33,6 @@ impl Tally {
 /// What tables are scanned by.
 #[derive(Clone, Copy, Debug)]
 pub struct Scanner {
-    pub geometry: Geometry,
     pub format: L2Format,
     pub extent: Extent,
 }
@@ -81,7 +79,7 @@ impl Scan {
     }
 
     fn standard(&mut self, words: &[[u8; 8]]) -> Result<(), Unusual> {
-        let cluster_size = self.scanner.geometry.cluster_size();
+        let cluster_size = self.scanner.format.geometry.cluster_size();
         let mut rest = words;
         while let Some((word, following)) = rest.split_first() {
             let raw = u64::from_be_bytes(*word);
@@ -113,7 +111,7 @@ impl Scan {
             }
             if entry.raw & COMPRESSED != 0 && entry.subclusters == 0 {
                 self.compressed(&[*raw])?;
-            } else if entry.plain_offset(&self.scanner.geometry).is_some() {
+            } else if entry.is_plain(&self.scanner.format.geometry) {
                 self.mapped(entry.raw, 1)?;
             } else {
                 return Err(Unusual);
@@ -124,7 +122,7 @@ impl Scan {
 
     /// Clusters side by side.
     fn mapped(&mut self, raw: u64, count: u64) -> Result<(), Unusual> {
-        let geometry = &self.scanner.geometry;
+        let geometry = &self.scanner.format.geometry;
         let offset = Offset(raw & OFFSET_MASK);
         let first = geometry.cluster_of(offset);
         let data_file = self.scanner.format.data_file;
@@ -205,17 +203,16 @@ fn followers(words: &[[u8; 8]], raw: u64, cluster_size: u64) -> usize {
 mod tests {
     use super::*;
     use crate::format::entry::L2Kind;
-    use crate::references::Region;
+    use crate::geometry::Geometry;
     use crate::table::{RefcountTable, SharedTable};
-    use crate::units::Cluster;
+    use crate::units::{Cluster, Region};
 
     const CLUSTER_BITS: u32 = 12;
 
     fn scanner() -> Scanner {
         Scanner {
-            geometry: Geometry::new(CLUSTER_BITS, 4).expect("valid"),
             format: L2Format {
-                cluster_bits: CLUSTER_BITS,
+                geometry: Geometry::new(CLUSTER_BITS, 4).expect("valid"),
                 extended: false,
                 data_file: false,
             },
@@ -250,7 +247,7 @@ mod tests {
     fn compressed_clusters_are_counted_as_they_are_one_by_one() {
         let scanner = scanner();
         let entries = entries(5_000);
-        let mut expected = RefcountTable::new(scanner.geometry);
+        let mut expected = RefcountTable::new(scanner.format.geometry);
         let mut compressed = 0;
         for raw in entries.iter().copied() {
             let subclusters = 0;
@@ -260,7 +257,7 @@ mod tests {
                 _ => continue,
             };
             compressed += u64::from(raw & COMPRESSED != 0);
-            let run = Region { offset, length }.clusters(&scanner.geometry);
+            let run = Region { offset, length }.clusters(&scanner.format.geometry);
             expected.add(run, 1).expect("memory");
         }
         let bytes: Vec<u8> = entries.iter().flat_map(|raw| raw.to_be_bytes()).collect();
@@ -269,7 +266,7 @@ mod tests {
             panic!("nothing is unusual about the table");
         };
         assert_eq!(tally.compressed, compressed);
-        let table = SharedTable::new(RefcountTable::new(scanner.geometry));
+        let table = SharedTable::new(RefcountTable::new(scanner.format.geometry));
         table.add(&mut scan.collected, 1).expect("memory");
         let table = table.into_table();
         assert_eq!(table.last_used(), expected.last_used());

@@ -76,15 +76,11 @@ pub fn carry_out(
     observer: &mut dyn Observer,
 ) -> Result<Outcome, RepairFailure> {
     let (mut steps, mut has_written) = (Vec::new(), false);
-    let written = write(&plan, storage, observer, &mut steps, &mut has_written);
-    let checked = written.and_then(|()| {
-        if options.verify {
-            plan.read_back(storage)
-        } else {
-            Ok(())
-        }
-    });
-    match checked {
+    let mut written = write(&plan, storage, observer, &mut steps, &mut has_written);
+    if options.verify {
+        written = written.and_then(|()| plan.read_back(storage));
+    }
+    match written {
         Ok(()) => Ok(Outcome {
             report: plan.after,
             fixed: plan.fixed,

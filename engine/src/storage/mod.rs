@@ -51,7 +51,7 @@ pub struct StorageError {
 }
 
 /// What an error of the system means for an operation that was for `length` bytes at `offset`.
-fn failed<E: Into<std::io::Error>>(
+pub(crate) fn failed<E: Into<std::io::Error>>(
     operation: Operation,
     offset: Offset,
     length: u64,

@@ -60,10 +60,8 @@ pub(super) fn holds(
     property: Property,
     verdict: Verdict,
 ) -> Result<(), Broken> {
-    let is_known = match before.kind {
-        Kind::Toy(_) => property.is_known_of_toys(algorithm),
-        Kind::Image => property.is_known_of_images(algorithm),
-    };
+    let is_toy = matches!(before.kind, Kind::Toy(_));
+    let is_known = is_toy && property.is_known_of_toys(algorithm);
     match verdict {
         Verdict::Fails(failure) if !is_known => {
             let name = crate::toy::algorithm_name(algorithm);

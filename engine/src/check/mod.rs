@@ -77,20 +77,17 @@ impl Look {
     }
 
     /// Whether qemu can only build the refcount structures anew, so that its `-r leaks` does nothing.
-    #[must_use]
     pub const fn needs_rebuild(&self) -> bool {
         self.comparison.needs_rebuild || self.old.needs_rebuild
     }
 
     /// Whether the COPIED bits need not be looked at: by the references they are right, and the
     /// refcounts on disk are the references.
-    #[must_use]
     pub fn copied_is_right(&self) -> bool {
         self.references.copied_is_right() && self.comparison.is_equal()
     }
 
     /// Corruptions but those of the COPIED bits and of the snapshot table.
-    #[must_use]
     pub const fn corruptions(&self) -> u64 {
         self.references.corruptions
             + self.old.corruptions
@@ -139,8 +136,7 @@ impl Survey {
     }
 
     /// What a check goes by.
-    #[must_use]
-    pub fn checked(&self) -> &Look {
+    pub(crate) fn checked(&self) -> &Look {
         self.checked.as_deref().unwrap_or(&self.look)
     }
 

@@ -10,7 +10,6 @@ use crate::units::Offset;
 /// Why the references could not all be counted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-#[expect(missing_docs, reason = "the fields are what the texts say")]
 pub enum WalkError {
     /// The storage failed.
     #[error(transparent)]
@@ -40,7 +39,6 @@ pub enum WalkError {
 
 /// Why the snapshot table cannot be read to its end. Snapshots are numbered from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs, reason = "the fields are what the texts say")]
 pub enum SnapshotRefusal {
     /// The header names more snapshots than anyone opens.
     #[error(

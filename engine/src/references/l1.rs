@@ -31,7 +31,6 @@ pub struct L1Table {
 
 impl L1Table {
     /// Its bytes.
-    #[must_use]
     pub const fn region(&self) -> Region {
         Region {
             offset: self.offset,

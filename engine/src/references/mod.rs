@@ -132,7 +132,6 @@ impl References {
     /// Whether all COPIED bits of the active layer are right where each cluster's refcount is the
     /// number of its references: all are set, all could be followed, and no cluster that can have the
     /// bit is referred to twice.
-    #[must_use]
     pub fn copied_is_right(&self) -> bool {
         let is_sound = self.all_copied && self.corruptions == 0 && self.dead_ends.count == 0;
         is_sound && (!self.table.has_shared() || self.only_compressed_is_shared())

@@ -33,7 +33,6 @@ impl Reftable {
     }
 
     /// The entry of a refblock; an entry of zeros when there is none.
-    #[must_use]
     pub fn entry(&self, refblock: RefblockIndex) -> ReftableEntry {
         self.entries
             .binary_search_by_key(&refblock, |entry| entry.0)

@@ -131,14 +131,12 @@ impl SnapshotTable {
 
     /// The entries that a repair leaves which may give something up: without blank ones at the end,
     /// which a number of snapshots that is too large takes from the zeros behind the table.
-    #[must_use]
     pub fn worth_keeping(&self) -> &[SnapshotEntry] {
         let last = self.entries.iter().rposition(|entry| !entry.is_blank);
         &self.entries[..last.map_or(0, |last| last + 1)]
     }
 
     /// Bytes that so many of its entries take up.
-    #[must_use]
     pub fn length_of(&self, entries: usize) -> u64 {
         if entries == self.entries.len() {
             return self.region.length;

@@ -26,14 +26,14 @@ pub mod table;
 pub mod undo;
 mod units;
 
-pub use check::{CheckError, Report, Survey, check};
+pub use check::{Report, Survey, check};
 pub use finding::Finding;
 pub use geometry::{Geometry, GeometryError};
 pub use image::{Image, ImageError};
 pub use observer::{Action, Observer, Stage};
 pub use plan::{RepairError, RepairOptions, RepairPlan, Scope};
 pub use rebuild::{Algorithm, Layout, PlanError};
-pub use references::{HeaderTables, Walker};
+pub use references::{CheckError, HeaderTables, SnapshotRefusal, Walker};
 pub use repair::{Outcome, RepairFailure, repair};
 pub use step::Step;
 pub use storage::{FileStorage, Locking, MemoryStorage, OpenError, Storage, StorageError};

@@ -13,35 +13,11 @@ pub use disk_counts::DiskCounts;
 pub use report::Report;
 
 use crate::finding::Finding;
-use crate::image::{Image, ImageError};
+use crate::image::Image;
 use crate::observer::{Action, Observer};
-use crate::references::{HeaderTables, OldStructures, References, WalkError, Walker};
-use crate::storage::{Storage, StorageError};
-use crate::table::{OutOfMemory, RefcountTable};
-
-/// Why a check did not complete. Nothing has been written.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CheckError {
-    /// It is not an image that can be opened.
-    #[error(transparent)]
-    Image(#[from] ImageError),
-    /// The references could not be counted.
-    #[error(transparent)]
-    Walk(#[from] WalkError),
-}
-
-impl From<StorageError> for CheckError {
-    fn from(error: StorageError) -> Self {
-        Self::Walk(error.into())
-    }
-}
-
-impl From<OutOfMemory> for CheckError {
-    fn from(error: OutOfMemory) -> Self {
-        Self::Walk(error.into())
-    }
-}
+use crate::references::{CheckError, HeaderTables, OldStructures, References, Walker};
+use crate::storage::Storage;
+use crate::table::RefcountTable;
 
 /// One read-only look at an image: what refers to each cluster, and what the disk says of it.
 #[derive(Clone, Debug)]
@@ -148,7 +124,7 @@ impl Survey {
     ) -> Result<Report, CheckError> {
         let look = self.checked();
         if let Some(refusal) = look.references.snapshots.refusal {
-            return Err(WalkError::from(refusal).into());
+            return Err(refusal.into());
         }
         let copied = check_copied(&self.image, storage, look, observer)?;
         let mut report = Report::of(&self.image, look);

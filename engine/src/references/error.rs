@@ -1,16 +1,21 @@
-//! What keeps references from being counted.
+//! Why a check does not complete.
 
 use std::collections::TryReserveError;
 
 use crate::finding::Referrer;
+use crate::image::ImageError;
 use crate::storage::StorageError;
 use crate::table::OutOfMemory;
 use crate::units::Offset;
 
-/// Why the references could not all be counted.
+/// Why a check did not complete. Nothing has been written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum WalkError {
+#[expect(missing_docs, reason = "the fields are what the texts say")]
+pub enum CheckError {
+    /// It is not an image that can be opened.
+    #[error(transparent)]
+    Image(#[from] ImageError),
     /// The storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -39,6 +44,7 @@ pub enum WalkError {
 
 /// Why the snapshot table cannot be read to its end. Snapshots are numbered from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the fields are what the texts say")]
 pub enum SnapshotRefusal {
     /// The header names more snapshots than anyone opens.
     #[error(
@@ -74,7 +80,7 @@ pub enum SnapshotRefusal {
     TooLarge { snapshot: u32 },
 }
 
-impl From<TryReserveError> for WalkError {
+impl From<TryReserveError> for CheckError {
     fn from(_: TryReserveError) -> Self {
         OutOfMemory.into()
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{L2Uses, Result, WalkError, Walker, for_each_entry};
+use super::{CheckError, L2Uses, Result, Walker, for_each_entry};
 use crate::finding::{Finding, L1Place, Layer, Referrer};
 use crate::format::entry::L1Entry;
 use crate::format::snapshot::MAX_L1_ENTRIES;
@@ -56,7 +56,7 @@ impl Walker<'_> {
             }
             if !is_addressable(region) {
                 // qemu cannot read it either, and gives up.
-                return Err(WalkError::Unaddressable { referrer, offset });
+                return Err(CheckError::Unaddressable { referrer, offset });
             }
             let (storage, mut named) = (self.storage, Vec::new());
             for_each_entry(storage, offset, u64::from(table.entries), |index, entry| {

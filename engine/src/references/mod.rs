@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 
 pub(crate) use batches::find_in_tables;
 pub use dead_ends::{Beyond, DeadEnds};
-pub use error::{SnapshotRefusal, WalkError};
+pub use error::{CheckError, SnapshotRefusal};
 pub use l1::L1Table;
 use l1::L2Tables;
 pub(crate) use l2::{L2Run, holds_no_data, l2_runs, looks_like_l2_table};
@@ -38,7 +38,7 @@ use crate::table::{RefcountTable, Run};
 use crate::units::{Cluster, Offset, Region};
 
 /// What comes of a part of the walk.
-type Result<T, E = WalkError> = std::result::Result<T, E>;
+type Result<T, E = CheckError> = std::result::Result<T, E>;
 
 /// Whether tables that begin in the header's cluster are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Reading the snapshot table.
 
 use super::error::SnapshotRefusal;
-use super::{HeaderTables, Result, WalkError, Walker};
+use super::{CheckError, HeaderTables, Result, Walker};
 use crate::finding::{Finding, Referrer};
 use crate::format::snapshot::{
     FIXED_BYTES, MAX_EXTRA_DATA, MAX_SNAPSHOTS, MAX_TABLE_BYTES, SnapshotEntry,
@@ -42,7 +42,7 @@ impl SnapshotTable {
         let (snapshots, offset) = (header.nb_snapshots, header.snapshots_offset);
         let smallest = u64::from(snapshots) * FIXED_BYTES;
         if !image.geometry().is_aligned(offset) || offset.0 > i64::MAX as u64 - smallest {
-            return Err(WalkError::SnapshotTable { snapshots, offset });
+            return Err(CheckError::SnapshotTable { snapshots, offset });
         }
         let mut table = Self {
             region: Region { offset, length: 0 },

@@ -110,7 +110,7 @@ fn is_sound(entry: L2Entry, image: &Image) -> bool {
 impl Walker<'_> {
     /// Reads each L2 table once, and those with something unusual again, in ascending order.
     pub(super) fn walk_l2_tables(&mut self) -> Result<()> {
-        let mut tables = std::mem::take(&mut self.l2_tables).into_sorted();
+        let mut tables: Vec<_> = std::mem::take(&mut self.l2_tables).into_iter().collect();
         let length = self.geometry.cluster_size();
         for (offset, uses) in &tables {
             let offset = *offset;

@@ -22,7 +22,6 @@ pub(crate) use batches::find_in_tables;
 pub use dead_ends::{Beyond, DeadEnds};
 pub use error::{CheckError, SnapshotRefusal};
 pub use l1::L1Table;
-use l1::L2Tables;
 pub(crate) use l2::{L2Run, holds_no_data, l2_runs, looks_like_l2_table};
 pub use refcounts::{OldStructures, Reftable};
 pub use scan::Tally;
@@ -161,7 +160,8 @@ pub struct Walker<'a> {
     geometry: Geometry,
     format: L2Format,
     header_tables: HeaderTables,
-    l2_tables: L2Tables,
+    /// Those that L1 tables lead to, with how often each is referred to.
+    l2_tables: BTreeMap<Offset, L2Uses>,
     references: References,
 }
 
@@ -181,7 +181,7 @@ impl<'a> Walker<'a> {
             geometry: *image.geometry(),
             format: image.format(),
             header_tables,
-            l2_tables: L2Tables::default(),
+            l2_tables: BTreeMap::new(),
             references: References {
                 snapshots,
                 ..References::new(*image.geometry())

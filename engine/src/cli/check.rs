@@ -4,14 +4,14 @@
 use std::fmt::Display;
 
 use recount::guest::{LostRanges, lost_ranges};
-use recount::plan::{Kept, RepairError, RepairOptions, Scope};
+use recount::plan::{Kept, RepairError, RepairOptions};
 use recount::repair::{self, Outcome, RepairFailure};
 use recount::storage::{FileStorage, Locking, Storage};
 use recount::undo;
-use recount::{Algorithm, CheckError, RepairPlan, Survey};
+use recount::{CheckError, RepairPlan, Survey};
 use serde::Serialize;
 
-use super::args::{AlgorithmName, CheckArguments, OutputFormat, RepairWhat};
+use super::args::{CheckArguments, OutputFormat};
 use super::failure::Failure;
 use super::output::{Counters, exit_code, pretty};
 use super::plan::PlanOutput;
@@ -34,7 +34,7 @@ pub fn run(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Fa
             ..Outcome::default()
         },
         // Locks and buffers of the system go before the result is out.
-        Some(what) => repair(arguments, what, terminal)?,
+        Some(_) => repair(arguments, terminal)?,
     };
     let counters = Counters {
         outcome: &outcome,
@@ -54,7 +54,7 @@ fn plan(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Failu
     let survey = survey.map_err(|error| check_failed(arguments, error))?;
     // Where a check gives up for what a repair mends, its exit code is 1.
     let found = survey.report(&storage, terminal).ok();
-    let options = options(arguments, arguments.repair.unwrap_or(RepairWhat::All));
+    let options = options(arguments);
     let planned = (|| {
         let mut plan = RepairPlan::of(&storage, survey, &options, &mut ())?;
         if options.verify {
@@ -71,13 +71,9 @@ fn plan(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Failu
     Ok(output.exit_code)
 }
 
-fn repair(
-    arguments: &CheckArguments,
-    what: RepairWhat,
-    terminal: &mut Terminal,
-) -> Result<Outcome, Failure> {
+fn repair(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<Outcome, Failure> {
     let mut storage = FileStorage::open_read_write(&arguments.file)?;
-    let options = options(arguments, what);
+    let options = options(arguments);
     let mut plan = repair::plan(&storage, &options, terminal).map_err(|error| {
         if matches!(error, RepairError::GrowthWouldHide { .. }) {
             say_what_is_lost(&lost_where(true, &storage), terminal);
@@ -123,17 +119,10 @@ fn lost_where(damaged: bool, storage: &dyn Storage) -> Vec<LostRanges> {
     lost_ranges(storage).unwrap_or_default()
 }
 
-const fn options(arguments: &CheckArguments, what: RepairWhat) -> RepairOptions {
+fn options(arguments: &CheckArguments) -> RepairOptions {
     RepairOptions {
-        scope: match what {
-            RepairWhat::Leaks => Scope::Leaks,
-            RepairWhat::All => Scope::All,
-        },
-        algorithm: match arguments.rebuild.algorithm {
-            AlgorithmName::Planned => Algorithm::Planned,
-            AlgorithmName::FirstFit => Algorithm::FirstFit,
-            AlgorithmName::Tail => Algorithm::Tail,
-        },
+        scope: arguments.repair.unwrap_or_default(),
+        algorithm: arguments.rebuild.algorithm,
         reuse_old: arguments.rebuild.reuse_old,
         release_unreachable: arguments.rebuild.release_unreachable,
         verify: !arguments.rebuild.no_verify,

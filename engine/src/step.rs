@@ -77,6 +77,7 @@ impl fmt::Display for Step {
 }
 
 /// A number with its noun.
-fn of(number: u64, one: &str, many: &str) -> String {
+#[must_use]
+pub fn of(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }

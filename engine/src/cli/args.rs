@@ -7,7 +7,12 @@ use recount::{Algorithm, Scope};
 
 /// Checks and repairs the refcount structures of qcow2 images
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, infer_long_args = true, args_override_self = true)]
+#[command(
+    version,
+    max_term_width = 100,
+    infer_long_args = true,
+    args_override_self = true
+)]
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,

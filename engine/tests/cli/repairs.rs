@@ -100,6 +100,37 @@ fn a_plan_shows_what_a_repair_would_write_and_writes_nothing() {
 }
 
 #[test]
+fn a_plan_says_what_would_stay_and_what_is_not_in_the_file() {
+    // A COPIED bit, which -r all clears, beside an entry that nothing can mend.
+    let mut image = Image::clean();
+    image.put64(L2, 1 << 63 | 1 << 30);
+    let (_directory, path) = image.write();
+    for (repair, errors) in [
+        (
+            "all",
+            "1 error would stay, which no repair of refcounts can mend.",
+        ),
+        (
+            "leaks",
+            "2 errors would stay, which `-r leaks` does not mend.",
+        ),
+    ] {
+        let run = recount(&["--plan", "-r", repair], &path);
+        assert!(run.stdout.contains(errors), "{run:?}");
+    }
+    let mut image = without_refcounts();
+    image.bytes.truncate((CLUSTERS - 1) * CLUSTER);
+    let (_directory, path) = image.write();
+    for options in [&["--plan"][..], &["-r", "all"]] {
+        let run = recount(options, &path);
+        assert_eq!(run.code, Some(1), "{run:?}");
+        for part in ["512 bytes of the active layer", "1536 to 2047", "truncate"] {
+            assert!(run.stderr.contains(part), "{part}: {run:?}");
+        }
+    }
+}
+
+#[test]
 fn data_behind_a_damaged_entry_is_kept_and_comes_back_when_the_entry_is_mended() {
     for also_without_refcounts in [false, true] {
         let mut image = Image::clean();

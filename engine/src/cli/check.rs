@@ -42,7 +42,9 @@ pub fn run(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Fa
     };
     print(arguments, &counters, terminal)?;
     if outcome.report.check_errors > 0 {
-        terminal.say("recount: the check did not complete: see the errors above");
+        terminal.say(format_args!(
+            "recount: the check did not complete: see the errors above"
+        ));
     }
     Ok(exit_code(&outcome.report))
 }
@@ -98,7 +100,9 @@ fn repair(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<Outcome
                 Err(_) => false,
             };
         if !sealed {
-            terminal.say("recount: the undo file does not know when the repair ended");
+            terminal.say(format_args!(
+                "recount: the undo file does not know when the repair ended"
+            ));
         }
     }
     let outcome = outcome.map_err(|failure| repair_failed(arguments, failure))?;
@@ -146,9 +150,13 @@ fn say_what_is_kept(kept: &Kept, lost: &[LostRanges], terminal: &mut Terminal) {
         terminal.say(format_args!("    and {more} more"));
     }
     say_what_is_lost(lost, terminal);
-    terminal.say("Mend what is damaged and repair again: what it referred to is back then.");
+    terminal.say(format_args!(
+        "Mend what is damaged and repair again: what it referred to is back then."
+    ));
     if kept.clusters > 0 {
-        terminal.say("To give the space back instead, for good: --release-unreachable.");
+        terminal.say(format_args!(
+            "To give the space back instead, for good: --release-unreachable."
+        ));
     }
 }
 

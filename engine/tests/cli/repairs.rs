@@ -1,5 +1,7 @@
 //! Repairs as a user starts them: what is written, what is kept, and that a plan writes nothing.
 
+use recount::{Cluster, Finding};
+
 use crate::image::{self, CLUSTER, CLUSTERS, Image, L1, L2, REFBLOCK, REFTABLE};
 use crate::run::{Untouched, qemu_img, recount};
 
@@ -66,6 +68,21 @@ fn releasing_leaks_where_a_rebuild_is_needed_fails_and_writes_nothing() {
         assert!(run.stderr.contains("-r all"), "says what to do: {run:?}");
     }
     assert_eq!(std::fs::read(&path).expect("the image"), bytes);
+}
+
+#[test]
+fn the_line_of_a_refcount_that_is_too_low_is_what_the_finding_says() {
+    let (_directory, path) = without_refcounts().write();
+    let run = recount(&[], &path);
+    for cluster in 0..CLUSTERS {
+        let finding = Finding::TooLow {
+            cluster: Cluster(cluster as u64),
+            refcount: 0,
+            references: 1,
+        };
+        let line = run.stderr.lines().nth(cluster);
+        assert_eq!(line, Some(&*format!("ERROR {finding}")), "{run:?}");
+    }
 }
 
 #[test]

@@ -138,9 +138,7 @@ pub(super) fn evidence_stays(seen: &Seen<'_>) -> Result<(), Failure> {
     let reads_header = old.audit().is_some_and(|audit| audit.header_is_table);
     let beside_the_header = old.counted().filter(|_| reads_header);
     let stays = |damage: &&Damage| match (**damage, beside_the_header) {
-        (Damage::Corruption(referrer, wrong), Some(audit)) => {
-            audit.corruptions.contains(&Corruption { referrer, wrong })
-        }
+        (Damage::Corruption(wrong), Some(audit)) => audit.corruptions.contains(&wrong),
         _ => true,
     };
     let mut damage = repaired.damage.iter().filter(stays);
@@ -161,7 +159,10 @@ pub(super) fn evidence_stays(seen: &Seen<'_>) -> Result<(), Failure> {
 /// Whether two damages are one: COPIED of an entry may be set right (rule 6).
 fn is_same(one: &Damage, other: &Damage) -> bool {
     let entry = |damage: &Damage| match *damage {
-        Damage::Corruption(referrer, Wrong::Reserved { entry }) => Some((referrer, entry << 1)),
+        Damage::Corruption(Corruption {
+            referrer,
+            wrong: Wrong::Reserved(entry),
+        }) => Some((referrer, entry << 1)),
         _ => None,
     };
     one == other || entry(one).is_some() && entry(one) == entry(other)

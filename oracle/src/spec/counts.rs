@@ -48,7 +48,7 @@ impl Spec<'_> {
         let all = !self.ask.only_leaks;
         let unsound = self.own.corruptions.iter().any(|found| {
             let matters = match found.wrong {
-                Wrong::TooManyReferences { .. } => false,
+                Wrong::TooManyReferences(_) => false,
                 Wrong::PastTheEnd { .. } => all || found.referrer == Referrer::Reftable,
                 _ => true,
             };

@@ -58,14 +58,8 @@ pub enum Refused {
     ReftableTooLarge,
 }
 
-/// What has to come of a repair.
-#[derive(Clone, Debug)]
-pub enum Expected {
-    /// Nothing is written.
-    Refused(Refused),
-    /// The image as it is afterwards.
-    Repaired(Box<Repaired>),
-}
+/// What has to come of a repair: the image afterwards, or why nothing is written.
+pub type Expected = Result<Box<Repaired>, Refused>;
 
 /// The image after a repair.
 #[derive(Clone, Debug)]
@@ -99,7 +93,7 @@ pub fn expect(
 ) -> Result<Expected, Unreadable> {
     match audit(image) {
         Ok(seen) => expect_of(&seen, image, ask, after),
-        Err(Unreadable::NotOpened(_)) => Ok(Expected::Refused(Refused::NotOpened)),
+        Err(Unreadable::NotOpened { .. }) => Ok(Err(Refused::NotOpened)),
         Err(error) => Err(error),
     }
 }
@@ -114,16 +108,15 @@ pub fn expect_of(
     let after = after.filter(|_| ask.algorithm != Algorithm::Planned);
     let found = after.map(|after| audit(after)).transpose()?;
     let spec = Spec::new(image, ask, seen)?;
-    let mut repaired = match spec.repair(found.as_ref()) {
-        Ok(repaired) => Box::new(repaired),
-        Err(refused) => return Ok(Expected::Refused(refused)),
-    };
-    spec.write_features(&mut repaired)?;
-    let is_full = |capacity| repaired.after.len() > capacity;
-    if ask.capacity.is_some_and(is_full) {
-        return Ok(Expected::Refused(Refused::NoSpace));
+    let mut expected = spec.repair(found.as_ref());
+    if let Ok(repaired) = &mut expected {
+        spec.write_features(repaired)?;
+        let is_full = |capacity| repaired.after.len() > capacity;
+        if ask.capacity.is_some_and(is_full) {
+            expected = Err(Refused::NoSpace);
+        }
     }
-    Ok(Expected::Repaired(repaired))
+    Ok(expected)
 }
 
 /// The damaged image, what is asked, and what follows from it.
@@ -222,7 +215,7 @@ impl<'a> Spec<'a> {
 
     /// Rule 1: all that is written, but for the feature bits. `found` is what was found after the
     /// repair.
-    fn repair(&self, found: Option<&Audit>) -> Result<Repaired, Refused> {
+    fn repair(&self, found: Option<&Audit>) -> Expected {
         let (left, table) = self.snapshots.as_ref().map_err(|&refused| refused)?;
         let mut counts = self.counts(false);
         let in_place = self.in_place(&counts);
@@ -246,7 +239,7 @@ impl<'a> Spec<'a> {
             write(&mut after, at, &[byte]);
         }
         let left_alone = self.write_copied(&counts, rebuilt, &mut after);
-        Ok(Repaired {
+        Ok(Box::new(Repaired {
             writes: rebuilt || after != *self.image,
             free: self.free(&counts),
             after,
@@ -256,7 +249,7 @@ impl<'a> Spec<'a> {
             rebuilt,
             left_alone,
             cluster_size: self.size,
-        })
+        }))
     }
 
     /// Rule 10: "Before the first other write, unknown autoclear bits are cleared; a repair that

@@ -131,7 +131,7 @@ impl Spec<'_> {
     fn doubtful(&self) -> BTreeSet<u64> {
         let corrupt = self.own.corruptions.iter();
         let corrupt = corrupt.filter_map(|found| match (found.referrer, found.wrong) {
-            (_, Wrong::TooManyReferences { .. }) => None,
+            (_, Wrong::TooManyReferences(_)) => None,
             (Referrer::Refblock { index }, _) => Some(index),
             _ => None,
         });

@@ -130,6 +130,6 @@ impl Spec<'_> {
         self.kept.is_empty()
             && self.own.qemu.check_errors == 0
             && self.own.mismatches.iter().all(Mismatch::is_leak)
-            && wrong.all(|wrong| matches!(wrong.wrong, Wrong::ShortExtraData { .. }))
+            && wrong.all(|wrong| matches!(wrong.wrong, Wrong::ShortExtraData(_)))
     }
 }

@@ -177,7 +177,9 @@ impl<'a> Spec<'a> {
         if ask.release_unreachable {
             spec.snapshots = spec.snapshots();
         }
-        spec.replace_entries();
+        if !ask.only_leaks {
+            spec.replace_entries();
+        }
         spec.damage = spec.damage();
         spec.kept = spec.kept();
         spec.snapshots = spec.snapshots();
@@ -218,25 +220,23 @@ impl<'a> Spec<'a> {
     fn repair(&self, found: Option<&Audit>) -> Expected {
         let (left, table) = self.snapshots.as_ref().map_err(|&refused| refused)?;
         let mut counts = self.counts(false);
-        let in_place = self.in_place(&counts);
+        let mut after = self.image.clone();
+        let in_place = self.write_in_place(&counts, &mut after);
         let rebuilt = !table.is_empty() && !self.ask.only_leaks || self.builds_anew(&in_place);
         if rebuilt && self.ask.only_leaks {
             return Err(Refused::NeedsRebuild);
         }
-        let mut after = self.image.clone();
-        self.write_replaced(&mut after);
-        if *left as u64 != self.own.header.snapshots {
-            write(&mut after, 60, &(*left as u32).to_be_bytes());
-        }
         if rebuilt {
+            after = self.image.clone();
             let present = std::mem::replace(&mut counts, self.counts(true));
             let new = table.len() as u64 / self.size;
             let layout = self.place(&counts, &present, new, found)?;
             counts.extend(layout.clusters().map(|cluster| (cluster, 1)));
             self.write_anew(&layout, &counts, table, &mut after);
         }
-        for (at, byte) in in_place.into_iter().filter(|_| !rebuilt) {
-            write(&mut after, at, &[byte]);
+        self.write_replaced(&mut after);
+        if *left as u64 != self.own.header.snapshots {
+            write(&mut after, 60, &(*left as u32).to_be_bytes());
         }
         let left_alone = self.write_copied(&counts, rebuilt, &mut after);
         Ok(Box::new(Repaired {

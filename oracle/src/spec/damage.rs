@@ -26,9 +26,9 @@ pub enum Damage {
 
 impl Spec<'_> {
     pub(super) fn damage(&self) -> Vec<Damage> {
-        let corruptions = self.seen.corruptions.iter().copied();
+        let corruptions = self.own.corruptions.iter().copied();
         let corruptions = corruptions.filter(|found| self.hides(*found));
-        let at_header = self.seen.header_is_table.then_some(("table at header", 0));
+        let at_header = self.own.header_is_table.then_some(("table at header", 0));
         let in_part = self.own.past_end.iter();
         let in_part = in_part.filter(|region| region.is_in_part());
         let in_part = in_part.map(|region| ("end missing", region.offset));
@@ -53,7 +53,7 @@ impl Spec<'_> {
         let harmless = match found.wrong {
             Wrong::TooManyReferences(_) | Wrong::ShortExtraData(_) => true,
             Wrong::Unaligned(_) | Wrong::PastTheEnd { .. } => {
-                self.seen.reads_as_zeros(found.referrer)
+                self.own.reads_as_zeros(found.referrer)
             }
             Wrong::Unreadable(..) => found.referrer == Referrer::SnapshotTable,
             _ => false,

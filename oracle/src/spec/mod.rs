@@ -123,8 +123,6 @@ pub fn expect_of(
 pub(crate) struct Spec<'a> {
     image: &'a SparseBytes,
     ask: &'a Ask,
-    /// As a check sees it.
-    seen: &'a Audit,
     /// As a repair sees it: without tables in the header's cluster.
     own: Cow<'a, Audit>,
     /// Bytes of a cluster, clusters that a refblock covers, the largest refcount, clusters of the file.
@@ -157,7 +155,6 @@ impl<'a> Spec<'a> {
         let mut spec = Self {
             image,
             ask,
-            seen,
             size: own.header.cluster_size(),
             range: own.header.refblock_entries(),
             max: own.header.max_refcount(),
@@ -172,7 +169,7 @@ impl<'a> Spec<'a> {
         // Each needs those before it.
         spec.covered = spec.past_end(|region| {
             let counts = region.counted || region.referrer.is_structure();
-            !counts && !seen.reads_as_zeros(region.referrer)
+            !counts && !spec.own.reads_as_zeros(region.referrer)
         });
         if ask.release_unreachable {
             spec.snapshots = spec.snapshots();
@@ -258,7 +255,7 @@ impl<'a> Spec<'a> {
     fn write_features(&self, repaired: &mut Repaired) -> Result<(), Unreadable> {
         let header = &self.own.header;
         let left = counters(&audit(&repaired.after)?);
-        let clean = left.corruptions + left.check_errors == 0 && !self.seen.header_is_table;
+        let clean = left.corruptions + left.check_errors == 0 && !self.own.header_is_table;
         let incompatible = header.incompatible & !DIRTY_AND_CORRUPT;
         if clean && incompatible != header.incompatible {
             write(&mut repaired.after, 72, &incompatible.to_be_bytes());

@@ -120,8 +120,9 @@ impl Spec<'_> {
     /// Rule 12: COPIED bits are set "where nothing else is wrong"; what of the snapshot table a new
     /// one would mend may be.
     fn is_else_clean(&self) -> bool {
-        let mut wrong = self.seen.corruptions.iter();
+        let mut wrong = self.own.corruptions.iter();
         self.kept.is_empty()
+            && !self.own.header_is_table
             && self.own.qemu.check_errors == 0
             && self.own.mismatches.iter().all(Mismatch::is_leak)
             && wrong.all(|wrong| matches!(wrong.wrong, Wrong::ShortExtraData(_)))

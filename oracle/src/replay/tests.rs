@@ -7,7 +7,7 @@ use recount::{Layout, PlanError};
 
 use super::*;
 use crate::case::Algorithm;
-use crate::explore::{Bounds, Position, explore_with};
+use crate::explore::{Bounds, explore};
 use crate::toy::Word;
 
 fn failing(word: &str) -> (Story, Vec<Property>) {
@@ -65,11 +65,10 @@ fn the_line_printed_for_a_broken_algorithm_gives_the_same_failure_again() {
         algorithms: vec![Algorithm::Planned],
         ..Bounds::up_to(6)
     };
-    let mut position = Position::default();
     let never = AtomicBool::new(false);
-    explore_with(broken, &bounds, &mut position, &never, &|_| ());
+    let explored = explore(broken, &bounds, &never, &|_| ());
     let property = Property::CountsEveryCluster;
-    let cell = position.tally.cell(Algorithm::Planned, property);
+    let cell = explored.tally.cell(Algorithm::Planned, property);
     let example = cell.smallest.clone().expect("the mistake is seen");
     let word: Word = example.word.parse().expect("a toy");
     assert_eq!(word.to_case(), example.case);

@@ -5,6 +5,7 @@ use recount::{Offset, Storage};
 use recount_oracle::case::model::Model;
 use recount_oracle::case::{Algorithm, Case, Image, Schedule, StorageLimit};
 use recount_oracle::disk::SimulatedDisk;
+use recount_oracle::properties::undo_restores::Points;
 use recount_oracle::properties::{Property, Verdict, judge, judge_all};
 use recount_oracle::run::{Before, Outcome, Repair, Run, ToyRepair, run};
 
@@ -65,7 +66,7 @@ fn a_good_repair_of_a_toy_satisfies_all() {
         Property::Idempotent,
         Property::PlanAgainEmpty,
     ];
-    for (property, verdict) in judge_all(&before, &run, &repair) {
+    for (property, verdict) in judge_all(&before, &run, &repair, Points::Spread(1)) {
         let expected = if of_images.contains(&property) {
             Verdict::NotApplicable
         } else {

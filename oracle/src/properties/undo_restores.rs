@@ -1,10 +1,11 @@
 //! `undo-restores`: an undo file, saved before a repair, gives back the image bit for bit, length
 //! included: after the whole repair, and after a power cut at any point of the repair and of undoing.
 //!
-//! Undo files are files, so every point costs some system calls. Of each repair the plain form is
-//! asked, and that of one power cut drawn from what the repair writes; the explorer asks at many
-//! points of each repair, a case with a power cut at its own. What is cut is the repair, and then the
-//! undoing of what that leaves, at its event of the same number.
+//! Undo files are files, and each costs as many system calls as a fuzzer can judge an image in. Of each
+//! repair the plain form is asked, and that of one power cut drawn from what the repair writes; the
+//! explorer asks at many points of each repair, a case with a power cut at its own; the fuzz targets
+//! without a power cut ask of one input in 32, drawn from its bytes. What is cut is the repair, and
+//! then the undoing of what that leaves, at its event of the same number.
 
 use std::path::Path;
 
@@ -28,6 +29,8 @@ type Write = (Offset, Vec<u8>);
 /// Where the power is cut.
 #[derive(Clone, Copy, Debug)]
 pub enum Points {
+    /// Nowhere: nothing is asked.
+    Unasked,
     /// At one point.
     At(Crash),
     /// At so many points, at most: drawn from what the repair writes, and evenly spread.
@@ -38,7 +41,7 @@ pub enum Points {
 /// as nothing is replaced.
 #[must_use]
 pub fn judge(before: &Before, run: &Run, repair: &dyn Repair, points: Points) -> Verdict {
-    if run.trace.is_read_only() {
+    if run.trace.is_read_only() || matches!(points, Points::Unasked) {
         return Verdict::NotApplicable;
     }
     let asked = Undo::save(before, run, &repair.options()).and_then(|undo| {
@@ -47,6 +50,7 @@ pub fn judge(before: &Before, run: &Run, repair: &dyn Repair, points: Points) ->
         let whole = undo.state(&undo.before, &undo.trace, Crash { after, kept });
         undo.gives_back(&undo.copy()?, &whole)?;
         match points {
+            Points::Unasked => Ok(()),
             Points::At(crash) => undo.survives(crash),
             Points::Spread(count) => undo.drawn(count).try_for_each(|cut| undo.survives(cut)),
         }

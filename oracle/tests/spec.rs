@@ -6,6 +6,7 @@ use recount_oracle::case::Algorithm;
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::properties::judge_all;
 use recount_oracle::properties::reading::Kind;
+use recount_oracle::properties::undo_restores::Points;
 use recount_oracle::run::{Before, ImageRepair, run};
 use recount_oracle::spec::{Ask, Damage, Refused, Repaired, expect};
 
@@ -85,7 +86,12 @@ impl Image {
     fn is_repaired_so_by_the_engine(&self) {
         let before = Before::new(self.bytes.clone(), 512, None, Kind::Image).expect("an image");
         let repair = ImageRepair::by(Algorithm::Planned);
-        let verdicts = judge_all(&before, &run(&repair, &before, &[]), &repair);
+        let verdicts = judge_all(
+            &before,
+            &run(&repair, &before, &[]),
+            &repair,
+            Points::Spread(1),
+        );
         let failed = verdicts.iter().find(|(_, verdict)| verdict.is_failure());
         assert!(failed.is_none(), "{failed:?}");
     }

@@ -35,13 +35,13 @@ pub struct Model {
 }
 
 impl Model {
-    /// Binary logarithm of the cluster size: the smallest, from 16 bytes on, that holds a refblock
-    /// and E reftable entries.
+    /// Binary logarithm of the cluster size: the smallest, from 512 bytes on, that holds
+    /// a refblock and E reftable entries.
     #[must_use]
     pub fn cluster_bits(&self) -> u32 {
         let refblock = (self.refblock_bits + self.refcount_order).saturating_sub(3);
         let entries = self.reftable_entry_bits + ENTRY_BYTES.trailing_zeros();
-        4.max(refblock).max(entries)
+        9.max(refblock).max(entries)
     }
 
     /// Bytes of a cluster.
@@ -68,7 +68,7 @@ impl Model {
         // A refblock has whole bytes.
         let bits = self.refblock_bits + order;
         in_range("refblock_bits + refcount_order", bits.into(), 3, 26)?;
-        in_range("cluster_bits", self.cluster_bits().into(), 4, 21)?;
+        in_range("cluster_bits", self.cluster_bits().into(), 9, 21)?;
         let clusters = self.references.len() as u64;
         in_range("the number of clusters", clusters, 1, CLUSTERS_MAX)?;
         if self.references[0] == 0 {

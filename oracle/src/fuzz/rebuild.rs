@@ -2,7 +2,7 @@
 //! the bytes.
 
 use super::encoding::decode;
-use super::{Broken, Target, Use};
+use super::{Broken, Target, Use, cuts_of};
 use crate::case::Algorithm;
 use crate::properties::plan::{Brute, Planning, of_plans};
 use crate::properties::reading::Kind;
@@ -33,7 +33,8 @@ pub fn judge(input: &[u8]) -> Result<Use, Broken> {
             let verdict = planning.judge(property)?;
             Some((property, verdict.into()))
         });
-        let of_bytes = judge_all(&before, &run(&repair, &before, &[]), &repair);
+        let run = run(&repair, &before, &[]);
+        let of_bytes = judge_all(&before, &run, &repair, cuts_of(input));
         for (property, verdict) in of_plan.chain(of_bytes) {
             holds(algorithm, &before, property, verdict)?;
         }

@@ -14,6 +14,7 @@ mod plan_exact;
 pub mod reading;
 mod structures;
 pub mod undo_restores;
+pub mod unread;
 
 use std::fmt::Display;
 
@@ -23,7 +24,7 @@ use strum::VariantArray as _;
 use crate::case::Algorithm;
 
 pub use bytes::{judge, judge_all};
-pub(crate) use plan_exact::agrees;
+pub use plan_exact::agrees;
 
 /// A property, by the name that test names, failure messages and the verdict table use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

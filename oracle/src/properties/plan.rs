@@ -170,7 +170,7 @@ impl<'a> Planning<'a> {
 #[must_use]
 pub fn geometry(shape: Shape) -> Geometry {
     let refblock = (shape.refblock_bits + shape.refcount_order).saturating_sub(3);
-    let cluster_bits = 4.max(refblock).max(shape.reftable_entry_bits + 3);
+    let cluster_bits = 9.max(refblock).max(shape.reftable_entry_bits + 3);
     Geometry::model(
         cluster_bits,
         shape.refcount_order,

@@ -27,7 +27,7 @@ pub(super) fn judge(seen: &Seen<'_>) -> Result<(), Failure> {
 
 /// The engine and the audit find the same, each on its own terms. `None`: the audit does not open
 /// the image.
-pub(crate) fn agrees(
+pub fn agrees(
     when: &str,
     checked: &Result<Report, CheckError>,
     audit: Option<&Audit>,

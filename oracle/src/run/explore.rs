@@ -9,7 +9,7 @@ use crate::crash::Limits;
 use crate::disk::{Operations, Trace};
 use crate::properties::reading::Reading;
 use crate::properties::undo_restores::Points;
-use crate::properties::{Property, Verdict, crash_atomic, fault_safe, judge_all, undo_restores};
+use crate::properties::{Property, Verdict, crash_atomic, fault_safe, judge_all};
 
 /// How much is explored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,16 +73,12 @@ pub fn explore_one(repair: &dyn Repair, before: &Before, bounds: &Bounds) -> Exp
     };
     let (schedule, fault) = faults.all(&quiet);
     let (states, runs) = (faults.states, faults.runs);
-    let points = Points::Spread(bounds.crashes.samples);
-    let undo = undo_restores::judge(before, &quiet, repair, points);
-    let mut verdicts = judge_all(before, &quiet, repair);
+    let cuts = Points::Spread(bounds.crashes.samples);
+    let mut verdicts = judge_all(before, &quiet, repair, cuts);
     for (property, verdict) in &mut verdicts {
-        let at_every_point = match property {
-            Property::CrashAtomic => &crash,
-            Property::UndoRestores => &undo,
-            _ => continue,
-        };
-        *verdict = at_every_point.clone().and(|| verdict.clone());
+        if *property == Property::CrashAtomic {
+            *verdict = crash.clone().and(|| verdict.clone());
+        }
     }
     verdicts.push((Property::FaultSafe, fault));
     verdicts.sort_by_key(|(property, _)| *property);

@@ -48,7 +48,8 @@ fn examples<'a>(
     bounds: &'a Bounds,
     tally: &'a Tally,
 ) -> impl Iterator<Item = (String, &'a Counterexample)> {
-    let cells = bounds.algorithms.iter().flat_map(move |&algorithm| {
+    let algorithms = bounds.algorithms.iter();
+    algorithms.flat_map(move |&algorithm| {
         bounds.properties.iter().filter_map(move |&property| {
             let cell = tally.cell(algorithm, property);
             let all = cell.fails + cell.holds;
@@ -59,16 +60,7 @@ fn examples<'a>(
             );
             Some((title, cell.smallest.as_ref()?))
         })
-    });
-    let added = bounds.properties.iter().filter_map(move |&property| {
-        let cell = tally.added_by_tail(property);
-        let title = format!(
-            "tail fails {property} in {} cases in which first-fit holds it; the smallest:",
-            cell.fails
-        );
-        Some((title, cell.smallest.as_ref()?))
-    });
-    cells.chain(added)
+    })
 }
 
 fn verdict(cell: &Cell) -> String {

@@ -5,7 +5,6 @@ mod big;
 pub mod build;
 pub mod damage;
 pub mod generate;
-pub mod id;
 pub mod impossible;
 pub mod model;
 pub mod observed;

@@ -5,7 +5,6 @@ mod big;
 pub mod build;
 pub mod damage;
 pub mod generate;
-pub mod impossible;
 pub mod model;
 pub mod observed;
 mod random;
@@ -17,6 +16,8 @@ mod validate;
 
 use arbitrary::Arbitrary;
 use serde::{Deserialize, Serialize};
+
+pub use validate::Impossible;
 
 /// Chooses one of however many candidates the image has: the remainder of this number by theirs.
 /// So a case stays meaningful when a shrinking step takes candidates away.

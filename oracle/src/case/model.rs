@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use arbitrary::{Arbitrary, Unstructured};
 use serde::{Deserialize, Serialize};
 
-use super::impossible::{Impossible, in_range, refuse_overflow};
 use super::refcount;
+use super::validate::{Impossible, impossible, in_range, refuse_overflow};
 
 /// Bytes of a reftable entry.
 const ENTRY_BYTES: u32 = 8;
@@ -72,7 +72,7 @@ impl Model {
         let clusters = self.references.len() as u64;
         in_range("the number of clusters", clusters, 1, CLUSTERS_MAX)?;
         if self.references[0] == 0 {
-            return Err(Impossible::NoHeader);
+            return impossible("cluster 0 holds the header; it must have at least one reference");
         }
         refuse_overflow((0..).zip(self.references.iter().copied()), order)?;
         let mut seen = BTreeSet::new();
@@ -83,17 +83,16 @@ impl Model {
                 Some(0) if !seen.insert(cluster) => "is named twice",
                 Some(0) => continue,
             };
-            return Err(Impossible::OldStructure { cluster, why });
+            return impossible(format!("old structure cluster {cluster} {why}"));
         }
         let (reftable, _) = self.old_structures();
         let first = reftable.first().copied().unwrap_or_default();
         let mut row = (first..).zip(reftable);
         match row.find(|(expected, cluster)| expected != *cluster) {
             None => Ok(()),
-            Some((_, &cluster)) => {
-                let why = "is part of the reftable, which is not in a row";
-                Err(Impossible::OldStructure { cluster, why })
-            }
+            Some((_, cluster)) => impossible(format!(
+                "old structure cluster {cluster} is part of the reftable, which is not in a row"
+            )),
         }
     }
 }

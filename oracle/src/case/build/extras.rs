@@ -4,8 +4,8 @@ use super::guest::Guest;
 use super::header::Pointers;
 use super::synthetic::Builder;
 use super::{fields, luks, put};
-use crate::case::impossible::{Impossible, in_range};
 use crate::case::synthetic::Bitmap;
+use crate::case::validate::{Impossible, in_range};
 
 /// Most bytes of bits of one bitmap that qemu takes.
 const BITMAP_BYTES_MAX: u64 = 512 << 20;

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use super::synthetic::Builder;
 use super::{deflate, put};
-use crate::case::impossible::Impossible;
 use crate::case::synthetic::{Content, Sharing, Synthetic};
+use crate::case::validate::Impossible;
 
 /// L2 entry, bit 62: compressed.
 const COMPRESSED: u64 = 1 << 62;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::synthetic::Builder;
 use super::{put, put_refcount};
-use crate::case::impossible::{Impossible, in_range};
+use crate::case::validate::{Impossible, in_range};
 
 /// The largest reftable that qemu opens, in bytes.
 const REFTABLE_MAX: u64 = 8 << 20;

@@ -6,9 +6,9 @@ use super::allocator::Allocator;
 use super::header::{self, Pointers};
 use super::{extras, guest, put, refcounts};
 use crate::case::damage::SparseBytes;
-use crate::case::impossible::{Impossible, refuse_overflow};
 use crate::case::refcount;
 use crate::case::synthetic::{Structures, Synthetic};
+use crate::case::validate::{Impossible, refuse_overflow};
 
 /// L1 and L2 entry, bit 63: the refcount is exactly one.
 const COPIED: u64 = 1 << 63;

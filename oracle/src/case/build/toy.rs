@@ -3,8 +3,8 @@
 
 use super::{fields, put, put_refcount};
 use crate::case::damage::SparseBytes;
-use crate::case::impossible::Impossible;
 use crate::case::model::Model;
+use crate::case::validate::Impossible;
 
 /// Lays out a toy.
 pub(super) fn lay_out(model: &Model) -> Result<SparseBytes, Impossible> {

@@ -74,7 +74,7 @@ impl Pen<'_> {
                 }
             }
             Damage::Snapshot { snapshot, becomes } => {
-                self.snapshot(snapshot.among(&found.snapshots)?.at, becomes);
+                self.snapshot(*snapshot.among(&found.snapshots)?, becomes);
             }
             Damage::Bitmap { bitmap, becomes } => self.bitmap(bitmap, becomes)?,
             Damage::Header(how) => self.header(how),

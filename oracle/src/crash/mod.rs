@@ -135,7 +135,7 @@ impl Crashes<'_> {
     /// The state that a case names.
     #[must_use]
     pub fn state(&self, crash: Crash) -> SparseBytes {
-        let events = self.trace.events();
+        let events = &self.trace.events;
         let after = crash.after as usize % (events.len() + 1);
         let mut volatile = Volatile::new(self.before.clone(), self.sector);
         if let Some((last, done)) = events[..after].split_last() {
@@ -167,7 +167,7 @@ fn search(
         select::each(&items, limits, &mut shown)
     };
     show(volatile, &[], &[])?;
-    for event in trace.events() {
+    for event in &trace.events {
         if matches!(event, Event::Flush) && volatile.is_unsettled() {
             all(volatile, show)?;
         }

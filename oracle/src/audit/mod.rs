@@ -36,7 +36,7 @@ pub use refcounts::OnDisk;
 pub(crate) use refcounts::nonzero_counts;
 pub use references::{EmptyEntry, LayerId, PastEnd, Referrer, Referrers, TableUse};
 pub use refusal::{Refusal, Unreadable};
-pub use structure::{ToyGeometry, ToyStructure, structure};
+pub use structure::{ToyStructure, structure};
 
 use reader::Reader;
 use references::Walk;

@@ -169,10 +169,8 @@ impl<'a> Planning<'a> {
 /// If the shape has no such geometry: B and E below 2^20, refblocks of whole bytes.
 #[must_use]
 pub fn geometry(shape: Shape) -> Geometry {
-    let refblock = (shape.refblock_bits + shape.refcount_order).saturating_sub(3);
-    let cluster_bits = 4.max(refblock).max(shape.reftable_entry_bits + 3);
     Geometry::model(
-        cluster_bits,
+        shape.cluster_bits(),
         shape.refcount_order,
         shape.refblock_bits,
         shape.reftable_entry_bits,

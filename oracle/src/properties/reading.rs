@@ -3,7 +3,8 @@
 use itertools::Itertools;
 use litemap::LiteMap;
 
-use crate::audit::{self, Audit, Bytes, Referrers, ToyGeometry, ToyStructure, Unreadable};
+use crate::audit::{self, Audit, Bytes, Referrers, ToyStructure, Unreadable};
+use crate::case::model::Shape;
 
 /// Longest list of referrers in a message.
 const NAMED_MAX: usize = 3;
@@ -21,7 +22,7 @@ pub enum Kind {
 #[derive(Clone, Debug)]
 pub struct Toy {
     /// Its sizes.
-    pub geometry: ToyGeometry,
+    pub shape: Shape,
     /// References of each cluster, those of new structures not included.
     pub references: Vec<u64>,
     /// Clusters of the old structures that must stay untouched until the switch.
@@ -33,8 +34,8 @@ impl Kind {
     pub fn read(&self, bytes: &dyn Bytes) -> Result<Reading, Unreadable> {
         Ok(match self {
             Self::Toy(toy) => {
-                let structure = audit::structure(bytes, toy.geometry)?;
-                let own = structure.own_clusters(toy.geometry);
+                let structure = audit::structure(bytes, toy.shape)?;
+                let own = structure.own_clusters(toy.shape);
                 let foreign = (0..).zip(toy.references.iter().copied());
                 let mut references: LiteMap<u64, u64> =
                     foreign.filter(|&(_, count)| count > 0).collect();
@@ -43,8 +44,8 @@ impl Kind {
                     references.insert(cluster, foreign + uses);
                 }
                 Reading {
-                    cluster_bits: u64::from(toy.geometry.cluster_bits),
-                    max_refcount: u64::MAX >> (64 - (1 << toy.geometry.refcount_order)),
+                    cluster_bits: u64::from(toy.shape.cluster_bits()),
+                    max_refcount: u64::MAX >> (64 - (1 << toy.shape.refcount_order)),
                     own,
                     references,
                     found: Found::Toy(structure),

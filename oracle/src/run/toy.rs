@@ -5,7 +5,6 @@ use recount::rebuild::{self, Input};
 use recount::{Cluster, ClusterCount, Geometry, Layout, PlanError, RefcountTable, RunSet, Storage};
 
 use super::{Before, Done, Outcome, Repair, SceneError, engine_algorithm};
-use crate::audit::ToyGeometry;
 use crate::case::build;
 use crate::case::{Algorithm, Case, Image, StorageLimit};
 use crate::disk::SimulatedDisk;
@@ -29,7 +28,7 @@ impl ToyRepair {
         };
         let built = build::build(case)?;
         let mut toy = Toy {
-            geometry: ToyGeometry::from(model),
+            shape: model.shape(),
             references: model.references.clone(),
             reserved: model.old.clone(),
         };
@@ -40,7 +39,7 @@ impl ToyRepair {
             }
         }
         let mut references = RefcountTable::new(Geometry::model(
-            model.cluster_bits(),
+            model.shape().cluster_bits(),
             model.refcount_order,
             model.refblock_bits,
             model.reftable_entry_bits,

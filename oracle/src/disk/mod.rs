@@ -166,36 +166,31 @@ impl SimulatedDisk {
         }
     }
 
-    /// Writes what needs no asking any more, in the live bytes and in the trace.
-    fn apply(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        if !bytes.is_empty() {
-            self.live.write_at(offset, bytes)?;
-            self.trace.events.push(Event::Write {
-                offset,
-                bytes: Written::from_slice(bytes),
-                durable: false,
-            });
-        }
-        Ok(())
-    }
-
     fn try_write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let length = bytes.len() as u64;
         let fault = self.fault(case::Operation::Write);
         self.check_end(offset.checked_add(length))?;
         let done = match fault {
-            None => return self.apply(offset, bytes),
-            Some(FaultKind::NoSpace) => return Err(error_of(FaultKind::NoSpace)),
-            Some(FaultKind::Io) => 0,
+            None => length,
             Some(FaultKind::Short) => self.short(offset, length),
+            Some(FaultKind::Io | FaultKind::NoSpace) => 0,
         };
         let (begun, failed) = bytes.split_at(done as usize);
-        self.apply(offset, begun)?;
-        self.trace.events.push(Event::WriteFailed {
-            offset: offset + done,
-            bytes: Written::from_slice(failed),
-        });
-        Err(error_of(FaultKind::Io))
+        if !begun.is_empty() {
+            self.live.write_at(offset, begun)?;
+            self.trace.events.push(Event::Write {
+                offset,
+                bytes: Written::from_slice(begun),
+                durable: false,
+            });
+        }
+        if matches!(fault, Some(FaultKind::Io | FaultKind::Short)) {
+            self.trace.events.push(Event::WriteFailed {
+                offset: offset + done,
+                bytes: Written::from_slice(failed),
+            });
+        }
+        outcome(fault)
     }
 
     fn try_set_len(&mut self, mut length: u64) -> io::Result<()> {
@@ -207,7 +202,7 @@ impl SimulatedDisk {
             Some(FaultKind::Short) if length > present => {
                 length = present + self.short(present, length - present);
             }
-            Some(kind) => return Err(error_of(kind)),
+            Some(_) => return outcome(fault),
         }
         self.live.set_len(length);
         self.trace.events.push(Event::SetLen { length });
@@ -242,16 +237,13 @@ impl SimulatedDisk {
     }
 }
 
+/// How an operation ends that a fault strikes, or none.
 fn outcome(fault: Option<FaultKind>) -> io::Result<()> {
-    fault.map_or(Ok(()), |kind| Err(error_of(kind)))
-}
-
-/// The error that a fault gives.
-fn error_of(kind: FaultKind) -> io::Error {
-    match kind {
-        FaultKind::NoSpace => io::ErrorKind::StorageFull.into(),
+    match fault {
+        None => Ok(()),
+        Some(FaultKind::NoSpace) => Err(io::ErrorKind::StorageFull.into()),
         // EIO has no kind of its own.
-        FaultKind::Io | FaultKind::Short => io::Error::from_raw_os_error(5),
+        Some(FaultKind::Io | FaultKind::Short) => Err(io::Error::from_raw_os_error(5)),
     }
 }
 

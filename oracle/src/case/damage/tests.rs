@@ -5,28 +5,22 @@ use rand_chacha::ChaCha8Rng;
 
 use super::act::random_bytes;
 use super::{Applied, Damage, ReftableDamage, SparseBytes, apply, random_damage};
+use crate::case::synthetic::{Content, Run, Synthetic};
+use crate::case::{Image, build};
 
-/// A header, a reftable, a refblock and an L1 table, a cluster of 512 bytes each.
+/// A cluster of data and one of zeros, in clusters of 512 bytes.
 fn small_image() -> SparseBytes {
-    let mut image = SparseBytes::zeros(4 * 512);
-    for (at, field) in [
-        (0, 0x5146_49fb_u32),
-        (4, 3),
-        (20, 9),
-        (36, 1),
-        (56, 1),
-        (96, 4),
-        (100, 104),
-    ] {
-        image.write_at(at, &field.to_be_bytes()).unwrap();
-    }
-    for (at, field) in [(40, 3 * 512_u64), (48, 512), (512, 2 * 512)] {
-        image.write_at(at, &field.to_be_bytes()).unwrap();
-    }
-    for cluster in 0..4 {
-        image.write_at(2 * 512 + 2 * cluster + 1, &[1]).unwrap();
-    }
-    image
+    let run = |content| Run {
+        skip: 0,
+        clusters: 1,
+        content,
+    };
+    let image = Synthetic {
+        cluster_bits: 9,
+        guest: vec![run(Content::Data), run(Content::Zero)],
+        ..Synthetic::default()
+    };
+    build::image(&Image::Synthetic(image)).unwrap()
 }
 
 fn undo(image: &mut SparseBytes, applied: &Applied) {

@@ -6,7 +6,7 @@ use std::process::Command;
 use recount::{Offset, Storage};
 use recount_needs::needs;
 use recount_oracle::case::damage::{Damage, PointerDamage, SparseBytes};
-use recount_oracle::case::generate::generate;
+use recount_oracle::case::generate;
 use recount_oracle::case::synthetic::{Content, Run, Sharing, Snapshots, Structures, Synthetic};
 use recount_oracle::case::{Algorithm, Case, Image, Pick, Schedule, StorageLimit};
 use recount_oracle::crash::Limits;

@@ -4,7 +4,6 @@
 mod big;
 pub mod build;
 pub mod damage;
-pub mod generate;
 pub mod model;
 pub mod observed;
 mod random;
@@ -17,6 +16,7 @@ mod validate;
 use arbitrary::Arbitrary;
 use serde::{Deserialize, Serialize};
 
+pub use random::generate;
 pub use validate::Impossible;
 
 /// Chooses one of however many candidates the image has: the remainder of this number by theirs.
@@ -162,14 +162,11 @@ pub struct Fault {
 /// A kind of operation on storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Arbitrary, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the names say it")]
 pub enum Operation {
-    /// A read.
     Read,
-    /// A write.
     Write,
-    /// A flush.
     Flush,
-    /// A change of length.
     SetLen,
 }
 

@@ -29,14 +29,9 @@ pub fn read(log: &[u8]) -> Result<Trace, LogError> {
     let [Some(magic), Some(version), Some(entries), Some(sector)] = head else {
         return no("the log ends within its super block".to_owned());
     };
-    if magic != MAGIC {
+    if (magic, version) != (MAGIC, VERSION) {
         return no(format!(
-            "not a log of writes: it begins with {magic:#x}, not {MAGIC:#x}"
-        ));
-    }
-    if version != VERSION {
-        return no(format!(
-            "the log has version {version}; version {VERSION} can be read"
+            "not a log of writes of version {VERSION}: it begins with {magic:#x}, version {version}"
         ));
     }
     if !sector.is_power_of_two() || sector < SECTOR {

@@ -10,7 +10,7 @@ use super::image::WAYS;
 use super::mutate::{read, write};
 use super::{Target, Use, encoding, mutate};
 use crate::case::build;
-use crate::case::generate::generate;
+use crate::case::generate;
 use crate::case::{Image, StorageLimit};
 
 /// Bytes of an image that is written down, at most.

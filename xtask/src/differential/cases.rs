@@ -9,7 +9,7 @@ use rand::{RngExt as _, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use recount_oracle::case::build;
 use recount_oracle::case::damage;
-use recount_oracle::case::generate::generate;
+use recount_oracle::case::generate;
 use recount_oracle::case::real::{self, Recipe};
 use recount_oracle::case::{Algorithm, Case, Image, Schedule, StorageLimit};
 

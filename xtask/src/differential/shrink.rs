@@ -188,7 +188,7 @@ fn simpler_synthetics(image: &Synthetic) -> Vec<Synthetic> {
 
 #[cfg(test)]
 mod tests {
-    use recount_oracle::case::generate::generate;
+    use recount_oracle::case::generate;
 
     use super::*;
 

@@ -155,7 +155,7 @@ fn holds(by: &Referrer) -> Use {
 #[cfg(test)]
 mod tests {
     use recount_oracle::case::build;
-    use recount_oracle::case::generate::generate;
+    use recount_oracle::case::generate;
 
     use super::*;
 

@@ -87,15 +87,9 @@ fn padded(text: &str, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// Writes within the format's 56 bits of offset.
-fn put(image: &mut SparseBytes, offset: u64, bytes: &[u8]) {
-    let written = image.write_at(offset, bytes);
-    written.expect("offsets are far below 2^64");
-}
-
 /// Writes the `index`th refcount, of 2^`order` bits, of the refblock at byte `refblock`.
 fn put_refcount(image: &mut SparseBytes, order: u32, refblock: u64, index: u64, count: u64) {
     let place = Refcount::new(order, refblock, index);
     let bytes = place.with(image, count);
-    put(image, place.at, &bytes);
+    image.put(place.at, &bytes);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::allocator::Allocator;
 use super::header::{self, Pointers};
-use super::{extras, guest, put, refcounts};
+use super::{extras, guest, refcounts};
 use crate::case::damage::SparseBytes;
 use crate::case::refcount;
 use crate::case::synthetic::{Structures, Synthetic};
@@ -94,7 +94,7 @@ pub(super) fn lay_out(image: &Synthetic) -> Result<SparseBytes, Impossible> {
     let counts = counts.map(|(&cluster, &count)| (cluster, count));
     refuse_overflow(counts, image.refcount_order)?;
     guest.write_tables(&mut builder);
-    put(&mut builder.bytes, 0, &header::bytes(image, &pointers)?);
+    builder.bytes.put(0, &header::bytes(image, &pointers)?);
     let last = builder.allocator.used().last().copied().unwrap_or(0);
     let clusters = last + 1 + u64::from(image.free_tail);
     builder.bytes.set_len(sizes.offset(clusters));
@@ -119,7 +119,7 @@ impl Builder<'_> {
         let end = offset + self.sizes.cluster - STAMP as u64;
         for (at, place) in [(offset, "begins"), (end, "ends")] {
             let mark = format!("{kind} {label:012x} {place}");
-            put(&mut self.bytes, at, format!("{mark:.<STAMP$}").as_bytes());
+            self.bytes.put(at, format!("{mark:.<STAMP$}").as_bytes());
         }
     }
 }

@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::find::{COMPRESSED, Entry, Structures};
 use super::{
-    Among, BitmapDamage, Change, Damage, HeaderDamage, PointerDamage, RefblockDamage,
+    Among, Applied, BitmapDamage, Change, Damage, HeaderDamage, PointerDamage, RefblockDamage,
     ReftableDamage, SnapshotDamage, SparseBytes, To,
 };
 use crate::case::Pick;
@@ -27,7 +27,7 @@ const INCOMPATIBLE: u64 = 72;
 pub(super) struct Pen<'a> {
     pub(super) image: &'a mut SparseBytes,
     pub(super) found: &'a Structures,
-    pub(super) changes: Vec<Change>,
+    pub(super) applied: Applied,
 }
 
 impl Pen<'_> {
@@ -89,10 +89,9 @@ impl Pen<'_> {
         let bytes = &bytes[..bytes.len().min(room as usize)];
         if !bytes.is_empty() {
             let before = self.image.bytes(at, bytes.len());
-            let written = self.image.write_at(at, bytes);
-            written.expect("bytes inside the file");
+            self.image.put(at, bytes);
             let after = bytes.to_vec();
-            self.changes.push(Change { at, before, after });
+            self.applied.changes.push(Change { at, before, after });
         }
     }
 
@@ -119,7 +118,7 @@ impl Pen<'_> {
         let before = self.image.bytes(at, (length - at) as usize);
         self.image.set_len(at);
         let after = Vec::new();
-        self.changes.push(Change { at, before, after });
+        self.applied.changes.push(Change { at, before, after });
         Some(())
     }
 

@@ -143,7 +143,7 @@ fn the_faults_of_a_case_are_played() {
         times: Times::Once,
     };
     let played = run(&repair, &before, &[fault]);
-    assert_eq!(played.faults_hit, 1);
+    assert_eq!(played.asked.faults_hit, 1);
     assert!(played.outcome.is_err());
     let reading = before.kind.read(&played.after).expect("a toy");
     assert_eq!(reading.pointer(), before.reading.pointer());

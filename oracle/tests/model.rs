@@ -7,7 +7,6 @@ use std::sync::atomic::AtomicBool;
 use recount_oracle::case::Algorithm;
 use recount_oracle::explore::{Bounds, explore};
 use recount_oracle::properties::Property;
-use recount_oracle::toy::algorithm_name;
 
 const EXPECTED: &str = include_str!("../../corpus/expected.toml");
 
@@ -23,7 +22,7 @@ fn the_explorer_finds_the_known_failures_and_no_others() {
     let explored = explore(recount::rebuild::plan, &bounds, &never, &|_| ());
     let mut differences = Vec::new();
     for algorithm in [Algorithm::Planned, Algorithm::FirstFit, Algorithm::Tail] {
-        let name = algorithm_name(algorithm);
+        let name: &str = algorithm.into();
         for property in Property::ALL {
             let cell = explored.tally.cell(algorithm, property);
             let known = expected[name].contains(&property);

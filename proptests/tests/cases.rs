@@ -6,9 +6,8 @@ use proptest::test_runner::{TestError, TestRunner};
 use recount_oracle::audit::{Mismatch, audit};
 use recount_oracle::case::Image;
 use recount_oracle::case::build;
-use recount_oracle::case::id::Id;
 use recount_oracle::case::synthetic::{Content, Structures, Synthetic};
-use recount_oracle::case::text::{parse, print};
+use recount_oracle::case::text::{parse, print, read};
 use recount_oracle::toy::structure;
 use recount_proptests::{Asked, case, check, damaged, model, synthetic};
 
@@ -92,8 +91,8 @@ fn a_failure_ends_in_a_case_file_and_the_line_that_replays_it() {
     let line = message
         .lines()
         .find_map(|line| line.trim().strip_prefix("cargo xtask replay "));
-    let id: Id = line.expect("the line").parse().expect("a case file");
-    let Image::Synthetic(image) = id.case().expect("the case").image else {
+    let file = read(line.expect("the line").as_ref()).expect("a case file");
+    let Image::Synthetic(image) = file.case.image else {
         panic!("another case than the one that failed");
     };
     assert_eq!((image.cluster_bits, image.guest.len()), (9, 0), "{image:?}");

@@ -59,7 +59,7 @@ fn neither_a_check_nor_a_plan_writes() {
                 recount::check(&disk, &mut ()).is_ok(),
                 recount::repair::plan(&disk, &RepairOptions::default(), &mut ()).is_ok(),
             );
-            prop_assert!(disk.trace().events().is_empty(), "{outcomes:?}");
+            prop_assert!(disk.trace().events.is_empty(), "{outcomes:?}");
             prop_assert!(*disk.live() == bytes);
             prop_assert_eq!(Storage::len(&disk), bytes.len());
             Ok(if outcomes.0 {

@@ -101,7 +101,7 @@ fn nothing_is_written_past_the_end_of_a_device() {
             }
             let resized = run
                 .trace
-                .events()
+                .events
                 .iter()
                 .any(|event| matches!(event, Event::SetLen { .. }));
             prop_assert!(!resized, "the length of a device was changed");

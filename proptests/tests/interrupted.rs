@@ -99,7 +99,7 @@ fn a_failing_operation_is_reported_and_the_image_can_be_repaired() {
             let faults: Vec<_> = faults
                 .iter()
                 .map(|fault| recount_oracle::case::Fault {
-                    nth: fault.nth % quiet.operations.of(fault.operation).max(1),
+                    nth: fault.nth % quiet.asked.operations[fault.operation as usize].max(1),
                     ..*fault
                 })
                 .collect();

@@ -109,7 +109,7 @@ pub fn fault(input: &[u8]) -> Result<Use, Broken> {
     };
     let failed = run(&*scene.repair, &scene.before, faults);
     // Nothing failed, and all of it has been judged.
-    if failed.faults_hit == 0 {
+    if failed.asked.faults_hit == 0 {
         return Ok(Use::Refused);
     }
     let whole = scene.quiet.whole(&scene.before);

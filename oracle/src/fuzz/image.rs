@@ -124,7 +124,7 @@ pub fn judge(input: &[u8]) -> Result<Use, Broken> {
     for (property, verdict) in judge_all(&before, &run, &repair, cuts) {
         holds(run.ask().algorithm, &before, property, verdict)?;
     }
-    Ok(if run.bytes_read > COSTLY || is_long(input) {
+    Ok(if run.asked.bytes_read > COSTLY || is_long(input) {
         Use::Costly
     } else {
         Use::Judged

@@ -65,8 +65,7 @@ pub(super) fn holds(
     let is_known = is_toy && property.is_known_of_toys(algorithm);
     match verdict {
         Verdict::Fails(failure) if !is_known => {
-            let name = crate::toy::algorithm_name(algorithm);
-            let message = format!("algorithm {name}: {failure}");
+            let message = format!("algorithm {algorithm}: {failure}");
             Err(Broken::new(property.name(), message))
         }
         _ => Ok(()),

@@ -49,7 +49,7 @@ pub fn judge(
 /// Whether what a repair has done lasts once it has said that it is done.
 pub fn lasts(run: &Run) -> Result<(), Failure> {
     let volatile = |event: &Event| matches!(event, Event::Write { durable: false, .. });
-    let last = run.trace.events().iter().rev();
+    let last = run.trace.events.iter().rev();
     let mut last = last.take_while(|event| !event.is_flush());
     Failure::unless(run.outcome.is_err() || !last.any(volatile), || {
         "the repair ends with writes that no flush follows: a power cut after it has said that it is \

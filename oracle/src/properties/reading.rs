@@ -35,7 +35,7 @@ impl Kind {
                     references.insert(cluster, foreign + uses);
                 }
                 Reading {
-                    cluster_bits: toy.cluster_bits().into(),
+                    cluster_bits: toy.shape().cluster_bits().into(),
                     max_refcount: u64::MAX >> (64 - (1 << toy.refcount_order)),
                     own,
                     references,

@@ -40,7 +40,7 @@ pub(super) fn no_overlap(seen: &Seen<'_>) -> Result<(), Failure> {
 pub(super) fn bounded_cost(seen: &Seen<'_>) -> Result<(), Failure> {
     let (old, after, trace) = (&seen.before.reading, seen.after()?, &seen.run.trace);
     let flush = |event: &&Event| matches!(event, Event::Flush);
-    let flushes = trace.events().iter().filter(flush).count();
+    let flushes = trace.events.iter().filter(flush).count();
     Failure::unless(flushes <= FLUSHES_MAX, || {
         format!("{flushes} flushes; {FLUSHES_MAX} are enough")
     })?;

@@ -45,7 +45,7 @@ pub fn judge(before: &Before, run: &Run, repair: &dyn Repair, points: Points) ->
         return Verdict::NotApplicable;
     }
     let asked = Undo::save(before, run, &repair.options()).and_then(|undo| {
-        let after = undo.trace.events().len() as u32;
+        let after = undo.trace.events.len() as u32;
         let kept = u64::MAX;
         let whole = undo.state(&before.bytes, &undo.trace, Crash { after, kept });
         undo.gives_back(&undo.copy()?, &whole)?;
@@ -70,11 +70,12 @@ impl<'a> Undo<'a> {
     /// Saves what the plan says that the repair replaces, which is what it does replace, byte for
     /// byte (rule 1). A toy's plan does not say.
     fn save(before: &'a Before, run: &Run, options: &RepairOptions) -> Result<Self, Failure> {
-        let events = run.trace.events().iter();
+        let events = run.trace.events.iter();
         // What is given back to the file system a repair that is to be undone keeps.
         let stays = |event: &&Event| !matches!(event, Event::Discard { .. });
-        let trace: Trace = events.filter(stays).cloned().collect();
-        let writes: Vec<Write> = trace.events().iter().filter_map(written).collect();
+        let events = events.filter(stays).cloned().collect();
+        let trace = Trace { events };
+        let writes: Vec<Write> = trace.events.iter().filter_map(written).collect();
         if matches!(before.kind, Kind::Image) && run.outcome.is_ok() {
             let planned = planned(before, options).map_err(Failure::new)?;
             let mut both = planned.iter().zip(&writes);
@@ -104,12 +105,12 @@ impl<'a> Undo<'a> {
     /// So many power cuts, at most one after each event.
     fn drawn(&self, count: u32) -> impl Iterator<Item = Crash> {
         let mut hash = crc32fast::Hasher::new();
-        for (offset, bytes) in self.trace.events().iter().filter_map(written) {
+        for (offset, bytes) in self.trace.events.iter().filter_map(written) {
             hash.update(&offset.0.to_be_bytes());
             hash.update(&bytes);
         }
         let drawn = hash.finalize();
-        let events = self.trace.events().len() as u32 + 1;
+        let events = self.trace.events.len() as u32 + 1;
         let step = events.div_ceil(count.max(1)).max(1);
         (0..events).step_by(step as usize).map(move |shift| Crash {
             after: drawn % events + shift,
@@ -125,7 +126,7 @@ impl<'a> Undo<'a> {
         let left = self.state(&self.before.bytes, &self.trace, crash);
         let whole = self.gives_back(&self.copy()?, &left);
         let whole = whole.map_err(named("the repair"))?;
-        let events = whole.events();
+        let events = &whole.events;
         let at = crash.after as usize % events.len();
         let operation = operation(&events[at]);
         let alike = |event: &&Event| self::operation(event) == operation;
@@ -143,7 +144,7 @@ impl<'a> Undo<'a> {
             format!("undoing on a disk that fails ends with {interrupted:?}")
         })?;
         let (_, trace) = disk.into_parts();
-        let after = trace.events().len() as u32;
+        let after = trace.events.len() as u32;
         let left = self.state(&left, &trace, Crash { after, ..crash });
         let again = self.gives_back(&file, &left);
         again.map(drop).map_err(named("undoing"))
@@ -158,7 +159,7 @@ impl<'a> Undo<'a> {
             "undoing leaves other bytes, or another length, than there were".to_owned()
         })?;
         let (_, trace) = disk.into_parts();
-        let is_flushed = trace.events().last().is_some_and(Event::is_flush);
+        let is_flushed = trace.events.last().is_some_and(Event::is_flush);
         Failure::unless(is_flushed, || {
             "undoing does not end with a flush".to_owned()
         })?;

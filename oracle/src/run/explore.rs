@@ -107,7 +107,7 @@ impl Faults<'_> {
     /// The first schedule that breaks the property, and what it says.
     fn all(&mut self, quiet: &Run) -> (Vec<Fault>, Verdict) {
         let bounds = self.bounds;
-        let (none, all) = (Operations::default(), &quiet.operations);
+        let (none, all) = (Operations::default(), &quiet.asked.operations);
         let often = [Times::Once, Times::Twice, Times::Forever];
         let mut pairs = bounds.pairs as usize;
         for first in failing(&none, all, bounds.faults_of_a_kind, &often) {
@@ -119,8 +119,8 @@ impl Faults<'_> {
             if first.times != Times::Once {
                 continue;
             }
-            let until = &run.operations_until_fault;
-            let later = failing(until, &run.operations, u32::MAX, &often[..1]);
+            let asked = &run.asked;
+            let later = failing(&asked.until_fault, &asked.operations, u32::MAX, &often[..1]);
             let same = |one: &Fault| (one.operation, one.nth) == (first.operation, first.nth);
             for second in later.filter(|second| !same(second)).take(pairs) {
                 pairs -= 1;
@@ -167,7 +167,7 @@ fn failing(
     often: &[Times],
 ) -> impl Iterator<Item = Fault> {
     let kinds = FAILURES.into_iter().flat_map(move |(operation, errors)| {
-        let (from, to) = (from.of(operation), to.of(operation));
+        let (from, to) = (from[operation as usize], to[operation as usize]);
         let step = to.saturating_sub(from).div_ceil(most).max(1);
         let numbers = (from..to).step_by(step as usize);
         numbers

@@ -35,7 +35,7 @@ impl ToyRepair {
             }
         }
         let mut references = RefcountTable::new(Geometry::model(
-            model.cluster_bits(),
+            model.shape().cluster_bits(),
             model.refcount_order,
             model.refblock_bits,
             model.reftable_entry_bits,

@@ -29,7 +29,7 @@ impl ToyStructure {
     /// How often each cluster is used by the structures themselves.
     #[must_use]
     pub fn own_clusters(&self, model: &Model) -> LiteMap<u64, u64> {
-        let bits = model.cluster_bits();
+        let bits = model.shape().cluster_bits();
         let first = self.reftable_offset >> bits;
         let reftable = first..first.saturating_add(self.reftable_clusters.min(ENTRIES_MAX));
         let refblocks = self.refblocks.values();

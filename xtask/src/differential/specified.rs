@@ -76,7 +76,7 @@ pub fn program_agrees(
         "the program: {}\n    the library: {}\n    the files differ by {} events: {:?}",
         file.said,
         library.said,
-        bytes.events().len(),
-        bytes.events().first().map(ToString::to_string),
+        bytes.events.len(),
+        bytes.events.first().map(ToString::to_string),
     )))
 }

@@ -6,7 +6,7 @@ use recount_oracle::case::Algorithm;
 use recount_oracle::case::text::{self, CaseFile, Verdict};
 use recount_oracle::explore::engine::Engine;
 use recount_oracle::explore::{Bounds, Cell, Counterexample, Tally, draw};
-use recount_oracle::toy::{self, Toy};
+use recount_oracle::toy::Toy;
 
 use crate::error::{At as _, Result};
 
@@ -14,8 +14,8 @@ use crate::error::{At as _, Result};
 pub const ALGORITHMS: [Algorithm; 3] = [Algorithm::Planned, Algorithm::FirstFit, Algorithm::Tail];
 
 /// The name of an algorithm.
-pub const fn name(algorithm: Algorithm) -> &'static str {
-    toy::algorithm_name(algorithm)
+pub fn name(algorithm: Algorithm) -> &'static str {
+    algorithm.into()
 }
 
 /// Prints the table, properties by algorithms, then the smallest counterexamples.

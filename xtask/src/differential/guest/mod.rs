@@ -120,7 +120,7 @@ impl<'a> Reader<'a> {
         // A snapshot without a table has an offset all the same.
         let is_there = |table: &&L1Table| {
             let snapshot = table.snapshot.and_then(|index| found.snapshots.get(index));
-            snapshot.is_none_or(|snapshot| snapshot.l1_entries > 0)
+            snapshot.is_none_or(|entry| image.number(entry + 8, 4) > 0)
         };
         for table in found.l1_tables.iter().filter(is_there) {
             let last = table
@@ -133,8 +133,8 @@ impl<'a> Reader<'a> {
         if image.number(SNAPSHOTS, 4) > 0 {
             reader.add(image.number(SNAPSHOTS_OFFSET, 8), 1);
         }
-        for snapshot in &found.snapshots {
-            reader.add(snapshot.at, 64);
+        for &snapshot in &found.snapshots {
+            reader.add(snapshot, 64);
         }
         for bitmap in &found.bitmaps {
             reader.add(bitmap.at, 1);
@@ -195,8 +195,8 @@ impl<'a> Reader<'a> {
         let image = self.image;
         let of_snapshot = table.snapshot.and_then(|index| {
             let entry = self.found.snapshots.get(index)?;
-            let extra = image.number(entry.at + 36, 4);
-            (extra >= 16).then(|| image.number(entry.at + 48, 8))
+            let extra = image.number(entry + 36, 4);
+            (extra >= 16).then(|| image.number(entry + 48, 8))
         });
         of_snapshot.unwrap_or(image.number(24, 8))
     }

@@ -36,7 +36,9 @@ pub fn l2_runs(format: L2Format, table: &[u8]) -> impl Iterator<Item = L2Run> {
     };
     let mut next = 0;
     std::iter::from_fn(move || {
-        next += zeros(&words[next * width..]) / width;
+        if words.get(next * width) == Some(&[0; 8]) {
+            next += zeros(&words[next * width..]) / width;
+        }
         let index = next;
         if index >= entries {
             return None;

@@ -174,6 +174,10 @@ pub fn zeros(words: &[[u8; 8]]) -> usize {
 /// How many entries at the beginning are that of the predecessor `raw`, one cluster further each.
 pub fn followers(words: &[[u8; 8]], raw: u64, cluster_size: u64) -> usize {
     let mut expected = raw.wrapping_add(cluster_size);
+    // Where data is scattered, there is none most of the time.
+    if words.first().map(|word| u64::from_be_bytes(*word)) != Some(expected) {
+        return 0;
+    }
     let mut passed = 0;
     for block in words.as_chunks::<16>().0 {
         let mut difference = 0;

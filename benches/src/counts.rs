@@ -5,9 +5,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use recount::check::Survey;
 use recount::repair::plan;
-use recount::{RepairOptions, Storage, check, repair};
+use recount::{RepairOptions, Storage, Survey, check, repair};
 use recount_oracle::case::Operation;
 use recount_oracle::disk::{SECTOR, SimulatedDisk};
 use serde::{Deserialize, Serialize};

@@ -1,53 +1,47 @@
 //! Everything that a check can find wrong, with where it is.
 
-use std::fmt;
+use derive_more::Display;
 
 use crate::units::{Cluster, Offset, RefblockIndex, Region};
 
 /// Which L1 table something belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Display)]
 pub enum Layer {
     /// The active one.
+    #[display("the active layer")]
     Active,
     /// That of a snapshot, counted from 0.
+    #[display("snapshot {_0}")]
     Snapshot(u32),
 }
 
-impl fmt::Display for Layer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Active => f.write_str("the active layer"),
-            Self::Snapshot(index) => write!(f, "snapshot {index}"),
-        }
-    }
-}
-
 /// What a region of the file is referred to as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display)]
+#[expect(missing_docs, reason = "their texts say what they are")]
 pub enum Referrer {
-    /// The header.
+    #[display("header")]
     Header,
-    /// An L1 table.
+    #[display("L1 table of {_0}")]
     L1Table(Layer),
-    /// An L2 table.
+    #[display("L2 table")]
     L2Table,
-    /// Guest data.
+    #[display("data cluster")]
     Data,
-    /// Compressed guest data.
+    #[display("compressed cluster")]
     Compressed,
-    /// The snapshot table.
+    #[display("snapshot table")]
     SnapshotTable,
-    /// The reftable.
+    #[display("refcount table")]
     Reftable,
-    /// A refblock.
+    #[display("refcount block")]
     Refblock,
-    /// The LUKS header.
+    #[display("LUKS header")]
     LuksHeader,
-    /// The bitmap directory.
+    #[display("bitmap directory")]
     BitmapDirectory,
-    /// A bitmap's table.
+    #[display("bitmap table")]
     BitmapTable,
-    /// A bitmap's data.
+    #[display("bitmap data")]
     BitmapData,
 }
 
@@ -63,39 +57,19 @@ impl Referrer {
     }
 }
 
-impl fmt::Display for Referrer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self {
-            Self::Header => "header",
-            Self::L1Table(layer) => return write!(f, "L1 table of {layer}"),
-            Self::L2Table => "L2 table",
-            Self::Data => "data cluster",
-            Self::Compressed => "compressed cluster",
-            Self::SnapshotTable => "snapshot table",
-            Self::Reftable => "refcount table",
-            Self::Refblock => "refcount block",
-            Self::LuksHeader => "LUKS header",
-            Self::BitmapDirectory => "bitmap directory",
-            Self::BitmapTable => "bitmap table",
-            Self::BitmapData => "bitmap data",
-        };
-        f.write_str(name)
-    }
-}
-
 /// An entry of an L1 table, by its number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("L1 entry {1} of {0}")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display)]
+#[display("L1 entry {_1} of {_0}")]
 pub struct L1Place(pub Layer, pub u64);
 
 /// An entry of the L2 table at an offset, by its number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("L2 entry {1} of the table at {0}")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display)]
+#[display("L2 entry {_1} of the table at {_0}")]
 pub struct L2Place(pub Offset, pub u64);
 
 /// A refcount that is not the number of references.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("cluster {cluster} refcount={refcount} reference={references}")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display)]
+#[display("cluster {cluster} refcount={refcount} reference={references}")]
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 pub struct Miscount {
     pub cluster: Cluster,

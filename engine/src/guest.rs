@@ -3,13 +3,12 @@
 
 use std::ops::Range;
 
-use crate::check::CheckError;
 use crate::finding::Layer;
 use crate::format::entry::{L1Entry, L2Entry, L2Kind};
 use crate::format::snapshot::MAX_L1_ENTRIES;
 use crate::image::Image;
 use crate::references::{
-    HeaderTables, L2Run, SnapshotTable, for_each_entry, holds_no_data, l2_runs,
+    CheckError, HeaderTables, L2Run, SnapshotTable, for_each_entry, holds_no_data, l2_runs,
 };
 use crate::storage::Storage;
 use crate::units::{Cluster, Offset, Region};

@@ -115,7 +115,6 @@ impl Region {
 const LARGEST_END: u64 = (1 << 63) - (1 << 30);
 
 /// Whether qemu can read a region at all.
-#[must_use]
 pub const fn is_addressable(region: Region) -> bool {
     region.length <= LARGEST_END && region.offset.0 <= LARGEST_END - region.length
 }

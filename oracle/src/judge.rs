@@ -199,10 +199,9 @@ fn described(repaired: &Repaired) -> String {
 /// Why a repair was refused, as the specification puts it.
 const fn reason(error: &RepairError) -> Option<Refused> {
     Some(match error {
-        RepairError::Check(CheckError::Image(ImageError::Luks { .. }) | CheckError::Walk(_)) => {
-            Refused::CheckGivesUp
-        }
+        RepairError::Check(CheckError::Image(ImageError::Luks { .. })) => Refused::CheckGivesUp,
         RepairError::Check(CheckError::Image(_)) => Refused::NotOpened,
+        RepairError::Check(_) => Refused::CheckGivesUp,
         RepairError::NeedsRebuild => Refused::NeedsRebuild,
         RepairError::Plan(PlanError::ReftableTooLarge { .. }) => Refused::ReftableTooLarge,
         RepairError::Plan(PlanError::NoSpace { .. } | PlanError::NoRun { .. })

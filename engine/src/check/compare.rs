@@ -102,7 +102,6 @@ impl Comparison {
     }
 
     /// Whether all refcounts are the references.
-    #[must_use]
     pub fn is_equal(&self) -> bool {
         self.differing.is_empty() && self.unreadable.is_empty()
     }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{CheckError, DiskCounts, Look};
+use super::{DiskCounts, Look};
 use crate::finding::{Finding, WrongCopied};
 use crate::format::entry::{COPIED, L1Entry, L2Kind, with_copied};
 use crate::image::Image;
 use crate::observer::{Action, Observer, Stage};
-use crate::references::{find_in_tables, for_each_entry, l2_runs};
+use crate::references::{CheckError, find_in_tables, for_each_entry, l2_runs};
 use crate::storage::{Storage, StorageError};
 use crate::table::{OutOfMemory, Run};
 use crate::units::{ClusterCount, Offset};

@@ -29,7 +29,6 @@ pub struct DiskCounts<'a> {
 
 impl Look {
     /// The refcounts on disk.
-    #[must_use]
     pub const fn disk_counts<'a>(
         &'a self,
         image: &'a Image,
@@ -88,7 +87,6 @@ impl DiskCounts<'_> {
 
     /// How many clusters of a run have the refcount 1, if all of it was found equal and lies in
     /// the range of one refblock.
-    #[must_use]
     pub fn ones_if_equal(&self, run: Run) -> Option<u64> {
         let geometry = self.image.geometry();
         let refblock = geometry.refblock_of(run.first);

@@ -24,7 +24,6 @@ const BACKING_FORMAT_BUFFER: u32 = 16;
 
 /// Why a header extension cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs, reason = "their texts say what they are")]
 pub enum ExtensionError {
     #[error(
         "header extension {magic:#010x} at offset {position}: its length, {length}, reaches past \
@@ -73,7 +72,6 @@ pub struct Extensions {
 impl Extensions {
     /// Where the space for extensions ends: at the backing file's name, else at the first
     /// cluster's end.
-    #[must_use]
     pub const fn end(header: &Header) -> Offset {
         if header.backing_file_offset.0 == 0 {
             Offset(header.geometry.cluster_size())
@@ -87,7 +85,7 @@ impl Extensions {
         let end = Self::end(header).0;
         let mut extensions = Self::default();
         let mut data_file = false;
-        let mut position = u64::from(header.header_length);
+        let mut position = u64::from(header.length);
         while position < end {
             let data_start = position + PREFIX_BYTES as u64;
             let magic = be32(first_cluster, position as usize);

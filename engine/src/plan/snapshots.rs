@@ -7,7 +7,7 @@ use super::make::Draft;
 use super::{RepairError, RepairOptions, Scope};
 use crate::format::snapshot::{FIXED_BYTES, SnapshotEntry};
 use crate::image::Image;
-use crate::references::{SnapshotRefusal, SnapshotTable, WalkError};
+use crate::references::{CheckError, SnapshotRefusal, SnapshotTable};
 use crate::storage::Storage;
 use crate::units::{Cluster, Offset, Region};
 
@@ -44,7 +44,7 @@ impl Remedy {
         if table.at_header {
             let snapshots = image.header.nb_snapshots;
             let offset = table.region.offset;
-            return Err(WalkError::SnapshotsInHeader { snapshots, offset }.into());
+            return Err(CheckError::SnapshotsInHeader { snapshots, offset }.into());
         }
         let released = options.release_unreachable && options.scope == Scope::All;
         let may_rewrite = options.scope == Scope::All && (is_sound || released);
@@ -56,7 +56,7 @@ impl Remedy {
         };
         let untouched = table.past_end || !may_rewrite;
         if let Some(refusal) = table.refusal.filter(|_| !mends || untouched) {
-            return Err(WalkError::from(refusal).into());
+            return Err(CheckError::from(refusal).into());
         }
         if untouched {
             return Ok(Self::None);

@@ -2,16 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{L2Uses, Result, WalkError, Walker, for_each_entry};
+use super::{CheckError, Result, Walker, for_each_entry};
 use crate::finding::{Finding, L1Place, Layer, Referrer};
 use crate::format::entry::L1Entry;
 use crate::format::snapshot::MAX_L1_ENTRIES;
 use crate::image::is_addressable;
-use crate::table::OutOfMemory;
 use crate::units::{Offset, Region};
-
-/// References to L2 tables below which sorting is put off.
-const SORTED_MIN: usize = 1 << 10;
 
 /// An L1 table, which several layers may share: hostile ones share the same one tens of thousands of
 /// times over.
@@ -31,7 +27,6 @@ pub struct L1Table {
 
 impl L1Table {
     /// Its bytes.
-    #[must_use]
     pub const fn region(&self) -> Region {
         Region {
             offset: self.offset,
@@ -57,13 +52,14 @@ impl Walker<'_> {
             }
             if !is_addressable(region) {
                 // qemu cannot read it either, and gives up.
-                return Err(WalkError::Unaddressable { referrer, offset });
+                return Err(CheckError::Unaddressable { referrer, offset });
             }
             let (storage, mut named) = (self.storage, Vec::new());
             for_each_entry(storage, offset, u64::from(table.entries), |index, entry| {
                 named.try_reserve(1)?;
                 named.push(L1Entry(entry).l2_table());
-                self.visit_l1_entry(table, index, L1Entry(entry))
+                self.visit_l1_entry(table, index, L1Entry(entry));
+                Ok::<_, CheckError>(())
             })?;
             // Nearly always they are in order already.
             named.sort_unstable();
@@ -114,7 +110,7 @@ impl Walker<'_> {
         tables.into_values().collect()
     }
 
-    fn visit_l1_entry(&mut self, table: &L1Table, index: u64, entry: L1Entry) -> Result<()> {
+    fn visit_l1_entry(&mut self, table: &L1Table, index: u64, entry: L1Entry) {
         let (place, times, offset) = (L1Place(table.layer, index), table.layers, entry.l2_table());
         if entry.has_reserved_bits() {
             self.corruption(Finding::L1Reserved(place, entry.0), times);
@@ -123,76 +119,8 @@ impl Walker<'_> {
             self.corruption(Finding::L1Unaligned(place, offset), times);
         }
         self.references.all_copied &= !table.is_active || entry.copied();
-        let uses = L2Uses {
-            active: u64::from(table.is_active),
-            all: times,
-        };
-        Ok(self.l2_tables.refer(offset, uses)?)
-    }
-}
-
-/// L2 tables that L1 tables lead to, with how often each is referred to. An L1 table mostly names them
-/// in ascending order, and each once; one that snapshots share is there as often as it was named until
-/// they are sorted, which is done whenever their number has doubled.
-#[derive(Debug, Default)]
-pub(super) struct L2Tables {
-    list: Vec<(Offset, L2Uses)>,
-    /// How many there were when they were sorted last.
-    distinct: usize,
-}
-
-impl L2Tables {
-    /// Adds references to the table at `offset`.
-    fn refer(&mut self, offset: Offset, uses: L2Uses) -> Result<(), OutOfMemory> {
-        self.list.try_reserve(1).map_err(|_| OutOfMemory)?;
-        self.list.push((offset, uses));
-        if self.list.len() >= 2 * self.distinct.max(SORTED_MIN) {
-            self.sort();
-        }
-        Ok(())
-    }
-
-    /// Each table once, in ascending order.
-    pub fn into_sorted(mut self) -> Vec<(Offset, L2Uses)> {
-        self.sort();
-        self.list
-    }
-
-    fn sort(&mut self) {
-        self.list.sort_unstable_by_key(|(offset, _)| *offset);
-        self.list.dedup_by(|(offset, uses), (kept, sum)| {
-            let is_same = offset == kept;
-            if is_same {
-                sum.active += uses.active;
-                sum.all += uses.all;
-            }
-            is_same
-        });
-        self.distinct = self.list.len();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeMap;
-
-    #[test]
-    fn each_table_is_there_once_with_all_its_references() {
-        let mut tables = L2Tables::default();
-        let mut expected = BTreeMap::<Offset, L2Uses>::new();
-        for number in 0..30_000_u64 {
-            let offset = Offset(number.wrapping_mul(0x9e37_79b9) % 5_000);
-            let uses = L2Uses {
-                active: number % 2,
-                all: number % 3,
-            };
-            tables.refer(offset, uses).expect("memory");
-            let sum = expected.entry(offset).or_default();
-            sum.active += uses.active;
-            sum.all += uses.all;
-        }
-        assert!(tables.list.len() < 2 * 5_000);
-        assert!(tables.into_sorted().into_iter().eq(expected));
+        let sum = self.l2_tables.entry(offset).or_default();
+        sum.active += u64::from(table.is_active);
+        sum.all += times;
     }
 }

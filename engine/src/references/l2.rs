@@ -1,5 +1,6 @@
 //! L2 tables and what they lead to.
 
+use super::scan::{followers, zeros};
 use super::{L2Uses, Result, UnalignedEmpty, Walker};
 use crate::finding::{Finding, L2Place, Referrer};
 use crate::format::entry::{L2Entry, L2Format, L2Kind, OFFSET_MASK};
@@ -21,40 +22,48 @@ pub struct L2Run {
 
 /// The entries of an L2 table in order, but for those that are all zeros.
 pub fn l2_runs(format: L2Format, table: &[u8]) -> impl Iterator<Item = L2Run> {
-    let cluster_size = format.geometry.cluster_size();
+    let geometry = format.geometry;
     let words = table.as_chunks::<8>().0;
-    let entries = words
-        .chunks_exact(if format.extended { 2 } else { 1 })
-        .map(|words| L2Entry {
-            raw: u64::from_be_bytes(words[0]),
-            subclusters: words.get(1).map_or(0, |bitmap| u64::from_be_bytes(*bitmap)),
-        });
-    let mut entries = (0..).zip(entries).peekable();
+    let width = if format.extended { 2 } else { 1 };
+    let entries = words.len() / width;
+    let entry_at = move |index: usize| L2Entry {
+        raw: u64::from_be_bytes(words[index * width]),
+        subclusters: if format.extended {
+            u64::from_be_bytes(words[index * width + 1])
+        } else {
+            0
+        },
+    };
+    let mut next = 0;
     std::iter::from_fn(move || {
-        let (index, entry) = entries.find(|(_, entry)| entry.raw | entry.subclusters != 0)?;
-        let is_plain = entry.is_plain(&format.geometry);
-        let mut count = 1;
-        // A plain entry differs from its predecessor by the cluster size and nothing else.
-        let mut expected = entry.raw.wrapping_add(cluster_size);
-        let follows = |next: &L2Entry, expected| {
-            next.raw == expected
-                && !next.has_contradicting_subclusters()
-                && next.has_allocated_subclusters() == entry.has_allocated_subclusters()
-        };
-        // The last cluster that an entry can lead to has no successor: bit 56 is reserved.
-        while is_plain
-            && expected & OFFSET_MASK != 0
-            && entries
-                .next_if(|(_, next)| follows(next, expected))
-                .is_some()
-        {
-            count += 1;
-            expected += cluster_size;
+        next += zeros(&words[next * width..]) / width;
+        let index = next;
+        if index >= entries {
+            return None;
+        }
+        let entry = entry_at(index);
+        next += 1;
+        if entry.is_plain(&geometry) {
+            // Each differs from its predecessor by the cluster size and nothing else.
+            let follows = |at: &usize| {
+                let (steps, follower) = ((*at - index) as u64, entry_at(*at));
+                follower.raw == entry.raw + (steps << geometry.cluster_bits())
+                    && !follower.has_contradicting_subclusters()
+                    && follower.has_allocated_subclusters() == entry.has_allocated_subclusters()
+            };
+            let following = if format.extended {
+                (next..entries).take_while(follows).count()
+            } else {
+                followers(&words[next..], entry.raw, geometry.cluster_size())
+            };
+            // The last cluster that an entry can lead to has no successor: bit 56 is reserved.
+            let room = (OFFSET_MASK - (entry.raw & OFFSET_MASK)) >> geometry.cluster_bits();
+            next += following.min(room as usize);
         }
         Some(L2Run {
-            index,
+            index: index as u64,
             entry,
-            count,
+            count: (next - index) as u64,
         })
     })
 }
@@ -101,7 +110,7 @@ fn is_sound(entry: L2Entry, image: &Image) -> bool {
 impl Walker<'_> {
     /// Reads each L2 table once, and those with something unusual again, in ascending order.
     pub(super) fn walk_l2_tables(&mut self) -> Result<()> {
-        let mut tables = std::mem::take(&mut self.l2_tables).into_sorted();
+        let mut tables: Vec<_> = std::mem::take(&mut self.l2_tables).into_iter().collect();
         let length = self.geometry.cluster_size();
         for (offset, uses) in &tables {
             let offset = *offset;

@@ -20,9 +20,8 @@ use std::collections::BTreeMap;
 
 pub(crate) use batches::find_in_tables;
 pub use dead_ends::{Beyond, DeadEnds};
-pub use error::{SnapshotRefusal, WalkError};
+pub use error::{CheckError, SnapshotRefusal};
 pub use l1::L1Table;
-use l1::L2Tables;
 pub(crate) use l2::{L2Run, holds_no_data, l2_runs, looks_like_l2_table};
 pub use refcounts::{OldStructures, Reftable};
 pub use scan::Tally;
@@ -38,7 +37,7 @@ use crate::table::{RefcountTable, Run};
 use crate::units::{Cluster, Offset, Region};
 
 /// What comes of a part of the walk.
-type Result<T, E = WalkError> = std::result::Result<T, E>;
+type Result<T, E = CheckError> = std::result::Result<T, E>;
 
 /// Whether tables that begin in the header's cluster are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +131,6 @@ impl References {
     /// Whether all COPIED bits of the active layer are right where each cluster's refcount is the
     /// number of its references: all are set, all could be followed, and no cluster that can have the
     /// bit is referred to twice.
-    #[must_use]
     pub fn copied_is_right(&self) -> bool {
         let is_sound = self.all_copied && self.corruptions == 0 && self.dead_ends.count == 0;
         is_sound && (!self.table.has_shared() || self.only_compressed_is_shared())
@@ -162,7 +160,8 @@ pub struct Walker<'a> {
     geometry: Geometry,
     format: L2Format,
     header_tables: HeaderTables,
-    l2_tables: L2Tables,
+    /// Those that L1 tables lead to, with how often each is referred to.
+    l2_tables: BTreeMap<Offset, L2Uses>,
     references: References,
 }
 
@@ -182,7 +181,7 @@ impl<'a> Walker<'a> {
             geometry: *image.geometry(),
             format: image.format(),
             header_tables,
-            l2_tables: L2Tables::default(),
+            l2_tables: BTreeMap::new(),
             references: References {
                 snapshots,
                 ..References::new(*image.geometry())

@@ -1,6 +1,6 @@
 //! The present refcount structures: the reftable and the refblocks, which are referred to as well.
 
-use super::{References, Result, WalkError, for_each_entry};
+use super::{CheckError, References, Result, for_each_entry};
 use crate::finding::{Finding, Referrer};
 use crate::format::entry::ReftableEntry;
 use crate::image::Image;
@@ -27,13 +27,12 @@ impl Reftable {
         for_each_entry(storage, header.reftable_offset, claimed, |index, entry| {
             entries.try_reserve(1)?;
             entries.push((RefblockIndex(index), ReftableEntry(entry)));
-            Ok::<_, WalkError>(())
+            Ok::<_, CheckError>(())
         })?;
         Ok(Self { entries })
     }
 
     /// The entry of a refblock; an entry of zeros when there is none.
-    #[must_use]
     pub fn entry(&self, refblock: RefblockIndex) -> ReftableEntry {
         self.entries
             .binary_search_by_key(&refblock, |entry| entry.0)

@@ -175,7 +175,7 @@ impl Scan {
 }
 
 /// How many words at the beginning are 0.
-fn zeros(words: &[[u8; 8]]) -> usize {
+pub fn zeros(words: &[[u8; 8]]) -> usize {
     let (blocks, _) = words.as_chunks::<16>();
     let zero = |block: &&[[u8; 8]; 16]| {
         block
@@ -189,7 +189,7 @@ fn zeros(words: &[[u8; 8]]) -> usize {
 }
 
 /// How many entries at the beginning are that of the predecessor `raw`, one cluster further each.
-fn followers(words: &[[u8; 8]], raw: u64, cluster_size: u64) -> usize {
+pub fn followers(words: &[[u8; 8]], raw: u64, cluster_size: u64) -> usize {
     let mut expected = raw.wrapping_add(cluster_size);
     let mut passed = 0;
     for block in words.as_chunks::<16>().0 {

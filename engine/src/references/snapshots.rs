@@ -1,7 +1,7 @@
 //! Reading the snapshot table.
 
 use super::error::SnapshotRefusal;
-use super::{HeaderTables, Result, WalkError, Walker};
+use super::{CheckError, HeaderTables, Result, Walker};
 use crate::finding::{Finding, Referrer};
 use crate::format::snapshot::{
     FIXED_BYTES, MAX_EXTRA_DATA, MAX_SNAPSHOTS, MAX_TABLE_BYTES, SnapshotEntry,
@@ -42,7 +42,7 @@ impl SnapshotTable {
         let (snapshots, offset) = (header.nb_snapshots, header.snapshots_offset);
         let smallest = u64::from(snapshots) * FIXED_BYTES;
         if !image.geometry().is_aligned(offset) || offset.0 > i64::MAX as u64 - smallest {
-            return Err(WalkError::SnapshotTable { snapshots, offset });
+            return Err(CheckError::SnapshotTable { snapshots, offset });
         }
         let mut table = Self {
             region: Region { offset, length: 0 },
@@ -131,14 +131,12 @@ impl SnapshotTable {
 
     /// The entries that a repair leaves which may give something up: without blank ones at the end,
     /// which a number of snapshots that is too large takes from the zeros behind the table.
-    #[must_use]
     pub fn worth_keeping(&self) -> &[SnapshotEntry] {
         let last = self.entries.iter().rposition(|entry| !entry.is_blank);
         &self.entries[..last.map_or(0, |last| last + 1)]
     }
 
     /// Bytes that so many of its entries take up.
-    #[must_use]
     pub fn length_of(&self, entries: usize) -> u64 {
         if entries == self.entries.len() {
             return self.region.length;

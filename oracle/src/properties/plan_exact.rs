@@ -44,9 +44,9 @@ pub(crate) fn agrees(
         }
         (Err(CheckError::Image(_)), None) => true,
         // The audit reads on without a LUKS header.
-        (Err(CheckError::Walk(_) | CheckError::Image(ImageError::Luks { .. })), Some(theirs)) => {
-            theirs.gives_up
-        }
+        (Err(CheckError::Image(ImageError::Luks { .. })), Some(theirs)) => theirs.gives_up,
+        (Err(CheckError::Image(_)), Some(_)) => false,
+        (Err(_), Some(theirs)) => theirs.gives_up,
         _ => false,
     };
     Failure::unless(same, || {

@@ -17,7 +17,7 @@ pub enum SceneError {
     Unreadable(#[from] crate::audit::Unreadable),
     /// The engine has no such geometry.
     #[error(transparent)]
-    Geometry(#[from] recount::geometry::GeometryError),
+    Geometry(#[from] recount::GeometryError),
     /// The engine has not enough memory.
     #[error(transparent)]
     OutOfMemory(#[from] recount::OutOfMemory),

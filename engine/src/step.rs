@@ -56,6 +56,7 @@ pub enum Step {
 }
 
 /// A number with its noun.
-fn of(number: u64, one: &str, many: &str) -> String {
+#[must_use]
+pub fn of(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }

@@ -1,8 +1,10 @@
 //! A toy image as sets of clusters: small enough that a set is one number, so that every toy there
 //! is can be looked at.
 
+mod structure;
 mod word;
 
+pub use structure::{ToyStructure, structure};
 pub use word::{NoToy, Word, algorithm_name};
 
 use crate::case::model::Model;

@@ -32,7 +32,7 @@ fn a_check_counts_what_the_audit_counts() {
             let report = recount::check(&disk, &mut ());
             let expected = match audit(&bytes) {
                 Ok(audit) => counters(&audit),
-                Err(Unreadable::NotOpened(refusal)) => {
+                Err(refusal @ Unreadable::NotOpened { .. }) => {
                     prop_assert!(report.is_err(), "{refusal}, and the check says {report:?}");
                     return Ok(Asked::Judged);
                 }

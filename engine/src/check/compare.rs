@@ -80,7 +80,7 @@ impl Comparison {
             let missing = is_missing.then(|| Arc::from([]));
             if let Some(found) = differing.remove(&refblock).or(missing) {
                 used = used.max(last_on_disk(geometry, &found, range));
-                for (cluster, refcount, references) in differences(table, refblock, &found, range) {
+                for (cluster, refcount, references) in differences(table, &found, range) {
                     result.tally(refcount, references);
                     let miscount = Miscount {
                         cluster,
@@ -178,7 +178,7 @@ impl Comparison {
         found: &'a [u8],
     ) -> impl Iterator<Item = (Cluster, u64, u64)> + use<'a> {
         let range = self.range(table.geometry(), refblock);
-        differences(table, refblock, found, range)
+        differences(table, found, range)
     }
 
     /// The clusters of a refblock that are compared.

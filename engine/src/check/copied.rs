@@ -148,7 +148,7 @@ pub fn check_l2(
             continue;
         }
         let clusters = Run::new(geometry.cluster_of(offset), ClusterCount(run.count));
-        for part in clusters.split_at(|cluster| geometry.refblock_of(cluster)) {
+        for part in clusters.by_refblock(&geometry) {
             let expected = if copied { part.count.0 } else { 0 };
             if counts.ones_if_equal(part) == Some(expected) {
                 continue;

@@ -79,8 +79,7 @@ impl DiskCounts<'_> {
             return Ok(Some(width::get(geometry.order(), bytes, index)));
         }
         if cluster.0 < self.compared.0 {
-            let most = differing.map_or(u64::MAX, |_| geometry.max_refcount());
-            return Ok(Some(self.table.get(cluster).min(most)));
+            return Ok(Some(self.table.get(cluster).min(self.most())));
         }
         self.get_beyond(refblock, index)
     }
@@ -93,13 +92,18 @@ impl DiskCounts<'_> {
         if self.unreadable.binary_search(&refblock).is_ok() {
             return None;
         }
-        // 1-bit refcounts say 1 of whatever is in use.
-        let is_cut = geometry.max_refcount() == 1 && self.table.has_shared();
-        let differs = |other: &Comparison| is_cut || other.differing.contains_key(&refblock);
+        let differs = |other: &Comparison| other.differing.contains_key(&refblock);
         if self.comparison.is_some_and(differs) {
             return None;
         }
-        (run.end().0 <= self.compared.0).then(|| self.table.count_ones(run))
+        let ones = || self.table.count_ones(run, self.most());
+        (run.end().0 <= self.compared.0).then(ones)
+    }
+
+    /// The largest count that `table` is asked for: the disk has refcounts, not true numbers.
+    fn most(&self) -> u64 {
+        let max = self.image.geometry().max_refcount();
+        self.comparison.map_or(u64::MAX, |_| max)
     }
 
     fn get_beyond(

@@ -12,7 +12,7 @@ use crate::observer::Observer;
 use crate::rebuild::Layout;
 use crate::references::Beyond;
 use crate::storage::Storage;
-use crate::table::{RefcountTable, RunSet};
+use crate::table::{RefcountTable, Run, RunSet};
 use crate::units::{Cluster, Offset};
 
 /// What is decided, one thing after the other.
@@ -198,7 +198,7 @@ impl<'a> Draft<'a> {
         if !self.keeps {
             self.fixed.leaks += self.leaks().count() as u64;
             let leaked = self.look.comparison.unreferenced(&self.counts);
-            self.released = RunSet::of_ascending(leaked);
+            self.released = RunSet::of_ascending(leaked.map(Run::single));
         }
         if rebuilds {
             self.look.old.uncount(&mut self.counts)?;

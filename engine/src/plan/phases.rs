@@ -101,7 +101,8 @@ impl Draft<'_> {
         let covered = &self.look.references.beyond.covered;
         let released = self.released.without(covered);
         let clusters = released.runs().iter().flat_map(Run::iter);
-        RunSet::of_ascending(clusters.filter(|cluster| self.counts.get(*cluster) == 0))
+        let free = clusters.filter(|cluster| self.counts.get(*cluster) == 0);
+        RunSet::of_ascending(free.map(Run::single))
     }
 
     /// New structures, and the switch to them.

@@ -18,13 +18,14 @@ use crate::units::{Cluster, ClusterCount};
 
 /// How new refcount structures are placed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Algorithm {
-    /// Ours: counts everything but the old structures, which stay untouched until the switch.
+    /// Ours: inside the file first, the old structures untouched until the new ones are in use.
     #[default]
     Planned,
-    /// As QEMU 7.1 and later place them, byte for byte.
+    /// As QEMU 7.1 and later, byte for byte; it need not end, and says so when it will not.
     FirstFit,
-    /// As QEMU up to 7.0 places them.
+    /// As QEMU up to 7.0.
     Tail,
 }
 

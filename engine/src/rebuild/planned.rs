@@ -69,7 +69,7 @@ impl Space<'_> {
         loop {
             within_reftable_limit(self.geometry(), *clusters)?;
             let Some(run) = self.lowest_run(from, *clusters) else {
-                let refblocks = self.references.used_refblock_count();
+                let refblocks = self.references.used_refblocks().count() as u64;
                 return Err(PlanError::no_space(*clusters, refblocks));
             };
             let needed = reach(self.geometry(), Cluster(run.end().0 - 1));

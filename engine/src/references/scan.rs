@@ -4,7 +4,7 @@
 use super::compressed::Scratch;
 use crate::format::entry::{COMPRESSED, COPIED, L2_RESERVED, L2Entry, L2Format, OFFSET_MASK, ZERO};
 use crate::image::Extent;
-use crate::table::{Collected, Piece};
+use crate::table::Collected;
 use crate::units::{ClusterCount, Offset};
 
 /// What entries of L2 tables add up to.
@@ -140,7 +140,7 @@ impl Scan {
         self.tally.fragmented += u64::from(!follows);
         self.next_contiguous = Some(end.0 << geometry.cluster_bits());
         if !data_file {
-            self.push(first.0, count);
+            self.collected.push(first.0, count);
         }
         Ok(())
     }
@@ -154,23 +154,6 @@ impl Scan {
         self.tally.compressed += run as u64;
         self.tally.fragmented += run as u64;
         Ok(run)
-    }
-
-    /// Splits a run where the refblock changes.
-    #[inline]
-    fn push(&mut self, first: u64, count: u64) {
-        let bits = self.scanner.format.geometry.refblock_bits();
-        let mut first = first;
-        let end = first + count;
-        while first < end {
-            let refblock = first >> bits;
-            let past = end.min((refblock + 1) << bits);
-            self.collected.push(Piece {
-                first,
-                count: (past - first) as u32,
-            });
-            first = past;
-        }
     }
 }
 
@@ -285,7 +268,7 @@ mod tests {
         assert_eq!(tally.compressed, compressed);
         let table = SharedTable::new(RefcountTable::new(scanner.format.geometry));
         table.add(&mut scan.collected, 1).expect("memory");
-        let table = table.into_table(true);
+        let table = table.into_table();
         assert_eq!(table.last_used(), expected.last_used());
         for cluster in (0..=table.last_used().map_or(0, |last| last.0)).map(Cluster) {
             assert_eq!(table.get(cluster), expected.get(cluster), "{cluster}");

@@ -30,23 +30,20 @@ impl Walker<'_> {
                 table: &table,
                 sum: Tally::default(),
                 unusual: Vec::new(),
-                has_shared: false,
                 has_empty: false,
             },
             Counter::scan,
             (Stage::References, self.observer),
         )?;
         let mut unusual = Vec::new();
-        let mut has_shared = false;
         for counter in &mut counters {
             counter.hand_over()?;
             self.references.tally.add(1, &counter.sum);
             self.references.has_empty_table |= counter.has_empty;
-            has_shared |= counter.has_shared;
             unusual.append(&mut counter.unusual);
         }
         drop(counters);
-        self.references.table = table.into_table(has_shared);
+        self.references.table = table.into_table();
         unusual.sort_unstable_by_key(|(offset, _)| *offset);
         self.references.all_copied &= self.references.tally.not_copied == 0 && unusual.is_empty();
         Ok(unusual)
@@ -63,7 +60,6 @@ struct Counter<'a> {
     /// Of the active layer.
     sum: Tally,
     unusual: Vec<(Offset, L2Uses)>,
-    has_shared: bool,
     /// Whether a table has not a single entry.
     has_empty: bool,
 }
@@ -87,13 +83,7 @@ impl Counter<'_> {
 
     /// Counts what was collected.
     fn hand_over(&mut self) -> Result<()> {
-        let collected = &mut self.scan.collected;
-        if !collected.is_empty() {
-            let added = self.table.add(collected, self.times)?;
-            self.has_shared |= added.shared;
-            collected.clear();
-        }
         self.scanned = 0;
-        Ok(())
+        Ok(self.table.add(&mut self.scan.collected, self.times)?)
     }
 }

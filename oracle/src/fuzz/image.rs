@@ -108,7 +108,7 @@ pub fn judge(input: &[u8]) -> Result<Use, Broken> {
     };
     let audited = match audit(&input) {
         Ok(audit) => Some(audit),
-        Err(Unreadable::NotOpened(_)) => None,
+        Err(Unreadable::NotOpened { .. }) => None,
         Err(Unreadable::Io(_) | Unreadable::TooMuchWork) => {
             without_audit(disk(), repair)?;
             return Ok(Use::Costly);

@@ -13,11 +13,12 @@ use std::ops::ControlFlow;
 use super::leaves_data_alone::Guard;
 use super::reading::{Found, Reading};
 use super::{Failure, Verdict};
-use crate::audit::{Referrer, ToyStructure};
+use crate::audit::Referrer;
 use crate::case::damage::SparseBytes;
 use crate::crash::{CrashState, Limits};
 use crate::disk::{Event, Trace};
 use crate::run::{Before, Run};
+use crate::toy::ToyStructure;
 
 /// Of all states that a power cut may leave, whoever made the trace, and how many were looked at.
 /// `whole` is what the audit says of a run of the same repair in which nothing went wrong; `None`

@@ -16,7 +16,7 @@ const FLUSHES_MAX: usize = 8;
 pub(super) fn no_overlap(seen: &Seen<'_>) -> Result<(), Failure> {
     let after = seen.after()?;
     let is_reserved = |cluster: u64| match &seen.before.kind {
-        Kind::Toy(toy) => toy.reserved.iter().any(|&old| u64::from(old) == cluster),
+        Kind::Toy(toy) => toy.old.iter().any(|&old| u64::from(old) == cluster),
         Kind::Image => seen.before.reading.own.contains_key(&cluster),
     };
     for (&cluster, &uses) in &after.own {

@@ -186,10 +186,7 @@ impl Run {
 
     /// The image that has to come of it, unless it has to be refused.
     pub fn repaired(&self, before: &Before) -> Option<&Repaired> {
-        match self.expected(before) {
-            Ok(Some(Expected::Repaired(repaired))) => Some(repaired),
-            _ => None,
-        }
+        self.expected(before).ok()??.as_deref().ok()
     }
 
     /// What the audit says of what a repair in which nothing went wrong has written; `None` where it

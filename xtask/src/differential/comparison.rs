@@ -5,7 +5,7 @@ use recount_oracle::audit::{self, Audit, Wrong, audit_beside_the_header};
 use recount_oracle::case::damage::{Damage, SnapshotDamage, SparseBytes};
 use recount_oracle::case::observed::{Layout, Observed, Said};
 use recount_oracle::class::Class;
-use recount_oracle::spec::{Expected, expect};
+use recount_oracle::spec::expect;
 
 use super::differences::{Ours, find};
 use super::exhibit::Exhibit;
@@ -118,9 +118,9 @@ impl Trial<'_> {
         };
         let ask = recount_oracle::judge::ask(&recount::RepairOptions::default(), None);
         let left_alone = match expect(damaged, &ask, None) {
-            Ok(Expected::Repaired(repaired)) => repaired.left_alone,
+            Ok(Ok(repaired)) => repaired.left_alone,
             // That it is refused, and for the right reason, is what `as-specified` says.
-            Ok(Expected::Refused(_)) | Err(_) => return Answer::NotApplicable,
+            Ok(Err(_)) | Err(_) => return Answer::NotApplicable,
         };
         // What the header says as a table changes with the repair.
         let ours = match audit_beside_the_header(&self.repaired.image) {
@@ -239,7 +239,7 @@ fn of_entries(audit: &Audit) -> usize {
 fn of_refcounts(audit: &Audit) -> u64 {
     let structures = audit.corruptions.iter();
     let structures = structures.filter(|corruption| {
-        let overflow = matches!(corruption.wrong, Wrong::TooManyReferences { .. });
+        let overflow = matches!(corruption.wrong, Wrong::TooManyReferences(_));
         corruption.referrer.is_structure() && !overflow
     });
     let low = audit.mismatches.iter().filter(|wrong| !wrong.is_leak());

@@ -4,12 +4,12 @@ mod time;
 
 use std::cell::Cell;
 use std::hint::black_box;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use arbitrary::Unstructured;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use recount_oracle::case::Case;
-use recount_oracle::explore::{Bounds, Position, explore};
+use recount_oracle::explore::{Bounds, explore};
 use time::brief;
 
 /// Files of up to this many clusters are explored.
@@ -27,18 +27,10 @@ fn bounds() -> Bounds {
 
 /// Explores everything within the bounds; how many planner runs that took.
 fn explore_all() -> u64 {
-    let total = AtomicU64::new(0);
-    let mut position = Position::default();
-    explore(
-        &bounds(),
-        &mut position,
-        &AtomicBool::new(false),
-        &|progress| {
-            total.store(progress.total, Ordering::Relaxed);
-        },
-    );
-    assert!(position.complete);
-    total.into_inner()
+    let never = AtomicBool::new(false);
+    let explored = explore(recount::rebuild::plan, &bounds(), &never, &|_| ());
+    assert_eq!(explored.stopped, None);
+    explored.tally.runs
 }
 
 fn explorer(criterion: &mut Criterion) {

@@ -7,9 +7,7 @@ use std::hint::black_box;
 use std::path::Path;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use recount::image::Image;
-use recount::references::{HeaderTables, Walker};
-use recount::{FileStorage, Locking, RepairOptions, check, repair};
+use recount::{FileStorage, HeaderTables, Image, Locking, RepairOptions, Walker, check, repair};
 use recount_benches::{ImageFile, Kind, Task, is_quick};
 use time::brief;
 

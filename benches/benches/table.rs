@@ -24,18 +24,18 @@ fn table(criterion: &mut Criterion) {
                 let mut table = RefcountTable::new(geometry);
                 for first in (0..CLUSTERS).step_by(8192) {
                     let run = Run::new(Cluster(first), ClusterCount(8192));
-                    black_box(table.increment(run)).expect("memory");
+                    black_box(table.add(run, 1)).expect("memory");
                 }
                 table
             });
         });
         let mut full = RefcountTable::new(geometry);
-        full.increment(Run::new(Cluster(0), ClusterCount(CLUSTERS)))
+        full.add(Run::new(Cluster(0), ClusterCount(CLUSTERS)), 1)
             .expect("memory");
         let mut bytes = vec![0; geometry.refblock_bytes()];
         group.bench_function(BenchmarkId::new("compare", bits), |bencher| {
             bencher.iter(|| {
-                let refblocks = full.used_refblock_count();
+                let refblocks = full.used_refblocks().count() as u64;
                 (0..refblocks)
                     .filter(|refblock| {
                         full.encode(RefblockIndex(*refblock), &mut bytes);

@@ -5,9 +5,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use recount::check::Survey;
 use recount::repair::plan;
-use recount::{RepairOptions, Storage, check, repair};
+use recount::{RepairOptions, Storage, Survey, check, repair};
 use recount_oracle::case::Operation;
 use recount_oracle::disk::{SECTOR, SimulatedDisk};
 use serde::{Deserialize, Serialize};
@@ -69,14 +68,15 @@ pub fn of(kind: Kind, task: Task) -> Result<Counts, String> {
             task.name()
         ));
     }
-    let operations = disk.operations();
+    let asked = disk.asked();
+    let times = |operation| asked.operations[operation as usize];
     let written = disk.trace().writes().map(|(_, length)| length as u64);
     Ok(Counts {
-        reads: operations.of(Operation::Read),
-        bytes_read: disk.bytes_read(),
-        writes: operations.of(Operation::Write),
+        reads: times(Operation::Read),
+        bytes_read: asked.bytes_read,
+        writes: times(Operation::Write),
         bytes_written: written.sum(),
-        flushes: operations.of(Operation::Flush),
+        flushes: times(Operation::Flush),
         planner_tries,
         table_bytes,
     })

@@ -44,7 +44,7 @@ impl Pattern {
         for _ in 0..used.div_ceil(run) {
             let run = Run::new(Cluster(first), ClusterCount(run));
             // Memory for a table of a bench is there; if not, the bench shows it.
-            let _ = table.increment(run);
+            let _ = table.add(run, 1);
             first += step;
         }
         (table, ClusterCount(first))

@@ -1,53 +1,47 @@
 //! Everything that a check can find wrong, with where it is.
 
-use std::fmt;
+use derive_more::Display;
 
-use crate::units::{Cluster, Offset, RefblockIndex};
+use crate::units::{Cluster, Offset, RefblockIndex, Region};
 
 /// Which L1 table something belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Display)]
 pub enum Layer {
     /// The active one.
+    #[display("the active layer")]
     Active,
     /// That of a snapshot, counted from 0.
+    #[display("snapshot {_0}")]
     Snapshot(u32),
 }
 
-impl fmt::Display for Layer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Active => f.write_str("the active layer"),
-            Self::Snapshot(index) => write!(f, "snapshot {index}"),
-        }
-    }
-}
-
 /// What a region of the file is referred to as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display)]
+#[expect(missing_docs, reason = "their texts say what they are")]
 pub enum Referrer {
-    /// The header.
+    #[display("header")]
     Header,
-    /// An L1 table.
+    #[display("L1 table of {_0}")]
     L1Table(Layer),
-    /// An L2 table.
+    #[display("L2 table")]
     L2Table,
-    /// Guest data.
+    #[display("data cluster")]
     Data,
-    /// Compressed guest data.
+    #[display("compressed cluster")]
     Compressed,
-    /// The snapshot table.
+    #[display("snapshot table")]
     SnapshotTable,
-    /// The reftable.
+    #[display("refcount table")]
     Reftable,
-    /// A refblock.
+    #[display("refcount block")]
     Refblock,
-    /// The LUKS header.
+    #[display("LUKS header")]
     LuksHeader,
-    /// The bitmap directory.
+    #[display("bitmap directory")]
     BitmapDirectory,
-    /// A bitmap's table.
+    #[display("bitmap table")]
     BitmapTable,
-    /// A bitmap's data.
+    #[display("bitmap data")]
     BitmapData,
 }
 
@@ -63,135 +57,86 @@ impl Referrer {
     }
 }
 
-impl fmt::Display for Referrer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self {
-            Self::Header => "header",
-            Self::L1Table(layer) => return write!(f, "L1 table of {layer}"),
-            Self::L2Table => "L2 table",
-            Self::Data => "data cluster",
-            Self::Compressed => "compressed cluster",
-            Self::SnapshotTable => "snapshot table",
-            Self::Reftable => "refcount table",
-            Self::Refblock => "refcount block",
-            Self::LuksHeader => "LUKS header",
-            Self::BitmapDirectory => "bitmap directory",
-            Self::BitmapTable => "bitmap table",
-            Self::BitmapData => "bitmap data",
-        };
-        f.write_str(name)
-    }
+/// An entry of an L1 table, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display)]
+#[display("L1 entry {_1} of {_0}")]
+pub struct L1Place(pub Layer, pub u64);
+
+/// An entry of the L2 table at an offset, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display)]
+#[display("L2 entry {_1} of the table at {_0}")]
+pub struct L2Place(pub Offset, pub u64);
+
+/// A refcount that is not the number of references.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display)]
+#[display("cluster {cluster} refcount={refcount} reference={references}")]
+#[expect(missing_docs, reason = "the fields are what their names and types say")]
+pub struct Miscount {
+    pub cluster: Cluster,
+    pub refcount: u64,
+    pub references: u64,
 }
 
-/// One thing that is wrong. Counters of a [`Report`](crate::Report) say how it counts.
+/// An entry of the active L1 table, or of an L2 table, whose COPIED bit is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WrongCopied {
+    /// Its number in the table.
+    pub index: u64,
+    /// The entry.
+    pub entry: u64,
+    /// The refcount of what it leads to.
+    pub refcount: u64,
+}
+
+/// One thing that is wrong. Counters of a [`Report`](crate::Report) say how it counts. Numbers that
+/// the texts show in hexadecimal are the entry itself, or the bitmap of its subclusters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the fields are what their names and types say")]
 pub enum Finding {
     /// A region that reaches a cluster or more past the end of the file.
-    #[error("{referrer} at offset {offset}, {length} bytes long, lies past the end of the file")]
-    PastEnd {
-        referrer: Referrer,
-        offset: Offset,
-        length: u64,
-    },
+    #[error("{0} at offset {at}, {length} bytes long, lies past the end of the file",
+        at = .1.offset, length = .1.length)]
+    PastEnd(Referrer, Region),
     /// A table that is said to be where the header is.
-    #[error("{referrer} at offset {offset} would be where the header is")]
-    AtHeader { referrer: Referrer, offset: Offset },
-    /// More references than the refcount width can count.
+    #[error("{0} at offset {1} would be where the header is")]
+    AtHeader(Referrer, Offset),
+    /// More references than the refcount width can count: how many more.
     #[error(
-        "cluster {cluster}: {references} references more than its refcount can hold; `qemu-img \
-         amend` widens refcounts, `qemu-img convert` makes a clean copy"
+        "cluster {0}: {1} references more than its refcount can hold; `qemu-img amend` widens \
+         refcounts, `qemu-img convert` makes a clean copy"
     )]
-    Overflow { cluster: Cluster, references: u64 },
+    Overflow(Cluster, u64),
     /// Reserved bits in an L1 entry.
-    #[error("L1 entry {index} of {layer}, {entry:#x}, has reserved bits set")]
-    L1Reserved {
-        layer: Layer,
-        index: u64,
-        entry: u64,
-    },
+    #[error("{0}, {1:#x}, has reserved bits set")]
+    L1Reserved(L1Place, u64),
     /// An L1 entry that does not lead to the beginning of a cluster.
-    #[error("L1 entry {index} of {layer}: L2 table at {offset} is not cluster aligned")]
-    L1Unaligned {
-        layer: Layer,
-        index: u64,
-        offset: Offset,
-    },
+    #[error("{0}: L2 table at {1} is not cluster aligned")]
+    L1Unaligned(L1Place, Offset),
     /// Reserved bits in an L2 entry.
-    #[error("L2 entry {index} of the table at {table}, {entry:#x}, has reserved bits set")]
-    L2Reserved {
-        table: Offset,
-        index: u64,
-        entry: u64,
-    },
+    #[error("{0}, {1:#x}, has reserved bits set")]
+    L2Reserved(L2Place, u64),
     /// A compressed cluster with the COPIED bit.
-    #[error(
-        "L2 entry {index} of the table at {table}, {entry:#x}: COPIED is set on a compressed \
-         cluster"
-    )]
-    CompressedCopied {
-        table: Offset,
-        index: u64,
-        entry: u64,
-    },
+    #[error("{0}, {1:#x}: COPIED is set on a compressed cluster")]
+    CompressedCopied(L2Place, u64),
     /// A compressed cluster in an image with an external data file.
-    #[error(
-        "L2 entry {index} of the table at {table}, {entry:#x}: a compressed cluster in an image \
-         with an external data file"
-    )]
-    CompressedInDataFile {
-        table: Offset,
-        index: u64,
-        entry: u64,
-    },
+    #[error("{0}, {1:#x}: a compressed cluster in an image with an external data file")]
+    CompressedInDataFile(L2Place, u64),
     /// A compressed cluster with a subcluster bitmap.
-    #[error(
-        "L2 entry {index} of the table at {table}, {entry:#x}: a compressed cluster with \
-         subclusters"
-    )]
-    CompressedSubclusters {
-        table: Offset,
-        index: u64,
-        entry: u64,
-    },
+    #[error("{0}, {1:#x}: a compressed cluster with subclusters")]
+    CompressedSubclusters(L2Place, u64),
     /// Subclusters both allocated and zero.
-    #[error(
-        "L2 entry {index} of the table at {table}: subclusters {subclusters:#x} are both allocated \
-         and zero"
-    )]
-    SubclustersContradict {
-        table: Offset,
-        index: u64,
-        subclusters: u64,
-    },
+    #[error("{0}: subclusters {1:#x} are both allocated and zero")]
+    SubclustersContradict(L2Place, u64),
     /// Allocated subclusters without a cluster.
-    #[error(
-        "L2 entry {index} of the table at {table}: subclusters {subclusters:#x} allocated in no \
-         cluster"
-    )]
-    SubclustersUnallocated {
-        table: Offset,
-        index: u64,
-        subclusters: u64,
-    },
+    #[error("{0}: subclusters {1:#x} allocated in no cluster")]
+    SubclustersUnallocated(L2Place, u64),
     /// Guest data that does not begin at a cluster.
-    #[error("L2 entry {index} of the table at {table}: data at {offset} is not cluster aligned")]
-    DataUnaligned {
-        table: Offset,
-        index: u64,
-        offset: Offset,
-    },
+    #[error("{0}: data at {1} is not cluster aligned")]
+    DataUnaligned(L2Place, Offset),
     /// A cluster without data that does not begin at a cluster.
-    #[error(
-        "L2 entry {index} of the table at {table}: preallocated cluster at {offset} is not cluster \
-         aligned"
-    )]
-    EmptyUnaligned {
-        table: Offset,
-        index: u64,
-        offset: Offset,
-    },
+    #[error("{0}: preallocated cluster at {1} is not cluster aligned")]
+    EmptyUnaligned(L2Place, Offset),
     /// Snapshots in an image with an external data file.
     #[error("{count} snapshots in an image with an external data file")]
     SnapshotsInDataFile { count: u32 },
@@ -214,12 +159,8 @@ pub enum Finding {
     #[error("the bitmap directory at offset {offset} makes no sense from its byte {position} on")]
     BitmapDirectory { offset: Offset, position: u64 },
     /// An entry of a bitmap's table that makes no sense.
-    #[error("entry {index}, {entry:#x}, of the bitmap table at offset {table} is malformed")]
-    BitmapTableEntry {
-        table: Offset,
-        index: u64,
-        entry: u64,
-    },
+    #[error("entry {1}, {2:#x}, of the bitmap table at offset {0} is malformed")]
+    BitmapTableEntry(Offset, u64, u64),
     /// An L2 table that does not look like one.
     #[error("the L2 table at {table} does not look like one")]
     NotATable { table: Offset },
@@ -248,26 +189,17 @@ pub enum Finding {
     #[error("no refcount table of {clusters} clusters can be at {offset} (header bytes 48 to 59)")]
     ReftableUnusable { offset: Offset, clusters: u32 },
     /// Reserved bits in a reftable entry.
-    #[error("refcount table entry {refblock}, {entry:#x}, has reserved bits set")]
-    ReftableReserved { refblock: RefblockIndex, entry: u64 },
+    #[error("refcount table entry {0}, {1:#x}, has reserved bits set")]
+    ReftableReserved(RefblockIndex, u64),
     /// A reftable entry that does not lead to the beginning of a cluster.
-    #[error("refcount block {refblock} at {offset} is not cluster aligned")]
-    RefblockUnaligned {
-        refblock: RefblockIndex,
-        offset: Offset,
-    },
+    #[error("refcount block {0} at {1} is not cluster aligned")]
+    RefblockUnaligned(RefblockIndex, Offset),
     /// A reftable entry that leads past the end of the file.
-    #[error("refcount block {refblock} at {offset} is outside the image")]
-    RefblockOutside {
-        refblock: RefblockIndex,
-        offset: Offset,
-    },
-    /// A refblock whose cluster is referred to other than once.
-    #[error("refcount block {refblock} refcount={references}")]
-    RefblockShared {
-        refblock: RefblockIndex,
-        references: u64,
-    },
+    #[error("refcount block {0} at {1} is outside the image")]
+    RefblockOutside(RefblockIndex, Offset),
+    /// A refblock whose cluster is referred to other than once: how often.
+    #[error("refcount block {0} refcount={1}")]
+    RefblockShared(RefblockIndex, u64),
     /// Refcounts that cannot be read because their refblock is unaligned.
     #[error(
         "cannot read the refcounts of {clusters} clusters from {first} on: their refcount block is \
@@ -279,37 +211,19 @@ pub enum Finding {
         offset: Offset,
     },
     /// A refcount below the references, the mark of data that the next write destroys.
-    #[error("cluster {cluster} refcount={refcount} reference={references}")]
-    TooLow {
-        cluster: Cluster,
-        refcount: u64,
-        references: u64,
-    },
+    #[error("{0}")]
+    TooLow(Miscount),
     /// A refcount above the references.
-    #[error("cluster {cluster} refcount={refcount} reference={references}")]
-    Leak {
-        cluster: Cluster,
-        refcount: u64,
-        references: u64,
-    },
+    #[error("{0}")]
+    Leak(Miscount),
     /// The COPIED bit of an L1 entry is set where it must not be, or not where it must.
-    #[error("OFLAG_COPIED of L1 entry {index}, {entry:#x}: L2 table with refcount={refcount}")]
-    L1Copied {
-        index: u64,
-        entry: u64,
-        refcount: u64,
-    },
-    /// The COPIED bit of an L2 entry, likewise.
-    #[error(
-        "OFLAG_COPIED of L2 entry {index} of the table at {table}, {entry:#x}: data cluster with \
-         refcount={refcount}"
-    )]
-    L2Copied {
-        table: Offset,
-        index: u64,
-        entry: u64,
-        refcount: u64,
-    },
+    #[error("OFLAG_COPIED of L1 entry {at}, {entry:#x}: L2 table with refcount={refcount}",
+        at = .0.index, entry = .0.entry, refcount = .0.refcount)]
+    L1Copied(WrongCopied),
+    /// The COPIED bit of an entry of the L2 table at an offset, likewise.
+    #[error("OFLAG_COPIED of L2 entry {at} of the table at {0}, {entry:#x}: data cluster with refcount={refcount}",
+        at = .1.index, entry = .1.entry, refcount = .1.refcount)]
+    L2Copied(Offset, WrongCopied),
     /// A table is not written to: its cluster serves as something else as well, or may never have
     /// been that table.
     #[error(

@@ -10,6 +10,9 @@ impl RefcountOrder {
     /// The order of 64-bit refcounts, the widest.
     pub const MAX: Self = Self(6);
 
+    /// The order of 1-bit refcounts, the narrowest.
+    pub(crate) const BIT: Self = Self(0);
+
     /// The order of 8-bit refcounts.
     pub(crate) const BYTE: Self = Self(3);
 

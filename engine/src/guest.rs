@@ -3,16 +3,15 @@
 
 use std::ops::Range;
 
-use crate::check::CheckError;
 use crate::finding::Layer;
-use crate::format::entry::{L1Entry, L2Entry, L2Format, L2Kind};
+use crate::format::entry::{L1Entry, L2Entry, L2Kind};
 use crate::format::snapshot::MAX_L1_ENTRIES;
-use crate::image::{Extent, Image};
+use crate::image::Image;
 use crate::references::{
-    HeaderTables, L2Item, SnapshotTable, for_each_entry, for_each_item, holds_no_data,
+    CheckError, HeaderTables, L2Run, SnapshotTable, for_each_entry, holds_no_data, l2_runs,
 };
 use crate::storage::Storage;
-use crate::units::{Cluster, Offset};
+use crate::units::{Cluster, Offset, Region};
 
 /// As many ranges of a layer as a message can name.
 const RANGES_MAX: usize = 16;
@@ -39,8 +38,7 @@ pub fn lost_ranges(storage: &dyn Storage) -> Result<Vec<LostRanges>, CheckError>
         let layer = Layer::Snapshot(number);
         (layer, entry.l1_table_offset, entry.l1_size)
     });
-    let extent = Extent::of(storage, geometry);
-    let format = L2Format::of(header);
+    let format = image.format();
     let (size, covered) = (
         geometry.cluster_size(),
         header.l2_entries() << geometry.cluster_bits(),
@@ -60,33 +58,22 @@ pub fn lost_ranges(storage: &dyn Storage) -> Result<Vec<LostRanges>, CheckError>
             let table = L1Entry(entry).l2_table();
             let start = index.saturating_mul(covered);
             let end = table.0.saturating_add(size);
-            if !geometry.is_aligned(table) || table == Offset(0) || end > extent.bytes {
+            if !geometry.is_aligned(table) || table == Offset(0) || end > image.extent.bytes {
                 lost.note(start..start.saturating_add(covered), header.size);
                 return Ok(());
             }
             storage.read_at(table, &mut table_bytes)?;
-            for_each_item(geometry, format, &table_bytes, |item| {
-                let (first, count, lost_from) = match item {
-                    L2Item::Run {
-                        index,
-                        offset,
-                        count,
-                        ..
-                    } => {
-                        let first = geometry.cluster_of(offset);
-                        let inside = Cluster(extent.clusters.0).since(first).0.min(count);
-                        (index, count, if format.data_file { count } else { inside })
-                    }
-                    L2Item::Entry { index, entry } => (
-                        index,
-                        1,
-                        u64::from(!is_lost(&image, &extent, entry, format)),
-                    ),
-                };
-                let at = |number: u64| start.saturating_add((first + number) * size);
-                lost.note(at(lost_from)..at(count), header.size);
-                Ok::<_, CheckError>(())
-            })
+            for L2Run {
+                index,
+                entry,
+                count,
+            } in l2_runs(format, &table_bytes)
+            {
+                let present = present(&image, entry, count);
+                let at = |number: u64| start.saturating_add((index + number) * size);
+                lost.note(at(present)..at(count), header.size);
+            }
+            Ok::<_, CheckError>(())
         })?;
         if lost.bytes > 0 {
             all.push(lost);
@@ -95,20 +82,23 @@ pub fn lost_ranges(storage: &dyn Storage) -> Result<Vec<LostRanges>, CheckError>
     Ok(all)
 }
 
-/// Whether an entry has data that is not where it says.
-fn is_lost(image: &Image, extent: &Extent, entry: L2Entry, format: L2Format) -> bool {
-    let geometry = image.geometry();
-    match entry.kind(format) {
+/// Of so many entries side by side how many at the beginning have no data that is not where they say.
+fn present(image: &Image, entry: L2Entry, count: u64) -> u64 {
+    let (geometry, format) = (image.geometry(), image.format());
+    let is_present = match entry.kind(format) {
         L2Kind::Compressed { offset, length } => {
-            format.data_file || offset.0.saturating_add(length) > extent.bytes
+            !format.data_file && Region { offset, length }.end() <= image.extent.bytes
         }
         L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) => {
-            let inside = extent.holds(geometry, offset, geometry.cluster_size());
-            let is_there = geometry.is_aligned(offset) && (inside || format.data_file);
-            !holds_no_data(entry, format) && !is_there
+            if !format.data_file && geometry.is_aligned(offset) && !holds_no_data(entry, format) {
+                let file = Cluster(image.extent.clusters.0);
+                return file.since(geometry.cluster_of(offset)).0.min(count);
+            }
+            geometry.is_aligned(offset) || holds_no_data(entry, format)
         }
-        L2Kind::PlainZero | L2Kind::Unallocated => false,
-    }
+        L2Kind::PlainZero | L2Kind::Unallocated => true,
+    };
+    if is_present { count } else { 0 }
 }
 
 impl LostRanges {

@@ -1,10 +1,12 @@
 //! Opening an image: its header and header extensions.
 
+use crate::format::entry::L2Format;
 use crate::format::extension::{ExtensionError, Extensions, LUKS_MAGIC};
 use crate::format::header::{Header, HeaderError, KNOWN_BYTES};
 use crate::geometry::Geometry;
 use crate::storage::{Storage, StorageError};
-use crate::units::{ClusterCount, Offset};
+use crate::table::Run;
+use crate::units::{ClusterCount, Offset, Region};
 
 /// The protocol layer of qemu sees a file as whole sectors, the last one filled with zeros.
 const SECTOR: u64 = 512;
@@ -33,6 +35,8 @@ pub struct Image {
     pub header: Header,
     /// The header extensions that refer to clusters.
     pub extensions: Extensions,
+    /// How far the file reached when it was opened.
+    pub extent: Extent,
 }
 
 impl Image {
@@ -49,20 +53,39 @@ impl Image {
         let mut first_cluster = vec![0; length as usize];
         storage.read_at(Offset(0), &mut first_cluster)?;
         let extensions = Extensions::parse(&header, &first_cluster)?;
-        if let Some((offset, _)) = extensions.luks {
+        if let Some(Region { offset, .. }) = extensions.luks {
             let mut magic = [0; LUKS_MAGIC.len()];
             storage.read_at(offset, &mut magic)?;
             if magic != LUKS_MAGIC {
                 return Err(ImageError::Luks { offset });
             }
         }
-        Ok(Self { header, extensions })
+        let extent = Extent::of(storage, &header.geometry);
+        Ok(Self {
+            header,
+            extensions,
+            extent,
+        })
     }
 
     /// Cluster size and refcount width.
     #[must_use]
     pub const fn geometry(&self) -> &Geometry {
         &self.header.geometry
+    }
+
+    /// What its L2 entries depend on.
+    #[must_use]
+    pub const fn format(&self) -> L2Format {
+        L2Format::of(&self.header)
+    }
+
+    /// Whether a region ends before, or less than a cluster after, the end: qemu lets a table
+    /// reach into the rest of a last cluster that the file holds in part.
+    #[must_use]
+    pub fn holds(&self, region: Region) -> bool {
+        let end = u128::from(region.offset.0) + u128::from(region.length);
+        end < u128::from(self.extent.bytes) + u128::from(self.geometry().cluster_size())
     }
 
     /// Clusters of the virtual disk, from its size in whole sectors, as qemu counts them.
@@ -73,14 +96,27 @@ impl Image {
     }
 }
 
+impl Region {
+    /// The clusters that it touches; none when it is empty.
+    #[must_use]
+    pub const fn clusters(self, geometry: &Geometry) -> Run {
+        let first = geometry.cluster_of(self.offset);
+        if self.length == 0 {
+            return Run::new(first, ClusterCount(0));
+        }
+        let last_byte = self.offset.0.saturating_add(self.length - 1);
+        let last = geometry.cluster_of(Offset(last_byte));
+        Run::new(first, ClusterCount(last.0 - first.0 + 1))
+    }
+}
+
 /// Requests that end past this offset fail in qemu, whatever the storage: 2^63 less the largest
 /// alignment (observed). Below it, what lies past the end of a file reads as zeros.
 const LARGEST_END: u64 = (1 << 63) - (1 << 30);
 
 /// Whether qemu can read a region at all.
-#[must_use]
-pub const fn is_addressable(offset: Offset, length: u64) -> bool {
-    length <= LARGEST_END && offset.0 <= LARGEST_END - length
+pub const fn is_addressable(region: Region) -> bool {
+    region.length <= LARGEST_END && region.offset.0 <= LARGEST_END - region.length
 }
 
 /// How far a file reaches, in whole sectors.
@@ -94,8 +130,7 @@ pub struct Extent {
 
 impl Extent {
     /// The extent of what is stored now.
-    #[must_use]
-    pub fn of(storage: &dyn Storage, geometry: &Geometry) -> Self {
+    fn of(storage: &dyn Storage, geometry: &Geometry) -> Self {
         let bytes = storage
             .len()
             .checked_next_multiple_of(SECTOR)
@@ -104,13 +139,5 @@ impl Extent {
             bytes,
             clusters: geometry.clusters_for(bytes),
         }
-    }
-
-    /// Whether a region ends before, or less than a cluster after, the end: qemu lets a table
-    /// reach into the rest of a last cluster that the file holds in part.
-    #[must_use]
-    pub fn holds(&self, geometry: &Geometry, offset: Offset, length: u64) -> bool {
-        let end = u128::from(offset.0) + u128::from(length);
-        end < u128::from(self.bytes) + u128::from(geometry.cluster_size())
     }
 }

@@ -9,32 +9,33 @@
 // An index into a table of an image is below 2^32 or comes from a slice; both fit.
 const _: () = assert!(usize::BITS >= 64, "recount needs a 64-bit target");
 
-pub mod check;
+mod check;
 pub mod finding;
-pub mod format;
-pub mod geometry;
+mod format;
+mod geometry;
 pub mod guest;
-pub mod image;
+mod image;
 pub mod observer;
 pub mod plan;
 pub mod rebuild;
-pub mod references;
+mod references;
 pub mod repair;
 pub mod step;
 pub mod storage;
 pub mod table;
 pub mod undo;
-pub mod units;
+mod units;
 
-pub use check::{CheckError, Report, Survey, check};
+pub use check::{Report, Survey, check};
 pub use finding::Finding;
-pub use geometry::Geometry;
+pub use geometry::{Geometry, GeometryError};
 pub use image::{Image, ImageError};
 pub use observer::{Action, Observer, Stage};
 pub use plan::{RepairError, RepairOptions, RepairPlan, Scope};
 pub use rebuild::{Algorithm, Layout, PlanError};
+pub use references::{CheckError, HeaderTables, SnapshotRefusal, Walker};
 pub use repair::{Outcome, RepairFailure, repair};
 pub use step::Step;
 pub use storage::{FileStorage, Locking, MemoryStorage, OpenError, Storage, StorageError};
 pub use table::{OutOfMemory, RefcountTable, Run, RunSet};
-pub use units::{Cluster, ClusterCount, Offset, RefblockIndex};
+pub use units::{Cluster, ClusterCount, Offset, RefblockIndex, Region};

@@ -2,24 +2,42 @@
 //! cluster number. Conversions between bytes and clusters need the cluster size and go through
 //! [`Geometry`](crate::Geometry).
 
-use std::fmt;
+use derive_more::Display;
 
 /// A byte position in the image file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, Display, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[display("{_0:#x}")]
 pub struct Offset(pub u64);
 
 /// The number of a cluster in the image file, counted from 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, Display, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cluster(pub u64);
 
 /// A number of clusters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, Display, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClusterCount(pub u64);
 
 /// The number of a refblock: the index of its entry in the reftable, and of the range of clusters
 /// that it covers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, Display, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RefblockIndex(pub u64);
+
+/// A region of the file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Region {
+    /// Its first byte.
+    pub offset: Offset,
+    /// Its length in bytes.
+    pub length: u64,
+}
+
+impl Region {
+    /// The byte after its last one, or the last representable one.
+    #[must_use]
+    pub const fn end(self) -> u64 {
+        self.offset.0.saturating_add(self.length)
+    }
+}
 
 impl Offset {
     /// The position `bytes` further on; `None` past 2^64.
@@ -41,29 +59,5 @@ impl Cluster {
     #[must_use]
     pub const fn since(self, start: Self) -> ClusterCount {
         ClusterCount(self.0.saturating_sub(start.0))
-    }
-}
-
-impl fmt::Display for Offset {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#x}", self.0)
-    }
-}
-
-impl fmt::Display for Cluster {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
-    }
-}
-
-impl fmt::Display for ClusterCount {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
-    }
-}
-
-impl fmt::Display for RefblockIndex {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
     }
 }

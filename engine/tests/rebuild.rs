@@ -20,7 +20,7 @@ fn plan(algorithm: Algorithm, picture: &str, capacity: Option<u64>) -> Result<La
     for (index, mark) in picture.bytes().enumerate() {
         let run = Run::single(Cluster(index as u64));
         match mark {
-            b'#' => assert_eq!(references.increment(run), Ok(())),
+            b'#' => assert_eq!(references.add(run, 1), Ok(())),
             b'o' => reserved.insert(run),
             _ => assert_eq!(mark, b'.'),
         }
@@ -130,7 +130,7 @@ fn first_fit_diverges_on_a_full_image_where_planned_ends() {
 fn a_cluster_counted_after_the_end_of_the_file_is_not_taken() {
     let mut references = RefcountTable::new(geometry());
     references
-        .increment(Run::new(Cluster(0), ClusterCount(5)))
+        .add(Run::new(Cluster(0), ClusterCount(5)), 1)
         .expect("memory");
     let none = RunSet::new();
     let input = Input {
@@ -199,10 +199,10 @@ fn a_flush_stands_on_either_side_of_the_switch_of_the_header() {
     let geometry = Geometry::new(9, 4).expect("valid");
     let mut references = RefcountTable::new(geometry);
     references
-        .increment(Run::new(Cluster(0), ClusterCount(3)))
+        .add(Run::new(Cluster(0), ClusterCount(3)), 1)
         .expect("memory");
     references
-        .increment(Run::single(Cluster(300)))
+        .add(Run::single(Cluster(300)), 1)
         .expect("memory");
     let layout = Layout {
         reftable: Run::single(Cluster(5)),

@@ -9,9 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use recount::Offset;
-use recount::storage::{
-    FileKind, FileStorage, Locking, MemoryStorage, OpenError, Operation, Storage,
-};
+use recount::storage::{FileStorage, Locking, MemoryStorage, OpenError, Operation, Storage};
 use recount_needs::needs;
 
 /// A temporary directory with a file of 1,000 bytes that count up.
@@ -181,10 +179,10 @@ fn what_is_no_image_is_refused_by_name_without_waiting() {
     let socket = directory.path().join("socket");
     let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     for (path, expected) in [
-        (directory.path(), FileKind::Directory),
-        (&fifo, FileKind::Fifo),
-        (&socket, FileKind::Socket),
-        (Path::new("/dev/null"), FileKind::CharacterDevice),
+        (directory.path(), "a directory"),
+        (&fifo, "a named pipe"),
+        (&socket, "a socket"),
+        (Path::new("/dev/null"), "a character device"),
     ] {
         for result in [
             FileStorage::open_read_only(path, Locking::Respected),

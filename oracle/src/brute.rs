@@ -29,15 +29,12 @@ impl Space {
         }
     }
 
-    /// Whether [`Space::whole_storage`] is small enough to be searched.
+    /// Everything that the toy's storage can hold. Where it can grow: as much as is certainly
+    /// enough, and as no smaller reftable than that takes can reach beyond. `None` where that is
+    /// more than a set of clusters holds.
     #[must_use]
-    pub fn is_searchable(toy: &Toy) -> bool {
-        Self::clusters_of(toy) <= CLUSTERS_MAX
-    }
-
-    /// Clusters in which to look for a placement.
-    fn clusters_of(toy: &Toy) -> u32 {
-        toy.capacity().unwrap_or_else(|| {
+    pub fn whole_storage(toy: &Toy) -> Option<Self> {
+        let clusters = toy.capacity().unwrap_or_else(|| {
             let (refcounts, entries) = (toy.shape.refcounts(), toy.shape.entries());
             let covered_by_one = refcounts * entries;
             // All of the new structures after the end of the file, every range in use.
@@ -46,22 +43,11 @@ impl Space {
                 toy.clusters + tables + tables * entries <= all
             });
             enough.unwrap_or(CLUSTERS_MAX) * covered_by_one
-        })
-    }
-
-    /// Everything that the toy's storage can hold. Where it can grow: as much as is certainly
-    /// enough, and as no smaller reftable than that takes can reach beyond.
-    ///
-    /// # Panics
-    ///
-    /// If that is more than a set of clusters holds.
-    #[must_use]
-    pub fn whole_storage(toy: &Toy) -> Self {
-        assert!(Self::is_searchable(toy), "{toy:?} is too large");
-        Self {
-            clusters: Self::clusters_of(toy),
+        });
+        (clusters <= CLUSTERS_MAX).then_some(Self {
+            clusters,
             ..Self::inside_file(toy)
-        }
+        })
     }
 
     /// The fewest clusters of reftable with which there is a placement; `None` when there is none.

@@ -38,7 +38,7 @@ pub fn diagnose(image: &SparseBytes) -> Result<Diagnosis, Unreadable> {
 pub fn diagnose_audited(image: &SparseBytes, seen: &Audit) -> Result<Diagnosis, Unreadable> {
     let ask = ask(&RepairOptions::default(), None);
     let Spec { damage, kept, .. } = Spec::new(image, &ask, seen)?;
-    let whole = seen.blocked.is_empty() && !seen.snapshots.past_end;
+    let whole = seen.blocked == 0 && !seen.snapshots.past_end;
     let overlap = seen.references.values().any(|uses| {
         let structure = uses.iter().any(Referrer::is_structure);
         structure && !uses.iter().map(std::mem::discriminant).all_equal()

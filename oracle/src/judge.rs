@@ -7,6 +7,7 @@ use recount::{
     Algorithm, CheckError, ImageError, Outcome, PlanError, RepairFailure, RepairOptions, Scope,
 };
 
+use crate::audit::{Unreadable, audit};
 use crate::case;
 use crate::case::damage::SparseBytes;
 use crate::case::damage::bytes::PAGE;
@@ -75,24 +76,22 @@ pub const fn ask(options: &RepairOptions, capacity: Option<u64>) -> Ask {
 }
 
 /// The image is what the specification says, byte for byte, or nothing was written and for the
-/// reason that it gives. Gives what was specified; nothing where nothing had to be written for a
-/// reason, or where it takes the naive program too long to say.
+/// reason that it gives. Whether it is a repair that was specified: nothing is asked of an image that
+/// goes past the budget of its audit.
 pub fn as_specified(
     ask: &Ask,
     before: &SparseBytes,
     after: &SparseBytes,
     ended: Ended,
     has_written: bool,
-) -> Result<Option<Box<Repaired>>, String> {
+) -> Result<bool, String> {
     let left = (ended == Ended::Well).then_some(after);
-    let Ok(expected) = expect(before, ask, left) else {
-        return Ok(None);
+    let expected = match expect(before, ask, left) {
+        Err(Unreadable::TooMuchWork) if audit(before).is_err() => return Ok(false),
+        expected => expected.map_err(|error| format!("what is left cannot be judged: {error}"))?,
     };
     against(ask, &expected, before, after, ended, has_written)?;
-    Ok(match (ended, expected) {
-        (Ended::Well, Expected::Repaired(repaired)) => Some(repaired),
-        _ => None,
-    })
+    Ok(ended == Ended::Well)
 }
 
 /// The same where what has to come of it is known.
@@ -105,47 +104,30 @@ pub fn against(
     has_written: bool,
 ) -> Result<(), String> {
     match (ended, expected) {
-        (Ended::Well, Expected::Repaired(repaired)) => bytes(repaired, before, after, has_written),
-        (Ended::Well, Expected::Refused(refused)) => {
-            Err(format!("repaired, it should be refused for {refused:?}"))
+        (Ended::Well, Ok(repaired)) => {
+            let wrote = if has_written { "something" } else { "nothing" };
+            let wrote = (has_written != repaired.writes).then(|| format!("it wrote {wrote}"));
+            let wrong = difference(repaired, before, after).or(wrote);
+            wrong.map_or(Ok(()), |wrong| {
+                Err(format!("{wrong}; it should {}", described(expected)))
+            })
         }
+        (Ended::Well, Err(_)) => Err(format!("repaired, it should {}", described(expected))),
         (Ended::Refused { .. }, _) if has_written => {
             Err("something was written before it failed".to_owned())
         }
-        (Ended::Refused { reason, .. }, Expected::Refused(refused)) if reason == Some(*refused) => {
+        (Ended::Refused { reason, .. }, Err(refused)) if reason == Some(*refused) => Ok(()),
+        // QEMU's algorithms place structures as they do; whether that fits is theirs to say.
+        (Ended::Refused { by_placement, .. }, _)
+            if by_placement && ask.algorithm != case::Algorithm::Planned =>
+        {
             Ok(())
         }
-        // QEMU's algorithms place structures as they do; whether that fits is theirs to say.
-        (
-            Ended::Refused {
-                by_placement: true, ..
-            },
-            _,
-        ) if ask.algorithm != case::Algorithm::Planned => Ok(()),
-        (Ended::Refused { reason, .. }, expected) => {
-            let should = match expected {
-                Expected::Refused(refused) => format!("be refused for {refused:?}"),
-                Expected::Repaired(repaired) => format!("be repaired: {}", described(repaired)),
-            };
+        (Ended::Refused { reason, .. }, _) => {
+            let should = described(expected);
             Err(format!("refused for {reason:?}, it should {should}"))
         }
     }
-}
-
-fn bytes(
-    repaired: &Repaired,
-    before: &SparseBytes,
-    after: &SparseBytes,
-    has_written: bool,
-) -> Result<(), String> {
-    if let Some(difference) = difference(repaired, before, after) {
-        return Err(format!("{difference}; expected: {}", described(repaired)));
-    }
-    if has_written != repaired.writes {
-        let wrote = if has_written { "something" } else { "nothing" };
-        return Err(format!("it wrote {wrote} but {}", described(repaired)));
-    }
-    Ok(())
 }
 
 /// The first difference between what had to come of a repair and what did. What is in free clusters
@@ -178,31 +160,27 @@ fn difference(repaired: &Repaired, before: &SparseBytes, after: &SparseBytes) ->
 }
 
 /// What a repair should do, in a few words.
-fn described(repaired: &Repaired) -> String {
-    format!(
-        "{} written, {} refcounts kept, {}, damage {:?}",
-        if repaired.writes {
-            "something"
-        } else {
-            "nothing"
-        },
-        repaired.kept.len(),
-        if repaired.rebuilt {
-            "structures anew"
-        } else {
-            "in place"
-        },
-        repaired.damage.first()
-    )
+fn described(expected: &Expected) -> String {
+    let repaired = match expected {
+        Ok(repaired) => repaired,
+        Err(refused) => return format!("be refused for {refused:?}"),
+    };
+    let wrote = if repaired.writes {
+        "write"
+    } else {
+        "write nothing"
+    };
+    let place = if repaired.rebuilt { "anew" } else { "in place" };
+    let (kept, damage) = (repaired.kept.len(), repaired.damage.first());
+    format!("{wrote}, structures {place}, {kept} refcounts kept, damage {damage:?}")
 }
 
 /// Why a repair was refused, as the specification puts it.
 const fn reason(error: &RepairError) -> Option<Refused> {
     Some(match error {
-        RepairError::Check(CheckError::Image(ImageError::Luks { .. }) | CheckError::Walk(_)) => {
-            Refused::CheckGivesUp
-        }
+        RepairError::Check(CheckError::Image(ImageError::Luks { .. })) => Refused::CheckGivesUp,
         RepairError::Check(CheckError::Image(_)) => Refused::NotOpened,
+        RepairError::Check(_) => Refused::CheckGivesUp,
         RepairError::NeedsRebuild => Refused::NeedsRebuild,
         RepairError::Plan(PlanError::ReftableTooLarge { .. }) => Refused::ReftableTooLarge,
         RepairError::Plan(PlanError::NoSpace { .. } | PlanError::NoRun { .. })

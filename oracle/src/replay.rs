@@ -118,10 +118,10 @@ impl Story {
     /// What was done, and what came of it.
     fn run(&mut self, before: &Before, run: &Run) {
         self.line("\nwrites and flushes, in order");
-        for event in run.trace.events().iter().take(EVENTS_MAX) {
+        for event in run.trace.events.iter().take(EVENTS_MAX) {
             self.line(format_args!("  {event}"));
         }
-        if let Some(more) = run.trace.events().len().checked_sub(EVENTS_MAX + 1) {
+        if let Some(more) = run.trace.events.len().checked_sub(EVENTS_MAX + 1) {
             self.line(format_args!("  and {} more", more + 1));
         }
         match &run.outcome {

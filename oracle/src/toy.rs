@@ -1,12 +1,15 @@
 //! A toy image as sets of clusters: small enough that a set is one number, so that every toy there
 //! is can be looked at.
 
+mod structure;
 mod word;
 
-pub use word::{NoToy, Word, algorithm_name};
+pub use structure::{ToyStructure, structure};
+pub use word::{NoToy, Word};
 
 use crate::case::model::Model;
-use crate::case::{Algorithm, Case, Image, Schedule, StorageLimit, refcount};
+pub use crate::case::model::Shape;
+use crate::case::{Algorithm, Case, Image, Schedule, StorageLimit};
 
 /// The most clusters that a toy, with everything that is placed in it, can have.
 pub const CLUSTERS_MAX: u32 = u128::BITS;
@@ -98,42 +101,6 @@ impl FromIterator<u32> for Clusters {
     }
 }
 
-/// How much a refblock and a reftable cluster hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Shape {
-    /// Binary logarithm of B, the refcounts of a refblock.
-    pub refblock_bits: u32,
-    /// Binary logarithm of E, the reftable entries of a cluster.
-    pub reftable_entry_bits: u32,
-    /// Binary logarithm of the refcount width.
-    pub refcount_order: u32,
-}
-
-impl Shape {
-    /// B.
-    #[must_use]
-    pub const fn refcounts(self) -> u32 {
-        1 << self.refblock_bits
-    }
-
-    /// E.
-    #[must_use]
-    pub const fn entries(self) -> u32 {
-        1 << self.reftable_entry_bits
-    }
-
-    /// The number of references that a used cluster has: 1, 2 and the maximum in turn. Planners
-    /// only ask whether there are any.
-    #[must_use]
-    pub const fn references_of(self, cluster: u32) -> u64 {
-        match cluster % 3 {
-            0 => 1,
-            1 => 2,
-            _ => refcount::largest(self.refcount_order),
-        }
-    }
-}
-
 /// An image of which only this matters: what is used, what is reserved, and how long it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Toy {
@@ -191,11 +158,7 @@ impl Toy {
         let counted = counted.filter(|(_, count)| **count > 0);
         let is_small = clusters <= CLUSTERS_MAX / 2;
         is_small.then(|| Self {
-            shape: Shape {
-                refblock_bits: model.refblock_bits,
-                reftable_entry_bits: model.reftable_entry_bits,
-                refcount_order: model.refcount_order,
-            },
+            shape: model.shape(),
             clusters,
             used: counted.map(|(cluster, _)| cluster).collect(),
             old: model.old.iter().copied().collect(),
@@ -216,23 +179,5 @@ mod tests {
         assert!(set.contains(6) && !set.contains(7) && !set.contains(128));
         assert_eq!(set.without(Clusters::run(0, 128)), Clusters::NONE);
         assert_eq!(Clusters::run(0, 128).count(), 128);
-    }
-
-    #[test]
-    fn a_toy_survives_becoming_a_case() {
-        let toy = Toy {
-            shape: Shape {
-                refblock_bits: 2,
-                reftable_entry_bits: 1,
-                refcount_order: 4,
-            },
-            clusters: 6,
-            used: Clusters(0b01_1001),
-            old: Clusters(0b10_0010),
-            room: StorageLimit::Fixed { spare: 3 },
-        };
-        let case = toy.to_case(Algorithm::Tail);
-        assert_eq!(case.validate(), Ok(()));
-        assert_eq!(Toy::from_case(&case), Some(toy));
     }
 }

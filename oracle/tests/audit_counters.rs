@@ -29,7 +29,7 @@ fn differences(ours: &Result<Audit, Unreadable>, theirs: &common::Check) -> Vec<
     let mut found = Vec::new();
     let figures = match ours {
         Ok(audit) => counters(audit),
-        Err(Unreadable::NotOpened(_)) => Counters {
+        Err(Unreadable::NotOpened { .. }) => Counters {
             gives_up: true,
             ..Counters::default()
         },

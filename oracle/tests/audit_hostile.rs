@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use common::from_seed;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use recount_oracle::audit::{ToyGeometry, Unreadable, audit, counters, structure};
+use recount_oracle::audit::{Unreadable, audit, counters};
 use recount_oracle::case::Image;
 use recount_oracle::case::build;
 use recount_oracle::case::damage::SparseBytes;
+use recount_oracle::case::model::Model;
 use recount_oracle::case::synthetic::Synthetic;
+use recount_oracle::toy::structure;
 
 /// Far more than any single audit here should take, far less than following everything would.
 const LONGEST: Duration = Duration::from_secs(20);
@@ -51,7 +53,7 @@ fn random_bytes_are_refused() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     for length in 0..2000 {
         let bytes = random(&mut rng, length);
-        assert!(matches!(audit(&bytes), Err(Unreadable::NotOpened(_))));
+        assert!(matches!(audit(&bytes), Err(Unreadable::NotOpened { .. })));
     }
 }
 
@@ -154,17 +156,18 @@ fn the_largest_tables_of_a_hole_cost_no_memory() {
 fn any_bytes_have_some_toy_structure() {
     let mut rng = ChaCha8Rng::seed_from_u64(6);
     for refcount_order in 0..=6 {
-        let geometry = ToyGeometry {
-            cluster_bits: 6,
+        let model = Model {
             refblock_bits: 3,
             reftable_entry_bits: 2,
             refcount_order,
+            references: Vec::new(),
+            old: Vec::new(),
         };
         for length in [0, 11, 12, 63, 640, 1000] {
             let bytes = random(&mut rng, length);
-            let found = structure(&bytes, geometry).unwrap();
+            let found = structure(&bytes, &model).unwrap();
             assert!(found.refblocks.len() <= length / 8);
-            assert!(found.own_clusters(geometry).len() <= (1 << 14) + length);
+            assert!(found.own_clusters(&model).len() <= (1 << 14) + length);
         }
     }
 }

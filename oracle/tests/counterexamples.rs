@@ -5,7 +5,6 @@ use std::path::Path;
 use recount_oracle::case::{Algorithm, text};
 use recount_oracle::properties::{Property, Verdict};
 use recount_oracle::replay::replay;
-use recount_oracle::toy::algorithm_name;
 
 #[test]
 fn stored_counterexamples_fail_the_same_property_with_the_same_message() {
@@ -21,7 +20,7 @@ fn stored_counterexamples_fail_the_same_property_with_the_same_message() {
         let algorithm = file.case.algorithm;
         assert_ne!(algorithm, Algorithm::Planned, "{}", path.display());
         let story = replay(&file.case).expect("a toy");
-        for (property, message) in &file.verdicts[algorithm_name(algorithm)].properties {
+        for (property, message) in &file.verdicts[<&str>::from(algorithm)].properties {
             let property: Property = property.parse().expect("a property");
             let found = story.verdicts.iter().find(|(asked, _)| *asked == property);
             let expected = Verdict::fails(message.as_str());

@@ -67,7 +67,8 @@ fn spell(bytes: &SparseBytes) -> String {
 
 fn states_within(before: &str, events: &[Event], limits: &Limits) -> (u64, BTreeSet<String>) {
     let before = letters(before);
-    let trace: Trace = events.iter().cloned().collect();
+    let events = events.to_vec();
+    let trace = Trace { events };
     let crashes = Crashes {
         before: &before,
         trace: &trace,
@@ -233,7 +234,8 @@ fn where_there_are_too_many_states_the_telling_ones_are_visited() {
 #[test]
 fn a_case_names_a_point_modulo_the_length_of_the_trace() {
     let before = letters("ab");
-    let trace: Trace = [write(0, "X"), write(1, "Y")].into_iter().collect();
+    let events = vec![write(0, "X"), write(1, "Y")];
+    let trace = Trace { events };
     let crashes = Crashes {
         before: &before,
         trace: &trace,

@@ -6,7 +6,7 @@ use std::process::Command;
 use recount::{Offset, Storage};
 use recount_needs::needs;
 use recount_oracle::case::damage::{Damage, PointerDamage, SparseBytes};
-use recount_oracle::case::generate::{Kind, generate};
+use recount_oracle::case::generate;
 use recount_oracle::case::synthetic::{Content, Run, Sharing, Snapshots, Structures, Synthetic};
 use recount_oracle::case::{Algorithm, Case, Image, Pick, Schedule, StorageLimit};
 use recount_oracle::crash::Limits;
@@ -84,7 +84,7 @@ fn fails_with(verdict: Verdict, text: &str) {
 fn planned_repairs_images_whatever_fails_and_whenever_the_power_goes() {
     let (mut images, mut rebuilt, mut states) = (0, 0, 0);
     for seed in 0..SEEDS {
-        let mut case = generate(Kind::Synthetic, seed);
+        let mut case = generate(seed);
         case.algorithm = Algorithm::Planned;
         let Ok((before, repair)) = ImageRepair::new(&case) else {
             continue;

@@ -143,7 +143,7 @@ fn the_faults_of_a_case_are_played() {
         times: Times::Once,
     };
     let played = run(&repair, &before, &[fault]);
-    assert_eq!(played.faults_hit, 1);
+    assert_eq!(played.asked.faults_hit, 1);
     assert!(played.outcome.is_err());
     let reading = before.kind.read(&played.after).expect("a toy");
     assert_eq!(reading.pointer(), before.reading.pointer());
@@ -264,7 +264,7 @@ fn a_missing_flush_before_the_switch_is_seen() {
 
 #[test]
 fn a_missing_flush_after_the_switch_is_seen_when_the_old_structures_are_used_again() {
-    let old = Some(Offset(16));
+    let old = Some(Offset(512));
     let (before, repair) = careless(1, old);
     let explored = explore_one(&repair, &before, &Bounds::default());
     let Verdict::Fails(failure) = explored.verdict(Property::CrashAtomic) else {

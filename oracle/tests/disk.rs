@@ -59,7 +59,7 @@ fn a_device_that_cannot_grow_refuses_what_lies_past_its_end_and_does_none_of_it(
     disk.set_len(2049).expect_err("no room");
     disk.write_at(Offset(u64::MAX), &[1]).expect_err("no room");
     assert_eq!(bytes_of(&disk), [0; 2048]);
-    assert!(disk.trace().events().is_empty());
+    assert!(disk.trace().events.is_empty());
     disk.write_at(Offset(1536), &[1; 512])
         .expect("there is room");
 }
@@ -79,7 +79,7 @@ fn the_nth_operation_of_a_kind_fails_once_twice_or_for_ever() {
         });
         assert_eq!(results, expected);
         let failures = results.iter().filter(|ok| !**ok).count();
-        assert_eq!(disk.faults_hit() as usize, failures);
+        assert_eq!(disk.asked().faults_hit as usize, failures);
     }
 }
 
@@ -123,14 +123,10 @@ fn a_short_write_does_whole_sectors_and_the_rest_may_still_reach_the_disk() {
         expected,
         "a sector is written whole or not at all"
     );
-    let failed = disk
-        .trace()
-        .events()
-        .iter()
-        .filter_map(|event| match event {
-            Event::WriteFailed { offset, bytes } => Some((*offset, bytes.len())),
-            _ => None,
-        });
+    let failed = disk.trace().events.iter().filter_map(|event| match event {
+        Event::WriteFailed { offset, bytes } => Some((*offset, bytes.len())),
+        _ => None,
+    });
     assert_eq!(failed.collect::<Vec<_>>(), [(1024, 1280), (48, 12)]);
 }
 
@@ -155,6 +151,6 @@ fn a_disk_of_exabytes_takes_memory_for_what_is_written_only() {
     let mut bytes = [0; 7];
     disk.read_at(Offset(1 << 59), &mut bytes).expect("no fault");
     assert_eq!(&bytes, b"far out");
-    assert_eq!(disk.operations().of(Operation::Read), 1);
-    assert_eq!(disk.bytes_read(), 7);
+    assert_eq!(disk.asked().operations[Operation::Read as usize], 1);
+    assert_eq!(disk.asked().bytes_read, 7);
 }

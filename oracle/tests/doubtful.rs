@@ -62,9 +62,10 @@ fn doubtful_clusters_are_taken_only_where_there_is_no_room_without_them() {
                     old: Clusters(old),
                     room,
                 };
+                let whole = Space::whole_storage(&toy).expect("a small toy");
                 let without = Space {
                     reserved: toy.old.or(doubtful),
-                    ..Space::whole_storage(&toy)
+                    ..whole
                 };
                 let places = planned(&toy, doubtful);
                 let all = places.map(|places| places.allocated());
@@ -75,7 +76,7 @@ fn doubtful_clusters_are_taken_only_where_there_is_no_room_without_them() {
                     }
                     (Ok(_), None) => taken += 1,
                     (Err(error), least) => assert_eq!(
-                        (least, Space::whole_storage(&toy).least_table()),
+                        (least, whole.least_table()),
                         (None, None),
                         "{toy:?} {doubtful:?}: {error}"
                     ),

@@ -5,8 +5,12 @@ use recount::{Offset, Storage};
 use recount_oracle::case::model::Model;
 use recount_oracle::case::{Algorithm, Case, Image, Schedule, StorageLimit};
 use recount_oracle::disk::SimulatedDisk;
+use recount_oracle::properties::undo_restores::Points;
 use recount_oracle::properties::{Property, Verdict, judge, judge_all};
 use recount_oracle::run::{Before, Outcome, Repair, Run, ToyRepair, run};
+
+/// Bytes of its clusters.
+const CLUSTER: u64 = 512;
 
 /// `#..o#...` with B = 4, E = 2 and 16-bit refcounts: the reftable goes to cluster 1, the refblocks
 /// to clusters 2 and 5; the old reftable is cluster 3.
@@ -65,7 +69,7 @@ fn a_good_repair_of_a_toy_satisfies_all() {
         Property::Idempotent,
         Property::PlanAgainEmpty,
     ];
-    for (property, verdict) in judge_all(&before, &run, &repair) {
+    for (property, verdict) in judge_all(&before, &run, &repair, Points::Spread(1)) {
         let expected = if of_images.contains(&property) {
             Verdict::NotApplicable
         } else {
@@ -78,7 +82,7 @@ fn a_good_repair_of_a_toy_satisfies_all() {
 #[test]
 fn a_refcount_that_is_wrong_is_named_with_its_cluster_and_its_references() {
     // The refcount of cluster 4 is the first of the second refblock.
-    let (before, run) = and_then(5 * 16, &[0, 1]);
+    let (before, run) = and_then(5 * CLUSTER, &[0, 1]);
     let message =
         "refcount of cluster 4 is 1 after the repair; it should be 2: it has 2 references";
     fails_with(judge(Property::CountsEveryCluster, &before, &run), message);
@@ -90,7 +94,7 @@ fn a_refcount_that_is_wrong_is_named_with_its_cluster_and_its_references() {
 
 #[test]
 fn a_refcount_without_a_reference_is_a_leak() {
-    let (before, run) = and_then(5 * 16 + 4, &[0, 1]);
+    let (before, run) = and_then(5 * CLUSTER + 4, &[0, 1]);
     assert_eq!(
         judge(Property::CountsEveryCluster, &before, &run),
         Verdict::Holds
@@ -102,7 +106,7 @@ fn a_refcount_without_a_reference_is_a_leak() {
 
 #[test]
 fn a_byte_of_data_that_changes_is_named_with_its_cluster() {
-    let (before, run) = and_then(4 * 16 + 7, &[1]);
+    let (before, run) = and_then(4 * CLUSTER + 7, &[1]);
     let message = "byte 7 of cluster 4 changed from 0x84 to 0x01";
     fails_with(judge(Property::LeavesDataAlone, &before, &run), message);
     let (before, run) = and_then(12, &[1]);
@@ -111,7 +115,7 @@ fn a_byte_of_data_that_changes_is_named_with_its_cluster() {
         "byte 12 of cluster 0",
     );
     // What nothing refers to may change.
-    let (before, run) = and_then(3 * 16, &[1; 16]);
+    let (before, run) = and_then(3 * CLUSTER, &[1; 16]);
     assert_eq!(
         judge(Property::LeavesDataAlone, &before, &run),
         Verdict::Holds
@@ -121,17 +125,17 @@ fn a_byte_of_data_that_changes_is_named_with_its_cluster() {
 #[test]
 fn new_structures_in_clusters_that_are_in_use_are_named() {
     // Entry 0 of the reftable leads to the data, then to the reftable, then to the old reftable.
-    let (before, run) = and_then(16, &(4 * 16_u64).to_be_bytes());
+    let (before, run) = and_then(CLUSTER, &(4 * CLUSTER).to_be_bytes());
     fails_with(
         judge(Property::NoOverlap, &before, &run),
         "lies in cluster 4: it has 2 references",
     );
-    let (before, run) = and_then(16, &16_u64.to_be_bytes());
+    let (before, run) = and_then(CLUSTER, &CLUSTER.to_be_bytes());
     fails_with(
         judge(Property::NoOverlap, &before, &run),
         "two new structures lie in cluster 1",
     );
-    let (before, run) = and_then(16, &(3 * 16_u64).to_be_bytes());
+    let (before, run) = and_then(CLUSTER, &(3 * CLUSTER).to_be_bytes());
     fails_with(
         judge(Property::NoOverlap, &before, &run),
         "cluster 3, which belongs to the old ones",
@@ -140,7 +144,7 @@ fn new_structures_in_clusters_that_are_in_use_are_named() {
 
 #[test]
 fn a_structure_that_is_written_twice_costs_too_much() {
-    let (before, run) = and_then(16 + 8, &(5 * 16_u64).to_be_bytes());
+    let (before, run) = and_then(CLUSTER + 8, &(5 * CLUSTER).to_be_bytes());
     fails_with(
         judge(Property::BoundedCost, &before, &run),
         "cluster 1 of the new structures was written 2",

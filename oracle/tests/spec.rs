@@ -6,8 +6,9 @@ use recount_oracle::case::Algorithm;
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::properties::judge_all;
 use recount_oracle::properties::reading::Kind;
+use recount_oracle::properties::undo_restores::Points;
 use recount_oracle::run::{Before, ImageRepair, run};
-use recount_oracle::spec::{Ask, Damage, Expected, Refused, Repaired, expect};
+use recount_oracle::spec::{Ask, Damage, Refused, Repaired, expect};
 
 const CLUSTER: u64 = 512;
 const ENTRIES: u64 = CLUSTER / 8;
@@ -69,10 +70,8 @@ impl Image {
     }
 
     fn repaired(&self, ask: &Ask) -> Repaired {
-        match expect(&self.bytes, ask, None).expect("little work") {
-            Expected::Repaired(repaired) => *repaired,
-            Expected::Refused(refused) => panic!("refused: {refused:?}"),
-        }
+        let expected = expect(&self.bytes, ask, None).expect("little work");
+        *expected.expect("a repair")
     }
 
     /// The clusters that change.
@@ -87,16 +86,19 @@ impl Image {
     fn is_repaired_so_by_the_engine(&self) {
         let before = Before::new(self.bytes.clone(), 512, None, Kind::Image).expect("an image");
         let repair = ImageRepair::by(Algorithm::Planned);
-        let verdicts = judge_all(&before, &run(&repair, &before, &[]), &repair);
+        let verdicts = judge_all(
+            &before,
+            &run(&repair, &before, &[]),
+            &repair,
+            Points::Spread(1),
+        );
         let failed = verdicts.iter().find(|(_, verdict)| verdict.is_failure());
         assert!(failed.is_none(), "{failed:?}");
     }
 
     fn refused(&self, ask: &Ask) -> Option<Refused> {
-        match expect(&self.bytes, ask, None).expect("little work") {
-            Expected::Repaired(_) => None,
-            Expected::Refused(refused) => Some(refused),
-        }
+        let expected = expect(&self.bytes, ask, None).expect("little work");
+        expected.err()
     }
 }
 
@@ -169,7 +171,11 @@ fn a_reftable_that_a_disturbed_repair_left_is_a_leak_unless_its_refblock_says_ot
         image.put(at, &refcount.to_be_bytes());
         image.is_repaired_so_by_the_engine();
         let repaired = image.repaired(&ASK);
-        assert_eq!(repaired.damage, [Damage::LostTable(reftable)], "{cluster}");
+        assert_eq!(
+            repaired.damage,
+            [Damage::At("lost table", reftable)],
+            "{cluster}"
+        );
         assert_eq!(repaired.kept.len() as u64, 1 + ENTRIES, "{cluster}");
     }
 }
@@ -220,13 +226,13 @@ fn what_is_expected_of_the_images_of_the_corpus_is_final() {
             bytes: SparseBytes::default(),
         };
         image.put(0, &bytes);
-        let Ok(Expected::Repaired(repaired)) = expect(&image.bytes, &ASK, None) else {
+        let Ok(Ok(repaired)) = expect(&image.bytes, &ASK, None) else {
             continue;
         };
         judged += 1;
         changed += u64::from(repaired.writes);
         match expect(&repaired.after, &ASK, None) {
-            Ok(Expected::Repaired(again)) => {
+            Ok(Ok(again)) => {
                 assert!(!again.writes, "more to repair");
                 assert_eq!(again.kept, repaired.kept);
                 assert_eq!(again.damage.is_empty(), repaired.damage.is_empty());

@@ -1,43 +1,64 @@
 //! What the properties are asked, and the view of the guest that they are asked about.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use proptest::prelude::*;
 use recount_oracle::audit::{Audit, LayerId, Mapping, audit};
 use recount_oracle::case::Case;
+use recount_oracle::case::build::build;
 use recount_oracle::case::damage::SparseBytes;
-use recount_oracle::properties::{Property, Verdict, judge_all};
+use recount_oracle::disk::SECTOR;
+use recount_oracle::properties::reading::Kind;
+use recount_oracle::properties::undo_restores::Points;
+use recount_oracle::properties::{Property, Verdict, judge_all, unread};
 use recount_oracle::run::{Before, ImageRepair, Run, run};
 
-/// The image of a case and its repair; `None` when nobody can open such an image.
+use crate::{Asked, check};
+
+/// Holds a property against cases of which the image can be opened, as [`check`] does. Of another one
+/// it is asked what the engine itself can tell: it is refused, or repaired for good.
 ///
 /// # Panics
 ///
-/// If a case is impossible, which no strategy gives.
-#[must_use]
-pub fn prepare(case: &Case) -> Option<(Before, ImageRepair)> {
-    match ImageRepair::new(case) {
-        Ok(prepared) => Some(prepared),
-        Err(recount_oracle::run::SceneError::Unreadable(_)) => None,
-        Err(error) => panic!("{error}"),
-    }
+/// As [`check`]; and if a case is impossible, which no strategy gives.
+pub fn check_opened(
+    name: &str,
+    regressions: Option<&'static str>,
+    cases: u32,
+    strategy: impl Strategy<Value = Case>,
+    property: impl Fn(&Case, &Before, &ImageRepair) -> Result<Asked, TestCaseError>,
+) {
+    check(name, regressions, cases, strategy, |case| {
+        let built = build(case).expect("strategies give possible cases");
+        let repair = ImageRepair::by(case.algorithm);
+        match Before::new(built.bytes.clone(), SECTOR, built.capacity, Kind::Image) {
+            Ok(before) => property(case, &before, &repair),
+            Err(_) => match unread::judge(built.bytes, built.capacity, repair) {
+                Ok(()) => Ok(Asked::Nothing),
+                Err((property, failure)) => Err(fails(format!("{property}: {failure}"))),
+            },
+        }
+    });
+}
+
+/// An error of a test, from any other.
+pub fn fails(error: impl Display) -> TestCaseError {
+    TestCaseError::fail(error.to_string())
 }
 
 /// Repairs with nothing going wrong, and asks every property.
 pub fn judged(before: &Before, repair: &ImageRepair) -> Result<Run, TestCaseError> {
     let run = run(repair, before, &[]);
-    hold(&run, judge_all(before, &run, repair))?;
+    hold(judge_all(before, &run, repair, Points::Spread(1)))?;
     Ok(run)
 }
 
-/// An error when a property fails that the run's algorithm is not known to fail.
-pub fn hold(run: &Run, verdicts: Vec<(Property, Verdict)>) -> Result<(), TestCaseError> {
-    let algorithm = run.ask().algorithm;
+/// An error when a property fails.
+pub fn hold(verdicts: Vec<(Property, Verdict)>) -> Result<(), TestCaseError> {
     for (property, verdict) in verdicts {
-        if let Verdict::Fails(failure) = verdict
-            && !property.is_known_of_images(algorithm)
-        {
-            return Err(TestCaseError::fail(format!("{property}: {failure}")));
+        if let Verdict::Fails(failure) = verdict {
+            return Err(fails(format!("{property}: {failure}")));
         }
     }
     Ok(())
@@ -57,13 +78,10 @@ pub fn repaired(
     capacity: Option<u64>,
     repair: &ImageRepair,
 ) -> Result<(SparseBytes, Audit), TestCaseError> {
-    let fail = |error: &dyn std::fmt::Display| TestCaseError::fail(error.to_string());
-    let sector = recount_oracle::disk::SECTOR;
-    let kind = recount_oracle::properties::reading::Kind::Image;
-    let before = Before::new(bytes, sector, capacity, kind).map_err(|error| fail(&error))?;
+    let before = Before::new(bytes, SECTOR, capacity, Kind::Image).map_err(fails)?;
     let run = judged(&before, repair)?;
-    run.outcome.map_err(|error| fail(&error))?;
-    let after = audit(&run.after).map_err(|error| fail(&error))?;
+    run.outcome.map_err(fails)?;
+    let after = audit(&run.after).map_err(fails)?;
     Ok((run.after, after))
 }
 

@@ -3,12 +3,12 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::{TestError, TestRunner};
-use recount_oracle::audit::{Mismatch, audit, structure};
+use recount_oracle::audit::{Mismatch, audit};
 use recount_oracle::case::Image;
 use recount_oracle::case::build;
-use recount_oracle::case::id::Id;
 use recount_oracle::case::synthetic::{Content, Structures, Synthetic};
-use recount_oracle::case::text::{parse, print};
+use recount_oracle::case::text::{parse, print, read};
+use recount_oracle::toy::structure;
 use recount_proptests::{Asked, case, check, damaged, model, synthetic};
 
 proptest! {
@@ -38,7 +38,7 @@ proptest! {
     #[test]
     fn old_structures_of_a_toy_count_what_they_cover(model in model()) {
         let bytes = build::image(&Image::Model(model.clone())).unwrap();
-        let found = structure(&bytes, (&model).into()).unwrap();
+        let found = structure(&bytes, &model).unwrap();
         let covered = model.old.len().saturating_sub(1) << model.refblock_bits;
         for (cluster, &references) in (0_u64..).zip(&model.references) {
             let old = model.old.iter().any(|&old| u64::from(old) == cluster);
@@ -46,7 +46,7 @@ proptest! {
             let counted = found.counts.get(&cluster).copied().unwrap_or(0);
             prop_assert_eq!(counted, expected, "cluster {}", cluster);
         }
-        let own = found.own_clusters((&model).into());
+        let own = found.own_clusters(&model);
         let old = model.old.iter().map(|&cluster| (u64::from(cluster), 1)).collect();
         prop_assert_eq!(own, old);
     }
@@ -91,8 +91,8 @@ fn a_failure_ends_in_a_case_file_and_the_line_that_replays_it() {
     let line = message
         .lines()
         .find_map(|line| line.trim().strip_prefix("cargo xtask replay "));
-    let id: Id = line.expect("the line").parse().expect("a case file");
-    let Image::Synthetic(image) = id.case().expect("the case").image else {
+    let file = read(line.expect("the line").as_ref()).expect("a case file");
+    let Image::Synthetic(image) = file.case.image else {
         panic!("another case than the one that failed");
     };
     assert_eq!((image.cluster_bits, image.guest.len()), (9, 0), "{image:?}");

@@ -14,8 +14,8 @@ use recount_oracle::case::synthetic::{
 use recount_oracle::case::{Algorithm, Case, Image, Schedule, StorageLimit};
 use recount_oracle::disk::Event;
 use recount_oracle::run::{Before, Stopped};
-use recount_proptests::judge::{judged, prepare};
-use recount_proptests::{Asked, check, refcounts_damaged};
+use recount_proptests::judge::{check_opened, judged};
+use recount_proptests::{Asked, refcounts_damaged};
 
 const REGRESSIONS: Option<&str> = Some("proptest-regressions/fixed_storage.txt");
 
@@ -88,48 +88,54 @@ fn nearly_full() -> impl Strategy<Value = Case> {
 #[test]
 fn nothing_is_written_past_the_end_of_a_device() {
     let name = "nothing_is_written_past_the_end_of_a_device";
-    check(name, REGRESSIONS, 200, on_a_device(), |case| {
-        let Some((before, repair)) = prepare(case) else {
-            return Ok(Asked::Nothing);
-        };
-        let capacity = before.capacity.expect("the storage is fixed");
-        let run = judged(&before, &repair)?;
-        for (offset, length) in run.trace.writes() {
-            prop_assert!(offset + length as u64 <= capacity, "a write at {offset}");
-        }
-        let resized = run
-            .trace
-            .events()
-            .iter()
-            .any(|event| matches!(event, Event::SetLen { .. }));
-        prop_assert!(!resized, "the length of a device was changed");
-        prop_assert_eq!(run.after.len(), before.bytes.len());
-        Ok(Asked::Judged)
-    });
+    check_opened(
+        name,
+        REGRESSIONS,
+        200,
+        on_a_device(),
+        |_, before, repair| {
+            let capacity = before.capacity.expect("the storage is fixed");
+            let run = judged(before, repair)?;
+            for (offset, length) in run.trace.writes() {
+                prop_assert!(offset + length as u64 <= capacity, "a write at {offset}");
+            }
+            let resized = run
+                .trace
+                .events
+                .iter()
+                .any(|event| matches!(event, Event::SetLen { .. }));
+            prop_assert!(!resized, "the length of a device was changed");
+            prop_assert_eq!(run.after.len(), before.bytes.len());
+            Ok(Asked::Judged)
+        },
+    );
 }
 
 #[test]
 fn no_space_is_said_only_where_counting_finds_none() {
     let name = "no_space_is_said_only_where_counting_finds_none";
-    check(name, REGRESSIONS, 600, nearly_full(), |case| {
-        let Some((before, repair)) = prepare(case) else {
-            return Ok(Asked::Nothing);
-        };
-        let run = judged(&before, &repair)?;
-        let Err(Stopped::Repair(failure)) = &run.outcome else {
-            return Ok(Asked::Judged);
-        };
-        let no_space = matches!(failure.error, RepairError::Plan(PlanError::NoSpace { .. }));
-        prop_assert!(no_space, "{failure}");
-        prop_assert!(run.trace.is_read_only(), "it fails for space after writing");
-        let place = Space::of(&before).place();
-        prop_assert_eq!(
-            place,
-            None,
-            "a reftable of this many clusters fits at that cluster"
-        );
-        Ok(Asked::Judged)
-    });
+    check_opened(
+        name,
+        REGRESSIONS,
+        600,
+        nearly_full(),
+        |_, before, repair| {
+            let run = judged(before, repair)?;
+            let Err(Stopped::Repair(failure)) = &run.outcome else {
+                return Ok(Asked::Judged);
+            };
+            let no_space = matches!(failure.error, RepairError::Plan(PlanError::NoSpace { .. }));
+            prop_assert!(no_space, "{failure}");
+            prop_assert!(run.trace.is_read_only(), "it fails for space after writing");
+            let place = Space::of(before).place();
+            prop_assert_eq!(
+                place,
+                None,
+                "a reftable of this many clusters fits at that cluster"
+            );
+            Ok(Asked::Judged)
+        },
+    );
 }
 
 /// What there is room for: naive counting, cluster by cluster.

@@ -10,8 +10,8 @@ use recount_oracle::case::{Algorithm, Case, Schedule};
 use recount_oracle::crash::Limits;
 use recount_oracle::properties::{Property, Verdict, crash_atomic, fault_safe};
 use recount_oracle::run::{Before, ImageRepair, Run, again, run};
-use recount_proptests::judge::{hold, prepare, view};
-use recount_proptests::{Asked, check, entry_damaged, refcounts_damaged, schedule};
+use recount_proptests::judge::{check_opened, fails, hold, view};
+use recount_proptests::{Asked, entry_damaged, refcounts_damaged, schedule};
 
 const REGRESSIONS: Option<&str> = Some("proptest-regressions/interrupted.txt");
 const ALL: &[Algorithm] = &[Algorithm::Planned, Algorithm::FirstFit, Algorithm::Tail];
@@ -46,11 +46,11 @@ fn ends_well(
     quiet: &Run,
 ) -> Result<(), TestCaseError> {
     let again = again(before, repair, quiet, bytes);
-    let again = again.map_err(|failure| TestCaseError::fail(failure.to_string()))?;
+    let again = again.map_err(fails)?;
     let again = again.expect("an image");
-    hold(&again.run, again.verdicts)?;
+    hold(again.verdicts)?;
     let old = before.reading.audit().expect("an image");
-    let new = audit(&again.run.after).map_err(|error| TestCaseError::fail(error.to_string()))?;
+    let new = audit(&again.run.after).map_err(fails)?;
     prop_assert!(
         view(&new, &again.run.after) == view(old, &before.bytes),
         "the guest sees a change"
@@ -61,50 +61,55 @@ fn ends_well(
 #[test]
 fn after_a_power_cut_the_image_is_the_old_or_the_new_one_and_can_be_repaired() {
     let name = "after_a_power_cut_the_image_is_the_old_or_the_new_one_and_can_be_repaired";
-    check(name, REGRESSIONS, 200, interrupted(is_power_cut), |case| {
-        let (Some((before, repair)), Schedule::Crash(crash)) = (prepare(case), &case.schedule)
-        else {
-            return Ok(Asked::Nothing);
-        };
-        let quiet = run(&repair, &before, &[]);
-        let whole = quiet.whole(&before);
-        let (_, verdict) = crash_atomic::judge(&before, &quiet.trace, whole, &FEW);
-        let verdict = Verdict::from(crash_atomic::lasts(&quiet)).and(|| verdict);
-        hold(&quiet, vec![(Property::CrashAtomic, verdict)])?;
-        ends_well(
-            before.crashed(&quiet.trace, *crash),
-            &before,
-            &repair,
-            &quiet,
-        )?;
-        Ok(writes(&quiet))
-    });
+    check_opened(
+        name,
+        REGRESSIONS,
+        200,
+        interrupted(is_power_cut),
+        |case, before, repair| {
+            let Schedule::Crash(crash) = &case.schedule else {
+                return Ok(Asked::Nothing);
+            };
+            let quiet = run(repair, before, &[]);
+            let whole = quiet.whole(before);
+            let (_, verdict) = crash_atomic::judge(before, &quiet.trace, whole, &FEW);
+            let verdict = Verdict::from(crash_atomic::lasts(&quiet)).and(|| verdict);
+            hold(vec![(Property::CrashAtomic, verdict)])?;
+            ends_well(before.crashed(&quiet.trace, *crash), before, repair, &quiet)?;
+            Ok(writes(&quiet))
+        },
+    );
 }
 
 #[test]
 fn a_failing_operation_is_reported_and_the_image_can_be_repaired() {
     let name = "a_failing_operation_is_reported_and_the_image_can_be_repaired";
-    check(name, REGRESSIONS, 200, interrupted(is_fault), |case| {
-        let (Some((before, repair)), Schedule::Faults(faults)) = (prepare(case), &case.schedule)
-        else {
-            return Ok(Asked::Nothing);
-        };
-        let quiet = run(&repair, &before, &[]);
-        let whole = quiet.whole(&before);
-        // The nth of those that there are, so that the fault is reached.
-        let faults: Vec<_> = faults
-            .iter()
-            .map(|fault| recount_oracle::case::Fault {
-                nth: fault.nth % quiet.operations.of(fault.operation).max(1),
-                ..*fault
-            })
-            .collect();
-        let failed = run(&repair, &before, &faults);
-        let (_, verdict) = fault_safe::judge(&before, &failed, whole, &FEW);
-        hold(&failed, vec![(Property::FaultSafe, verdict)])?;
-        ends_well(failed.after, &before, &repair, &quiet)?;
-        Ok(writes(&quiet))
-    });
+    check_opened(
+        name,
+        REGRESSIONS,
+        200,
+        interrupted(is_fault),
+        |case, before, repair| {
+            let Schedule::Faults(faults) = &case.schedule else {
+                return Ok(Asked::Nothing);
+            };
+            let quiet = run(repair, before, &[]);
+            let whole = quiet.whole(before);
+            // The nth of those that there are, so that the fault is reached.
+            let faults: Vec<_> = faults
+                .iter()
+                .map(|fault| recount_oracle::case::Fault {
+                    nth: fault.nth % quiet.asked.operations[fault.operation as usize].max(1),
+                    ..*fault
+                })
+                .collect();
+            let failed = run(repair, before, &faults);
+            let (_, verdict) = fault_safe::judge(before, &failed, whole, &FEW);
+            hold(vec![(Property::FaultSafe, verdict)])?;
+            ends_well(failed.after, before, repair, &quiet)?;
+            Ok(writes(&quiet))
+        },
+    );
 }
 
 /// Where nothing is written there is nothing to disturb.
@@ -119,21 +124,24 @@ fn writes(run: &Run) -> Asked {
 #[test]
 fn a_power_cut_during_each_of_two_repairs_still_ends_clean() {
     let name = "a_power_cut_during_each_of_two_repairs_still_ends_clean";
-    check(name, REGRESSIONS, 80, interrupted(is_power_cut), |case| {
-        let (Some((before, repair)), Schedule::Crash(crash)) = (prepare(case), &case.schedule)
-        else {
-            return Ok(Asked::Nothing);
-        };
-        let quiet = run(&repair, &before, &[]);
-        let mut bytes = before.bytes.clone();
-        for _ in 0..2 {
-            let fail =
-                |error: recount_oracle::audit::Unreadable| TestCaseError::fail(error.to_string());
-            let again =
-                Before::new(bytes, before.sector, None, before.kind.clone()).map_err(fail)?;
-            bytes = again.crashed(&run(&repair, &again, &[]).trace, *crash);
-        }
-        ends_well(bytes, &before, &repair, &quiet)?;
-        Ok(writes(&quiet))
-    });
+    check_opened(
+        name,
+        REGRESSIONS,
+        80,
+        interrupted(is_power_cut),
+        |case, before, repair| {
+            let Schedule::Crash(crash) = &case.schedule else {
+                return Ok(Asked::Nothing);
+            };
+            let quiet = run(repair, before, &[]);
+            let mut bytes = before.bytes.clone();
+            for _ in 0..2 {
+                let again =
+                    Before::new(bytes, before.sector, None, before.kind.clone()).map_err(fails)?;
+                bytes = again.crashed(&run(repair, &again, &[]).trace, *crash);
+            }
+            ends_well(bytes, before, repair, &quiet)?;
+            Ok(writes(&quiet))
+        },
+    );
 }

@@ -8,9 +8,9 @@ use recount_oracle::audit::audit;
 use recount_oracle::case::damage::Damage;
 use recount_oracle::case::synthetic::{Structures, Synthetic};
 use recount_oracle::case::{Algorithm, Case, Image, Schedule, StorageLimit};
-use recount_oracle::run::run;
-use recount_proptests::judge::{is_sound, judged, prepare, view};
-use recount_proptests::{Asked, check, damaged, refcounts_damaged};
+use recount_oracle::run::{ImageRepair, run};
+use recount_proptests::judge::{check_opened, fails, is_sound, judged, view};
+use recount_proptests::{Asked, damaged, refcounts_damaged};
 
 const REGRESSIONS: Option<&str> = Some("proptest-regressions/repairs.txt");
 const ALL: &[Algorithm] = &[Algorithm::Planned, Algorithm::FirstFit, Algorithm::Tail];
@@ -18,47 +18,56 @@ const ALL: &[Algorithm] = &[Algorithm::Planned, Algorithm::FirstFit, Algorithm::
 #[test]
 fn every_property_holds_where_only_refcounts_are_damaged() {
     let name = "every_property_holds_where_only_refcounts_are_damaged";
-    check(name, REGRESSIONS, 250, refcounts_damaged(ALL), |case| {
-        let Some((before, repair)) = prepare(case) else {
-            return Ok(Asked::Nothing);
-        };
-        let run = judged(&before, &repair)?;
-        // A table without entries beside many leaks is damage, too.
-        let clean = is_sound(&before, &run) && run.outcome.is_ok();
-        Ok(if clean { Asked::Judged } else { Asked::Nothing })
-    });
+    check_opened(
+        name,
+        REGRESSIONS,
+        250,
+        refcounts_damaged(ALL),
+        |_, before, repair| {
+            let run = judged(before, repair)?;
+            // A table without entries beside many leaks is damage, too.
+            let clean = is_sound(before, &run) && run.outcome.is_ok();
+            Ok(if clean { Asked::Judged } else { Asked::Nothing })
+        },
+    );
 }
 
 #[test]
 fn every_property_holds_whatever_is_damaged() {
     let name = "every_property_holds_whatever_is_damaged";
-    check(name, REGRESSIONS, 600, quiet(damaged()), |case| {
-        let Some((before, repair)) = prepare(case) else {
-            return Ok(Asked::Nothing);
-        };
-        judged(&before, &repair)?;
-        Ok(Asked::Judged)
-    });
+    check_opened(
+        name,
+        REGRESSIONS,
+        600,
+        quiet(damaged()),
+        |_, before, repair| {
+            judged(before, repair)?;
+            Ok(Asked::Judged)
+        },
+    );
 }
 
 #[test]
 fn every_guest_byte_of_every_layer_is_there_afterwards() {
     let name = "every_guest_byte_of_every_layer_is_there_afterwards";
-    check(name, REGRESSIONS, 200, refcounts_damaged(ALL), |case| {
-        let Some((before, repair)) = prepare(case) else {
-            return Ok(Asked::Nothing);
-        };
-        let run = run(&repair, &before, &[]);
-        let old = before.reading.audit().expect("an image");
-        let new = audit(&run.after).map_err(|error| TestCaseError::fail(error.to_string()))?;
-        prop_assert!(
-            view(old, &before.bytes) == view(&new, &run.after),
-            "the guest sees a change"
-        );
-        prop_assert_eq!(&old.bitmaps, &new.bitmaps);
-        prop_assert_eq!(&old.snapshots, &new.snapshots);
-        Ok(Asked::Judged)
-    });
+    check_opened(
+        name,
+        REGRESSIONS,
+        200,
+        refcounts_damaged(ALL),
+        |_, before, repair| {
+            let run = run(repair, before, &[]);
+            let old = before.reading.audit().expect("an image");
+            let new = audit(&run.after).map_err(fails)?;
+            prop_assert!(
+                view(old, &before.bytes) == view(&new, &run.after),
+                "the guest sees a change"
+            );
+            prop_assert_eq!(&old.bitmaps, &new.bitmaps);
+            prop_assert_eq!(&old.snapshots, &new.snapshots);
+            Ok(Asked::Judged)
+        },
+    );
 }
 
 fn quiet(cases: impl Strategy<Value = Case>) -> impl Strategy<Value = Case> {
@@ -87,7 +96,7 @@ fn a_reftable_that_reaches_past_the_end_is_replaced_and_not_released() {
             algorithm: Algorithm::Planned,
             schedule: Schedule::Quiet,
         };
-        let (before, repair) = prepare(&case).expect("an image");
+        let (before, repair) = ImageRepair::new(&case).expect("an image");
         let run = judged(&before, &repair).expect("every property holds");
         assert!(run.outcome.is_ok(), "{:?}", run.outcome);
         assert!(audit(&run.after).expect("an image").is_clean());

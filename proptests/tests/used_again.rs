@@ -15,7 +15,7 @@ use recount_oracle::case::damage::{Damage, PointerDamage, SparseBytes, apply};
 use recount_oracle::case::synthetic::{Content, Run, Synthetic};
 use recount_oracle::case::{Algorithm, Case, Image, Pick, Schedule, StorageLimit};
 use recount_oracle::run::ImageRepair;
-use recount_proptests::judge::{View, repaired, view};
+use recount_proptests::judge::{View, fails, repaired, view};
 use recount_proptests::{Guest, refcounts, synthetic};
 
 /// Clusters larger than this only make writing slower.
@@ -118,7 +118,7 @@ impl Life {
             }
             self.written.insert(cluster, byte);
         }
-        let after = audit(&self.bytes).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let after = audit(&self.bytes).map_err(fails)?;
         // A check does not look past the end of the file; refcounts there that are too high are
         // leaks once the file has grown over them, and the next repair's to release.
         only_leaks(&after)?;
@@ -127,7 +127,7 @@ impl Life {
 
     /// Every layer against the model.
     fn compare(&self) -> Result<(), TestCaseError> {
-        let audit = audit(&self.bytes).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let audit = audit(&self.bytes).map_err(fails)?;
         let size = audit.header.cluster_size() as usize;
         let mut now = view(&audit, &self.bytes);
         let mut first = self.first.clone();

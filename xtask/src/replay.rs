@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use recount_oracle::case::Case;
-use recount_oracle::case::id::Id;
+use recount_oracle::case::text;
 use recount_oracle::explore::images::{self, Named};
 use recount_oracle::replay;
 use recount_oracle::toy::Word;
@@ -16,8 +16,8 @@ use crate::error::Result;
 #[derive(clap::Args)]
 pub struct Args {
     /// A toy (toy:first-fit:b4e2w16:#..#:grows), an image of `cargo xtask
-    /// model` (image:planned:plain:dirty:grows), a seed (r1:synthetic:42), a case of
-    /// `cargo xtask differential` (7:12), or a case file.
+    /// model` (image:planned:plain:dirty:grows), a case of `cargo xtask
+    /// differential` (7:12), or a case file.
     case: String,
 }
 
@@ -54,5 +54,5 @@ fn case(word: &str) -> Result<Case> {
             .ok_or_else(|| format!("there is no image `{word}`"))?
             .case);
     }
-    Ok(word.parse::<Id>()?.case()?)
+    Ok(text::read(word.as_ref())?.case)
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::differences::differences;
 use super::disk_counts::is_readable;
-use crate::finding::Finding;
+use crate::finding::{Finding, Miscount};
 use crate::format::entry::ReftableEntry;
 use crate::geometry::Geometry;
-use crate::image::{Extent, Image};
+use crate::image::Image;
 use crate::observer::{Action, Observer, Stage};
 use crate::references::{OldStructures, Reftable, find_in_tables};
 use crate::storage::{Storage, StorageError};
@@ -47,10 +47,9 @@ impl Comparison {
         observer: &mut dyn Observer,
     ) -> Result<Self, StorageError> {
         let geometry = image.geometry();
-        let file = Extent::of(storage, geometry).clusters;
         let counted = table.last_used().map_or(0, |last| last.0 + 1);
         let mut result = Self {
-            compared: file.max(ClusterCount(counted)),
+            compared: image.extent.clusters.max(ClusterCount(counted)),
             ..Self::default()
         };
         let refblocks = result.refblocks(table, &old.reftable);
@@ -81,9 +80,18 @@ impl Comparison {
             let missing = is_missing.then(|| Arc::from([]));
             if let Some(found) = differing.remove(&refblock).or(missing) {
                 used = used.max(last_on_disk(geometry, &found, range));
-                for (cluster, refcount, references) in differences(table, refblock, &found, range) {
+                for (cluster, refcount, references) in differences(table, &found, range) {
                     result.tally(refcount, references);
-                    let finding = finding(cluster, refcount, references);
+                    let miscount = Miscount {
+                        cluster,
+                        refcount,
+                        references,
+                    };
+                    let finding = if refcount < references {
+                        Finding::TooLow(miscount)
+                    } else {
+                        Finding::Leak(miscount)
+                    };
                     observer.finding(&finding, Action::Reported);
                 }
                 result.differing.insert(refblock, found);
@@ -94,7 +102,6 @@ impl Comparison {
     }
 
     /// Whether all refcounts are the references.
-    #[must_use]
     pub fn is_equal(&self) -> bool {
         self.differing.is_empty() && self.unreadable.is_empty()
     }
@@ -171,7 +178,7 @@ impl Comparison {
         found: &'a [u8],
     ) -> impl Iterator<Item = (Cluster, u64, u64)> + use<'a> {
         let range = self.range(table.geometry(), refblock);
-        differences(table, refblock, found, range)
+        differences(table, found, range)
     }
 
     /// The clusters of a refblock that are compared.
@@ -240,21 +247,4 @@ fn last_on_disk(geometry: &Geometry, found: &[u8], range: Run) -> Option<Cluster
     let is_used = |index| width::get(geometry.order(), found, index as usize) != 0;
     let mut clusters = present.into_iter().flat_map(|range| range.iter());
     clusters.rfind(|cluster| is_used(cluster.since(range.first).0))
-}
-
-/// What is told of a cluster whose refcount differs.
-const fn finding(cluster: Cluster, refcount: u64, references: u64) -> Finding {
-    if refcount < references {
-        Finding::TooLow {
-            cluster,
-            refcount,
-            references,
-        }
-    } else {
-        Finding::Leak {
-            cluster,
-            refcount,
-            references,
-        }
-    }
 }

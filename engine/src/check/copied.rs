@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{CheckError, DiskCounts, Look};
-use crate::finding::Finding;
-use crate::format::entry::{COPIED, L1Entry, L2Format, L2Kind, with_copied};
+use super::{DiskCounts, Look};
+use crate::finding::{Finding, WrongCopied};
+use crate::format::entry::{COPIED, L1Entry, L2Kind, with_copied};
 use crate::image::Image;
 use crate::observer::{Action, Observer, Stage};
-use crate::references::{L2Item, find_in_tables, for_each_entry, for_each_item};
+use crate::references::{CheckError, find_in_tables, for_each_entry, l2_runs};
 use crate::storage::{Storage, StorageError};
 use crate::table::{OutOfMemory, Run};
 use crate::units::{ClusterCount, Offset};
@@ -62,54 +62,29 @@ pub fn with_wrong<'a>(
     Ok(found)
 }
 
-/// An entry of the active L1 table, or of an L2 table, whose COPIED bit is wrong.
-#[derive(Clone, Copy, Debug)]
-pub struct Wrong {
-    /// Its number in the table.
-    pub index: u64,
-    entry: u64,
-    /// The refcount of what it leads to.
-    refcount: u64,
-}
-
-impl Wrong {
+impl WrongCopied {
     /// What is told of it, in an L2 table or in the active L1 table.
-    pub const fn finding(&self, l2_table: Option<Offset>) -> Finding {
-        let Self {
-            index,
-            entry,
-            refcount,
-        } = *self;
-        match l2_table {
-            None => Finding::L1Copied {
-                index,
-                entry,
-                refcount,
-            },
-            Some(table) => Finding::L2Copied {
-                table,
-                index,
-                entry,
-                refcount,
-            },
-        }
+    pub(crate) fn finding(self, l2_table: Option<Offset>) -> Finding {
+        l2_table.map_or(Finding::L1Copied(self), |table| {
+            Finding::L2Copied(table, self)
+        })
     }
 
     /// Whether the bit has to be set.
-    pub const fn is_to_set(&self) -> bool {
+    pub(crate) const fn is_to_set(self) -> bool {
         self.refcount == 1
     }
 
     /// The entry as it should be.
-    pub const fn mended(&self) -> u64 {
+    pub(crate) const fn mended(self) -> u64 {
         with_copied(self.entry, self.is_to_set())
     }
 }
 
 /// What is wrong with an entry's bit where what it leads to has a refcount.
-fn wrong(index: u64, entry: u64, refcount: u64) -> Option<Wrong> {
+fn wrong(index: u64, entry: u64, refcount: u64) -> Option<WrongCopied> {
     let is_wrong = (entry & COPIED != 0) != (refcount == 1);
-    is_wrong.then_some(Wrong {
+    is_wrong.then_some(WrongCopied {
         index,
         entry,
         refcount,
@@ -120,7 +95,7 @@ fn wrong(index: u64, entry: u64, refcount: u64) -> Option<Wrong> {
 /// refers to each.
 #[derive(Default)]
 pub struct L1Check {
-    pub wrong: Vec<Wrong>,
+    pub wrong: Vec<WrongCopied>,
     pub tables: BTreeMap<Offset, u64>,
 }
 
@@ -152,48 +127,40 @@ pub fn check_l1(counts: &mut DiskCounts<'_>) -> Result<L1Check, CheckError> {
 pub fn check_l2(
     bytes: &[u8],
     counts: &mut DiskCounts<'_>,
-    visit: &mut dyn FnMut(Wrong),
+    visit: &mut dyn FnMut(WrongCopied),
 ) -> Result<(), StorageError> {
-    let image = counts.image;
-    let (geometry, format) = (image.geometry(), L2Format::of(&image.header));
-    let mut check_one = |counts: &mut DiskCounts<'_>, index: u64, raw: u64, offset: Offset| {
-        let mut on_disk = Some(1);
-        if !format.data_file {
-            on_disk = counts.get(geometry.cluster_of(offset))?;
+    let (geometry, format) = (*counts.image.geometry(), counts.image.format());
+    for run in l2_runs(format, bytes) {
+        let (entry, copied) = (run.entry, run.entry.copied());
+        let (L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset)) = entry.kind(format) else {
+            continue;
+        };
+        if format.data_file {
+            // Every bit has to be set there.
+            let wrongs = (0..run.count).filter_map(|at| {
+                wrong(
+                    run.index + at,
+                    entry.raw + (at << geometry.cluster_bits()),
+                    1,
+                )
+            });
+            wrongs.for_each(&mut *visit);
+            continue;
         }
-        let wrong = on_disk.and_then(|refcount| wrong(index, raw, refcount));
-        wrong.into_iter().for_each(&mut *visit);
-        Ok::<_, StorageError>(())
-    };
-    for_each_item(geometry, format, bytes, |item| match item {
-        L2Item::Entry { index, entry } => match entry.kind(format) {
-            L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) => {
-                check_one(counts, index, entry.raw, offset)
+        let clusters = Run::new(geometry.cluster_of(offset), ClusterCount(run.count));
+        for part in clusters.by_refblock(&geometry) {
+            let expected = if copied { part.count.0 } else { 0 };
+            if counts.ones_if_equal(part) == Some(expected) {
+                continue;
             }
-            _ => Ok(()),
-        },
-        L2Item::Run {
-            index,
-            offset,
-            count,
-            copied,
-        } => {
-            if format.data_file && copied {
-                return Ok(());
+            for cluster in part.iter() {
+                let at = cluster.since(clusters.first).0;
+                let raw = entry.raw + (at << geometry.cluster_bits());
+                let refcount = counts.get(cluster)?;
+                let wrong = refcount.and_then(|refcount| wrong(run.index + at, raw, refcount));
+                wrong.into_iter().for_each(&mut *visit);
             }
-            let run = Run::new(geometry.cluster_of(offset), ClusterCount(count));
-            for part in run.split_at(|cluster| geometry.refblock_of(cluster)) {
-                let expected = if copied { part.count.0 } else { 0 };
-                if !format.data_file && counts.ones_if_equal(part) == Some(expected) {
-                    continue;
-                }
-                for cluster in part.iter() {
-                    let index = index + cluster.since(run.first).0;
-                    let offset = Offset(cluster.0 << geometry.cluster_bits());
-                    check_one(counts, index, with_copied(offset.0, copied), offset)?;
-                }
-            }
-            Ok(())
         }
-    })
+    }
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! The clusters of one refblock whose refcount is not the number of their references.
 
 use crate::table::{RefcountTable, Run, width};
-use crate::units::{Cluster, RefblockIndex};
+use crate::units::Cluster;
 
 /// Clusters that are looked at in one go.
 const BLOCK: usize = 64;
@@ -12,7 +12,6 @@ const BLOCK: usize = 64;
 /// number, so that equal ones cost next to nothing.
 pub(super) fn differences<'a>(
     table: &'a RefcountTable,
-    refblock: RefblockIndex,
     found: &'a [u8],
     range: Run,
 ) -> impl Iterator<Item = (Cluster, u64, u64)> + 'a {
@@ -24,8 +23,9 @@ pub(super) fn differences<'a>(
     std::iter::from_fn(move || {
         while differing == 0 {
             let left = count.checked_sub(decoded).filter(|left| *left > 0)?;
-            width::decode(order, found, decoded, &mut refcounts);
-            table.decode(refblock, decoded, &mut references);
+            let bytes = decoded * order.bits() as usize / 8;
+            refcounts = width::decode(order, found.get(bytes..).unwrap_or_default());
+            references = table.block(range.first.0 + decoded as u64);
             // What the disk can say of more references than its width counts is the largest refcount.
             for references in &mut references {
                 *references = (*references).min(order.max_refcount());
@@ -54,13 +54,11 @@ mod tests {
         for order in 0..=6 {
             let geometry = Geometry::new(9, order).expect("valid");
             let clusters = geometry.refcounts_per_refblock();
-            let (refblock, first) = (RefblockIndex(1), Cluster(clusters));
+            let first = Cluster(clusters);
             for (step, on_disk) in [(1, 0), (7, 3), (70, 1), (200, 200)] {
                 let mut table = RefcountTable::new(geometry);
                 for cluster in (clusters..2 * clusters).step_by(step) {
-                    table
-                        .increment(Run::single(Cluster(cluster)))
-                        .expect("memory");
+                    table.add(Run::single(Cluster(cluster)), 1).expect("memory");
                 }
                 let mut found = vec![0; geometry.refblock_bytes()];
                 for index in (0..clusters as usize).step_by(on_disk.max(1)) {
@@ -69,7 +67,7 @@ mod tests {
                 // As much as there is, a part of it, and no refblock at all.
                 for (found, count) in [(&found[..], clusters), (&found, 130), (&[], clusters)] {
                     let range = Run::new(first, ClusterCount(count));
-                    let differing = differences(&table, refblock, found, range);
+                    let differing = differences(&table, found, range);
                     let one_by_one = (0..count).filter_map(|index| {
                         let cluster = Cluster(clusters + index);
                         let refcount = width::get(geometry.order(), found, index as usize);

@@ -7,7 +7,7 @@ use crate::image::{Image, is_addressable};
 use crate::references::Reftable;
 use crate::storage::{Storage, StorageError};
 use crate::table::{RefcountTable, Run, width};
-use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex};
+use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex, Region};
 
 /// The refcounts on disk, or the numbers that they are cut from, of any cluster: what was found equal
 /// is looked up in the references.
@@ -29,7 +29,6 @@ pub struct DiskCounts<'a> {
 
 impl Look {
     /// The refcounts on disk.
-    #[must_use]
     pub const fn disk_counts<'a>(
         &'a self,
         image: &'a Image,
@@ -46,31 +45,27 @@ impl Look {
             beyond: None,
         }
     }
-}
 
-impl<'a> DiskCounts<'a> {
-    /// True numbers of references, up to `compared`, but for `unreadable` refblocks; what the disk says
-    /// behind it.
-    pub(crate) const fn of_table(
-        table: &'a RefcountTable,
-        compared: ClusterCount,
-        reftable: Option<&'a Reftable>,
-        unreadable: &'a [RefblockIndex],
+    /// What the disk will say once `counts` are the refcounts, in structures that are built anew or in
+    /// those that there are: the true numbers, not cut to the width.
+    pub(crate) const fn counts_after<'a>(
+        &'a self,
+        counts: &'a RefcountTable,
+        is_rebuilt: bool,
         image: &'a Image,
         storage: &'a dyn Storage,
-    ) -> Self {
-        Self {
-            image,
-            storage,
-            table,
-            reftable,
-            compared,
-            comparison: None,
-            unreadable,
-            beyond: None,
+    ) -> DiskCounts<'a> {
+        let mut after = self.disk_counts(image, storage);
+        (after.table, after.comparison) = (counts, None);
+        if is_rebuilt {
+            (after.reftable, after.unreadable) = (None, &[]);
+            after.compared = ClusterCount(u64::MAX);
         }
+        after
     }
+}
 
+impl DiskCounts<'_> {
     /// The refcount of a cluster; `None` when it cannot be read.
     pub fn get(&mut self, cluster: Cluster) -> Result<Option<u64>, StorageError> {
         let geometry = *self.image.geometry();
@@ -84,28 +79,31 @@ impl<'a> DiskCounts<'a> {
             return Ok(Some(width::get(geometry.order(), bytes, index)));
         }
         if cluster.0 < self.compared.0 {
-            let most = differing.map_or(u64::MAX, |_| geometry.max_refcount());
-            return Ok(Some(self.table.get(cluster).min(most)));
+            return Ok(Some(self.table.get(cluster).min(self.most())));
         }
         self.get_beyond(refblock, index)
     }
 
     /// How many clusters of a run have the refcount 1, if all of it was found equal and lies in
     /// the range of one refblock.
-    #[must_use]
     pub fn ones_if_equal(&self, run: Run) -> Option<u64> {
         let geometry = self.image.geometry();
         let refblock = geometry.refblock_of(run.first);
         if self.unreadable.binary_search(&refblock).is_ok() {
             return None;
         }
-        // 1-bit refcounts say 1 of whatever is in use.
-        let is_cut = geometry.max_refcount() == 1 && self.table.has_shared();
-        let differs = |other: &Comparison| is_cut || other.differing.contains_key(&refblock);
+        let differs = |other: &Comparison| other.differing.contains_key(&refblock);
         if self.comparison.is_some_and(differs) {
             return None;
         }
-        (run.end().0 <= self.compared.0).then(|| self.table.count_ones(run))
+        let ones = || self.table.count_ones(run, self.most());
+        (run.end().0 <= self.compared.0).then(ones)
+    }
+
+    /// The largest count that `table` is asked for: the disk has refcounts, not true numbers.
+    fn most(&self) -> u64 {
+        let max = self.image.geometry().max_refcount();
+        self.comparison.map_or(u64::MAX, |_| max)
     }
 
     fn get_beyond(
@@ -138,5 +136,6 @@ impl<'a> DiskCounts<'a> {
 
 /// Whether the refcounts in a refblock at `offset` can be read.
 pub(super) const fn is_readable(geometry: &Geometry, offset: Offset) -> bool {
-    geometry.is_aligned(offset) && is_addressable(offset, geometry.cluster_size())
+    let length = geometry.cluster_size();
+    geometry.is_aligned(offset) && is_addressable(Region { offset, length })
 }

@@ -13,35 +13,11 @@ pub use disk_counts::DiskCounts;
 pub use report::Report;
 
 use crate::finding::Finding;
-use crate::image::{Extent, Image, ImageError};
+use crate::image::Image;
 use crate::observer::{Action, Observer};
-use crate::references::{HeaderTables, OldStructures, References, WalkError, Walker};
-use crate::storage::{Storage, StorageError};
-use crate::table::{OutOfMemory, RefcountTable};
-
-/// Why a check did not complete. Nothing has been written.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CheckError {
-    /// It is not an image that can be opened.
-    #[error(transparent)]
-    Image(#[from] ImageError),
-    /// The references could not be counted.
-    #[error(transparent)]
-    Walk(#[from] WalkError),
-}
-
-impl From<StorageError> for CheckError {
-    fn from(error: StorageError) -> Self {
-        Self::Walk(error.into())
-    }
-}
-
-impl From<OutOfMemory> for CheckError {
-    fn from(error: OutOfMemory) -> Self {
-        Self::Walk(error.into())
-    }
-}
+use crate::references::{CheckError, HeaderTables, OldStructures, References, Walker};
+use crate::storage::Storage;
+use crate::table::RefcountTable;
 
 /// One read-only look at an image: what refers to each cluster, and what the disk says of it.
 #[derive(Clone, Debug)]
@@ -77,20 +53,17 @@ impl Look {
     }
 
     /// Whether qemu can only build the refcount structures anew, so that its `-r leaks` does nothing.
-    #[must_use]
     pub const fn needs_rebuild(&self) -> bool {
         self.comparison.needs_rebuild || self.old.needs_rebuild
     }
 
     /// Whether the COPIED bits need not be looked at: by the references they are right, and the
     /// refcounts on disk are the references.
-    #[must_use]
     pub fn copied_is_right(&self) -> bool {
         self.references.copied_is_right() && self.comparison.is_equal()
     }
 
     /// Corruptions but those of the COPIED bits and of the snapshot table.
-    #[must_use]
     pub const fn corruptions(&self) -> u64 {
         self.references.corruptions
             + self.old.corruptions
@@ -104,13 +77,8 @@ fn report_overflow(table: &RefcountTable, observer: &mut dyn Observer) -> u64 {
     let most = table.geometry().max_refcount();
     let mut sum = 0_u64;
     for (cluster, count) in table.over_maximum() {
-        let references = count - most;
-        let finding = Finding::Overflow {
-            cluster,
-            references,
-        };
-        observer.finding(&finding, Action::Reported);
-        sum = sum.saturating_add(references);
+        observer.finding(&Finding::Overflow(cluster, count - most), Action::Reported);
+        sum = sum.saturating_add(count - most);
     }
     sum
 }
@@ -120,8 +88,6 @@ fn report_overflow(table: &RefcountTable, observer: &mut dyn Observer) -> u64 {
 pub struct Survey {
     /// The header and its extensions.
     pub image: Image,
-    /// How far the file reaches.
-    pub extent: Extent,
     /// What a repair goes by.
     pub look: Look,
     /// What a check finds, where it reads the header as a table, which a repair does not.
@@ -132,7 +98,6 @@ impl Survey {
     /// Looks at an image.
     pub fn take(storage: &dyn Storage, observer: &mut dyn Observer) -> Result<Self, CheckError> {
         let image = Image::open(storage)?;
-        let extent = Extent::of(storage, image.geometry());
         let mut look = Look::take(&image, storage, HeaderTables::Followed, observer)?;
         let mut checked = None;
         if look.references.header_is_table {
@@ -141,15 +106,13 @@ impl Survey {
         }
         Ok(Self {
             image,
-            extent,
             look,
             checked,
         })
     }
 
     /// What a check goes by.
-    #[must_use]
-    pub fn checked(&self) -> &Look {
+    pub(crate) fn checked(&self) -> &Look {
         self.checked.as_deref().unwrap_or(&self.look)
     }
 
@@ -161,7 +124,7 @@ impl Survey {
     ) -> Result<Report, CheckError> {
         let look = self.checked();
         if let Some(refusal) = look.references.snapshots.refusal {
-            return Err(WalkError::from(refusal).into());
+            return Err(refusal.into());
         }
         let copied = check_copied(&self.image, storage, look, observer)?;
         let mut report = Report::of(&self.image, look);
@@ -176,7 +139,6 @@ pub fn check(storage: &dyn Storage, observer: &mut dyn Observer) -> Result<Repor
     let image = Image::open(storage)?;
     let survey = Survey {
         look: Look::take(&image, storage, HeaderTables::Followed, observer)?,
-        extent: Extent::of(storage, image.geometry()),
         checked: None,
         image,
     };

@@ -4,14 +4,14 @@
 use std::fmt::Display;
 
 use recount::guest::{LostRanges, lost_ranges};
-use recount::plan::{Kept, RepairError, RepairOptions, Scope};
+use recount::plan::{Kept, RepairError, RepairOptions};
 use recount::repair::{self, Outcome, RepairFailure};
 use recount::storage::{FileStorage, Locking, Storage};
 use recount::undo;
-use recount::{Algorithm, CheckError, RepairPlan, Survey};
+use recount::{CheckError, Survey};
 use serde::Serialize;
 
-use super::args::{AlgorithmName, CheckArguments, OutputFormat, RepairWhat};
+use super::args::{CheckArguments, OutputFormat};
 use super::failure::Failure;
 use super::output::{Counters, exit_code, pretty};
 use super::plan::PlanOutput;
@@ -34,7 +34,7 @@ pub fn run(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Fa
             ..Outcome::default()
         },
         // Locks and buffers of the system go before the result is out.
-        Some(what) => repair(arguments, what, terminal)?,
+        Some(_) => repair(arguments, terminal)?,
     };
     let counters = Counters {
         outcome: &outcome,
@@ -42,7 +42,9 @@ pub fn run(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Fa
     };
     print(arguments, &counters, terminal)?;
     if outcome.report.check_errors > 0 {
-        terminal.say("recount: the check did not complete: see the errors above");
+        terminal.say(format_args!(
+            "recount: the check did not complete: see the errors above"
+        ));
     }
     Ok(exit_code(&outcome.report))
 }
@@ -54,36 +56,28 @@ fn plan(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Failu
     let survey = survey.map_err(|error| check_failed(arguments, error))?;
     // Where a check gives up for what a repair mends, its exit code is 1.
     let found = survey.report(&storage, terminal).ok();
-    let options = options(arguments, arguments.repair.unwrap_or(RepairWhat::All));
-    let planned = (|| {
-        let mut plan = RepairPlan::of(&storage, survey, &options, &mut ())?;
-        if options.verify {
-            plan.preflight(&storage, &options)?;
-        }
-        let output = PlanOutput::new(&arguments.file, found.as_ref(), &plan, &storage)?;
-        Ok((plan, output))
-    })();
-    let (plan, output) =
-        planned.map_err(|error: RepairError| repair_failed(arguments, error.into()))?;
+    let options = options(arguments);
+    let plan = repair::plan_for(&storage, survey, &options, &mut ())
+        .map_err(|error| planning_failed(arguments, error, &storage, terminal))?;
+    let output = PlanOutput::new(
+        &arguments.file,
+        found.as_ref(),
+        &plan,
+        options.scope,
+        &storage,
+    );
+    let output = output.map_err(|error| repair_failed(arguments, error.into()))?;
     let lost = lost_where(plan.kept.damage > 0, &storage);
     say_what_is_kept(&plan.kept, &lost, terminal);
     print(arguments, &output, terminal)?;
     Ok(output.exit_code)
 }
 
-fn repair(
-    arguments: &CheckArguments,
-    what: RepairWhat,
-    terminal: &mut Terminal,
-) -> Result<Outcome, Failure> {
+fn repair(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<Outcome, Failure> {
     let mut storage = FileStorage::open_read_write(&arguments.file)?;
-    let options = options(arguments, what);
-    let mut plan = repair::plan(&storage, &options, terminal).map_err(|error| {
-        if matches!(error, RepairError::GrowthWouldHide { .. }) {
-            say_what_is_lost(&lost_where(true, &storage), terminal);
-        }
-        repair_failed(arguments, error.into())
-    })?;
+    let options = options(arguments);
+    let mut plan = repair::plan(&storage, &options, terminal)
+        .map_err(|error| planning_failed(arguments, error, &storage, terminal))?;
     let lost = lost_where(plan.kept.damage > 0, &storage);
     let undo = match &arguments.rebuild.undo {
         Some(path) if !plan.is_empty() => {
@@ -106,7 +100,9 @@ fn repair(
                 Err(_) => false,
             };
         if !sealed {
-            terminal.say("recount: the undo file does not know when the repair ended");
+            terminal.say(format_args!(
+                "recount: the undo file does not know when the repair ended"
+            ));
         }
     }
     let outcome = outcome.map_err(|failure| repair_failed(arguments, failure))?;
@@ -123,17 +119,10 @@ fn lost_where(damaged: bool, storage: &dyn Storage) -> Vec<LostRanges> {
     lost_ranges(storage).unwrap_or_default()
 }
 
-const fn options(arguments: &CheckArguments, what: RepairWhat) -> RepairOptions {
+fn options(arguments: &CheckArguments) -> RepairOptions {
     RepairOptions {
-        scope: match what {
-            RepairWhat::Leaks => Scope::Leaks,
-            RepairWhat::All => Scope::All,
-        },
-        algorithm: match arguments.rebuild.algorithm {
-            AlgorithmName::Planned => Algorithm::Planned,
-            AlgorithmName::FirstFit => Algorithm::FirstFit,
-            AlgorithmName::Tail => Algorithm::Tail,
-        },
+        scope: arguments.repair.unwrap_or_default(),
+        algorithm: arguments.rebuild.algorithm,
         reuse_old: arguments.rebuild.reuse_old,
         release_unreachable: arguments.rebuild.release_unreachable,
         verify: !arguments.rebuild.no_verify,
@@ -142,33 +131,32 @@ const fn options(arguments: &CheckArguments, what: RepairWhat) -> RepairOptions 
 
 /// What a repair leaves alone, why, and what to do about it.
 fn say_what_is_kept(kept: &Kept, lost: &[LostRanges], terminal: &mut Terminal) {
-    let Kept {
-        clusters,
-        damage,
-        ref examples,
-    } = *kept;
-    if damage == 0 {
+    if kept.damage == 0 {
         return;
     }
-    let what = match clusters {
+    let what = match kept.clusters {
         0 => "what nothing refers to is".to_owned(),
         1 => "1 cluster whose refcount is above its references is".to_owned(),
-        _ => format!("{clusters} clusters whose refcounts are above their references are"),
+        clusters => format!("{clusters} clusters whose refcounts are above their references are"),
     };
     terminal.say(format_args!(
         "recount: the image is damaged, so {what} kept: it may be data that the damage hides:"
     ));
-    for example in examples {
+    for example in &kept.examples {
         terminal.say(format_args!("    {example}"));
     }
-    if damage > examples.len() as u64 {
-        let more = damage - examples.len() as u64;
+    let more = kept.damage.saturating_sub(kept.examples.len() as u64);
+    if more > 0 {
         terminal.say(format_args!("    and {more} more"));
     }
     say_what_is_lost(lost, terminal);
-    terminal.say("Mend what is damaged and repair again: what it referred to is back then.");
-    if clusters > 0 {
-        terminal.say("To give the space back instead, for good: --release-unreachable.");
+    terminal.say(format_args!(
+        "Mend what is damaged and repair again: what it referred to is back then."
+    ));
+    if kept.clusters > 0 {
+        terminal.say(format_args!(
+            "To give the space back instead, for good: --release-unreachable."
+        ));
     }
 }
 
@@ -182,13 +170,9 @@ fn say_what_is_lost(lost: &[LostRanges], terminal: &mut Terminal) {
         for range in &lost.ranges {
             terminal.say(format_args!("      {} to {}", range.start, range.end - 1));
         }
-        let named: u64 = lost
-            .ranges
-            .iter()
-            .map(|range| range.end - range.start)
-            .sum();
-        if named < lost.bytes {
-            let more = lost.bytes - named;
+        let named = lost.ranges.iter().map(|range| range.end - range.start);
+        let more = lost.bytes.saturating_sub(named.sum());
+        if more > 0 {
             terminal.say(format_args!("      and {more} bytes more"));
         }
     }
@@ -206,6 +190,18 @@ fn open_read_only(arguments: &CheckArguments) -> Result<FileStorage, Failure> {
 fn check_failed(arguments: &CheckArguments, error: CheckError) -> Failure {
     let file = arguments.file.clone();
     Failure::Check { file, error }
+}
+
+/// Where the file would have to grow over what it has lost, that is named.
+fn planning_failed(
+    arguments: &CheckArguments,
+    error: RepairError,
+    storage: &dyn Storage,
+    terminal: &mut Terminal,
+) -> Failure {
+    let hides = matches!(error, RepairError::GrowthWouldHide { .. });
+    say_what_is_lost(&lost_where(hides, storage), terminal);
+    repair_failed(arguments, error.into())
 }
 
 fn repair_failed(arguments: &CheckArguments, failure: RepairFailure) -> Failure {

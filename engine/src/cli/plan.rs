@@ -5,45 +5,36 @@ use std::fmt;
 use std::path::Path;
 
 use recount::plan::{PhaseKind, RepairPlan};
-use recount::{Layout, RepairError, Report, Step, Storage};
+use recount::step::of;
+use recount::{Cluster, Layout, Offset, RefblockIndex, RepairError, Report, Scope, Step, Storage};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::output::exit_code;
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct PlanOutput {
+pub struct PlanOutput<'a> {
     filename: String,
     format: &'static str,
     /// The exit code of a check now, and after the repair.
     pub exit_code: u8,
     exit_code_after: u8,
     /// What a check finds now; nothing where it gives up.
-    before: Option<Counts>,
-    after: Counts,
+    before: Option<Value>,
+    after: Value,
     corruptions_fixed: u64,
     leaks_fixed: u64,
-    kept: Kept,
+    kept: Value,
     /// Bytes of the file afterwards.
     length: u64,
     phases: Vec<Phase>,
     rebuild: Option<Rebuild>,
     released_clusters: u64,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct Counts {
-    check_errors: u64,
-    corruptions: u64,
-    leaks: u64,
-}
-
-#[derive(Serialize)]
-struct Kept {
-    clusters: u64,
-    damage: u64,
-    examples: Vec<String>,
+    #[serde(skip)]
+    plan: &'a RepairPlan,
+    #[serde(skip)]
+    scope: Scope,
 }
 
 #[derive(Serialize)]
@@ -64,23 +55,16 @@ struct Write {
 struct Rebuild {
     reftable_offset: u64,
     reftable_clusters: u64,
-    refblocks: Vec<Refblock>,
-    #[serde(skip)]
-    cluster_size: u64,
+    refblocks: Vec<Value>,
 }
 
-#[derive(Serialize)]
-struct Refblock {
-    index: u64,
-    offset: u64,
-}
-
-impl PlanOutput {
+impl<'a> PlanOutput<'a> {
     /// `found` is what a check finds; nothing where it gives up for what a repair mends.
     pub fn new(
         file: &Path,
         found: Option<&Report>,
-        plan: &RepairPlan,
+        plan: &'a RepairPlan,
+        scope: Scope,
         storage: &dyn Storage,
     ) -> Result<Self, RepairError> {
         let phases = plan.phases.iter().map(|phase| Phase {
@@ -90,62 +74,51 @@ impl PlanOutput {
         });
         let mut phases: Vec<_> = phases.collect();
         plan.for_each_write::<RepairError>(storage, &mut |number, offset, bytes| {
-            phases[number].writes.push(Write {
-                offset: offset.0,
-                bytes: bytes.len() as u64,
-            });
+            let (offset, bytes) = (offset.0, bytes.len() as u64);
+            phases[number].writes.push(Write { offset, bytes });
             Ok(())
         })?;
-        let examples = plan.kept.examples.iter();
+        let counts = |report: &Report| {
+            json!({
+                "check-errors": report.check_errors,
+                "corruptions": report.corruptions,
+                "leaks": report.leaks,
+            })
+        };
+        let examples = plan.kept.examples.iter().map(ToString::to_string);
+        // What a plan allocates is below 2^64.
         let cluster_size = plan.counts.geometry().cluster_size();
+        let rebuild = |layout: &Layout| {
+            let refblocks = layout.refblocks.iter().map(|(refblock, cluster)| {
+                json!({"index": refblock.0, "offset": cluster.0 * cluster_size})
+            });
+            Rebuild {
+                reftable_offset: layout.reftable.first.0 * cluster_size,
+                reftable_clusters: layout.reftable.count.0,
+                refblocks: refblocks.collect(),
+            }
+        };
         Ok(Self {
             filename: file.to_string_lossy().into_owned(),
             format: "qcow2",
             exit_code: found.map_or(1, exit_code),
             exit_code_after: exit_code(&plan.after),
-            before: found.map(Counts::of),
-            after: Counts::of(&plan.after),
+            before: found.map(counts),
+            after: counts(&plan.after),
             corruptions_fixed: plan.fixed.corruptions,
             leaks_fixed: plan.fixed.leaks,
-            kept: Kept {
-                clusters: plan.kept.clusters,
-                damage: plan.kept.damage,
-                examples: examples.map(ToString::to_string).collect(),
-            },
+            kept: json!({
+                "clusters": plan.kept.clusters,
+                "damage": plan.kept.damage,
+                "examples": examples.collect::<Vec<_>>(),
+            }),
             length: plan.length,
             phases,
-            rebuild: plan
-                .layout()
-                .map(|layout| Rebuild::of(layout, cluster_size)),
+            rebuild: plan.layout().map(rebuild),
             released_clusters: plan.released.count().0,
+            plan,
+            scope,
         })
-    }
-}
-
-impl Counts {
-    const fn of(report: &Report) -> Self {
-        Self {
-            check_errors: report.check_errors,
-            corruptions: report.corruptions,
-            leaks: report.leaks,
-        }
-    }
-}
-
-impl Rebuild {
-    /// What a plan allocates is below 2^64.
-    fn of(layout: &Layout, cluster_size: u64) -> Self {
-        let refblocks = layout.refblocks.iter();
-        let refblocks = refblocks.map(|(refblock, cluster)| Refblock {
-            index: refblock.0,
-            offset: cluster.0 * cluster_size,
-        });
-        Self {
-            reftable_offset: layout.reftable.first.0 * cluster_size,
-            reftable_clusters: layout.reftable.count.0,
-            refblocks: refblocks.collect(),
-            cluster_size,
-        }
     }
 }
 
@@ -164,51 +137,77 @@ const fn name(kind: PhaseKind) -> &'static str {
     }
 }
 
-impl fmt::Display for PlanOutput {
+impl fmt::Display for PlanOutput<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.phases.is_empty() {
+        let (plan, after) = (self.plan, &self.plan.after);
+        let then = if plan.is_empty() {
             writeln!(f, "A repair would write nothing.")?;
+            "Nothing"
         } else {
             writeln!(f, "A repair would, one after the other:")?;
-        }
-        for (number, phase) in (1..).zip(&self.phases) {
+            "Then nothing"
+        };
+        for (number, (phase, planned)) in (1..).zip(self.phases.iter().zip(&plan.phases)) {
             writeln!(f, "{number:>3}. {}: {}", phase.kind, phase.extent())?;
             for step in &phase.steps {
                 writeln!(f, "       {step}")?;
             }
-            if let Some(rebuild) = &self.rebuild
-                && phase.kind == name(PhaseKind::Build)
+            if let Some(layout) = plan.layout()
+                && planned.kind == PhaseKind::Build
             {
-                rebuild.fmt(f)?;
+                self.fmt_layout(layout, f)?;
             }
         }
         if self.released_clusters > 0 {
-            let clusters = plural(self.released_clusters, "cluster", "clusters");
+            let clusters = of(self.released_clusters, "cluster", "clusters");
             writeln!(
                 f,
                 "     Then the space of {clusters} is given back to the file system."
             )?;
         }
-        let errors = self.after.corruptions + self.after.check_errors;
+        let errors = after.corruptions + after.check_errors;
         if errors > 0 {
-            let errors = plural(errors, "error", "errors");
-            writeln!(
-                f,
-                "{errors} would stay, which no repair of refcounts can mend."
-            )?;
+            let errors = of(errors, "error", "errors");
+            let why = match self.scope {
+                Scope::All => "which no repair of refcounts can mend",
+                Scope::Leaks => "which `-r leaks` does not mend",
+            };
+            writeln!(f, "{errors} would stay, {why}.")?;
         }
-        if self.after.leaks > 0 {
-            let why = match self.kept.clusters {
+        if after.leaks > 0 {
+            let why = match plan.kept.clusters {
                 0 => "",
                 _ => ", kept for the damage",
             };
-            let clusters = plural(self.after.leaks, "leaked cluster", "leaked clusters");
+            let clusters = of(after.leaks, "leaked cluster", "leaked clusters");
             writeln!(f, "{clusters} would stay{why}.")?;
         }
-        if errors + self.after.leaks == 0 {
-            writeln!(f, "Then nothing is wrong with the image.")?;
+        if after.is_clean() {
+            writeln!(f, "{then} is wrong with the image.")?;
         }
         writeln!(f, "Nothing was written.")
+    }
+}
+
+impl PlanOutput<'_> {
+    /// Where new structures go.
+    fn fmt_layout(&self, layout: &Layout, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cluster_size = self.plan.counts.geometry().cluster_size();
+        let clusters = of(layout.reftable.count.0, "cluster", "clusters");
+        let at = Offset(layout.reftable.first.0 * cluster_size);
+        writeln!(f, "       reftable of {clusters} at offset {at}")?;
+        // Neighbours that lie side by side make one line.
+        let follows = |(a, at): &(RefblockIndex, Cluster), b: &(RefblockIndex, Cluster)| {
+            (a.0 + 1, at.0 + 1) == (b.0.0, b.1.0)
+        };
+        for run in layout.refblocks.chunk_by(follows) {
+            let (RefblockIndex(first), at) = (run[0].0, Offset(run[0].1.0 * cluster_size));
+            match first + run.len() as u64 - 1 {
+                last if last == first => writeln!(f, "       refblock {first} at offset {at}")?,
+                last => writeln!(f, "       refblocks {first} to {last} from offset {at} on")?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -216,45 +215,16 @@ impl Phase {
     /// How much is written, and where.
     fn extent(&self) -> String {
         let bytes = self.writes.iter().map(|write| write.bytes).sum();
-        let bytes = plural(bytes, "byte", "bytes");
+        let bytes = of(bytes, "byte", "bytes");
         let first = self.writes.iter().map(|write| write.offset).min();
         let last = self.writes.iter().map(|write| write.offset).max();
         match (first, last) {
             (Some(first), Some(last)) if first == last => format!("{bytes} at offset {first:#x}"),
             (Some(first), Some(last)) => format!(
                 "{bytes} in {} between offsets {first:#x} and {last:#x}",
-                plural(self.writes.len() as u64, "place", "places")
+                of(self.writes.len() as u64, "place", "places")
             ),
             _ => bytes,
         }
     }
-}
-
-impl Rebuild {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = self.reftable_offset;
-        let clusters = plural(self.reftable_clusters, "cluster", "clusters");
-        writeln!(f, "       reftable of {clusters} at offset {at:#x}")?;
-        // Neighbours that lie side by side make one line.
-        let follows = |a: &Refblock, b: &Refblock| {
-            b.index == a.index + 1 && b.offset == a.offset + self.cluster_size
-        };
-        for run in self.refblocks.chunk_by(follows) {
-            let (first, at) = (run[0].index, run[0].offset);
-            match run {
-                [_] => writeln!(f, "       refblock {first} at offset {at:#x}")?,
-                [.., last] => writeln!(
-                    f,
-                    "       refblocks {first} to {} from offset {at:#x} on",
-                    last.index
-                )?,
-                [] => {}
-            }
-        }
-        Ok(())
-    }
-}
-
-fn plural(number: u64, one: &str, many: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { many })
 }

@@ -1,11 +1,11 @@
 //! What the process prints: the result to standard output, messages to standard error, and on a
 //! terminal a progress bar for whatever takes longer than a second.
 
-use std::fmt::Display;
-use std::io::{self, BufWriter, ErrorKind, IsTerminal as _, Stderr, Write};
+use std::fmt;
+use std::io::{self, BufWriter, ErrorKind, IsTerminal as _, Stderr, Write as _};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use recount::{Action, Finding, Observer, Stage, Step, StorageError};
 
 /// How long work goes on without a progress bar.
@@ -16,32 +16,28 @@ const MESSAGE_BYTES: usize = 64 << 10;
 
 /// Failing to write messages changes nothing: there is nowhere left to say so.
 pub struct Terminal {
-    started: Instant,
-    shows_progress: bool,
+    /// From when on progress is shown, where anybody sees it.
+    shows_progress_from: Option<Instant>,
     bar: Option<ProgressBar>,
     messages: BufWriter<Stderr>,
 }
 
 impl Terminal {
     pub fn new() -> Self {
+        let is_seen = io::stderr().is_terminal();
         Self {
-            started: Instant::now(),
-            shows_progress: io::stderr().is_terminal(),
+            shows_progress_from: is_seen.then(|| Instant::now() + PATIENCE),
             bar: None,
             messages: BufWriter::with_capacity(MESSAGE_BYTES, io::stderr()),
         }
     }
 
     /// Prints one line of a message.
-    pub fn say(&mut self, message: impl Display) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| {
-                let _ = writeln!(self.messages, "{message}");
-                let _ = self.messages.flush();
-            }),
-            None => {
-                let _ = writeln!(self.messages, "{message}");
-            }
+    pub fn say(&mut self, message: fmt::Arguments<'_>) {
+        let _ = self.messages.write_fmt(message);
+        let _ = self.messages.write_all(b"\n");
+        if let Some(bar) = &self.bar {
+            let _ = bar.suspend(|| self.messages.flush());
         }
     }
 
@@ -70,13 +66,16 @@ impl Observer for Terminal {
     /// In the manner of `qemu-img check`, whose messages scripts may look for.
     fn finding(&mut self, finding: &Finding, action: Action) {
         match (action, finding) {
-            (Action::Reported, &Finding::TooLow { .. }) if self.bar.is_none() => {
-                let _ = write_too_low(&mut self.messages, finding);
-            }
             (Action::Repaired, _) => self.say(format_args!("Repairing {finding}")),
-            (Action::Reported, Finding::Leak { .. }) => {
+            (Action::Reported, Finding::Leak(_)) => {
                 self.say(format_args!("Leaked {finding}"));
             }
+            // Said here once more: an image that has lost its refcounts has one for each cluster,
+            // and going through the finding's own text would be most of the work.
+            (Action::Reported, Finding::TooLow(miscount)) => self.say(format_args!(
+                "ERROR cluster {} refcount={} reference={}",
+                miscount.cluster.0, miscount.refcount, miscount.references
+            )),
             (Action::Reported, _) => self.say(format_args!("ERROR {finding}")),
         }
     }
@@ -93,10 +92,8 @@ impl Observer for Terminal {
     }
 
     fn progress(&mut self, stage: Stage, done: u64, total: u64) {
-        if !self.shows_progress {
-            return;
-        }
-        if self.bar.is_none() && self.started.elapsed() >= PATIENCE {
+        let is_time = |from| Instant::now() >= from;
+        if self.bar.is_none() && self.shows_progress_from.is_some_and(is_time) {
             let _ = self.messages.flush();
             self.bar = Some(new_bar());
         }
@@ -113,57 +110,8 @@ impl Observer for Terminal {
     }
 }
 
-/// Writes the line of a refcount that is too low. An image that has lost its refcounts has one for
-/// each cluster, and the formatting of the standard library would be most of the work.
-fn write_too_low(lines: &mut impl Write, finding: &Finding) -> io::Result<()> {
-    let &Finding::TooLow {
-        cluster,
-        refcount,
-        references,
-    } = finding
-    else {
-        return writeln!(lines, "ERROR {finding}");
-    };
-    let mut digits = itoa::Buffer::new();
-    let parts: [(&[u8], u64); 3] = [
-        (b"ERROR cluster ", cluster.0),
-        (b" refcount=", refcount),
-        (b" reference=", references),
-    ];
-    for (word, number) in parts {
-        lines.write_all(word)?;
-        lines.write_all(digits.format(number).as_bytes())?;
-    }
-    lines.write_all(b"\n")
-}
-
 fn new_bar() -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    if let Ok(style) =
-        ProgressStyle::with_template("{elapsed:>4} [{wide_bar}] {percent:>3}%  {msg}")
-    {
-        bar.set_style(style.progress_chars("=> "));
-    }
-    bar
-}
-
-#[cfg(test)]
-mod tests {
-    use recount::Cluster;
-
-    use super::*;
-
-    #[test]
-    fn the_line_of_a_refcount_that_is_too_low_is_what_the_finding_says() {
-        for (cluster, refcount, references) in [(0, 0, 1), (123, 4, 50), (u64::MAX, 7, u64::MAX)] {
-            let finding = Finding::TooLow {
-                cluster: Cluster(cluster),
-                refcount,
-                references,
-            };
-            let mut line = Vec::new();
-            write_too_low(&mut line, &finding).expect("in memory");
-            assert_eq!(line, format!("ERROR {finding}\n").as_bytes());
-        }
-    }
+    let style = ProgressStyle::with_template("{elapsed:>4} [{wide_bar}] {percent:>3}%  {msg}");
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::no_length().with_style(style.progress_chars("=> "))
 }

@@ -37,7 +37,6 @@ pub struct BitmapEntry {
 
 impl BitmapEntry {
     /// Parses the first [`FIXED_BYTES`] bytes of an entry, in an image of `size` virtual bytes.
-    #[must_use]
     pub fn parse(bytes: &[u8; FIXED_BYTES as usize], geometry: &Geometry, size: u64) -> Self {
         let (table_offset, table_size) = (Offset(be64(bytes, 0)), be32(bytes, 8));
         let (flags, bitmap_type, granularity_bits) = (be32(bytes, 12), bytes[16], bytes[17]);

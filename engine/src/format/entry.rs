@@ -27,26 +27,22 @@ pub struct L1Entry(pub u64);
 
 impl L1Entry {
     /// Where the L2 table is.
-    #[must_use]
     pub const fn l2_table(self) -> Offset {
         Offset(self.0 & OFFSET_MASK)
     }
 
     /// Whether it says that the L2 table's refcount is 1.
-    #[must_use]
     pub const fn copied(self) -> bool {
         self.0 & COPIED != 0
     }
 
     /// Whether bits are set that must not be.
-    #[must_use]
     pub const fn has_reserved_bits(self) -> bool {
         self.0 & !(OFFSET_MASK | COPIED) != 0
     }
 }
 
 /// An L1 or L2 entry with the COPIED bit as given.
-#[must_use]
 pub(crate) const fn with_copied(entry: u64, copied: bool) -> u64 {
     entry & !COPIED | if copied { COPIED } else { 0 }
 }
@@ -54,8 +50,8 @@ pub(crate) const fn with_copied(entry: u64, copied: bool) -> u64 {
 /// What an L2 entry depends on beside its bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct L2Format {
-    /// Binary logarithm of the cluster size.
-    pub cluster_bits: u32,
+    /// The cluster size.
+    pub geometry: Geometry,
     /// Whether entries have 16 bytes, the second half a subcluster bitmap.
     pub extended: bool,
     /// Whether guest data is in another file.
@@ -64,17 +60,15 @@ pub struct L2Format {
 
 impl L2Format {
     /// That of an image.
-    #[must_use]
     pub const fn of(header: &Header) -> Self {
         Self {
-            cluster_bits: header.geometry.cluster_bits(),
+            geometry: header.geometry,
             extended: header.has_extended_l2(),
             data_file: header.has_data_file(),
         }
     }
 
     /// Bytes of an entry.
-    #[must_use]
     pub const fn entry_bytes(self) -> u64 {
         if self.extended { 16 } else { 8 }
     }
@@ -82,7 +76,7 @@ impl L2Format {
 
 /// Bits of a compressed entry's offset. Above them, up to bit 61, is how many sectors follow the first.
 const fn compressed_offset_bits(format: L2Format) -> u32 {
-    62 - (format.cluster_bits - 8)
+    62 - (format.geometry.cluster_bits() - 8)
 }
 
 /// The first and the last sector of what a compressed entry leads to.
@@ -124,7 +118,6 @@ pub struct L2Entry {
 
 impl L2Entry {
     /// What it says.
-    #[must_use]
     pub const fn kind(self, format: L2Format) -> L2Kind {
         let offset = Offset(self.raw & OFFSET_MASK);
         if self.raw & COMPRESSED != 0 {
@@ -148,45 +141,38 @@ impl L2Entry {
         L2Kind::Normal(offset)
     }
 
-    /// The offset of a normal cluster at the beginning of a host cluster with nothing unusual
-    /// about the entry: no reserved bit, no contradiction in its subclusters.
-    #[must_use]
-    pub const fn plain_offset(self, geometry: &Geometry) -> Option<Offset> {
+    /// Whether it leads to a normal cluster at the beginning of a host cluster, with nothing
+    /// unusual about it: no reserved bit, no contradiction in its subclusters.
+    pub const fn is_plain(self, geometry: &Geometry) -> bool {
         let offset = Offset(self.raw & OFFSET_MASK);
-        let plain = self.raw & !(OFFSET_MASK | COPIED) == 0
+        self.raw & !(OFFSET_MASK | COPIED) == 0
             && offset.0 != 0
             && geometry.is_aligned(offset)
-            && !self.has_contradicting_subclusters();
-        if plain { Some(offset) } else { None }
+            && !self.has_contradicting_subclusters()
     }
 
     /// Whether it says that the cluster's refcount is 1.
-    #[must_use]
     pub const fn copied(self) -> bool {
         self.raw & COPIED != 0
     }
 
     /// Whether bits are set that must not be, in an entry that is not compressed.
-    #[must_use]
     pub const fn has_reserved_bits(self) -> bool {
         self.raw & L2_RESERVED != 0
     }
 
     /// Whether a subcluster is both allocated and zero.
-    #[must_use]
     pub const fn has_contradicting_subclusters(self) -> bool {
         (self.subclusters >> 32) & self.subclusters != 0
     }
 
     /// Whether any subcluster is allocated.
-    #[must_use]
     pub const fn has_allocated_subclusters(self) -> bool {
         self.subclusters as u32 != 0
     }
 
     /// The entry that reads as this one does but refers to no cluster, for one that holds no data:
     /// plain zero, or with subclusters all allocated ones zero.
-    #[must_use]
     pub const fn without_cluster(self, format: L2Format) -> Self {
         if !format.extended {
             return Self {
@@ -208,13 +194,11 @@ pub struct ReftableEntry(pub u64);
 
 impl ReftableEntry {
     /// Where the refblock is; 0 when there is none.
-    #[must_use]
     pub const fn refblock(self) -> Offset {
         Offset(self.0 & !REFTABLE_RESERVED)
     }
 
     /// Whether bits are set that must not be.
-    #[must_use]
     pub const fn has_reserved_bits(self) -> bool {
         self.0 & REFTABLE_RESERVED != 0
     }
@@ -226,13 +210,11 @@ pub struct BitmapTableEntry(pub u64);
 
 impl BitmapTableEntry {
     /// Where the bitmap's data is; 0 when it has none.
-    #[must_use]
     pub const fn data(self) -> Offset {
         Offset(self.0 & OFFSET_MASK)
     }
 
     /// Whether it breaks a rule: reserved bits, an unaligned offset, or "all ones" with data.
-    #[must_use]
     pub const fn is_malformed(self, geometry: &Geometry) -> bool {
         let has_data = self.data().0 != 0;
         self.0 & !(OFFSET_MASK | BITMAP_ALL_ONES) != 0
@@ -245,7 +227,10 @@ mod tests {
     use super::*;
 
     const PLAIN: L2Format = L2Format {
-        cluster_bits: 16,
+        geometry: match Geometry::new(16, 4) {
+            Ok(geometry) => geometry,
+            Err(_) => panic!(),
+        },
         extended: false,
         data_file: false,
     };

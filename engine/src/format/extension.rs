@@ -3,7 +3,7 @@
 
 use super::header::{CRYPT_LUKS, Header};
 use super::{be32, be64};
-use crate::units::Offset;
+use crate::units::{Offset, Region};
 
 const END: u32 = 0;
 const BACKING_FORMAT: u32 = 0xe279_2aca;
@@ -24,7 +24,6 @@ const BACKING_FORMAT_BUFFER: u32 = 16;
 
 /// Why a header extension cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs, reason = "their texts say what they are")]
 pub enum ExtensionError {
     #[error(
         "header extension {magic:#010x} at offset {position}: its length, {length}, reaches past \
@@ -57,18 +56,15 @@ pub enum ExtensionError {
 pub struct Bitmaps {
     /// Bitmaps in the directory, 1 to 65,535.
     pub count: u32,
-    /// The directory's first byte.
-    pub directory_offset: Offset,
-    /// The directory's length in bytes, at most 64 MiB.
-    pub directory_size: u64,
+    /// The directory, at most 64 MiB.
+    pub directory: Region,
 }
 
 /// What the header extensions say about clusters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extensions {
-    /// The LUKS header: its first byte, and its length in bytes (specification, "Full disk encryption
-    /// header pointer").
-    pub luks: Option<(Offset, u64)>,
+    /// The LUKS header (specification, "Full disk encryption header pointer").
+    pub luks: Option<Region>,
     /// The bitmaps, if the autoclear bit says that they are to be believed.
     pub bitmaps: Option<Bitmaps>,
 }
@@ -76,7 +72,6 @@ pub struct Extensions {
 impl Extensions {
     /// Where the space for extensions ends: at the backing file's name, else at the first
     /// cluster's end.
-    #[must_use]
     pub const fn end(header: &Header) -> Offset {
         if header.backing_file_offset.0 == 0 {
             Offset(header.geometry.cluster_size())
@@ -90,7 +85,7 @@ impl Extensions {
         let end = Self::end(header).0;
         let mut extensions = Self::default();
         let mut data_file = false;
-        let mut position = u64::from(header.header_length);
+        let mut position = u64::from(header.length);
         while position < end {
             let data_start = position + PREFIX_BYTES as u64;
             let magic = be32(first_cluster, position as usize);
@@ -116,14 +111,16 @@ impl Extensions {
             }
             match magic {
                 END => break,
-                CRYPTO_HEADER => extensions.luks = Some((Offset(be64(data, 0)), be64(data, 8))),
+                CRYPTO_HEADER => {
+                    let (offset, length) = (Offset(be64(data, 0)), be64(data, 8));
+                    extensions.luks = Some(Region { offset, length });
+                }
                 DATA_FILE => data_file = true,
                 BITMAPS => {
-                    extensions.bitmaps = header.has_consistent_bitmaps().then(|| Bitmaps {
-                        count: be32(data, 0),
-                        directory_size: be64(data, 8),
-                        directory_offset: Offset(be64(data, 16)),
-                    });
+                    let (offset, length) = (Offset(be64(data, 16)), be64(data, 8));
+                    let (count, directory) = (be32(data, 0), Region { offset, length });
+                    let is_believed = header.has_consistent_bitmaps();
+                    extensions.bitmaps = is_believed.then_some(Bitmaps { count, directory });
                 }
                 _ => {}
             }

@@ -59,7 +59,6 @@ const MIN_SUBCLUSTER_BYTES: u64 = 512;
 
 /// Why a file cannot be opened as a qcow2 image.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs, reason = "their texts say what they are")]
 pub enum HeaderError {
     #[error("not a qcow2 image: its magic (bytes 0 to 3) is {0:#010x} instead of 0x514649fb")]
     Magic(u32),
@@ -112,7 +111,6 @@ pub enum HeaderError {
 
 /// A parsed header, within the limits that qemu accepts. Sizes are in bytes where nothing else is said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the fields are those of the specification")]
 pub struct Header {
     /// 2 or 3.
     pub version: u32,
@@ -138,7 +136,8 @@ pub struct Header {
     /// All of them known.
     pub incompatible_features: u64,
     pub autoclear_features: u64,
-    pub header_length: u32,
+    /// Bytes of the header itself.
+    pub length: u32,
     /// Whether there can be a reftable where the header says that it is: what a rebuild replaces
     /// keeps no image from being repaired.
     pub has_usable_reftable: bool,
@@ -176,7 +175,7 @@ impl Header {
             snapshots_offset: Offset(be64(bytes, SNAPSHOTS_POSITION as usize + 4)),
             incompatible_features: if v3 { be64(bytes, 72) } else { 0 },
             autoclear_features: if v3 { be64(bytes, 88) } else { 0 },
-            header_length: if v3 { be32(bytes, 100) } else { V2_LENGTH },
+            length: if v3 { be32(bytes, 100) } else { V2_LENGTH },
             has_usable_reftable: false,
         };
         let reftable_bytes = u64::from(header.reftable_clusters) << header.geometry.cluster_bits();
@@ -189,7 +188,7 @@ impl Header {
     /// The first rule that is broken.
     fn violation(&self, compression_type: u8) -> Option<HeaderError> {
         use HeaderError as E;
-        let (cluster_size, length) = (self.geometry.cluster_size(), u64::from(self.header_length));
+        let (cluster_size, length) = (self.geometry.cluster_size(), u64::from(self.length));
         let (name_at, name_bytes) = (self.backing_file_offset, u64::from(self.backing_file_size));
         let name_limit = MAX_BACKING_NAME.min(cluster_size.saturating_sub(name_at.0));
         let fits = name_at.0 == 0 || name_bytes <= name_limit;
@@ -204,7 +203,7 @@ impl Header {
         let (crypt, l1_at, size) = (self.crypt_method, self.l1_table_offset, self.size);
         let (l1_size, l1_bytes) = (self.l1_size, u64::from(self.l1_size) * TABLE_ENTRY_BYTES);
         let needed = size.div_ceil(self.l2_entries() << self.geometry.cluster_bits());
-        let too_short = self.version >= 3 && self.header_length < V3_MIN_LENGTH;
+        let too_short = self.version >= 3 && self.length < V3_MIN_LENGTH;
         let rules = [
             (!too_short, E::TooShort(length)),
             (length <= cluster_size, E::TooLong(length, cluster_size)),
@@ -227,25 +226,21 @@ impl Header {
     }
 
     /// Whether guest data is in another file.
-    #[must_use]
     pub const fn has_data_file(&self) -> bool {
         self.incompatible_features & DATA_FILE != 0
     }
 
     /// Whether L2 entries have subclusters.
-    #[must_use]
     pub const fn has_extended_l2(&self) -> bool {
         self.incompatible_features & EXTENDED_L2 != 0
     }
 
     /// Whether the bitmaps are to be believed.
-    #[must_use]
     pub const fn has_consistent_bitmaps(&self) -> bool {
         self.autoclear_features & BITMAPS != 0
     }
 
     /// Entries of an L2 table.
-    #[must_use]
     pub const fn l2_entries(&self) -> u64 {
         self.geometry.cluster_size() / L2Format::of(self).entry_bytes()
     }

@@ -44,7 +44,6 @@ pub struct SnapshotEntry {
 
 impl SnapshotEntry {
     /// Parses the first [`FIXED_BYTES`] bytes of an entry at `position`.
-    #[must_use]
     pub fn parse(position: Offset, bytes: &[u8]) -> Self {
         Self {
             position,
@@ -58,20 +57,17 @@ impl SnapshotEntry {
     }
 
     /// Bytes of its extra data that anyone reads.
-    #[must_use]
     pub fn extra_data_kept(&self) -> u32 {
         self.extra_data_size.min(MAX_EXTRA_DATA)
     }
 
     /// Whether it has more extra data than anyone reads, or less than the image's version demands.
-    #[must_use]
     pub const fn is_misshapen(&self, version: u32) -> bool {
         let is_incomplete = version >= 3 && self.extra_data_size < V3_MIN_EXTRA_DATA;
         self.extra_data_size > MAX_EXTRA_DATA || is_incomplete
     }
 
     /// Bytes of the entry without the padding after it.
-    #[must_use]
     pub const fn length(&self) -> u64 {
         FIXED_BYTES + self.extra_data_size as u64 + self.id_size as u64 + self.name_size as u64
     }

@@ -1,19 +1,12 @@
 //! Building refcount structures anew, and what a new snapshot table takes and leaves.
 
+use super::RepairError;
 use super::make::Draft;
 use super::room::Room;
 use super::snapshots::{self, Remedy};
-use super::{New, RepairError};
-use crate::rebuild::{self, Algorithm};
-use crate::table::{RefcountTable, Run, RunSet};
+use crate::rebuild::{self, Layout};
+use crate::table::{Run, RunSet};
 use crate::units::{Cluster, ClusterCount, Offset};
-
-/// A snapshot table that is written anew.
-pub(super) struct NewSnapshotTable {
-    pub offset: Offset,
-    pub bytes: Vec<u8>,
-    pub snapshots: u32,
-}
 
 impl Draft<'_> {
     /// Takes out of the counts what the snapshot table takes up no more.
@@ -38,70 +31,42 @@ impl Draft<'_> {
     }
 
     /// Plans new structures, and a new snapshot table where that is due.
-    pub(super) fn build(&mut self, doubtful: RunSet) -> Result<New, RepairError> {
-        let algorithm = self.options.algorithm;
+    pub(super) fn build(&mut self, doubtful: RunSet) -> Result<Layout, RepairError> {
         self.mend_corruptions(self.look.old.corruptions + self.look.comparison.corruptions);
-        let mut built = (algorithm != Algorithm::Planned).then(|| self.counts.clone());
-        self.look.old.uncount(&mut self.counts)?;
-        for (cluster, refcount) in &self.kept_structures {
-            self.counts.set(*cluster, *refcount)?;
-        }
         if !self.keeps {
             self.released.extend(&self.look.old.clusters);
             self.released.extend(&self.look.old.claimed);
         }
-        let room = self.room(built.as_ref().unwrap_or(&self.counts), doubtful);
+        let room = self.room(doubtful);
         if let Remedy::Rewrite(snapshots) = self.remedy {
-            let counts = built.as_ref().unwrap_or(&self.counts);
-            let (place, table) = self.place_snapshots(&room, snapshots, counts)?;
-            self.new_table = Some(table);
-            for counts in [&mut self.counts].into_iter().chain(&mut built) {
-                counts.add(place, 1)?;
-            }
+            self.place_snapshots(&room, snapshots)?;
         }
-        // QEMU's algorithms know nothing of what is reserved.
-        let covered = self.beyond.covered.runs();
-        let mut taken = built.as_ref().filter(|_| !covered.is_empty()).cloned();
-        if let Some(taken) = &mut taken {
-            for run in covered {
-                taken.add(*run, 1)?;
-            }
-        }
-        let counts = taken.as_ref().or(built.as_ref()).unwrap_or(&self.counts);
-        let layout = room.seek(counts, |input| rebuild::plan(algorithm, input))?;
-        if let Some(built) = &mut built {
-            for run in layout.allocated().runs() {
-                built.add(*run, 1)?;
-            }
-        }
+        let algorithm = self.options.algorithm;
+        let mut layout = room.seek(&self.counts, |input| rebuild::plan(algorithm, input))?;
+        // The counts are the final ones, so each refblock is written once.
+        layout.order = (0..layout.refblocks.len()).collect();
+        // A reftable that was given up for a larger one is not counted.
         for (_, cluster) in &layout.refblocks {
             self.counts.add(Run::single(*cluster), 1)?;
         }
         self.counts.add(layout.reftable, 1)?;
-        Ok(New { layout, built })
+        Ok(layout)
     }
 
-    fn place_snapshots(
-        &self,
-        room: &Room,
-        snapshots: usize,
-        counts: &RefcountTable,
-    ) -> Result<(Run, NewSnapshotTable), RepairError> {
+    fn place_snapshots(&mut self, room: &Room, snapshots: u32) -> Result<(), RepairError> {
         let geometry = self.image.geometry();
-        let entries = &self.look.references.snapshots.entries[..snapshots];
+        let entries = &self.look.references.snapshots.entries[..snapshots as usize];
         let mut bytes = snapshots::bytes_of(&self.image, self.storage, entries)?;
         let clusters = geometry.clusters_for(bytes.len() as u64);
         let place = if clusters == ClusterCount(0) {
             Run::new(Cluster(0), clusters)
         } else {
-            room.seek(counts, |input| rebuild::lowest_free_run(input, clusters))?
+            room.seek(&self.counts, |input| {
+                rebuild::lowest_free_run(input, clusters)
+            })?
         };
         bytes.resize((clusters.0 << geometry.cluster_bits()) as usize, 0);
-        let table = NewSnapshotTable {
-            offset: Offset(place.first.0 << geometry.cluster_bits()),
-            bytes,
-            snapshots: snapshots as u32,
-        };
-        Ok((place, table))
+        self.new_table = (Offset(place.first.0 << geometry.cluster_bits()), bytes);
+        Ok(self.counts.add(place, 1)?)
     }
 }

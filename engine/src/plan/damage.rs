@@ -3,39 +3,24 @@
 
 use super::RepairError;
 use super::lost;
+use super::make::Draft;
 use super::overlap;
-use super::replace::Replaced;
-use crate::check::Look;
 use crate::finding::Finding;
-use crate::image::{Extent, Image};
 use crate::references::DeadEnds;
-use crate::storage::Storage;
-use crate::table::RefcountTable;
 use crate::units::Cluster;
 
 /// As many allocated clusters without a reference as a crash in the middle of an allocation does not
 /// leave: an L2 table without an entry had some before.
 const EMPTIED_MIN: u64 = 16;
 
-/// What damage is looked for in.
-pub(super) struct Ground<'a> {
-    pub storage: &'a dyn Storage,
-    pub image: &'a Image,
-    pub extent: &'a Extent,
-    pub look: &'a Look,
-    /// The references, those of entries that are replaced left out.
-    pub counts: &'a RefcountTable,
-    pub replaced: &'a Replaced,
-}
-
-impl Ground<'_> {
+impl Draft<'_> {
     /// What is damaged. What costs I/O is looked for only where nothing was found before.
-    pub fn damage(&self) -> Result<DeadEnds, RepairError> {
+    pub(super) fn damage(&self) -> Result<DeadEnds, RepairError> {
         let mut damage = self.look.references.dead_ends.clone();
         if damage.count > 0 {
             return Ok(damage);
         }
-        let leaked = || self.look.comparison.unreferenced(self.counts);
+        let leaked = || self.look.comparison.unreferenced(&self.counts);
         if self.look.references.has_empty_table {
             let clusters = leaked().count() as u64;
             if clusters >= EMPTIED_MIN {
@@ -56,7 +41,7 @@ impl Ground<'_> {
         if cluster.0 >= self.look.comparison.compared.0 || self.counts.get(cluster) > 0 {
             return Ok(false);
         }
-        let mut on_disk = self.look.disk_counts(self.image, self.storage);
+        let mut on_disk = self.look.disk_counts(&self.image, self.storage);
         Ok(on_disk.get(cluster)?.is_some_and(|said| said > 0))
     }
 }

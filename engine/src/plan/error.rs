@@ -2,9 +2,8 @@
 
 use std::collections::TryReserveError;
 
-use crate::check::CheckError;
 use crate::rebuild::PlanError;
-use crate::references::WalkError;
+use crate::references::CheckError;
 use crate::storage::StorageError;
 use crate::table::OutOfMemory;
 use crate::units::ClusterCount;
@@ -71,12 +70,6 @@ pub enum RepairError {
     /// Memory ran out.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
-}
-
-impl From<WalkError> for RepairError {
-    fn from(error: WalkError) -> Self {
-        Self::Check(error.into())
-    }
 }
 
 impl From<TryReserveError> for RepairError {

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::RepairError;
-use super::damage::Ground;
+use super::make::Draft;
 use super::uses::of_structures;
 use crate::finding::Finding;
-use crate::format::entry::{L2Format, L2Kind};
-use crate::references::{DeadEnds, L2Item, for_each_item, looks_like_l2_table};
+use crate::format::entry::L2Kind;
+use crate::references::{DeadEnds, l2_runs, looks_like_l2_table};
 use crate::table::{Run, width};
 use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex};
 
@@ -20,15 +20,15 @@ const SAMPLE: usize = 512;
 
 /// Looks through the leaked clusters.
 pub(super) fn look_for(
-    ground: &Ground<'_>,
+    draft: &Draft<'_>,
     leaked: &mut dyn Iterator<Item = Cluster>,
     damage: &mut DeadEnds,
 ) -> Result<(), RepairError> {
-    let geometry = ground.image.geometry();
+    let geometry = draft.image.geometry();
     let mut buffer = vec![0; geometry.cluster_size() as usize];
     let (mut read, mut seen) = (0_u64, 0_u64);
-    let mut next_data = ground.storage.next_data(Offset(0));
-    if ground.image.header.has_data_file() {
+    let mut next_data = draft.storage.next_data(Offset(0));
+    if draft.image.header.has_data_file() {
         return Ok(());
     }
     for cluster in leaked {
@@ -42,7 +42,7 @@ pub(super) fn look_for(
         let offset = Offset(cluster.0 << geometry.cluster_bits());
         let end = offset.0.saturating_add(geometry.cluster_size());
         if next_data.is_some_and(|next: Offset| next < offset) {
-            next_data = ground.storage.next_data(offset);
+            next_data = draft.storage.next_data(offset);
         }
         match next_data {
             None => break,
@@ -51,18 +51,18 @@ pub(super) fn look_for(
             Some(_) => {}
         }
         let sample = SAMPLE.min(buffer.len());
-        ground.storage.read_at(offset, &mut buffer[..sample])?;
+        draft.storage.read_at(offset, &mut buffer[..sample])?;
         read += sample as u64;
-        if !looks_like_l2_table(ground.image, ground.extent, &buffer[..sample]) {
+        if !looks_like_l2_table(&draft.image, &buffer[..sample]) {
             continue;
         }
-        ground.storage.read_at(offset, &mut buffer)?;
+        draft.storage.read_at(offset, &mut buffer)?;
         read += geometry.cluster_size();
-        if !looks_like_l2_table(ground.image, ground.extent, &buffer) {
+        if !looks_like_l2_table(&draft.image, &buffer) {
             continue;
         }
-        let clusters = leads_to(ground, cluster, &buffer)?;
-        if clusters > 0 && !is_new_reftable(ground, cluster, &buffer)? {
+        let clusters = leads_to(draft, cluster, &buffer)?;
+        if clusters > 0 && !is_new_reftable(draft, cluster, &buffer)? {
             let table = offset;
             damage.push(Finding::LostTable { table, clusters });
         }
@@ -74,39 +74,35 @@ pub(super) fn look_for(
 }
 
 /// To how many other leaked clusters an L2 table leads.
-fn leads_to(ground: &Ground<'_>, table: Cluster, bytes: &[u8]) -> Result<u64, RepairError> {
-    let geometry = ground.image.geometry();
-    let format = L2Format::of(&ground.image.header);
+fn leads_to(draft: &Draft<'_>, table: Cluster, bytes: &[u8]) -> Result<u64, RepairError> {
+    let geometry = draft.image.geometry();
     let mut found = 0;
-    for_each_item(geometry, format, bytes, |item| {
-        let (offset, count) = match item {
-            L2Item::Run { offset, count, .. } => (offset, count),
-            L2Item::Entry { entry, .. } => match entry.kind(format) {
-                L2Kind::Normal(offset)
-                | L2Kind::PreallocatedZero(offset)
-                | L2Kind::Compressed { offset, .. } => (offset, 1),
-                L2Kind::PlainZero | L2Kind::Unallocated => return Ok(()),
-            },
+    for run in l2_runs(draft.image.format(), bytes) {
+        let offset = match run.entry.kind(draft.image.format()) {
+            L2Kind::Normal(offset)
+            | L2Kind::PreallocatedZero(offset)
+            | L2Kind::Compressed { offset, .. } => offset,
+            L2Kind::PlainZero | L2Kind::Unallocated => continue,
         };
-        let run = Run::new(geometry.cluster_of(offset), ClusterCount(count));
-        for cluster in run.iter() {
-            found += u64::from(cluster != table && ground.is_leaked(cluster)?);
+        let clusters = Run::new(geometry.cluster_of(offset), ClusterCount(run.count));
+        for cluster in clusters.iter() {
+            found += u64::from(cluster != table && draft.is_leaked(cluster)?);
         }
-        Ok::<_, RepairError>(())
-    })?;
+    }
     Ok(found)
 }
 
 /// Whether a cluster is the first of a reftable that a repair wrote and did not come to switch to:
 /// every entry leads to a refblock that counts what is referred to, the reftable and itself, and
 /// nothing twice beside. The refblocks are all there when the reftable is written.
-fn is_new_reftable(ground: &Ground<'_>, table: Cluster, bytes: &[u8]) -> Result<bool, RepairError> {
-    let geometry = ground.image.geometry();
+fn is_new_reftable(draft: &Draft<'_>, table: Cluster, bytes: &[u8]) -> Result<bool, RepairError> {
+    let geometry = draft.image.geometry();
     let mut refblocks = BTreeMap::new();
     for (number, entry) in (0..).zip(bytes.as_chunks::<8>().0) {
         let offset = Offset(u64::from_be_bytes(*entry));
         let covers = geometry.first_covered(RefblockIndex(number));
-        let is_in_file = offset.0 < ground.extent.bytes && covers.0 < ground.extent.clusters.0;
+        let extent = draft.image.extent;
+        let is_in_file = offset.0 < extent.bytes && covers.0 < extent.clusters.0;
         if offset == Offset(0) {
             continue;
         }
@@ -116,15 +112,15 @@ fn is_new_reftable(ground: &Ground<'_>, table: Cluster, bytes: &[u8]) -> Result<
         refblocks.insert(geometry.cluster_of(offset), (offset, covers));
     }
     let is_own = |cluster| cluster == table || refblocks.contains_key(&cluster);
-    let going = of_structures(&ground.look.old);
+    let going = of_structures(&draft.look.old);
     let mut block = vec![0; bytes.len()];
     for (offset, covers) in refblocks.values() {
-        ground.storage.read_at(*offset, &mut block)?;
+        draft.storage.read_at(*offset, &mut block)?;
         let fits = |index: u64| {
             let cluster = covers.saturating_add(ClusterCount(index));
             let refcount = width::get(geometry.order(), &block, index as usize);
             let going = going.get(&cluster).copied().unwrap_or(0);
-            match ground.counts.get(cluster).saturating_sub(going) {
+            match draft.counts.get(cluster).saturating_sub(going) {
                 references if is_own(cluster) => refcount == 1 && references == 0,
                 0 => refcount <= 1,
                 references => refcount == references.min(geometry.max_refcount()),

@@ -2,31 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use super::build::NewSnapshotTable;
-use super::damage::Ground;
 use super::replace::Replaced;
 use super::snapshots::Remedy;
 use super::uses::of_structures;
-use super::{Fixed, Kept, New, RepairError, RepairOptions, RepairPlan, Scope, room};
+use super::{Fixed, Kept, RepairError, RepairOptions, RepairPlan, Scope, room};
 use crate::check::{Look, Report, Survey};
-use crate::image::{Extent, Image};
+use crate::image::Image;
 use crate::observer::Observer;
+use crate::rebuild::Layout;
 use crate::references::Beyond;
 use crate::storage::Storage;
-use crate::table::{RefcountTable, RunSet};
-use crate::units::Cluster;
+use crate::table::{RefcountTable, Run, RunSet};
+use crate::units::{Cluster, Offset};
 
 /// What is decided, one thing after the other.
 pub(super) struct Draft<'a> {
     pub storage: &'a dyn Storage,
     pub options: &'a RepairOptions,
     pub image: Image,
-    pub extent: Extent,
     pub look: Look,
     /// What a check reports now, wrong COPIED bits aside.
     pub before: Report,
-    /// Whether a check reads the header as a table.
-    pub header_is_table: bool,
     /// Whether nothing can be wrong but refcounts, as far as the walk shows it.
     pub is_sound_walk: bool,
     /// The references; those of entries that are replaced are taken out, what is kept is added, and
@@ -40,11 +36,10 @@ pub(super) struct Draft<'a> {
     pub keeps: bool,
     pub remedy: Remedy,
     pub kept: Kept,
-    /// What is kept of clusters of structures that go.
-    pub kept_structures: Vec<(Cluster, u64)>,
     /// The references that stay to clusters whose count is larger, as it is kept.
     pub kept_references: RefcountTable,
-    pub new_table: Option<NewSnapshotTable>,
+    /// Where a new snapshot table goes, and its bytes; none where there is none.
+    pub new_table: (Offset, Vec<u8>),
     pub fixed: Fixed,
     pub released: RunSet,
     /// Corruptions that stay, COPIED bits aside.
@@ -61,9 +56,9 @@ impl RepairPlan {
     ) -> Result<Self, RepairError> {
         let mut draft = Draft::of(storage, survey, options);
         draft.decide()?;
-        let new = draft.structures()?;
-        let mended = draft.mended(new.as_ref(), observer)?;
-        draft.finish(new, mended)
+        let layout = draft.structures()?;
+        let mended = draft.mended(layout.is_some(), observer)?;
+        draft.finish(layout, mended)
     }
 }
 
@@ -74,31 +69,25 @@ impl<'a> Draft<'a> {
         let left = before.corruptions;
         before.corruptions += checked.references.snapshots.corruptions;
         let Survey {
-            image,
-            extent,
-            mut look,
-            ..
+            image, mut look, ..
         } = survey;
         let kept_references = RefcountTable::new(*image.geometry());
         Self {
             storage,
             options,
             before,
-            header_is_table: look.references.header_is_table,
             is_sound_walk: look.references.are_sound(),
             counts: look.references.take_table(),
             beyond: look.references.beyond.clone(),
             image,
-            extent,
             look,
             replaced: Replaced::new(),
             going: BTreeMap::new(),
             keeps: false,
             remedy: Remedy::None,
             kept: Kept::default(),
-            kept_structures: Vec::new(),
             kept_references,
-            new_table: None,
+            new_table: Default::default(),
             fixed: Fixed::default(),
             released: RunSet::new(),
             left,
@@ -122,7 +111,7 @@ impl<'a> Draft<'a> {
         }
         let leaks = self.leaks().next().is_some();
         let damage = if leaks || Remedy::is_due(&self.look.references.snapshots, self.options) {
-            self.ground().damage()?
+            self.damage()?
         } else {
             self.look.references.dead_ends.clone()
         };
@@ -134,17 +123,6 @@ impl<'a> Draft<'a> {
         }
         self.remedy = Remedy::of(self, is_sound)?;
         Ok(())
-    }
-
-    pub(super) fn ground(&self) -> Ground<'_> {
-        Ground {
-            storage: self.storage,
-            image: &self.image,
-            extent: &self.extent,
-            look: &self.look,
-            counts: &self.counts,
-            replaced: &self.replaced,
-        }
     }
 
     /// The clusters with a refcount above their references: each with the refcount and the
@@ -160,29 +138,21 @@ impl<'a> Draft<'a> {
         for refblock in refblocks {
             let differences = self.look.comparison.differences_of(&self.counts, refblock);
             for (cluster, refcount, references) in differences.collect::<Vec<_>>() {
-                if refcount > references && self.keeps {
-                    self.keep(cluster, refcount, rebuilds)?;
+                // The structures that go are counted no more.
+                let once = u64::from(self.look.old.clusters.contains(cluster));
+                let going = self.going.get(&cluster).copied().unwrap_or(once);
+                let going = if rebuilds { going } else { 0 };
+                if self.keeps && refcount.saturating_sub(references) > going {
+                    let references = self.counts.get(cluster);
+                    self.kept_references.set(cluster, references)?;
+                    self.kept.clusters += 1;
+                    self.counts.set(cluster, refcount)?;
                 } else if refcount < references && leaves_low {
                     self.counts.set(cluster, refcount)?;
                 }
             }
         }
         Ok(())
-    }
-
-    fn keep(&mut self, cluster: Cluster, refcount: u64, rebuilds: bool) -> Result<(), RepairError> {
-        let references = self.counts.get(cluster);
-        let once = u64::from(self.look.old.clusters.contains(cluster));
-        let going = self.going.get(&cluster).copied().unwrap_or(once);
-        let going = if rebuilds { going } else { 0 };
-        self.kept_references
-            .set(cluster, references.saturating_sub(going))?;
-        if going > 0 {
-            self.kept_structures.try_reserve(1)?;
-            self.kept_structures.push((cluster, refcount));
-        }
-        self.kept.clusters += 1;
-        Ok(self.counts.set(cluster, refcount)?)
     }
 
     /// Whether a refblock that has to change is read as something that reaches past the end of the
@@ -210,7 +180,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Sets refcounts in place, or builds anew; the counts become the final ones.
-    fn structures(&mut self) -> Result<Option<New>, RepairError> {
+    fn structures(&mut self) -> Result<Option<Layout>, RepairError> {
         let all = self.options.scope == Scope::All;
         let rebuilds = self.look.needs_rebuild()
             || (all && self.look.old.repair_rebuilds)
@@ -221,14 +191,17 @@ impl<'a> Draft<'a> {
             return Err(RepairError::NeedsRebuild);
         }
         let doubtful = if rebuilds {
-            room::doubtful(&self.look, &self.counts, self.extent.clusters)
+            room::doubtful(&self.look, &self.counts, self.image.extent.clusters)
         } else {
             RunSet::new()
         };
         if !self.keeps {
             self.fixed.leaks += self.leaks().count() as u64;
             let leaked = self.look.comparison.unreferenced(&self.counts);
-            self.released = RunSet::of_ascending(leaked);
+            self.released = RunSet::of_ascending(leaked.map(Run::single));
+        }
+        if rebuilds {
+            self.look.old.uncount(&mut self.counts)?;
         }
         if self.keeps || !all {
             self.follow_disk(rebuilds)?;

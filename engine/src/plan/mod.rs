@@ -25,14 +25,11 @@ pub use error::RepairError;
 pub use options::{RepairOptions, Scope};
 pub use phase::{Phase, PhaseKind, Visit};
 
-use crate::check::{Comparison, DiskCounts, Report};
+use crate::check::{Look, Report};
 use crate::finding::Finding;
 use crate::image::Image;
 use crate::rebuild::Layout;
-use crate::references::Reftable;
-use crate::storage::Storage;
 use crate::table::{RefcountTable, RunSet};
-use crate::units::ClusterCount;
 use tables::MendedTable;
 
 /// How much is repaired, as `qemu-img check` counts it.
@@ -76,10 +73,9 @@ pub struct RepairPlan {
     /// Clusters whose space is given back in the end.
     pub released: RunSet,
     image: Image,
-    reftable: Reftable,
-    comparison: Comparison,
+    look: Look,
     /// New refcount structures, where those that there are do not stay.
-    new: Option<New>,
+    layout: Option<Layout>,
     /// The tables in which entries change.
     tables: Vec<MendedTable>,
     /// Whether nothing but refcounts is wrong, and all of them can be set right.
@@ -87,14 +83,6 @@ pub struct RepairPlan {
     /// Whether it is known what a check will find: it reads the header as a table, where something
     /// says so, and looks at COPIED bits by refcounts that cannot count all references.
     is_foreseen: bool,
-}
-
-/// New refcount structures.
-#[derive(Clone, Debug)]
-struct New {
-    layout: Layout,
-    /// What QEMU's algorithms count while they build, where that is more than the final counts.
-    built: Option<RefcountTable>,
 }
 
 impl RepairPlan {
@@ -106,25 +94,7 @@ impl RepairPlan {
 
     /// Where new refcount structures go, where they are built anew.
     #[must_use]
-    pub fn layout(&self) -> Option<&Layout> {
-        self.new.as_ref().map(|new| &new.layout)
+    pub const fn layout(&self) -> Option<&Layout> {
+        self.layout.as_ref()
     }
-}
-
-/// The counts that COPIED bits go by: what the disk will say of each cluster, not cut to its width.
-fn desired_counts<'a>(
-    is_rebuilt: bool,
-    counts: &'a RefcountTable,
-    reftable: &'a Reftable,
-    comparison: &'a Comparison,
-    image: &'a Image,
-    storage: &'a dyn Storage,
-) -> DiskCounts<'a> {
-    let (compared, reftable, unreadable) = if is_rebuilt {
-        (ClusterCount(u64::MAX), None, [].as_slice())
-    } else {
-        let unreadable = comparison.unreadable.as_slice();
-        (comparison.compared, Some(reftable), unreadable)
-    };
-    DiskCounts::of_table(counts, compared, reftable, unreadable, image, storage)
 }

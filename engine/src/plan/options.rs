@@ -4,10 +4,12 @@ use crate::rebuild::Algorithm;
 
 /// What a repair may change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Scope {
-    /// Refcounts above the references; COPIED bits if nothing else is wrong.
+    /// Refcounts above the references, and COPIED bits if nothing else is wrong; fails, and writes
+    /// nothing, where the refcount structures have to be built anew.
     Leaks,
-    /// Everything.
+    /// All that is wrong with refcounts and their structures, and the COPIED, dirty and corrupt bits.
     #[default]
     All,
 }

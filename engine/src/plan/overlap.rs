@@ -7,21 +7,21 @@
 use std::collections::BTreeMap;
 
 use super::RepairError;
-use super::damage::Ground;
-use crate::format::entry::{L1Entry, L2Format, L2Kind};
-use crate::references::{L2Item, Region, for_each_entry, for_each_item};
+use super::make::Draft;
+use crate::format::entry::{L1Entry, L2Kind};
+use crate::references::{for_each_entry, l2_runs};
 use crate::table::{RefcountTable, RunSet};
-use crate::units::Cluster;
+use crate::units::{Cluster, Region};
 
 /// The first cluster that is found. The uses of refcount structures are no matter: a rebuild takes them away.
-pub(super) fn look_for(ground: &Ground<'_>) -> Result<Option<Cluster>, RepairError> {
-    if !ground.counts.has_shared() {
+pub(super) fn look_for(draft: &Draft<'_>) -> Result<Option<Cluster>, RepairError> {
+    if !draft.counts.has_shared() {
         return Ok(None);
     }
-    let mut counts = ground.counts.clone();
-    ground.look.old.uncount(&mut counts)?;
-    let references = &ground.look.references;
-    let geometry = ground.image.geometry();
+    let mut counts = draft.counts.clone();
+    draft.look.old.uncount(&mut counts)?;
+    let references = &draft.look.references;
+    let geometry = draft.image.geometry();
     // Most clusters are no table, and finding that out one table after the other takes a while.
     let l1 = references.l1_tables.iter();
     let l1 = l1.map(|table| table.region().clusters(geometry));
@@ -29,12 +29,12 @@ pub(super) fn look_for(ground: &Ground<'_>) -> Result<Option<Cluster>, RepairErr
     let others: RunSet = references.others.iter().map(|(_, run)| *run).collect();
     let mut shares_data = false;
     for (cluster, count) in counts.above(1) {
-        let as_l1 = l1.contains(cluster).then(|| ground.as_l1(cluster));
+        let as_l1 = l1.contains(cluster).then(|| draft.as_l1(cluster));
         let is_other = others.contains(cluster);
         let other = references.others.iter();
         let other = other.filter(|(_, run)| is_other && run.contains(cluster));
         // How often it is used as each of the kinds of things beside guest data.
-        let tables = [Some(ground.as_l2(cluster)), as_l1].into_iter().flatten();
+        let tables = [Some(draft.as_l2(cluster)), as_l1].into_iter().flatten();
         let kinds = tables.chain(other.map(|_| 1));
         let mut kinds = kinds.filter(|times| *times > 0);
         match (kinds.next(), kinds.next()) {
@@ -43,40 +43,35 @@ pub(super) fn look_for(ground: &Ground<'_>) -> Result<Option<Cluster>, RepairErr
             _ => return Ok(Some(cluster)),
         }
     }
-    if shares_data && !ground.image.header.has_data_file() {
-        return among_data(ground, &counts);
+    if shares_data && !draft.image.header.has_data_file() {
+        return among_data(draft, &counts);
     }
     Ok(None)
 }
 
 /// Looks through the L2 tables for shared clusters that one layer uses twice as data, or that are
 /// used both as data and as compressed data.
-fn among_data(ground: &Ground<'_>, counts: &RefcountTable) -> Result<Option<Cluster>, RepairError> {
-    let geometry = ground.image.geometry();
-    let format = L2Format::of(&ground.image.header);
+fn among_data(draft: &Draft<'_>, counts: &RefcountTable) -> Result<Option<Cluster>, RepairError> {
+    let geometry = draft.image.geometry();
     let mut layers = Layers::new();
-    let of_table = layers.of_tables(ground)?;
+    let of_table = layers.of_tables(draft)?;
     // By which set of layers each shared cluster is used.
     let mut seen = RefcountTable::new(*geometry);
     let mut found = None;
     let mut bytes = vec![0; geometry.cluster_size() as usize];
-    for ((table, _), own) in ground.look.references.l2_tables.iter().zip(of_table) {
-        ground.storage.read_at(*table, &mut bytes)?;
-        let is_replaced = ground.replaced.contains_key(table);
-        for_each_item(geometry, format, &bytes, |item| {
-            let size = geometry.cluster_size();
-            let (offset, length, set) = match item {
-                L2Item::Run { offset, count, .. } => (offset, count * size, own),
-                L2Item::Entry { entry, .. } => match entry.kind(format) {
-                    L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) => {
-                        if !geometry.is_aligned(offset) && is_replaced {
-                            return Ok(());
-                        }
-                        (offset, size, own)
+    for ((table, _), own) in draft.look.references.l2_tables.iter().zip(of_table) {
+        draft.storage.read_at(*table, &mut bytes)?;
+        let is_replaced = draft.replaced.contains_key(table);
+        for run in l2_runs(draft.image.format(), &bytes) {
+            let (offset, length, set) = match run.entry.kind(draft.image.format()) {
+                L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) => {
+                    if !geometry.is_aligned(offset) && is_replaced {
+                        continue;
                     }
-                    L2Kind::Compressed { offset, length } => (offset, length, COMPRESSED),
-                    L2Kind::PlainZero | L2Kind::Unallocated => return Ok(()),
-                },
+                    (offset, run.count * geometry.cluster_size(), own)
+                }
+                L2Kind::Compressed { offset, length } => (offset, length, COMPRESSED),
+                L2Kind::PlainZero | L2Kind::Unallocated => continue,
             };
             for cluster in (Region { offset, length }).clusters(geometry).iter() {
                 // A table that data uses as well has been found before.
@@ -88,8 +83,7 @@ fn among_data(ground: &Ground<'_>, counts: &RefcountTable) -> Result<Option<Clus
                     }
                 }
             }
-            Ok::<_, RepairError>(())
-        })?;
+        }
         if found.is_some() {
             break;
         }
@@ -143,8 +137,8 @@ impl Layers {
     }
 
     /// Which layers each L2 table belongs to.
-    fn of_tables(&mut self, ground: &Ground<'_>) -> Result<Vec<usize>, RepairError> {
-        let references = &ground.look.references;
+    fn of_tables(&mut self, draft: &Draft<'_>) -> Result<Vec<usize>, RepairError> {
+        let references = &draft.look.references;
         let tables = &references.l2_tables;
         let mut of_table = vec![0; tables.len()];
         for (number, l1) in references.l1_tables.iter().enumerate() {
@@ -153,7 +147,7 @@ impl Layers {
             set.push(1 << (number % 64));
             let set = self.number(set);
             for_each_entry(
-                ground.storage,
+                draft.storage,
                 l1.offset,
                 u64::from(l1.entries),
                 |_, entry| {

@@ -6,11 +6,10 @@ use std::ops::Range;
 
 use super::phase::{Stage, Target};
 use super::{RepairError, RepairPlan};
-use crate::storage::{Operation, Storage, StorageError};
+use crate::storage::{Operation, Storage, StorageError, failed};
 use crate::units::Offset;
 
-/// Bytes that are compared at once, at most: the largest cluster.
-const PIECE_BYTES: u64 = 2 << 20;
+const READ_ONLY: io::ErrorKind = io::ErrorKind::ReadOnlyFilesystem;
 
 /// Where something is laid over the image, and what.
 type Patch<'a> = (Range<u64>, Cow<'a, Target>);
@@ -27,7 +26,7 @@ impl<'a> Overlay<'a> {
     pub fn new(base: &'a dyn Storage, plan: &'a RepairPlan) -> Result<Self, RepairError> {
         let mut patches: Vec<Patch<'a>> = Vec::new();
         let written = plan.phases.iter().flat_map(|phase| &phase.targets);
-        let new = plan.new.iter().flat_map(|new| &new.layout.refblocks);
+        let new = plan.layout.iter().flat_map(|layout| &layout.refblocks);
         let new = new.map(|(refblock, _)| Cow::Owned(Target::Refblock(*refblock)));
         for target in written.map(Cow::Borrowed).chain(new) {
             patches.try_reserve(1)?;
@@ -60,15 +59,12 @@ impl<'a> Overlay<'a> {
         let (mut found, mut planned) = (Vec::new(), Vec::new());
         for patch in &self.patches {
             let Range { start, end } = patch.0;
-            for start in (start..end).step_by(PIECE_BYTES as usize) {
-                let length = (end - start).min(PIECE_BYTES) as usize;
-                found.resize(length, 0);
-                planned.resize(length, 0);
-                self.base.read_at(Offset(start), &mut found)?;
-                self.apply(patch, start, &mut planned)?;
-                if found != planned {
-                    return Ok(Some(Offset(start)));
-                }
+            found.resize((end - start) as usize, 0);
+            planned.resize(found.len(), 0);
+            self.base.read_at(Offset(start), &mut found)?;
+            self.apply(patch, start, &mut planned)?;
+            if found != planned {
+                return Ok(Some(Offset(start)));
             }
         }
         Ok(None)
@@ -137,17 +133,13 @@ impl Storage for Overlay<'_> {
         if !patches.first().is_some_and(is_covered) {
             self.base.read_at(offset, buffer)?;
         }
-        for patch in patches {
-            self.apply(patch, offset.0, buffer)
-                .map_err(|error| match error {
-                    RepairError::Storage(error) => error,
-                    error => StorageError {
-                        source: io::Error::other(error),
-                        ..read_only(Operation::Read, offset, buffer.len() as u64)
-                    },
-                })?;
-        }
-        Ok(())
+        let applied = patches
+            .iter()
+            .try_for_each(|patch| self.apply(patch, offset.0, buffer));
+        applied.map_err(|error| match error {
+            RepairError::Storage(error) => error,
+            error => failed(Operation::Read, offset, range.end - offset.0)(io::Error::other(error)),
+        })
     }
 
     fn next_data(&self, offset: Offset) -> Option<Offset> {
@@ -158,27 +150,20 @@ impl Storage for Overlay<'_> {
     }
 
     fn write_at(&mut self, offset: Offset, bytes: &[u8]) -> Result<(), StorageError> {
-        Err(read_only(Operation::Write, offset, bytes.len() as u64))
+        Err(failed(Operation::Write, offset, bytes.len() as u64)(
+            READ_ONLY,
+        ))
     }
 
     fn set_len(&mut self, length: u64) -> Result<(), StorageError> {
-        Err(read_only(Operation::SetLen, Offset(length), 0))
+        Err(failed(Operation::SetLen, Offset(length), 0)(READ_ONLY))
     }
 
     fn flush(&mut self) -> Result<(), StorageError> {
-        Err(read_only(Operation::Flush, Offset(0), 0))
+        Err(failed(Operation::Flush, Offset(0), 0)(READ_ONLY))
     }
 
     fn discard(&mut self, offset: Offset, length: u64) -> Result<(), StorageError> {
-        Err(read_only(Operation::Discard, offset, length))
-    }
-}
-
-fn read_only(operation: Operation, offset: Offset, length: u64) -> StorageError {
-    StorageError {
-        operation,
-        offset,
-        length,
-        source: io::ErrorKind::ReadOnlyFilesystem.into(),
+        Err(failed(Operation::Discard, offset, length)(READ_ONLY))
     }
 }

@@ -3,8 +3,8 @@
 
 use std::ops::Range;
 
-use super::tables::{TableKind, mend};
-use super::{RepairError, RepairPlan, desired_counts};
+use super::tables::mend;
+use super::{RepairError, RepairPlan};
 use crate::step::Step;
 use crate::storage::Storage;
 use crate::table::width;
@@ -131,12 +131,11 @@ impl RepairPlan {
                 return Ok(Some(*offset));
             }
             Target::NewRefblocks(order) => {
-                let Some(new) = &self.new else {
+                let Some(layout) = &self.layout else {
                     return Ok(None);
                 };
-                let counts = new.built.as_ref().unwrap_or(&self.counts);
                 let order = order.start as usize..order.end as usize;
-                return Ok(Some(new.layout.encode_batch(order, counts, bytes)?));
+                return Ok(Some(layout.encode_batch(order, &self.counts, bytes)?));
             }
             Target::Refblock(_) => 1,
             Target::Table(_) => 8,
@@ -182,21 +181,21 @@ impl RepairPlan {
 
     /// Whether a target is the L1 table.
     pub(super) fn is_l1_table(&self, target: &Target) -> bool {
-        matches!(target, Target::Table(number) if self.tables[*number as usize].kind == TableKind::L1)
+        matches!(target, Target::Table(number) if self.tables[*number as usize].is_l1)
     }
 
     /// A refblock's place, in the structures that the image will have.
     fn place_of(&self, refblock: RefblockIndex) -> Offset {
-        let Some(new) = &self.new else {
-            return self.reftable.entry(refblock).refblock();
+        let Some(layout) = &self.layout else {
+            return self.look.old.reftable.entry(refblock).refblock();
         };
-        let placed = &new.layout.refblocks;
+        let placed = &layout.refblocks;
         let position = placed.binary_search_by_key(&refblock, |(refblock, _)| *refblock);
         let cluster = position.map_or(Cluster(0), |position| placed[position].1);
         Offset(cluster.0 << self.counts.geometry().cluster_bits())
     }
 
-    /// Reads what changes: as it is now, new refblocks as they were built.
+    /// Reads what changes, as it is now.
     pub(super) fn read(
         &self,
         target: &Target,
@@ -207,12 +206,8 @@ impl RepairPlan {
             Target::Bytes(write) => bytes.copy_from_slice(&write.1),
             Target::NewRefblocks(_) => {}
             Target::Refblock(refblock) => {
-                let on_disk = self.comparison.differing.get(refblock);
-                if let Some(new) = &self.new {
-                    if let Some(built) = &new.built {
-                        built.encode(*refblock, bytes);
-                    }
-                } else if let Some(on_disk) = on_disk.filter(|found| found.len() == bytes.len()) {
+                let on_disk = self.look.comparison.differing.get(refblock);
+                if let Some(on_disk) = on_disk.filter(|found| found.len() == bytes.len()) {
                     bytes.copy_from_slice(on_disk);
                 }
             }
@@ -231,15 +226,13 @@ impl RepairPlan {
     ) -> Result<(), RepairError> {
         match target {
             Target::Bytes(_) | Target::NewRefblocks(_) => {}
-            Target::Refblock(refblock) if self.new.is_some() => {
-                if stage == Stage::Final {
-                    self.counts.encode(*refblock, bytes);
-                }
+            Target::Refblock(refblock) if self.layout.is_some() => {
+                self.counts.encode(*refblock, bytes);
             }
             Target::Refblock(refblock) => {
                 let geometry = self.counts.geometry();
                 let first = geometry.first_covered(*refblock);
-                let differences = self.comparison.differences_of(&self.counts, *refblock);
+                let differences = self.look.comparison.differences_of(&self.counts, *refblock);
                 for (cluster, refcount, count) in differences {
                     if stage == Stage::Final || refcount < count {
                         width::set(
@@ -253,16 +246,8 @@ impl RepairPlan {
             }
             Target::Table(number) => {
                 let table = &self.tables[*number as usize];
-                let (image, is_rebuilt) = (&self.image, self.new.is_some());
-                let (reftable, comparison) = (&self.reftable, &self.comparison);
-                let mut counts = desired_counts(
-                    is_rebuilt,
-                    &self.counts,
-                    reftable,
-                    comparison,
-                    image,
-                    storage,
-                );
+                let (look, is_rebuilt) = (&self.look, self.layout.is_some());
+                let mut counts = look.counts_after(&self.counts, is_rebuilt, &self.image, storage);
                 mend(table, stage, &mut counts, bytes)?;
             }
         }

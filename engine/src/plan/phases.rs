@@ -4,7 +4,7 @@ use super::make::Draft;
 use super::phase::{Phase, PhaseKind, Target};
 use super::snapshots::Remedy;
 use super::tables::{Mended, MendedTable};
-use super::{New, RepairError, RepairPlan, Scope};
+use super::{RepairError, RepairPlan, Scope};
 use crate::check::Report;
 use crate::format::header::{
     AUTOCLEAR_FEATURES_POSITION, CORRUPT, DIRTY, INCOMPATIBLE_FEATURES_POSITION, KNOWN_AUTOCLEAR,
@@ -20,15 +20,15 @@ impl Draft<'_> {
     /// The plan.
     pub(super) fn finish(
         mut self,
-        new: Option<New>,
+        layout: Option<Layout>,
         mended: Mended,
     ) -> Result<RepairPlan, RepairError> {
-        let after = self.report_after(new.is_some(), &mended);
+        let after = self.report_after(layout.is_some(), &mended);
         let tables = mended.tables.iter();
         let copied = tables.map(|table| u64::from(table.clears) + u64::from(table.sets));
         self.fixed.corruptions += copied.sum::<u64>();
-        let structures = match &new {
-            Some(new) => self.switch_to(new)?,
+        let structures = match &layout {
+            Some(layout) => self.switch_to(layout)?,
             None => self.set_in_place(),
         };
         let mut phases = vec![clear(&mended, false)];
@@ -42,12 +42,14 @@ impl Draft<'_> {
         let is_overflowing = self.look.overflow > 0 || self.counts.over_maximum().next().is_some();
         let mut plan = RepairPlan {
             changes_only_refcounts: self.is_sound_walk
-                && !self.header_is_table
+                && !self.look.references.header_is_table
                 && self.kept.clusters == 0
                 && !is_overflowing
                 && self.options.scope == Scope::All
                 && self.remedy == Remedy::None,
-            is_foreseen: !self.header_is_table && !is_overflowing && after.check_errors == 0,
+            is_foreseen: !self.look.references.header_is_table
+                && !is_overflowing
+                && after.check_errors == 0,
             released: self.released(),
             before: self.before,
             after,
@@ -57,9 +59,8 @@ impl Draft<'_> {
             counts: self.counts,
             phases,
             image: self.image,
-            reftable: self.look.old.reftable,
-            comparison: self.look.comparison,
-            new,
+            look: self.look,
+            layout,
             tables: mended.tables,
         };
         plan.length = plan.length_after(self.storage)?;
@@ -94,18 +95,19 @@ impl Draft<'_> {
     /// What is released and free now: its space is given back.
     fn released(&self) -> RunSet {
         // A check that reads the header as a table may be led to what is released.
-        if self.kept.clusters > 0 || self.header_is_table {
+        if self.kept.clusters > 0 || self.look.references.header_is_table {
             return RunSet::new();
         }
         let covered = &self.look.references.beyond.covered;
         let released = self.released.without(covered);
         let clusters = released.runs().iter().flat_map(Run::iter);
-        RunSet::of_ascending(clusters.filter(|cluster| self.counts.get(*cluster) == 0))
+        let free = clusters.filter(|cluster| self.counts.get(*cluster) == 0);
+        RunSet::of_ascending(free.map(Run::single))
     }
 
-    /// New structures, the switch to them, and what was counted too much meanwhile.
-    fn switch_to(&mut self, new: &New) -> Result<Vec<Phase>, RepairError> {
-        let (layout, geometry) = (&new.layout, self.image.geometry());
+    /// New structures, and the switch to them.
+    fn switch_to(&mut self, layout: &Layout) -> Result<Vec<Phase>, RepairError> {
+        let geometry = self.image.geometry();
         let mut pointer = layout.pointer(geometry);
         let mut steps = vec![Step::Rebuilt {
             reftable: Offset(layout.reftable.first.0 << geometry.cluster_bits()),
@@ -113,15 +115,19 @@ impl Draft<'_> {
             refblocks: layout.refblocks.len() as u64,
         }];
         let mut written = Vec::new();
-        if let Some(table) = self.new_table.take() {
-            pointer.extend(table.snapshots.to_be_bytes());
-            pointer.extend(table.offset.0.to_be_bytes());
-            steps.push(Step::RewroteSnapshotTable(table.snapshots));
-            written.extend((!table.bytes.is_empty()).then(|| bytes(table.offset, table.bytes)));
-        } else if let Remedy::Shorten(snapshots) = self.remedy {
-            let snapshots = snapshots as u32;
-            pointer.extend(snapshots.to_be_bytes());
-            steps.push(Step::ShortenedSnapshotTable(snapshots));
+        match self.remedy {
+            Remedy::None => {}
+            Remedy::Shorten(snapshots) => {
+                pointer.extend(snapshots.to_be_bytes());
+                steps.push(Step::ShortenedSnapshotTable(snapshots));
+            }
+            Remedy::Rewrite(snapshots) => {
+                let (offset, table) = std::mem::take(&mut self.new_table);
+                pointer.extend(snapshots.to_be_bytes());
+                pointer.extend(offset.0.to_be_bytes());
+                steps.push(Step::RewroteSnapshotTable(snapshots));
+                written.extend((!table.is_empty()).then(|| bytes(offset, table)));
+            }
         }
         let batches = layout.batches(geometry);
         let batches = batches.map(|order| order.start as u32..order.end as u32);
@@ -129,13 +135,10 @@ impl Draft<'_> {
         let reftable = layout.encode_reftable(geometry)?.into_iter();
         let reftable = reftable.map(|(offset, part)| bytes(offset, part));
         let pointer = bytes(geometry.reftable_pointer_offset(), pointer);
-        let refblocks = layout.refblocks.iter().filter(|_| new.built.is_some());
-        let lowered = refblocks.map(|(refblock, _)| Target::Refblock(*refblock));
         Ok(vec![
             Phase::new(PhaseKind::Build, [], written),
             Phase::new(PhaseKind::Reftable, [], reftable),
             Phase::new(PhaseKind::Switch, steps, [pointer]),
-            Phase::new(PhaseKind::Lower, [], lowered),
         ])
     }
 
@@ -143,14 +146,9 @@ impl Draft<'_> {
     fn set_in_place(&self) -> Vec<Phase> {
         let mut phases = Vec::new();
         if let Remedy::Shorten(snapshots) = self.remedy {
-            let value = (snapshots as u32).to_be_bytes();
-            let step = Step::ShortenedSnapshotTable(snapshots as u32);
-            phases.push(header_field(
-                PhaseKind::Switch,
-                step,
-                SNAPSHOTS_POSITION,
-                &value,
-            ));
+            let (at, value) = (SNAPSHOTS_POSITION, snapshots.to_be_bytes());
+            let step = Step::ShortenedSnapshotTable(snapshots);
+            phases.push(header_field(PhaseKind::Switch, step, at, &value));
         }
         let comparison = &self.look.comparison;
         let mut set = |kind, step: fn(u64) -> Step, is_meant: fn(&u64, &u64) -> bool| {

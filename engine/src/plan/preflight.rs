@@ -3,9 +3,9 @@
 
 use super::overlay::Overlay;
 use super::{RepairError, RepairOptions, RepairPlan};
-use crate::check::{CheckError, Comparison, Report, Survey, check};
+use crate::check::{Comparison, Report, Survey, check};
 use crate::image::Image;
-use crate::references::{OldStructures, References};
+use crate::references::{CheckError, OldStructures, References};
 use crate::storage::Storage;
 use crate::table::Run;
 

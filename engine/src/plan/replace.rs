@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::RepairError;
 use super::make::Draft;
-use crate::references::{Region, UnalignedEmpty};
+use crate::references::UnalignedEmpty;
 use crate::units::{Cluster, Offset};
 
 /// The tables in which entries are replaced, and how many.
@@ -18,22 +18,20 @@ impl Draft<'_> {
             return Ok(());
         }
         let geometry = *self.image.geometry();
-        let length = geometry.cluster_size();
         for entry in entries.values() {
             *self.replaced.entry(entry.table).or_default() += 1;
             self.count(entry, false)?;
         }
-        let mut bytes = vec![0; length as usize];
+        let mut bytes = vec![0; geometry.cluster_size() as usize];
         loop {
             let mut staying = BTreeSet::new();
-            let ground = self.ground();
             let references = |cluster: Cluster| {
                 let going = self.going.get(&cluster).copied().unwrap_or(0);
                 self.counts.get(cluster).saturating_sub(going)
             };
             for table in self.replaced.keys() {
                 self.storage.read_at(*table, &mut bytes)?;
-                if !ground.l2_is_writable(*table, &bytes, &references) {
+                if !self.l2_is_writable(*table, &bytes, &references) {
                     staying.insert(*table);
                 }
             }
@@ -51,18 +49,15 @@ impl Draft<'_> {
         }
         let mut refblocks = BTreeSet::new();
         for entry in entries.values() {
-            let offset = entry.offset;
-            let is_held = self.extent.holds(&geometry, offset, length);
-            let is_past_end = !is_held && !self.image.header.has_data_file();
+            let is_past_end = !self.image.holds(entry.region) && !self.image.header.has_data_file();
             if self.replaced.contains_key(&entry.table) {
                 let corruptions = entry.uses.all * if is_past_end { 2 } else { 1 };
                 self.left = self.left.saturating_sub(corruptions);
                 self.fixed.corruptions += 1;
-                let clusters = Region { offset, length }.clusters(&geometry).iter();
+                let clusters = entry.region.clusters(&geometry).iter();
                 refblocks.extend(clusters.map(|cluster| geometry.refblock_of(cluster)));
             } else if is_past_end {
-                self.beyond
-                    .dangling(&self.extent, &geometry, offset, length);
+                self.beyond.dangling(&self.image, entry.region);
             }
         }
         let Self {
@@ -82,11 +77,10 @@ impl Draft<'_> {
     /// Counts what an entry leads to once more or once less, if that is counted.
     fn count(&mut self, entry: &UnalignedEmpty, adds: bool) -> Result<(), RepairError> {
         let geometry = self.image.geometry();
-        let (offset, length) = (entry.offset, geometry.cluster_size());
-        if self.image.header.has_data_file() || !self.extent.holds(geometry, offset, length) {
+        if self.image.header.has_data_file() || !self.image.holds(entry.region) {
             return Ok(());
         }
-        let run = Region { offset, length }.clusters(geometry);
+        let run = entry.region.clusters(geometry);
         if adds {
             return Ok(self.counts.add(run, entry.uses.all)?);
         }

@@ -4,7 +4,7 @@ use super::RepairError;
 use super::make::Draft;
 use crate::check::Look;
 use crate::geometry::Geometry;
-use crate::rebuild::{Input, PlanError};
+use crate::rebuild::{Algorithm, Input, PlanError};
 use crate::table::{RefcountTable, Run, RunSet};
 use crate::units::{Cluster, ClusterCount, RefblockIndex};
 
@@ -22,13 +22,16 @@ pub(super) struct Room {
 }
 
 impl Draft<'_> {
-    /// `counts` are those that the new structures will have, but for their own clusters. The
-    /// structures that there are take up room as long as they are in use: refblocks and reftable,
+    /// The structures that there are take up room as long as they are in use: refblocks and reftable,
     /// unless they may be overwritten, and the snapshot table that another takes the place of.
-    pub(super) fn room(&self, counts: &RefcountTable, doubtful: RunSet) -> Room {
+    pub(super) fn room(&self, doubtful: RunSet) -> Room {
+        let counts = &self.counts;
         let mut reserved = self.beyond.covered.clone();
         let mut reusable = ClusterCount(0);
-        if !self.options.reuse_old {
+        if self.options.algorithm != Algorithm::Planned {
+            // QEMU's algorithms never overwrite them.
+            reserved.extend(&self.look.old.clusters);
+        } else if !self.options.reuse_old {
             let mut present = self.look.old.clusters.clone();
             present.extend(&self.look.old.claimed);
             reusable = present.count();
@@ -42,7 +45,7 @@ impl Draft<'_> {
         let capacity = capacity.map(|bytes| ClusterCount(bytes >> bits));
         // A region that reaches into the rest of a last cluster is counted, in a cluster that is
         // not there.
-        let counted = counts.next_used(Cluster(self.extent.clusters.0));
+        let counted = counts.next_used(Cluster(self.image.extent.clusters.0));
         let limit = self.beyond.limit.into_iter().chain(counted).min();
         let limit = limit.map(|limit| ClusterCount(limit.0));
         let hides = limit.is_some_and(|limit| capacity.is_none_or(|capacity| limit < capacity));
@@ -51,7 +54,7 @@ impl Draft<'_> {
         Room {
             reserved,
             doubtful,
-            file: self.extent.clusters,
+            file: self.image.extent.clusters,
             capacity: capacity.into_iter().chain(limit).min(),
             reusable,
             hidden: hides.then_some((end - length, end)),

@@ -7,9 +7,9 @@ use super::make::Draft;
 use super::{RepairError, RepairOptions, Scope};
 use crate::format::snapshot::{FIXED_BYTES, SnapshotEntry};
 use crate::image::Image;
-use crate::references::{Region, SnapshotRefusal, SnapshotTable, WalkError};
+use crate::references::{CheckError, SnapshotRefusal, SnapshotTable};
 use crate::storage::Storage;
-use crate::units::{Cluster, Offset};
+use crate::units::{Cluster, Offset, Region};
 
 /// Extra data as it is written now: VM state size, disk size, instruction count (8 bytes each).
 const EXTRA_BYTES: usize = 24;
@@ -23,9 +23,9 @@ pub(super) enum Remedy {
     /// Nothing.
     None,
     /// The header names fewer snapshots: so many.
-    Shorten(usize),
+    Shorten(u32),
     /// It is written anew, with so many snapshots.
-    Rewrite(usize),
+    Rewrite(u32),
 }
 
 impl Remedy {
@@ -43,8 +43,8 @@ impl Remedy {
         let table = &draft.look.references.snapshots;
         if table.at_header {
             let snapshots = image.header.nb_snapshots;
-            let offset = table.offset;
-            return Err(WalkError::SnapshotsInHeader { snapshots, offset }.into());
+            let offset = table.region.offset;
+            return Err(CheckError::SnapshotsInHeader { snapshots, offset }.into());
         }
         let released = options.release_unreachable && options.scope == Scope::All;
         let may_rewrite = options.scope == Scope::All && (is_sound || released);
@@ -56,7 +56,7 @@ impl Remedy {
         };
         let untouched = table.past_end || !may_rewrite;
         if let Some(refusal) = table.refusal.filter(|_| !mends || untouched) {
-            return Err(WalkError::from(refusal).into());
+            return Err(CheckError::from(refusal).into());
         }
         if untouched {
             return Ok(Self::None);
@@ -68,9 +68,9 @@ impl Remedy {
         };
         let version = image.header.version;
         if entries.iter().any(|entry| entry.is_misshapen(version)) {
-            Ok(Self::Rewrite(entries.len()))
+            Ok(Self::Rewrite(entries.len() as u32))
         } else if entries.len() < image.header.nb_snapshots as usize {
-            Ok(Self::Shorten(entries.len()))
+            Ok(Self::Shorten(entries.len() as u32))
         } else {
             Ok(Self::None)
         }
@@ -83,12 +83,12 @@ impl Draft<'_> {
         let table = &self.look.references.snapshots;
         let left = match self.remedy {
             Remedy::None => return Vec::new(),
-            Remedy::Shorten(snapshots) => table.length_of(snapshots),
+            Remedy::Shorten(snapshots) => table.length_of(snapshots as usize),
             Remedy::Rewrite(_) => 0,
         };
-        let offset = table.offset;
+        let offset = table.region.offset;
         let clusters = |length| Region { offset, length }.clusters(self.image.geometry());
-        let (before, after) = (clusters(table.length), clusters(left));
+        let (before, after) = (clusters(table.region.length), clusters(left));
         let released = before.iter().filter(|cluster| !after.contains(*cluster));
         released.collect()
     }

@@ -3,31 +3,21 @@
 
 use super::make::Draft;
 use super::phase::Stage;
-use super::{New, RepairError, Scope, desired_counts};
+use super::{RepairError, Scope};
 use crate::check::{DiskCounts, check_l1, check_l2, with_wrong};
 use crate::finding::Finding;
-use crate::format::entry::{L2Entry, L2Format, L2Kind};
+use crate::format::entry::{L2Entry, L2Kind};
 use crate::image::Image;
 use crate::observer::{Action, Observer};
-use crate::references::{L2Item, for_each_item, holds_no_data};
+use crate::references::{L2Run, holds_no_data, l2_runs};
 use crate::units::Offset;
-
-/// What a table that is written is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TableKind {
-    /// The active L1 table.
-    L1,
-    /// An L2 table of the active layer.
-    ActiveL2,
-    /// An L2 table in which entries are replaced, and no COPIED bit is looked at.
-    L2,
-}
 
 /// A table that is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MendedTable {
     pub offset: Offset,
-    pub kind: TableKind,
+    /// Whether it is the active L1 table, not an L2 table.
+    pub is_l1: bool,
     /// Entries that are replaced in it.
     pub replaced: u32,
     /// COPIED bits that are cleared in it.
@@ -48,35 +38,32 @@ pub(super) struct Mended {
 }
 
 impl Draft<'_> {
-    /// Which COPIED bits of the active layer change, and which entries are replaced, `new` being the
-    /// refcount structures that take the place of the present ones.
+    /// Which COPIED bits of the active layer change, and which entries are replaced.
     pub(super) fn mended(
         &self,
-        new: Option<&New>,
+        is_rebuilt: bool,
         observer: &mut dyn Observer,
     ) -> Result<Mended, RepairError> {
         if self.is_sound_walk && self.kept_references.last_used().is_none() {
             return Ok(Mended::default());
         }
-        let (image, storage, look, ground) = (&self.image, self.storage, &self.look, self.ground());
+        let (image, storage, look) = (&self.image, self.storage, &self.look);
         let l1_offset = image.header.l1_table_offset;
-        let table = |offset, kind| {
-            let replaced = self.replaced.get(&offset).filter(|_| kind != TableKind::L1);
+        let table = |offset, is_l1: bool| {
+            let replaced = self.replaced.get(&offset).filter(|_| !is_l1);
             let cluster = image.geometry().cluster_of(offset);
             MendedTable {
                 offset,
-                kind,
+                is_l1,
                 replaced: replaced.copied().unwrap_or(0),
                 clears: 0,
                 sets: 0,
-                is_late: new.is_some() && look.old.clusters.contains(cluster),
+                is_late: is_rebuilt && look.old.clusters.contains(cluster),
             }
         };
         let replaced = self.replaced.keys();
         let mut mended = Mended {
-            tables: replaced
-                .map(|offset| table(*offset, TableKind::L2))
-                .collect(),
+            tables: replaced.map(|offset| table(*offset, false)).collect(),
             left: 0,
         };
         if l1_offset.0 < image.geometry().cluster_size() {
@@ -91,22 +78,12 @@ impl Draft<'_> {
             0 => self.counts.get(cluster),
             references => references,
         };
-        let counts = || {
-            let (reftable, comparison) = (&look.old.reftable, &look.comparison);
-            desired_counts(
-                new.is_some(),
-                &self.counts,
-                reftable,
-                comparison,
-                image,
-                storage,
-            )
-        };
+        let counts = || look.counts_after(&self.counts, is_rebuilt, image, storage);
         let l1 = check_l1(&mut counts())?;
         let mut written_l1 = None;
         if !l1.wrong.is_empty() {
-            let is_writable = may_write && ground.l1_is_writable(&references)?;
-            let mut table = table(l1_offset, TableKind::L1);
+            let is_writable = may_write && self.l1_is_writable(&references)?;
+            let mut table = table(l1_offset, true);
             for wrong in &l1.wrong {
                 observer.finding(&wrong.finding(None), action_in(is_writable));
                 table.note(wrong.is_to_set());
@@ -121,8 +98,8 @@ impl Draft<'_> {
         let mut bytes = vec![0; image.geometry().cluster_size() as usize];
         for (offset, times) in with_wrong(&tables, counts, observer)? {
             storage.read_at(offset, &mut bytes)?;
-            let is_writable = may_write && ground.l2_is_writable(offset, &bytes, &references);
-            let mut table = table(offset, TableKind::ActiveL2);
+            let is_writable = may_write && self.l2_is_writable(offset, &bytes, &references);
+            let mut table = table(offset, false);
             if table.replaced > 0 {
                 replace(image, &mut bytes);
             }
@@ -158,9 +135,10 @@ impl MendedTable {
 
     /// Its length in bytes.
     pub fn length(&self, image: &Image) -> u64 {
-        match self.kind {
-            TableKind::L1 => u64::from(image.header.l1_size) * 8,
-            TableKind::ActiveL2 | TableKind::L2 => image.geometry().cluster_size(),
+        if self.is_l1 {
+            u64::from(image.header.l1_size) * 8
+        } else {
+            image.geometry().cluster_size()
         }
     }
 }
@@ -218,19 +196,15 @@ pub(super) fn mend(
             words.push((position as usize, word));
         }
     };
-    match table.kind {
-        TableKind::L1 => {
-            for wrong in check_l1(counts)?.wrong {
-                note(wrong.index * 8, wrong.mended(), wrong.is_to_set());
-            }
+    if table.is_l1 {
+        for wrong in check_l1(counts)?.wrong {
+            note(wrong.index * 8, wrong.mended(), wrong.is_to_set());
         }
-        TableKind::ActiveL2 => {
-            let entry_bytes = L2Format::of(&image.header).entry_bytes();
-            check_l2(bytes, counts, &mut |wrong| {
-                note(wrong.index * entry_bytes, wrong.mended(), wrong.is_to_set());
-            })?;
-        }
-        TableKind::L2 => {}
+    } else if table.clears + table.sets > 0 {
+        let entry_bytes = image.format().entry_bytes();
+        check_l2(bytes, counts, &mut |wrong| {
+            note(wrong.index * entry_bytes, wrong.mended(), wrong.is_to_set());
+        })?;
     }
     for (position, word) in words {
         if let Some(place) = bytes.get_mut(position..position + 8) {
@@ -242,20 +216,18 @@ pub(super) fn mend(
 
 /// Replaces the entries that read as zeros and lead to no cluster by ones that read the same.
 fn replace(image: &Image, bytes: &mut [u8]) {
-    let (geometry, format) = (image.geometry(), L2Format::of(&image.header));
+    let (geometry, format) = (image.geometry(), image.format());
     let entry_bytes = format.entry_bytes() as usize;
     let mut replaced: Vec<(usize, L2Entry)> = Vec::new();
-    let Ok(()) = for_each_item(geometry, format, bytes, |item| {
-        if let L2Item::Entry { index, entry } = item
-            && let L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) = entry.kind(format)
+    for L2Run { index, entry, .. } in l2_runs(format, bytes) {
+        if let L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) = entry.kind(format)
             && !geometry.is_aligned(offset)
             && holds_no_data(entry, format)
             && !entry.has_reserved_bits()
         {
             replaced.push((index as usize * entry_bytes, entry.without_cluster(format)));
         }
-        Ok::<_, std::convert::Infallible>(())
-    });
+    }
     for (start, entry) in replaced {
         let words = [entry.raw.to_be_bytes(), entry.subclusters.to_be_bytes()];
         bytes[start..start + entry_bytes].copy_from_slice(&words.as_flattened()[..entry_bytes]);

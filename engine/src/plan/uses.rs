@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use super::RepairError;
-use super::damage::Ground;
+use super::make::Draft;
 use crate::format::entry::L1Entry;
-use crate::references::{OldStructures, Region, for_each_entry, looks_like_l2_table};
+use crate::references::{OldStructures, for_each_entry, looks_like_l2_table};
 use crate::table::Run;
-use crate::units::{Cluster, Offset};
+use crate::units::{Cluster, Offset, Region};
 
 /// How many references to a cluster stay.
 pub(super) type Staying<'a> = dyn Fn(Cluster) -> u64 + 'a;
 
-impl Ground<'_> {
+impl Draft<'_> {
     /// How often a cluster is used as an L2 table.
     pub fn as_l2(&self, cluster: Cluster) -> u64 {
         let geometry = self.image.geometry();
@@ -52,9 +52,9 @@ impl Ground<'_> {
         // What only the header leads to, taken for an L1 table, is no use.
         uses > 0
             && geometry.is_aligned(offset)
-            && offset.0.saturating_add(geometry.cluster_size()) <= self.extent.bytes
+            && offset.0.saturating_add(geometry.cluster_size()) <= self.image.extent.bytes
             && self.is_alone(geometry.cluster_of(offset), uses, staying)
-            && looks_like_l2_table(self.image, self.extent, bytes)
+            && looks_like_l2_table(&self.image, bytes)
     }
 
     /// Whether the active L1 table may be written to.
@@ -63,7 +63,7 @@ impl Ground<'_> {
         let (offset, length) = (header.l1_table_offset, u64::from(header.l1_size) * 8);
         let region = Region { offset, length };
         let mut clusters = region.clusters(geometry).iter();
-        if offset.0.saturating_add(length) > self.extent.bytes
+        if region.end() > self.image.extent.bytes
             || !clusters.all(|cluster| self.is_alone(cluster, self.as_l1(cluster), staying))
         {
             return Ok(false);

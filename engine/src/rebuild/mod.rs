@@ -18,25 +18,25 @@ use crate::units::{Cluster, ClusterCount};
 
 /// How new refcount structures are placed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Algorithm {
-    /// Ours: counts everything but the old structures, which stay untouched until the switch.
+    /// Ours: inside the file first, the old structures untouched until the new ones are in use.
     #[default]
     Planned,
-    /// As QEMU 7.1 and later place them, byte for byte.
+    /// As QEMU 7.1 and later, byte for byte; it need not end, and says so when it will not.
     FirstFit,
-    /// As QEMU up to 7.0 places them.
+    /// As QEMU up to 7.0.
     Tail,
 }
 
 /// What a planner works from. It reads this and does no I/O.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
-    /// How often each cluster is referred to: for [`Algorithm::Planned`] without the old refcount
-    /// structures, for the others with them.
+    /// How often each cluster is referred to.
     pub references: &'a RefcountTable,
     /// Clusters without a count that must not be written: the old structures, before the switch,
-    /// and what references that reach past the end of the file cover. Only [`Algorithm::Planned`]
-    /// heeds it; QEMU's algorithms have counted the old structures, and know nothing of the rest.
+    /// and what references that reach past the end of the file cover. QEMU's algorithms take them for
+    /// clusters in use, which need refblocks.
     pub reserved: &'a RunSet,
     /// Free clusters that are taken only when nothing else is left, because what the disk said of
     /// them cannot be read. Only [`Algorithm::Planned`] heeds it.
@@ -113,18 +113,21 @@ pub enum PlanError {
 
 impl PlanError {
     /// Where nothing is known yet of how much is free.
-    const fn no_space(reftable: ClusterCount, refblocks: u64, reserved: ClusterCount) -> Self {
+    const fn no_space(reftable: ClusterCount, refblocks: u64) -> Self {
         Self::NoSpace {
             needed: ClusterCount(reftable.0 + refblocks),
             reftable,
             free: ClusterCount(0),
             longest_run: ClusterCount(0),
-            reserved,
+            reserved: ClusterCount(0),
         }
     }
 
-    /// The same with what is free in the space that was searched.
+    /// The same with what is free in the space that was searched, and what is not for a while.
     fn measured(mut self, space: Space<'_>) -> Self {
+        if let Self::NoSpace { reserved, .. } = &mut self {
+            *reserved = space.taken.count();
+        }
         if let Self::NoSpace {
             free, longest_run, ..
         }

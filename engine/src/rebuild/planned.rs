@@ -31,21 +31,14 @@ use crate::table::{Run, RunSet};
 use crate::units::{Cluster, ClusterCount, RefblockIndex};
 
 pub fn plan(input: &Input<'_>) -> Result<Layout, PlanError> {
-    let reserved = input.reserved.count();
-    input.first_place(|space| Planner { space, reserved }.place())
+    input.first_place(|space| space.place())
 }
 
-/// Seeks a placement within a part of the storage.
-struct Planner<'a> {
-    space: Space<'a>,
-    /// For the message where there is none.
-    reserved: ClusterCount,
-}
-
-impl Planner<'_> {
+impl Space<'_> {
+    /// Seeks a placement.
     fn place(&self) -> Result<Layout, PlanError> {
         let geometry = self.geometry();
-        let highest = self.space.references.last_used().unwrap_or_default();
+        let highest = self.references.last_used().unwrap_or_default();
         let mut reftable_clusters = reach(geometry, highest);
         let mut from = Cluster(0);
         let mut tries = 0;
@@ -75,9 +68,9 @@ impl Planner<'_> {
         let mut from = from;
         loop {
             within_reftable_limit(self.geometry(), *clusters)?;
-            let Some(run) = self.space.lowest_run(from, *clusters) else {
-                let refblocks = self.space.references.used_refblock_count();
-                return Err(PlanError::no_space(*clusters, refblocks, self.reserved));
+            let Some(run) = self.lowest_run(from, *clusters) else {
+                let refblocks = self.references.used_refblocks().count() as u64;
+                return Err(PlanError::no_space(*clusters, refblocks));
             };
             let needed = reach(self.geometry(), Cluster(run.end().0 - 1));
             if needed <= *clusters {
@@ -90,35 +83,28 @@ impl Planner<'_> {
 
     /// A cluster for each refblock that is needed with the reftable at `reftable`.
     fn place_refblocks(&self, reftable: Run) -> Result<Vec<(RefblockIndex, Cluster)>, PlanError> {
-        let mut taken = self.space.taken.clone();
+        let mut taken = self.taken.clone();
         taken.insert(reftable);
         let space = Space {
             taken: &taken,
-            ..self.space
+            ..*self
         };
         let mut ranges = self.ranges_in_use(reftable);
-        let mut places = self.places_in_use(&ranges, space);
+        let mut places = space.places_in(&ranges);
         let mut unused = RefblockIndex(0);
         while places.len() < ranges.len() {
-            let Some((opened, first)) = self.next_unused(&ranges, space, unused) else {
+            let Some((opened, first)) = space.next_unused(&ranges, unused) else {
                 let refblocks = ranges.len() as u64;
-                return Err(PlanError::no_space(
-                    reftable.count,
-                    refblocks,
-                    self.reserved,
-                ));
+                return Err(PlanError::no_space(reftable.count, refblocks));
             };
             unused = RefblockIndex(opened.0 + 1);
             // Sorted, as the searches below expect.
             let position = ranges.partition_point(|range| *range < opened);
             ranges.insert(position, opened);
             let end = self.geometry().first_covered(unused);
-            let mut next = Some(first);
-            while let Some(place) = next.filter(|place| *place < end && places.len() < ranges.len())
-            {
-                places.push(place);
-                next = space.next_free(Run::single(place).end());
-            }
+            let next = |place: &Cluster| space.next_free(Run::single(*place).end());
+            let free = std::iter::successors(Some(first), next).take_while(|place| *place < end);
+            places.extend(free.take(ranges.len() - places.len()));
         }
         // Neighbouring ranges get neighbouring refblocks, which are written together.
         places.sort_unstable();
@@ -127,7 +113,7 @@ impl Planner<'_> {
 
     /// The ranges with a counted cluster, those of the reftable included, in ascending order.
     fn ranges_in_use(&self, reftable: Run) -> Vec<RefblockIndex> {
-        let (geometry, references) = (self.geometry(), self.space.references);
+        let (geometry, references) = (self.geometry(), self.references);
         let first = geometry.refblock_of(reftable.first).0;
         let last = geometry.refblock_of(Cluster(reftable.end().0 - 1)).0;
         let own = (first..=last).map(RefblockIndex);
@@ -138,11 +124,11 @@ impl Planner<'_> {
     }
 
     /// The lowest free clusters of ranges in use, as many as there are ranges, if there are.
-    fn places_in_use(&self, ranges: &[RefblockIndex], space: Space<'_>) -> Vec<Cluster> {
+    fn places_in(&self, ranges: &[RefblockIndex]) -> Vec<Cluster> {
         let mut places = Vec::with_capacity(ranges.len());
         let mut from = Cluster(0);
         while places.len() < ranges.len()
-            && let Some(place) = space.next_free(from)
+            && let Some(place) = self.next_free(from)
         {
             match ranges.binary_search(&self.geometry().refblock_of(place)) {
                 Ok(_) => {
@@ -162,11 +148,10 @@ impl Planner<'_> {
     fn next_unused(
         &self,
         ranges: &[RefblockIndex],
-        space: Space<'_>,
         mut from: RefblockIndex,
     ) -> Option<(RefblockIndex, Cluster)> {
         loop {
-            let place = space.next_free(self.geometry().first_covered(from))?;
+            let place = self.next_free(self.geometry().first_covered(from))?;
             let range = self.geometry().refblock_of(place);
             if ranges.binary_search(&range).is_err() {
                 return Some((range, place));
@@ -176,7 +161,7 @@ impl Planner<'_> {
     }
 
     const fn geometry(&self) -> &Geometry {
-        self.space.references.geometry()
+        self.references.geometry()
     }
 }
 

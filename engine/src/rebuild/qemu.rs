@@ -79,11 +79,12 @@ impl<'a> Pass<'a> {
         // A table that reaches into the rest of the file's last cluster may be counted in the cluster
         // after it, which belongs to the file then.
         let counted = input.references.last_used().map_or(0, |last| last.0 + 1);
+        let reserved = input.reserved.runs().last().map_or(0, |last| last.end().0);
         Self {
             input,
             geometry: input.references.geometry(),
-            taken: RunSet::new(),
-            end: Cluster(input.file.0.max(counted)),
+            taken: input.reserved.clone(),
+            end: Cluster(input.file.0.max(counted).max(reserved)),
             first_free: Cluster(0),
             refblocks: BTreeMap::new(),
             writes: Vec::new(),
@@ -205,11 +206,11 @@ impl<'a> Pass<'a> {
         }
         let space = Space {
             references: self.input.references,
-            taken: &RunSet::new(),
+            taken: self.input.reserved,
             limit,
         };
         let refblocks = layout.refblocks.len() as u64;
-        let error = PlanError::no_space(reftable.count, refblocks, ClusterCount(0));
+        let error = PlanError::no_space(reftable.count, refblocks);
         Err(error.measured(space))
     }
 }

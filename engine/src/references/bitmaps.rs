@@ -6,7 +6,7 @@ use crate::format::bitmap::{BitmapEntry, FIXED_BYTES};
 use crate::format::entry::BitmapTableEntry;
 use crate::format::extension::Bitmaps;
 use crate::image::is_addressable;
-use crate::units::Offset;
+use crate::units::{Offset, Region};
 
 const TABLE_ENTRY_BYTES: u64 = 8;
 
@@ -14,18 +14,14 @@ impl Walker<'_> {
     /// Counts what the bitmaps take up, up to the first directory entry that makes no sense. What
     /// makes none is passed over and reported; qemu gives up there (observed).
     pub(super) fn walk_bitmaps(&mut self) -> Result<()> {
-        let Some(Bitmaps {
-            count,
-            directory_offset: offset,
-            directory_size: size,
-        }) = self.image.extensions.bitmaps
-        else {
+        let Some(Bitmaps { count, directory }) = self.image.extensions.bitmaps else {
             return Ok(());
         };
-        self.count_other(Referrer::BitmapDirectory, offset, size)?;
+        let (offset, size) = (directory.offset, directory.length);
+        self.count_other(Referrer::BitmapDirectory, directory)?;
         let mut entries = Vec::new();
         let mut position = 0;
-        while position < size && is_addressable(offset, size) {
+        while position < size && is_addressable(directory) {
             let mut bytes = [0; FIXED_BYTES as usize];
             let start = Offset(offset.0.saturating_add(position));
             self.storage.read_at(start, &mut bytes)?;
@@ -46,24 +42,22 @@ impl Walker<'_> {
 
     fn walk_bitmap(&mut self, bitmap: &BitmapEntry) -> Result<()> {
         let (table, entries) = (bitmap.table_offset, u64::from(bitmap.table_size));
-        let length = entries * TABLE_ENTRY_BYTES;
-        let malformed = |index, entry| Finding::BitmapTableEntry {
-            table,
-            index,
-            entry,
-        };
-        self.count_other(Referrer::BitmapTable, table, length)?;
-        if !is_addressable(table, length) {
+        let (offset, length) = (table, entries * TABLE_ENTRY_BYTES);
+        let region = Region { offset, length };
+        let malformed = |index, entry| Finding::BitmapTableEntry(table, index, entry);
+        self.count_other(Referrer::BitmapTable, region)?;
+        if !is_addressable(region) {
             self.corruption(malformed(0, 0), 1);
             return Ok(());
         }
         let geometry = self.geometry;
+        let length = geometry.cluster_size();
         for_each_entry(self.storage, table, entries, |index, raw| {
             let entry = BitmapTableEntry(raw);
             match entry.data() {
                 _ if entry.is_malformed(&geometry) => self.corruption(malformed(index, raw), 1),
                 Offset(0) => {}
-                data => self.count_other(Referrer::BitmapData, data, geometry.cluster_size())?,
+                offset => self.count_other(Referrer::BitmapData, Region { offset, length })?,
             }
             Ok(())
         })

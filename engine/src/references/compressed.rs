@@ -4,7 +4,7 @@
 
 use super::scan::{Scanner, Unusual};
 use crate::format::entry::{COMPRESSED, COPIED, SECTOR_BITS, compressed_sectors};
-use crate::table::{Collected, Piece};
+use crate::table::Collected;
 
 /// Entries that are looked at in one go.
 const BLOCK: usize = 64;
@@ -17,7 +17,7 @@ pub struct Scratch {
     /// And the last.
     last: [u64; BLOCK],
     /// One or two for each entry; as many as a `u8` can say, so that no position lies outside.
-    indices: [u32; 256],
+    clusters: [u64; 256],
 }
 
 impl Scratch {
@@ -25,7 +25,7 @@ impl Scratch {
         Self {
             first: [0; BLOCK],
             last: [0; BLOCK],
-            indices: [0; 256],
+            clusters: [0; 256],
         }
     }
 
@@ -39,63 +39,37 @@ impl Scratch {
     ) -> Result<usize, Unusual> {
         let words = &words[..words.len().min(BLOCK)];
         let run = compressed_at_start(words);
-        let bits = scanner.geometry.refblock_bits();
-        let differing = self.locate(scanner, &words[..run])?;
-        let (first, last) = (&self.first[..run], &self.last[..run]);
-        if differing >> bits == 0 {
-            let filled = index(first, last, (1 << bits) - 1, &mut self.indices);
-            collected.hit(first[0] >> bits, &self.indices[..filled]);
-            return Ok(run);
+        self.locate(scanner, &words[..run])?;
+        let mut filled = 0_u8;
+        for (first, last) in self.first[..run].iter().zip(&self.last[..run]) {
+            self.clusters[usize::from(filled)] = *first;
+            // Written over by the next one if it is the same.
+            self.clusters[usize::from(filled + 1)] = *last;
+            filled += 1 + u8::from(first != last);
         }
-        for (first, last) in first.iter().zip(last) {
-            let piece = |first| Piece { first, count: 1 };
-            collected.push(piece(*first));
-            if last != first {
-                collected.push(piece(*last));
-            }
-        }
+        collected.push_each(&self.clusters[..usize::from(filled)]);
         Ok(run)
     }
 
-    /// Finds the host clusters that the entries lead to; which bits of their numbers are not the
-    /// same in all of them.
-    fn locate(&mut self, scanner: &Scanner, words: &[[u8; 8]]) -> Result<u64, Unusual> {
-        let bits = scanner.geometry.cluster_bits() - SECTOR_BITS;
+    /// Finds the host clusters that the entries lead to.
+    fn locate(&mut self, scanner: &Scanner, words: &[[u8; 8]]) -> Result<(), Unusual> {
+        let bits = scanner.format.geometry.cluster_bits() - SECTOR_BITS;
         let file_sectors = scanner.extent.bytes >> SECTOR_BITS;
         let mut unusual = u64::from(scanner.format.data_file);
-        let (mut some, mut all) = (0, u64::MAX);
         let clusters = self.first.iter_mut().zip(&mut self.last);
         for (word, (first, last)) in words.iter().zip(clusters) {
             let raw = u64::from_be_bytes(*word);
             let (first_sector, last_sector) = compressed_sectors(raw, scanner.format);
             *first = first_sector >> bits;
             *last = last_sector >> bits;
-            (some, all) = (some | *first | *last, all & *first & *last);
             // The highest bit is set where the last sector is not in the file. More than two host
             // clusters are possible, but nobody writes that.
             unusual |= (raw & COPIED)
                 | (!last_sector.wrapping_sub(file_sectors) & COPIED)
                 | (last.wrapping_sub(*first) & !1);
         }
-        if unusual == 0 {
-            Ok(some ^ all)
-        } else {
-            Err(Unusual)
-        }
+        if unusual == 0 { Ok(()) } else { Err(Unusual) }
     }
-}
-
-/// The clusters' indices within a refblock's range, those of entries with a single one once; how
-/// many.
-fn index(first: &[u64], last: &[u64], mask: u64, indices: &mut [u32; 256]) -> usize {
-    let mut filled = 0_u8;
-    for (first, last) in first.iter().zip(last) {
-        indices[usize::from(filled)] = (first & mask) as u32;
-        // Written over by the next one if it is the same.
-        indices[usize::from(filled + 1)] = (last & mask) as u32;
-        filled += 1 + u8::from(first != last);
-    }
-    usize::from(filled)
 }
 
 /// How many entries are compressed before the first that is not.

@@ -1,10 +1,9 @@
 //! What is wrong with what refers to clusters, and what leads past the end of the file.
 
 use crate::finding::Finding;
-use crate::geometry::Geometry;
-use crate::image::Extent;
+use crate::image::Image;
 use crate::table::{Run, RunSet};
-use crate::units::{Cluster, Offset};
+use crate::units::{Cluster, Offset, Region};
 
 /// What may hide that clusters are in use: entries and tables that lead nowhere or contradict each
 /// other.
@@ -43,25 +42,21 @@ pub struct Beyond {
 
 impl Beyond {
     /// Takes note of a region that ends a cluster or more past the end.
-    pub(crate) fn dangling(
-        &mut self,
-        extent: &Extent,
-        geometry: &Geometry,
-        offset: Offset,
-        length: u64,
-    ) {
-        let end = offset.0.saturating_add(length);
-        let first = geometry.cluster_of(offset);
-        let past = Cluster(extent.clusters.0);
+    pub(crate) fn dangling(&mut self, image: &Image, region: Region) {
+        let geometry = image.geometry();
+        let first = geometry.cluster_of(region.offset);
+        let past = Cluster(image.extent.clusters.0);
         self.covered.insert(Run::new(first, past.since(first)));
         // The file may not even reach to less than a cluster before its end: it would count then.
-        let reached = Cluster((end - geometry.cluster_size().min(end)) >> geometry.cluster_bits());
-        self.limit_to(first.max(past).min(reached), end);
+        let reached =
+            geometry.cluster_of(Offset(region.end().saturating_sub(geometry.cluster_size())));
+        self.limit_to(first.max(past).min(reached), region.end());
     }
 
     /// Takes note of a region that is counted and whose last bytes are missing.
-    pub(crate) fn in_part(&mut self, extent: &Extent, geometry: &Geometry, end: u64) {
-        self.limit_to(Cluster(extent.bytes >> geometry.cluster_bits()), end);
+    pub(crate) fn in_part(&mut self, image: &Image, end: u64) {
+        let cluster = image.geometry().cluster_of(Offset(image.extent.bytes));
+        self.limit_to(cluster, end);
     }
 
     fn limit_to(&mut self, cluster: Cluster, end: u64) {

@@ -1,17 +1,21 @@
-//! What keeps references from being counted.
+//! Why a check does not complete.
 
 use std::collections::TryReserveError;
 
 use crate::finding::Referrer;
+use crate::image::ImageError;
 use crate::storage::StorageError;
 use crate::table::OutOfMemory;
 use crate::units::Offset;
 
-/// Why the references could not all be counted.
+/// Why a check did not complete. Nothing has been written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the fields are what the texts say")]
-pub enum WalkError {
+pub enum CheckError {
+    /// It is not an image that can be opened.
+    #[error(transparent)]
+    Image(#[from] ImageError),
     /// The storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -76,7 +80,7 @@ pub enum SnapshotRefusal {
     TooLarge { snapshot: u32 },
 }
 
-impl From<TryReserveError> for WalkError {
+impl From<TryReserveError> for CheckError {
     fn from(_: TryReserveError) -> Self {
         OutOfMemory.into()
     }

@@ -2,16 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{L2Uses, Region, Result, WalkError, Walker, for_each_entry};
-use crate::finding::{Finding, Layer, Referrer};
+use super::{CheckError, Result, Walker, for_each_entry};
+use crate::finding::{Finding, L1Place, Layer, Referrer};
 use crate::format::entry::L1Entry;
 use crate::format::snapshot::MAX_L1_ENTRIES;
 use crate::image::is_addressable;
-use crate::table::OutOfMemory;
-use crate::units::Offset;
-
-/// References to L2 tables below which sorting is put off.
-const SORTED_MIN: usize = 1 << 10;
+use crate::units::{Offset, Region};
 
 /// An L1 table, which several layers may share: hostile ones share the same one tens of thousands of
 /// times over.
@@ -31,7 +27,6 @@ pub struct L1Table {
 
 impl L1Table {
     /// Its bytes.
-    #[must_use]
     pub const fn region(&self) -> Region {
         Region {
             offset: self.offset,
@@ -45,51 +40,35 @@ impl Walker<'_> {
     pub(super) fn walk_l1_tables(&mut self) -> Result<()> {
         let tables = self.l1_tables();
         for table in &tables {
-            let Region { offset, length } = table.region();
-            if length == 0 {
+            let region = table.region();
+            if region.length == 0 {
                 continue;
             }
-            let referrer = Referrer::L1Table(table.layer);
+            let (referrer, offset) = (Referrer::L1Table(table.layer), table.offset);
             let skips = self.skips(referrer, offset);
-            self.count_region(referrer, offset, length, table.layers)?;
+            self.count_region(referrer, region, table.layers)?;
             if skips {
                 continue;
             }
-            if !is_addressable(offset, length) {
+            if !is_addressable(region) {
                 // qemu cannot read it either, and gives up.
-                return Err(WalkError::Unaddressable { referrer, offset });
+                return Err(CheckError::Unaddressable { referrer, offset });
             }
-            let storage = self.storage;
-            // Nearly all L1 tables name their L2 tables in ascending order, and so each one once.
-            let (mut last, mut ascends) = (None, true);
+            let (storage, mut named) = (self.storage, Vec::new());
             for_each_entry(storage, offset, u64::from(table.entries), |index, entry| {
-                let entry = L1Entry(entry);
-                ascends &= last < Some(entry.l2_table());
-                last = Some(entry.l2_table());
-                self.visit_l1_entry(table, index, entry)
+                named.try_reserve(1)?;
+                named.push(L1Entry(entry).l2_table());
+                self.visit_l1_entry(table, index, L1Entry(entry));
+                Ok::<_, CheckError>(())
             })?;
-            if !ascends {
-                self.find_doubled(table)?;
+            // Nearly always they are in order already.
+            named.sort_unstable();
+            for pair in named.windows(2).filter(|pair| pair[0] == pair[1]) {
+                let finding = Finding::DoubledTable { table: pair[0] };
+                self.references.dead_ends.push(finding);
             }
         }
         self.references.l1_tables = tables;
-        Ok(())
-    }
-
-    /// Looks for L2 tables that two entries of an L1 table lead to.
-    fn find_doubled(&mut self, table: &L1Table) -> Result<()> {
-        let mut offsets = Vec::new();
-        let entries = u64::from(table.entries);
-        for_each_entry(self.storage, table.offset, entries, |_, entry| {
-            offsets.try_reserve(1)?;
-            offsets.push(L1Entry(entry).l2_table());
-            Ok::<_, WalkError>(())
-        })?;
-        offsets.sort_unstable();
-        for pair in offsets.windows(2).filter(|pair| pair[0] == pair[1]) {
-            let finding = Finding::DoubledTable { table: pair[0] };
-            self.references.dead_ends.push(finding);
-        }
         Ok(())
     }
 
@@ -131,96 +110,17 @@ impl Walker<'_> {
         tables.into_values().collect()
     }
 
-    fn visit_l1_entry(&mut self, table: &L1Table, index: u64, entry: L1Entry) -> Result<()> {
-        let (layer, times, offset) = (table.layer, table.layers, entry.l2_table());
+    fn visit_l1_entry(&mut self, table: &L1Table, index: u64, entry: L1Entry) {
+        let (place, times, offset) = (L1Place(table.layer, index), table.layers, entry.l2_table());
         if entry.has_reserved_bits() {
-            let entry = entry.0;
-            let finding = Finding::L1Reserved {
-                layer,
-                index,
-                entry,
-            };
-            self.corruption(finding, times);
+            self.corruption(Finding::L1Reserved(place, entry.0), times);
         }
         if !self.geometry.is_aligned(offset) {
-            let finding = Finding::L1Unaligned {
-                layer,
-                index,
-                offset,
-            };
-            self.corruption(finding, times);
+            self.corruption(Finding::L1Unaligned(place, offset), times);
         }
         self.references.all_copied &= !table.is_active || entry.copied();
-        let uses = L2Uses {
-            active: u64::from(table.is_active),
-            all: times,
-        };
-        Ok(self.l2_tables.refer(offset, uses)?)
-    }
-}
-
-/// L2 tables that L1 tables lead to, with how often each is referred to. An L1 table mostly names them
-/// in ascending order, and each once; one that snapshots share is there as often as it was named until
-/// they are sorted, which is done whenever their number has doubled.
-#[derive(Debug, Default)]
-pub(super) struct L2Tables {
-    list: Vec<(Offset, L2Uses)>,
-    /// How many there were when they were sorted last.
-    distinct: usize,
-}
-
-impl L2Tables {
-    /// Adds references to the table at `offset`.
-    fn refer(&mut self, offset: Offset, uses: L2Uses) -> Result<(), OutOfMemory> {
-        self.list.try_reserve(1).map_err(|_| OutOfMemory)?;
-        self.list.push((offset, uses));
-        if self.list.len() >= 2 * self.distinct.max(SORTED_MIN) {
-            self.sort();
-        }
-        Ok(())
-    }
-
-    /// Each table once, in ascending order.
-    pub fn into_sorted(mut self) -> Vec<(Offset, L2Uses)> {
-        self.sort();
-        self.list
-    }
-
-    fn sort(&mut self) {
-        self.list.sort_unstable_by_key(|(offset, _)| *offset);
-        self.list.dedup_by(|(offset, uses), (kept, sum)| {
-            let is_same = offset == kept;
-            if is_same {
-                sum.active += uses.active;
-                sum.all += uses.all;
-            }
-            is_same
-        });
-        self.distinct = self.list.len();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeMap;
-
-    #[test]
-    fn each_table_is_there_once_with_all_its_references() {
-        let mut tables = L2Tables::default();
-        let mut expected = BTreeMap::<Offset, L2Uses>::new();
-        for number in 0..30_000_u64 {
-            let offset = Offset(number.wrapping_mul(0x9e37_79b9) % 5_000);
-            let uses = L2Uses {
-                active: number % 2,
-                all: number % 3,
-            };
-            tables.refer(offset, uses).expect("memory");
-            let sum = expected.entry(offset).or_default();
-            sum.active += uses.active;
-            sum.all += uses.all;
-        }
-        assert!(tables.list.len() < 2 * 5_000);
-        assert!(tables.into_sorted().into_iter().eq(expected));
+        let sum = self.l2_tables.entry(offset).or_default();
+        sum.active += u64::from(table.is_active);
+        sum.all += times;
     }
 }

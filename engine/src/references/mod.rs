@@ -20,10 +20,9 @@ use std::collections::BTreeMap;
 
 pub(crate) use batches::find_in_tables;
 pub use dead_ends::{Beyond, DeadEnds};
-pub use error::{SnapshotRefusal, WalkError};
+pub use error::{CheckError, SnapshotRefusal};
 pub use l1::L1Table;
-use l1::L2Tables;
-pub(crate) use l2::{L2Item, for_each_item, holds_no_data, looks_like_l2_table};
+pub(crate) use l2::{L2Run, holds_no_data, l2_runs, looks_like_l2_table};
 pub use refcounts::{OldStructures, Reftable};
 pub use scan::Tally;
 pub use snapshots::SnapshotTable;
@@ -31,37 +30,14 @@ pub use snapshots::SnapshotTable;
 use crate::finding::{Finding, Referrer};
 use crate::format::entry::L2Format;
 use crate::geometry::Geometry;
-use crate::image::{Extent, Image};
+use crate::image::Image;
 use crate::observer::{Action, Observer};
 use crate::storage::{Storage, StorageError};
 use crate::table::{RefcountTable, Run};
-use crate::units::{Cluster, ClusterCount, Offset};
+use crate::units::{Cluster, Offset, Region};
 
 /// What comes of a part of the walk.
-type Result<T, E = WalkError> = std::result::Result<T, E>;
-
-/// A region of the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Region {
-    /// Its first byte.
-    pub offset: Offset,
-    /// Its length in bytes.
-    pub length: u64,
-}
-
-impl Region {
-    /// The clusters that it touches; none when it is empty.
-    #[must_use]
-    pub const fn clusters(&self, geometry: &Geometry) -> Run {
-        let first = geometry.cluster_of(self.offset);
-        if self.length == 0 {
-            return Run::new(first, ClusterCount(0));
-        }
-        let last_byte = self.offset.0.saturating_add(self.length - 1);
-        let last = geometry.cluster_of(Offset(last_byte));
-        Run::new(first, ClusterCount(last.0 - first.0 + 1))
-    }
-}
+type Result<T, E = CheckError> = std::result::Result<T, E>;
 
 /// Whether tables that begin in the header's cluster are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +64,8 @@ pub struct UnalignedEmpty {
     pub table: Offset,
     /// How often that is referred to.
     pub uses: L2Uses,
-    /// Where the entry points.
-    pub offset: Offset,
+    /// The cluster that the entry leads to.
+    pub region: Region,
 }
 
 /// What the walk has counted.
@@ -155,7 +131,6 @@ impl References {
     /// Whether all COPIED bits of the active layer are right where each cluster's refcount is the
     /// number of its references: all are set, all could be followed, and no cluster that can have the
     /// bit is referred to twice.
-    #[must_use]
     pub fn copied_is_right(&self) -> bool {
         let is_sound = self.all_copied && self.corruptions == 0 && self.dead_ends.count == 0;
         is_sound && (!self.table.has_shared() || self.only_compressed_is_shared())
@@ -184,9 +159,9 @@ pub struct Walker<'a> {
     observer: &'a mut dyn Observer,
     geometry: Geometry,
     format: L2Format,
-    extent: Extent,
     header_tables: HeaderTables,
-    l2_tables: L2Tables,
+    /// Those that L1 tables lead to, with how often each is referred to.
+    l2_tables: BTreeMap<Offset, L2Uses>,
     references: References,
 }
 
@@ -204,10 +179,9 @@ impl<'a> Walker<'a> {
             storage,
             observer,
             geometry: *image.geometry(),
-            format: L2Format::of(&image.header),
-            extent: Extent::of(storage, image.geometry()),
+            format: image.format(),
             header_tables,
-            l2_tables: L2Tables::default(),
+            l2_tables: BTreeMap::new(),
             references: References {
                 snapshots,
                 ..References::new(*image.geometry())
@@ -218,16 +192,14 @@ impl<'a> Walker<'a> {
     }
 
     fn run(&mut self) -> Result<()> {
-        let cluster_size = self.geometry.cluster_size();
-        self.count_other(Referrer::Header, Offset(0), cluster_size)?;
+        let (offset, length) = (Offset(0), self.geometry.cluster_size());
+        self.count_other(Referrer::Header, Region { offset, length })?;
         self.judge_snapshots();
         self.walk_l1_tables()?;
         self.walk_l2_tables()?;
-        let table = &self.references.snapshots;
-        let (offset, length) = (table.offset, table.length);
-        self.count_other(Referrer::SnapshotTable, offset, length)?;
-        if let Some((offset, length)) = self.image.extensions.luks {
-            self.count_other(Referrer::LuksHeader, offset, length)?;
+        self.count_other(Referrer::SnapshotTable, self.references.snapshots.region)?;
+        if let Some(region) = self.image.extensions.luks {
+            self.count_other(Referrer::LuksHeader, region)?;
         }
         self.walk_bitmaps()
     }
@@ -238,54 +210,39 @@ impl<'a> Walker<'a> {
             return false;
         }
         self.references.header_is_table = true;
-        let finding = Finding::AtHeader { referrer, offset };
+        let finding = Finding::AtHeader(referrer, offset);
         self.references.dead_ends.push(finding);
         self.header_tables == HeaderTables::NotFollowed
     }
 
     /// Counts a region that holds no guest data and that one thing refers to.
-    fn count_other(&mut self, referrer: Referrer, offset: Offset, length: u64) -> Result<()> {
-        if length > 0 && self.extent.holds(&self.geometry, offset, length) {
-            let run = Region { offset, length }.clusters(&self.geometry);
+    fn count_other(&mut self, referrer: Referrer, region: Region) -> Result<()> {
+        if region.length > 0 && self.image.holds(region) {
+            let run = region.clusters(&self.geometry);
             self.references.others.try_reserve(1)?;
             self.references.others.push((referrer, run));
         }
-        self.count_region(referrer, offset, length, 1)
+        self.count_region(referrer, region, 1)
     }
 
     /// Counts `times` references to each cluster that a region touches, unless it lies past the
     /// end of the file.
-    fn count_region(
-        &mut self,
-        referrer: Referrer,
-        offset: Offset,
-        length: u64,
-        times: u64,
-    ) -> Result<()> {
-        if length == 0 {
+    fn count_region(&mut self, referrer: Referrer, region: Region, times: u64) -> Result<()> {
+        if region.length == 0 {
             return Ok(());
         }
-        let geometry = self.geometry;
-        let past_end = Finding::PastEnd {
-            referrer,
-            offset,
-            length,
-        };
-        if !self.extent.holds(&geometry, offset, length) {
+        let past_end = Finding::PastEnd(referrer, region);
+        if !self.image.holds(region) {
             self.corruption(past_end, times);
-            let beyond = &mut self.references.beyond;
-            beyond.dangling(&self.extent, &geometry, offset, length);
+            self.references.beyond.dangling(self.image, region);
             return Ok(());
         }
-        // The end is below 2^64: the extent holds it.
-        let end = offset.0 + length;
-        if referrer.is_of_exact_length() && end > self.extent.bytes {
+        if referrer.is_of_exact_length() && region.end() > self.image.extent.bytes {
             // No corruption for qemu, which reads zeros, but what was there is not known.
             self.references.dead_ends.push(past_end);
-            let beyond = &mut self.references.beyond;
-            beyond.in_part(&self.extent, &geometry, end);
+            self.references.beyond.in_part(self.image, region.end());
         }
-        let run = Region { offset, length }.clusters(&geometry);
+        let run = region.clusters(&self.geometry);
         Ok(self.references.table.add(run, times)?)
     }
 

@@ -1,13 +1,13 @@
 //! The present refcount structures: the reftable and the refblocks, which are referred to as well.
 
-use super::{References, Region, Result, WalkError, for_each_entry};
+use super::{CheckError, References, Result, for_each_entry};
 use crate::finding::{Finding, Referrer};
 use crate::format::entry::ReftableEntry;
-use crate::image::{Extent, Image};
+use crate::image::Image;
 use crate::observer::{Action, Observer};
 use crate::storage::Storage;
 use crate::table::{OutOfMemory, RefcountTable, Run, RunSet};
-use crate::units::{Cluster, Offset, RefblockIndex};
+use crate::units::{Cluster, Offset, RefblockIndex, Region};
 
 /// The entries of the reftable that are not 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,13 +27,12 @@ impl Reftable {
         for_each_entry(storage, header.reftable_offset, claimed, |index, entry| {
             entries.try_reserve(1)?;
             entries.push((RefblockIndex(index), ReftableEntry(entry)));
-            Ok::<_, WalkError>(())
+            Ok::<_, CheckError>(())
         })?;
         Ok(Self { entries })
     }
 
     /// The entry of a refblock; an entry of zeros when there is none.
-    #[must_use]
     pub fn entry(&self, refblock: RefblockIndex) -> ReftableEntry {
         self.entries
             .binary_search_by_key(&refblock, |entry| entry.0)
@@ -77,7 +76,6 @@ impl OldStructures {
         let header = &image.header;
         let mut counter = Counter {
             image,
-            extent: Extent::of(storage, image.geometry()),
             table: &mut references.table,
             observer,
             old: Self::default(),
@@ -85,8 +83,8 @@ impl OldStructures {
         let (offset, clusters) = (header.reftable_offset, header.reftable_clusters);
         let reftable = Reftable::read(image, storage)?;
         if header.has_usable_reftable {
-            let bytes = u64::from(clusters) << header.geometry.cluster_bits();
-            counter.region(Referrer::Reftable, offset, bytes)?;
+            let length = u64::from(clusters) << header.geometry.cluster_bits();
+            counter.region(Referrer::Reftable, Region { offset, length })?;
             for (refblock, entry) in &reftable.entries {
                 counter.entry(*refblock, *entry)?;
             }
@@ -113,7 +111,6 @@ impl OldStructures {
 
 struct Counter<'a> {
     image: &'a Image,
-    extent: Extent,
     table: &'a mut RefcountTable,
     observer: &'a mut dyn Observer,
     old: OldStructures,
@@ -123,29 +120,25 @@ impl Counter<'_> {
     /// Something wrong, for which a repair builds the structures anew.
     fn rebuild(&mut self, finding: &Finding) {
         self.old.corruptions += 1;
-        self.old.needs_rebuild |= !matches!(finding, Finding::RefblockOutside { .. });
+        self.old.needs_rebuild |= !matches!(finding, Finding::RefblockOutside(..));
         self.old.repair_rebuilds = true;
         self.observer.finding(finding, Action::Reported);
     }
 
-    fn region(&mut self, referrer: Referrer, offset: Offset, length: u64) -> Result<()> {
+    fn region(&mut self, referrer: Referrer, region: Region) -> Result<()> {
         let geometry = self.image.geometry();
-        if length == 0 {
+        if region.length == 0 {
             return Ok(());
         }
-        if !self.extent.holds(geometry, offset, length) {
+        if !self.image.holds(region) {
             // What is left of it is in use until there is another, not leaked.
-            let first = geometry.cluster_of(offset);
-            let present = Cluster(self.extent.clusters.0).since(first);
+            let first = geometry.cluster_of(region.offset);
+            let present = Cluster(self.image.extent.clusters.0).since(first);
             self.old.claimed.insert(Run::new(first, present));
-            self.rebuild(&Finding::PastEnd {
-                referrer,
-                offset,
-                length,
-            });
+            self.rebuild(&Finding::PastEnd(referrer, region));
             return Ok(());
         }
-        let run = Region { offset, length }.clusters(geometry);
+        let run = region.clusters(geometry);
         self.old.clusters.insert(run);
         self.table.add(run, 1)?;
         self.old.counted.try_reserve(1)?;
@@ -158,25 +151,22 @@ impl Counter<'_> {
         let offset = entry.refblock();
         let cluster = geometry.cluster_of(offset);
         let finding = if entry.has_reserved_bits() {
-            let entry = entry.0;
-            Finding::ReftableReserved { refblock, entry }
+            Finding::ReftableReserved(refblock, entry.0)
         } else if !geometry.is_aligned(offset) {
-            Finding::RefblockUnaligned { refblock, offset }
+            Finding::RefblockUnaligned(refblock, offset)
         } else if self.is_outside(cluster) {
-            Finding::RefblockOutside { refblock, offset }
+            Finding::RefblockOutside(refblock, offset)
         } else if offset == Offset(0) {
             return Ok(());
         } else {
-            self.region(Referrer::Refblock, offset, geometry.cluster_size())?;
+            let length = geometry.cluster_size();
+            self.region(Referrer::Refblock, Region { offset, length })?;
             // A narrow refcount cannot show that something else refers to it too (observed).
             let references = self.table.get(cluster).min(geometry.max_refcount());
             if references == 1 {
                 return Ok(());
             }
-            Finding::RefblockShared {
-                refblock,
-                references,
-            }
+            Finding::RefblockShared(refblock, references)
         };
         self.old.untrusted.push(refblock);
         self.rebuild(&finding);
@@ -187,7 +177,7 @@ impl Counter<'_> {
     /// cluster's rest.
     fn is_outside(&self, cluster: Cluster) -> bool {
         // Looking for the last one takes a while, and nearly no image makes that necessary.
-        let is_past = cluster.0 >= self.extent.clusters.0;
+        let is_past = cluster.0 >= self.image.extent.clusters.0;
         is_past && self.table.last_used().is_none_or(|last| cluster > last)
     }
 }

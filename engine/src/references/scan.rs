@@ -3,9 +3,8 @@
 
 use super::compressed::Scratch;
 use crate::format::entry::{COMPRESSED, COPIED, L2_RESERVED, L2Entry, L2Format, OFFSET_MASK, ZERO};
-use crate::geometry::Geometry;
 use crate::image::Extent;
-use crate::table::{Collected, Piece};
+use crate::table::Collected;
 use crate::units::{ClusterCount, Offset};
 
 /// What entries of L2 tables add up to.
@@ -34,7 +33,6 @@ impl Tally {
 /// What tables are scanned by.
 #[derive(Clone, Copy, Debug)]
 pub struct Scanner {
-    pub geometry: Geometry,
     pub format: L2Format,
     pub extent: Extent,
 }
@@ -81,7 +79,7 @@ impl Scan {
     }
 
     fn standard(&mut self, words: &[[u8; 8]]) -> Result<(), Unusual> {
-        let cluster_size = self.scanner.geometry.cluster_size();
+        let cluster_size = self.scanner.format.geometry.cluster_size();
         let mut rest = words;
         while let Some((word, following)) = rest.split_first() {
             let raw = u64::from_be_bytes(*word);
@@ -113,7 +111,7 @@ impl Scan {
             }
             if entry.raw & COMPRESSED != 0 && entry.subclusters == 0 {
                 self.compressed(&[*raw])?;
-            } else if entry.plain_offset(&self.scanner.geometry).is_some() {
+            } else if entry.is_plain(&self.scanner.format.geometry) {
                 self.mapped(entry.raw, 1)?;
             } else {
                 return Err(Unusual);
@@ -124,7 +122,7 @@ impl Scan {
 
     /// Clusters side by side.
     fn mapped(&mut self, raw: u64, count: u64) -> Result<(), Unusual> {
-        let geometry = &self.scanner.geometry;
+        let geometry = &self.scanner.format.geometry;
         let offset = Offset(raw & OFFSET_MASK);
         let first = geometry.cluster_of(offset);
         let data_file = self.scanner.format.data_file;
@@ -142,7 +140,7 @@ impl Scan {
         self.tally.fragmented += u64::from(!follows);
         self.next_contiguous = Some(end.0 << geometry.cluster_bits());
         if !data_file {
-            self.push(first.0, count);
+            self.collected.push(first.0, count);
         }
         Ok(())
     }
@@ -157,27 +155,10 @@ impl Scan {
         self.tally.fragmented += run as u64;
         Ok(run)
     }
-
-    /// Splits a run where the refblock changes.
-    #[inline]
-    fn push(&mut self, first: u64, count: u64) {
-        let bits = self.scanner.geometry.refblock_bits();
-        let mut first = first;
-        let end = first + count;
-        while first < end {
-            let refblock = first >> bits;
-            let past = end.min((refblock + 1) << bits);
-            self.collected.push(Piece {
-                first,
-                count: (past - first) as u32,
-            });
-            first = past;
-        }
-    }
 }
 
 /// How many words at the beginning are 0.
-fn zeros(words: &[[u8; 8]]) -> usize {
+pub fn zeros(words: &[[u8; 8]]) -> usize {
     let (blocks, _) = words.as_chunks::<16>();
     let zero = |block: &&[[u8; 8]; 16]| {
         block
@@ -191,8 +172,12 @@ fn zeros(words: &[[u8; 8]]) -> usize {
 }
 
 /// How many entries at the beginning are that of the predecessor `raw`, one cluster further each.
-fn followers(words: &[[u8; 8]], raw: u64, cluster_size: u64) -> usize {
+pub fn followers(words: &[[u8; 8]], raw: u64, cluster_size: u64) -> usize {
     let mut expected = raw.wrapping_add(cluster_size);
+    // Where data is scattered, there is none most of the time.
+    if words.first().map(|word| u64::from_be_bytes(*word)) != Some(expected) {
+        return 0;
+    }
     let mut passed = 0;
     for block in words.as_chunks::<16>().0 {
         let mut difference = 0;
@@ -222,17 +207,16 @@ fn followers(words: &[[u8; 8]], raw: u64, cluster_size: u64) -> usize {
 mod tests {
     use super::*;
     use crate::format::entry::L2Kind;
-    use crate::references::Region;
+    use crate::geometry::Geometry;
     use crate::table::{RefcountTable, SharedTable};
-    use crate::units::Cluster;
+    use crate::units::{Cluster, Region};
 
     const CLUSTER_BITS: u32 = 12;
 
     fn scanner() -> Scanner {
         Scanner {
-            geometry: Geometry::new(CLUSTER_BITS, 4).expect("valid"),
             format: L2Format {
-                cluster_bits: CLUSTER_BITS,
+                geometry: Geometry::new(CLUSTER_BITS, 4).expect("valid"),
                 extended: false,
                 data_file: false,
             },
@@ -267,7 +251,7 @@ mod tests {
     fn compressed_clusters_are_counted_as_they_are_one_by_one() {
         let scanner = scanner();
         let entries = entries(5_000);
-        let mut expected = RefcountTable::new(scanner.geometry);
+        let mut expected = RefcountTable::new(scanner.format.geometry);
         let mut compressed = 0;
         for raw in entries.iter().copied() {
             let subclusters = 0;
@@ -277,7 +261,7 @@ mod tests {
                 _ => continue,
             };
             compressed += u64::from(raw & COMPRESSED != 0);
-            let run = Region { offset, length }.clusters(&scanner.geometry);
+            let run = Region { offset, length }.clusters(&scanner.format.geometry);
             expected.add(run, 1).expect("memory");
         }
         let bytes: Vec<u8> = entries.iter().flat_map(|raw| raw.to_be_bytes()).collect();
@@ -286,9 +270,9 @@ mod tests {
             panic!("nothing is unusual about the table");
         };
         assert_eq!(tally.compressed, compressed);
-        let table = SharedTable::new(RefcountTable::new(scanner.geometry));
+        let table = SharedTable::new(RefcountTable::new(scanner.format.geometry));
         table.add(&mut scan.collected, 1).expect("memory");
-        let table = table.into_table(true);
+        let table = table.into_table();
         assert_eq!(table.last_used(), expected.last_used());
         for cluster in (0..=table.last_used().map_or(0, |last| last.0)).map(Cluster) {
             assert_eq!(table.get(cluster), expected.get(cluster), "{cluster}");

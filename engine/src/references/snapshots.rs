@@ -1,23 +1,21 @@
 //! Reading the snapshot table.
 
 use super::error::SnapshotRefusal;
-use super::{HeaderTables, Result, WalkError, Walker};
+use super::{CheckError, HeaderTables, Result, Walker};
 use crate::finding::{Finding, Referrer};
 use crate::format::snapshot::{
     FIXED_BYTES, MAX_EXTRA_DATA, MAX_SNAPSHOTS, MAX_TABLE_BYTES, SnapshotEntry,
 };
-use crate::image::{Extent, Image};
+use crate::image::Image;
 use crate::observer::{Action, Observer};
 use crate::storage::{Storage, StorageError};
-use crate::units::Offset;
+use crate::units::{Offset, Region};
 
 /// The snapshot table, and what is wrong with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotTable {
-    /// Where it is.
-    pub offset: Offset,
-    /// Bytes that it takes up, as far as it was read.
-    pub length: u64,
+    /// Where it is, as far as it was read.
+    pub region: Region,
     /// Its entries, as far as they are snapshots.
     pub entries: Vec<SnapshotEntry>,
     /// Entries with too much or too little extra data, as corruptions: a new table mends them.
@@ -44,10 +42,10 @@ impl SnapshotTable {
         let (snapshots, offset) = (header.nb_snapshots, header.snapshots_offset);
         let smallest = u64::from(snapshots) * FIXED_BYTES;
         if !image.geometry().is_aligned(offset) || offset.0 > i64::MAX as u64 - smallest {
-            return Err(WalkError::SnapshotTable { snapshots, offset });
+            return Err(CheckError::SnapshotTable { snapshots, offset });
         }
         let mut table = Self {
-            offset,
+            region: Region { offset, length: 0 },
             refusal: (snapshots > MAX_SNAPSHOTS)
                 .then_some(SnapshotRefusal::OverLimit { snapshots }),
             at_header: snapshots > 0
@@ -63,11 +61,10 @@ impl SnapshotTable {
     }
 
     fn read_entries(&mut self, image: &Image, storage: &dyn Storage) -> Result<()> {
-        let start = self.offset.0;
-        let file = Extent::of(storage, image.geometry()).bytes;
+        let (start, file) = (self.region.offset.0, image.extent.bytes);
         let mut kept_length = 0_u64;
         for index in 0..image.header.nb_snapshots.min(MAX_SNAPSHOTS) {
-            let position = Offset((start + self.length).next_multiple_of(8));
+            let position = Offset((start + self.region.length).next_multiple_of(8));
             let mut bytes = [0; FIXED_BYTES as usize];
             storage.read_at(position, &mut bytes)?;
             let entry = SnapshotEntry::parse(position, &bytes);
@@ -87,7 +84,7 @@ impl SnapshotTable {
                 self.refusal = Some(SnapshotRefusal::TooLarge { snapshot: index });
                 break;
             }
-            self.length = length;
+            self.region.length = length;
             self.corruptions += u64::from(entry.is_misshapen(image.header.version));
             if entry.is_blank {
                 self.first_blank.get_or_insert(self.entries.len());
@@ -114,7 +111,7 @@ impl SnapshotTable {
             {
                 // Zeros and then nonsense: the table ended where the zeros began.
                 self.refusal = Some(SnapshotRefusal::BehindBlank { snapshot });
-                self.length = self.length_of(blank);
+                self.region.length = self.length_of(blank);
                 self.entries.truncate(blank);
                 return Ok(true);
             }
@@ -134,19 +131,17 @@ impl SnapshotTable {
 
     /// The entries that a repair leaves which may give something up: without blank ones at the end,
     /// which a number of snapshots that is too large takes from the zeros behind the table.
-    #[must_use]
     pub fn worth_keeping(&self) -> &[SnapshotEntry] {
         let last = self.entries.iter().rposition(|entry| !entry.is_blank);
         &self.entries[..last.map_or(0, |last| last + 1)]
     }
 
     /// Bytes that so many of its entries take up.
-    #[must_use]
     pub fn length_of(&self, entries: usize) -> u64 {
         if entries == self.entries.len() {
-            return self.length;
+            return self.region.length;
         }
-        let end = |last: &SnapshotEntry| last.position.0 + last.length() - self.offset.0;
+        let end = |last: &SnapshotEntry| last.position.0 + last.length() - self.region.offset.0;
         self.entries[..entries].last().map_or(0, end)
     }
 
@@ -179,7 +174,7 @@ impl Walker<'_> {
     /// What may hide snapshots.
     pub(super) fn judge_snapshots(&mut self) {
         let table = &self.references.snapshots;
-        let (offset, length) = (table.offset, table.length);
+        let region = table.region;
         for (snapshot, entry) in (0..).zip(&table.entries) {
             if entry.is_blank {
                 let finding = Finding::SnapshotBlank { snapshot };
@@ -187,13 +182,10 @@ impl Walker<'_> {
             }
         }
         if self.image.header.nb_snapshots > 0 {
-            self.skips(Referrer::SnapshotTable, offset);
+            self.skips(Referrer::SnapshotTable, region.offset);
         }
         if self.references.snapshots.past_end {
-            let end = offset.0.saturating_add(length);
-            self.references
-                .beyond
-                .in_part(&self.extent, &self.geometry, end);
+            self.references.beyond.in_part(self.image, region.end());
         }
     }
 }

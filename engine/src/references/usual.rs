@@ -1,8 +1,8 @@
 //! Counting L2 tables on all cores, those aside that have something unusual about them.
 
-use super::batches::{Worker, for_each_table};
+use super::batches::{BATCH_BYTES, for_each_table};
 use super::scan::{Scan, Scanner, Tally};
-use super::{L2Uses, Result, WalkError, Walker};
+use super::{L2Uses, Result, Walker};
 use crate::observer::Stage;
 use crate::table::{SharedTable, width};
 use crate::units::Offset;
@@ -15,36 +15,35 @@ impl Walker<'_> {
         tables: &[(Offset, L2Uses)],
     ) -> Result<Vec<(Offset, L2Uses)>> {
         let scanner = Scanner {
-            geometry: self.geometry,
             format: self.format,
-            extent: self.extent,
+            extent: self.image.extent,
         };
         let table = SharedTable::new(self.references.take_table());
-        let counters = for_each_table(
+        let mut counters = for_each_table(
             self.storage,
-            scanner.geometry.cluster_size(),
+            self.geometry.cluster_size(),
             tables,
             || Counter {
                 scan: Scan::new(scanner),
-                table: &table,
+                scanned: 0,
                 times: 1,
+                table: &table,
                 sum: Tally::default(),
                 unusual: Vec::new(),
-                has_shared: false,
                 has_empty: false,
             },
+            Counter::scan,
             (Stage::References, self.observer),
         )?;
         let mut unusual = Vec::new();
-        let mut has_shared = false;
-        for counter in &counters {
+        for counter in &mut counters {
+            counter.hand_over()?;
             self.references.tally.add(1, &counter.sum);
             self.references.has_empty_table |= counter.has_empty;
-            has_shared |= counter.has_shared;
-            unusual.extend_from_slice(&counter.unusual);
+            unusual.append(&mut counter.unusual);
         }
         drop(counters);
-        self.references.table = table.into_table(has_shared);
+        self.references.table = table.into_table();
         unusual.sort_unstable_by_key(|(offset, _)| *offset);
         self.references.all_copied &= self.references.tally.not_copied == 0 && unusual.is_empty();
         Ok(unusual)
@@ -53,27 +52,26 @@ impl Walker<'_> {
 
 /// One thread's share.
 struct Counter<'a> {
-    /// What it has collected is yet to be counted, `times` times each.
+    /// What it has collected, in so many bytes of tables, is yet to be counted, `times` times each.
     scan: Scan,
+    scanned: usize,
     times: u64,
     table: &'a SharedTable,
     /// Of the active layer.
     sum: Tally,
     unusual: Vec<(Offset, L2Uses)>,
-    has_shared: bool,
     /// Whether a table has not a single entry.
     has_empty: bool,
 }
 
-impl Worker<L2Uses> for Counter<'_> {
-    type Error = WalkError;
-
-    fn table(&mut self, table: &(Offset, L2Uses), bytes: &[u8]) -> Result<()> {
+impl Counter<'_> {
+    fn scan(&mut self, table: &(Offset, L2Uses), bytes: &[u8]) -> Result<()> {
         let uses = table.1;
-        if uses.all != self.times {
-            self.end_of_batch()?;
+        if uses.all != self.times || self.scanned >= BATCH_BYTES {
+            self.hand_over()?;
             self.times = uses.all;
         }
+        self.scanned += bytes.len();
         if let Ok(tally) = self.scan.table(bytes) {
             self.sum.add(uses.active, &tally);
             self.has_empty |= tally.allocated == 0 && width::is_zero(bytes);
@@ -83,13 +81,9 @@ impl Worker<L2Uses> for Counter<'_> {
         Ok(())
     }
 
-    fn end_of_batch(&mut self) -> Result<()> {
-        let collected = &mut self.scan.collected;
-        if !collected.is_empty() {
-            let added = self.table.add(collected, self.times)?;
-            self.has_shared |= added.shared;
-            collected.clear();
-        }
-        Ok(())
+    /// Counts what was collected.
+    fn hand_over(&mut self) -> Result<()> {
+        self.scanned = 0;
+        Ok(self.table.add(&mut self.scan.collected, self.times)?)
     }
 }

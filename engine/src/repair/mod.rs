@@ -50,7 +50,16 @@ pub fn plan(
     options: &RepairOptions,
     observer: &mut dyn Observer,
 ) -> Result<RepairPlan, RepairError> {
-    let survey = Survey::take(storage, observer)?;
+    plan_for(storage, Survey::take(storage, observer)?, options, observer)
+}
+
+/// Like [`plan`], for a survey of this storage.
+pub fn plan_for(
+    storage: &dyn Storage,
+    survey: Survey,
+    options: &RepairOptions,
+    observer: &mut dyn Observer,
+) -> Result<RepairPlan, RepairError> {
     let mut plan = RepairPlan::of(storage, survey, options, observer)?;
     if options.verify {
         plan.preflight(storage, options)?;
@@ -76,15 +85,11 @@ pub fn carry_out(
     observer: &mut dyn Observer,
 ) -> Result<Outcome, RepairFailure> {
     let (mut steps, mut has_written) = (Vec::new(), false);
-    let written = write(&plan, storage, observer, &mut steps, &mut has_written);
-    let checked = written.and_then(|()| {
-        if options.verify {
-            plan.read_back(storage)
-        } else {
-            Ok(())
-        }
-    });
-    match checked {
+    let mut written = write(&plan, storage, observer, &mut steps, &mut has_written);
+    if options.verify {
+        written = written.and_then(|()| plan.read_back(storage));
+    }
+    match written {
         Ok(()) => Ok(Outcome {
             report: plan.after,
             fixed: plan.fixed,

@@ -3,31 +3,14 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What a path leads to when it is neither a regular file nor a block device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs, reason = "their texts say what they are")]
-pub enum FileKind {
-    #[error("a directory")]
-    Directory,
-    #[error("a named pipe")]
-    Fifo,
-    #[error("a character device")]
-    CharacterDevice,
-    #[error("a socket")]
-    Socket,
-    /// Something that this system has and this program does not know.
-    #[error("a special file")]
-    Other,
-}
-
 /// What another process does with an image that it keeps others away from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, derive_more::Display)]
 pub enum Holder {
     /// It writes, as a running machine does.
-    #[error("another process has it open for writing")]
+    #[display("another process has it open for writing")]
     Writer,
     /// It reads and relies on nobody writing.
-    #[error("another process has it open for reading")]
+    #[display("another process has it open for reading")]
     Reader,
 }
 
@@ -41,7 +24,7 @@ pub enum OpenError {
     Open { path: PathBuf, source: io::Error },
     /// Neither a regular file nor a block device.
     #[error("{} is {kind}; an image is a regular file or a block device", shown(.path))]
-    Kind { path: PathBuf, kind: FileKind },
+    Kind { path: PathBuf, kind: &'static str },
     /// The system itself uses the device, or another program has it to itself.
     #[error(
         "{} is in use by the system: it is mounted, serves as swap, is part of a RAID, of LVM or of \

@@ -12,7 +12,7 @@ use nix::libc;
 use nix::sys::stat::{major, minor};
 use nix::unistd::{Whence, lseek64};
 
-use super::error::{FileKind, OpenError};
+use super::error::OpenError;
 use super::lock::{self, Access, Locking};
 use super::{Operation, Storage, StorageError, failed};
 use crate::units::Offset;
@@ -215,11 +215,12 @@ fn is_device(path: &Path, metadata: &Metadata) -> Result<bool, OpenError> {
     let kind = match metadata.file_type() {
         kind if kind.is_file() => return Ok(false),
         kind if kind.is_block_device() => return Ok(true),
-        kind if kind.is_dir() => FileKind::Directory,
-        kind if kind.is_fifo() => FileKind::Fifo,
-        kind if kind.is_char_device() => FileKind::CharacterDevice,
-        kind if kind.is_socket() => FileKind::Socket,
-        _ => FileKind::Other,
+        kind if kind.is_dir() => "a directory",
+        kind if kind.is_fifo() => "a named pipe",
+        kind if kind.is_char_device() => "a character device",
+        kind if kind.is_socket() => "a socket",
+        // Something that this system has and this program does not know.
+        _ => "a special file",
     };
     let path = path.to_owned();
     Err(OpenError::Kind { path, kind })

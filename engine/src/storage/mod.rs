@@ -9,7 +9,7 @@ mod lock;
 mod memory;
 
 pub(crate) use error::reason;
-pub use error::{FileKind, Holder, OpenError, shown};
+pub use error::{Holder, OpenError, shown};
 pub use file::FileStorage;
 pub use lock::Locking;
 pub use memory::MemoryStorage;
@@ -17,22 +17,22 @@ pub use memory::MemoryStorage;
 use crate::units::Offset;
 
 /// What an I/O error happened in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, derive_more::Display)]
 pub enum Operation {
     /// Reading bytes.
-    #[error("reading")]
+    #[display("reading")]
     Read,
     /// Writing bytes.
-    #[error("writing")]
+    #[display("writing")]
     Write,
     /// Changing the length.
-    #[error("changing the length")]
+    #[display("changing the length")]
     SetLen,
     /// Making earlier writes durable.
-    #[error("flushing")]
+    #[display("flushing")]
     Flush,
     /// Giving back the space behind bytes.
-    #[error("discarding")]
+    #[display("discarding")]
     Discard,
 }
 
@@ -51,7 +51,7 @@ pub struct StorageError {
 }
 
 /// What an error of the system means for an operation that was for `length` bytes at `offset`.
-fn failed<E: Into<std::io::Error>>(
+pub(crate) fn failed<E: Into<std::io::Error>>(
     operation: Operation,
     offset: Offset,
     length: u64,

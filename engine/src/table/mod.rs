@@ -4,36 +4,31 @@
 //! refcount, it is cut to that width. Memory follows what was counted, and none of it is allocated
 //! without asking whether it is there, a few bytes for each range aside.
 
-mod add;
 mod chunk;
-mod collected;
-mod convert;
-mod list;
 mod runs;
 mod shared;
 pub(crate) mod width;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use chunk::Chunk;
+use width::{BLOCK, Counts};
 
-pub(crate) use add::Piece;
-pub(crate) use collected::Collected;
 pub use runs::{Run, RunSet};
-pub(crate) use shared::SharedTable;
+pub(crate) use shared::{Collected, SharedTable};
 
 use crate::geometry::Geometry;
-use crate::units::{Cluster, ClusterCount, RefblockIndex};
+use crate::units::{Cluster, RefblockIndex};
 
 /// Memory for a table ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not enough memory for the table of refcounts")]
 pub struct OutOfMemory;
 
-/// Refblocks whose chunks are found by their number, at the cost of a few bytes for each up to the
-/// last one in use: 3 MiB at most, and enough for a terabyte of 4 KiB clusters. Those beyond are
-/// searched for.
-const NEAR_REFBLOCKS: u64 = 1 << 17;
+/// Chunks that are found by their number, at the cost of a few bytes for each up to the last one in
+/// use: 4 MiB at most, and enough for a terabyte of 4 KiB clusters. Those beyond are searched for.
+const NEAR_CHUNKS: usize = 1 << 18;
 
 /// A count for each cluster of an image, sparse: memory follows the clusters that have one, never the
 /// size of the file or a number in it.
@@ -42,14 +37,10 @@ const NEAR_REFBLOCKS: u64 = 1 << 17;
 #[derive(Clone, Debug)]
 pub struct RefcountTable {
     geometry: Geometry,
-    /// One chunk a refblock, by its number, as far as there is any. A chunk whose counts are all 0
-    /// need not be empty: setting one to 0 would have to look for another that is not, each time;
-    /// who asks which are in use looks for one, and nearly always finds it at the beginning.
+    /// The chunks by number, as far as there are any.
     near: Vec<Chunk>,
-    /// Those of the refblocks beyond, where anything was counted.
-    far: BTreeMap<u64, Chunk>,
-    /// Whether a count was ever above 1.
-    has_shared: bool,
+    /// Those beyond, where anything was counted.
+    far: BTreeMap<usize, Chunk>,
 }
 
 impl RefcountTable {
@@ -60,7 +51,6 @@ impl RefcountTable {
             geometry,
             near: Vec::new(),
             far: BTreeMap::new(),
-            has_shared: false,
         }
     }
 
@@ -70,250 +60,237 @@ impl RefcountTable {
         &self.geometry
     }
 
-    /// Sets every count to 0.
-    pub fn clear(&mut self) {
-        self.near.clear();
-        self.far.clear();
-        self.has_shared = false;
-    }
-
-    /// Whether a count was ever above 1; when not, each is 0 or 1.
+    /// Whether a count is above 1, or was: when not, each is 0 or 1.
     #[must_use]
-    pub const fn has_shared(&self) -> bool {
-        self.has_shared
+    pub fn has_shared(&self) -> bool {
+        self.near
+            .iter()
+            .chain(self.far.values())
+            .any(Chunk::has_shared)
     }
 
     /// The count of a cluster.
     #[must_use]
     pub fn get(&self, cluster: Cluster) -> u64 {
-        let (refblock, index) = self.split(cluster);
-        self.chunk(refblock)
-            .map_or(0, |chunk| chunk.get(&self.geometry, index))
+        let (number, index) = split(cluster.0);
+        self.chunk(number).get(index)
     }
 
     /// Sets the count of a cluster.
     pub fn set(&mut self, cluster: Cluster, value: u64) -> Result<(), OutOfMemory> {
-        let (refblock, index) = self.split(cluster);
-        if value == 0 && self.chunk(refblock).is_none() {
-            return Ok(());
-        }
-        let geometry = self.geometry;
-        let chunk = self.chunk_mut(refblock)?;
-        chunk.set(&geometry, index, value)?;
-        if chunk.is_empty() {
-            self.far.remove(&refblock);
-        }
-        self.has_shared |= value > 1;
-        Ok(())
+        let (number, index) = split(cluster.0);
+        self.chunk_mut(number)?.set(index, value)
     }
 
-    /// Raises the counts of a run by one each. Clusters past 2^64 do not exist and are not counted.
-    pub fn increment(&mut self, run: Run) -> Result<(), OutOfMemory> {
-        self.add(run, 1)
-    }
-
-    /// Adds `times` to the counts of a run.
+    /// Adds `times` to the counts of a run. Clusters past 2^64 do not exist and are not counted.
     pub fn add(&mut self, run: Run, times: u64) -> Result<(), OutOfMemory> {
-        let mut next = run.first;
-        let mut left = run.count.0.min(u64::MAX - run.first.0);
-        while left > 0 && times > 0 {
-            let (refblock, index) = self.split(next);
-            let count = left.min(self.geometry.refcounts_per_refblock() - index as u64);
-            let geometry = self.geometry;
-            let chunk = self.chunk_mut(refblock)?;
-            let added = chunk.add_run(&geometry, index..index + count as usize, times)?;
-            self.has_shared |= added.shared;
-            next = next.saturating_add(ClusterCount(count));
-            left -= count;
+        let (mut from, end) = (run.first.0, run.end().0);
+        while from < end && times > 0 {
+            let (number, index) = split(from);
+            let count = (chunk::CLUSTERS - index).min((end - from) as usize);
+            let run = std::iter::once(index..index + count);
+            self.chunk_mut(number)?.add(run, times)?;
+            from += count as u64;
         }
         Ok(())
     }
 
-    /// The clusters whose count is above the largest refcount of the image's width, in ascending
-    /// order, each with its count. Where there are none, hardly anything is looked at.
+    /// The clusters whose count is above the largest refcount, ascending, each with its count.
     pub fn over_maximum(&self) -> impl Iterator<Item = (Cluster, u64)> + '_ {
         self.above(self.geometry.max_refcount())
     }
 
-    /// The clusters whose count is above `max`, which is at least 1, in ascending order.
+    /// The clusters whose count is above `max`, in ascending order.
     pub(crate) fn above(&self, max: u64) -> impl Iterator<Item = (Cluster, u64)> + '_ {
-        let chunks = self.has_shared.then(|| self.chunks_from(0));
-        chunks
-            .into_iter()
-            .flatten()
-            .flat_map(move |(number, chunk)| {
-                let mut from = 0;
-                std::iter::from_fn(move || {
-                    let (index, count) = chunk.find_above(&self.geometry, from, max)?;
-                    from = index + 1;
-                    Some((self.join(number, index), count))
-                })
-            })
+        let blocks = self.passing(0..u64::MAX, move |count| count > max);
+        let clusters = blocks.flat_map(|(first, bits)| {
+            let above = (first..).take(BLOCK).zip(0..);
+            above.filter(move |(_, position)| bits >> position & 1 == 1)
+        });
+        clusters.map(|(cluster, _)| (Cluster(cluster), self.get(Cluster(cluster))))
     }
 
-    /// How many clusters of a run, which lies within the range of one refblock, have the count 1.
-    #[must_use]
-    pub fn count_ones(&self, run: Run) -> u64 {
-        let (refblock, index) = self.split(run.first);
-        let fitting = run
-            .count
-            .0
-            .min(self.geometry.refcounts_per_refblock() - index as u64);
-        let run = index..index + fitting as usize;
-        self.chunk(refblock)
-            .map_or(0, |chunk| chunk.count_ones(&self.geometry, run))
+    /// How many clusters of a run have the refcount 1, where the largest refcount is `max`.
+    pub(crate) fn count_ones(&self, run: Run, max: u64) -> u64 {
+        let clusters = run.first.0..run.end().0;
+        let blocks = self.passing(clusters, |count| count.min(max) == 1);
+        blocks.map(|(_, bits)| u64::from(bits.count_ones())).sum()
     }
 
     /// The first cluster from `from` on whose count is 0. There always is one.
     #[must_use]
     pub fn next_free(&self, from: Cluster) -> Cluster {
-        let (mut refblock, mut index) = self.split(from);
-        while let Some(chunk) = self.chunk(refblock) {
-            if let Some(found) = chunk.find(&self.geometry, index, true) {
-                return self.join(refblock, found);
+        let mut free = from.0;
+        while free < u64::MAX && !matches!(self.chunk(split(free).0), Chunk::Same(0)) {
+            let end = (free | (chunk::CLUSTERS as u64 - 1)).saturating_add(1);
+            if let Some((first, bits)) = self.passing(free..end, |count| count == 0).next() {
+                return Cluster(first + u64::from(bits.trailing_zeros()));
             }
-            refblock += 1;
-            index = 0;
+            free = end;
         }
-        self.join(refblock, index)
+        Cluster(free)
     }
 
     /// The first cluster from `from` on whose count is not 0.
     #[must_use]
     pub fn next_used(&self, from: Cluster) -> Option<Cluster> {
-        let (refblock, index) = self.split(from);
-        self.chunks_from(refblock).find_map(|(number, chunk)| {
-            let start = if number == refblock { index } else { 0 };
-            chunk
-                .find(&self.geometry, start, false)
-                .map(|found| self.join(number, found))
-        })
+        let mut used = self.passing(from.0..u64::MAX, |count| count != 0);
+        let (first, bits) = used.next()?;
+        Some(Cluster(first + u64::from(bits.trailing_zeros())))
     }
 
     /// The last cluster whose count is not 0.
     #[must_use]
     pub fn last_used(&self) -> Option<Cluster> {
-        self.chunks_from(0).rev().find_map(|(number, chunk)| {
-            let found = chunk.last_used(&self.geometry);
-            found.map(|found| self.join(number, found))
-        })
+        self.last_used_before(Cluster(u64::MAX))
     }
 
-    /// The last cluster before `end` whose count is not 0, if it lies in the range of the refblock
-    /// that covers the cluster before `end`.
+    /// The last cluster before `end` whose count is not 0.
     #[must_use]
     pub fn last_used_before(&self, end: Cluster) -> Option<Cluster> {
-        let (refblock, last) = self.split(Cluster(end.0.checked_sub(1)?));
-        let chunk = self.chunk(refblock)?;
-        let found = match chunk.last_used(&self.geometry)? {
-            found if found <= last => Some(found),
-            _ => (0..=last)
-                .rev()
-                .find(|index| chunk.get(&self.geometry, *index) != 0),
-        };
-        found.map(|found| self.join(refblock, found))
+        let (first, bits) = self.passing(0..end.0, |count| count != 0).next_back()?;
+        Some(Cluster(first + u64::from(bits.ilog2())))
     }
 
     /// The refblocks that cover a cluster with a count, in ascending order.
-    #[must_use]
-    pub fn used_refblocks(&self) -> impl DoubleEndedIterator<Item = RefblockIndex> + '_ {
-        self.chunks_from(0)
-            .filter(|(_, chunk)| chunk.find(&self.geometry, 0, false).is_some())
-            .map(|(number, _)| RefblockIndex(number))
-    }
-
-    /// How many refblocks cover a cluster with a count.
-    #[must_use]
-    pub fn used_refblock_count(&self) -> u64 {
-        self.used_refblocks().count() as u64
+    pub fn used_refblocks(&self) -> impl Iterator<Item = RefblockIndex> + '_ {
+        let used_from = |refblock| {
+            let used = self.next_used(self.geometry.first_covered(refblock));
+            used.map(|used| self.geometry.refblock_of(used))
+        };
+        std::iter::successors(used_from(RefblockIndex(0)), move |refblock| {
+            used_from(RefblockIndex(refblock.0 + 1))
+        })
     }
 
     /// Whether any cluster that a refblock covers has a count.
     #[must_use]
     pub fn is_used(&self, refblock: RefblockIndex) -> bool {
-        let chunk = self.chunk(refblock.0);
-        chunk.is_some_and(|chunk| chunk.find(&self.geometry, 0, false).is_some())
+        let first = |refblock| self.geometry.first_covered(RefblockIndex(refblock)).0;
+        let mut used = self.passing(first(refblock.0)..first(refblock.0 + 1), |count| count != 0);
+        used.next().is_some()
     }
 
-    /// Fills `bytes` with the counts as the refblock has them on disk, each at most the largest that
-    /// its width has; what is longer than the refblock becomes 0.
+    /// Fills `bytes`, of a refblock at least, with the counts as the refblock has them on disk, each at
+    /// most the largest that its width has; what is longer than the refblock becomes 0.
     pub fn encode(&self, refblock: RefblockIndex, bytes: &mut [u8]) {
-        match self.chunk(refblock.0) {
-            Some(chunk) => chunk.encode(&self.geometry, bytes),
-            None => bytes.fill(0),
-        }
+        bytes.fill(0);
+        self.blocks(refblock, |at, block| {
+            let place = bytes.get_mut(at..at + block.len());
+            place.map(|place| place.copy_from_slice(block)).is_some()
+        });
+    }
+
+    /// Whether the refblock that begins with `bytes` is what [`Self::encode`] writes.
+    pub(crate) fn equals(&self, refblock: RefblockIndex, bytes: &[u8]) -> bool {
+        let is_equal = |at, block: &[u8]| bytes.get(at..at + block.len()) == Some(block);
+        let rest = bytes.get(self.geometry.refblock_bytes()..);
+        self.blocks(refblock, is_equal) && rest.is_some_and(width::is_zero)
+    }
+
+    /// Hands over the blocks of a refblock as they are on disk, each with its place in it, for as long
+    /// as that says true, and says whether it always did.
+    fn blocks(&self, refblock: RefblockIndex, mut visit: impl FnMut(usize, &[u8]) -> bool) -> bool {
+        let order = self.geometry.order();
+        let length = width::block_bytes(order).min(self.geometry.refblock_bytes());
+        let mut bytes = [0; BLOCK * size_of::<u64>()];
+        // Where all of a block have one count, that is mostly the count of those before.
+        let mut held = Some(0);
+        let places = (0..self.geometry.refblock_bytes()).step_by(length);
+        let firsts = (self.geometry.first_covered(refblock).0..).step_by(BLOCK);
+        places.zip(firsts).all(|(at, first)| {
+            let (number, index) = split(first);
+            let same = self.chunk(number).same(index / BLOCK);
+            if same.is_none() || same != held {
+                width::encode(order, &self.block(first), &mut bytes[..length]);
+                held = same;
+            }
+            visit(at, &bytes[..length])
+        })
+    }
+
+    /// The counts of the clusters from `first` on, as many as are in a block of clusters from there.
+    pub(crate) fn block(&self, first: u64) -> Counts {
+        let (number, index) = split(first);
+        let mut counts = self.chunk(number).block(index / BLOCK);
+        // Only refblocks of models cover so few that they do not begin where a block does.
+        counts.rotate_left(index % BLOCK);
+        counts
     }
 
     /// Bytes of memory that the counts take up.
     #[must_use]
     pub fn memory(&self) -> usize {
-        let chunks: usize = self.chunks_from(0).map(|(_, chunk)| chunk.memory()).sum();
-        let directory = self.near.capacity() * size_of::<Chunk>();
-        chunks + directory + self.far.len() * size_of::<(u64, Chunk)>()
+        let chunks = self.near.iter().chain(self.far.values());
+        let far = self.far.len() * size_of::<(usize, Chunk)>();
+        let directory = self.near.capacity() * size_of::<Chunk>() + far;
+        directory + chunks.map(Chunk::memory).sum::<usize>()
     }
 
-    /// Whether the refblock that begins with `bytes` is what [`Self::encode`] writes.
-    pub(crate) fn equals(&self, refblock: RefblockIndex, bytes: &[u8]) -> bool {
-        match self.chunk(refblock.0) {
-            Some(chunk) => chunk.equals(&self.geometry, bytes),
-            None => width::is_zero(bytes),
+    /// The blocks in which a count of some clusters passes a test, in ascending order: the first
+    /// cluster of each, and a bit for each cluster that passes. Where nothing was ever counted,
+    /// nothing passes.
+    fn passing(
+        &self,
+        clusters: Range<u64>,
+        test: impl Fn(u64) -> bool + Copy,
+    ) -> impl DoubleEndedIterator<Item = (u64, u64)> {
+        let (start, _) = split(clusters.start);
+        let (last, _) = split(clusters.end.saturating_sub(1));
+        let near = self.near.iter().enumerate().take(last + 1).skip(start);
+        let far = self.far.range(start..=last.max(start));
+        let far = far.map(|(number, chunk)| (*number, chunk));
+        near.chain(far).flat_map(move |(number, chunk)| {
+            let first = (number as u64) << chunk::BITS;
+            let clusters = clusters.clone();
+            let blocks = match chunk {
+                Chunk::Same(count) if !test(*count) => 0,
+                _ => chunk::CLUSTERS / BLOCK,
+            };
+            (0..blocks).filter_map(move |block| {
+                let first = first + (block * BLOCK) as u64;
+                let inside = below(clusters.end, first) & !below(clusters.start, first);
+                let bits = (inside != 0).then(|| chunk.passing(block, test) & inside)?;
+                (bits != 0).then_some((first, bits))
+            })
+        })
+    }
+
+    fn chunk(&self, number: usize) -> &Chunk {
+        static EMPTY: Chunk = Chunk::EMPTY;
+        let near = self.near.get(number);
+        near.or_else(|| self.far.get(&number)).unwrap_or(&EMPTY)
+    }
+
+    fn chunk_mut(&mut self, number: usize) -> Result<&mut Chunk, OutOfMemory> {
+        if number < NEAR_CHUNKS {
+            reach(&mut self.near, number)
+        } else {
+            Ok(self.far.entry(number).or_insert(Chunk::EMPTY))
         }
     }
+}
 
-    /// Fills `counts` with the true ones that a refblock covers, from the index `first` on; 0 past its
-    /// end.
-    pub(crate) fn decode(&self, refblock: RefblockIndex, first: usize, counts: &mut [u64]) {
-        match self.chunk(refblock.0) {
-            Some(chunk) => chunk.decode(&self.geometry, first, counts),
-            None => counts.fill(0),
-        }
-    }
+/// In which chunk a cluster is, and which of its clusters it is.
+const fn split(cluster: u64) -> (usize, usize) {
+    let index = cluster & (chunk::CLUSTERS as u64 - 1);
+    ((cluster >> chunk::BITS) as usize, index as usize)
+}
 
-    /// The chunk of a refblock, if anything was counted in it.
-    fn chunk(&self, refblock: u64) -> Option<&Chunk> {
-        if refblock < NEAR_REFBLOCKS {
-            let chunk = self.near.get(refblock as usize)?;
-            return (!chunk.is_empty()).then_some(chunk);
-        }
-        self.far.get(&refblock)
-    }
+/// Of the clusters of a block from `first` on, those before `end`.
+fn below(end: u64, first: u64) -> u64 {
+    let count = end.saturating_sub(first).min(BLOCK as u64) as u32;
+    u64::MAX.checked_shr(u64::BITS - count).unwrap_or(0)
+}
 
-    fn chunk_mut(&mut self, refblock: u64) -> Result<&mut Chunk, OutOfMemory> {
-        if refblock >= NEAR_REFBLOCKS {
-            return Ok(self.far.entry(refblock).or_insert_with(Chunk::new));
-        }
-        let position = refblock as usize;
-        if position >= self.near.len() {
-            let more = position + 1 - self.near.len();
-            self.near.try_reserve(more).map_err(|_| OutOfMemory)?;
-            self.near.resize(position + 1, Chunk::new());
-        }
-        Ok(&mut self.near[position])
+/// The chunk at a position, behind which there may be none yet.
+fn reach(chunks: &mut Vec<Chunk>, position: usize) -> Result<&mut Chunk, OutOfMemory> {
+    if position >= chunks.len() {
+        let more = position + 1 - chunks.len();
+        chunks.try_reserve(more).map_err(|_| OutOfMemory)?;
+        chunks.resize(position + 1, Chunk::EMPTY);
     }
-
-    /// The chunks in which anything was counted, from that of `refblock` on, in ascending order.
-    fn chunks_from(&self, refblock: u64) -> impl DoubleEndedIterator<Item = (u64, &Chunk)> {
-        let first = (refblock as usize).min(self.near.len());
-        let near = self.near[first..].iter().enumerate();
-        let near = near.map(move |(position, chunk)| ((first + position) as u64, chunk));
-        let far = self
-            .far
-            .range(refblock..)
-            .map(|(number, chunk)| (*number, chunk));
-        near.filter(|(_, chunk)| !chunk.is_empty()).chain(far)
-    }
-
-    const fn split(&self, cluster: Cluster) -> (u64, usize) {
-        let mask = self.geometry.refcounts_per_refblock() - 1;
-        (
-            self.geometry.refblock_of(cluster).0,
-            (cluster.0 & mask) as usize,
-        )
-    }
-
-    const fn join(&self, refblock: u64, index: usize) -> Cluster {
-        Cluster((refblock << self.geometry.refblock_bits()) + index as u64)
-    }
+    Ok(&mut chunks[position])
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Runs of clusters, and sets of them.
 
-use crate::units::{Cluster, ClusterCount};
+use crate::geometry::Geometry;
+use crate::units::{Cluster, ClusterCount, RefblockIndex};
 
 /// Clusters that lie side by side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,32 +40,22 @@ impl Run {
         self.first.0 <= cluster.0 && cluster.0 < self.end().0
     }
 
-    /// Its parts that share a key, in ascending order; the key ascends with the clusters, and
-    /// changes only where the refblock does.
-    pub(crate) fn split_at<K: PartialEq>(
-        self,
-        key: impl Fn(Cluster) -> K,
-    ) -> impl Iterator<Item = Self> {
-        let mut rest = self;
+    /// Its parts in the ranges of one refblock each, in ascending order.
+    pub(crate) fn by_refblock(self, geometry: &Geometry) -> impl Iterator<Item = Self> {
+        let mut first = self.first;
         std::iter::from_fn(move || {
-            if rest.count.0 == 0 {
-                return None;
-            }
-            let here = key(rest.first);
-            // The first cluster with another key, found by halving.
-            let (mut low, mut high) = (1, rest.count.0);
-            while low < high {
-                let middle = low + (high - low) / 2;
-                if key(rest.first.saturating_add(ClusterCount(middle))) == here {
-                    low = middle + 1;
-                } else {
-                    high = middle;
-                }
-            }
-            let part = Self::new(rest.first, ClusterCount(low));
-            rest = Self::new(part.end(), ClusterCount(rest.count.0 - low));
-            Some(part)
+            let next = RefblockIndex(geometry.refblock_of(first).0 + 1);
+            let past = geometry.first_covered(next).min(self.end());
+            let part = Self::new(first, past.since(first));
+            first = past;
+            (part.count.0 > 0).then_some(part)
         })
+    }
+
+    /// From the first cluster of both to the last.
+    fn joined(self, other: Self) -> Self {
+        let first = self.first.min(other.first);
+        Self::new(first, self.end().max(other.end()).since(first))
     }
 
     /// Its clusters, in ascending order.
@@ -137,46 +128,29 @@ impl RunSet {
         if run.count.0 == 0 {
             return;
         }
-        if self.runs.last().is_none_or(|last| last.end() < run.first) {
-            self.runs.push(run);
-            return;
-        }
-        // All runs from `start` to before `past` touch or overlap the new one.
-        let start = self.runs.partition_point(|other| other.end() < run.first);
-        let past = start + self.runs[start..].partition_point(|other| other.first <= run.end());
-        let first = self
-            .runs
-            .get(start)
-            .map_or(run.first, |other| other.first.min(run.first));
-        let touched = &self.runs[start..past];
-        let end = touched
-            .last()
-            .map_or(run.end(), |other| other.end().max(run.end()));
-        let first = if touched.is_empty() { run.first } else { first };
-        let merged = Run::new(first, end.since(first));
-        self.runs.splice(start..past, [merged]);
-    }
-}
-
-impl RunSet {
-    /// Clusters that come in ascending order: no more memory than the set takes.
-    pub(crate) fn of_ascending(clusters: impl Iterator<Item = Cluster>) -> Self {
-        let mut set = Self::new();
-        for cluster in clusters {
-            match set.runs.last_mut() {
-                Some(last) if last.end() == cluster => last.count.0 += 1,
-                _ => set.insert(Run::single(cluster)),
+        match self.runs.last_mut() {
+            Some(last) if run.first < last.first => {
+                // All runs from `start` to before `past` touch or overlap the new one.
+                let start = self.runs.partition_point(|other| other.end() < run.first);
+                let past = self.runs.partition_point(|other| other.first <= run.end());
+                let touched = self.runs[start..past].iter();
+                let joined = touched.fold(run, |run, other| run.joined(*other));
+                self.runs.splice(start..past, [joined]);
             }
+            Some(last) if run.first <= last.end() => *last = last.joined(run),
+            _ => self.runs.push(run),
         }
+    }
+
+    /// Runs that come in ascending order: no more memory than the set takes.
+    pub(crate) fn of_ascending(runs: impl Iterator<Item = Run>) -> Self {
+        let mut set = Self::new();
+        runs.for_each(|run| set.insert(run));
         set
     }
 
     /// Adds the clusters of another set.
     pub fn extend(&mut self, other: &Self) {
-        if self.runs.is_empty() {
-            self.runs.clone_from(&other.runs);
-            return;
-        }
         *self = self.runs.iter().chain(&other.runs).copied().collect();
     }
 
@@ -198,19 +172,8 @@ impl RunSet {
 
 impl FromIterator<Run> for RunSet {
     fn from_iter<T: IntoIterator<Item = Run>>(runs: T) -> Self {
-        let runs = runs.into_iter().filter(|run| run.count.0 > 0);
-        let mut runs: Vec<Run> = runs.collect();
+        let mut runs: Vec<Run> = runs.into_iter().collect();
         runs.sort_unstable();
-        runs.dedup_by(|run, before| {
-            let joins = run.first <= before.end();
-            if joins {
-                *before = Run::new(
-                    before.first,
-                    before.end().max(run.end()).since(before.first),
-                );
-            }
-            joins
-        });
-        Self { runs }
+        Self::of_ascending(runs.into_iter())
     }
 }

@@ -1,124 +1,161 @@
-//! A table that several threads count into at once.
+//! Counting by several threads at once: each collects what it finds to be referred to, and adds it
+//! to one table, batch by batch.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::add::{Added, Piece};
-use super::chunk::Chunk;
-use super::collected::Collected;
-use super::{NEAR_REFBLOCKS, OutOfMemory, RefcountTable};
+use super::chunk::{self, Chunk};
+use super::{NEAR_CHUNKS, OutOfMemory, RefcountTable, reach, split};
 use crate::geometry::Geometry;
 
-/// A table with a lock for each chunk. Counting is commutative, so the result is that of counting
-/// one after the other.
+/// Clusters of one chunk, side by side: the number of the first, and below it that of the clusters
+/// but one. Entries of L2 tables have no room for numbers so large that it would not fit.
+#[derive(Clone, Copy, Debug)]
+struct Piece(u64);
+
+impl Piece {
+    const fn new(first: u64, count: u64) -> Self {
+        Self(first << chunk::BITS | (count - 1))
+    }
+
+    const fn chunk(self) -> usize {
+        (self.0 >> (2 * chunk::BITS)) as usize
+    }
+
+    const fn range(self) -> Range<usize> {
+        let (_, index) = split(self.0 >> chunk::BITS);
+        let (_, more) = split(self.0);
+        index..index + more + 1
+    }
+}
+
+/// What a thread has found to be referred to and is yet to count.
+///
+/// Where memory runs out, it is counting what was collected that says so: adding here happens too
+/// often to look at a result each time.
+#[derive(Debug)]
+pub struct Collected {
+    pieces: Vec<Piece>,
+    /// Whether something was left out for want of memory.
+    pub(super) is_incomplete: bool,
+}
+
+impl Collected {
+    pub const fn new() -> Self {
+        Self {
+            pieces: Vec::new(),
+            is_incomplete: false,
+        }
+    }
+
+    /// Adds a run.
+    #[inline]
+    pub fn push(&mut self, first: u64, count: u64) {
+        let (mut from, end) = (first, first + count);
+        while from < end {
+            let (_, index) = split(from);
+            let count = (end - from).min((chunk::CLUSTERS - index) as u64);
+            self.extend([Piece::new(from, count)].into_iter());
+            from += count;
+        }
+    }
+
+    /// Adds clusters one by one.
+    pub fn push_each(&mut self, clusters: &[u64]) {
+        self.extend(clusters.iter().map(|cluster| Piece::new(*cluster, 1)));
+    }
+
+    #[inline]
+    fn extend(&mut self, pieces: impl ExactSizeIterator<Item = Piece>) {
+        match self.pieces.try_reserve(pieces.len()) {
+            Ok(()) => self.pieces.extend(pieces),
+            Err(_) => self.is_incomplete = true,
+        }
+    }
+
+    /// How much there is.
+    pub const fn mark(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// Forgets what came after a mark, but not that something was left out.
+    pub fn rewind(&mut self, mark: usize) {
+        self.pieces.truncate(mark);
+    }
+}
+
+/// Locks for the near chunks, in turn.
+const LOCKS: usize = 64;
+
+/// A table with locks for parts of it. Counting is commutative, so the result is that of counting one
+/// after the other.
 pub struct SharedTable {
     geometry: Geometry,
-    near: RwLock<Vec<Mutex<Chunk>>>,
-    far: Mutex<BTreeMap<u64, Chunk>>,
-    has_shared: bool,
+    near: [Mutex<Vec<Chunk>>; LOCKS],
+    far: Mutex<BTreeMap<usize, Chunk>>,
 }
 
 impl SharedTable {
     /// Lets several threads count into `table`.
     pub fn new(table: RefcountTable) -> Self {
+        let mut near = [const { Vec::new() }; LOCKS];
+        for (number, chunk) in table.near.into_iter().enumerate() {
+            near[number % LOCKS].push(chunk);
+        }
         Self {
             geometry: table.geometry,
-            near: RwLock::new(table.near.into_iter().map(Mutex::new).collect()),
+            near: near.map(Mutex::new),
             far: Mutex::new(table.far),
-            has_shared: table.has_shared,
         }
     }
 
-    /// The table, with `has_shared` of what was added.
-    pub fn into_table(self, has_shared: bool) -> RefcountTable {
-        let near = self
-            .near
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
-        let unlocked =
-            |chunk: Mutex<Chunk>| chunk.into_inner().unwrap_or_else(PoisonError::into_inner);
+    /// The table with all that was counted.
+    pub fn into_table(self) -> RefcountTable {
+        let mut parts = self.near.map(|part| unlocked(part).into_iter());
+        let longest = parts.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
+        let chunk_of = |number: usize| parts[number % LOCKS].next().unwrap_or(Chunk::EMPTY);
+        let mut near: Vec<_> = (0..longest * LOCKS).map(chunk_of).collect();
+        while near.pop_if(|last| matches!(last, Chunk::Same(0))).is_some() {}
+        near.shrink_to_fit();
         RefcountTable {
             geometry: self.geometry,
-            near: near.into_iter().map(unlocked).collect(),
-            far: self
-                .far
-                .into_inner()
-                .unwrap_or_else(PoisonError::into_inner),
-            has_shared: self.has_shared || has_shared,
+            near,
+            far: unlocked(self.far),
         }
     }
 
-    /// Adds `times` to the count of each cluster that was collected, as often as it was; says whether
-    /// any is above 1 now. Runs are reordered.
-    pub fn add(&self, collected: &mut Collected, times: u64) -> Result<Added, OutOfMemory> {
+    /// Adds `times` to each count, as often as it was collected, and forgets what was.
+    pub fn add(&self, collected: &mut Collected, times: u64) -> Result<(), OutOfMemory> {
         if collected.is_incomplete {
             return Err(OutOfMemory);
         }
-        if times == 0 {
-            return Ok(Added::default());
+        let pieces = &mut collected.pieces;
+        let lock = |piece: &Piece| piece.chunk() % LOCKS;
+        // Every eighth tells whether they are in order. Locking costs as much as adding a few.
+        let pairs = pieces.windows(2).step_by(8);
+        if pairs
+            .filter(|pair| lock(&pair[0]) != lock(&pair[1]))
+            .count()
+            * 64
+            > pieces.len()
+        {
+            pieces.sort_unstable_by_key(lock);
         }
-        let mut sum = self.add_runs(&mut collected.runs, times)?;
-        let highest = collected.groups.iter().map(|group| group.refblock).max();
-        self.reach(highest.unwrap_or(0))?;
-        let mut start = 0;
-        for group in &collected.groups {
-            let hits = &collected.hits[start..group.end];
-            start = group.end;
-            let count = |chunk: &mut Chunk| chunk.add_hits(&self.geometry, hits, times);
-            sum.join(self.with_chunk(group.refblock, count)?);
+        for pieces in pieces.chunk_by(|one, next| lock(one) == lock(next)) {
+            let mut near = locked(&self.near[lock(&pieces[0])]);
+            for pieces in pieces.chunk_by(|one, next| one.chunk() == next.chunk()) {
+                let number = pieces[0].chunk();
+                let runs = pieces.iter().map(|piece| piece.range());
+                if number < NEAR_CHUNKS {
+                    reach(&mut near, number / LOCKS)?.add(runs, times)?;
+                } else {
+                    let mut far = locked(&self.far);
+                    far.entry(number).or_insert(Chunk::EMPTY).add(runs, times)?;
+                }
+            }
         }
-        Ok(sum)
-    }
-
-    fn add_runs(&self, runs: &mut [Piece], times: u64) -> Result<Added, OutOfMemory> {
-        let bits = self.geometry.refblock_bits();
-        let refblock_of = |run: &Piece| run.first >> bits;
-        let (mut groups, mut previous, mut highest) = (0, None, 0);
-        for refblock in runs.iter().map(refblock_of) {
-            groups += usize::from(previous != Some(refblock));
-            previous = Some(refblock);
-            highest = highest.max(refblock);
-        }
-        // Locking a chunk costs about as much as adding a few runs to it.
-        if groups * 8 > runs.len() && groups > 8 {
-            runs.sort_unstable_by_key(refblock_of);
-        }
-        self.reach(highest)?;
-        let mut sum = Added::default();
-        for group in runs.chunk_by(|one, next| refblock_of(one) == refblock_of(next)) {
-            let count = |chunk: &mut Chunk| chunk.add_pieces(&self.geometry, group, times);
-            sum.join(self.with_chunk(refblock_of(&group[0]), count)?);
-        }
-        Ok(sum)
-    }
-
-    /// Does something with the chunk of a refblock, which [`Self::reach`] was told of.
-    fn with_chunk<T>(&self, refblock: u64, work: impl FnOnce(&mut Chunk) -> T) -> T {
-        let near = self.near.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(chunk) = near.get(refblock as usize) {
-            return work(&mut locked(chunk));
-        }
-        let mut far = locked(&self.far);
-        work(far.entry(refblock).or_insert_with(Chunk::new))
-    }
-
-    /// Makes the directory long enough for a refblock, unless that is a far one.
-    fn reach(&self, refblock: u64) -> Result<(), OutOfMemory> {
-        let refblock = refblock.min(NEAR_REFBLOCKS - 1) as usize;
-        let length = self
-            .near
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len();
-        if refblock < length {
-            return Ok(());
-        }
-        let mut near = self.near.write().unwrap_or_else(PoisonError::into_inner);
-        let more = (refblock + 1).saturating_sub(near.len());
-        near.try_reserve(more).map_err(|_| OutOfMemory)?;
-        while near.len() <= refblock {
-            near.push(Mutex::new(Chunk::new()));
-        }
+        collected.pieces.clear();
         Ok(())
     }
 }
@@ -126,4 +163,8 @@ impl SharedTable {
 /// No code panics while it holds a lock, and what it guards is whole at any time.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn unlocked<T>(mutex: Mutex<T>) -> T {
+    mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,8 +1,11 @@
-//! What the table and sets of runs say on their own; `model` holds the table against a plain map.
+//! The table behaves as a plain map from cluster to count does, at every width and in every form,
+//! whether one thread counts or several could; and its refblocks are those of the map's counts, cut
+//! to the width one by one.
 
-mod model;
+use std::collections::BTreeSet;
 
 use super::*;
+use crate::units::ClusterCount;
 
 fn geometries() -> impl Iterator<Item = Geometry> {
     let real = (0..=6).map(|order| Geometry::new(9, order).expect("valid"));
@@ -22,204 +25,239 @@ fn scatter(seed: u64) -> impl Iterator<Item = u64> {
     })
 }
 
-#[test]
-fn memory_follows_the_references_and_not_the_span() {
-    let geometry = Geometry::new(21, 4).expect("valid");
-    let mut table = RefcountTable::new(geometry);
-    for range in 0..10_000 {
-        let cluster = geometry.first_covered(RefblockIndex(range * 1_000_003));
-        table.increment(Run::single(cluster)).expect("memory");
-    }
-    assert!(table.memory() < 10_000 * 200, "{} bytes", table.memory());
+/// What is done to both, within the ranges of a few refblocks.
+struct Pair {
+    table: RefcountTable,
+    /// Counts of clusters, those of 0 left out.
+    model: BTreeMap<u64, u64>,
+    /// The largest that numbers to add are taken from.
+    scale: u64,
 }
 
-#[test]
-fn a_set_of_runs_joins_what_touches() {
-    let run = |first, count| Run::new(Cluster(first), ClusterCount(count));
-    let set: RunSet = [run(10, 2), run(0, 3), run(3, 1), run(20, 5), run(12, 8)]
-        .into_iter()
-        .collect();
-    assert_eq!(set.runs(), [run(0, 4), run(10, 15)]);
-    let mut bridged = set.clone();
-    bridged.insert(run(2, 9));
-    assert_eq!(bridged.runs(), [run(0, 25)]);
-    assert_eq!(set.run_at(Cluster(4)), None);
-    assert_eq!(set.run_at(Cluster(24)), Some(run(10, 15)));
-    assert_eq!(set.next_from(Cluster(4)), Some(Cluster(10)));
-    assert_eq!(set.next_from(Cluster(25)), None);
-    assert_eq!(set.count(), ClusterCount(19));
+/// Refblocks whose clusters are counted: neighbours, and one whose chunks are searched for.
+fn refblocks(geometry: &Geometry) -> [u64; 4] {
+    let near = geometry.refblock_of(Cluster((NEAR_CHUNKS as u64) << chunk::BITS));
+    [0, 1, 2, near.0 + 3]
 }
 
-#[test]
-fn a_set_of_runs_holds_what_was_inserted_in_any_order() {
-    let mut numbers = scatter(3);
-    for _ in 0..200 {
-        let mut set = RunSet::new();
-        let mut model = std::collections::BTreeSet::new();
-        for _ in 0..20 {
-            let first = numbers.next().expect("endless") % 60;
-            let count = numbers.next().expect("endless") % 5;
-            set.insert(Run::new(Cluster(first), ClusterCount(count)));
-            model.extend(first..first + count);
-        }
-        assert_eq!(clusters(&set), model.iter().copied().collect::<Vec<_>>());
-        let other: RunSet = numbers
-            .by_ref()
-            .take(5)
-            .map(|number| Run::new(Cluster(number % 60), ClusterCount(number % 7)))
-            .collect();
-        model.retain(|cluster| !other.contains(Cluster(*cluster)));
-        let left: Vec<u64> = model.into_iter().collect();
-        assert_eq!(clusters(&set.without(&other)), left);
-        assert!(
-            set.runs()
-                .windows(2)
-                .all(|pair| pair[0].end() < pair[1].first)
-        );
-    }
+/// The cluster of a count.
+fn at((cluster, _): (&u64, &u64)) -> Cluster {
+    Cluster(*cluster)
 }
 
-fn clusters(set: &RunSet) -> Vec<u64> {
-    let clusters = set.runs().iter().flat_map(Run::iter);
-    clusters.map(|cluster| cluster.0).collect()
-}
-
-#[test]
-fn a_refblock_with_one_other_bit_is_not_equal() {
-    for geometry in geometries() {
-        let mut table = RefcountTable::new(geometry);
-        let all = Run::new(Cluster(0), ClusterCount(geometry.refcounts_per_refblock()));
-        table.increment(all).expect("memory");
-        let mut bytes = vec![0; geometry.refblock_bytes()];
-        table.encode(RefblockIndex(0), &mut bytes);
-        assert!(table.equals(RefblockIndex(0), &bytes));
-        for position in 0..bytes.len() * 8 {
-            bytes[position / 8] ^= 1 << (position % 8);
-            assert!(!table.equals(RefblockIndex(0), &bytes), "{geometry:?}");
-            bytes[position / 8] ^= 1 << (position % 8);
+impl Pair {
+    fn add(&mut self, run: Run, times: u64) {
+        for cluster in run.iter() {
+            let count = self.model.entry(cluster.0).or_default();
+            *count = count.saturating_add(times);
         }
     }
-}
 
-#[test]
-fn two_references_are_known_where_refcounts_have_one_bit() {
-    let geometry = Geometry::new(16, 0).expect("valid");
-    let mut table = RefcountTable::new(geometry);
-    let run = Run::new(Cluster(0), ClusterCount(100_000));
-    table.increment(run).expect("memory");
-    assert_eq!(table.over_maximum().next(), None);
-    assert!(!table.has_shared());
-    table
-        .increment(Run::single(Cluster(70_000)))
-        .expect("memory");
-    assert_eq!(table.get(Cluster(70_000)), 2);
-    assert_eq!(
-        table.over_maximum().collect::<Vec<_>>(),
-        [(Cluster(70_000), 2)]
-    );
-    assert_eq!(table.count_ones(run), 99_999);
-    let mut bytes = vec![0; geometry.refblock_bytes()];
-    table.encode(RefblockIndex(0), &mut bytes);
-    assert_eq!(bytes[..100_000 / 8], [0xff; 100_000 / 8]);
-    assert!(table.equals(RefblockIndex(0), &bytes));
-}
+    fn get(&self, cluster: u64) -> u64 {
+        self.model.get(&cluster).copied().unwrap_or(0)
+    }
 
-#[test]
-fn counts_take_up_no_more_than_refcounts_or_a_byte_until_one_does_not_fit() {
-    for geometry in (0..=6).map(|order| Geometry::new(16, order).expect("valid")) {
-        let mut table = RefcountTable::new(geometry);
+    /// Does something.
+    fn step(&mut self, next: &mut impl FnMut() -> u64) {
+        let geometry = *self.table.geometry();
         let covered = geometry.refcounts_per_refblock();
-        table
-            .increment(Run::new(Cluster(0), ClusterCount(2 * covered)))
-            .expect("memory");
-        let narrowest = geometry.order().bits().min(8);
-        let bits = |table: &RefcountTable, refblock| {
-            let chunk = table.chunk(refblock).expect("counted in");
-            chunk.memory() as u64 * 8 / covered
+        let first = refblocks(&geometry)[next() as usize % 4] * covered + next() % covered;
+        // Mostly little, and at times next to what a width can hold.
+        let times = match next() % 8 {
+            0 => (1 << (8 * (next() % 8))) - next() % 2,
+            1 => (geometry.max_refcount() - next() % 2).saturating_add(next() % 2),
+            number => number % 3,
         };
-        assert_eq!(bits(&table, 0), narrowest.into());
-        for width in [8, 16, 32, 64] {
-            let count = 1 << (width / 2);
-            table.set(Cluster(9), count).expect("memory");
-            let expected = if count > geometry.max_refcount().min(255) {
-                width
-            } else {
-                narrowest
-            };
-            assert_eq!(
-                bits(&table, 0),
-                expected.max(narrowest).into(),
-                "{geometry:?}"
-            );
-            assert_eq!(bits(&table, 1), narrowest.into());
-        }
-    }
-}
-
-#[test]
-fn counts_stop_at_the_end_of_64_bits() {
-    for geometry in geometries() {
-        let mut table = RefcountTable::new(geometry);
-        let all = Run::new(Cluster(0), ClusterCount(geometry.refcounts_per_refblock()));
-        // As a list where there is one, and packed.
-        for run in [Run::single(Cluster(1)), all] {
-            for times in [u64::MAX - 1, 1, 1, u64::MAX] {
-                table.add(run, times).expect("memory");
+        let times = times.min(self.scale);
+        let count = match next() % 8 {
+            0 => 1 + next() % covered,
+            number => number,
+        };
+        match next() % 4 {
+            0 => {
+                self.table.set(Cluster(first), times).expect("memory");
+                self.model.insert(first, times);
             }
-            assert!(run.iter().all(|cluster| table.get(cluster) == u64::MAX));
+            1 => {
+                let run = Run::new(Cluster(first), ClusterCount(count));
+                self.table.add(run, times).expect("memory");
+                self.add(run, times);
+            }
+            2 => {
+                // At times all that a refblock covers.
+                let (first, count) = match next() % 4 {
+                    0 => (first - first % covered, covered),
+                    _ => (first, count),
+                };
+                for cluster in first..first + count {
+                    self.table.set(Cluster(cluster), 0).expect("memory");
+                    self.model.remove(&cluster);
+                }
+            }
+            _ => self.share(first, count, times, next),
         }
-        let over = table.over_maximum().count() as u64;
-        let is_widest = geometry.max_refcount() == u64::MAX;
-        assert_eq!(over, if is_widest { 0 } else { all.count.0 });
+        self.model.retain(|_, count| *count > 0);
     }
-}
 
-#[test]
-fn a_cluster_past_the_last_number_is_not_counted() {
-    let mut table = RefcountTable::new(Geometry::new(9, 4).expect("valid"));
-    let run = Run::new(Cluster(u64::MAX - 2), ClusterCount(100));
-    table.increment(run).expect("memory");
-    let counts = [3, 2, 1, 0].map(|before| table.get(Cluster(u64::MAX - before)));
-    assert_eq!(counts, [0, 1, 1, 0]);
-}
-
-#[test]
-fn a_range_whose_counts_were_all_set_to_0_is_not_in_use() {
-    for geometry in geometries() {
+    /// Adds as threads do, a run more than once: in pieces, or cluster by cluster.
+    fn share(&mut self, first: u64, count: u64, times: u64, next: &mut impl FnMut() -> u64) {
+        let geometry = *self.table.geometry();
         let covered = geometry.refcounts_per_refblock();
-        for refblock in [RefblockIndex(1), RefblockIndex(NEAR_REFBLOCKS + 7)] {
-            let mut table = RefcountTable::new(geometry);
-            let run = Run::new(geometry.first_covered(refblock), ClusterCount(covered));
-            table.increment(run).expect("memory");
-            table.increment(Run::single(Cluster(0))).expect("memory");
-            for cluster in run.iter() {
-                assert!(table.is_used(refblock));
-                assert_eq!(table.last_used(), Some(Cluster(run.end().0 - 1)));
-                table.set(cluster, 0).expect("memory");
+        let mut collected = Collected::new();
+        for _ in 0..=next() % 3 {
+            let first = first - next() % (1 + first % covered);
+            let count = count.min(covered - first % covered);
+            let run = Run::new(Cluster(first), ClusterCount(count));
+            if next().is_multiple_of(2) {
+                collected.push(first, count);
+            } else {
+                collected.push_each(&(first..first + count).collect::<Vec<_>>());
             }
-            assert!(!table.is_used(refblock));
-            assert_eq!(
-                table.used_refblocks().collect::<Vec<_>>(),
-                [RefblockIndex(0)]
-            );
-            assert_eq!(table.last_used(), Some(Cluster(0)));
-            assert_eq!(table.last_used_before(run.end()), None);
-            assert_eq!(table.next_used(Cluster(1)), None);
-            assert_eq!(table.next_free(run.first), run.first);
-            assert!(table.equals(refblock, &vec![0; geometry.refblock_bytes()]));
+            self.add(run, times);
+        }
+        let empty = RefcountTable::new(geometry);
+        let shared = SharedTable::new(std::mem::replace(&mut self.table, empty));
+        shared.add(&mut collected, times).expect("memory");
+        self.table = shared.into_table();
+    }
+
+    fn compare(&self) {
+        let (table, model) = (&self.table, &self.model);
+        let geometry = table.geometry();
+        let counts = model.iter().map(|entry| (at(entry), *entry.1));
+        let over = counts.filter(|(_, count)| *count > geometry.max_refcount());
+        assert!(table.over_maximum().eq(over));
+        assert!(table.has_shared() || model.values().all(|count| *count == 1));
+        assert_eq!(table.last_used(), model.iter().next_back().map(at));
+        let mut used: Vec<_> = model
+            .iter()
+            .map(|entry| geometry.refblock_of(at(entry)))
+            .collect();
+        used.dedup();
+        assert!(table.used_refblocks().eq(used.iter().copied()));
+        for refblock in refblocks(geometry).map(RefblockIndex) {
+            assert_eq!(table.is_used(refblock), used.contains(&refblock));
+            self.compare_refblock(refblock);
+        }
+    }
+
+    fn compare_refblock(&self, refblock: RefblockIndex) {
+        let (table, geometry) = (&self.table, self.table.geometry());
+        let first = geometry.first_covered(refblock).0;
+        let covered = geometry.refcounts_per_refblock();
+        let clusters = first..first + covered;
+        let counts: Vec<_> = clusters.map(|cluster| self.get(cluster)).collect();
+        for (cluster, count) in (first..).zip(&counts) {
+            assert_eq!(table.get(Cluster(cluster)), *count);
+        }
+        for (cluster, counts) in (first..).step_by(BLOCK).zip(counts.chunks(BLOCK)) {
+            assert_eq!(table.block(cluster)[..counts.len()], *counts);
+        }
+        for start in (0..counts.len()).step_by(1 + counts.len() / 64) {
+            let cluster = first + start as u64;
+            let used = self.model.range(cluster..).next().map(at);
+            assert_eq!(table.next_used(Cluster(cluster)), used);
+            let used = self.model.range(..cluster).next_back().map(at);
+            assert_eq!(table.last_used_before(Cluster(cluster)), used);
+            let free = (cluster..=cluster + 5 * covered).find(|cluster| self.get(*cluster) == 0);
+            assert_eq!(Some(table.next_free(Cluster(cluster)).0), free);
+            let inside = counts[start..].iter().take(counts.len() / 2);
+            let run = Run::new(Cluster(cluster), ClusterCount(inside.len() as u64));
+            for max in [1, u64::MAX] {
+                let ones = inside.clone().filter(|count| max.min(**count) == 1);
+                assert_eq!(table.count_ones(run, max), ones.count() as u64);
+            }
+        }
+        // Counted as refcounts are, bit by bit.
+        let mut expected = vec![0; geometry.refblock_bytes() + 8];
+        for (index, count) in counts.iter().enumerate() {
+            let refcount = (*count).min(geometry.max_refcount());
+            width::set(geometry.order(), &mut expected, index, refcount);
+        }
+        let mut bytes = vec![0xff; geometry.refblock_bytes() + 8];
+        table.encode(refblock, &mut bytes);
+        assert_eq!(bytes, expected);
+        assert!(table.equals(refblock, &bytes));
+        // One other bit is noticed; which ones are tried differs from time to time.
+        for bit in (self.model.len() % 97..8 * bytes.len()).step_by(97) {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(!table.equals(refblock, &bytes), "bit {bit}");
+            bytes[bit / 8] ^= 1 << (bit % 8);
         }
     }
 }
 
 #[test]
-fn what_memory_was_lacking_for_is_not_counted_as_if_it_were_all() {
+fn counts_and_refblocks_are_those_of_a_plain_map() {
+    let larger = (0..=6).map(|order| Geometry::new(10, order).expect("valid"));
+    // The bits of a count, 0 where those of a chunk are all the same.
+    let mut forms = BTreeSet::new();
+    for (geometry, seed) in geometries().chain(larger).zip(1..) {
+        for scale in [1, 2, 300, 70_000, u64::MAX] {
+            let mut pair = Pair {
+                table: RefcountTable::new(geometry),
+                model: BTreeMap::new(),
+                scale,
+            };
+            let mut numbers = scatter(seed);
+            let mut next = || numbers.next().expect("endless");
+            pair.compare();
+            for _ in 0..6 {
+                for _ in 0..16 {
+                    pair.step(&mut next);
+                }
+                pair.compare();
+                let chunks = pair.table.near.iter().chain(pair.table.far.values());
+                forms.extend(chunks.map(|chunk| chunk.memory() * 8 / chunk::CLUSTERS));
+            }
+        }
+    }
+    assert!(forms.into_iter().eq([0, 1, 8, 16, 32, 64]));
+}
+
+#[test]
+fn counts_take_up_nothing_a_bit_or_whole_bytes_as_each_chunk_needs() {
+    let clusters = 4 * chunk::CLUSTERS as u64;
+    let bits = |table: &RefcountTable| {
+        [0, 1, 2, 3].map(|number| table.chunk(number).memory() * 8 / chunk::CLUSTERS)
+    };
+    for step in [1, 7, 1023, 4095] {
+        let mut table = RefcountTable::new(Geometry::new(16, 4).expect("valid"));
+        let mut add = |number: u64| {
+            let single = Run::single(Cluster(number * step % clusters));
+            table.add(single, 1).expect("memory");
+            bits(&table)
+        };
+        assert!((0..clusters - 1).all(|number| add(number).iter().all(|bits| *bits <= 1)));
+        assert_eq!(add(clusters - 1), [0; 4]);
+        assert!(!table.has_shared());
+        table.set(Cluster(5), 0).expect("memory");
+        assert_eq!(bits(&table), [1, 0, 0, 0]);
+        for width in [8, 16, 32, 64] {
+            table.set(Cluster(9), 1 << (width / 2)).expect("memory");
+            assert_eq!(bits(&table), [width, 0, 0, 0]);
+            assert!(table.has_shared());
+        }
+    }
+}
+
+#[test]
+fn what_came_after_a_mark_is_not_counted_nor_anything_where_memory_was_lacking() {
+    let table = SharedTable::new(RefcountTable::new(Geometry::new(9, 4).expect("valid")));
     let mut collected = Collected::new();
+    collected.push(3, 2);
     let mark = collected.mark();
+    collected.push(1000, 100);
+    collected.push_each(&[3, 7]);
     collected.is_incomplete = true;
     collected.rewind(mark);
-    assert!(!collected.is_empty());
-    let table = SharedTable::new(RefcountTable::new(Geometry::new(9, 4).expect("valid")));
     assert_eq!(table.add(&mut collected, 1), Err(OutOfMemory));
-    collected.clear();
-    assert!(collected.is_empty() && table.add(&mut collected, 1).is_ok());
+    collected.is_incomplete = false;
+    for _ in 0..2 {
+        // It is counted once.
+        table.add(&mut collected, 1).expect("memory");
+    }
+    let table = table.into_table();
+    let counts = (0..2000).map(|cluster| table.get(Cluster(cluster)));
+    assert!(counts.eq((0..2000).map(|cluster| u64::from(cluster == 3 || cluster == 4))));
 }

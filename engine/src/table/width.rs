@@ -1,242 +1,200 @@
-//! Refcounts in a refblock's bytes (specification, "Refcount block entry"): widths below 8 bits
+//! Refcounts as a refblock has them (specification, "Refcount block entry"): widths below 8 bits
 //! fill a byte from its low bits up, wider ones are big-endian.
+//!
+//! All work is done on words of 64 bits, in which the first refcount has the lowest bits and the
+//! others follow, whatever their width.
+
+use std::ops::Range;
 
 use crate::geometry::RefcountOrder;
 
-/// Refcounts that are decoded before anybody looks at them.
-const BLOCK: usize = 64;
+/// Refcounts that are decoded or encoded in one go: whole words at every width.
+pub const BLOCK: usize = 64;
 
-/// The refcount at `index`; 0 past the end of the block.
-pub fn get(order: RefcountOrder, block: &[u8], index: usize) -> u64 {
-    match order.get() {
-        0..=2 => {
-            let per_byte_bits = 3 - order.get();
-            let Some(byte) = block.get(index >> per_byte_bits) else {
-                return 0;
-            };
-            u64::from(byte >> sub_byte_shift(order, index)) & order.max_refcount()
-        }
-        3 => block.get(index).copied().map_or(0, u64::from),
-        4 => wide::<2>(block, index).map_or(0, |bytes| u64::from(u16::from_be_bytes(bytes))),
-        5 => wide::<4>(block, index).map_or(0, |bytes| u64::from(u32::from_be_bytes(bytes))),
-        _ => wide::<8>(block, index).map_or(0, u64::from_be_bytes),
-    }
-}
+/// A block of refcounts, one number each.
+pub type Counts = [u64; BLOCK];
 
-/// Fills `counts` with the refcounts from `first` on; 0 past the end of the block.
-pub fn decode(order: RefcountOrder, block: &[u8], first: usize, counts: &mut [u64]) {
-    match order.get() {
-        0..=2 => {
-            for (count, index) in counts.iter_mut().zip(first..) {
-                *count = get(order, block, index);
-            }
-        }
-        3 => decode_as::<1>(block, first, counts, |bytes| bytes[0].into()),
-        4 => decode_as(block, first, counts, |bytes| {
-            u16::from_be_bytes(bytes).into()
-        }),
-        5 => decode_as(block, first, counts, |bytes| {
-            u32::from_be_bytes(bytes).into()
-        }),
-        _ => decode_as(block, first, counts, u64::from_be_bytes),
-    }
-}
-
-fn decode_as<const N: usize>(
-    block: &[u8],
-    first: usize,
-    counts: &mut [u64],
-    value: impl Fn([u8; N]) -> u64,
-) {
-    let refcounts = block.as_chunks::<N>().0.get(first..).unwrap_or_default();
-    let present = refcounts.len().min(counts.len());
-    for (count, bytes) in counts.iter_mut().zip(&refcounts[..present]) {
-        *count = value(*bytes);
-    }
-    counts[present..].fill(0);
+/// The refcount at `index`; 0 past the end.
+pub fn get(order: RefcountOrder, bytes: &[u8], index: usize) -> u64 {
+    let (number, shift) = position(order, index);
+    word(order, bytes, number) >> shift & order.max_refcount()
 }
 
 /// Sets the refcount at `index` to `value`, or to the maximum of the width if that is less; nothing
 /// past the end.
-pub fn set(order: RefcountOrder, block: &mut [u8], index: usize, value: u64) {
-    let value = value.min(order.max_refcount());
-    match order.get() {
-        0..=2 => {
-            let per_byte_bits = 3 - order.get();
-            let shift = sub_byte_shift(order, index);
-            if let Some(byte) = block.get_mut(index >> per_byte_bits) {
-                let mask = (order.max_refcount() as u8) << shift;
-                *byte = (*byte & !mask) | (((value as u8) << shift) & mask);
-            }
-        }
-        3 => store(block, index, [value as u8]),
-        4 => store(block, index, (value as u16).to_be_bytes()),
-        5 => store(block, index, (value as u32).to_be_bytes()),
-        _ => store(block, index, value.to_be_bytes()),
+pub fn set(order: RefcountOrder, bytes: &mut [u8], index: usize, value: u64) {
+    let (number, shift) = position(order, index);
+    let max = order.max_refcount();
+    let others = word(order, bytes, number) & !(max << shift);
+    if let Some(bytes) = bytes.chunks_mut(8).nth(number) {
+        store(order, others | value.min(max) << shift, bytes);
     }
 }
 
-/// The last `N` bytes of a big-endian number.
-pub fn to_bytes<const N: usize>(value: u64) -> [u8; N] {
-    std::array::from_fn(|index| (value >> (8 * (N - 1 - index))) as u8)
+/// Adds `times` to the refcounts of a run, word by word up to the first in which one would exceed the
+/// width, or that is not there; says where it stopped. The widest stay at their maximum.
+pub fn add(order: RefcountOrder, bytes: &mut [u8], run: Range<usize>, times: u64) -> usize {
+    if times > order.max_refcount() {
+        return run.start;
+    }
+    let words = bytes.as_chunks_mut::<8>().0;
+    let lowest = lowest_bits(order);
+    let highest = lowest << (order.bits() - 1);
+    let mut from = run.start;
+    while from < run.end {
+        let (number, shift) = position(order, from);
+        let end = run.end.min((number + 1) << (6 - order.get()));
+        let bits = (end - from) << order.get();
+        let Some(bytes) = words.get_mut(number) else {
+            break;
+        };
+        let before = swapped(order, u64::from_le_bytes(*bytes));
+        let more = (lowest * times) & ((u64::MAX >> (64 - bits)) << shift);
+        let sum = if order == RefcountOrder::MAX {
+            before.saturating_add(more)
+        } else {
+            // All at once; the highest bit of each apart, so that none carries into the next.
+            let sum = ((before & !highest) + (more & !highest)) ^ ((before ^ more) & highest);
+            if (before & more | (before | more) & !sum) & highest != 0 {
+                break;
+            }
+            sum
+        };
+        *bytes = swapped(order, sum).to_le_bytes();
+        from = end;
+    }
+    from
+}
+
+/// Adds `times` to one refcount, and says so: where the width is a bit or a byte, and the sum fits.
+#[inline]
+pub fn add_one(order: RefcountOrder, bytes: &mut [u8], index: usize, times: u64) -> bool {
+    match order {
+        RefcountOrder::BIT => {
+            let (byte, bit) = (&mut bytes[index / 8], 1 << (index % 8));
+            let fits = *byte & bit == 0 && times == 1;
+            *byte |= if fits { bit } else { 0 };
+            fits
+        }
+        RefcountOrder::BYTE => {
+            let sum = times.saturating_add(u64::from(bytes[index]));
+            let fits = sum <= order.max_refcount();
+            if fits {
+                bytes[index] = sum as u8;
+            }
+            fits
+        }
+        _ => false,
+    }
+}
+
+/// The block of refcounts that `bytes` begin with; 0 past their end.
+pub fn decode(order: RefcountOrder, bytes: &[u8]) -> Counts {
+    match order.get() {
+        0 => decode_as::<1>(order, bytes),
+        1 => decode_as::<2>(order, bytes),
+        2 => decode_as::<4>(order, bytes),
+        3 => decode_as::<8>(order, bytes),
+        4 => decode_as::<16>(order, bytes),
+        5 => decode_as::<32>(order, bytes),
+        _ => decode_as::<64>(order, bytes),
+    }
+}
+
+#[inline]
+fn decode_as<const BITS: usize>(order: RefcountOrder, bytes: &[u8]) -> Counts {
+    let mut counts = [0; BLOCK];
+    for (number, counts) in counts.chunks_exact_mut(64 / BITS).enumerate() {
+        let word = word(order, bytes, number);
+        for (position, count) in counts.iter_mut().enumerate() {
+            *count = word >> (position * BITS) & (u64::MAX >> (64 - BITS));
+        }
+    }
+    counts
+}
+
+/// Fills `bytes`, those of a block at most, with refcounts, each at most the maximum of the width.
+pub fn encode(order: RefcountOrder, counts: &Counts, bytes: &mut [u8]) {
+    let fitting = counts.map(|count| count.min(order.max_refcount()));
+    match order.get() {
+        0..=2 => {
+            let (per_word, bits) = (64 >> order.get(), order.bits() as usize);
+            for (counts, bytes) in fitting.chunks_exact(per_word).zip(bytes.chunks_mut(8)) {
+                let shifted = counts.iter().zip((0..).step_by(bits));
+                let word = shifted.fold(0, |word, (count, shift)| word | count << shift);
+                store(order, word, bytes);
+            }
+        }
+        3 => encode_as::<1>(&fitting, bytes),
+        4 => encode_as::<2>(&fitting, bytes),
+        5 => encode_as::<4>(&fitting, bytes),
+        _ => encode_as::<8>(&fitting, bytes),
+    }
+}
+
+fn encode_as<const N: usize>(counts: &Counts, bytes: &mut [u8]) {
+    for (bytes, count) in bytes.as_chunks_mut().0.iter_mut().zip(counts) {
+        *bytes = std::array::from_fn::<_, N, _>(|byte| (count >> (8 * (N - 1 - byte))) as u8);
+    }
 }
 
 /// Whether all bytes are 0.
 pub fn is_zero(bytes: &[u8]) -> bool {
-    let (blocks, rest) = bytes.as_chunks::<64>();
     let zero = |bytes: &[u8]| bytes.iter().fold(0, |all, byte| all | byte) == 0;
-    blocks.iter().all(|block| zero(block)) && zero(rest)
+    bytes.chunks(BLOCK).all(zero)
 }
 
-/// How many of `count` refcounts from `first` on are 1. The range lies within the block.
-pub fn count_ones(order: RefcountOrder, block: &[u8], first: usize, count: usize) -> u64 {
+/// Bytes of a block of refcounts.
+pub const fn block_bytes(order: RefcountOrder) -> usize {
+    BLOCK * order.bits() as usize / 8
+}
+
+/// The count that all of a block have, if that is so.
+pub fn same(order: RefcountOrder, block: &[u8]) -> Option<u64> {
+    let first = get(order, block, 0);
+    let word = swapped(order, lowest_bits(order) * first).to_le_bytes();
+    let is_same = block.as_chunks().0.iter().all(|other| *other == word);
+    is_same.then_some(first)
+}
+
+/// A word; 0 past the end of the bytes.
+pub fn word(order: RefcountOrder, bytes: &[u8], number: usize) -> u64 {
+    let (words, rest) = bytes.as_chunks();
+    let mut word = [0; 8];
+    match words.get(number) {
+        Some(whole) => word = *whole,
+        None if number == words.len() => word[..rest.len()].copy_from_slice(rest),
+        None => {}
+    }
+    swapped(order, u64::from_le_bytes(word))
+}
+
+/// Writes a word, or as much of it as there is room for.
+fn store(order: RefcountOrder, word: u64, bytes: &mut [u8]) {
+    bytes.copy_from_slice(&swapped(order, word).to_le_bytes()[..bytes.len()]);
+}
+
+/// A word read or to be written as little-endian, with the bytes of each refcount in the other order.
+const fn swapped(order: RefcountOrder, word: u64) -> u64 {
+    const LOW_BYTES: u64 = 0x00ff_00ff_00ff_00ff;
     match order.get() {
-        0..=2 => (first..first + count)
-            .filter(|index| get(order, block, *index) == 1)
-            .count() as u64,
-        3 => equal_to::<1>(block, first, count, 1_u8.to_be_bytes()),
-        4 => equal_to::<2>(block, first, count, 1_u16.to_be_bytes()),
-        5 => equal_to::<4>(block, first, count, 1_u32.to_be_bytes()),
-        _ => equal_to::<8>(block, first, count, 1_u64.to_be_bytes()),
+        0..=3 => word,
+        4 => (word & LOW_BYTES) << 8 | (word >> 8) & LOW_BYTES,
+        5 => word.swap_bytes().rotate_left(32),
+        _ => word.swap_bytes(),
     }
 }
 
-/// The last index whose refcount is not 0.
-pub fn last_used(order: RefcountOrder, block: &[u8]) -> Option<usize> {
-    let byte = block.iter().rposition(|byte| *byte != 0)?;
-    let (first, past) = if order.get() < 3 {
-        let per_byte_bits = 3 - order.get();
-        (byte << per_byte_bits, (byte + 1) << per_byte_bits)
-    } else {
-        let index = byte >> (order.get() - 3);
-        (index, index + 1)
-    };
-    (first..past)
-        .rev()
-        .find(|index| get(order, block, *index) != 0)
+/// The lowest bit of each refcount of a word.
+const fn lowest_bits(order: RefcountOrder) -> u64 {
+    u64::MAX / order.max_refcount()
 }
 
-/// The first index from `from` on whose refcount is above `value`, and that refcount.
-pub fn find_above(
-    order: RefcountOrder,
-    block: &[u8],
-    from: usize,
-    value: u64,
-) -> Option<(usize, u64)> {
-    if value >= order.max_refcount() {
-        return None;
-    }
-    let entries = block.len() * 8 / order.bits() as usize;
-    let mut counts = [0; BLOCK];
-    (from..entries).step_by(BLOCK).find_map(|first| {
-        decode(order, block, first, &mut counts);
-        if counts
-            .iter()
-            .fold(0, |highest, count| (*count).max(highest))
-            <= value
-        {
-            return None;
-        }
-        let position = counts.iter().position(|count| *count > value)?;
-        Some((first + position, counts[position]))
-    })
-}
-
-/// The first index from `from` on whose refcount is 0 (`zero`) or is not (`!zero`).
-pub fn find(order: RefcountOrder, block: &[u8], from: usize, zero: bool) -> Option<usize> {
-    let position = match order.get() {
-        0..=2 => {
-            let entries = block.len() << (3 - order.get());
-            return find_sub_byte(order, block, from, entries, zero);
-        }
-        3 => position_of::<1>(block, from, zero),
-        4 => position_of::<2>(block, from, zero),
-        5 => position_of::<4>(block, from, zero),
-        _ => position_of::<8>(block, from, zero),
-    };
-    position.map(|position| from + position)
-}
-
-fn find_sub_byte(
-    order: RefcountOrder,
-    block: &[u8],
-    from: usize,
-    entries: usize,
-    zero: bool,
-) -> Option<usize> {
-    let per_byte_bits = 3 - order.get();
-    let first_byte = from.div_ceil(1 << per_byte_bits);
-    let is_found = |index: &usize| (get(order, block, *index) == 0) == zero;
-    let mut before = from..(first_byte << per_byte_bits).min(entries);
-    if let Some(index) = before.find(is_found) {
-        return Some(index);
-    }
-    // A byte that holds only the other kind is passed over whole.
-    let has = |byte: &u8| {
-        if zero {
-            has_zero(order, *byte)
-        } else {
-            *byte != 0
-        }
-    };
-    let byte = first_byte + position(block.get(first_byte..)?, has)?;
-    let first = byte << per_byte_bits;
-    (first..first + (1 << per_byte_bits)).find(is_found)
-}
-
-/// Whether one of the refcounts in a byte is 0.
-const fn has_zero(order: RefcountOrder, byte: u8) -> bool {
-    // The lowest bit of each refcount is set when any of its bits is.
-    let (any, lowest) = match order.get() {
-        0 => (byte, 0xff),
-        1 => (byte | byte >> 1, 0x55),
-        _ => {
-            let pairs = byte | byte >> 1;
-            (pairs | pairs >> 2, 0x11)
-        }
-    };
-    any & lowest != lowest
-}
-
-const fn sub_byte_shift(order: RefcountOrder, index: usize) -> u32 {
-    let per_byte_bits = 3 - order.get();
-    ((index & ((1 << per_byte_bits) - 1)) as u32) << order.get()
-}
-
-fn wide<const N: usize>(block: &[u8], index: usize) -> Option<[u8; N]> {
-    block.as_chunks::<N>().0.get(index).copied()
-}
-
-fn store<const N: usize>(block: &mut [u8], index: usize, bytes: [u8; N]) {
-    if let Some(slot) = block.as_chunks_mut::<N>().0.get_mut(index) {
-        *slot = bytes;
-    }
-}
-
-fn equal_to<const N: usize>(block: &[u8], first: usize, count: usize, value: [u8; N]) -> u64 {
-    let run = block
-        .as_chunks::<N>()
-        .0
-        .get(first..first + count)
-        .unwrap_or_default();
-    run.iter().filter(|bytes| **bytes == value).count() as u64
-}
-
-fn position_of<const N: usize>(block: &[u8], from: usize, zero: bool) -> Option<usize> {
-    let entries = block.as_chunks::<N>().0.get(from..)?;
-    position(entries, |bytes| (*bytes == [0; N]) == zero)
-}
-
-/// The position of the first that is wanted. Blocks without one are passed over whole, looked at
-/// without a branch for each.
-fn position<T>(entries: &[T], is_wanted: impl Fn(&T) -> bool) -> Option<usize> {
-    let (blocks, _) = entries.as_chunks::<32>();
-    let lacks = |block: &&[T; 32]| {
-        let wanted = block.iter().map(|entry| u8::from(is_wanted(entry)));
-        wanted.fold(0, |any, wanted| any | wanted) == 0
-    };
-    let passed = blocks.iter().take_while(lacks).count() * 32;
-    Some(passed + entries[passed..].iter().position(is_wanted)?)
+/// In which word a refcount is, and how far from its lowest bit.
+const fn position(order: RefcountOrder, index: usize) -> (usize, u32) {
+    let per_word_bits = 6 - order.get();
+    let in_word = index & ((1 << per_word_bits) - 1);
+    (index >> per_word_bits, (in_word << order.get()) as u32)
 }
 
 #[cfg(test)]

@@ -10,38 +10,33 @@ use crate::units::Offset;
 /// Why an undo file cannot be saved or put back; in the texts "it" is the undo file. But for
 /// [`UndoError::Interrupted`] and [`UndoError::Unmarked`] nothing has been written to the image.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "they are what their texts say")]
 pub enum UndoError {
-    /// The name for a new undo file is taken.
     #[error("it exists already, and no file is written over; give another name for the undo file")]
     Exists,
     /// The system refused something on the undo file.
     #[error("{}", reason(.0))]
     File(#[source] io::Error),
-    /// Not an undo file.
-    #[error("it is not an undo file of recount")]
+    #[error("it is not an undo file of recount; the undo file comes first, the image after it")]
     NotUndo,
-    /// Of another version of the format, which is given.
     #[error(
         "it has version {0} of the format, and this recount reads version {VERSION}; use the recount \
          that wrote it"
     )]
     Version(u64),
-    /// Saving was interrupted.
     #[error(
         "it was not finished, so the repair had not begun: there is nothing to put back, and the \
          undo file can go"
     )]
     Unfinished,
-    /// Its bytes are not those that were written.
     #[error("it is damaged or cut short; get a whole copy of it")]
     Damaged,
-    /// It was put back before.
     #[error("it was put back already; the undo file can go")]
     Applied,
     /// [`UndoFile::seal`](super::UndoFile::seal) on one that is sealed or being put back.
     #[error("it was sealed already")]
     Sealed,
-    /// The image has a length in bytes that is not from that before the repair to that after it.
+    /// The length of the image now, before the repair and after it, in bytes.
     #[error(
         "the image has {0} bytes, and the one that was repaired has {1} to {2}: it is another image, \
          or it was changed after the repair"
@@ -53,13 +48,11 @@ pub enum UndoError {
          it is another image, or it was written to after the repair"
     )]
     OtherImage(Offset),
-    /// The file's time of modification is not that of the end of the repair.
     #[error(
         "the image was modified after the repair (or copied without its time of modification): \
          putting the old tables back could lose what was written since"
     )]
     ModifiedSince,
-    /// A write of the repair that ends past what a file can hold, or one of thousands to a sector.
     #[error(
         "the write at offset {0} is past what a file can hold, or one of too many at that place"
     )]
@@ -70,12 +63,10 @@ pub enum UndoError {
     /// The writes of the repair could not be found out.
     #[error(transparent)]
     Writes(#[from] RepairError),
-    /// Putting back failed on the way.
     #[error(
         "{0}; the image is put back in part: mend the cause, and undo again with the same file"
     )]
     Interrupted(#[source] Box<UndoError>),
-    /// All is put back, and the undo file does not say so.
     #[error(
         "the image is as it was before the repair, but the undo file does not say so: {0}; it can go"
     )]

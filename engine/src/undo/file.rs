@@ -13,7 +13,10 @@ use std::time::SystemTime;
 use twox_hash::XxHash64;
 
 use super::error::UndoError;
-use super::format::{Header, SECTOR, Status, checksum, most_sectors, nanoseconds, whole_sectors};
+use super::format::{Header, MAX_STATES, SECTOR, Status, checksum, nanoseconds, whole_sectors};
+
+/// Bytes read at once.
+const BUFFER_BYTES: usize = 1 << 17;
 
 /// An undo file, complete and undamaged.
 #[derive(Debug)]
@@ -37,7 +40,7 @@ impl UndoFile {
             image: PathBuf::new(),
         };
         undo.header = undo.header_now()?;
-        undo.image = undo.for_each_run(|_| Ok(()))?;
+        undo.image = undo.for_each_sector(|_| Ok(()))?;
         Ok(undo)
     }
 
@@ -75,52 +78,47 @@ impl UndoFile {
         Ok(self.file.sync_all()?)
     }
 
-    /// Hands over the sectors of every record, in order, and checks all that is read; returns the
+    /// Hands over the sector of every record, in order, and checks all that is read; returns the
     /// path of the image.
-    pub(super) fn for_each_run(
+    pub(super) fn for_each_sector(
         &self,
-        mut visit: impl FnMut(&Run<'_>) -> Result<(), UndoError>,
+        mut visit: impl FnMut(&Sector<'_>) -> Result<(), UndoError>,
     ) -> Result<PathBuf, UndoError> {
         let mut body = Body {
-            file: BufReader::new(&self.file),
+            file: BufReader::with_capacity(BUFFER_BYTES, &self.file),
             sum: XxHash64::with_seed(0),
         };
         body.file.seek(SeekFrom::Start(SECTOR as u64))?;
-        // The header and `most_sectors` bound all that is allocated.
+        // The header and `MAX_STATES` bound all that is allocated.
         let mut image = vec![0; self.header.path_length];
         body.read(&mut image)?;
-        let (mut old, mut sums) = (Vec::new(), Vec::new());
-        let (mut least, limit) = (0, whole_sectors(self.header.new_length));
+        let mut sums = Vec::new();
+        let mut free = 0..whole_sectors(self.header.new_length);
         while !body.file.fill_buf()?.is_empty() {
-            let [first, sectors, states, has_bytes] = body.numbers()?;
-            let end = first.saturating_add(sectors.saturating_mul(SECTOR as u64));
-            // Sectors with no state but the old one need no old bytes.
-            let is_sound = first.is_multiple_of(SECTOR as u64)
-                && (least..limit).contains(&first)
-                && end <= limit
-                && (1..=most_sectors(states)).contains(&sectors)
+            let [at, states, has_bytes] = body.numbers()?;
+            // A sector with no state but the old one needs no old bytes.
+            let is_sound = at.is_multiple_of(SECTOR as u64)
+                && free.contains(&at)
+                && (1..=MAX_STATES).contains(&states)
                 && has_bytes < states.min(2);
             if !is_sound {
                 return Err(UndoError::Damaged);
             }
-            least = end;
-            old.clear();
-            old.resize(sectors as usize * SECTOR, 0);
+            free.start = at + SECTOR as u64;
+            let mut old = [0; SECTOR];
             if has_bytes == 1 {
                 body.read(&mut old)?;
             }
-            sums.resize((sectors * states * 8) as usize, 0);
-            body.read(&mut sums)?;
+            sums.resize(states as usize, [0; 8]);
+            body.read(sums.as_flattened_mut())?;
             let sum = body.sum.finish();
             if body.numbers()? != [sum] {
                 return Err(UndoError::Damaged);
             }
-            visit(&Run {
-                first,
-                end,
-                old: &old,
-                states: states as usize,
-                sums: sums.as_chunks().0,
+            visit(&Sector {
+                at,
+                old,
+                sums: &sums,
             })?;
         }
         if body.sum.finish() != self.header.body_checksum {
@@ -130,35 +128,25 @@ impl UndoFile {
     }
 }
 
-/// Sectors side by side.
-pub(super) struct Run<'a> {
-    /// Where the first begins.
-    pub first: u64,
-    /// Where the last ends.
-    pub end: u64,
-    /// Their old bytes; only zeros where none were saved.
-    pub old: &'a [u8],
-    /// How many states each has.
-    states: usize,
-    /// The checksums of all of these.
+/// A sector of the image.
+pub(super) struct Sector<'a> {
+    /// Where it begins.
+    pub at: u64,
+    /// Its old bytes; only zeros where none were saved.
+    pub old: [u8; SECTOR],
+    /// The checksums of its states.
     sums: &'a [[u8; 8]],
 }
 
-impl Run<'_> {
-    /// Whether the repair changes the sectors.
+impl Sector<'_> {
+    /// Whether the repair changes it.
     pub const fn is_changed(&self) -> bool {
-        self.states > 1
+        self.sums.len() > 1
     }
 
-    /// The first sector of `now` that is in none of its states, by its position in the image.
-    pub fn unknown(&self, now: &[u8]) -> Option<u64> {
-        let sectors = now.chunks(SECTOR).zip(self.sums.chunks(self.states));
-        let is_unknown = |(now, states): (&[u8], &[[u8; 8]])| {
-            let sum = checksum(now).to_be_bytes();
-            !states.contains(&sum)
-        };
-        let index = sectors.map(is_unknown).position(|is_unknown| is_unknown);
-        index.map(|index| self.first + (index * SECTOR) as u64)
+    /// Whether it is in one of its states with these bytes.
+    pub fn has_state(&self, now: &[u8; SECTOR]) -> bool {
+        self.sums.contains(&checksum(now).to_be_bytes())
     }
 }
 

@@ -1,20 +1,18 @@
-//! The layout of an undo file, version 1. All numbers have 64 bits and are big-endian, checksums are
+//! The layout of an undo file, version 2. All numbers have 64 bits and are big-endian, checksums are
 //! XXH64 with seed 0.
 //!
 //! ```text
 //!       0  header  16 bytes of magic, the numbers of `Header`, zeros, a checksum of it all: one
 //!                  sector, replaced by one write when the status changes
-//!     512  body    the path of the image, then records in ascending order
+//!     512  body    the path of the image, then a record for each sector, in ascending order
 //! ```
 //!
-//! A record is about sectors side by side that pass through equally many states:
-//!
-//! | bytes                | what |
-//! | -------------------- | --- |
-//! | 32                   | offset of the first sector; sectors; states of each; 1 if old bytes follow, else 0 |
-//! | 512 · sectors        | their old bytes, left out where all are 0 or will not change |
-//! | 8 · states · sectors | checksums of the states of each, the old one first, and alone if it will not change |
-//! | 8                    | a checksum of the body up to here |
+//! | bytes of a record | what |
+//! | ----------------- | --- |
+//! | 24                | offset of the sector; how many states it passes through; 1 if old bytes follow, else 0 |
+//! | 512               | its old bytes, left out where all are 0 or will not change |
+//! | 8 · states        | checksums of the states, the old one first, and alone if it will not change |
+//! | 8                 | a checksum of the body up to here |
 //!
 //! Sectors are always whole here; what lies past the end of the image counts as zeros.
 
@@ -31,10 +29,13 @@ pub const SECTOR: usize = 512;
 const MAGIC: [u8; 16] = *b"recount-undo\r\n\x1a\n";
 
 /// The version that is written, and the only one that is read.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 
-/// The most old bytes and checksums in a record, and the most bytes of the path.
-const MAX_BYTES: u64 = 1 << 19;
+/// The most bytes of the path.
+const MAX_PATH: u64 = 1 << 19;
+
+/// The most states of a sector.
+pub const MAX_STATES: u64 = 1 << 16;
 
 /// Where the checksum of the header is.
 const CHECKSUM_AT: usize = SECTOR - 8;
@@ -135,7 +136,7 @@ impl Header {
         let is_sound = header.encode() == *block
             && header.old_length <= header.new_length
             && i64::try_from(header.new_length).is_ok()
-            && header.path_length as u64 <= MAX_BYTES;
+            && header.path_length as u64 <= MAX_PATH;
         match header.status {
             _ if !is_sound => Err(UndoError::Damaged),
             Status::Applied => Err(UndoError::Applied),
@@ -148,9 +149,4 @@ impl Header {
 pub fn nanoseconds(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH);
     since.unwrap_or_else(|before| before.duration()).as_nanos() as u64
-}
-
-/// The most sectors of so many states that one record takes; 0 for too many states.
-pub const fn most_sectors(states: u64) -> u64 {
-    MAX_BYTES / states.saturating_mul(8).saturating_add(SECTOR as u64)
 }

@@ -58,17 +58,17 @@ impl UndoFile {
 
     /// Whether each sector is in one of its states, wherever the repair or a restoration ended.
     fn require_states(&self, image: &dyn Storage) -> Result<(), UndoError> {
-        let mut now = Vec::new();
         // Past the old end there is nothing but what the repair writes.
         let mut zeros_from = whole_sectors(self.header.old_length);
-        self.for_each_run(|run| {
-            require_zeros(image, zeros_from, run.first)?;
-            zeros_from = zeros_from.max(run.end);
-            now.resize(run.old.len(), 0);
-            image.read_at(Offset(run.first), &mut now)?;
-            match run.unknown(&now) {
-                Some(at) => Err(UndoError::OtherImage(Offset(at))),
-                None => Ok(()),
+        self.for_each_sector(|sector| {
+            let (offset, mut now) = (Offset(sector.at), [0; SECTOR]);
+            require_zeros(image, zeros_from, sector.at)?;
+            zeros_from = zeros_from.max(sector.at + SECTOR as u64);
+            image.read_at(offset, &mut now)?;
+            if sector.has_state(&now) {
+                Ok(())
+            } else {
+                Err(UndoError::OtherImage(offset))
             }
         })?;
         require_zeros(image, zeros_from, image.len())
@@ -80,15 +80,13 @@ impl UndoFile {
         // that it is in a known state at all times, but never makes the image longer.
         let limit = whole_sectors(old_length).min(before.max(old_length));
         let mut bytes_written = 0;
-        let mut now = Vec::new();
-        self.for_each_run(|run| {
-            let length = run.end.min(limit).saturating_sub(run.first);
-            let old = &run.old[..length as usize];
-            now.resize(old.len(), 0);
-            image.read_at(Offset(run.first), &mut now)?;
-            if run.is_changed() && now != old {
-                image.write_at(Offset(run.first), old)?;
-                bytes_written += old.len() as u64;
+        self.for_each_sector(|sector| {
+            let length = limit.saturating_sub(sector.at).min(SECTOR as u64) as usize;
+            let (offset, old, mut now) = (Offset(sector.at), &sector.old[..length], [0; SECTOR]);
+            image.read_at(offset, &mut now)?;
+            if sector.is_changed() && now[..length] != *old {
+                image.write_at(offset, old)?;
+                bytes_written += length as u64;
             }
             Ok(())
         })?;

@@ -17,7 +17,7 @@ use twox_hash::XxHash64;
 
 use super::error::UndoError;
 use super::file::UndoFile;
-use super::format::{Header, SECTOR, Status, checksum, most_sectors};
+use super::format::{Header, MAX_STATES, SECTOR, Status, checksum};
 use crate::storage::Storage;
 use crate::units::Offset;
 
@@ -132,8 +132,8 @@ impl Body {
         self.file.write_all(bytes)
     }
 
-    fn numbers(&mut self, numbers: impl IntoIterator<Item = u64>) -> io::Result<()> {
-        let mut numbers = numbers.into_iter();
+    fn numbers(&mut self, numbers: impl AsRef<[u64]>) -> io::Result<()> {
+        let mut numbers = numbers.as_ref().iter();
         numbers.try_for_each(|number| self.write(&number.to_be_bytes()))
     }
 }
@@ -234,30 +234,20 @@ impl Window<'_> {
 
     /// Writes the records of the sectors followed.
     fn save(&mut self, body: &mut Body) -> Result<(), UndoError> {
-        let sectors: Vec<_> = std::mem::take(&mut self.sectors).into_iter().collect();
-        let is_alike = |(a, one): &(u64, Box<States>), (b, other): &(u64, Box<States>)| {
-            a + 1 == *b && one.sums.len() == other.sums.len()
-        };
-        for alike in sectors.chunk_by(is_alike) {
-            let states = alike[0].1.sums.len() as u64;
-            let most = most_sectors(states) as usize;
-            if most == 0 {
-                return Err(UndoError::TooMuch(Offset(alike[0].0 * SECTOR_BYTES)));
+        for (sector, states) in std::mem::take(&mut self.sectors) {
+            let (offset, mut old) = (Offset(sector * SECTOR_BYTES), [0; SECTOR]);
+            let count = states.sums.len() as u64;
+            if count > MAX_STATES {
+                return Err(UndoError::TooMuch(offset));
             }
-            for run in alike.chunks(most) {
-                let mut old = vec![0; run.len() * SECTOR];
-                let first = Offset(run[0].0 * SECTOR_BYTES);
-                self.image.read_at(first, &mut old)?;
-                let has_bytes = states > 1 && old.iter().any(|&byte| byte != 0);
-                let head = [first.0, run.len() as u64, states, has_bytes.into()];
-                body.numbers(head)?;
-                if has_bytes {
-                    body.write(&old)?;
-                }
-                let sums = run.iter().flat_map(|(_, states)| &states.sums);
-                body.numbers(sums.copied())?;
-                body.numbers([body.sum.finish()])?;
+            self.image.read_at(offset, &mut old)?;
+            let has_bytes = count > 1 && old != [0; SECTOR];
+            body.numbers([offset.0, count, has_bytes.into()])?;
+            if has_bytes {
+                body.write(&old)?;
             }
+            body.numbers(states.sums)?;
+            body.numbers([body.sum.finish()])?;
         }
         Ok(())
     }

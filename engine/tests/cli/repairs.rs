@@ -1,5 +1,8 @@
 //! Repairs as a user starts them: what is written, what is kept, and that a plan writes nothing.
 
+use recount::finding::Miscount;
+use recount::{Cluster, Finding};
+
 use crate::image::{self, CLUSTER, CLUSTERS, Image, L1, L2, REFBLOCK, REFTABLE};
 use crate::run::{Untouched, qemu_img, recount};
 
@@ -69,6 +72,21 @@ fn releasing_leaks_where_a_rebuild_is_needed_fails_and_writes_nothing() {
 }
 
 #[test]
+fn the_line_of_a_refcount_that_is_too_low_is_what_the_finding_says() {
+    let (_directory, path) = without_refcounts().write();
+    let run = recount(&[], &path);
+    for cluster in 0..CLUSTERS {
+        let finding = Finding::TooLow(Miscount {
+            cluster: Cluster(cluster as u64),
+            refcount: 0,
+            references: 1,
+        });
+        let line = run.stderr.lines().nth(cluster);
+        assert_eq!(line, Some(&*format!("ERROR {finding}")), "{run:?}");
+    }
+}
+
+#[test]
 fn a_plan_shows_what_a_repair_would_write_and_writes_nothing() {
     let mut leaky = Image::clean();
     leaky.bytes.resize((CLUSTERS + 1) * CLUSTER, 0);
@@ -96,6 +114,37 @@ fn a_plan_shows_what_a_repair_would_write_and_writes_nothing() {
         assert_eq!(human.code, Some(code), "as a check: {human:?}");
         assert_eq!(json["exit-code"], code, "{what}: {json}");
         assert_eq!(json["exit-code-after"], 0, "{what}: {json}");
+    }
+}
+
+#[test]
+fn a_plan_says_what_would_stay_and_what_is_not_in_the_file() {
+    // A COPIED bit, which -r all clears, beside an entry that nothing can mend.
+    let mut image = Image::clean();
+    image.put64(L2, 1 << 63 | 1 << 30);
+    let (_directory, path) = image.write();
+    for (repair, errors) in [
+        (
+            "all",
+            "1 error would stay, which no repair of refcounts can mend.",
+        ),
+        (
+            "leaks",
+            "2 errors would stay, which `-r leaks` does not mend.",
+        ),
+    ] {
+        let run = recount(&["--plan", "-r", repair], &path);
+        assert!(run.stdout.contains(errors), "{run:?}");
+    }
+    let mut image = without_refcounts();
+    image.bytes.truncate((CLUSTERS - 1) * CLUSTER);
+    let (_directory, path) = image.write();
+    for options in [&["--plan"][..], &["-r", "all"]] {
+        let run = recount(options, &path);
+        assert_eq!(run.code, Some(1), "{run:?}");
+        for part in ["512 bytes of the active layer", "1536 to 2047", "truncate"] {
+            assert!(run.stderr.contains(part), "{part}: {run:?}");
+        }
     }
 }
 

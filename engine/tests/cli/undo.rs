@@ -149,10 +149,15 @@ fn an_undo_file_belongs_to_a_repair() {
     let before = Untouched::of(&path);
     let undo = directory.path().join("undo");
     let undo = undo.to_str().expect("text");
-    for options in [&["--undo", undo][..], &["--undo", undo, "--plan"]] {
+    for (options, why) in [
+        (&["--undo", undo][..], "--repair"),
+        (&["--undo", undo, "--plan"], "--repair"),
+        (&["--undo", undo, "--plan", "-r", "all"], "cannot be used"),
+    ] {
         let run = recount(options, &path);
         assert_eq!(run.code, Some(1), "{run:?}");
         assert_eq!(run.stdout, "");
+        assert!(run.stderr.contains(why), "{run:?}");
     }
     before.assert_still(&path, "wrong options");
     assert!(!directory.path().join("undo").exists());

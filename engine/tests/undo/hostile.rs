@@ -12,7 +12,7 @@ use crate::kit::{Case, Failing, Random, undo};
 
 /// Where the body begins, and the bytes of a record's head.
 pub const BODY: usize = 512;
-const HEAD: usize = 32;
+const HEAD: usize = 24;
 
 fn number(bytes: &[u8], at: usize) -> usize {
     u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap()) as usize
@@ -23,11 +23,9 @@ pub fn records(bytes: &[u8]) -> Vec<Range<usize>> {
     let mut records = Vec::new();
     let mut at = BODY + number(&bytes[..BODY], 56);
     while at + HEAD <= bytes.len() {
-        let [sectors, states, has_bytes] = [8, 16, 24].map(|field| number(bytes, at + field));
-        let each = 8_usize
-            .saturating_mul(states)
-            .saturating_add(512 * (has_bytes & 1));
-        let end = sectors.saturating_mul(each).saturating_add(at + HEAD + 8);
+        let [states, has_bytes] = [8, 16].map(|field| number(bytes, at + field));
+        let sums = states.saturating_mul(8);
+        let end = sums.saturating_add(at + HEAD + 512 * (has_bytes & 1) + 8);
         if end > bytes.len() {
             break;
         }

@@ -3,10 +3,9 @@
 use std::fmt;
 
 use super::references::Referrer;
-use super::refusal::Refusal;
 
 /// One corruption.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Corruption {
     /// Whose entry it is.
     pub referrer: Referrer,
@@ -31,89 +30,27 @@ pub enum Wrong {
         /// How many.
         bytes: u64,
     },
-    /// It leads to a place inside a cluster.
-    #[error("leads to offset {offset}, which is not the start of a cluster")]
-    Unaligned {
-        /// The offset.
-        offset: u64,
-    },
-    /// Reserved bits are set.
-    #[error("has reserved bits set in {entry:#018x}")]
-    Reserved {
-        /// The entry.
-        entry: u64,
-    },
-    /// One reference more than the width can count.
-    #[error("is one reference too many to cluster {cluster}; refcounts count to {max}")]
-    TooManyReferences {
-        /// The cluster.
-        cluster: u64,
-        /// The largest refcount.
-        max: u64,
-    },
-    /// A compressed cluster with bit 63 set.
-    #[error("is compressed and says that its refcount is one")]
-    CompressedCopied,
-    /// A compressed cluster where there can be none.
-    #[error("is compressed in an image whose data lies in another file")]
-    CompressedExternal,
-    /// A compressed cluster with subclusters.
-    #[error("is compressed and has subclusters ({bitmap:#018x})")]
-    CompressedSubclusters {
-        /// The subcluster bitmap.
-        bitmap: u64,
-    },
-    /// A subcluster that is allocated and reads as zeros.
-    #[error("has subclusters that are both allocated and zero ({bitmap:#018x})")]
-    Subclusters {
-        /// The subcluster bitmap.
-        bitmap: u64,
-    },
-    /// Allocated subclusters without a cluster.
-    #[error("has allocated subclusters but no cluster ({bitmap:#018x})")]
-    SubclustersWithoutCluster {
-        /// The subcluster bitmap.
-        bitmap: u64,
-    },
-    /// An L1 table of a snapshot over the limit.
-    #[error("has an L1 table of {entries} entries, over the limit")]
-    L1TooLarge {
-        /// Its entries.
-        entries: u64,
-    },
-    /// A version 3 snapshot without the extra data it must have.
-    #[error("is incomplete: {bytes} bytes of extra data instead of 16 or more")]
-    ShortExtraData {
-        /// What it has.
-        bytes: u64,
-    },
-    /// Snapshots in an image whose data lies in another file.
-    #[error("names snapshots in an image whose data lies in another file")]
-    SnapshotsOfExternalData,
-    /// A refblock that something else refers to as well.
-    #[error("leads to cluster {cluster}, to which there are other references")]
-    RefblockShared {
-        /// The cluster.
-        cluster: u64,
-    },
-    /// A reftable that cannot be where the header says.
-    #[error("cannot be at offset {offset}")]
-    Unusable {
-        /// Where the header says it is.
-        offset: u64,
-    },
-    /// A bitmap table entry that says nonsense.
-    #[error("has the malformed bitmap table entry {entry:#018x}")]
-    BitmapEntry {
-        /// The entry.
-        entry: u64,
-    },
-    /// A table that makes no sense from some entry on.
-    #[error("cannot be read: {refusal}")]
-    Unreadable {
-        /// Why not.
-        refusal: Refusal,
-    },
+    /// It leads to this offset inside a cluster.
+    #[error("leads to offset {0}, which is not the start of a cluster")]
+    Unaligned(u64),
+    /// This entry has reserved bits set.
+    #[error("has reserved bits set in {0:#018x}")]
+    Reserved(u64),
+    /// One reference more to this cluster than the width can count.
+    #[error("is one reference too many to cluster {0}")]
+    TooManyReferences(u64),
+    /// Subclusters that contradict the entry or each other, and their bitmap.
+    #[error("has {0} ({1:#018x})")]
+    Subclusters(&'static str, u64),
+    /// A version 3 snapshot with so many bytes of extra data.
+    #[error("is incomplete: {0} bytes of extra data instead of 16 or more")]
+    ShortExtraData(u64),
+    /// A table that makes no sense: why, and from which offset or number on.
+    #[error("cannot be read: {0} ({1})")]
+    Unreadable(&'static str, u64),
+    /// Something else that cannot be, and its number, offset or entry.
+    #[error("{0} ({1:#x})")]
+    Impossible(&'static str, u64),
     /// Bit 63 says something else than the refcount on disk.
     #[error("says that the refcount of cluster {cluster} is {}one; it is {refcount}", if *.copied { "" } else { "not " })]
     Copied {
@@ -124,25 +61,4 @@ pub enum Wrong {
         /// The refcount on disk.
         refcount: u64,
     },
-}
-
-impl Corruption {
-    /// Whether references are hidden behind it: an entry that leads nowhere, so that clusters may
-    /// be in use to which no reference can be found.
-    #[must_use]
-    pub const fn hides_references(&self) -> bool {
-        let nowhere = matches!(
-            self.wrong,
-            Wrong::PastTheEnd { .. }
-                | Wrong::Unaligned { .. }
-                | Wrong::Reserved { .. }
-                | Wrong::CompressedExternal
-                | Wrong::CompressedSubclusters { .. }
-                | Wrong::SubclustersWithoutCluster { .. }
-                | Wrong::L1TooLarge { .. }
-                | Wrong::BitmapEntry { .. }
-                | Wrong::Unreadable { .. }
-        );
-        nowhere && !self.referrer.is_structure()
-    }
 }

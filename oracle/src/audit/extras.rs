@@ -3,9 +3,8 @@
 use super::corruption::Wrong;
 use super::header::Region;
 use super::qemu_view::habits::can_be_read;
-use super::reader::{be16, be32, be64};
+use super::reader::{Unreadable, be16, be32, be64};
 use super::references::{LayerId, Referrer, Walk};
-use super::refusal::{Refusal, Unreadable};
 
 const SNAPSHOTS_MAX: u64 = 65_536;
 const SNAPSHOT_TABLE_MAX: u64 = 64 << 20;
@@ -49,29 +48,31 @@ pub struct SnapshotEntry {
 pub struct SnapshotTable {
     /// Its entries.
     pub entries: Vec<SnapshotEntry>,
-    /// Bytes that they take.
-    pub bytes: u64,
-    /// Why it ends there, or what somebody who reads it gives up for.
-    pub ends: Option<SnapshotsEnd>,
+    /// What is wrong with it as a whole: it ends there, or somebody who reads it gives up for it.
+    pub fault: Option<SnapshotFault>,
     /// Whether an entry ends past the end of the file.
     pub past_end: bool,
 }
 
+impl SnapshotTable {
+    /// Bytes that its first so many entries take, of a table that begins at `start`.
+    #[must_use]
+    pub fn bytes(&self, entries: usize, start: u64) -> u64 {
+        let last = self.entries[..entries].last();
+        last.map_or(0, |last| last.at + last.bytes - start)
+    }
+}
+
 /// What is wrong with the snapshot table as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SnapshotsEnd {
-    /// It is not where a table can be.
-    Place,
-    /// More than 65,536 entries.
-    OverLimit,
-    /// Too much extra data, with snapshots behind it.
-    ExtraData,
-    /// Too much extra data, and no snapshot behind it.
+pub enum SnapshotFault {
+    /// It is not where a table can be, or has too much extra data and no snapshot behind it.
     Nonsense,
-    /// Too much extra data behind blank entries.
-    BehindBlank,
-    /// Over 64 MiB.
-    TooLarge,
+    /// Too much extra data, with snapshots behind it: a new table is without it.
+    ExtraData,
+    /// More than 65,536 entries, over 64 MiB, or nonsense behind blank entries: a table without the
+    /// last entries is right.
+    TooMuch,
 }
 
 /// Reads the snapshot table.
@@ -82,24 +83,20 @@ pub(super) fn snapshot_table(walk: &mut Walk<'_>) -> Result<SnapshotTable, Unrea
     let ends = start.checked_add(least).is_some_and(|end| end < 1 << 63);
     let mut table = SnapshotTable::default();
     if !ends || !header.is_aligned(start) {
-        let offset = start;
-        let refusal = Refusal::Table {
-            table: "snapshot table",
-            offset,
-        };
-        walk.block(Referrer::SnapshotTable, refusal);
-        table.ends = Some(SnapshotsEnd::Place);
+        let why = "it is not cluster aligned, or ends past 2^63";
+        walk.block(Referrer::SnapshotTable, why, start);
+        table.fault = Some(SnapshotFault::Nonsense);
         return Ok(table);
     }
     if header.snapshots > 0 && walk.skips(start) {
         return Ok(table);
     }
     if header.snapshots > SNAPSHOTS_MAX {
-        table.ends = Some(SnapshotsEnd::OverLimit);
+        table.fault = Some(SnapshotFault::TooMuch);
     }
-    let (mut kept, mut snapshot) = (0_u64, 0);
+    let (mut kept, mut snapshot, mut end) = (0_u64, 0, start);
     while snapshot < header.snapshots.min(SNAPSHOTS_MAX) {
-        let at = (start + table.bytes).next_multiple_of(8);
+        let at = end.next_multiple_of(8);
         walk.reader.pay_for_keeping()?;
         let raw = walk.reader.bytes(at, SNAPSHOT_ENTRY)?;
         let extra = be32(&raw[36..]);
@@ -111,44 +108,41 @@ pub(super) fn snapshot_table(walk: &mut Walk<'_>) -> Result<SnapshotTable, Unrea
             extra,
             blank: raw.iter().all(|&byte| byte == 0),
         };
-        if entry.blank && table.ends.is_some() {
+        if entry.blank && table.fault.is_some() {
             break;
         }
-        let past_end = table.past_end || at + entry.bytes > walk.reader.length();
+        end = at + entry.bytes;
+        let past_end = table.past_end || end > walk.reader.length();
         let blank = table.entries.iter().position(|entry| entry.blank);
         if let Some(blank) = blank.filter(|_| extra > SNAPSHOT_EXTRA_MAX && !table.past_end) {
             // Zeros and then nonsense: the table ended where the zeros began.
-            table.ends = Some(SnapshotsEnd::BehindBlank);
+            table.fault = Some(SnapshotFault::TooMuch);
             table.entries.truncate(blank);
-            let last = table.entries.last();
-            table.bytes = last.map_or(0, |last| last.at + last.bytes - start);
             break;
         }
         if extra > SNAPSHOT_EXTRA_MAX {
-            table.ends.get_or_insert(SnapshotsEnd::ExtraData);
+            table.fault.get_or_insert(SnapshotFault::ExtraData);
         }
-        let id = walk
-            .reader
-            .bytes(at + SNAPSHOT_ENTRY + extra, be16(&raw[12..]))?;
+        let id = at + SNAPSHOT_ENTRY + extra;
+        let id = walk.reader.bytes(id, be16(&raw[12..]))?;
         let printable = !id.is_empty() && id.iter().all(u8::is_ascii_graphic);
-        if table.ends == Some(SnapshotsEnd::ExtraData) && (past_end || !printable) {
-            table.ends = Some(SnapshotsEnd::Nonsense);
+        if table.fault == Some(SnapshotFault::ExtraData) && (past_end || !printable) {
+            table.fault = Some(SnapshotFault::Nonsense);
             break;
         }
         table.past_end = past_end;
         let cut = extra.saturating_sub(SNAPSHOT_EXTRA_MAX);
         kept = kept.next_multiple_of(8) + entry.bytes - cut;
-        let bytes = at - start + entry.bytes;
-        if kept > SNAPSHOT_TABLE_MAX || bytes > u64::from(i32::MAX.cast_unsigned()) {
-            table.ends = Some(SnapshotsEnd::TooLarge);
+        if kept > SNAPSHOT_TABLE_MAX || end - start > u64::from(i32::MAX.cast_unsigned()) {
+            table.fault = Some(SnapshotFault::TooMuch);
             break;
         }
-        table.bytes = bytes;
         table.entries.push(entry);
         snapshot += 1;
     }
-    if table.ends.is_some() {
-        walk.block(Referrer::SnapshotTable, Refusal::Snapshot { snapshot });
+    if table.fault.is_some() {
+        let why = "a snapshot is malformed";
+        walk.block(Referrer::SnapshotTable, why, snapshot);
     }
     Ok(table)
 }
@@ -156,21 +150,19 @@ pub(super) fn snapshot_table(walk: &mut Walk<'_>) -> Result<SnapshotTable, Unrea
 /// Judges an entry: what is wrong with its extra data, and whether its L1 table can be walked.
 pub(super) fn judge_snapshot(walk: &mut Walk<'_>, layer: LayerId, entry: &SnapshotEntry) -> bool {
     let referrer = Referrer::L1 { layer };
-    let offset = entry.l1_offset;
+    let (offset, entries) = (entry.l1_offset, entry.l1_entries);
     if walk.header.version == 3 && entry.extra < SNAPSHOT_EXTRA_MIN {
-        let bytes = entry.extra;
-        walk.corrupt(referrer, Wrong::ShortExtraData { bytes });
+        walk.corrupt(referrer, Wrong::ShortExtraData(entry.extra));
     }
-    if !walk.header.is_aligned(offset) {
-        walk.corrupt(referrer, Wrong::Unaligned { offset });
-        return false;
-    }
-    if entry.l1_entries * 8 > L1_MAX {
-        let entries = entry.l1_entries;
-        walk.corrupt(referrer, Wrong::L1TooLarge { entries });
-        return false;
-    }
-    true
+    let wrong = if !walk.header.is_aligned(offset) {
+        Wrong::Unaligned(offset)
+    } else if entries * 8 > L1_MAX {
+        Wrong::Impossible("has more entries than an L1 table can have", entries)
+    } else {
+        return true;
+    };
+    walk.corrupt(referrer, wrong);
+    false
 }
 
 /// A persistent bitmap.
@@ -178,14 +170,8 @@ pub(super) fn judge_snapshot(walk: &mut Walk<'_>, layer: LayerId, entry: &Snapsh
 pub struct Bitmap {
     /// Its name.
     pub name: Vec<u8>,
-    /// Binary logarithm of the bytes that one bit stands for.
-    pub granularity_bits: u64,
-    /// Flags: bit 0 in use, bit 1 enabled when the image is opened.
-    pub flags: u64,
-    /// Its table.
-    pub table_offset: u64,
-    /// Entries of its table.
-    pub table_entries: u64,
+    /// Its directory entry before the name: place and size of its table, flags, granularity.
+    pub fields: Vec<u8>,
     /// The entries of its table that are not 0: an offset, or 1 for all ones.
     pub table: Vec<(u64, u64)>,
 }
@@ -200,18 +186,16 @@ pub(super) fn bitmaps(
     let raw = walk.reader.bytes(directory.offset, directory.bytes)?;
     let mut rest = raw.as_slice();
     let mut bitmaps = Vec::new();
-    while !rest.is_empty() {
-        let number = bitmaps.len() as u64;
-        let entry = directory_entry(walk, rest).filter(|_| number < count);
-        let Some((bitmap, length)) = entry else {
-            break;
-        };
+    while let Some((bitmap, length)) = directory_entry(walk, rest)
+        && (bitmaps.len() as u64) < count
+    {
         bitmaps.push(bitmap);
         rest = &rest[length..];
     }
-    let bitmap = bitmaps.len() as u64;
-    if !rest.is_empty() || bitmap != count {
-        walk.block_qemu(Referrer::BitmapDirectory, Refusal::Bitmap { bitmap });
+    let found = bitmaps.len() as u64;
+    if !rest.is_empty() || found != count {
+        let why = "a bitmap is malformed";
+        walk.block_qemu(Referrer::BitmapDirectory, why, found);
     }
     for (number, bitmap) in (0..).zip(&mut bitmaps) {
         bitmap_table(walk, number, bitmap)?;
@@ -221,49 +205,47 @@ pub(super) fn bitmaps(
 
 /// An entry of the directory and its length in bytes; `None` when it is malformed.
 fn directory_entry(walk: &Walk<'_>, raw: &[u8]) -> Option<(Bitmap, usize)> {
-    let fixed = raw.get(..DIRECTORY_ENTRY)?;
-    let name_length = be16(&fixed[18..]);
-    let extra = be32(&fixed[20..]);
+    let fields = raw.get(..DIRECTORY_ENTRY)?;
+    let (table_offset, table_entries) = (be64(fields), be32(&fields[8..]));
+    let (flags, kind, granularity_bits) = (be32(&fields[12..]), fields[16], fields[17]);
+    let (name_length, extra) = (be16(&fields[18..]), be32(&fields[20..]));
     let end = DIRECTORY_ENTRY + usize::try_from(name_length).ok()?;
     let length = end.next_multiple_of(8);
-    let bitmap = Bitmap {
-        name: raw.get(DIRECTORY_ENTRY..end)?.to_vec(),
-        granularity_bits: u64::from(fixed[17]),
-        flags: be32(&fixed[12..]),
-        table_offset: be64(fixed),
-        table_entries: be32(&fixed[8..]),
-        table: Vec::new(),
-    };
-    let bytes = bitmap.table_entries * walk.header.cluster_size();
+    let name = raw.get(DIRECTORY_ENTRY..end)?;
     // One that is not in use is loaded, and its table must have just the entries that it needs.
-    let bits = walk.header.virtual_size.div_ceil(1 << (fixed[17] & 63));
+    let bits = walk
+        .header
+        .virtual_size
+        .div_ceil(1 << (granularity_bits & 63));
     let needed = (bits.div_ceil(64) * 8).div_ceil(walk.header.cluster_size());
     let fine = extra == 0
         && length <= raw.len()
-        && (1..=BITMAP_TABLE_MAX).contains(&bitmap.table_entries)
-        && bitmap.table_offset != 0
-        && walk.header.is_aligned(bitmap.table_offset)
-        && (9..=31).contains(&bitmap.granularity_bits)
-        && bitmap.flags & !(IN_USE | AUTO) == 0
+        && (1..=BITMAP_TABLE_MAX).contains(&table_entries)
+        && table_offset != 0
+        && walk.header.is_aligned(table_offset)
+        && (9..=31).contains(&granularity_bits)
+        && flags & !(IN_USE | AUTO) == 0
         && name_length <= BITMAP_NAME_MAX
-        && fixed[16] == 1
-        && bytes <= BITMAP_BYTES_MAX
-        && (bitmap.flags & IN_USE != 0 || bitmap.table_entries == needed);
+        && kind == 1
+        && table_entries * walk.header.cluster_size() <= BITMAP_BYTES_MAX
+        && (flags & IN_USE != 0 || table_entries == needed);
+    let bitmap = Bitmap {
+        name: name.to_vec(),
+        fields: fields.to_vec(),
+        table: Vec::new(),
+    };
     fine.then_some((bitmap, length))
 }
 
 fn bitmap_table(walk: &mut Walk<'_>, number: u64, bitmap: &mut Bitmap) -> Result<(), Unreadable> {
     let referrer = Referrer::BitmapTable { bitmap: number };
-    let bytes = bitmap.table_entries * 8;
-    walk.refer(referrer, bitmap.table_offset, bytes)?;
-    let refusal = Refusal::Bitmap { bitmap: number };
-    if !can_be_read(bitmap.table_offset, bytes) {
-        walk.block_qemu(referrer, refusal);
+    let (offset, entries) = (be64(&bitmap.fields), be32(&bitmap.fields[8..]));
+    walk.refer(referrer, offset, entries * 8)?;
+    if !can_be_read(offset, entries * 8) {
+        walk.block_qemu(referrer, "it ends past 2^63", offset);
         return Ok(());
     }
-    bitmap.table = walk
-        .reader
-        .table(bitmap.table_offset, bitmap.table_entries)?;
+    bitmap.table = walk.reader.table(offset, entries)?;
     for &(index, entry) in &bitmap.table {
         let referrer = Referrer::BitmapData {
             bitmap: number,
@@ -272,9 +254,8 @@ fn bitmap_table(walk: &mut Walk<'_>, number: u64, bitmap: &mut Bitmap) -> Result
         let offset = entry & BITMAP_OFFSET;
         let ones_and_offset = offset != 0 && entry & ALL_ONES != 0;
         if entry & BITMAP_RESERVED != 0 || ones_and_offset || !walk.header.is_aligned(offset) {
-            walk.corrupt(referrer, Wrong::BitmapEntry { entry });
             // Of a bitmap in use the check fails; with another one the image is not even opened.
-            walk.found.qemu.gives_up.get_or_insert(refusal);
+            walk.block_qemu(referrer, "the entry is malformed", entry);
         } else if offset != 0 {
             walk.refer_cluster(referrer, offset)?;
         }

@@ -1,9 +1,7 @@
 //! The header and its extensions (specification, "Header", "Header extensions"), refused where
 //! qemu refuses to open the image.
 
-use super::reader::{Reader, be32, be64};
-use super::refusal::Refusal::{self, Extension, Field, Magic, Table};
-use super::refusal::Unreadable::{self, NotOpened};
+use super::reader::{Reader, Unreadable, be32, be64};
 
 const MAGIC: u64 = 0x5146_49fb;
 /// Every incompatible feature that is known: dirty, corrupt, external data file, compression type,
@@ -18,10 +16,14 @@ const DATA_FILE_RAW: u64 = 2;
 const REFTABLE_MAX: u64 = 8 << 20;
 const L1_MAX: u64 = 32 << 20;
 const BACKING_NAME_MAX: u64 = 1023;
-/// The header extension with the external data file's name.
+/// The header extension with the name of the backing file's format.
+const BACKING_FORMAT: u64 = 0xe279_2aca;
+/// The one with the external data file's name.
 const DATA_FILE_NAME: u64 = 0x4441_5441;
 /// Header extension "Full disk encryption header pointer".
 const LUKS_HEADER: u64 = 0x0537_be77;
+/// Header extension "Bitmaps extension".
+const BITMAPS: u64 = 0x2385_2875;
 const BITMAPS_MAX: u64 = 65_535;
 const BITMAP_DIRECTORY_MAX: u64 = 64 << 20;
 
@@ -57,12 +59,10 @@ pub struct Header {
     pub snapshots_offset: u64,
     /// Whether there is a backing file.
     pub backing: bool,
-    /// Whether guest data is encrypted, by any method.
-    pub encrypted: bool,
+    /// How guest data is encrypted; 0 when it is not.
+    pub crypt_method: u64,
     /// Incompatible features.
     pub incompatible: u64,
-    /// Compatible features.
-    pub compatible: u64,
     /// Autoclear features.
     pub autoclear: u64,
     /// Binary logarithm of the refcount width.
@@ -131,32 +131,30 @@ impl Header {
     }
 }
 
-/// Fails with the refusal unless `fine`.
-fn demand(fine: bool, refusal: Refusal) -> Result<(), Unreadable> {
-    if fine {
-        Ok(())
-    } else {
-        Err(NotOpened(refusal))
-    }
+/// Fails with the first field that is not fine.
+fn demand(fields: &[(bool, &'static str, u64)]) -> Result<(), Unreadable> {
+    let wrong = fields.iter().find(|(fine, ..)| !fine);
+    wrong.map_or(Ok(()), |&(_, field, value)| {
+        Err(Unreadable::NotOpened { field, value })
+    })
 }
 
-/// Fails unless a field is in its range.
-fn demand_field(fine: bool, field: &'static str, value: u64) -> Result<(), Unreadable> {
-    demand(fine, Field { field, value })
+/// Whether a table can be: no larger than `most` bytes, aligned, and it ends before 2^63.
+fn can_be(header: &Header, offset: u64, bytes: u64, most: u64) -> bool {
+    let ends = offset.checked_add(bytes).is_some_and(|end| end < 1 << 63);
+    bytes <= most && ends && header.is_aligned(offset)
 }
 
 /// Reads and judges the header.
 pub(super) fn read(reader: &mut Reader<'_>) -> Result<Header, Unreadable> {
     let raw = reader.bytes(0, 112)?;
-    demand(be32(&raw) == MAGIC, Magic)?;
-    let version = be32(&raw[4..]);
-    demand_field(version == 2 || version == 3, "version", version)?;
-    let cluster_bits = be32(&raw[20..]);
-    demand_field(
-        (9..=21).contains(&cluster_bits),
-        "cluster_bits",
-        cluster_bits,
-    )?;
+    let (magic, version, cluster_bits) = (be32(&raw), be32(&raw[4..]), be32(&raw[20..]));
+    let bits_fit = (9..=21).contains(&cluster_bits);
+    demand(&[
+        (magic == MAGIC, "magic", magic),
+        (version == 2 || version == 3, "version", version),
+        (bits_fit, "cluster_bits", cluster_bits),
+    ])?;
     // A version 2 header ends at byte 72.
     let newer = |at: usize| if version == 3 { be64(&raw[at..]) } else { 0 };
     let mut header = Header {
@@ -170,9 +168,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<Header, Unreadable> {
         snapshots: be32(&raw[60..]),
         snapshots_offset: be64(&raw[64..]),
         backing: be64(&raw[8..]) != 0,
-        encrypted: be32(&raw[32..]) != 0,
+        crypt_method: be32(&raw[32..]),
         incompatible: newer(72),
-        compatible: newer(80),
         autoclear: newer(88),
         refcount_order: if version == 3 { be32(&raw[96..]) } else { 4 },
         luks: None,
@@ -181,71 +178,47 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<Header, Unreadable> {
     };
     let header_length = if version == 3 { be32(&raw[100..]) } else { 72 };
     judge_fields(&header, &raw, header_length)?;
-    header.reftable_usable = judge_tables(&header)?;
-    let backing_offset = be64(&raw[8..]);
-    let end = if backing_offset == 0 {
-        header.cluster_size()
-    } else {
-        backing_offset
-    };
-    let encryption = be32(&raw[32..]);
-    read_extensions(reader, header, header_length, end, encryption)
-}
-
-fn judge_fields(header: &Header, raw: &[u8], header_length: u64) -> Result<(), Unreadable> {
-    let cluster_size = header.cluster_size();
-    if header.version == 3 {
-        let fits = (104..=cluster_size).contains(&header_length);
-        demand_field(fits, "header_length", header_length)?;
-    }
-    let backing_offset = be64(&raw[8..]);
-    demand_field(
-        backing_offset <= cluster_size,
-        "backing_file_offset",
-        backing_offset,
-    )?;
-    if backing_offset != 0 {
-        let length = be32(&raw[16..]);
-        let room = BACKING_NAME_MAX.min(cluster_size - backing_offset);
-        demand_field(length <= room, "backing_file_size", length)?;
-    }
-    let unknown = header.incompatible & !KNOWN_FEATURES;
-    demand_field(unknown == 0, "incompatible_features", header.incompatible)?;
-    let order = header.refcount_order;
-    demand_field(order <= 6, "refcount_order", order)?;
-    let raw_data = header.autoclear & DATA_FILE_RAW != 0;
-    let raw_fits = header.external_data() || !raw_data;
-    demand_field(raw_fits, "autoclear_features", header.autoclear)?;
-    let encryption = be32(&raw[32..]);
-    demand_field(encryption <= 2, "crypt_method", encryption)?;
-    let compression = if header_length > 104 {
-        u64::from(raw[104])
-    } else {
-        0
-    };
-    let named = header.incompatible & COMPRESSION_TYPE != 0;
-    let known = compression <= 1 && named == (compression != 0);
-    demand_field(known, "compression_type", compression)?;
-    let subclusters = !header.extended_l2() || header.cluster_bits >= 14;
-    demand_field(subclusters, "cluster_bits", header.cluster_bits)
-}
-
-/// Refuses an L1 table that cannot be; whether there can be a reftable.
-fn judge_tables(header: &Header) -> Result<bool, Unreadable> {
     let reftable = header.reftable_clusters * header.cluster_size();
-    let l1 = header.l1_entries * 8;
-    let can_be = |offset: u64, bytes: u64, most: u64| {
-        let ends = offset.checked_add(bytes).is_some_and(|end| end < 1 << 63);
-        bytes <= most && ends && header.is_aligned(offset)
+    header.reftable_usable = can_be(&header, header.reftable_offset, reftable, REFTABLE_MAX);
+    let end = match be64(&raw[8..]) {
+        0 => header.cluster_size(),
+        backing_file => backing_file,
     };
-    let (table, offset) = ("L1 table", header.l1_offset);
-    demand(can_be(offset, l1, L1_MAX), Table { table, offset })?;
-    let needed = header
-        .virtual_size
-        .div_ceil(header.cluster_size() * header.l2_entries());
-    let entries = header.l1_entries;
-    demand(entries >= needed, Refusal::L1TooSmall { entries, needed })?;
-    Ok(can_be(header.reftable_offset, reftable, REFTABLE_MAX))
+    read_extensions(reader, header, header_length, end)
+}
+
+/// Refuses fields outside of their ranges, and an L1 table that cannot be.
+fn judge_fields(header: &Header, raw: &[u8], header_length: u64) -> Result<(), Unreadable> {
+    let (cluster_size, features) = (header.cluster_size(), header.incompatible);
+    let (bits, order) = (header.cluster_bits, header.refcount_order);
+    let (autoclear, method) = (header.autoclear, header.crypt_method);
+    let (backing, name) = (be64(&raw[8..]), be32(&raw[16..]));
+    let (l1, entries) = (header.l1_offset, header.l1_entries);
+    let length_fits = header.version == 2 || (104..=cluster_size).contains(&header_length);
+    let room = BACKING_NAME_MAX.min(cluster_size.saturating_sub(backing));
+    let is_known = features & !KNOWN_FEATURES == 0;
+    let raw_fits = header.external_data() || autoclear & DATA_FILE_RAW == 0;
+    let has_type = header_length > 104;
+    let compression = if has_type { raw[104].into() } else { 0 };
+    let named = features & COMPRESSION_TYPE != 0;
+    let type_fits = compression <= 1 && named == (compression != 0);
+    let l1_can_be = can_be(header, l1, entries * 8, L1_MAX);
+    let covered = cluster_size * header.l2_entries();
+    let needed = header.virtual_size.div_ceil(covered);
+    demand(&[
+        (length_fits, "header_length", header_length),
+        (backing <= cluster_size, "backing_file_offset", backing),
+        (backing == 0 || name <= room, "backing_file_size", name),
+        (is_known, "incompatible_features", features),
+        (order <= 6, "refcount_order", order),
+        (raw_fits, "autoclear_features", autoclear),
+        (method <= 2, "crypt_method", method),
+        (type_fits, "compression_type", compression),
+        // Subclusters are in clusters of 16 KiB and more.
+        (!header.extended_l2() || bits >= 14, "extended_l2", bits),
+        (l1_can_be, "l1_table_offset", l1),
+        (entries >= needed, "l1_size", entries),
+    ])
 }
 
 fn read_extensions(
@@ -253,43 +226,44 @@ fn read_extensions(
     mut header: Header,
     start: u64,
     end: u64,
-    encryption: u64,
 ) -> Result<Header, Unreadable> {
+    let encrypted = header.crypt_method == 2;
     let mut names_data_file = false;
     let mut at = start;
     while at < end {
         let head = reader.bytes(at, 8)?;
-        let (kind, length, offset) = (be32(&head), be32(&head[4..]), at);
-        let malformed = Extension { kind, offset };
+        let (kind, length) = (be32(&head), be32(&head[4..]));
+        let demand = |fine| demand(&[(fine, "header_extension", kind)]);
         at += 8;
-        demand(at <= end && length <= end - at, malformed)?;
+        demand(at <= end && length <= end - at)?;
         match kind {
             0 => break,
             DATA_FILE_NAME => names_data_file = true,
-            0xe279_2aca => demand(length < 16, malformed)?,
+            BACKING_FORMAT => demand(length < 16)?,
             LUKS_HEADER => {
                 let data = reader.bytes(at, 16)?;
                 let (offset, bytes) = (be64(&data), be64(&data[8..]));
-                let fine = encryption == 2 && length == 16 && header.is_aligned(offset);
-                demand(fine, malformed)?;
+                demand(encrypted && length == 16 && header.is_aligned(offset))?;
                 header.luks = Some(Region { offset, bytes });
             }
-            0x2385_2875 => {
-                demand(length == 24, malformed)?;
+            BITMAPS => {
+                demand(length == 24)?;
                 if header.autoclear & BITMAPS_CONSISTENT != 0 {
                     let data = reader.bytes(at, 24)?;
-                    header.bitmaps = Some(bitmaps(&header, &data).ok_or(NotOpened(malformed))?);
+                    header.bitmaps = bitmaps(&header, &data);
+                    demand(header.bitmaps.is_some())?;
                 }
             }
             _ => (),
         }
         at += length.next_multiple_of(8);
     }
-    let missing = |kind| Extension { kind, offset: at };
     let data_file = names_data_file || !header.external_data();
-    demand(data_file, missing(DATA_FILE_NAME))?;
-    let luks = header.luks.is_some() || encryption != 2;
-    demand(luks, missing(LUKS_HEADER))?;
+    let luks = header.luks.is_some() || !encrypted;
+    demand(&[
+        (data_file, "header_extension", DATA_FILE_NAME),
+        (luks, "header_extension", LUKS_HEADER),
+    ])?;
     Ok(header)
 }
 

@@ -5,8 +5,8 @@ use litemap::LiteMap;
 use super::corruption::Wrong;
 use super::entry::{COPIED, Entry, Target, entries, l1_entry};
 use super::qemu_view::habits::{can_be_read, is_looked_behind};
+use super::reader::Unreadable;
 use super::references::{EmptyEntry, LayerId, Referrer, TableUse, Walk};
-use super::refusal::{Refusal, Unreadable};
 
 /// What a guest cluster reads as. Clusters that are not in the map are unallocated: they read as
 /// the backing file does, or as zeros.
@@ -99,9 +99,7 @@ fn walk_l1(walk: &mut Walk<'_>, layer: &mut Layer) -> Result<(), Unreadable> {
         return Ok(());
     }
     if !can_be_read(l1_offset, l1_entries * 8) {
-        let table = "L1 table";
-        let offset = l1_offset;
-        walk.block(referrer, Refusal::Table { table, offset });
+        walk.block(referrer, "it ends past 2^63", l1_offset);
         return Ok(());
     }
     for (l1_index, word) in walk.reader.table(l1_offset, l1_entries)? {
@@ -111,11 +109,11 @@ fn walk_l1(walk: &mut Walk<'_>, layer: &mut Layer) -> Result<(), Unreadable> {
         };
         let (offset, reserved) = l1_entry(word);
         if reserved {
-            walk.corrupt(referrer, Wrong::Reserved { entry: word });
+            walk.corrupt(referrer, Wrong::Reserved(word));
         }
         walk.refer_cluster(referrer, offset)?;
         if !walk.header.is_aligned(offset) {
-            walk.corrupt(referrer, Wrong::Unaligned { offset });
+            walk.corrupt(referrer, Wrong::Unaligned(offset));
         }
         if id == LayerId::Active && is_looked_behind(offset) {
             walk.found.copied_bits.push(CopiedBit {
@@ -151,7 +149,7 @@ fn walk_l2(walk: &mut Walk<'_>, layer: &mut Layer, table: TableUse) -> Result<()
     let header = walk.header;
     for entry in entries(&header, &bytes) {
         if entry.has_reserved_bits() {
-            walk.corrupt(data(table, &entry), Wrong::Reserved { entry: entry.word });
+            walk.corrupt(data(table, &entry), Wrong::Reserved(entry.word));
         }
         let mapping = match entry.target {
             Target::Compressed { offset, bytes } => compressed(walk, table, &entry, offset, bytes)?,
@@ -180,15 +178,17 @@ fn compressed(
         l2_index: entry.index,
     };
     if entry.is_copied() {
-        walk.corrupt(referrer, Wrong::CompressedCopied);
+        let wrong = "is compressed and says that its refcount is one";
+        walk.corrupt(referrer, Wrong::Impossible(wrong, entry.word));
     }
     if walk.header.external_data() {
-        walk.corrupt(referrer, Wrong::CompressedExternal);
+        let wrong = "is compressed in an image whose data lies in another file";
+        walk.corrupt(referrer, Wrong::Impossible(wrong, entry.word));
         return Ok(None);
     }
     if entry.bitmap != 0 {
-        let bitmap = entry.bitmap;
-        walk.corrupt(referrer, Wrong::CompressedSubclusters { bitmap });
+        let wrong = Wrong::Subclusters("subclusters and is compressed", entry.bitmap);
+        walk.corrupt(referrer, wrong);
         return Ok(None);
     }
     walk.refer(referrer, offset, bytes)?;
@@ -209,10 +209,8 @@ const fn data(table: TableUse, entry: &Entry) -> Referrer {
 fn nothing(walk: &mut Walk<'_>, table: TableUse, entry: &Entry) -> Option<Mapping> {
     let bitmap = entry.bitmap;
     if entry.holds_data() {
-        walk.corrupt(
-            data(table, entry),
-            Wrong::SubclustersWithoutCluster { bitmap },
-        );
+        let wrong = Wrong::Subclusters("allocated subclusters but no cluster", bitmap);
+        walk.corrupt(data(table, entry), wrong);
     }
     mapping(0, bitmap)
 }
@@ -225,10 +223,11 @@ fn cluster(
 ) -> Result<Option<Mapping>, Unreadable> {
     let (referrer, bitmap) = (data(table, entry), entry.bitmap);
     if bitmap >> 32 & bitmap != 0 {
-        walk.corrupt(referrer, Wrong::Subclusters { bitmap });
+        let wrong = "subclusters that are both allocated and zero";
+        walk.corrupt(referrer, Wrong::Subclusters(wrong, bitmap));
     }
     if !walk.header.is_aligned(offset) {
-        walk.corrupt(referrer, Wrong::Unaligned { offset });
+        walk.corrupt(referrer, Wrong::Unaligned(offset));
         if !entry.holds_data() && !entry.has_reserved_bits() {
             walk.found.empty.push(EmptyEntry {
                 referrer,

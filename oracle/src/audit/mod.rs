@@ -16,8 +16,6 @@ mod qemu_view;
 mod reader;
 mod refcounts;
 mod references;
-mod refusal;
-mod structure;
 
 use std::collections::BTreeMap;
 
@@ -27,16 +25,15 @@ pub use bytes::Bytes;
 pub use compare::Mismatch;
 pub use corruption::{Corruption, Wrong};
 pub use entry::{COPIED, Entry, Target, entries, reads_as_l1_table, reads_as_l2_table};
-pub use extras::{Bitmap, SnapshotEntry, SnapshotTable, SnapshotsEnd};
+pub use extras::{Bitmap, SnapshotEntry, SnapshotFault, SnapshotTable};
 pub use header::{Header, Region};
 pub use layers::{CopiedBit, Layer, Mapping};
 pub use qemu_view::{Counters, QemuView, Statistics, counters};
-pub(crate) use reader::be64;
+pub use reader::Unreadable;
+pub(crate) use reader::{be32, be64};
 pub use refcounts::OnDisk;
 pub(crate) use refcounts::nonzero_counts;
 pub use references::{EmptyEntry, LayerId, PastEnd, Referrer, Referrers, TableUse};
-pub use refusal::{Refusal, Unreadable};
-pub use structure::{ToyGeometry, ToyStructure, structure};
 
 use reader::Reader;
 use references::Walk;
@@ -69,8 +66,8 @@ pub struct Audit {
     pub mismatches: Vec<Mismatch>,
     /// The bits 63 of the active layer.
     pub copied_bits: Vec<CopiedBit>,
-    /// What a check gives up for, each thing. The audit goes on behind them.
-    pub blocked: Vec<Refusal>,
+    /// How many things a check gives up for. The audit goes on behind them.
+    pub blocked: usize,
     /// Whether a table begins in the header's cluster.
     pub header_is_table: bool,
     /// What ends past the end of the file.
@@ -107,12 +104,6 @@ impl Audit {
         let mut empty = self.empty.iter();
         empty.any(|entry| entry.referrer == referrer)
     }
-
-    /// Entries that lead nowhere, so that clusters may be in use without a reference to be found.
-    pub fn leads_nowhere(&self) -> impl Iterator<Item = &Corruption> {
-        let corruptions = self.corruptions.iter();
-        corruptions.filter(|corruption| corruption.hides_references())
-    }
 }
 
 /// Audits an image.
@@ -148,7 +139,8 @@ fn view(bytes: &dyn Bytes, follows_header: bool) -> Result<Audit, Unreadable> {
     layers::walk(&mut walk, LayerId::Active, l1_offset, l1_entries)?;
     walk_snapshots(&mut walk, &snapshots.entries)?;
     let table = header.snapshots_offset;
-    walk.refer(Referrer::SnapshotTable, table, snapshots.bytes)?;
+    let bytes = snapshots.bytes(snapshots.entries.len(), table);
+    walk.refer(Referrer::SnapshotTable, table, bytes)?;
     walk.found.snapshots = snapshots;
     let reftable_bytes = header.reftable_clusters * header.cluster_size();
     if header.reftable_usable {
@@ -157,7 +149,8 @@ fn view(bytes: &dyn Bytes, follows_header: bool) -> Result<Audit, Unreadable> {
     if let Some(luks) = header.luks {
         let offset = luks.offset;
         if walk.reader.bytes(offset, LUKS_MAGIC.len() as u64)? != LUKS_MAGIC {
-            walk.found.blocked.push(Refusal::Luks { offset });
+            // No program opens the image.
+            walk.found.blocked += 1;
         }
         walk.refer(Referrer::LuksHeader, offset, luks.bytes)?;
     }
@@ -174,7 +167,9 @@ fn view(bytes: &dyn Bytes, follows_header: bool) -> Result<Audit, Unreadable> {
 /// Walks the snapshots whose L1 table can be read.
 fn walk_snapshots(walk: &mut Walk<'_>, snapshots: &[SnapshotEntry]) -> Result<(), Unreadable> {
     if walk.header.external_data() && !snapshots.is_empty() {
-        walk.corrupt(Referrer::SnapshotTable, Wrong::SnapshotsOfExternalData);
+        let wrong = "names snapshots in an image whose data lies in another file";
+        let count = snapshots.len() as u64;
+        walk.corrupt(Referrer::SnapshotTable, Wrong::Impossible(wrong, count));
     }
     for (number, entry) in (0..).zip(snapshots) {
         let id = LayerId::Snapshot(number);

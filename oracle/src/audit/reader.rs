@@ -1,8 +1,26 @@
 //! Reads numbers and tables, and stops when an image asks for more work than any real one does.
 
-use super::Unreadable;
 use super::bytes::Bytes;
 use super::qemu_view::habits;
+
+/// Why there is no audit.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// The storage fails.
+    #[error("reading the image: {0}")]
+    Io(#[from] std::io::Error),
+    /// Not a qcow2 image, or one that qemu does not open for the sake of this field.
+    #[error("the image cannot be opened: {field} is {value:#x}")]
+    NotOpened {
+        /// Which field of the header.
+        field: &'static str,
+        /// What it says.
+        value: u64,
+    },
+    /// Its tables lead to far more than is in the file.
+    #[error("the tables refer to themselves so often that an audit does not end in useful time")]
+    TooMuchWork,
+}
 
 /// Bytes read at once from a table.
 const PIECE: u64 = 64 << 10;
@@ -87,7 +105,7 @@ pub(super) fn be16(bytes: &[u8]) -> u64 {
 }
 
 /// A big-endian 32-bit number at the start of some bytes.
-pub(super) fn be32(bytes: &[u8]) -> u64 {
+pub(crate) fn be32(bytes: &[u8]) -> u64 {
     be(&bytes[..4])
 }
 

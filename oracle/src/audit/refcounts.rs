@@ -4,9 +4,8 @@ use litemap::LiteMap;
 
 use super::corruption::Wrong;
 use super::qemu_view::habits::{can_be_read, is_seen_shared};
-use super::reader::be;
+use super::reader::{Unreadable, be};
 use super::references::{Referrer, Walk};
-use super::refusal::Unreadable;
 
 /// Bits 9 to 63 of a reftable entry.
 const OFFSET: u64 = 0xffff_ffff_ffff_fe00;
@@ -113,7 +112,8 @@ pub(crate) fn nonzero_counts(block: &[u8], bits: u64) -> impl Iterator<Item = (u
 pub(super) fn judge(walk: &mut Walk<'_>) -> Result<(), Unreadable> {
     if !walk.header.reftable_usable {
         let offset = walk.header.reftable_offset;
-        walk.corrupt(Referrer::Reftable, Wrong::Unusable { offset });
+        let wrong = Wrong::Impossible("cannot be at this offset", offset);
+        walk.corrupt(Referrer::Reftable, wrong);
     }
     for (index, entry) in walk.found.disk.entries.clone() {
         let referrer = Referrer::Refblock { index };
@@ -121,15 +121,16 @@ pub(super) fn judge(walk: &mut Walk<'_>) -> Result<(), Unreadable> {
         let cluster = offset >> walk.header.cluster_bits;
         let bytes = walk.header.cluster_size();
         if entry & RESERVED != 0 {
-            walk.corrupt(referrer, Wrong::Reserved { entry });
+            walk.corrupt(referrer, Wrong::Reserved(entry));
         } else if !walk.header.is_aligned(offset) {
-            walk.corrupt(referrer, Wrong::Unaligned { offset });
+            walk.corrupt(referrer, Wrong::Unaligned(offset));
         } else if cluster >= walk.found.clusters {
             walk.corrupt(referrer, Wrong::PastTheEnd { offset, bytes });
         } else {
             walk.refer_cluster(referrer, offset)?;
             if is_seen_shared(walk.found.references_to(cluster), &walk.header) {
-                walk.corrupt(referrer, Wrong::RefblockShared { cluster });
+                let wrong = "leads to a cluster to which there are other references";
+                walk.corrupt(referrer, Wrong::Impossible(wrong, cluster));
             }
         }
     }

@@ -8,8 +8,7 @@ use super::Audit;
 use super::corruption::{Corruption, Wrong};
 use super::header::Header;
 use super::qemu_view::habits::is_counted;
-use super::reader::Reader;
-use super::refusal::{Refusal, Unreadable};
+use super::reader::{Reader, Unreadable};
 
 /// The active layer or a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -223,15 +222,15 @@ impl Walk<'_> {
     }
 
     /// Something that only qemu-img gives up for.
-    pub(super) fn block_qemu(&mut self, referrer: Referrer, refusal: Refusal) {
-        self.corrupt(referrer, Wrong::Unreadable { refusal });
-        self.found.qemu.gives_up.get_or_insert(refusal);
+    pub(super) fn block_qemu(&mut self, referrer: Referrer, why: &'static str, which: u64) {
+        self.corrupt(referrer, Wrong::Unreadable(why, which));
+        self.found.qemu.gives_up = true;
     }
 
     /// Something that a check gives up for. The audit goes on behind it.
-    pub(super) fn block(&mut self, referrer: Referrer, refusal: Refusal) {
-        self.corrupt(referrer, Wrong::Unreadable { refusal });
-        self.found.blocked.push(refusal);
+    pub(super) fn block(&mut self, referrer: Referrer, why: &'static str, which: u64) {
+        self.corrupt(referrer, Wrong::Unreadable(why, which));
+        self.found.blocked += 1;
     }
 
     /// A reference to each cluster that a stretch of bytes touches; none when it ends a cluster or
@@ -269,7 +268,7 @@ impl Walk<'_> {
             let counted = referrers.len() as u64;
             referrers.push(referrer);
             if counted >= max {
-                self.corrupt(referrer, Wrong::TooManyReferences { cluster, max });
+                self.corrupt(referrer, Wrong::TooManyReferences(cluster));
             }
             self.found.clusters = self.found.clusters.max(cluster + 1);
         }

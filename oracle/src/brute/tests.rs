@@ -22,54 +22,38 @@ fn space(shape: (u32, u32), picture: &str) -> Space {
     }
 }
 
-fn least(shape: (u32, u32), picture: &str) -> Option<u32> {
-    space(shape, picture).least_table()
-}
-
 #[test]
 fn the_least_table_is_the_one_found_by_hand() {
-    // B = 4, E = 2: one reftable cluster covers 8 clusters.
-    assert_eq!(least((2, 1), "#.."), Some(1));
-    assert_eq!(least((2, 1), "#."), None, "a table and a refblock need two");
-    assert_eq!(
-        least((2, 1), "#o.o."),
-        None,
-        "the last opens a second range"
-    );
-    assert_eq!(least((2, 1), "##.."), Some(1));
-    assert_eq!(least((2, 1), "###....."), Some(1));
-    assert_eq!(least((2, 1), "########"), None);
-    assert_eq!(
-        least((2, 1), "########......"),
-        Some(2),
-        "a table of two, refblocks for ranges 0 to 3"
-    );
-    assert_eq!(
-        least((2, 1), "########....."),
-        None,
-        "one cluster less: two for the table, three for refblocks, four ranges"
-    );
-    assert_eq!(
-        least((2, 1), "#.#.#.#.#.#."),
-        None,
-        "no two free clusters in a row for the table of two"
-    );
-    assert_eq!(least((2, 1), "#.#.#.#.#..."), Some(2));
-}
-
-#[test]
-fn a_refblock_may_lie_before_or_after_the_range_that_it_covers() {
-    assert_eq!(least((2, 1), "#...####"), Some(1));
-    assert_eq!(least((2, 1), "####...."), Some(1));
-}
-
-#[test]
-fn an_unused_range_is_opened_where_that_gains_a_place() {
-    assert_eq!(least((2, 2), "###.#####..."), Some(1));
-    // Opened at the end, a range of two free clusters houses its own refblock and one more.
-    assert_eq!(least((2, 2), "###.########.."), None);
-    assert_eq!(least((2, 2), "###.########..."), None);
-    assert_eq!(least((2, 2), "###.########...."), Some(1));
+    // With B = 4 and E = 2 one reftable cluster covers 8 clusters.
+    let (b4e2, b4e4) = ((2, 1), (2, 2));
+    for (shape, picture, least) in [
+        (b4e2, "#..", Some(1)),
+        // A table and a refblock need two.
+        (b4e2, "#.", None),
+        // The last opens a second range.
+        (b4e2, "#o.o.", None),
+        (b4e2, "##..", Some(1)),
+        (b4e2, "###.....", Some(1)),
+        (b4e2, "########", None),
+        // A table of two, refblocks for ranges 0 to 3.
+        (b4e2, "########......", Some(2)),
+        // One cluster less: two for the table, three for refblocks, four ranges.
+        (b4e2, "########.....", None),
+        // No two free clusters in a row for the table of two.
+        (b4e2, "#.#.#.#.#.#.", None),
+        (b4e2, "#.#.#.#.#...", Some(2)),
+        // A refblock may lie before or after the range that it covers.
+        (b4e2, "#...####", Some(1)),
+        (b4e2, "####....", Some(1)),
+        // An unused range is opened where that gains a place: at the end, one of two free clusters
+        // houses its own refblock and one more.
+        (b4e4, "###.#####...", Some(1)),
+        (b4e4, "###.########..", None),
+        (b4e4, "###.########...", None),
+        (b4e4, "###.########....", Some(1)),
+    ] {
+        assert_eq!(space(shape, picture).least_table(), least, "{picture}");
+    }
 }
 
 /// Tries every set of clusters as refblocks, each with every assignment that matters: any one, as
@@ -137,10 +121,8 @@ fn a_growing_file_always_has_a_placement() {
                     old: Clusters::NONE,
                     room: crate::case::StorageLimit::Growing,
                 };
-                assert!(
-                    Space::whole_storage(&toy).least_table().is_some(),
-                    "{toy:?}"
-                );
+                let whole = Space::whole_storage(&toy).expect("a small toy");
+                assert!(whole.least_table().is_some(), "{toy:?}");
                 assert_eq!(Space::inside_file(&toy).least_table(), None, "{toy:?}");
             }
         }

@@ -19,18 +19,15 @@ impl From<u64> for Written {
 
 impl Written {
     fn value<E: serde::de::Error>(self) -> Result<u64, E> {
-        let (parsed, written) = match self {
-            Self::Small(value) => (u64::try_from(value).ok(), value.to_string()),
+        let parsed = match &self {
+            Self::Small(value) => u64::try_from(*value).ok(),
             Self::Large(text) => {
                 let digits = text.strip_prefix("0x");
-                let parsed = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
-                (parsed, text)
+                digits.and_then(|digits| u64::from_str_radix(digits, 16).ok())
             }
         };
         parsed.ok_or_else(|| {
-            E::custom(format!(
-                "expected a number from 0 on, or one as \"0xffffffffffffffff\", found {written}"
-            ))
+            E::custom("expected a number from 0 on, or one as \"0xffffffffffffffff\"")
         })
     }
 }

@@ -4,9 +4,6 @@
 mod big;
 pub mod build;
 pub mod damage;
-pub mod generate;
-pub mod id;
-pub mod impossible;
 pub mod model;
 pub mod observed;
 mod random;
@@ -18,6 +15,9 @@ mod validate;
 
 use arbitrary::Arbitrary;
 use serde::{Deserialize, Serialize};
+
+pub use random::generate;
+pub use validate::Impossible;
 
 /// Chooses one of however many candidates the image has: the remainder of this number by theirs.
 /// So a case stays meaningful when a shrinking step takes candidates away.
@@ -85,8 +85,23 @@ pub enum StorageLimit {
 }
 
 /// The rebuild algorithm.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Arbitrary, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    Arbitrary,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum Algorithm {
     /// Ours.
     #[default]
@@ -147,14 +162,11 @@ pub struct Fault {
 /// A kind of operation on storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Arbitrary, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the names say it")]
 pub enum Operation {
-    /// A read.
     Read,
-    /// A write.
     Write,
-    /// A flush.
     Flush,
-    /// A change of length.
     SetLen,
 }
 

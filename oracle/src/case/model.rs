@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use arbitrary::{Arbitrary, Unstructured};
 use serde::{Deserialize, Serialize};
 
-use super::impossible::{Impossible, in_range, refuse_overflow};
 use super::refcount;
+use super::validate::{Impossible, impossible, in_range, refuse_overflow};
 
 /// Bytes of a reftable entry.
 const ENTRY_BYTES: u32 = 8;
@@ -34,20 +34,66 @@ pub struct Model {
     pub old: Vec<u32>,
 }
 
-impl Model {
-    /// Binary logarithm of the cluster size: the smallest, from 16 bytes on, that holds a refblock
+/// How much a refblock and a reftable cluster of a toy hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shape {
+    /// Binary logarithm of B, the refcounts of a refblock.
+    pub refblock_bits: u32,
+    /// Binary logarithm of E, the reftable entries of a cluster.
+    pub reftable_entry_bits: u32,
+    /// Binary logarithm of the refcount width.
+    pub refcount_order: u32,
+}
+
+impl Shape {
+    /// B.
+    #[must_use]
+    pub const fn refcounts(self) -> u32 {
+        1 << self.refblock_bits
+    }
+
+    /// E.
+    #[must_use]
+    pub const fn entries(self) -> u32 {
+        1 << self.reftable_entry_bits
+    }
+
+    /// Binary logarithm of the cluster size: the smallest, from 512 bytes on, that holds a refblock
     /// and E reftable entries.
     #[must_use]
-    pub fn cluster_bits(&self) -> u32 {
+    pub fn cluster_bits(self) -> u32 {
         let refblock = (self.refblock_bits + self.refcount_order).saturating_sub(3);
         let entries = self.reftable_entry_bits + ENTRY_BYTES.trailing_zeros();
-        4.max(refblock).max(entries)
+        9.max(refblock).max(entries)
+    }
+
+    /// The number of references that a used cluster has: 1, 2 and the maximum in turn. Planners
+    /// only ask whether there are any.
+    #[must_use]
+    pub const fn references_of(self, cluster: u32) -> u64 {
+        match cluster % 3 {
+            0 => 1,
+            1 => 2,
+            _ => refcount::largest(self.refcount_order),
+        }
+    }
+}
+
+impl Model {
+    /// The sizes of its tables.
+    #[must_use]
+    pub const fn shape(&self) -> Shape {
+        Shape {
+            refblock_bits: self.refblock_bits,
+            reftable_entry_bits: self.reftable_entry_bits,
+            refcount_order: self.refcount_order,
+        }
     }
 
     /// Bytes of a cluster.
     #[must_use]
     pub fn cluster_size(&self) -> u64 {
-        1 << self.cluster_bits()
+        1 << self.shape().cluster_bits()
     }
 
     /// What the `old` clusters are: those of the reftable, and the refblocks of the ranges from 0 on.
@@ -68,11 +114,11 @@ impl Model {
         // A refblock has whole bytes.
         let bits = self.refblock_bits + order;
         in_range("refblock_bits + refcount_order", bits.into(), 3, 26)?;
-        in_range("cluster_bits", self.cluster_bits().into(), 4, 21)?;
+        in_range("cluster_bits", self.shape().cluster_bits().into(), 9, 21)?;
         let clusters = self.references.len() as u64;
         in_range("the number of clusters", clusters, 1, CLUSTERS_MAX)?;
         if self.references[0] == 0 {
-            return Err(Impossible::NoHeader);
+            return impossible("cluster 0 holds the header; it must have at least one reference");
         }
         refuse_overflow((0..).zip(self.references.iter().copied()), order)?;
         let mut seen = BTreeSet::new();
@@ -83,17 +129,16 @@ impl Model {
                 Some(0) if !seen.insert(cluster) => "is named twice",
                 Some(0) => continue,
             };
-            return Err(Impossible::OldStructure { cluster, why });
+            return impossible(format!("old structure cluster {cluster} {why}"));
         }
         let (reftable, _) = self.old_structures();
         let first = reftable.first().copied().unwrap_or_default();
         let mut row = (first..).zip(reftable);
         match row.find(|(expected, cluster)| expected != *cluster) {
             None => Ok(()),
-            Some((_, &cluster)) => {
-                let why = "is part of the reftable, which is not in a row";
-                Err(Impossible::OldStructure { cluster, why })
-            }
+            Some((_, cluster)) => impossible(format!(
+                "old structure cluster {cluster} is part of the reftable, which is not in a row"
+            )),
         }
     }
 }

@@ -1,13 +1,17 @@
-//! Cases from arbitrary bytes: every outcome is possible by construction, nothing is
-//! mended afterwards.
+//! Cases from arbitrary bytes, a fuzzer's or a seed's: every outcome is possible by construction,
+//! nothing is mended afterwards.
 
 use arbitrary::{Arbitrary, Result, Unstructured};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use super::synthetic::{
     Allocation, Bitmap, Content, Run, Sharing, Snapshots, Structures, Synthetic,
 };
-use super::{StorageLimit, refcount};
+use super::{Case, Image, StorageLimit, refcount};
 
+/// Random bytes that a case is made of: what it does not use up costs nothing.
+const ENTROPY: usize = 4096;
 /// Binary logarithms of cluster sizes: small ones more often, for they are quick.
 const CLUSTER_BITS: [u32; 16] = [9, 9, 9, 9, 9, 10, 10, 11, 12, 12, 14, 14, 16, 16, 18, 21];
 /// Guest clusters of one image, at most.
@@ -18,6 +22,42 @@ const SCATTER_SPAN: u32 = 16_384;
 const STRETCH_BITS: u32 = 27;
 /// A header of a small cluster with extensions leaves room for so many bytes more.
 const UNKNOWN_EXTENSION_MAX: u32 = 40;
+
+/// The case with a synthetic image that a seed stands for: the same one in every run of this
+/// version.
+#[must_use]
+#[expect(clippy::missing_panics_doc, reason = "no bytes are without a case")]
+pub fn generate(seed: u64) -> Case {
+    let mut bytes = vec![0; ENTROPY];
+    ChaCha8Rng::seed_from_u64(seed).fill_bytes(&mut bytes);
+    let mut u = Unstructured::new(&bytes);
+    let image = u.arbitrary().map(Image::Synthetic);
+    let case = image.and_then(|image| with_image(image, &mut u));
+    case.expect("bytes that run out read as zeros, which are a case")
+}
+
+/// A case with this image.
+fn with_image(image: Image, u: &mut Unstructured<'_>) -> Result<Case> {
+    let is_toy = matches!(image, Image::Model(_));
+    Ok(Case {
+        image,
+        storage: u.arbitrary()?,
+        algorithm: u.arbitrary()?,
+        schedule: u.arbitrary()?,
+        damage: if is_toy { Vec::new() } else { u.arbitrary()? },
+    })
+}
+
+impl<'a> Arbitrary<'a> for Case {
+    fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
+        let image = match u.choose_index(3)? {
+            0 => Image::Model(u.arbitrary()?),
+            1 => Image::Synthetic(u.arbitrary()?),
+            _ => Image::Real(u.arbitrary()?),
+        };
+        with_image(image, u)
+    }
+}
 
 impl<'a> Arbitrary<'a> for StorageLimit {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {

@@ -11,9 +11,9 @@ pub const fn largest(order: u32) -> u64 {
 
 /// Where a refcount is.
 #[derive(Clone, Copy)]
-pub(super) struct Refcount {
+pub(crate) struct Refcount {
     /// Byte position of the field, or of the byte that it is a part of.
-    pub(super) at: u64,
+    pub(crate) at: u64,
     bytes: usize,
     shift: u64,
     mask: u64,
@@ -21,7 +21,7 @@ pub(super) struct Refcount {
 
 impl Refcount {
     /// The `index`th of the refblock at byte `refblock`; each has 2^`order` bits.
-    pub(super) fn new(order: u32, refblock: u64, index: u64) -> Self {
+    pub(crate) fn new(order: u32, refblock: u64, index: u64) -> Self {
         let bits = 1 << order;
         Self {
             at: refblock + index * bits / 8,
@@ -31,12 +31,12 @@ impl Refcount {
         }
     }
 
-    pub(super) fn read(self, image: &SparseBytes) -> u64 {
+    pub(crate) fn read(self, image: &SparseBytes) -> u64 {
         image.number(self.at, self.bytes) >> self.shift & self.mask
     }
 
     /// What the bytes there become with this value, cut to the width.
-    pub(super) fn with(self, image: &SparseBytes, value: u64) -> Vec<u8> {
+    pub(crate) fn with(self, image: &SparseBytes, value: u64) -> Vec<u8> {
         let others = image.number(self.at, self.bytes) & !(self.mask << self.shift);
         let number = others | (value & self.mask) << self.shift;
         number.to_be_bytes()[8 - self.bytes..].to_vec()

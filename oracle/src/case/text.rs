@@ -23,9 +23,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::Case;
-use super::impossible::Impossible;
 use super::observed::Observed;
+use super::{Case, Impossible};
 
 /// The version of the text form.
 pub const VERSION: u32 = 1;
@@ -88,20 +87,13 @@ pub enum TextError {
         file: String,
         source: std::io::Error,
     },
-    /// Not TOML, or not what a case file has there.
+    /// Not TOML, of another version, or not what a case file has there.
     #[error("{file}:{line}:{column}: {expected}")]
     Syntax {
         file: String,
         line: usize,
         column: usize,
         expected: String,
-    },
-    /// Written in another version of the text form.
-    #[error("{file}:{line}:1: expected `version = {VERSION}`, found version {found}")]
-    Version {
-        file: String,
-        line: usize,
-        found: u32,
     },
     /// There is no such case.
     #[error("{file}: this case is impossible: {why}")]
@@ -140,13 +132,17 @@ pub fn parse(file: &Path, text: &str) -> Result<CaseFile, TextError> {
     let found = *version.get_ref();
     if found != VERSION {
         let (line, _) = position(text, version.span().start);
-        return Err(TextError::Version { file, line, found });
+        return Err(TextError::Syntax {
+            file,
+            line,
+            column: 1,
+            expected: format!("expected `version = {VERSION}`, found version {found}"),
+        });
     }
     let parsed: CaseFile = toml::from_str(text).map_err(syntax)?;
-    match parsed.case.validate() {
-        Ok(()) => Ok(parsed),
-        Err(why) => Err(TextError::Impossible { file, why }),
-    }
+    let validated = parsed.case.validate();
+    validated.map_err(|why| TextError::Impossible { file, why })?;
+    Ok(parsed)
 }
 
 /// The text of a case file; [`parse`] gives the same back.

@@ -114,7 +114,7 @@ impl Crashes<'_> {
         limits: &Limits,
         mut visit: impl FnMut(&CrashState<'_>) -> ControlFlow<B>,
     ) -> (u64, Option<B>) {
-        let (mut states, mut found) = (0, None);
+        let mut states = 0;
         let mut volatile = Volatile::new(self.before.clone(), self.sector);
         let mut show = |volatile: &Volatile, items: &[&Item], selection: &[usize]| {
             states += 1;
@@ -125,17 +125,16 @@ impl Crashes<'_> {
                 selection,
                 between_events: volatile.ended,
             };
-            visit(&state).map_break(|broken| found = Some(broken))
+            visit(&state)
         };
-        // Breaking ends the search; what it broke with is remembered.
-        let _ = search(self.trace, limits, &mut volatile, &mut show);
-        (states, found)
+        let found = search(self.trace, limits, &mut volatile, &mut show);
+        (states, found.break_value())
     }
 
     /// The state that a case names.
     #[must_use]
     pub fn state(&self, crash: Crash) -> SparseBytes {
-        let events = self.trace.events();
+        let events = &self.trace.events;
         let after = crash.after as usize % (events.len() + 1);
         let mut volatile = Volatile::new(self.before.clone(), self.sector);
         if let Some((last, done)) = events[..after].split_last() {
@@ -152,22 +151,22 @@ impl Crashes<'_> {
 }
 
 /// Shows a state: what is possible, what a power cut decides, and how it decided.
-type Show<'a> = &'a mut dyn FnMut(&Volatile, &[&Item], &[usize]) -> ControlFlow<()>;
+type Show<'a, B> = &'a mut dyn FnMut(&Volatile, &[&Item], &[usize]) -> ControlFlow<B>;
 
-fn search(
+fn search<B>(
     trace: &Trace,
     limits: &Limits,
     volatile: &mut Volatile,
-    show: Show<'_>,
-) -> ControlFlow<()> {
+    show: Show<'_, B>,
+) -> ControlFlow<B> {
     // What is possible now, except that nothing unsettled was kept.
-    let all = |volatile: &Volatile, show: Show<'_>| {
+    let all = |volatile: &Volatile, show: Show<'_, B>| {
         let items = volatile.items();
         let mut shown = |selection: &[usize]| show(volatile, &items, selection);
         select::each(&items, limits, &mut shown)
     };
     show(volatile, &[], &[])?;
-    for event in trace.events() {
+    for event in &trace.events {
         if matches!(event, Event::Flush) && volatile.is_unsettled() {
             all(volatile, show)?;
         }

@@ -11,10 +11,10 @@ use super::Limits;
 use super::volatile::Item;
 
 /// Called for each selection until it has seen enough.
-pub(super) type Visit<'v> = &'v mut dyn FnMut(&[usize]) -> ControlFlow<()>;
+pub(super) type Visit<'v, B> = &'v mut dyn FnMut(&[usize]) -> ControlFlow<B>;
 
 /// Visits selections, no one twice, and not the one in which nothing was kept.
-pub(super) fn each(items: &[&Item], limits: &Limits, visit: Visit<'_>) -> ControlFlow<()> {
+pub(super) fn each<B>(items: &[&Item], limits: &Limits, visit: Visit<'_, B>) -> ControlFlow<B> {
     if fits(items, limits.exhaustive_bits) {
         return all(items, visit);
     }
@@ -65,7 +65,7 @@ fn fits(items: &[&Item], bits: u32) -> bool {
 }
 
 /// Counts through all selections but the first.
-fn all(items: &[&Item], visit: Visit<'_>) -> ControlFlow<()> {
+fn all<B>(items: &[&Item], visit: Visit<'_, B>) -> ControlFlow<B> {
     let mut selection = vec![0; items.len()];
     loop {
         let mut positions = items.iter().zip(&mut selection);
@@ -82,11 +82,11 @@ fn all(items: &[&Item], visit: Visit<'_>) -> ControlFlow<()> {
 
 /// Everything up to a write reached the disk and nothing after it; and the same with only the
 /// first half of that write's sectors.
-fn in_order(
+fn in_order<B>(
     items: &[&Item],
     limits: &Limits,
-    once: &mut dyn FnMut(Vec<usize>) -> ControlFlow<()>,
-) -> ControlFlow<()> {
+    once: &mut dyn FnMut(Vec<usize>) -> ControlFlow<B>,
+) -> ControlFlow<B> {
     let mut events: Vec<usize> = items.iter().flat_map(|item| item.events()).collect();
     events.sort_unstable();
     events.dedup();

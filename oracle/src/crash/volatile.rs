@@ -85,7 +85,7 @@ impl Volatile {
             if choice > 0 {
                 let (content, _) = &item.choices[choice];
                 match item.offset {
-                    Some(offset) => put(&mut bytes, offset, content),
+                    Some(offset) => bytes.put(offset, content),
                     None => length = number(content),
                 }
             }
@@ -222,12 +222,11 @@ impl Volatile {
 
     /// Makes durable what programs read, except what is doubtful.
     fn settle(&mut self) {
-        for (key, item) in std::mem::take(&mut self.unsettled) {
-            if item.doubtful {
-                self.unsettled.insert(key, item);
-            } else {
-                self.make_durable(item);
-            }
+        let all = std::mem::take(&mut self.unsettled).into_iter();
+        let (doubtful, settled): (BTreeMap<_, _>, _) = all.partition(|(_, item)| item.doubtful);
+        self.unsettled = doubtful;
+        for item in settled.into_values() {
+            self.make_durable(item);
         }
     }
 
@@ -244,7 +243,7 @@ impl Volatile {
     fn make_durable(&mut self, mut item: Item) {
         let (content, _) = item.choices.swap_remove(item.live);
         match item.offset {
-            Some(offset) => put(&mut self.durable, offset, &content),
+            Some(offset) => self.durable.put(offset, &content),
             None => self.length = number(&content),
         }
     }
@@ -253,10 +252,8 @@ impl Volatile {
         match key {
             LENGTH => self.length.to_be_bytes().into(),
             sector => {
-                let bytes = self
-                    .durable
-                    .bytes(sector * self.sector, self.sector as usize);
-                bytes.into_boxed_slice()
+                let size = self.sector as usize;
+                self.durable.bytes(sector * self.sector, size).into()
             }
         }
     }
@@ -277,10 +274,4 @@ impl Volatile {
 fn number(length: &[u8]) -> u64 {
     let bytes = length.try_into();
     u64::from_be_bytes(bytes.expect("a length has eight bytes"))
-}
-
-/// Writes to memory, where the only failure is a position past 2^64, and no sector is there.
-fn put(bytes: &mut SparseBytes, offset: u64, content: &[u8]) {
-    let written = bytes.write_at(offset, content);
-    written.expect("an addressable sector");
 }

@@ -18,54 +18,37 @@ const DISCARD: u64 = 4;
 const MARK: u64 = 8;
 
 /// Why a log cannot be read. Entries count from 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say what the fields are")]
-pub enum LogError {
-    /// The first eight bytes are something else.
-    #[error("not a log of writes: it begins with {found:#x}, not {MAGIC:#x}")]
-    Magic { found: u64 },
-    /// A version that is not known.
-    #[error("the log has version {found}; version {VERSION} can be read")]
-    Version { found: u64 },
-    /// The sector size is no power of two from 512 bytes on.
-    #[error("the log has sectors of {found} bytes")]
-    SectorSize { found: u64 },
-    /// It ends before the number of entries that it announces.
-    #[error("the log ends within entry {entry} of {entries}")]
-    Truncated { entry: u64, entries: u64 },
-    /// Flags that are not known.
-    #[error("entry {entry} of the log has unknown flags {flags:#x}")]
-    Flags { entry: u64, flags: u64 },
-}
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct LogError(String);
 
 /// What the log says was done, in order.
 pub fn read(log: &[u8]) -> Result<Trace, LogError> {
-    let head = |at, bytes| {
-        let (entry, entries) = (0, 0);
-        number(log, at, bytes).ok_or(LogError::Truncated { entry, entries })
+    let no = |why| Err(LogError(why));
+    let head = [(0, 8), (8, 8), (16, 8), (24, 4)].map(|(at, bytes)| number(log, at, bytes));
+    let [Some(magic), Some(version), Some(entries), Some(sector)] = head else {
+        return no("the log ends within its super block".to_owned());
     };
-    let found = head(0, 8)?;
-    if found != MAGIC {
-        return Err(LogError::Magic { found });
+    if (magic, version) != (MAGIC, VERSION) {
+        return no(format!(
+            "not a log of writes of version {VERSION}: it begins with {magic:#x}, version {version}"
+        ));
     }
-    let found = head(8, 8)?;
-    if found != VERSION {
-        return Err(LogError::Version { found });
-    }
-    let (entries, sector) = (head(16, 8)?, head(24, 4)?);
     if !sector.is_power_of_two() || sector < SECTOR {
-        return Err(LogError::SectorSize { found: sector });
+        return no(format!("the log has sectors of {sector} bytes"));
     }
     let mut trace = Trace::default();
     let mut at = sector;
     for entry in 0..entries {
+        let truncated = format!("the log ends within entry {entry} of {entries}");
         let numbers = [0, 8, 16].map(|field| number(log, at.checked_add(field)?, 8));
-        let truncated = LogError::Truncated { entry, entries };
         let [Some(first), Some(count), Some(flags)] = numbers else {
-            return Err(truncated);
+            return no(truncated);
         };
         if flags & !(FLUSH | FUA | DISCARD | MARK) != 0 {
-            return Err(LogError::Flags { entry, flags });
+            return no(format!(
+                "entry {entry} of the log has unknown flags {flags:#x}"
+            ));
         }
         at = at.saturating_add(sector);
         // A mark is a note to the reader; its text, if any, lies in the entry's own sector.
@@ -74,16 +57,16 @@ pub fn read(log: &[u8]) -> Result<Trace, LogError> {
         }
         // What comes with a flush was written after it.
         if flags & FLUSH != 0 {
-            trace.push(Event::Flush);
+            trace.events.push(Event::Flush);
         }
         let offset = first.saturating_mul(sector);
         let length = count.saturating_mul(sector);
         if flags & DISCARD != 0 && count > 0 {
-            trace.push(Event::Discard { offset, length });
+            trace.events.push(Event::Discard { offset, length });
         } else if count > 0 {
-            trace.push(Event::Write {
+            trace.events.push(Event::Write {
                 offset,
-                bytes: Written::from_slice(slice(log, at, length).ok_or(truncated)?),
+                bytes: Written::from_slice(slice(log, at, length).ok_or(LogError(truncated))?),
                 durable: flags & FUA != 0,
             });
             at = at.saturating_add(length);

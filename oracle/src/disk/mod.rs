@@ -24,21 +24,18 @@
 //! Durable copies are not kept: they follow from the bytes before and the trace
 //! ([`crash`](crate::crash)), in the same way for this disk and for the log of another program.
 
-mod faults;
 pub mod log;
 mod trace;
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
 
 use recount::storage::Operation;
 use recount::{Offset, Storage, StorageError};
 
 use crate::case::damage::SparseBytes;
-use crate::case::{self, Fault, FaultKind};
-use faults::Faults;
+use crate::case::{self, Fault, FaultKind, Times};
 
-pub use faults::Operations;
 pub use trace::{Event, Trace, Written};
 
 /// Bytes of a sector of a real disk.
@@ -54,8 +51,25 @@ pub struct SimulatedDisk {
     capacity: Option<u64>,
     live: SparseBytes,
     trace: Trace,
-    faults: Faults,
-    bytes_read: AtomicU64,
+    faults: Vec<Fault>,
+    /// Reads are counted behind a shared reference.
+    asked: Mutex<Asked>,
+}
+
+/// How often each kind of operation was asked for: the place of a kind is its number.
+pub type Operations = [u32; 4];
+
+/// What was asked of a disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Bytes that the reads were for.
+    pub bytes_read: u64,
+    /// All operations.
+    pub operations: Operations,
+    /// Those up to and with the first that failed because the schedule says so.
+    pub until_fault: Operations,
+    /// How many operations failed because the schedule says so.
+    pub faults_hit: u32,
 }
 
 impl SimulatedDisk {
@@ -72,16 +86,18 @@ impl SimulatedDisk {
             sector,
             capacity,
             live: bytes,
-            trace: Trace::with_capacity(EVENTS_USUAL),
-            faults: Faults::default(),
-            bytes_read: AtomicU64::new(0),
+            trace: Trace {
+                events: Vec::with_capacity(EVENTS_USUAL),
+            },
+            faults: Vec::new(),
+            asked: Mutex::default(),
         }
     }
 
     /// The same disk, on which operations fail.
     #[must_use]
     pub fn with_faults(mut self, faults: &[Fault]) -> Self {
-        self.faults = Faults::new(faults);
+        self.faults = faults.to_vec();
         self
     }
 
@@ -97,34 +113,42 @@ impl SimulatedDisk {
         &self.trace
     }
 
-    /// How often each kind of operation was asked for.
+    /// What was asked of it so far.
     #[must_use]
-    pub fn operations(&self) -> Operations {
-        self.faults.seen()
-    }
-
-    /// The same, up to and with the first that failed; `None` while none has.
-    #[must_use]
-    pub fn operations_until_fault(&self) -> Option<Operations> {
-        self.faults.until_first()
-    }
-
-    /// How many bytes the reads were for.
-    #[must_use]
-    pub fn bytes_read(&self) -> u64 {
-        self.bytes_read.load(Ordering::Relaxed)
-    }
-
-    /// How many operations failed because the schedule says so.
-    #[must_use]
-    pub fn faults_hit(&self) -> u32 {
-        self.faults.hit()
+    pub fn asked(&self) -> Asked {
+        *self.counters()
     }
 
     /// The bytes as they are, and what was done.
     #[must_use]
     pub fn into_parts(self) -> (SparseBytes, Trace) {
         (self.live, self.trace)
+    }
+
+    fn counters(&self) -> MutexGuard<'_, Asked> {
+        self.asked.lock().expect("nothing panics while it counts")
+    }
+
+    /// Counts one more operation of a kind; how it fails, if it does.
+    fn fault(&self, operation: case::Operation) -> Option<FaultKind> {
+        let mut asked = self.counters();
+        let nth = asked.operations[operation as usize];
+        asked.operations[operation as usize] += 1;
+        if asked.faults_hit == 0 {
+            asked.until_fault = asked.operations;
+        }
+        let is_due = |fault: &&Fault| {
+            let times = match fault.times {
+                Times::Once => 1,
+                Times::Twice => 2,
+                Times::Forever => u32::MAX,
+            };
+            let late = nth.checked_sub(fault.nth);
+            fault.operation == operation && late.is_some_and(|late| late < times)
+        };
+        let fault = self.faults.iter().find(is_due)?;
+        asked.faults_hit += 1;
+        Some(fault.error)
     }
 
     /// How many of `length` bytes at `offset` are done when the operation fails half-way: whole
@@ -142,40 +166,35 @@ impl SimulatedDisk {
         }
     }
 
-    /// Writes what needs no asking any more, in the live bytes and in the trace.
-    fn apply(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        if !bytes.is_empty() {
-            self.live.write_at(offset, bytes)?;
-            self.trace.push(Event::Write {
+    fn try_write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let length = bytes.len() as u64;
+        let fault = self.fault(case::Operation::Write);
+        self.check_end(offset.checked_add(length))?;
+        let done = match fault {
+            None => length,
+            Some(FaultKind::Short) => self.short(offset, length),
+            Some(FaultKind::Io | FaultKind::NoSpace) => 0,
+        };
+        let (begun, failed) = bytes.split_at(done as usize);
+        if !begun.is_empty() {
+            self.live.write_at(offset, begun)?;
+            self.trace.events.push(Event::Write {
                 offset,
-                bytes: Written::from_slice(bytes),
+                bytes: Written::from_slice(begun),
                 durable: false,
             });
         }
-        Ok(())
-    }
-
-    fn try_write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let length = bytes.len() as u64;
-        let fault = self.faults.next(case::Operation::Write);
-        self.check_end(offset.checked_add(length))?;
-        let done = match fault {
-            None => return self.apply(offset, bytes),
-            Some(FaultKind::NoSpace) => return Err(error_of(FaultKind::NoSpace)),
-            Some(FaultKind::Io) => 0,
-            Some(FaultKind::Short) => self.short(offset, length),
-        };
-        let (begun, failed) = bytes.split_at(done as usize);
-        self.apply(offset, begun)?;
-        self.trace.push(Event::WriteFailed {
-            offset: offset + done,
-            bytes: Written::from_slice(failed),
-        });
-        Err(error_of(FaultKind::Io))
+        if matches!(fault, Some(FaultKind::Io | FaultKind::Short)) {
+            self.trace.events.push(Event::WriteFailed {
+                offset: offset + done,
+                bytes: Written::from_slice(failed),
+            });
+        }
+        outcome(fault)
     }
 
     fn try_set_len(&mut self, mut length: u64) -> io::Result<()> {
-        let fault = self.faults.next(case::Operation::SetLen);
+        let fault = self.fault(case::Operation::SetLen);
         self.check_end(Some(length))?;
         let present = self.live.len();
         match fault {
@@ -183,10 +202,10 @@ impl SimulatedDisk {
             Some(FaultKind::Short) if length > present => {
                 length = present + self.short(present, length - present);
             }
-            Some(kind) => return Err(error_of(kind)),
+            Some(_) => return outcome(fault),
         }
         self.live.set_len(length);
-        self.trace.push(Event::SetLen { length });
+        self.trace.events.push(Event::SetLen { length });
         outcome(fault)
     }
 
@@ -213,21 +232,18 @@ impl SimulatedDisk {
             }
         }
         let length = end - offset;
-        self.trace.push(Event::Discard { offset, length });
+        self.trace.events.push(Event::Discard { offset, length });
         Ok(())
     }
 }
 
+/// How an operation ends that a fault strikes, or none.
 fn outcome(fault: Option<FaultKind>) -> io::Result<()> {
-    fault.map_or(Ok(()), |kind| Err(error_of(kind)))
-}
-
-/// The error that a fault gives.
-fn error_of(kind: FaultKind) -> io::Error {
-    match kind {
-        FaultKind::NoSpace => io::ErrorKind::StorageFull.into(),
+    match fault {
+        None => Ok(()),
+        Some(FaultKind::NoSpace) => Err(io::ErrorKind::StorageFull.into()),
         // EIO has no kind of its own.
-        FaultKind::Io | FaultKind::Short => io::Error::from_raw_os_error(5),
+        Some(FaultKind::Io | FaultKind::Short) => Err(io::Error::from_raw_os_error(5)),
     }
 }
 
@@ -256,8 +272,8 @@ impl Storage for SimulatedDisk {
 
     fn read_at(&self, offset: Offset, buffer: &mut [u8]) -> Result<(), StorageError> {
         let length = buffer.len() as u64;
-        self.bytes_read.fetch_add(length, Ordering::Relaxed);
-        let fault = self.faults.next(case::Operation::Read);
+        self.counters().bytes_read += length;
+        let fault = self.fault(case::Operation::Read);
         let read = match fault {
             None => buffer.len(),
             Some(FaultKind::Short) => buffer.len() / 2,
@@ -283,8 +299,8 @@ impl Storage for SimulatedDisk {
     }
 
     fn flush(&mut self) -> Result<(), StorageError> {
-        let fault = self.faults.next(case::Operation::Flush);
-        self.trace.push(match fault {
+        let fault = self.fault(case::Operation::Flush);
+        self.trace.events.push(match fault {
             None => Event::Flush,
             Some(_) => Event::FlushFailed,
         });

@@ -62,32 +62,14 @@ impl fmt::Display for Event {
     }
 }
 
-/// Everything that was done, in order.
+/// Everything that was done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trace {
-    events: Vec<Event>,
+    /// In order.
+    pub events: Vec<Event>,
 }
 
 impl Trace {
-    /// Nothing yet; room for so many events.
-    #[must_use]
-    pub fn with_capacity(events: usize) -> Self {
-        Self {
-            events: Vec::with_capacity(events),
-        }
-    }
-
-    /// Adds what was done last.
-    pub fn push(&mut self, event: Event) {
-        self.events.push(event);
-    }
-
-    /// What was done, in order.
-    #[must_use]
-    pub fn events(&self) -> &[Event] {
-        &self.events
-    }
-
     /// Where each write began and how many bytes it had, failed ones left out.
     pub fn writes(&self) -> impl Iterator<Item = (u64, usize)> {
         self.events.iter().filter_map(|event| match event {
@@ -100,13 +82,5 @@ impl Trace {
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         self.events.iter().all(Event::is_flush)
-    }
-}
-
-impl FromIterator<Event> for Trace {
-    fn from_iter<T: IntoIterator<Item = Event>>(events: T) -> Self {
-        Self {
-            events: events.into_iter().collect(),
-        }
     }
 }

@@ -1,8 +1,5 @@
-//! What is explored, and how far an exploration has come: all of it can be stored and read back.
+//! What is explored.
 
-use serde::{Deserialize, Serialize};
-
-use super::tally::Tally;
 use crate::case::{Algorithm, StorageLimit};
 use crate::properties::Property;
 use crate::toy::Shape;
@@ -40,8 +37,7 @@ const fn shape(refblock_bits: u32, reftable_entry_bits: u32, refcount_order: u32
 }
 
 /// What is explored.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug)]
 pub struct Bounds {
     /// The largest file, in clusters.
     pub clusters: u32,
@@ -77,18 +73,4 @@ impl Bounds {
             properties: Property::ALL.to_vec(),
         }
     }
-}
-
-/// How far an exploration has come, and what it found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Position {
-    /// Units of work that are done.
-    pub units: usize,
-    /// Whole images that are done; they come last.
-    pub images: usize,
-    /// Whether these are all.
-    pub complete: bool,
-    /// What was found in them.
-    pub tally: Tally,
 }

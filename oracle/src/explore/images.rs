@@ -9,7 +9,6 @@ use crate::case::synthetic::Synthetic;
 use crate::case::{Algorithm, Case, Image, Schedule, StorageLimit};
 use crate::crash::Limits;
 use crate::run;
-use crate::toy::algorithm_name;
 
 /// Crash states and faults of one repair: a sample.
 pub const BOUNDS: run::Bounds = run::Bounds {
@@ -66,11 +65,9 @@ pub fn all(algorithms: &[Algorithm]) -> Vec<Named> {
     all.map(
         |(((image, (damaged, damage)), (room, storage)), &algorithm)| Named {
             name: format!(
-                "{}{}:{}:{}:{room}",
+                "{}{algorithm}:{}:{damaged}:{room}",
                 Named::PREFIX,
-                algorithm_name(algorithm),
                 image.name,
-                damaged
             ),
             case: Case {
                 image: Image::Synthetic(image.image.clone()),

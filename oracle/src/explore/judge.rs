@@ -45,7 +45,7 @@ pub(super) fn image(index: usize, image: &Named, bounds: &Bounds) -> Tally {
     match ImageRepair::new(&image.case) {
         Ok((before, repair)) => {
             let explored = explore_one(&repair, &before, &images::BOUNDS);
-            tally.note_states(explored.states + explored.runs);
+            tally.states = explored.states + explored.runs;
             let mut verdicts = explored.verdicts;
             verdicts.retain(|(property, _)| bounds.properties.contains(property));
             for (property, verdict) in verdicts {
@@ -69,85 +69,60 @@ impl Judge<'_> {
     fn toy(&mut self, toy: &Toy) {
         let brute = Brute::new(*toy);
         let with_bytes = toy.clusters <= self.bounds.clusters_with_bytes;
-        // What first-fit fails; without it there is nothing to compare tail with.
-        let mut first_fit = None;
         for &algorithm in &self.bounds.algorithms {
             let only_bytes = bytes::only(toy, algorithm);
             if only_bytes && !with_bytes {
                 continue;
             }
             let outcome = self.engine.plan(toy, algorithm);
-            let subject = Subject::Toy(toy, algorithm);
+            self.tally.runs += 1;
             let mut failed = Vec::new();
             if !only_bytes {
-                let run = Planning::new(algorithm, &outcome, &brute);
-                failed = self.plan(subject, &run, first_fit.as_deref());
+                failed = self.plan(toy, &Planning::new(algorithm, &outcome, &brute));
             }
             if let Ok(layout) = &outcome
                 && with_bytes
                 && self.seen.insert(Signature::of(toy, algorithm, layout))
             {
-                self.bytes(toy, algorithm, &mut failed);
-            }
-            if algorithm == Algorithm::FirstFit {
-                first_fit = Some(failed);
+                self.bytes(toy, algorithm, &failed);
             }
         }
     }
 
-    /// Asks what a plan shows; which properties fail. Notes where tail fails what first-fit holds.
-    fn plan(
-        &mut self,
-        subject: Subject<'_>,
-        run: &Planning<'_>,
-        first_fit: Option<&[Property]>,
-    ) -> Vec<Property> {
+    /// Asks what a plan shows; which properties fail.
+    fn plan(&mut self, toy: &Toy, run: &Planning<'_>) -> Vec<Property> {
+        let subject = Subject::Toy(toy, run.algorithm);
         let mut failed = Vec::new();
         for &property in &self.bounds.properties {
-            let Some(verdict) = run.judge(property) else {
-                continue;
-            };
-            if let Err(failure) = &verdict {
-                failed.push(property);
-                if run.algorithm == Algorithm::Tail
-                    && first_fit.is_some_and(|failed| !failed.contains(&property))
-                {
-                    let added = self.tally.added_by_tail_mut(property);
-                    added.note(subject, Verdict::Fails(failure.clone()));
-                }
+            if let Some(verdict) = run.judge(property) {
+                failed.extend(verdict.is_err().then_some(property));
+                self.tally.note(subject, property, verdict.into());
             }
-            self.tally.note(subject, property, verdict.into());
         }
         failed
     }
 
     /// Asks what the bytes show. A property that the plan shows as well has been counted.
-    fn bytes(&mut self, toy: &Toy, algorithm: Algorithm, failed: &mut Vec<Property>) {
+    fn bytes(&mut self, toy: &Toy, algorithm: Algorithm, failed: &[Property]) {
         let subject = Subject::Toy(toy, algorithm);
         let (before, repair) = match ToyRepair::new(&toy.to_case(algorithm)) {
             Ok(built) => built,
             Err(error) => {
                 // A toy that cannot be built would be a mistake of the explorer's own.
-                let verdict = Verdict::fails(error);
-                return self
-                    .tally
-                    .note(subject, Property::CountsEveryCluster, verdict);
+                let (property, verdict) = (Property::CountsEveryCluster, Verdict::fails(error));
+                return self.tally.note(subject, property, verdict);
             }
         };
         let explored = explore_one(&repair, &before, &bytes::BOUNDS);
-        self.tally.note_states(explored.states + explored.runs);
+        self.tally.states += explored.states + explored.runs;
         for (property, verdict) in explored.verdicts {
-            let is_counted = || of_plans().any(|one| one == property);
-            if !self.bounds.properties.contains(&property)
-                || failed.contains(&property)
-                || !verdict.is_failure() && is_counted()
+            let is_counted = of_plans().any(|one| one == property);
+            if self.bounds.properties.contains(&property)
+                && !failed.contains(&property)
+                && (verdict.is_failure() || !is_counted)
             {
-                continue;
+                self.tally.note(subject, property, verdict);
             }
-            if verdict.is_failure() {
-                failed.push(property);
-            }
-            self.tally.note(subject, property, verdict);
         }
     }
 }

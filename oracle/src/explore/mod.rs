@@ -18,107 +18,91 @@ mod judge;
 mod tally;
 mod units;
 
-pub use bounds::{Bounds, Position};
-pub use bytes::BOUNDS as BYTES;
-pub use tally::{Cell, Counterexample, Tally};
-pub use units::Unit;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
+use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
-/// Units that are handed out at once: enough to keep many cores busy, few enough that little is
-/// repeated after an interruption.
+use engine::Planner;
+use images::Named;
+use units::Unit;
+
+pub use bounds::Bounds;
+pub use bytes::BOUNDS as BYTES;
+pub use tally::{Cell, Counterexample, Tally};
+
+/// Pieces that are handed out at once: enough to keep many cores busy.
 const WAVE: usize = 64;
 
+/// A piece of the work.
+enum Piece<'a> {
+    /// Toys of one size.
+    Unit(Unit),
+    /// A whole image, the so-many-th.
+    Image(usize, &'a Named),
+}
+
 /// How far an exploration is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Progress {
-    /// Planner runs done, those before an interruption included.
-    pub done: u64,
-    /// Planner runs in all.
-    pub total: u64,
-    /// The size of the file, in clusters, that is being looked at.
+    /// Pieces of work done.
+    pub done: usize,
+    /// Pieces in all.
+    pub total: usize,
+    /// The size of the file, in clusters, that is being looked at; that of whole images counts as the
+    /// largest.
     pub clusters: u32,
 }
 
-/// Explores from `position` on until everything is done or `stop` becomes true. Calls `report`
-/// now and then.
+/// What an exploration found.
+#[derive(Debug)]
+pub struct Explored {
+    /// For each algorithm and property.
+    pub tally: Tally,
+    /// The size of the file, in clusters, that came next when it was stopped; `None` where everything
+    /// was looked at.
+    pub stopped: Option<u32>,
+}
+
+/// Explores everything, whole images last, with the plans of this planner, until `stop` becomes true.
+/// Calls `report` now and then.
 pub fn explore(
+    planner: Planner,
     bounds: &Bounds,
-    position: &mut Position,
     stop: &AtomicBool,
     report: &(dyn Fn(Progress) + Sync),
-) {
-    explore_with(recount::rebuild::plan, bounds, position, stop, report);
-}
-
-/// As [`explore`], but the plans are those of another planner.
-pub fn explore_with(
-    planner: engine::Planner,
-    bounds: &Bounds,
-    position: &mut Position,
-    stop: &AtomicBool,
-    report: &(dyn Fn(Progress) + Sync),
-) {
-    let units = units::all(bounds);
-    let runs = |units: &[Unit]| units.iter().map(|unit| unit.runs(bounds)).sum::<u64>();
-    let total = runs(&units);
-    let mut done = runs(&units[..position.units.min(units.len())]);
-    while let Some(wave) = next(&units, position.units) {
+) -> Explored {
+    let units = units::all(bounds).into_iter().map(Piece::Unit);
+    let images = images::all(&bounds.algorithms);
+    let images = images.iter().filter(|_| bounds.images).enumerate();
+    let images = images.map(|(index, image)| Piece::Image(index, image));
+    let pieces: Vec<Piece<'_>> = units.chain(images).collect();
+    let mut tally = Tally::default();
+    for (number, wave) in pieces.chunks(WAVE).enumerate() {
+        let clusters = match wave[0] {
+            Piece::Unit(unit) => unit.clusters,
+            Piece::Image(..) => bounds.clusters,
+        };
         report(Progress {
-            done,
-            total,
-            clusters: wave[0].clusters,
+            done: number * WAVE,
+            total: pieces.len(),
+            clusters,
         });
         if stop.load(Ordering::Relaxed) {
-            return;
+            return Explored {
+                tally,
+                stopped: Some(clusters),
+            };
         }
-        position.add(wave, |_, unit| judge::unit(planner, unit, bounds));
-        position.units += wave.len();
-        done += runs(wave);
-    }
-    let mut images = images::all(&bounds.algorithms);
-    images.retain(|_| bounds.images);
-    while let Some(wave) = next(&images, position.images) {
-        if stop.load(Ordering::Relaxed) {
-            return;
-        }
-        let first = position.images;
-        position.add(wave, |index, image| {
-            judge::image(first + index, image, bounds)
+        let found = wave.par_iter().map(|piece| match piece {
+            Piece::Unit(unit) => judge::unit(planner, unit, bounds),
+            Piece::Image(index, image) => judge::image(*index, image, bounds),
         });
-        position.images += wave.len();
+        tally = tally.merge(found.reduce(Tally::default, Tally::merge));
     }
-    position.complete = true;
-    report(Progress {
-        done: total,
-        total,
-        clusters: bounds.clusters,
-    });
-}
-
-/// What is handed out at once from `position` on; `None` where nothing is left.
-fn next<T>(all: &[T], position: usize) -> Option<&[T]> {
-    all.get(position..)?.chunks(WAVE).next()
-}
-
-impl Position {
-    /// Adds what is found in a wave.
-    fn add<T: Sync>(&mut self, wave: &[T], judge: impl Fn(usize, &T) -> Tally + Sync) {
-        let found = wave.par_iter().enumerate();
-        let found = found.map(|(index, one)| judge(index, one));
-        let found = found.reduce(Tally::default, Tally::merge);
-        self.tally = std::mem::take(&mut self.tally).merge(found);
+    Explored {
+        tally,
+        stopped: None,
     }
-}
-
-/// The size of the files that an exploration has come to, in clusters.
-#[must_use]
-pub fn clusters_at(bounds: &Bounds, position: &Position) -> u32 {
-    let units = units::all(bounds);
-    let next = units.get(position.units);
-    next.map_or(bounds.clusters, |unit| unit.clusters)
 }
 
 #[cfg(test)]

@@ -1,15 +1,13 @@
 //! What was found: for each algorithm and property, how often it holds, and the smallest case in
 //! which it does not.
 
-use serde::{Deserialize, Serialize};
-
 use super::images::Named;
-use crate::case::{Algorithm, Case, StorageLimit};
+use crate::case::{Algorithm, Case};
 use crate::properties::{Failure, Property, Verdict};
 use crate::toy::{Toy, Word};
 
 /// A case in which a property fails.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counterexample {
     /// The case.
     pub case: Case,
@@ -21,8 +19,9 @@ pub struct Counterexample {
     size: Size,
 }
 
-/// The order of size: the clusters of file and room after it, those that are used, and so on.
-type Size = [u64; 10];
+/// The order of size. An image, of which the number counts, is larger than any toy. Of a toy: the
+/// clusters of file and room after it, those that are used, and so on.
+type Size = (Option<usize>, [u32; 6], [u128; 2]);
 
 /// What a property was asked of.
 #[derive(Clone, Copy)]
@@ -41,39 +40,22 @@ impl Subject<'_> {
         }
     }
 
-    /// An image is larger than any toy.
     fn size(&self) -> Size {
         let toy = match *self {
             Self::Toy(toy, _) => toy,
-            Self::Image(index, _) => return [u64::MAX, index as u64, 0, 0, 0, 0, 0, 0, 0, 0],
+            Self::Image(index, _) => return (Some(index), [0; 6], [0; 2]),
         };
-        let spare = match toy.room {
-            StorageLimit::Growing => 0,
-            StorageLimit::Fixed { spare } => spare,
-        };
-        let (used, old, refblock_bits) = (toy.used, toy.old, toy.shape.refblock_bits);
+        let (used, old, shape) = (toy.used, toy.old, toy.shape);
+        let storage = toy.capacity().unwrap_or(toy.clusters);
         let small = [
-            toy.clusters + spare,
-            spare,
+            storage,
+            storage - toy.clusters,
             used.count() + old.count(),
             old.count(),
-            refblock_bits + toy.shape.reftable_entry_bits,
-            refblock_bits,
+            shape.refblock_bits + shape.reftable_entry_bits,
+            shape.refblock_bits,
         ];
-        let [storage, spare, occupied, of_old, covered_by_one, shape] = small.map(u64::from);
-        let [used, old] = [used, old].map(|set| [(set.0 >> 64) as u64, set.0 as u64]);
-        [
-            storage,
-            spare,
-            occupied,
-            of_old,
-            covered_by_one,
-            shape,
-            used[0],
-            used[1],
-            old[0],
-            old[1],
-        ]
+        (None, small, [used.0, old.0])
     }
 
     fn counterexample(&self, failure: Failure) -> Counterexample {
@@ -94,14 +76,13 @@ impl Subject<'_> {
 }
 
 /// A property of an algorithm.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Cell {
     /// Cases in which it holds.
     pub holds: u64,
     /// Cases in which it fails.
     pub fails: u64,
     /// The smallest of these.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smallest: Option<Counterexample>,
 }
 
@@ -135,20 +116,20 @@ impl Cell {
 }
 
 /// A row of the verdict table for each algorithm and property.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Tally {
     cells: Vec<Cell>,
-    /// The smallest cases in which tail fails and first-fit does not, by property.
-    added: Vec<Cell>,
+    /// Planner runs.
+    pub runs: u64,
     /// States after power cuts, and runs with faults.
-    states: u64,
+    pub states: u64,
 }
 
 impl Default for Tally {
     fn default() -> Self {
         Self {
             cells: vec![Cell::default(); 3 * Property::ALL.len()],
-            added: vec![Cell::default(); Property::ALL.len()],
+            runs: 0,
             states: 0,
         }
     }
@@ -167,36 +148,13 @@ impl Tally {
         self.cells[index].note(subject, verdict);
     }
 
-    /// The cases in which `tail` fails and `first-fit`, on the same toy, does not.
-    #[must_use]
-    pub fn added_by_tail(&self, property: Property) -> &Cell {
-        &self.added[property as usize]
-    }
-
-    pub(super) fn added_by_tail_mut(&mut self, property: Property) -> &mut Cell {
-        &mut self.added[property as usize]
-    }
-
-    /// How many states after power cuts and runs with faults were looked at.
-    #[must_use]
-    pub const fn states(&self) -> u64 {
-        self.states
-    }
-
-    pub(super) const fn note_states(&mut self, states: u64) {
-        self.states += states;
-    }
-
     /// What was found in either.
     #[must_use]
     pub fn merge(self, other: Self) -> Self {
-        let both = |one: Vec<Cell>, two: Vec<Cell>| {
-            let pairs = one.into_iter().zip(two);
-            pairs.map(|(one, two)| one.merge(two)).collect()
-        };
+        let pairs = self.cells.into_iter().zip(other.cells);
         Self {
-            cells: both(self.cells, other.cells),
-            added: both(self.added, other.added),
+            cells: pairs.map(|(one, two)| one.merge(two)).collect(),
+            runs: self.runs + other.runs,
             states: self.states + other.states,
         }
     }

@@ -1,7 +1,6 @@
 //! The pieces that an exploration is cut into, in their order.
 
-use super::bounds::{Bounds, OLD_MAX, ROOMS, SHAPES};
-use crate::case::Algorithm;
+use super::bounds::{Bounds, OLD_MAX, SHAPES};
 use crate::toy::{Clusters, Shape};
 
 /// Binary logarithm of the number of patterns in a unit.
@@ -48,42 +47,12 @@ impl Unit {
     /// the reftable's entries can hold the refblocks.
     pub(super) fn old(&self, used: Clusters, bounds: &Bounds) -> impl Iterator<Item = Clusters> {
         let free = Clusters::run(0, self.clusters).without(used);
-        std::iter::once(Clusters::NONE).chain(subsets(free, self.old_most(bounds)))
-    }
-
-    /// The most old clusters.
-    const fn old_most(&self, bounds: &Bounds) -> u32 {
-        if self.clusters > bounds.clusters_with_old {
-            return 0;
-        }
-        let held = 1 + self.shape.entries();
-        if held < OLD_MAX { held } else { OLD_MAX }
-    }
-
-    /// Planner runs that it takes.
-    #[must_use]
-    pub fn runs(&self, bounds: &Bounds) -> u64 {
-        let toys = |algorithm: &Algorithm| match algorithm {
-            Algorithm::Planned => {
-                let most = u64::from(self.old_most(bounds));
-                let sets = |used: Clusters| {
-                    let free = u64::from(self.clusters - used.count());
-                    (0..=most).map(|size| choose(free, size)).sum::<u64>()
-                };
-                self.patterns().map(sets).sum()
-            }
-            Algorithm::FirstFit | Algorithm::Tail => self.end - self.first,
+        let most = match bounds.clusters_with_old {
+            largest if self.clusters > largest => 0,
+            _ => OLD_MAX.min(1 + self.shape.entries()),
         };
-        bounds.algorithms.iter().map(toys).sum::<u64>() * ROOMS.len() as u64
+        std::iter::once(Clusters::NONE).chain(subsets(free, most))
     }
-}
-
-/// How many sets of `size` there are among `n`.
-fn choose(n: u64, size: u64) -> u64 {
-    if size > n {
-        return 0;
-    }
-    (0..size).fold(1, |ways, taken| ways * (n - taken) / (taken + 1))
 }
 
 /// Every set of 1 to `most` of the clusters.
@@ -104,16 +73,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_number_of_runs_is_known_beforehand() {
-        let bounds = Bounds::up_to(9);
-        for unit in all(&bounds) {
-            let mut runs = 0;
-            for used in unit.patterns() {
-                let planned = unit.old(used, &bounds).count();
-                runs += (planned + 2) * ROOMS.len();
-            }
-            assert_eq!(unit.runs(&bounds), runs as u64, "{unit:?}");
-        }
+    fn every_small_set_of_clusters_is_there_once() {
+        let clusters = Clusters(0b110_1011);
+        let sets: std::collections::BTreeSet<_> = subsets(clusters, 3).collect();
+        assert!(sets.iter().all(|set| set.without(clusters).is_empty()));
+        assert_eq!(subsets(clusters, 3).count(), sets.len());
+        assert_eq!(sets.len(), 5 + 10 + 10);
+        assert_eq!(subsets(clusters, 0).count(), 0);
     }
 
     #[test]

@@ -45,7 +45,9 @@ pub fn reached(input: &[u8]) -> BTreeSet<String> {
                 arms.add("entry", mapping);
             }
         }
-        Err(Unreadable::NotOpened(refusal)) => arms.add("not opened for", &refusal),
+        Err(Unreadable::NotOpened { field, .. }) => {
+            arms.0.insert(format!("not opened for {field}"));
+        }
         Err(_) => (),
     }
     arms.0

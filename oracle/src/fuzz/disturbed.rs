@@ -2,17 +2,15 @@
 //! do.
 
 use super::encoding::decode;
-use super::image::without_audit;
 use super::rebuild::holds;
 use super::{Broken, Target, Use};
 use crate::case::build::build;
 use crate::case::damage::SparseBytes;
 use crate::case::{Case, Schedule};
 use crate::crash::Limits;
-use crate::disk::{SECTOR, SimulatedDisk};
 use crate::properties::crash_atomic::StateJudge;
 use crate::properties::undo_restores::Points;
-use crate::properties::{Property, Verdict, fault_safe, judge_all, undo_restores};
+use crate::properties::{Property, Verdict, fault_safe, judge_all, unread};
 use crate::run::{Before, ImageRepair, Repair, Run, SceneError, again, run, scene};
 
 /// Crash states that are looked at after a fault: few, as the fuzzer asks again and again.
@@ -40,8 +38,8 @@ impl Scene {
             Ok(scene) => scene,
             Err(SceneError::Unreadable(_)) => {
                 if let Ok(built) = build(&case) {
-                    let disk = SimulatedDisk::new(built.bytes, SECTOR, built.capacity);
-                    without_audit(disk, ImageRepair::by(case.algorithm))?;
+                    let repair = ImageRepair::by(case.algorithm);
+                    unread::judge(built.bytes, built.capacity, repair)?;
                 }
                 return Ok(None);
             }
@@ -54,7 +52,11 @@ impl Scene {
             repair,
             quiet,
         };
-        let verdicts = judge_all(&scene.before, &scene.quiet, &*scene.repair);
+        let cuts = match scene.case.schedule {
+            Schedule::Crash(crash) => Points::At(crash),
+            _ => Points::Spread(1),
+        };
+        let verdicts = judge_all(&scene.before, &scene.quiet, &*scene.repair, cuts);
         for (property, verdict) in verdicts {
             scene.holds(property, verdict)?;
         }
@@ -93,8 +95,6 @@ pub fn crash(input: &[u8]) -> Result<Use, Broken> {
     let state = before.crashed(&quiet.trace, crash);
     let judge = StateJudge::new(before, &quiet.trace, quiet.whole(before));
     scene.holds(Property::CrashAtomic, judge.state(&state).into())?;
-    let undo = undo_restores::judge(before, quiet, &*scene.repair, Points::At(crash));
-    scene.holds(Property::UndoRestores, undo)?;
     scene.can_be_repaired(state)?;
     Ok(Use::Judged)
 }
@@ -109,7 +109,7 @@ pub fn fault(input: &[u8]) -> Result<Use, Broken> {
     };
     let failed = run(&*scene.repair, &scene.before, faults);
     // Nothing failed, and all of it has been judged.
-    if failed.faults_hit == 0 {
+    if failed.asked.faults_hit == 0 {
         return Ok(Use::Refused);
     }
     let whole = scene.quiet.whole(&scene.before);

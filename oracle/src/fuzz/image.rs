@@ -7,13 +7,13 @@
 use recount::{Algorithm, MemoryStorage, RepairOptions, Scope, check};
 
 use super::rebuild::holds;
-use super::{Broken, Use};
-use crate::audit::{Unreadable, audit};
+use super::{Broken, Use, cuts_of};
+use crate::audit::Unreadable;
 use crate::case::damage::SparseBytes;
-use crate::disk::{SECTOR, SimulatedDisk};
-use crate::properties::reading::{Kind, Reading};
-use crate::properties::{agrees, judge_all};
-use crate::run::{Before, Done, ImageRepair, Repair as _, run};
+use crate::disk::SECTOR;
+use crate::properties::reading::Kind;
+use crate::properties::{agrees, judge_all, unread};
+use crate::run::{Before, ImageRepair, run};
 
 /// Bytes that a repair reads, beyond which an image costs a fuzzer more than it shows.
 const COSTLY: u64 = 512 << 10;
@@ -93,6 +93,7 @@ pub fn judge(input: &[u8]) -> Result<Use, Broken> {
     } else {
         input.len() % SECTOR as usize
     };
+    let cuts = cuts_of(input);
     let input = &input[..input.len() - odd];
     // By its type a check cannot write; the bytes are compared all the same.
     let storage = MemoryStorage::growing(input.to_vec());
@@ -102,72 +103,32 @@ pub fn judge(input: &[u8]) -> Result<Use, Broken> {
         return Err(Broken::new("check-writes-nothing", message));
     }
     let capacity = (!way.grows).then_some(input.len() as u64);
-    let disk = || SimulatedDisk::new(sparse(input), SECTOR, capacity);
     let repair = ImageRepair {
         options: way.options,
     };
-    let audited = match audit(&input) {
-        Ok(audit) => Some(audit),
-        Err(Unreadable::NotOpened(_)) => None,
-        Err(Unreadable::Io(_) | Unreadable::TooMuchWork) => {
-            without_audit(disk(), repair)?;
-            return Ok(Use::Costly);
-        }
-    };
-    agrees("before the repair", &checked, audited.as_ref())
-        .map_err(|failure| Broken::new("agrees-with-the-audit", failure.message))?;
-    let Some(audit) = audited else {
-        without_audit(disk(), repair)?;
-        return Ok(Use::Judged);
-    };
-    let Ok(reading) = Reading::of_image(audit, &input) else {
-        without_audit(disk(), repair)?;
-        return Ok(Use::Costly);
-    };
-    let before = Before {
-        capacity,
-        bytes: sparse(input),
-        sector: SECTOR,
-        kind: Kind::Image,
-        reading,
+    let before = Before::new(sparse(input), SECTOR, capacity, Kind::Image);
+    let audit = before
+        .as_ref()
+        .ok()
+        .and_then(|before| before.reading.audit());
+    let is_costly = matches!(before, Err(Unreadable::Io(_) | Unreadable::TooMuchWork));
+    if !is_costly {
+        agrees("before the repair", &checked, audit)
+            .map_err(|failure| Broken::new("agrees-with-the-audit", failure.message))?;
+    }
+    let Ok(before) = before else {
+        unread::judge(sparse(input), capacity, repair)?;
+        return Ok(if is_costly { Use::Costly } else { Use::Judged });
     };
     let run = run(&repair, &before, &[]);
-    for (property, verdict) in judge_all(&before, &run, &repair) {
+    for (property, verdict) in judge_all(&before, &run, &repair, cuts) {
         holds(run.ask().algorithm, &before, property, verdict)?;
     }
-    Ok(if run.bytes_read > COSTLY || is_long(input) {
+    Ok(if run.asked.bytes_read > COSTLY || is_long(input) {
         Use::Costly
     } else {
         Use::Judged
     })
-}
-
-/// What is asked of an image that the naive audit does not read, because nobody can open it or because
-/// it takes more memory or time than the audit has: a repair either refuses and writes nothing, or
-/// it reports what a check finds, and the next one writes nothing.
-pub(super) fn without_audit(mut disk: SimulatedDisk, repair: ImageRepair) -> Result<(), Broken> {
-    match repair.repair(&mut disk) {
-        Err(_) if disk.trace().is_read_only() => Ok(()),
-        Ok(Done::Image(outcome)) => {
-            let checked = check(&disk, &mut ());
-            if !matches!(&checked, Ok(report) if *report == outcome.report) {
-                let message = format!("it reports {:?}, a check {checked:?}", outcome.report);
-                return Err(Broken::new("plan-exact", message));
-            }
-            let mut disk = SimulatedDisk::new(disk.into_parts().0, SECTOR, None);
-            match repair.repair(&mut disk) {
-                Ok(_) if disk.trace().is_read_only() => Ok(()),
-                other => Err(Broken::new(
-                    "idempotent",
-                    format!("a second repair: {other:?}"),
-                )),
-            }
-        }
-        other => Err(Broken::new(
-            "as-specified",
-            format!("it writes, and then {other:?}"),
-        )),
-    }
 }
 
 /// Whether an image that was opened is longer than one has to be to show something.

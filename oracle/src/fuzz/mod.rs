@@ -10,6 +10,9 @@ mod rebuild;
 pub mod seeds;
 pub mod settings;
 
+use crate::properties::undo_restores::Points;
+use crate::properties::unread;
+
 /// What a fuzzer feeds.
 #[derive(
     Clone,
@@ -66,6 +69,18 @@ fn unknown(name: &str) -> UnknownTarget {
     UnknownTarget(name.to_owned())
 }
 
+/// Undo files cost more than all else that is asked of an input: one in so many is asked for them.
+const UNDO_SHARE: u32 = 32;
+
+/// Where `undo-restores` has the power cut, of an input that says nothing of power cuts.
+fn cuts_of(input: &[u8]) -> Points {
+    if crc32fast::hash(input).is_multiple_of(UNDO_SHARE) {
+        Points::Spread(1)
+    } else {
+        Points::Unasked
+    }
+}
+
 /// What an input was good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
@@ -95,5 +110,11 @@ impl Broken {
             promise,
             message: message.into(),
         }
+    }
+}
+
+impl From<unread::Broken> for Broken {
+    fn from((property, failure): unread::Broken) -> Self {
+        Self::new(property.name(), failure.message)
     }
 }

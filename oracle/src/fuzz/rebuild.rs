@@ -2,7 +2,7 @@
 //! the bytes.
 
 use super::encoding::decode;
-use super::{Broken, Target, Use};
+use super::{Broken, Target, Use, cuts_of};
 use crate::case::Algorithm;
 use crate::properties::plan::{Brute, Planning, of_plans};
 use crate::properties::reading::Kind;
@@ -33,7 +33,8 @@ pub fn judge(input: &[u8]) -> Result<Use, Broken> {
             let verdict = planning.judge(property)?;
             Some((property, verdict.into()))
         });
-        let of_bytes = judge_all(&before, &run(&repair, &before, &[]), &repair);
+        let run = run(&repair, &before, &[]);
+        let of_bytes = judge_all(&before, &run, &repair, cuts_of(input));
         for (property, verdict) in of_plan.chain(of_bytes) {
             holds(algorithm, &before, property, verdict)?;
         }
@@ -60,14 +61,11 @@ pub(super) fn holds(
     property: Property,
     verdict: Verdict,
 ) -> Result<(), Broken> {
-    let is_known = match before.kind {
-        Kind::Toy(_) => property.is_known_of_toys(algorithm),
-        Kind::Image => property.is_known_of_images(algorithm),
-    };
+    let is_toy = matches!(before.kind, Kind::Toy(_));
+    let is_known = is_toy && property.is_known_of_toys(algorithm);
     match verdict {
         Verdict::Fails(failure) if !is_known => {
-            let name = crate::toy::algorithm_name(algorithm);
-            let message = format!("algorithm {name}: {failure}");
+            let message = format!("algorithm {algorithm}: {failure}");
             Err(Broken::new(property.name(), message))
         }
         _ => Ok(()),

@@ -10,7 +10,7 @@ use super::image::WAYS;
 use super::mutate::{read, write};
 use super::{Target, Use, encoding, mutate};
 use crate::case::build;
-use crate::case::generate::{Kind, generate};
+use crate::case::generate;
 use crate::case::{Image, StorageLimit};
 
 /// Bytes of an image that is written down, at most.
@@ -128,7 +128,7 @@ const SPECIAL: [&str; 2] = [
 ];
 
 fn image(seed: u64) -> Option<Vec<u8>> {
-    let mut case = generate(Kind::Synthetic, seed);
+    let mut case = generate(seed);
     case.storage = StorageLimit::Growing;
     let Image::Synthetic(synthetic) = &case.image else {
         return None;

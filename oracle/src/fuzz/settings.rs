@@ -3,11 +3,9 @@
 //! `cargo fuzz run` included, then runs it with the same ones.
 
 use std::env;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
-use std::io;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
 use std::process::Command;
 
 use super::Target;
@@ -35,101 +33,76 @@ const OPTIONS: [&str; 5] = [
     "-detect_leaks=0",
 ];
 
-/// Starts the process again with the settings, unless it has them. It does not come back from that.
+/// Becomes the same program with the settings, unless it has them.
 pub fn settle(target: Target) {
-    if env::var_os(SETTLED).is_none() {
-        let error = again(target);
-        eprintln!("the fuzz target cannot start itself again with its settings: {error}");
-        std::process::exit(1);
+    if env::var_os(SETTLED).is_some() {
+        return;
     }
-}
-
-/// Becomes the same program with the settings; why not, where it does not.
-fn again(target: Target) -> io::Error {
-    let program = match env::current_exe() {
-        Ok(program) => program,
-        Err(error) => return error,
-    };
     let given: Vec<OsString> = env::args_os().skip(1).collect();
     let sanitizer = env::var("ASAN_OPTIONS").unwrap_or_default();
-    Command::new(program)
-        .args(arguments(target, &given, Path::new(TOP)))
-        .env("ASAN_OPTIONS", format!("{SANITIZER}:{sanitizer}"))
-        .env(SETTLED, "1")
-        .exec()
+    let again = |program| {
+        Command::new(program)
+            .args(settings(target, &given))
+            .args(&given)
+            .env("ASAN_OPTIONS", format!("{SANITIZER}:{sanitizer}"))
+            .env(SETTLED, "1")
+            .exec()
+    };
+    let error = env::current_exe().map_or_else(|error| error, again);
+    eprintln!("the fuzz target cannot start itself again with its settings: {error}");
+    std::process::exit(1);
 }
 
-/// The settings, then what was given, which wins. libFuzzer writes what it learns into the first
-/// folder: where that would be the committed corpus, one that git ignores goes before it.
-fn arguments(target: Target, given: &[OsString], top: &Path) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = OPTIONS.iter().map(OsString::from).collect();
-    let dictionary = top.join(format!("fuzz/{target}.dict"));
-    if dictionary.exists() {
-        arguments.push(option("-dict=", &dictionary));
+/// What goes before the arguments that are given, which win. libFuzzer writes what it learns into the
+/// first folder: where that would be the committed corpus, one that git ignores goes before it.
+fn settings(target: Target, given: &[OsString]) -> Vec<OsString> {
+    let mut settings = OPTIONS.map(OsString::from).to_vec();
+    let dictionary = format!("{TOP}/fuzz/{target}.dict");
+    if fs::exists(&dictionary).unwrap_or(false) {
+        settings.push(format!("-dict={dictionary}").into());
     }
-    let is_option = |argument: &OsString| argument.as_encoded_bytes().starts_with(b"-");
-    let first = given.iter().position(|argument| !is_option(argument));
-    let (options, inputs) = given.split_at(first.unwrap_or(given.len()));
-    arguments.extend_from_slice(options);
-    let seeds = fs::canonicalize(top.join(format!("corpus/{target}"))).ok();
-    let reads_seeds = inputs
-        .first()
-        .is_some_and(|first| fs::canonicalize(first).ok() == seeds);
-    if seeds.is_some() && reads_seeds {
-        let learned = top.join(format!("target/fuzz/{target}"));
+    let is_option = |argument: &&OsString| argument.as_encoded_bytes().starts_with(b"-");
+    let input = given.iter().find(|argument| !is_option(argument));
+    let input = input.and_then(|input| fs::canonicalize(input).ok());
+    if input.is_some() && input == fs::canonicalize(format!("{TOP}/corpus/{target}")).ok() {
+        let learned = format!("{TOP}/target/fuzz/{target}");
         // Where it cannot be made, libFuzzer says so.
         let _ = fs::create_dir_all(&learned);
-        arguments.push(learned.into());
+        settings.push(learned.into());
     }
-    arguments.extend_from_slice(inputs);
-    arguments
-}
-
-fn option(name: &str, value: &Path) -> OsString {
-    let mut option = OsString::from(name);
-    option.push(AsRef::<OsStr>::as_ref(value));
-    option
+    settings
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The arguments behind the settings, with the top of the tree cut off.
-    fn behind_settings(target: Target, given: &[&str]) -> Vec<String> {
+    /// What there is beside the options for all targets, with the top of the tree cut off.
+    fn beside_options(target: Target, given: &[&str]) -> Vec<String> {
         let given: Vec<OsString> = given.iter().map(Into::into).collect();
-        let all = arguments(target, &given, Path::new(TOP));
-        let known = all.iter().take(OPTIONS.len());
-        assert!(known.eq(OPTIONS.iter().copied()));
-        let rest = all.iter().skip(OPTIONS.len());
-        let text = rest.map(|argument| argument.to_str().expect("UTF-8").replace(TOP, "."));
-        text.collect()
+        let all = settings(target, &given);
+        let (options, rest) = all.split_at(OPTIONS.len());
+        assert_eq!(options, OPTIONS);
+        let text = rest
+            .iter()
+            .map(|argument| argument.to_str().expect("UTF-8"));
+        text.map(|text| text.replace(TOP, ".")).collect()
     }
 
     #[test]
     fn what_is_learned_from_the_committed_seeds_goes_elsewhere() {
         let seeds = format!("{TOP}/fuzz/corpus/rebuild/");
-        assert_eq!(
-            behind_settings(Target::Rebuild, &["-runs=1", &seeds]),
-            ["-runs=1", "./target/fuzz/rebuild", "./fuzz/corpus/rebuild/"]
-        );
-    }
-
-    #[test]
-    fn folders_and_files_of_others_are_left_as_they_are() {
+        let learned = beside_options(Target::Rebuild, &["-runs=1", &seeds]);
+        assert_eq!(learned, ["./target/fuzz/rebuild"]);
         let file = format!("{TOP}/Cargo.toml");
-        for given in ["/no/such/folder", &file] {
-            let expected = given.replace(TOP, ".");
-            assert_eq!(behind_settings(Target::Crash, &[given]), [expected]);
+        for others in [&["/no/such/folder"], &[file.as_str()], &["-runs=1"]] {
+            assert_eq!(beside_options(Target::Crash, others), [""; 0]);
         }
-        assert_eq!(behind_settings(Target::Crash, &["-runs=1"]), ["-runs=1"]);
     }
 
     #[test]
-    fn a_dictionary_is_used_and_another_one_wins() {
-        assert_eq!(
-            behind_settings(Target::Image, &["-dict=mine"]),
-            ["-dict=./fuzz/image.dict", "-dict=mine"]
-        );
+    fn a_dictionary_is_used() {
+        let dictionary = beside_options(Target::Image, &[]);
+        assert_eq!(dictionary, ["-dict=./fuzz/image.dict"]);
     }
 }

@@ -53,13 +53,18 @@ pub fn judge(property: Property, before: &Before, run: &Run) -> Verdict {
     }
 }
 
-/// Asks every property.
+/// Asks every property; `undo-restores` after power cuts at these points.
 #[must_use]
-pub fn judge_all(before: &Before, run: &Run, repair: &dyn Repair) -> Vec<(Property, Verdict)> {
+pub fn judge_all(
+    before: &Before,
+    run: &Run,
+    repair: &dyn Repair,
+    cuts: Points,
+) -> Vec<(Property, Verdict)> {
     let of_bytes = OF_BYTES.map(|(property, ..)| (property, judge(property, before, run)));
     let mut verdicts = of_bytes.to_vec();
     verdicts.extend(idempotent::judge(before, run, repair));
-    let restores = undo_restores::judge(before, run, repair, Points::Spread(1));
+    let restores = undo_restores::judge(before, run, repair, cuts);
     verdicts.push((Property::UndoRestores, restores));
     verdicts
 }

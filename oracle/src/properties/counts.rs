@@ -127,23 +127,13 @@ pub(super) fn kept(seen: &Seen<'_>) -> Result<(), Failure> {
 }
 
 /// What was seen to be damaged is seen to be damaged afterwards, and the next repair keeps what this
-/// one keeps. Only what the header says where something takes it for a table changes with it (rule 5);
-/// that it is taken for one stays.
+/// one keeps.
 pub(super) fn evidence_stays(seen: &Seen<'_>) -> Result<(), Failure> {
     let (Some(repaired), Some(audit)) = (seen.repaired(), seen.after()?.audit()) else {
         return Ok(());
     };
     let found = diagnose_audited(&seen.run.after, audit).map_err(Failure::new)?;
-    let old = &seen.before.reading;
-    let reads_header = old.audit().is_some_and(|audit| audit.header_is_table);
-    let beside_the_header = old.counted().filter(|_| reads_header);
-    let stays = |damage: &&Damage| match (**damage, beside_the_header) {
-        (Damage::Corruption(referrer, wrong), Some(audit)) => {
-            audit.corruptions.contains(&Corruption { referrer, wrong })
-        }
-        _ => true,
-    };
-    let mut damage = repaired.damage.iter().filter(stays);
+    let mut damage = repaired.damage.iter();
     // Both lists are in the same order.
     let mut left = found.damage.iter();
     let unseen = damage.find(|one| !left.any(|other| is_same(one, other)));
@@ -161,7 +151,10 @@ pub(super) fn evidence_stays(seen: &Seen<'_>) -> Result<(), Failure> {
 /// Whether two damages are one: COPIED of an entry may be set right (rule 6).
 fn is_same(one: &Damage, other: &Damage) -> bool {
     let entry = |damage: &Damage| match *damage {
-        Damage::Corruption(referrer, Wrong::Reserved { entry }) => Some((referrer, entry << 1)),
+        Damage::Corruption(Corruption {
+            referrer,
+            wrong: Wrong::Reserved(entry),
+        }) => Some((referrer, entry << 1)),
         _ => None,
     };
     one == other || entry(one).is_some() && entry(one) == entry(other)

@@ -13,11 +13,12 @@ use std::ops::ControlFlow;
 use super::leaves_data_alone::Guard;
 use super::reading::{Found, Reading};
 use super::{Failure, Verdict};
-use crate::audit::{Referrer, ToyStructure};
+use crate::audit::Referrer;
 use crate::case::damage::SparseBytes;
 use crate::crash::{CrashState, Limits};
 use crate::disk::{Event, Trace};
 use crate::run::{Before, Run};
+use crate::toy::ToyStructure;
 
 /// Of all states that a power cut may leave, whoever made the trace, and how many were looked at.
 /// `whole` is what the audit says of a run of the same repair in which nothing went wrong; `None`
@@ -48,7 +49,7 @@ pub fn judge(
 /// Whether what a repair has done lasts once it has said that it is done.
 pub fn lasts(run: &Run) -> Result<(), Failure> {
     let volatile = |event: &Event| matches!(event, Event::Write { durable: false, .. });
-    let last = run.trace.events().iter().rev();
+    let last = run.trace.events.iter().rev();
     let mut last = last.take_while(|event| !event.is_flush());
     Failure::unless(run.outcome.is_err() || !last.any(volatile), || {
         "the repair ends with writes that no flush follows: a power cut after it has said that it is \

@@ -37,7 +37,7 @@ pub(super) fn judge(before: &Before, first: &Run, repair: &dyn Repair) -> [(Prop
     let planned = planned.map_or(Verdict::Holds, |step| {
         Verdict::fails(format!("the plan of a second repair has {step:?}"))
     });
-    let mut events = trace.events().iter();
+    let mut events = trace.events.iter();
     let written = events.find(|event| !event.is_flush());
     let written = written.map_or(Verdict::Holds, |event| {
         Verdict::fails(format!("a second repair does this: {event}"))

@@ -94,7 +94,7 @@ fn touched(before: &Before, trace: &Trace) -> BTreeSet<u64> {
     let mut touched = BTreeSet::new();
     let last = before.reading.references.keys().next_back();
     let limit = last.map_or(0, |last| last + 1);
-    for event in trace.events() {
+    for event in &trace.events {
         let (offset, end) = match event {
             Event::Write { offset, bytes, .. } | Event::WriteFailed { offset, bytes } => {
                 (*offset, offset + bytes.len() as u64)

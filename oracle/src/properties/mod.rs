@@ -14,6 +14,7 @@ mod plan_exact;
 pub mod reading;
 mod structures;
 pub mod undo_restores;
+pub mod unread;
 
 use std::fmt::Display;
 
@@ -23,7 +24,7 @@ use strum::VariantArray as _;
 use crate::case::Algorithm;
 
 pub use bytes::{judge, judge_all};
-pub(crate) use plan_exact::agrees;
+pub use plan_exact::agrees;
 
 /// A property, by the name that test names, failure messages and the verdict table use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -87,32 +88,23 @@ impl Property {
         self.into()
     }
 
-    /// Whether the algorithm is known to fail the property on an image. QEMU's lower what they
-    /// counted too high only after the header is switched: a power cut in between leaves the old
-    /// refcount table counted, where it reads as a lost table, and the next repair keeps it. They
-    /// write refblocks again and again.
-    #[must_use]
-    pub const fn is_known_of_images(self, algorithm: Algorithm) -> bool {
-        !matches!(algorithm, Algorithm::Planned)
-            && matches!(self, Self::CrashAtomic | Self::BoundedCost)
-    }
-
     /// Whether the algorithm is known to fail the property on a toy, as `cargo xtask model` shows.
-    /// What QEMU's leak is not clean afterwards either.
+    /// What QEMU's leak is not clean afterwards either. On an image none fails any.
     #[must_use]
     pub const fn is_known_of_toys(self, algorithm: Algorithm) -> bool {
-        self.is_known_of_images(algorithm)
-            || !matches!(algorithm, Algorithm::Planned)
-                && matches!(
-                    self,
-                    Self::Terminates
-                        | Self::FitsWhenPossible
-                        | Self::GrowsOnlyWhenNeeded
-                        | Self::SmallestTable
-                        | Self::NoLeaks
-                        | Self::CleanAfterwards
-                        | Self::FaultSafe
-                )
+        !matches!(algorithm, Algorithm::Planned)
+            && matches!(
+                self,
+                Self::CrashAtomic
+                    | Self::BoundedCost
+                    | Self::Terminates
+                    | Self::FitsWhenPossible
+                    | Self::GrowsOnlyWhenNeeded
+                    | Self::SmallestTable
+                    | Self::NoLeaks
+                    | Self::CleanAfterwards
+                    | Self::FaultSafe
+            )
     }
 }
 

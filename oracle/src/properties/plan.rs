@@ -60,7 +60,10 @@ impl Brute {
 
     /// The least reftable with which everything fits into the storage, the file growing if it can.
     fn least_in_storage(&self) -> Option<u32> {
-        let search = || Space::whole_storage(&self.toy).least_table();
+        let search = || {
+            let space = Space::whole_storage(&self.toy);
+            space.expect("asked of small toys only").least_table()
+        };
         *self.whole_storage.get_or_init(search)
     }
 }
@@ -156,7 +159,7 @@ impl<'a> Planning<'a> {
             Property::Terminates => true,
             Property::FitsWhenPossible
             | Property::GrowsOnlyWhenNeeded
-            | Property::SmallestTable => Space::is_searchable(&self.brute.toy),
+            | Property::SmallestTable => Space::whole_storage(&self.brute.toy).is_some(),
             _ => self.places.end <= u64::from(CLUSTERS_MAX),
         }
     }
@@ -169,10 +172,8 @@ impl<'a> Planning<'a> {
 /// If the shape has no such geometry: B and E below 2^20, refblocks of whole bytes.
 #[must_use]
 pub fn geometry(shape: Shape) -> Geometry {
-    let refblock = (shape.refblock_bits + shape.refcount_order).saturating_sub(3);
-    let cluster_bits = 4.max(refblock).max(shape.reftable_entry_bits + 3);
     Geometry::model(
-        cluster_bits,
+        shape.cluster_bits(),
         shape.refcount_order,
         shape.refblock_bits,
         shape.reftable_entry_bits,

@@ -27,7 +27,7 @@ pub(super) fn judge(seen: &Seen<'_>) -> Result<(), Failure> {
 
 /// The engine and the audit find the same, each on its own terms. `None`: the audit does not open
 /// the image.
-pub(crate) fn agrees(
+pub fn agrees(
     when: &str,
     checked: &Result<Report, CheckError>,
     audit: Option<&Audit>,
@@ -44,9 +44,9 @@ pub(crate) fn agrees(
         }
         (Err(CheckError::Image(_)), None) => true,
         // The audit reads on without a LUKS header.
-        (Err(CheckError::Walk(_) | CheckError::Image(ImageError::Luks { .. })), Some(theirs)) => {
-            theirs.gives_up
-        }
+        (Err(CheckError::Image(ImageError::Luks { .. })), Some(theirs)) => theirs.gives_up,
+        (Err(CheckError::Image(_)), Some(_)) => false,
+        (Err(_), Some(theirs)) => theirs.gives_up,
         _ => false,
     };
     Failure::unless(same, || {

@@ -3,7 +3,9 @@
 use itertools::Itertools;
 use litemap::LiteMap;
 
-use crate::audit::{self, Audit, Bytes, Referrers, ToyGeometry, ToyStructure, Unreadable};
+use crate::audit::{self, Audit, Bytes, Referrers, Unreadable};
+use crate::case::model::Model;
+use crate::toy::{ToyStructure, structure};
 
 /// Longest list of referrers in a message.
 const NAMED_MAX: usize = 3;
@@ -11,21 +13,11 @@ const NAMED_MAX: usize = 3;
 /// How bytes are to be read.
 #[derive(Clone, Debug)]
 pub enum Kind {
-    /// Pointer, reftable and refblocks; who refers to what is known beforehand.
-    Toy(Toy),
+    /// Pointer, reftable and refblocks; who refers to what is known beforehand, and that the `old`
+    /// clusters must stay untouched until the switch.
+    Toy(Model),
     /// A qcow2 image.
     Image,
-}
-
-/// What is known of a toy beforehand.
-#[derive(Clone, Debug)]
-pub struct Toy {
-    /// Its sizes.
-    pub geometry: ToyGeometry,
-    /// References of each cluster, those of new structures not included.
-    pub references: Vec<u64>,
-    /// Clusters of the old structures that must stay untouched until the switch.
-    pub reserved: Vec<u32>,
 }
 
 impl Kind {
@@ -33,8 +25,8 @@ impl Kind {
     pub fn read(&self, bytes: &dyn Bytes) -> Result<Reading, Unreadable> {
         Ok(match self {
             Self::Toy(toy) => {
-                let structure = audit::structure(bytes, toy.geometry)?;
-                let own = structure.own_clusters(toy.geometry);
+                let structure = structure(bytes, toy)?;
+                let own = structure.own_clusters(toy);
                 let foreign = (0..).zip(toy.references.iter().copied());
                 let mut references: LiteMap<u64, u64> =
                     foreign.filter(|&(_, count)| count > 0).collect();
@@ -43,8 +35,8 @@ impl Kind {
                     references.insert(cluster, foreign + uses);
                 }
                 Reading {
-                    cluster_bits: u64::from(toy.geometry.cluster_bits),
-                    max_refcount: u64::MAX >> (64 - (1 << toy.geometry.refcount_order)),
+                    cluster_bits: toy.shape().cluster_bits().into(),
+                    max_refcount: u64::MAX >> (64 - (1 << toy.refcount_order)),
                     own,
                     references,
                     found: Found::Toy(structure),

@@ -16,7 +16,7 @@ const FLUSHES_MAX: usize = 8;
 pub(super) fn no_overlap(seen: &Seen<'_>) -> Result<(), Failure> {
     let after = seen.after()?;
     let is_reserved = |cluster: u64| match &seen.before.kind {
-        Kind::Toy(toy) => toy.reserved.iter().any(|&old| u64::from(old) == cluster),
+        Kind::Toy(toy) => toy.old.iter().any(|&old| u64::from(old) == cluster),
         Kind::Image => seen.before.reading.own.contains_key(&cluster),
     };
     for (&cluster, &uses) in &after.own {
@@ -40,7 +40,7 @@ pub(super) fn no_overlap(seen: &Seen<'_>) -> Result<(), Failure> {
 pub(super) fn bounded_cost(seen: &Seen<'_>) -> Result<(), Failure> {
     let (old, after, trace) = (&seen.before.reading, seen.after()?, &seen.run.trace);
     let flush = |event: &&Event| matches!(event, Event::Flush);
-    let flushes = trace.events().iter().filter(flush).count();
+    let flushes = trace.events.iter().filter(flush).count();
     Failure::unless(flushes <= FLUSHES_MAX, || {
         format!("{flushes} flushes; {FLUSHES_MAX} are enough")
     })?;

@@ -1,10 +1,11 @@
 //! `undo-restores`: an undo file, saved before a repair, gives back the image bit for bit, length
 //! included: after the whole repair, and after a power cut at any point of the repair and of undoing.
 //!
-//! Undo files are files, so every point costs some system calls. Of each repair the plain form is
-//! asked, and that of one power cut drawn from what the repair writes; the explorer asks at many
-//! points of each repair, a case with a power cut at its own. What is cut is the repair, and then the
-//! undoing of what that leaves, at its event of the same number.
+//! Undo files are files, and each costs as many system calls as a fuzzer can judge an image in. Of each
+//! repair the plain form is asked, and that of one power cut drawn from what the repair writes; the
+//! explorer asks at many points of each repair, a case with a power cut at its own; the fuzz targets
+//! without a power cut ask of one input in 32, drawn from its bytes. What is cut is the repair, and
+//! then the undoing of what that leaves, at its event of the same number.
 
 use std::path::Path;
 
@@ -19,7 +20,7 @@ use super::{Failure, Verdict};
 use crate::case::damage::SparseBytes;
 use crate::case::{Crash, Fault, FaultKind, Operation, Times};
 use crate::crash::Crashes;
-use crate::disk::{Event, SECTOR, SimulatedDisk, Trace, Written};
+use crate::disk::{Event, SimulatedDisk, Trace};
 use crate::run::{Before, Repair, Run};
 
 /// A write: where, and the new bytes.
@@ -28,6 +29,8 @@ type Write = (Offset, Vec<u8>);
 /// Where the power is cut.
 #[derive(Clone, Copy, Debug)]
 pub enum Points {
+    /// Nowhere: nothing is asked.
+    Unasked,
     /// At one point.
     At(Crash),
     /// At so many points, at most: drawn from what the repair writes, and evenly spread.
@@ -38,15 +41,16 @@ pub enum Points {
 /// as nothing is replaced.
 #[must_use]
 pub fn judge(before: &Before, run: &Run, repair: &dyn Repair, points: Points) -> Verdict {
-    if run.trace.is_read_only() {
+    if run.trace.is_read_only() || matches!(points, Points::Unasked) {
         return Verdict::NotApplicable;
     }
     let asked = Undo::save(before, run, &repair.options()).and_then(|undo| {
-        let after = undo.trace.events().len() as u32;
+        let after = undo.trace.events.len() as u32;
         let kept = u64::MAX;
-        let whole = undo.state(&undo.before, &undo.trace, Crash { after, kept });
+        let whole = undo.state(&before.bytes, &undo.trace, Crash { after, kept });
         undo.gives_back(&undo.copy()?, &whole)?;
         match points {
+            Points::Unasked => Ok(()),
             Points::At(crash) => undo.survives(crash),
             Points::Spread(count) => undo.drawn(count).try_for_each(|cut| undo.survives(cut)),
         }
@@ -55,23 +59,23 @@ pub fn judge(before: &Before, run: &Run, repair: &dyn Repair, points: Points) ->
 }
 
 /// A repair and its undo file.
-struct Undo {
-    before: SparseBytes,
-    sector: u64,
-    capacity: Option<u64>,
+struct Undo<'a> {
+    before: &'a Before,
     /// What the repair does.
     trace: Trace,
     directory: TempDir,
 }
 
-impl Undo {
+impl<'a> Undo<'a> {
     /// Saves what the plan says that the repair replaces, which is what it does replace, byte for
     /// byte (rule 1). A toy's plan does not say.
-    fn save(before: &Before, run: &Run, options: &RepairOptions) -> Result<Self, Failure> {
-        let spread = Spread(before.sector);
-        let events = run.trace.events().iter();
-        let trace: Trace = events.filter_map(|event| spread.event(event)).collect();
-        let writes: Vec<Write> = trace.events().iter().filter_map(written).collect();
+    fn save(before: &'a Before, run: &Run, options: &RepairOptions) -> Result<Self, Failure> {
+        let events = run.trace.events.iter();
+        // What is given back to the file system a repair that is to be undone keeps.
+        let stays = |event: &&Event| !matches!(event, Event::Discard { .. });
+        let events = events.filter(stays).cloned().collect();
+        let trace = Trace { events };
+        let writes: Vec<Write> = trace.events.iter().filter_map(written).collect();
         if matches!(before.kind, Kind::Image) && run.outcome.is_ok() {
             let planned = planned(before, options).map_err(Failure::new)?;
             let mut both = planned.iter().zip(&writes);
@@ -84,14 +88,12 @@ impl Undo {
         // In memory, where there is such a place: undo files are flushed often.
         let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         let undo = Self {
-            before: spread.image(&before.bytes),
-            sector: before.sector.max(SECTOR),
-            capacity: before.capacity.map(|capacity| spread.place(capacity)),
+            before,
             trace,
             directory: directory.map_err(Failure::new)?,
         };
         let file = undo.directory.path().join(SAVED);
-        let disk = undo.disk(&undo.before, &[]);
+        let disk = before.disk(&[]);
         let all = |on_write: &mut OnWrite<'_>| {
             let mut writes = writes.iter();
             writes.try_for_each(|(offset, bytes)| on_write(*offset, bytes))
@@ -103,12 +105,12 @@ impl Undo {
     /// So many power cuts, at most one after each event.
     fn drawn(&self, count: u32) -> impl Iterator<Item = Crash> {
         let mut hash = crc32fast::Hasher::new();
-        for (offset, bytes) in self.trace.events().iter().filter_map(written) {
+        for (offset, bytes) in self.trace.events.iter().filter_map(written) {
             hash.update(&offset.0.to_be_bytes());
             hash.update(&bytes);
         }
         let drawn = hash.finalize();
-        let events = self.trace.events().len() as u32 + 1;
+        let events = self.trace.events.len() as u32 + 1;
         let step = events.div_ceil(count.max(1)).max(1);
         (0..events).step_by(step as usize).map(move |shift| Crash {
             after: drawn % events + shift,
@@ -121,10 +123,10 @@ impl Undo {
     fn survives(&self, crash: Crash) -> Result<(), Failure> {
         let named =
             |what| move |failure| Failure::new(format!("after a power cut of {what}: {failure}"));
-        let left = self.state(&self.before, &self.trace, crash);
+        let left = self.state(&self.before.bytes, &self.trace, crash);
         let whole = self.gives_back(&self.copy()?, &left);
         let whole = whole.map_err(named("the repair"))?;
-        let events = whole.events();
+        let events = &whole.events;
         let at = crash.after as usize % events.len();
         let operation = operation(&events[at]);
         let alike = |event: &&Event| self::operation(event) == operation;
@@ -142,7 +144,7 @@ impl Undo {
             format!("undoing on a disk that fails ends with {interrupted:?}")
         })?;
         let (_, trace) = disk.into_parts();
-        let after = trace.events().len() as u32;
+        let after = trace.events.len() as u32;
         let left = self.state(&left, &trace, Crash { after, ..crash });
         let again = self.gives_back(&file, &left);
         again.map(drop).map_err(named("undoing"))
@@ -153,11 +155,11 @@ impl Undo {
         let mut disk = self.disk(left, &[]);
         restore(file, &mut disk)
             .map_err(|error| Failure::new(format!("undoing fails: {error}")))?;
-        Failure::unless(*disk.live() == self.before, || {
+        Failure::unless(*disk.live() == self.before.bytes, || {
             "undoing leaves other bytes, or another length, than there were".to_owned()
         })?;
         let (_, trace) = disk.into_parts();
-        let is_flushed = trace.events().last().is_some_and(Event::is_flush);
+        let is_flushed = trace.events.last().is_some_and(Event::is_flush);
         Failure::unless(is_flushed, || {
             "undoing does not end with a flush".to_owned()
         })?;
@@ -175,68 +177,19 @@ impl Undo {
         let crashes = Crashes {
             before: bytes,
             trace,
-            sector: self.sector,
+            sector: self.before.sector,
         };
         crashes.state(crash)
     }
 
     fn disk(&self, bytes: &SparseBytes, faults: &[Fault]) -> SimulatedDisk {
-        SimulatedDisk::new(bytes.clone(), self.sector, self.capacity).with_faults(faults)
+        let before = self.before;
+        SimulatedDisk::new(bytes.clone(), before.sector, before.capacity).with_faults(faults)
     }
 }
 
 /// The name of the undo file.
 const SAVED: &str = "undo";
-
-/// Undo files are about the sectors of real disks. Those of a toy, whose size this is, may be
-/// smaller: each goes to the start of a real one.
-struct Spread(u64);
-
-impl Spread {
-    const fn place(&self, offset: u64) -> u64 {
-        if self.0 >= SECTOR {
-            return offset;
-        }
-        offset / self.0 * SECTOR + offset % self.0
-    }
-
-    fn bytes(&self, offset: u64, bytes: &[u8]) -> Written {
-        if self.0 >= SECTOR {
-            return bytes.into();
-        }
-        let (start, end) = (self.place(offset), self.place(offset + bytes.len() as u64));
-        let mut spread = Written::from_elem(0, (end - start) as usize);
-        for (at, byte) in (offset..).zip(bytes) {
-            spread[(self.place(at) - start) as usize] = *byte;
-        }
-        spread
-    }
-
-    fn image(&self, bytes: &SparseBytes) -> SparseBytes {
-        if self.0 >= SECTOR {
-            return bytes.clone();
-        }
-        let all = self.bytes(0, &bytes.bytes(0, bytes.len() as usize));
-        let mut spread = SparseBytes::default();
-        spread.write_at(0, &all).expect("in memory");
-        spread
-    }
-
-    /// `None` of what is given back, which a repair that is to be undone does not do.
-    fn event(&self, event: &Event) -> Option<Event> {
-        let mut event = event.clone();
-        match &mut event {
-            Event::Write { offset, bytes, .. } => {
-                *bytes = self.bytes(*offset, bytes);
-                *offset = self.place(*offset);
-            }
-            Event::SetLen { length } => *length = self.place(*length),
-            Event::Discard { .. } => return None,
-            _ => (),
-        }
-        Some(event)
-    }
-}
 
 fn restore(file: &Path, disk: &mut SimulatedDisk) -> Result<(), UndoError> {
     UndoFile::open(file)?.restore(disk, None).map(drop)

@@ -3,6 +3,7 @@
 use super::{Before, Repair, Run, run};
 use crate::case::damage::SparseBytes;
 use crate::properties::reading::Kind;
+use crate::properties::undo_restores::Points;
 use crate::properties::{Failure, Property, Verdict, judge_all};
 
 /// A second repair.
@@ -32,7 +33,7 @@ pub fn again(
     let left =
         left.map_err(|error| Failure::new(format!("the image cannot be read any more: {error}")))?;
     let run = run(repair, &left, &[]);
-    let mut verdicts = judge_all(&left, &run, repair);
+    let mut verdicts = judge_all(&left, &run, repair, Points::Spread(1));
     let ends_alike = ends_alike(before, quiet, &left, &run);
     verdicts.push((Property::CrashAtomic, ends_alike.into()));
     Ok(Some(Again {

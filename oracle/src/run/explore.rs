@@ -9,7 +9,7 @@ use crate::crash::Limits;
 use crate::disk::{Operations, Trace};
 use crate::properties::reading::Reading;
 use crate::properties::undo_restores::Points;
-use crate::properties::{Property, Verdict, crash_atomic, fault_safe, judge_all, undo_restores};
+use crate::properties::{Property, Verdict, crash_atomic, fault_safe, judge_all};
 
 /// How much is explored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,16 +73,12 @@ pub fn explore_one(repair: &dyn Repair, before: &Before, bounds: &Bounds) -> Exp
     };
     let (schedule, fault) = faults.all(&quiet);
     let (states, runs) = (faults.states, faults.runs);
-    let points = Points::Spread(bounds.crashes.samples);
-    let undo = undo_restores::judge(before, &quiet, repair, points);
-    let mut verdicts = judge_all(before, &quiet, repair);
+    let cuts = Points::Spread(bounds.crashes.samples);
+    let mut verdicts = judge_all(before, &quiet, repair, cuts);
     for (property, verdict) in &mut verdicts {
-        let at_every_point = match property {
-            Property::CrashAtomic => &crash,
-            Property::UndoRestores => &undo,
-            _ => continue,
-        };
-        *verdict = at_every_point.clone().and(|| verdict.clone());
+        if *property == Property::CrashAtomic {
+            *verdict = crash.clone().and(|| verdict.clone());
+        }
     }
     verdicts.push((Property::FaultSafe, fault));
     verdicts.sort_by_key(|(property, _)| *property);
@@ -111,7 +107,7 @@ impl Faults<'_> {
     /// The first schedule that breaks the property, and what it says.
     fn all(&mut self, quiet: &Run) -> (Vec<Fault>, Verdict) {
         let bounds = self.bounds;
-        let (none, all) = (Operations::default(), &quiet.operations);
+        let (none, all) = (Operations::default(), &quiet.asked.operations);
         let often = [Times::Once, Times::Twice, Times::Forever];
         let mut pairs = bounds.pairs as usize;
         for first in failing(&none, all, bounds.faults_of_a_kind, &often) {
@@ -123,8 +119,8 @@ impl Faults<'_> {
             if first.times != Times::Once {
                 continue;
             }
-            let until = &run.operations_until_fault;
-            let later = failing(until, &run.operations, u32::MAX, &often[..1]);
+            let asked = &run.asked;
+            let later = failing(&asked.until_fault, &asked.operations, u32::MAX, &often[..1]);
             let same = |one: &Fault| (one.operation, one.nth) == (first.operation, first.nth);
             for second in later.filter(|second| !same(second)).take(pairs) {
                 pairs -= 1;
@@ -171,7 +167,7 @@ fn failing(
     often: &[Times],
 ) -> impl Iterator<Item = Fault> {
     let kinds = FAILURES.into_iter().flat_map(move |(operation, errors)| {
-        let (from, to) = (from.of(operation), to.of(operation));
+        let (from, to) = (from[operation as usize], to[operation as usize]);
         let step = to.saturating_sub(from).div_ceil(most).max(1);
         let numbers = (from..to).step_by(step as usize);
         numbers

@@ -15,7 +15,7 @@ use crate::audit::Unreadable;
 use crate::case::damage::SparseBytes;
 use crate::case::{Algorithm, Crash, Fault};
 use crate::crash::Crashes;
-use crate::disk::{Operations, SimulatedDisk, Trace};
+use crate::disk::{Asked, SimulatedDisk, Trace};
 use crate::judge::ask;
 use crate::properties::Failure;
 use crate::properties::reading::{Kind, Reading};
@@ -129,14 +129,8 @@ pub struct Run {
     pub outcome: Outcome,
     /// The bytes afterwards, as programs read them.
     pub after: SparseBytes,
-    /// Bytes that were read.
-    pub bytes_read: u64,
-    /// How often each kind of operation was asked for.
-    pub operations: Operations,
-    /// The same, up to and with the first that failed.
-    pub operations_until_fault: Operations,
-    /// How many operations failed because the schedule says so.
-    pub faults_hit: u32,
+    /// What it asked of the disk.
+    pub asked: Asked,
     /// What it was asked.
     ask: Ask,
     /// See [`Run::reading`].
@@ -153,10 +147,7 @@ impl Run {
             trace,
             outcome,
             after,
-            bytes_read: 0,
-            operations: Operations::default(),
-            operations_until_fault: Operations::default(),
-            faults_hit: 0,
+            asked: Asked::default(),
             ask: ask(&RepairOptions::default(), None),
             reading: OnceLock::new(),
             expected: OnceLock::new(),
@@ -186,10 +177,7 @@ impl Run {
 
     /// The image that has to come of it, unless it has to be refused.
     pub fn repaired(&self, before: &Before) -> Option<&Repaired> {
-        match self.expected(before) {
-            Ok(Some(Expected::Repaired(repaired))) => Some(repaired),
-            _ => None,
-        }
+        self.expected(before).ok()??.as_deref().ok()
     }
 
     /// What the audit says of what a repair in which nothing went wrong has written; `None` where it
@@ -224,16 +212,11 @@ pub(crate) const fn engine_algorithm(algorithm: Algorithm) -> recount::Algorithm
 pub fn run(repair: &dyn Repair, before: &Before, faults: &[Fault]) -> Run {
     let mut disk = before.disk(faults);
     let outcome = repair.repair(&mut disk);
-    let operations = disk.operations();
-    let operations_until_fault = disk.operations_until_fault().unwrap_or(operations);
-    let (bytes_read, faults_hit) = (disk.bytes_read(), disk.faults_hit());
+    let asked = disk.asked();
     let (after, trace) = disk.into_parts();
     Run {
         ask: ask(&repair.options(), before.capacity),
-        bytes_read,
-        operations,
-        operations_until_fault,
-        faults_hit,
+        asked,
         ..Run::observed(trace, outcome, after)
     }
 }

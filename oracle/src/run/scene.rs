@@ -10,14 +10,14 @@ pub enum SceneError {
     #[error("the case is no toy: its image is not a model")]
     NotAToy,
     /// It cannot be built.
-    #[error(transparent)]
-    Build(#[from] crate::case::build::BuildError),
+    #[error("the image of this case cannot be built: {0}")]
+    Build(#[from] crate::case::Impossible),
     /// It cannot be audited, and so not repaired.
     #[error(transparent)]
     Unreadable(#[from] crate::audit::Unreadable),
     /// The engine has no such geometry.
     #[error(transparent)]
-    Geometry(#[from] recount::geometry::GeometryError),
+    Geometry(#[from] recount::GeometryError),
     /// The engine has not enough memory.
     #[error(transparent)]
     OutOfMemory(#[from] recount::OutOfMemory),

@@ -5,11 +5,10 @@ use recount::rebuild::{self, Input};
 use recount::{Cluster, ClusterCount, Geometry, Layout, PlanError, RefcountTable, RunSet, Storage};
 
 use super::{Before, Done, Outcome, Repair, SceneError, engine_algorithm};
-use crate::audit::ToyGeometry;
 use crate::case::build;
 use crate::case::{Algorithm, Case, Image, StorageLimit};
 use crate::disk::SimulatedDisk;
-use crate::properties::reading::{Kind, Toy};
+use crate::properties::reading::Kind;
 
 /// A toy with its plan.
 #[derive(Debug)]
@@ -28,19 +27,15 @@ impl ToyRepair {
             return Err(SceneError::NotAToy);
         };
         let built = build::build(case)?;
-        let mut toy = Toy {
-            geometry: ToyGeometry::from(model),
-            references: model.references.clone(),
-            reserved: model.old.clone(),
-        };
+        let mut toy = model.clone();
         // QEMU's algorithms count the old structures like everything else.
         if case.algorithm != Algorithm::Planned {
-            for old in toy.reserved.drain(..) {
+            for old in toy.old.drain(..) {
                 toy.references[old as usize] = 1;
             }
         }
         let mut references = RefcountTable::new(Geometry::model(
-            model.cluster_bits(),
+            model.shape().cluster_bits(),
             model.refcount_order,
             model.refblock_bits,
             model.reftable_entry_bits,
@@ -48,7 +43,7 @@ impl ToyRepair {
         for (cluster, &count) in (0..).zip(&toy.references) {
             references.set(Cluster(cluster), count)?;
         }
-        let reserved = toy.reserved.iter().map(|&cluster| Cluster(cluster.into()));
+        let reserved = toy.old.iter().map(|&cluster| Cluster(cluster.into()));
         let clusters = model.references.len() as u64;
         let algorithm = engine_algorithm(case.algorithm);
         let planned = rebuild::plan(

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::place::Layout;
 use super::{Counts, Spec, write};
-use crate::audit::{Referrer, Wrong};
+use crate::audit::{Corruption, Referrer, Wrong};
 use crate::case::damage::SparseBytes;
+use crate::case::refcount::Refcount;
 
 impl Spec<'_> {
     /// "In an image that is not sound every cluster with `said(c) > references(c)` keeps `said(c)`;
@@ -44,27 +45,26 @@ impl Spec<'_> {
     /// Rule 3: "Refcounts are set in place where every refblock that has to change is sound and used
     /// as nothing else; otherwise the structures are built anew." So they are where some lie past the
     /// end or are used as something else, but not with `-r leaks`.
-    pub(super) fn builds_anew(&self, in_place: &[(u64, u8)]) -> bool {
+    pub(super) fn builds_anew(&self, in_place: &BTreeSet<u64>) -> bool {
         let all = !self.ask.only_leaks;
-        let unsound = self.own.corruptions.iter().any(|found| {
-            let matters = match found.wrong {
-                Wrong::TooManyReferences { .. } => false,
-                Wrong::PastTheEnd { .. } => all || found.referrer == Referrer::Reftable,
-                _ => true,
-            };
-            matters && found.referrer.is_structure()
-        });
-        let is_alone = |cluster: u64| {
-            let structure = self.uses(cluster).any(Referrer::is_structure);
-            structure && self.references(cluster) == 1 && !self.covered.contains(&cluster)
+        let is_unsound = |found: &Corruption| match found.wrong {
+            Wrong::TooManyReferences(_) => false,
+            Wrong::PastTheEnd { .. } if !all => found.referrer == Referrer::Reftable,
+            _ => found.referrer.is_structure(),
         };
-        let mut in_use = self.own.references.keys().copied();
-        let shared = self.own.references.values();
-        let mut shared = shared.filter(|uses| uses.len() > 1).flatten();
-        unsound
-            || in_use.any(|cluster| self.is_low(cluster) && self.said(cluster) == Some(0))
-            || in_place.iter().any(|(at, _)| !is_alone(at / self.size))
-            || all && shared.any(Referrer::is_structure)
+        let is_free = |cluster: &u64| self.is_low(*cluster) && self.said(*cluster) == Some(0);
+        let is_shared = |cluster: u64| {
+            let structure = self.own.uses(cluster).any(Referrer::is_structure);
+            structure && self.own.references_to(cluster) > 1
+        };
+        let is_alone = |cluster: &u64| {
+            let structure = self.uses(*cluster).any(Referrer::is_structure);
+            structure && self.references(*cluster) == 1 && !self.covered.contains(cluster)
+        };
+        let mut in_use = self.own.references.keys();
+        self.own.corruptions.iter().any(is_unsound)
+            || in_use.any(|cluster| is_free(cluster) || all && is_shared(*cluster))
+            || !in_place.iter().all(is_alone)
     }
 
     /// The clusters of the present structures, as far as they are in the file.
@@ -75,17 +75,15 @@ impl Spec<'_> {
         used.chain(cut).collect()
     }
 
-    /// The bytes of present refblocks that change where the counts are set in them.
-    pub(super) fn in_place(&self, counts: &Counts) -> Vec<(u64, u8)> {
+    /// Sets the counts in the present refblocks; the clusters in which that changes something.
+    pub(super) fn write_in_place(&self, counts: &Counts, after: &mut SparseBytes) -> BTreeSet<u64> {
         let readable = self.own.disk.refblocks();
         let readable = readable.filter(|&(_, offset)| self.own.disk.is_readable(offset));
-        let bytes = readable.flat_map(|(range, offset)| {
-            let before = self.image.bytes(offset, self.size as usize);
-            let after = self.refblock(range, before.clone(), counts, self.own.clusters);
-            (offset..).zip(before.into_iter().zip(after))
-        });
-        let change = bytes.filter(|(_, (before, after))| before != after);
-        change.map(|(at, (_, after))| (at, after)).collect()
+        let set = |(range, offset)| {
+            let changes = self.write_refblock(range, offset, counts, self.own.clusters, after);
+            changes.then_some(offset / self.size)
+        };
+        readable.filter_map(set).collect()
     }
 
     /// Writes new structures, a new snapshot table, and the header fields that lead to them.
@@ -96,20 +94,17 @@ impl Spec<'_> {
         table: &[u8],
         after: &mut SparseBytes,
     ) {
-        let last = counts.keys().next_back().copied().unwrap_or(0);
-        let (reftable, clusters) = (layout.reftable.start, layout.reftable.clone().count());
-        let reftable = reftable * self.size;
-        write(after, reftable, &vec![0; clusters * self.size as usize]);
+        let clusters = layout.reftable.end - layout.reftable.start;
+        let mut reftable = vec![0_u8; (clusters * self.size) as usize];
         for (&range, &place) in &layout.refblocks {
-            let block = self.refblock(range, vec![0; self.size as usize], counts, last + 1);
-            write(after, place * self.size, &block);
-            write(
-                after,
-                reftable + range * 8,
-                &(place * self.size).to_be_bytes(),
-            );
+            let (offset, at) = (place * self.size, range as usize * 8);
+            write(after, offset, &vec![0; self.size as usize]);
+            self.write_refblock(range, offset, counts, u64::MAX, after);
+            reftable[at..at + 8].copy_from_slice(&offset.to_be_bytes());
         }
-        write(after, 48, &reftable.to_be_bytes());
+        let offset = layout.reftable.start * self.size;
+        write(after, offset, &reftable);
+        write(after, 48, &offset.to_be_bytes());
         write(after, 56, &(clusters as u32).to_be_bytes());
         if !table.is_empty() {
             let offset = layout.snapshots.start * self.size;
@@ -118,21 +113,27 @@ impl Spec<'_> {
         }
     }
 
-    /// A refblock with the counts of the clusters of its range before `end` set, cut to the width.
-    fn refblock(&self, range: u64, mut block: Vec<u8>, counts: &Counts, end: u64) -> Vec<u8> {
-        let bits = self.own.header.refcount_bits();
-        let clusters = range * self.range..end.min((range + 1) * self.range);
-        for (at, cluster) in (0..).step_by(bits as usize).zip(clusters) {
+    /// Sets the counts of the clusters of a range before `end`, cut to the width, in the refblock at
+    /// an offset; whether that changes something.
+    fn write_refblock(
+        &self,
+        range: u64,
+        offset: u64,
+        counts: &Counts,
+        end: u64,
+        after: &mut SparseBytes,
+    ) -> bool {
+        let (order, first) = (self.own.header.refcount_order as u32, range * self.range);
+        let mut changes = false;
+        for cluster in first..end.min(first + self.range) {
             let count = counts.get(&cluster).map_or(0, |&count| count.min(self.max));
-            let (byte, shift) = (at / 8, at % 8);
-            if bits >= 8 {
-                let width = (bits / 8) as usize;
-                block[byte..byte + width].copy_from_slice(&count.to_be_bytes()[8 - width..]);
-            } else {
-                block[byte] &= !((self.max as u8) << shift);
-                block[byte] |= (count as u8) << shift;
+            let place = Refcount::new(order, offset, cluster - first);
+            if place.read(after) != count {
+                let bytes = place.with(after, count);
+                write(after, place.at, &bytes);
+                changes = true;
             }
         }
-        block
+        changes
     }
 }

@@ -8,7 +8,8 @@ use itertools::Itertools;
 
 use super::{Counts, Spec};
 use crate::audit::{
-    Bytes, Referrer, Target, Wrong, be64, entries, nonzero_counts, reads_as_l2_table,
+    Bytes, Corruption, Entry, Referrer, Target, Wrong, be64, entries, nonzero_counts,
+    reads_as_l2_table,
 };
 
 /// "At least 16 allocated clusters are referred to by nothing" where a table was emptied.
@@ -18,55 +19,46 @@ const EMPTIED: usize = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Damage {
     /// A corruption of what refers to clusters.
-    Corruption(Referrer, Wrong),
-    /// A table or compressed data of which the end is missing.
-    InPart(Referrer),
-    /// A table in the header's cluster.
-    AtHeader,
-    /// A snapshot table entry of zeros.
-    BlankSnapshot(usize),
-    /// What is used as an L2 table at this offset does not look like one.
-    Unlike(u64),
-    /// A cluster with uses of two kinds, or two by one layer.
-    Overlap(u64),
-    /// A cluster without a reference that reads as an L2 table of others.
-    LostTable(u64),
-    /// An L2 table at this offset has not a single entry.
-    EmptiedTable(u64),
+    Corruption(Corruption),
+    /// Something else, and where: the cluster, the offset or the number of the snapshot.
+    At(&'static str, u64),
 }
 
 impl Spec<'_> {
     pub(super) fn damage(&self) -> Vec<Damage> {
-        let corruptions = self.seen.corruptions.iter();
-        let corruptions = corruptions.filter(|found| self.hides(found.referrer, found.wrong));
-        let found = corruptions.map(|found| Damage::Corruption(found.referrer, found.wrong));
-        let mut damage: Vec<Damage> = found.collect();
-        damage.extend(self.seen.header_is_table.then_some(Damage::AtHeader));
-        let past_end = self.own.past_end.iter();
-        let in_part = past_end.filter(|region| region.is_in_part());
-        damage.extend(in_part.map(|region| Damage::InPart(region.referrer)));
-        let blank = self.own.snapshots.entries.iter();
-        let blank = blank.positions(|entry| entry.blank);
-        damage.extend(blank.map(Damage::BlankSnapshot));
-        let overlaps = self.own.references.keys();
-        let overlaps = overlaps.filter(|&&cluster| self.overlaps(cluster));
-        damage.extend(overlaps.map(|&cluster| Damage::Overlap(cluster)));
-        self.tables_in_use(&mut damage);
-        self.lost_tables(&mut damage);
-        damage
+        let corruptions = self.own.corruptions.iter().copied();
+        let corruptions = corruptions.filter(|found| self.hides(*found));
+        let at_header = self.own.header_is_table.then_some(("table at header", 0));
+        let in_part = self.own.past_end.iter();
+        let in_part = in_part.filter(|region| region.is_in_part());
+        let in_part = in_part.map(|region| ("end missing", region.offset));
+        let snapshots = (0..).zip(&self.own.snapshots.entries);
+        let blank = snapshots.filter(|(_, entry)| entry.blank);
+        let blank = blank.map(|(number, _)| ("blank snapshot", number));
+        let clusters = self.own.references.keys().copied();
+        let overlaps = clusters.filter(|&cluster| self.overlaps(cluster));
+        let overlaps = overlaps.map(|cluster| ("overlap", cluster));
+        let allocated = self.own.disk.counts().keys().copied();
+        let lost = allocated.filter(|&cluster| self.is_lost_table(cluster));
+        let lost = lost.map(|cluster| ("lost table", cluster));
+        let others = at_header.into_iter().chain(in_part).chain(blank);
+        let others = others.chain(overlaps).chain(self.wrong_tables());
+        let others = others.chain(lost).map(|(what, at)| Damage::At(what, at));
+        corruptions.map(Damage::Corruption).chain(others).collect()
     }
 
     /// Whether clusters may be in use to which no reference is found because of it. What ends the
     /// reading of the snapshot table is dealt with in rule 7.
-    fn hides(&self, referrer: Referrer, wrong: Wrong) -> bool {
-        let reads_as_zeros = self.seen.reads_as_zeros(referrer);
-        let harmless = match wrong {
-            Wrong::TooManyReferences { .. } | Wrong::ShortExtraData { .. } => true,
-            Wrong::Unaligned { .. } | Wrong::PastTheEnd { .. } => reads_as_zeros,
-            Wrong::Unreadable { .. } => referrer == Referrer::SnapshotTable,
+    fn hides(&self, found: Corruption) -> bool {
+        let harmless = match found.wrong {
+            Wrong::TooManyReferences(_) | Wrong::ShortExtraData(_) => true,
+            Wrong::Unaligned(_) | Wrong::PastTheEnd { .. } => {
+                self.own.reads_as_zeros(found.referrer)
+            }
+            Wrong::Unreadable(..) => found.referrer == Referrer::SnapshotTable,
             _ => false,
         };
-        !harmless && !referrer.is_structure()
+        !harmless && !found.referrer.is_structure()
     }
 
     /// Uses of two kinds, or two "within one layer (compressed clusters share clusters with each
@@ -79,21 +71,22 @@ impl Spec<'_> {
             || !uses.clone().any(compressed) && !by_layer.all_unique()
     }
 
-    /// L2 tables in use that do not look like one, or have no entry.
-    fn tables_in_use(&self, damage: &mut Vec<Damage>) {
+    /// L2 tables in use that do not read as one, or have no entry.
+    fn wrong_tables(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let allocated = self.own.disk.counts().keys();
         let leaked = allocated.filter(|&&cluster| self.is_leaked(cluster));
         let emptied = leaked.count() >= EMPTIED;
         let offsets: BTreeSet<u64> = self.own.tables.iter().map(|table| table.offset).collect();
-        for offset in offsets {
+        offsets.into_iter().filter_map(move |offset| {
             let bytes = self.image.bytes(offset, self.size as usize);
             if !self.reads_as_l2_table(&bytes) {
-                damage.push(Damage::Unlike(offset));
+                Some(("no L2 table", offset))
+            } else if emptied && bytes.iter().all(|&byte| byte == 0) {
+                Some(("emptied L2 table", offset))
+            } else {
+                None
             }
-            if emptied && bytes.iter().all(|&byte| byte == 0) {
-                damage.push(Damage::EmptiedTable(offset));
-            }
-        }
+        })
     }
 
     pub(super) fn reads_as_l2_table(&self, bytes: &[u8]) -> bool {
@@ -106,32 +99,25 @@ impl Spec<'_> {
 
     /// "An allocated cluster that nothing refers to and that reads as an L2 table of which at least
     /// one entry leads to another allocated cluster that nothing refers to."
-    fn lost_tables(&self, damage: &mut Vec<Damage>) {
-        if self.own.header.external_data() {
-            return;
+    fn is_lost_table(&self, cluster: u64) -> bool {
+        let (header, offset) = (&self.own.header, cluster * self.size);
+        let is_empty = || self.image.is_hole(offset, self.size);
+        if header.external_data() || !self.is_leaked(cluster) || is_empty() {
+            return false;
         }
-        for &cluster in self.own.disk.counts().keys() {
-            let offset = cluster * self.size;
-            if !self.is_leaked(cluster) || self.image.is_hole(offset, self.size) {
-                continue;
+        let bytes = self.image.bytes(offset, self.size as usize);
+        let leads_to_another = |entry: Entry| match entry.target {
+            Target::Cluster { offset } | Target::Compressed { offset, .. } => {
+                offset / self.size != cluster && self.is_leaked(offset / self.size)
             }
-            let bytes = self.image.bytes(offset, self.size as usize);
-            if !self.reads_as_l2_table(&bytes) || !self.reads_as_l2_table(&bytes[..512]) {
-                continue;
-            }
-            let leads_to_another = entries(&self.own.header, &bytes).any(|entry| {
-                let (Target::Cluster { offset } | Target::Compressed { offset, .. }) = entry.target
-                else {
-                    return false;
-                };
-                let target = offset / self.size;
-                target != cluster && self.is_leaked(target)
-            });
-            if leads_to_another && !self.is_new_reftable(cluster, &bytes) {
-                damage.push(Damage::LostTable(cluster));
-            }
-        }
+            Target::Nothing => false,
+        };
+        self.reads_as_l2_table(&bytes)
+            && self.reads_as_l2_table(&bytes[..512])
+            && entries(header, &bytes).any(leads_to_another)
+            && !self.is_new_reftable(cluster, &bytes)
     }
+
     /// A reftable that a disturbed repair did not come to switch to is no lost table: each entry leads
     /// to a refblock in the file that counts what is referred to, but for present structures, the
     /// reftable and its refblocks, and nothing else more than once.

@@ -58,14 +58,8 @@ pub enum Refused {
     ReftableTooLarge,
 }
 
-/// What has to come of a repair.
-#[derive(Clone, Debug)]
-pub enum Expected {
-    /// Nothing is written.
-    Refused(Refused),
-    /// The image as it is afterwards.
-    Repaired(Box<Repaired>),
-}
+/// What has to come of a repair: the image afterwards, or why nothing is written.
+pub type Expected = Result<Box<Repaired>, Refused>;
 
 /// The image after a repair.
 #[derive(Clone, Debug)]
@@ -99,7 +93,7 @@ pub fn expect(
 ) -> Result<Expected, Unreadable> {
     match audit(image) {
         Ok(seen) => expect_of(&seen, image, ask, after),
-        Err(Unreadable::NotOpened(_)) => Ok(Expected::Refused(Refused::NotOpened)),
+        Err(Unreadable::NotOpened { .. }) => Ok(Err(Refused::NotOpened)),
         Err(error) => Err(error),
     }
 }
@@ -114,24 +108,21 @@ pub fn expect_of(
     let after = after.filter(|_| ask.algorithm != Algorithm::Planned);
     let found = after.map(|after| audit(after)).transpose()?;
     let spec = Spec::new(image, ask, seen)?;
-    let mut repaired = match spec.repair(found.as_ref()) {
-        Ok(repaired) => Box::new(repaired),
-        Err(refused) => return Ok(Expected::Refused(refused)),
-    };
-    spec.write_features(&mut repaired)?;
-    let is_full = |capacity| repaired.after.len() > capacity;
-    if ask.capacity.is_some_and(is_full) {
-        return Ok(Expected::Refused(Refused::NoSpace));
+    let mut expected = spec.repair(found.as_ref());
+    if let Ok(repaired) = &mut expected {
+        spec.write_features(repaired)?;
+        let is_full = |capacity| repaired.after.len() > capacity;
+        if ask.capacity.is_some_and(is_full) {
+            expected = Err(Refused::NoSpace);
+        }
     }
-    Ok(Expected::Repaired(repaired))
+    Ok(expected)
 }
 
 /// The damaged image, what is asked, and what follows from it.
 pub(crate) struct Spec<'a> {
     image: &'a SparseBytes,
     ask: &'a Ask,
-    /// As a check sees it.
-    seen: &'a Audit,
     /// As a repair sees it: without tables in the header's cluster.
     own: Cow<'a, Audit>,
     /// Bytes of a cluster, clusters that a refblock covers, the largest refcount, clusters of the file.
@@ -164,7 +155,6 @@ impl<'a> Spec<'a> {
         let mut spec = Self {
             image,
             ask,
-            seen,
             size: own.header.cluster_size(),
             range: own.header.refblock_entries(),
             max: own.header.max_refcount(),
@@ -179,12 +169,14 @@ impl<'a> Spec<'a> {
         // Each needs those before it.
         spec.covered = spec.past_end(|region| {
             let counts = region.counted || region.referrer.is_structure();
-            !counts && !seen.reads_as_zeros(region.referrer)
+            !counts && !spec.own.reads_as_zeros(region.referrer)
         });
         if ask.release_unreachable {
             spec.snapshots = spec.snapshots();
         }
-        spec.replace_entries();
+        if !ask.only_leaks {
+            spec.replace_entries();
+        }
         spec.damage = spec.damage();
         spec.kept = spec.kept();
         spec.snapshots = spec.snapshots();
@@ -222,31 +214,29 @@ impl<'a> Spec<'a> {
 
     /// Rule 1: all that is written, but for the feature bits. `found` is what was found after the
     /// repair.
-    fn repair(&self, found: Option<&Audit>) -> Result<Repaired, Refused> {
+    fn repair(&self, found: Option<&Audit>) -> Expected {
         let (left, table) = self.snapshots.as_ref().map_err(|&refused| refused)?;
         let mut counts = self.counts(false);
-        let in_place = self.in_place(&counts);
+        let mut after = self.image.clone();
+        let in_place = self.write_in_place(&counts, &mut after);
         let rebuilt = !table.is_empty() && !self.ask.only_leaks || self.builds_anew(&in_place);
         if rebuilt && self.ask.only_leaks {
             return Err(Refused::NeedsRebuild);
         }
-        let mut after = self.image.clone();
-        self.write_replaced(&mut after);
-        if *left as u64 != self.own.header.snapshots {
-            write(&mut after, 60, &(*left as u32).to_be_bytes());
-        }
         if rebuilt {
+            after = self.image.clone();
             let present = std::mem::replace(&mut counts, self.counts(true));
             let new = table.len() as u64 / self.size;
             let layout = self.place(&counts, &present, new, found)?;
             counts.extend(layout.clusters().map(|cluster| (cluster, 1)));
             self.write_anew(&layout, &counts, table, &mut after);
         }
-        for (at, byte) in in_place.into_iter().filter(|_| !rebuilt) {
-            write(&mut after, at, &[byte]);
+        self.write_replaced(&mut after);
+        if *left as u64 != self.own.header.snapshots {
+            write(&mut after, 60, &(*left as u32).to_be_bytes());
         }
         let left_alone = self.write_copied(&counts, rebuilt, &mut after);
-        Ok(Repaired {
+        Ok(Box::new(Repaired {
             writes: rebuilt || after != *self.image,
             free: self.free(&counts),
             after,
@@ -256,7 +246,7 @@ impl<'a> Spec<'a> {
             rebuilt,
             left_alone,
             cluster_size: self.size,
-        })
+        }))
     }
 
     /// Rule 10: "Before the first other write, unknown autoclear bits are cleared; a repair that
@@ -265,7 +255,7 @@ impl<'a> Spec<'a> {
     fn write_features(&self, repaired: &mut Repaired) -> Result<(), Unreadable> {
         let header = &self.own.header;
         let left = counters(&audit(&repaired.after)?);
-        let clean = left.corruptions + left.check_errors == 0 && !self.seen.header_is_table;
+        let clean = left.corruptions + left.check_errors == 0 && !self.own.header_is_table;
         let incompatible = header.incompatible & !DIRTY_AND_CORRUPT;
         if clean && incompatible != header.incompatible {
             write(&mut repaired.after, 72, &incompatible.to_be_bytes());

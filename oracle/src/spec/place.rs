@@ -32,10 +32,9 @@ impl Layout {
 }
 
 /// What is free.
-#[derive(Clone, Copy)]
 struct Room<'a> {
     spec: &'a Spec<'a>,
-    counts: &'a Counts,
+    counts: Counts,
     taken: &'a BTreeSet<u64>,
     /// The first cluster that must not be used.
     limit: u64,
@@ -49,19 +48,15 @@ impl Room<'_> {
 
     /// The lowest run of so many free clusters.
     fn run_of(&self, clusters: u64) -> Result<Range<u64>, Refused> {
-        let mut first: u64 = 0;
-        loop {
-            let run = first..first.saturating_add(clusters);
-            let Some(used) = run.clone().find(|&cluster| !self.is_free(cluster)) else {
-                return Ok(run);
-            };
-            let mut free = (used..self.limit).filter(|&cluster| self.is_free(cluster));
-            first = free.next().ok_or(Refused::NoSpace)?;
-        }
+        let mut runs = (0..=self.limit).map(|first| first..first.saturating_add(clusters));
+        let found = runs.find(|run| run.clone().all(|cluster| self.is_free(cluster)));
+        found.ok_or(Refused::NoSpace)
     }
 
     /// The placement of `planned`: the least reftable, in the lowest free run.
-    fn place(&self, snapshots: &Range<u64>) -> Result<Layout, Refused> {
+    fn place(mut self, snapshots: &Range<u64>) -> Result<Layout, Refused> {
+        let new = snapshots.clone().map(|cluster| (cluster, 1));
+        self.counts.extend(new);
         let reach = |range: u64| (range + 1).div_ceil(self.spec.size / 8);
         let highest = self.counts.keys().next_back().copied().unwrap_or(0);
         let mut size = reach(highest / self.spec.range);
@@ -110,17 +105,16 @@ impl Spec<'_> {
     /// The first cluster that the file must not reach, of what is missing at its end.
     fn growth_limit(&self, counts: &Counts) -> Option<u64> {
         let present = self.own.length / self.size;
-        let missing = self.own.past_end.iter().filter_map(|region| {
-            if region.referrer.is_structure() || self.replaced.contains(&region.referrer) {
-                None
-            } else if region.counted {
-                region.is_in_part().then_some(present)
-            } else {
-                let end = region.offset.saturating_add(region.bytes);
-                let last = end.saturating_sub(self.size) / self.size;
-                let first = self.file.max(region.offset / self.size);
-                Some(first.min(last))
-            }
+        let missing = self.own.past_end.iter().filter(|region| {
+            let matters = !region.counted || region.is_in_part();
+            let replaced = self.replaced.contains(&region.referrer);
+            matters && !replaced && !region.referrer.is_structure()
+        });
+        let missing = missing.map(|region| {
+            let end = region.offset.saturating_add(region.bytes);
+            let last = end.saturating_sub(self.size) / self.size;
+            let first = self.file.max(region.offset / self.size).min(last);
+            if region.counted { present } else { first }
         });
         let counted = counts.range(self.file..).map(|(&cluster, _)| cluster);
         let snapshots = self.own.snapshots.past_end.then_some(present);
@@ -129,21 +123,21 @@ impl Spec<'_> {
 
     /// Where "`said` is unknown: the refblock is missing, unreadable, or contradicts itself".
     fn doubtful(&self) -> BTreeSet<u64> {
-        let corrupt = self.own.corruptions.iter();
-        let corrupt = corrupt.filter_map(|found| match (found.referrer, found.wrong) {
-            (_, Wrong::TooManyReferences { .. }) => None,
-            (Referrer::Refblock { index }, _) => Some(index),
-            _ => None,
-        });
+        let mut known: BTreeSet<u64> = self.own.disk.entries.keys().copied().collect();
+        for found in &self.own.corruptions {
+            match (found.referrer, found.wrong) {
+                (_, Wrong::TooManyReferences(_)) => false,
+                (Referrer::Refblock { index }, _) => known.remove(&index),
+                _ => false,
+            };
+        }
         let low = self.own.references.keys().copied();
-        let low = low.filter(|&cluster| self.is_low(cluster));
-        let ranges: BTreeSet<u64> = low.map(|at| at / self.range).chain(corrupt).collect();
-        let is_doubtful = |range| {
-            let is_there = self.own.disk.entries.get(&range).is_some();
-            !is_there || ranges.contains(&range)
-        };
+        for cluster in low.filter(|&cluster| self.is_low(cluster)) {
+            known.remove(&(cluster / self.range));
+        }
         let clusters = 0..self.file;
-        clusters.filter(|at| is_doubtful(at / self.range)).collect()
+        let unknown = clusters.filter(|at| !known.contains(&(at / self.range)));
+        unknown.collect()
     }
 
     /// Places what is new, with a snapshot table of `table` clusters; `counts` are the final ones
@@ -159,8 +153,9 @@ impl Spec<'_> {
         let planned = self.ask.algorithm == Algorithm::Planned;
         // QEMU's algorithms count the present structures while they build.
         let growth = self.growth_limit(if planned { counts } else { in_place });
+        let growth = growth.unwrap_or(u64::MAX);
         let capacity = self.ask.capacity.unwrap_or(u64::MAX) / self.size;
-        let limit = capacity.min(growth.unwrap_or(u64::MAX));
+        let limit = capacity.min(growth);
         if !planned {
             let found = found.and_then(|found| self.found(counts, limit, table, found));
             return found.ok_or(Refused::NoSpace);
@@ -171,24 +166,23 @@ impl Spec<'_> {
             reserved.extend(self.structures());
         }
         let credible = &reserved | &self.doubtful();
-        let room = |counts, taken, limit| Room {
-            spec: self,
-            counts,
-            taken,
-            limit,
-        };
         // Inside the present file first.
         let ends = [self.file.min(limit), limit];
         let rooms = [&credible, &reserved].into_iter().cartesian_product(ends);
-        let no_room = match growth {
-            Some(growth) if growth < capacity => Refused::GrowthWouldHide,
-            _ => Refused::NoSpace,
+        let rooms = rooms.map(|(taken, limit)| Room {
+            spec: self,
+            counts: counts.clone(),
+            taken,
+            limit,
+        });
+        let no_room = if growth < capacity {
+            Refused::GrowthWouldHide
+        } else {
+            Refused::NoSpace
         };
-        let run = |(taken, limit)| room(counts, taken, limit).run_of(table).ok();
-        let snapshots = rooms.clone().find_map(run).ok_or(no_room)?;
-        let mut counts = counts.clone();
-        counts.extend(snapshots.clone().map(|cluster| (cluster, 1)));
-        let mut placed = rooms.map(|(taken, limit)| room(&counts, taken, limit).place(&snapshots));
+        let run = rooms.clone().find_map(|room| room.run_of(table).ok());
+        let snapshots = run.ok_or(no_room)?;
+        let mut placed = rooms.map(|room| room.place(&snapshots));
         let placed = placed.find(|placed| !matches!(placed, Err(Refused::NoSpace)));
         placed.unwrap_or(Err(no_room))
     }
@@ -196,10 +190,12 @@ impl Spec<'_> {
     /// The layout of QEMU's algorithms as it is found afterwards; nothing unless it lies in clusters
     /// that are free. What was not written, as a header's damaged size says, is no layout.
     fn found(&self, counts: &Counts, limit: u64, table: u64, found: &Audit) -> Option<Layout> {
-        let cluster = |offset: u64| offset / self.size;
-        let run = |offset, clusters| cluster(offset)..cluster(offset).saturating_add(clusters);
+        let run = |offset: u64, clusters| {
+            let first = offset / self.size;
+            first..first.saturating_add(clusters)
+        };
         let refblocks = found.disk.refblocks();
-        let refblocks = refblocks.map(|(range, offset)| (range, cluster(offset)));
+        let refblocks = refblocks.map(|(range, offset)| (range, offset / self.size));
         let layout = Layout {
             reftable: run(found.disk.reftable_offset, found.disk.reftable_clusters),
             refblocks: refblocks.collect(),

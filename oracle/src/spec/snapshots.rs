@@ -3,7 +3,7 @@
 //! with `--release-unreachable` alone.
 
 use super::{Refused, Spec};
-use crate::audit::{SnapshotEntry, SnapshotsEnd};
+use crate::audit::{SnapshotEntry, SnapshotFault};
 
 const EXTRA_MAX: u64 = 1024;
 const EXTRA_MIN: u64 = 16;
@@ -17,46 +17,43 @@ impl Spec<'_> {
         let released = self.ask.release_unreachable && !self.ask.only_leaks;
         let may_change = !self.ask.only_leaks && (self.damage.is_empty() || released);
         let stays = table.past_end || !may_change;
-        let mended = usize::from(table.ends.is_some());
-        let goes_on = match table.ends {
-            _ if self.own.blocked.len() > mended => false,
+        let goes_on = match table.fault {
             None => true,
-            Some(SnapshotsEnd::ExtraData) => !stays,
-            Some(SnapshotsEnd::Place | SnapshotsEnd::Nonsense) => false,
-            Some(_) => released && !stays,
+            Some(SnapshotFault::ExtraData) => !stays,
+            Some(SnapshotFault::TooMuch) => released && !stays,
+            Some(SnapshotFault::Nonsense) => false,
         };
+        let else_blocked = self.own.blocked > usize::from(table.fault.is_some());
         // In the header's cluster a repair would change what the snapshots are.
         let in_header = header.snapshots > 0 && header.snapshots_offset < self.size;
-        if !goes_on || in_header {
+        if !goes_on || else_blocked || in_header {
             return Err(Refused::CheckGivesUp);
         }
         let is_left = |entry: &SnapshotEntry| stays || !released || !entry.blank;
         let last = table.entries.iter().rposition(is_left);
         let left = &table.entries[..last.map_or(0, |last| last + 1)];
-        let anew = left
-            .iter()
-            .any(|entry| entry.extra > EXTRA_MAX || header.version == 3 && entry.extra < EXTRA_MIN);
-        let table = if anew && !stays {
-            self.table_of(left)
-        } else {
-            Vec::new()
+        let fits = |entry: &SnapshotEntry| {
+            entry.extra <= EXTRA_MAX && (header.version == 2 || entry.extra >= EXTRA_MIN)
         };
-        Ok((left.len(), table))
+        let stays = stays || left.iter().all(fits);
+        let anew = (!stays).then(|| self.table_of(left));
+        Ok((left.len(), anew.unwrap_or_default()))
     }
 
     /// Whether a cluster is one that the snapshot table takes up no more.
     pub(super) fn is_given_up(&self, cluster: u64) -> bool {
         let (start, table) = (self.own.header.snapshots_offset, &self.own.snapshots);
+        let present = table.entries.len();
         let left = match &self.snapshots {
             Ok((_, anew)) if !anew.is_empty() => 0,
-            Ok((left, _)) if *left < table.entries.len() => {
-                let last = table.entries[..*left].last();
-                last.map_or(0, |last| last.at + last.bytes - start)
-            }
-            _ => table.bytes,
+            Ok((left, _)) => *left,
+            Err(_) => present,
         };
-        let clusters = |bytes: u64| start / self.size..(start + bytes).div_ceil(self.size);
-        clusters(table.bytes).contains(&cluster) && !clusters(left).contains(&cluster)
+        let takes = |entries| {
+            let end = start + table.bytes(entries, start);
+            (start / self.size..end.div_ceil(self.size)).contains(&cluster)
+        };
+        takes(present) && !takes(left)
     }
 
     /// A snapshot table with complete extra data: VM state size, disk size, instruction count.

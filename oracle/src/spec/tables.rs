@@ -11,19 +11,13 @@ impl Spec<'_> {
     /// Rule 6: "An L2 entry that reads as zeros and has an impossible offset is replaced". Those that
     /// stay may lead to tables, which then are not written to either.
     pub(super) fn replace_entries(&mut self) {
-        if self.ask.only_leaks {
-            return;
-        }
-        self.replaced = self.own.empty.iter().map(|entry| entry.referrer).collect();
+        let mut left = self.own.empty.clone();
         loop {
-            let entries = self.own.empty.iter();
-            let entries = entries.filter(|entry| self.replaced.contains(&entry.referrer));
-            let left = entries.filter(|entry| self.may_write_l2(entry.table));
-            let left: BTreeSet<Referrer> = left.map(|entry| entry.referrer).collect();
-            if left == self.replaced {
+            self.replaced = left.iter().map(|entry| entry.referrer).collect();
+            left.retain(|entry| self.may_write_l2(entry.table));
+            if left.len() == self.replaced.len() {
                 return;
             }
-            self.replaced = left;
         }
     }
 
@@ -126,10 +120,11 @@ impl Spec<'_> {
     /// Rule 12: COPIED bits are set "where nothing else is wrong"; what of the snapshot table a new
     /// one would mend may be.
     fn is_else_clean(&self) -> bool {
-        let mut wrong = self.seen.corruptions.iter();
+        let mut wrong = self.own.corruptions.iter();
         self.kept.is_empty()
+            && !self.own.header_is_table
             && self.own.qemu.check_errors == 0
             && self.own.mismatches.iter().all(Mismatch::is_leak)
-            && wrong.all(|wrong| matches!(wrong.wrong, Wrong::ShortExtraData { .. }))
+            && wrong.all(|wrong| matches!(wrong.wrong, Wrong::ShortExtraData(_)))
     }
 }

@@ -28,16 +28,6 @@ impl Word {
     }
 }
 
-/// The name of an algorithm, as options and tables spell it.
-#[must_use]
-pub const fn algorithm_name(algorithm: Algorithm) -> &'static str {
-    match algorithm {
-        Algorithm::Planned => "planned",
-        Algorithm::FirstFit => "first-fit",
-        Algorithm::Tail => "tail",
-    }
-}
-
 impl fmt::Display for Word {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Toy { shape, .. } = self.toy;
@@ -45,7 +35,7 @@ impl fmt::Display for Word {
             f,
             "{}{}:b{}e{}w{}:",
             Self::PREFIX,
-            algorithm_name(self.algorithm),
+            self.algorithm,
             shape.refcounts(),
             shape.entries(),
             1 << shape.refcount_order,
@@ -89,10 +79,8 @@ impl FromStr for Word {
         let [_, algorithm, shape, marks, room] = fields[..] else {
             return Err(no("not five parts"));
         };
-        let algorithm = [Algorithm::Planned, Algorithm::FirstFit, Algorithm::Tail]
-            .into_iter()
-            .find(|known| algorithm_name(*known) == algorithm)
-            .ok_or_else(|| no("no such algorithm"))?;
+        let algorithm = algorithm.parse();
+        let algorithm = algorithm.map_err(|_| no("no such algorithm"))?;
         let shape = parse_shape(shape).ok_or_else(|| no("no such sizes"))?;
         let set = |wanted| {
             let marked = (0..).zip(marks.chars()).filter(|(_, mark)| *mark == wanted);

@@ -9,7 +9,7 @@ use rand::{RngExt as _, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use recount_oracle::case::build;
 use recount_oracle::case::damage;
-use recount_oracle::case::generate::{Kind, generate};
+use recount_oracle::case::generate;
 use recount_oracle::case::real::{self, Recipe};
 use recount_oracle::case::{Algorithm, Case, Image, Schedule, StorageLimit};
 
@@ -177,7 +177,7 @@ impl CaseId {
         let mut rng = generator(self.seed, 2 * self.index + 1);
         let mut made = Case {
             schedule: Schedule::default(),
-            ..generate(Kind::Synthetic, rng.random())
+            ..generate(rng.random())
         };
         for _ in 0..TRIES {
             // Its LUKS header has no key, without which qemu-img opens no image.
@@ -187,7 +187,7 @@ impl CaseId {
             if clusters(&made.image).is_some_and(|clusters| clusters <= LONGEST_SYNTHETIC) {
                 break;
             }
-            made.image = generate(Kind::Synthetic, rng.random()).image;
+            made.image = generate(rng.random()).image;
         }
         made
     }

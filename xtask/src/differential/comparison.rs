@@ -5,7 +5,7 @@ use recount_oracle::audit::{self, Audit, Unreadable, Wrong, audit_beside_the_hea
 use recount_oracle::case::damage::{Damage, SnapshotDamage, SparseBytes};
 use recount_oracle::case::observed::{Layout, Observed, Said};
 use recount_oracle::class::Class;
-use recount_oracle::spec::{Expected, expect};
+use recount_oracle::spec::expect;
 
 use super::differences::{Ours, find};
 use super::exhibit::Exhibit;
@@ -101,9 +101,9 @@ impl Trial<'_> {
         let (damaged, ours) = (&self.exhibit.damaged, self.repaired);
         let before = match audit::audit(damaged) {
             Ok(audit) => GuestData::of(damaged, &audit),
-            Err(Unreadable::NotOpened(refusal)) => {
+            Err(refusal @ Unreadable::NotOpened { .. }) => {
                 return Answer::expect(ours.image == *damaged, || {
-                    format!("an image was written to of which {refusal}: {}", ours.said)
+                    format!("{refusal}, but it was written to: {}", ours.said)
                 });
             }
             Err(_) => return Answer::NotApplicable,
@@ -126,9 +126,9 @@ impl Trial<'_> {
         };
         let ask = recount_oracle::judge::ask(&recount::RepairOptions::default(), None);
         let left_alone = match expect(damaged, &ask, None) {
-            Ok(Expected::Repaired(repaired)) => repaired.left_alone,
+            Ok(Ok(repaired)) => repaired.left_alone,
             // That it is refused, and for the right reason, is what `as-specified` says.
-            Ok(Expected::Refused(_)) | Err(_) => return Answer::NotApplicable,
+            Ok(Err(_)) | Err(_) => return Answer::NotApplicable,
         };
         // What the header says as a table changes with the repair.
         let ours = match audit_beside_the_header(&self.repaired.image) {
@@ -247,7 +247,7 @@ fn of_entries(audit: &Audit) -> usize {
 fn of_refcounts(audit: &Audit) -> u64 {
     let structures = audit.corruptions.iter();
     let structures = structures.filter(|corruption| {
-        let overflow = matches!(corruption.wrong, Wrong::TooManyReferences { .. });
+        let overflow = matches!(corruption.wrong, Wrong::TooManyReferences(_));
         corruption.referrer.is_structure() && !overflow
     });
     let low = audit.mismatches.iter().filter(|wrong| !wrong.is_leak());

@@ -113,7 +113,7 @@ fn refuses(observed: &Observed) -> bool {
 /// Whether qemu-img looks for something else than the image.
 const fn needs_more(audit: &Audit) -> bool {
     let header = &audit.header;
-    header.encrypted || header.external_data() || header.backing
+    header.crypt_method != 0 || header.external_data() || header.backing
 }
 
 fn has_bitmaps(audit: &Audit) -> bool {
@@ -130,11 +130,7 @@ fn has_newer_corruptions(audit: &Audit, observed: &Observed) -> bool {
     let newer = |wrong: &Wrong| {
         matches!(
             wrong,
-            Wrong::Reserved { .. }
-                | Wrong::Subclusters { .. }
-                | Wrong::SubclustersWithoutCluster { .. }
-                | Wrong::CompressedSubclusters { .. }
-                | Wrong::Unaligned { .. }
+            Wrong::Reserved(_) | Wrong::Subclusters(..) | Wrong::Unaligned(_)
         )
     };
     let mut corruptions = audit.corruptions.iter();
@@ -184,7 +180,7 @@ pub const ALL: &[Difference] = &[
         name: "reads on behind a broken bitmap",
         theirs: "gives up, or does not open the image",
         shows_in: CHECK,
-        holds_of: |audit, _| audit.qemu.gives_up.is_some(),
+        holds_of: |audit, _| audit.qemu.gives_up,
         ends: (is_as_audited, gave_up),
     },
     Difference {
@@ -278,7 +274,7 @@ pub const ALL: &[Difference] = &[
 fn is_repaired(before: &Audit, ours: &Ours<'_>) -> bool {
     let narrow = |after: &Audit| {
         let mut corruptions = after.corruptions.iter();
-        let overflow = |wrong: &Wrong| matches!(wrong, Wrong::TooManyReferences { .. });
+        let overflow = |wrong: &Wrong| matches!(wrong, Wrong::TooManyReferences(_));
         after.qemu.check_errors == 0
             && after.mismatches.is_empty()
             && corruptions.all(|corruption| overflow(&corruption.wrong))

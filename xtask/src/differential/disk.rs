@@ -57,7 +57,7 @@ pub fn difference(before: &SparseBytes, after: &SparseBytes) -> Trace {
     let mut trace = Trace::default();
     if before.len() != after.len() {
         let length = after.len();
-        trace.push(Event::SetLen { length });
+        trace.events.push(Event::SetLen { length });
     }
     let pages = before.pages().chain(after.pages());
     let places: BTreeSet<u64> = pages.map(|(at, _)| at).collect();
@@ -65,7 +65,7 @@ pub fn difference(before: &SparseBytes, after: &SparseBytes) -> Trace {
         let left = usize::try_from(after.len() - offset).unwrap_or(PAGE);
         let bytes = after.bytes(offset, left.min(PAGE));
         if bytes != before.bytes(offset, left.min(PAGE)) {
-            trace.push(Event::Write {
+            trace.events.push(Event::Write {
                 offset,
                 bytes: bytes.into(),
                 durable: false,

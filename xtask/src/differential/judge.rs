@@ -299,7 +299,7 @@ becomes = { directory-offset = { past-end = { clusters = 60000 } } }
         let folder = tempfile::tempdir().unwrap();
         let maker = Maker::new("qemu-img".into(), "qemu-io".into());
         let whole = Whole::make(&case, &maker, folder.path()).unwrap();
-        let exhibit = whole.damage(&case.damage).unwrap();
+        let exhibit = whole.damage(&case.damage);
         let tail = Engine::by(Algorithm::Tail);
         let repaired = tail.run(exhibit.bench, &exhibit.damaged, Repair::All);
         let mut repaired = repaired.unwrap();

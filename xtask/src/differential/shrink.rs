@@ -188,14 +188,14 @@ fn simpler_synthetics(image: &Synthetic) -> Vec<Synthetic> {
 
 #[cfg(test)]
 mod tests {
-    use recount_oracle::case::generate::{Kind, generate};
+    use recount_oracle::case::generate;
 
     use super::*;
 
     #[test]
     fn shrinking_ends() {
         for seed in 0..40 {
-            let mut case = generate(Kind::Synthetic, seed);
+            let mut case = generate(seed);
             let mut steps = 0;
             // The last candidate each time: the smallest of the steps.
             while let Some(next) = smaller(&case)

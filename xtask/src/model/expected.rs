@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use recount_oracle::explore::{Bounds, Position};
+use recount_oracle::explore::{Bounds, Explored};
 use recount_oracle::properties::Property;
 
 use super::table;
@@ -24,8 +24,8 @@ impl Expected {
 
     /// Where the verdicts are others. A known failure that an incomplete or smaller exploration
     /// has not come to is none of them.
-    pub fn differences(&self, bounds: &Bounds, position: &Position) -> Vec<String> {
-        let whole = position.complete
+    pub fn differences(&self, bounds: &Bounds, explored: &Explored) -> Vec<String> {
+        let whole = explored.stopped.is_none()
             && bounds.clusters >= Bounds::DEFAULT_CLUSTERS
             && bounds.images
             && bounds.clusters_with_bytes > 0;
@@ -35,7 +35,7 @@ impl Expected {
             let known = self.fails.get(name);
             for &property in &bounds.properties {
                 let known = known.is_some_and(|fails| fails.contains(&property));
-                let cell = position.tally.cell(algorithm, property);
+                let cell = explored.tally.cell(algorithm, property);
                 if cell.fails > 0 && !known {
                     differences.push(format!("{name} fails {property}"));
                 } else if cell.fails == 0 && known && whole {

@@ -2,7 +2,6 @@
 //! which algorithm, with the smallest case of each failure.
 
 mod expected;
-mod place;
 mod progress;
 mod table;
 
@@ -13,12 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use recount_oracle::case::Algorithm;
-use recount_oracle::explore::{Bounds, Position, explore};
+use recount_oracle::explore::{Bounds, Explored, explore};
 use recount_oracle::properties::Property;
 
 use crate::error::Result;
 use expected::Expected;
-use place::Place;
 
 pub use table::ALGORITHMS;
 
@@ -43,12 +41,6 @@ pub struct Args {
     /// Stop after so many seconds, or minutes with an m: 90, 90s, 5m.
     #[arg(long, value_parser = crate::duration::parse)]
     time: Option<Duration>,
-    /// Go on from a file that an interrupted run left; its bounds are taken over.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["clusters", "algorithms", "properties", "plans"])]
-    resume: Option<PathBuf>,
-    /// Where an interrupted run leaves how far it came.
-    #[arg(long, value_name = "FILE", default_value = "target/model.json")]
-    position: PathBuf,
     /// Store the smallest counterexamples in this folder, as cases.
     #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "corpus/cases")]
     store: Option<PathBuf>,
@@ -66,36 +58,24 @@ fn algorithm(name: &str) -> Result<Algorithm, String> {
 /// Runs it.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let expected = Expected::read()?;
-    let mut place = match &args.resume {
-        Some(file) => Place::read(file)?,
-        None => Place {
-            bounds: bounds(args),
-            position: Position::default(),
-        },
-    };
+    let bounds = bounds(args);
     let stop = Arc::new(AtomicBool::new(false));
     // A second Ctrl-C ends the program at once.
     signal_hook::flag::register_conditional_default(signal_hook::consts::SIGINT, stop.clone())?;
     signal_hook::flag::register(signal_hook::consts::SIGINT, stop.clone())?;
     let began = Instant::now();
-    let runs = search(args, &mut place, &stop)?;
-    let Place { bounds, position } = &place;
-    table::print(bounds, &position.tally);
-    println!("\n{}", rate(runs, began.elapsed()));
-    let states = position.tally.states();
-    println!("{states} crash states and runs with faults");
+    let explored = search(args, &bounds, &stop)?;
+    let tally = &explored.tally;
+    table::print(&bounds, tally);
+    println!("\n{}", rate(tally.runs, began.elapsed()));
+    println!("{} crash states and runs with faults", tally.states);
     if let Some(folder) = &args.store {
-        table::store(bounds, &position.tally, folder)?;
+        table::store(&bounds, tally, folder)?;
     }
-    if !position.complete {
-        place.write(&args.position)?;
-        println!(
-            "stopped in files of {} clusters; go on with: cargo xtask model --resume {}",
-            place.clusters(),
-            args.position.display()
-        );
+    if let Some(clusters) = explored.stopped {
+        println!("stopped in files of {clusters} clusters");
     }
-    let differences = expected.differences(bounds, position);
+    let differences = expected.differences(&bounds, &explored);
     for difference in &differences {
         println!("unexpected: {difference}");
     }
@@ -116,22 +96,20 @@ fn bounds(args: &Args) -> Bounds {
     bounds
 }
 
-/// Explores within time; how many planner runs were made.
-fn search(args: &Args, place: &mut Place, stop: &AtomicBool) -> Result<u64> {
+/// Explores within time.
+fn search(args: &Args, bounds: &Bounds, stop: &AtomicBool) -> Result<Explored> {
     let threads = rayon::ThreadPoolBuilder::new()
         .num_threads(args.jobs.unwrap_or(0))
         .build()?;
     let progress = progress::Progress::new();
     let deadline = args.time.map(|time| Instant::now() + time);
-    threads.install(|| {
-        explore(&place.bounds, &mut place.position, stop, &|state| {
-            progress.show(state);
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                stop.store(true, Ordering::Relaxed);
-            }
-        });
-    });
-    Ok(progress.finish())
+    let report = |state| {
+        progress.show(state);
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            stop.store(true, Ordering::Relaxed);
+        }
+    };
+    Ok(threads.install(|| explore(recount::rebuild::plan, bounds, stop, &report)))
 }
 
 fn rate(runs: u64, time: Duration) -> String {

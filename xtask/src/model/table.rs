@@ -6,7 +6,7 @@ use recount_oracle::case::Algorithm;
 use recount_oracle::case::text::{self, CaseFile, Verdict};
 use recount_oracle::explore::engine::Engine;
 use recount_oracle::explore::{Bounds, Cell, Counterexample, Tally, draw};
-use recount_oracle::toy::{self, Toy};
+use recount_oracle::toy::Toy;
 
 use crate::error::{At as _, Result};
 
@@ -14,8 +14,8 @@ use crate::error::{At as _, Result};
 pub const ALGORITHMS: [Algorithm; 3] = [Algorithm::Planned, Algorithm::FirstFit, Algorithm::Tail];
 
 /// The name of an algorithm.
-pub const fn name(algorithm: Algorithm) -> &'static str {
-    toy::algorithm_name(algorithm)
+pub fn name(algorithm: Algorithm) -> &'static str {
+    algorithm.into()
 }
 
 /// Prints the table, properties by algorithms, then the smallest counterexamples.
@@ -48,7 +48,8 @@ fn examples<'a>(
     bounds: &'a Bounds,
     tally: &'a Tally,
 ) -> impl Iterator<Item = (String, &'a Counterexample)> {
-    let cells = bounds.algorithms.iter().flat_map(move |&algorithm| {
+    let algorithms = bounds.algorithms.iter();
+    algorithms.flat_map(move |&algorithm| {
         bounds.properties.iter().filter_map(move |&property| {
             let cell = tally.cell(algorithm, property);
             let all = cell.fails + cell.holds;
@@ -59,16 +60,7 @@ fn examples<'a>(
             );
             Some((title, cell.smallest.as_ref()?))
         })
-    });
-    let added = bounds.properties.iter().filter_map(move |&property| {
-        let cell = tally.added_by_tail(property);
-        let title = format!(
-            "tail fails {property} in {} cases in which first-fit holds it; the smallest:",
-            cell.fails
-        );
-        Some((title, cell.smallest.as_ref()?))
-    });
-    cells.chain(added)
+    })
 }
 
 fn verdict(cell: &Cell) -> String {

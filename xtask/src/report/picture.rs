@@ -155,14 +155,14 @@ fn holds(by: &Referrer) -> Use {
 #[cfg(test)]
 mod tests {
     use recount_oracle::case::build;
-    use recount_oracle::case::generate::{self, Kind};
+    use recount_oracle::case::generate;
 
     use super::*;
 
     #[test]
     fn a_picture_has_every_cluster_once() {
         for seed in 0..20 {
-            let case = generate::generate(Kind::Synthetic, seed);
+            let case = generate(seed);
             let image = build::build(&case).unwrap().bytes;
             let Some(picture) = Picture::of(&image) else {
                 continue;

@@ -7,100 +7,92 @@ fn orders() -> impl Iterator<Item = RefcountOrder> {
 }
 
 #[test]
-fn sub_byte_widths_fill_a_byte_from_its_low_bits_up() {
-    let order = |order| RefcountOrder::new(order).expect("at most 6");
-    let mut block = [0; 2];
-    set(order(0), &mut block, 9, 1);
-    assert_eq!(block, [0, 0b10]);
-    set(order(1), &mut block, 3, 2);
-    assert_eq!(block, [0b1000_0000, 0b10]);
-    set(order(2), &mut block, 0, 0xf);
-    assert_eq!(block, [0b1000_1111, 0b10]);
+fn narrow_widths_fill_a_byte_from_its_low_bits_up_and_wide_ones_are_big_endian() {
+    let bytes = |order, index, value| {
+        let mut bytes = [0; 16];
+        set(
+            RefcountOrder::new(order).expect("at most 6"),
+            &mut bytes,
+            index,
+            value,
+        );
+        u128::from_be_bytes(bytes)
+    };
+    assert_eq!(bytes(0, 9, 1), 0b10 << 112);
+    assert_eq!(bytes(1, 3, 2), 0b1000_0000 << 120);
+    assert_eq!(bytes(2, 6, 0xf), 0xf << 96);
+    assert_eq!(bytes(3, 2, 0x12), 0x12 << 104);
+    assert_eq!(bytes(4, 1, 0x0102), 0x0102 << 96);
+    assert_eq!(bytes(5, 1, 0x0304_0506), 0x0304_0506 << 64);
+    assert_eq!(bytes(6, 1, 0x0708_090a_0b0c_0d0e), 0x0708_090a_0b0c_0d0e);
 }
 
 #[test]
-fn wide_widths_are_big_endian() {
-    let order = |order| RefcountOrder::new(order).expect("at most 6");
-    let mut block = [0; 16];
-    set(order(4), &mut block, 1, 0x0102);
-    set(order(5), &mut block, 1, 0x0304_0506);
-    set(order(6), &mut block, 1, 0x0708_090a_0b0c_0d0e);
-    assert_eq!(block, [0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);
-}
-
-#[test]
-fn every_width_returns_what_was_set_and_leaves_its_neighbours_alone() {
+fn what_is_set_is_cut_to_the_maximum_and_leaves_its_neighbours_alone() {
     for order in orders() {
         let mut block = [0; 32];
         let entries = block.len() * 8 / order.bits() as usize;
         for index in 0..entries {
-            set(order, &mut block, index, order.max_refcount());
+            set(order, &mut block, index, u64::MAX);
             assert_eq!(get(order, &block, index), order.max_refcount());
             set(order, &mut block, index, u64::from(index % 2 == 1));
         }
-        for index in 0..entries {
-            assert_eq!(
-                get(order, &block, index),
-                (index % 2) as u64,
-                "{order:?} {index}"
-            );
-        }
-        assert_eq!(get(order, &block, entries), 0);
-    }
-}
-
-#[test]
-fn what_is_set_is_cut_to_the_maximum() {
-    for order in orders() {
-        let mut block = [0; 16];
-        set(order, &mut block, 1, u64::MAX);
-        assert_eq!(get(order, &block, 1), order.max_refcount());
-        assert_eq!(
-            (get(order, &block, 0), block[15]),
-            (0, if order == RefcountOrder::MAX { 0xff } else { 0 })
+        set(order, &mut block, entries, 1);
+        let all = (0..=entries).map(|index| get(order, &block, index));
+        assert!(
+            all.eq((0..entries as u64).map(|index| index % 2).chain([0])),
+            "{order:?}"
         );
     }
 }
 
 #[test]
-fn the_last_used_and_those_above_a_value_are_those_of_each_refcount() {
+fn blocks_are_decoded_and_encoded_as_each_refcount_is() {
     for order in orders() {
-        let mut block = [0; 128];
-        let entries = block.len() * 8 / order.bits() as usize;
-        assert_eq!(last_used(order, &block), None);
-        for index in [0, 1, 5, entries / 2, entries - 3] {
-            set(order, &mut block, index, 1 + index as u64 % 4);
-            assert_eq!(last_used(order, &block), Some(index), "{order:?}");
-        }
-        for (from, value) in (0..=entries).flat_map(|from| (0..4).map(move |value| (from, value))) {
-            let counts = (from..entries).map(|index| (index, get(order, &block, index)));
-            let expected = counts.into_iter().find(|(_, count)| *count > value);
-            assert_eq!(
-                find_above(order, &block, from, value),
-                expected,
-                "{order:?}"
-            );
+        let bytes = [0x81, 0x37, 0x5c].repeat(171)[..8 * order.bits() as usize].to_vec();
+        // As much as there is, and parts of words.
+        for length in [bytes.len(), bytes.len() / 2, 4.min(bytes.len()), 1, 0] {
+            let bytes = &bytes[..length];
+            let counts = decode(order, bytes);
+            let each = (0..BLOCK).map(|index| get(order, bytes, index));
+            assert!(each.eq(counts), "{order:?} {length}");
+            let mut again = vec![7; length];
+            let whole = length - length % (order.bits() as usize).div_ceil(8);
+            encode(order, &counts, &mut again[..whole]);
+            assert_eq!(again[..whole], bytes[..whole], "{order:?}");
+            encode(order, &[u64::MAX; BLOCK], &mut again[..whole]);
+            assert_eq!(again[..whole], vec![0xff; whole]);
         }
     }
 }
 
 #[test]
-fn finding_agrees_with_looking_at_each_refcount() {
+fn adding_to_a_run_is_adding_to_each_up_to_a_word_in_which_one_does_not_fit() {
     for order in orders() {
-        let mut block = [0; 16];
-        let entries = block.len() * 8 / order.bits() as usize;
-        for index in (0..entries).filter(|index| index % 5 == 1 || index % 7 < 3) {
-            set(order, &mut block, index, 1);
-        }
-        for from in 0..=entries {
-            for zero in [false, true] {
-                let expected =
-                    (from..entries).find(|index| (get(order, &block, *index) == 0) == zero);
-                assert_eq!(
-                    find(order, &block, from, zero),
-                    expected,
-                    "{order:?} {from}"
-                );
+        let max = order.max_refcount();
+        let runs = [0..64, 1..60, 30..40, 63..64, 5..6, 0..9, 4..4];
+        let all_times = [1, 2, 3, max - 1, max, max.saturating_add(1)];
+        let cases = runs
+            .iter()
+            .flat_map(|run| all_times.map(|times| (run, times)));
+        for ((run, times), full) in cases.flat_map(|case| [0, 5, 39, 63].map(|full| (case, full))) {
+            let mut before = vec![0; 8 * order.bits() as usize];
+            set(order, &mut before, 7, 1);
+            set(order, &mut before, full, max);
+            let sum = |index| get(order, &before, index).saturating_add(times);
+            let mut after = before.clone();
+            let past = add(order, &mut after, run.clone(), times);
+            let end = (past | (64 / order.bits() as usize - 1)) + 1;
+            let does_not_fit = |index| sum(index) > max;
+            assert!(
+                past == run.end || (past..end.min(run.end)).any(does_not_fit),
+                "{order:?}"
+            );
+            let mut expected = before.clone();
+            (run.start..past).for_each(|index| set(order, &mut expected, index, sum(index)));
+            assert_eq!(after, expected, "{order:?} {run:?} {times}");
+            if run.len() == 1 && add_one(order, &mut before, run.start, times) {
+                assert_eq!(before, after, "{order:?} {run:?} {times}");
             }
         }
     }

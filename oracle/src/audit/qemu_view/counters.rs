@@ -66,7 +66,7 @@ pub fn counters(audit: &Audit) -> Counters {
     let corruptions = audit.corruptions.len() + audit.qemu.copied.len() + low;
     let cluster_size = audit.header.cluster_size();
     Counters {
-        gives_up: !audit.blocked.is_empty(),
+        gives_up: audit.blocked > 0,
         check_errors: audit.qemu.check_errors,
         image_end_offset: audit.qemu.end * cluster_size,
         corruptions: corruptions as u64,

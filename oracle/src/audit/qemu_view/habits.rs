@@ -41,12 +41,9 @@ pub fn is_seen_shared(references: u64, header: &Header) -> bool {
 /// Whether the structures are built anew for the sake of this: not for what leads past the end.
 pub const fn is_rebuilt_for(corruption: &Corruption) -> bool {
     corruption.referrer.is_structure()
-        && matches!(
+        && !matches!(
             corruption.wrong,
-            Wrong::Unusable { .. }
-                | Wrong::Reserved { .. }
-                | Wrong::Unaligned { .. }
-                | Wrong::RefblockShared { .. }
+            Wrong::PastTheEnd { .. } | Wrong::TooManyReferences(_)
         )
 }
 

@@ -9,7 +9,6 @@ use itertools::Itertools;
 use super::corruption::{Corruption, Wrong};
 use super::layers::CopiedBit;
 use super::references::Referrer;
-use super::refusal::Refusal;
 use super::{Audit, Mismatch};
 
 pub use counters::{Counters, counters};
@@ -17,8 +16,8 @@ pub use counters::{Counters, counters};
 /// What qemu-img makes of an image.
 #[derive(Clone, Debug, Default)]
 pub struct QemuView {
-    /// The first thing for which only qemu-img gives up, if it opens the image at all.
-    pub gives_up: Option<Refusal>,
+    /// Whether there is something for which only qemu-img gives up, if it opens the image at all.
+    pub gives_up: bool,
     /// Bits 63 of the active layer that do not match the refcounts on disk. It does not look at the
     /// other layers.
     pub copied: Vec<Corruption>,

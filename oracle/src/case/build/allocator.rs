@@ -6,8 +6,8 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::case::impossible::{Impossible, in_range};
 use crate::case::synthetic::Allocation;
+use crate::case::validate::{Impossible, impossible, in_range};
 
 /// Clusters in use, and where to look for the next one.
 pub(super) struct Allocator {
@@ -101,10 +101,13 @@ impl Allocator {
     }
 
     fn occupy(&mut self, first: Option<u64>, count: u64) -> Result<u64, Impossible> {
-        let first = first.ok_or(Impossible::NoRoom {
-            wanted: count,
-            placed: self.used.len() as u64,
-        })?;
+        let Some(first) = first else {
+            return impossible(format!(
+                "the allocation has no {count} free clusters in a row left after {} that are in \
+                 use: name more clusters or fewer references",
+                self.used.len()
+            ));
+        };
         let end = first.saturating_add(count);
         in_range("the end of the file, in clusters,", end, 0, self.last)?;
         self.used.extend(first..end);

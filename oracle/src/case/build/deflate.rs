@@ -21,15 +21,12 @@ pub(super) fn stream(label: u64, incompressible: usize, cluster_size: usize) -> 
     let literal = 0x30 + (noise_byte(label) & 0x3f);
     bits.code(literal, 8);
     left -= 1;
-    while left >= 258 {
-        bits.code(0b1100_0101, 8); // Length 258,
-        bits.code(0, 5); // distance 1.
-        left -= 258;
-    }
-    while left >= 10 {
-        bits.code(0b000_1000, 7); // Length 10,
-        bits.code(0, 5); // distance 1.
-        left -= 10;
+    for (length, code, count) in [(258, 0b1100_0101, 8), (10, 0b000_1000, 7)] {
+        while left >= length {
+            bits.code(code, count);
+            bits.code(0, 5); // Distance 1.
+            left -= length;
+        }
     }
     for _ in 0..left {
         bits.code(literal, 8);

@@ -3,9 +3,9 @@
 use super::guest::Guest;
 use super::header::Pointers;
 use super::synthetic::Builder;
-use super::{fields, luks, put};
-use crate::case::impossible::{Impossible, in_range};
+use super::{fields, luks};
 use crate::case::synthetic::Bitmap;
+use crate::case::validate::{Impossible, in_range};
 
 /// Most bytes of bits of one bitmap that qemu takes.
 const BITMAP_BYTES_MAX: u64 = 512 << 20;
@@ -27,7 +27,7 @@ pub(super) fn lay_out(
     }
     if builder.image.luks {
         let offset = builder.region(luks::LENGTH)?;
-        put(&mut builder.bytes, offset, &luks::bytes());
+        builder.bytes.put(offset, &luks::bytes());
         pointers.luks = Some((offset, luks::LENGTH));
     }
     let mut directory = Vec::new();
@@ -53,7 +53,7 @@ impl Builder<'_> {
     /// The same, for these bytes.
     fn filled(&mut self, bytes: &[u8]) -> Result<u64, Impossible> {
         let offset = self.region(bytes.len() as u64)?;
-        put(&mut self.bytes, offset, bytes);
+        self.bytes.put(offset, bytes);
         Ok(offset)
     }
 
@@ -103,7 +103,7 @@ impl Builder<'_> {
             table.extend(ALL_ONES.to_be_bytes());
         }
         let offset = self.region(entries * 8)?;
-        put(&mut self.bytes, offset, &table);
+        self.bytes.put(offset, &table);
         let name = format!("bitmap {number}");
         let mut out = fields([
             (offset, 8),

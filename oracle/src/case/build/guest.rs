@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::deflate;
 use super::synthetic::Builder;
-use super::{deflate, put};
-use crate::case::impossible::Impossible;
 use crate::case::synthetic::{Content, Sharing, Synthetic};
+use crate::case::validate::Impossible;
 
 /// L2 entry, bit 62: compressed.
 const COMPRESSED: u64 = 1 << 62;
@@ -128,7 +128,7 @@ impl Guest {
                 };
                 let entry = sizes.offset(cluster) | copied;
                 let at = sizes.offset(layer.l1_cluster) + index * 8;
-                put(&mut builder.bytes, at, &entry.to_be_bytes());
+                builder.bytes.put(at, &entry.to_be_bytes());
             }
         }
         for table in &self.tables {
@@ -138,9 +138,9 @@ impl Guest {
                     word |= builder.copied(entry.clusters.start);
                 }
                 let at = sizes.offset(table.cluster) + index * sizes.l2_entry;
-                put(&mut builder.bytes, at, &word.to_be_bytes());
+                builder.bytes.put(at, &word.to_be_bytes());
                 if sizes.l2_entry == 16 {
-                    put(&mut builder.bytes, at + 8, &entry.bitmap.to_be_bytes());
+                    builder.bytes.put(at + 8, &entry.bitmap.to_be_bytes());
                 }
             }
         }
@@ -234,7 +234,7 @@ impl Writer<'_, '_> {
         self.packed = Some((end, before + self.weight));
         let sectors = (offset % SECTOR + length).div_ceil(SECTOR) - 1;
         let sectors_at = 62 - (sizes.cluster_bits - 8);
-        put(&mut self.builder.bytes, offset, &bytes);
+        self.builder.bytes.put(offset, &bytes);
         Ok(Entry {
             word: COMPRESSED | sectors << sectors_at | offset,
             bitmap: 0,

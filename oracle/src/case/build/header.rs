@@ -1,8 +1,8 @@
 //! The header, its extensions and the backing file's name: all in cluster 0.
 
 use super::{fields, padded};
-use crate::case::impossible::{Impossible, in_range};
 use crate::case::synthetic::Synthetic;
+use crate::case::validate::{Impossible, in_range};
 
 /// "QFI\xfb".
 const MAGIC: u64 = 0x5146_49fb;

@@ -12,8 +12,8 @@ mod synthetic;
 mod toy;
 
 use super::damage::{self, Applied, SparseBytes};
-use super::impossible::Impossible;
 use super::refcount::Refcount;
+use super::validate::{Impossible, impossible};
 use super::{Case, Image, StorageLimit};
 
 /// What was built.
@@ -27,22 +27,13 @@ pub struct Built {
     pub damage: Vec<Applied>,
 }
 
-/// Why an image was not built.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// There is no such image.
-    #[error("the case is impossible: {0}")]
-    Impossible(#[from] Impossible),
-    /// qemu-img makes it.
-    #[error("the image of this case is made by qemu-img; `cargo xtask differential` runs it")]
-    Real,
-}
-
 /// Lays the case's image out and damages it. A device that cannot grow is as long as it is from the
 /// start: its spare clusters read as zeros.
-pub fn build(case: &Case) -> Result<Built, BuildError> {
+pub fn build(case: &Case) -> Result<Built, Impossible> {
     if matches!(case.image, Image::Model(_)) && !case.damage.is_empty() {
-        return Err(Impossible::DamagedModel.into());
+        return impossible(
+            "damage needs a real or synthetic image; leave out `old` for a model without reftable",
+        );
     }
     let mut bytes = image(&case.image)?;
     let capacity = match case.storage {
@@ -65,11 +56,13 @@ pub fn build(case: &Case) -> Result<Built, BuildError> {
 }
 
 /// The image undamaged, in a file of its own length: fails exactly where the image is impossible.
-pub fn image(image: &Image) -> Result<SparseBytes, BuildError> {
+pub fn image(image: &Image) -> Result<SparseBytes, Impossible> {
     match image {
-        Image::Synthetic(image) => Ok(synthetic::lay_out(image)?),
-        Image::Model(model) => Ok(toy::lay_out(model)?),
-        Image::Real(_) => Err(BuildError::Real),
+        Image::Synthetic(image) => synthetic::lay_out(image),
+        Image::Model(model) => toy::lay_out(model),
+        Image::Real(_) => {
+            impossible("it is made by qemu-img; `cargo xtask differential` runs the case")
+        }
     }
 }
 
@@ -94,15 +87,9 @@ fn padded(text: &str, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// Writes within the format's 56 bits of offset.
-fn put(image: &mut SparseBytes, offset: u64, bytes: &[u8]) {
-    let written = image.write_at(offset, bytes);
-    written.expect("offsets are far below 2^64");
-}
-
 /// Writes the `index`th refcount, of 2^`order` bits, of the refblock at byte `refblock`.
 fn put_refcount(image: &mut SparseBytes, order: u32, refblock: u64, index: u64, count: u64) {
     let place = Refcount::new(order, refblock, index);
     let bytes = place.with(image, count);
-    put(image, place.at, &bytes);
+    image.put(place.at, &bytes);
 }

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::put_refcount;
 use super::synthetic::Builder;
-use super::{put, put_refcount};
-use crate::case::impossible::{Impossible, in_range};
+use crate::case::validate::{Impossible, in_range};
 
 /// The largest reftable that qemu opens, in bytes.
 const REFTABLE_MAX: u64 = 8 << 20;
@@ -47,11 +47,9 @@ pub(super) fn lay_out(builder: &mut Builder<'_>, spare: u64) -> Result<(u64, u64
     let table = sizes.offset(reftable);
     for (range, cluster) in refblocks {
         let refblock = sizes.offset(cluster);
-        put(
-            &mut builder.bytes,
-            table + range * 8,
-            &refblock.to_be_bytes(),
-        );
+        builder
+            .bytes
+            .put(table + range * 8, &refblock.to_be_bytes());
         let first = range * sizes.refblock_entries;
         let covered = builder.counts.range(first..first + sizes.refblock_entries);
         for (cluster, &count) in covered {

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use super::allocator::Allocator;
 use super::header::{self, Pointers};
-use super::{extras, guest, put, refcounts};
+use super::{extras, guest, refcounts};
 use crate::case::damage::SparseBytes;
-use crate::case::impossible::{Impossible, refuse_overflow};
 use crate::case::refcount;
 use crate::case::synthetic::{Structures, Synthetic};
+use crate::case::validate::{Impossible, refuse_overflow};
 
 /// L1 and L2 entry, bit 63: the refcount is exactly one.
 const COPIED: u64 = 1 << 63;
@@ -94,7 +94,7 @@ pub(super) fn lay_out(image: &Synthetic) -> Result<SparseBytes, Impossible> {
     let counts = counts.map(|(&cluster, &count)| (cluster, count));
     refuse_overflow(counts, image.refcount_order)?;
     guest.write_tables(&mut builder);
-    put(&mut builder.bytes, 0, &header::bytes(image, &pointers)?);
+    builder.bytes.put(0, &header::bytes(image, &pointers)?);
     let last = builder.allocator.used().last().copied().unwrap_or(0);
     let clusters = last + 1 + u64::from(image.free_tail);
     builder.bytes.set_len(sizes.offset(clusters));
@@ -119,7 +119,7 @@ impl Builder<'_> {
         let end = offset + self.sizes.cluster - STAMP as u64;
         for (at, place) in [(offset, "begins"), (end, "ends")] {
             let mark = format!("{kind} {label:012x} {place}");
-            put(&mut self.bytes, at, format!("{mark:.<STAMP$}").as_bytes());
+            self.bytes.put(at, format!("{mark:.<STAMP$}").as_bytes());
         }
     }
 }

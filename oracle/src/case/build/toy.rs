@@ -1,10 +1,10 @@
 //! From a toy's value to its bytes: the 12-byte reftable pointer at byte 0, old structures in the
 //! `old` clusters, and something recognisable in every referenced cluster.
 
-use super::{fields, put, put_refcount};
+use super::{fields, put_refcount};
 use crate::case::damage::SparseBytes;
-use crate::case::impossible::Impossible;
 use crate::case::model::Model;
+use crate::case::validate::Impossible;
 
 /// Lays out a toy.
 pub(super) fn lay_out(model: &Model) -> Result<SparseBytes, Impossible> {
@@ -16,7 +16,7 @@ pub(super) fn lay_out(model: &Model) -> Result<SparseBytes, Impossible> {
         if references > 0 {
             // Bytes that name their cluster and are nowhere zero.
             content.fill(0x80 | (cluster % 0x80) as u8);
-            put(&mut image, cluster * cluster_size, &content);
+            image.put(cluster * cluster_size, &content);
         }
     }
     let (reftable, refblocks) = model.old_structures();
@@ -25,7 +25,7 @@ pub(super) fn lay_out(model: &Model) -> Result<SparseBytes, Impossible> {
     };
     let offset = u64::from(first) * cluster_size;
     let pointer = fields([(offset, 8), (reftable.len() as u64, 4)]);
-    put(&mut image, 0, &pointer);
+    image.put(0, &pointer);
     let entries_per_cluster = 1_u64 << model.reftable_entry_bits;
     let counted = |cluster: u64| {
         let structure = model.old.iter().any(|&old| u64::from(old) == cluster);
@@ -37,7 +37,7 @@ pub(super) fn lay_out(model: &Model) -> Result<SparseBytes, Impossible> {
         // A toy's reftable clusters may have room after their entries, as the reftable's pointer.
         let table = offset + range / entries_per_cluster * cluster_size;
         let entry = table + range % entries_per_cluster * 8;
-        put(&mut image, entry, &refblock.to_be_bytes());
+        image.put(entry, &refblock.to_be_bytes());
         let first = range << model.refblock_bits;
         let end = (first + (1 << model.refblock_bits)).min(model.references.len() as u64);
         for cluster in first..end {

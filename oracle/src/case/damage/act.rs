@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::find::{COMPRESSED, Entry, Structures};
 use super::{
-    Among, BitmapDamage, Change, Damage, HeaderDamage, PointerDamage, RefblockDamage,
+    Among, Applied, BitmapDamage, Change, Damage, HeaderDamage, PointerDamage, RefblockDamage,
     ReftableDamage, SnapshotDamage, SparseBytes, To,
 };
 use crate::case::Pick;
@@ -27,7 +27,7 @@ const INCOMPATIBLE: u64 = 72;
 pub(super) struct Pen<'a> {
     pub(super) image: &'a mut SparseBytes,
     pub(super) found: &'a Structures,
-    pub(super) changes: Vec<Change>,
+    pub(super) applied: Applied,
 }
 
 impl Pen<'_> {
@@ -70,11 +70,11 @@ impl Pen<'_> {
                 if found.extended_l2 {
                     // Low half: subclusters that are allocated; high half: that read as zeros.
                     let bitmap = u64::from(allocated) | u64::from(zero) << 32;
-                    self.set64(entry.at + 8, bitmap);
+                    self.change(entry.at + 8, |_| bitmap);
                 }
             }
             Damage::Snapshot { snapshot, becomes } => {
-                self.snapshot(snapshot.among(&found.snapshots)?.at, becomes);
+                self.snapshot(*snapshot.among(&found.snapshots)?, becomes);
             }
             Damage::Bitmap { bitmap, becomes } => self.bitmap(bitmap, becomes)?,
             Damage::Header(how) => self.header(how),
@@ -89,10 +89,9 @@ impl Pen<'_> {
         let bytes = &bytes[..bytes.len().min(room as usize)];
         if !bytes.is_empty() {
             let before = self.image.bytes(at, bytes.len());
-            let written = self.image.write_at(at, bytes);
-            written.expect("bytes inside the file");
+            self.image.put(at, bytes);
             let after = bytes.to_vec();
-            self.changes.push(Change { at, before, after });
+            self.applied.changes.push(Change { at, before, after });
         }
     }
 
@@ -100,14 +99,16 @@ impl Pen<'_> {
         self.write(at, &field.to_be_bytes());
     }
 
-    fn set64(&mut self, at: u64, field: u64) {
+    /// Changes the field of 64 bits at byte `at`.
+    fn change(&mut self, at: u64, change: impl FnOnce(u64) -> u64) {
+        let field = change(self.image.number(at, 8));
         self.write(at, &field.to_be_bytes());
     }
 
     /// Damages the field at byte `at`, which leads to a cluster.
     fn point(&mut self, at: u64, becomes: PointerDamage) {
-        let field = self.image.number(at, 8);
-        self.set64(at, becomes.of(field, self.found));
+        let found = self.found;
+        self.change(at, |field| becomes.of(field, found));
     }
 
     fn truncate(&mut self, clusters: u8, odd_bytes: u16) -> Option<()> {
@@ -117,29 +118,28 @@ impl Pen<'_> {
         let before = self.image.bytes(at, (length - at) as usize);
         self.image.set_len(at);
         let after = Vec::new();
-        self.changes.push(Change { at, before, after });
+        self.applied.changes.push(Change { at, before, after });
         Some(())
     }
 
     fn header(&mut self, how: HeaderDamage) {
-        let flip = match how {
-            HeaderDamage::L1Offset(becomes) => return self.point(L1_OFFSET, becomes),
-            HeaderDamage::L1Entries(entries) => return self.set32(L1_ENTRIES, entries),
+        let newer = self.found.version >= 3;
+        match how {
+            HeaderDamage::L1Offset(becomes) => self.point(L1_OFFSET, becomes),
+            HeaderDamage::L1Entries(entries) => self.set32(L1_ENTRIES, entries),
             HeaderDamage::Bit { bit } => {
                 let bit = u64::from(bit % 832);
                 let at = bit / 32 * 4;
                 let field = self.image.number(at, 4) as u32;
-                return self.set32(at, field ^ (1 << (bit % 32)));
+                self.set32(at, field ^ (1 << (bit % 32)));
             }
-            HeaderDamage::Dirty => (INCOMPATIBLE, 1 & !self.image.number(INCOMPATIBLE, 8)),
-            HeaderDamage::Corrupt => (INCOMPATIBLE, 2 & !self.image.number(INCOMPATIBLE, 8)),
-            HeaderDamage::Feature { field, bit } => {
-                (INCOMPATIBLE + 8 * u64::from(field % 3), 1 << (bit % 64))
+            HeaderDamage::Dirty if newer => self.change(INCOMPATIBLE, |bits| bits | 1),
+            HeaderDamage::Corrupt if newer => self.change(INCOMPATIBLE, |bits| bits | 2),
+            HeaderDamage::Feature { field, bit } if newer => {
+                let at = INCOMPATIBLE + 8 * u64::from(field % 3);
+                self.change(at, |bits| bits ^ (1 << (bit % 64)));
             }
-        };
-        if self.found.version >= 3 {
-            let (at, bits) = flip;
-            self.set64(at, self.image.number(at, 8) ^ bits);
+            HeaderDamage::Dirty | HeaderDamage::Corrupt | HeaderDamage::Feature { .. } => (),
         }
     }
 
@@ -151,7 +151,7 @@ impl Pen<'_> {
         let inside = length.min(self.found.length.saturating_sub(offset)) as usize;
         match how {
             ReftableDamage::Gone => self.write(REFTABLE_OFFSET, &[0; 12]),
-            ReftableDamage::OffsetZero => self.set64(REFTABLE_OFFSET, 0),
+            ReftableDamage::OffsetZero => self.change(REFTABLE_OFFSET, |_| 0),
             ReftableDamage::Offset(becomes) => self.point(REFTABLE_OFFSET, becomes),
             ReftableDamage::Clusters(clusters) => self.set32(REFTABLE_CLUSTERS, clusters),
             ReftableDamage::Zeroed => self.write(offset, &vec![0; inside]),
@@ -163,7 +163,7 @@ impl Pen<'_> {
         match how {
             SnapshotDamage::L1Offset(becomes) => self.point(at, becomes),
             SnapshotDamage::L1OffsetBytes(bytes) => {
-                self.set64(at, self.image.number(at, 8).wrapping_add(bytes.into()));
+                self.change(at, |offset| offset.wrapping_add(bytes.into()));
             }
             SnapshotDamage::L1Entries(entries) => self.set32(at + 8, entries),
             SnapshotDamage::ExtraData(size) => self.set32(at + 36, size),
@@ -183,7 +183,7 @@ impl Pen<'_> {
             BitmapDamage::TableEntries(entries) => self.set32(bitmap.at + 8, entries),
             BitmapDamage::Flags(flags) => self.set32(bitmap.at + 12, flags),
             BitmapDamage::Count(count) => self.set32(extension, count),
-            BitmapDamage::DirectorySize(size) => self.set64(extension + 8, size.into()),
+            BitmapDamage::DirectorySize(size) => self.change(extension + 8, |_| size.into()),
             BitmapDamage::DirectoryOffset(becomes) => self.point(extension + 16, becomes),
         }
         Some(())

@@ -116,6 +116,16 @@ impl SparseBytes {
         Ok(())
     }
 
+    /// The same where it cannot fail.
+    ///
+    /// # Panics
+    ///
+    /// If the end is past 2^64.
+    pub fn put(&mut self, offset: u64, bytes: &[u8]) {
+        let written = self.write_at(offset, bytes);
+        written.expect("positions are below 2^64");
+    }
+
     /// Sets the length in bytes; what is new reads as zeros.
     pub fn set_len(&mut self, length: u64) {
         if length < self.length {

@@ -19,7 +19,7 @@ const BITMAPS_EXTENSION: u64 = 0x2385_2875;
 /// Tables longer than this are cut: enough for every image of the harness.
 const LONGEST_TABLE: u64 = 1 << 16;
 /// Entries of the longest L1 table that a snapshot may have: 32 MiB.
-const MOST_L1_ENTRIES: u32 = (32 << 20) / 8;
+const MOST_L1_ENTRIES: u64 = (32 << 20) / 8;
 
 /// One 64-bit field: where it is and what it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,17 +40,6 @@ pub struct L1Table {
     pub offset: u64,
     /// Its entries that are not 0.
     pub entries: Vec<Entry>,
-}
-
-/// A snapshot table entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    /// Byte position of the entry: L1 offset (8 bytes), L1 entries (4), …, extra data size at 36.
-    pub at: u64,
-    /// Its L1 table's offset.
-    pub l1_offset: u64,
-    /// Its L1 table's entries.
-    pub l1_entries: u32,
 }
 
 /// A bitmap directory entry and the bitmap table's entries that are not 0.
@@ -85,8 +74,9 @@ pub struct Structures {
     pub l1_tables: Vec<L1Table>,
     /// L2 entries that are not 0, or have subclusters, each L2 table once.
     pub l2_entries: Vec<Entry>,
-    /// The snapshot table's entries.
-    pub snapshots: Vec<Snapshot>,
+    /// Byte positions of the snapshot table's entries: L1 offset (8 bytes), L1 entries (4), …, extra
+    /// data size at 36.
+    pub snapshots: Vec<u64>,
     /// Byte position of the bitmaps extension's data, when there is one.
     pub bitmaps_extension: Option<u64>,
     /// The bitmap directory's entries.
@@ -168,17 +158,20 @@ impl Structures {
     }
 
     fn find_l1_tables(&mut self, image: &SparseBytes) {
-        let active = (None, image.number(40, 8), image.number(36, 4) as u32);
+        let active = (None, image.number(40, 8), image.number(36, 4));
         let of_snapshots = self.snapshots.iter().enumerate();
+        let of_snapshots = of_snapshots.map(|(index, &at)| {
+            let (offset, entries) = (image.number(at, 8), image.number(at + 8, 4));
+            (Some(index), offset, entries)
+        });
         // A longer L1 table of a snapshot nobody reads.
-        let of_snapshots = of_snapshots.filter(|(_, s)| s.l1_entries <= MOST_L1_ENTRIES);
-        let of_snapshots = of_snapshots.map(|(i, s)| (Some(i), s.l1_offset, s.l1_entries));
+        let of_snapshots = of_snapshots.filter(|(.., entries)| *entries <= MOST_L1_ENTRIES);
         let all = std::iter::once(active).chain(of_snapshots);
         let followed = all.filter(|&(_, offset, _)| self.is_followed(offset));
         let tables = followed.map(|(snapshot, offset, entries)| L1Table {
             snapshot,
             offset,
-            entries: used(image, offset, entries.into()),
+            entries: used(image, offset, entries),
         });
         self.l1_tables = tables.collect();
     }
@@ -236,7 +229,7 @@ impl Structures {
     }
 }
 
-fn snapshots(image: &SparseBytes) -> Vec<Snapshot> {
+fn snapshots(image: &SparseBytes) -> Vec<u64> {
     let mut snapshots = Vec::new();
     let (claimed, mut at) = (image.number(60, 4), image.number(64, 8));
     for _ in 0..claimed.min(LONGEST_TABLE) {
@@ -247,11 +240,7 @@ fn snapshots(image: &SparseBytes) -> Vec<Snapshot> {
         if claimed > LONGEST_TABLE && image.bytes(at, 40).iter().all(|&byte| byte == 0) {
             break;
         }
-        snapshots.push(Snapshot {
-            at,
-            l1_offset: image.number(at, 8),
-            l1_entries: image.number(at + 8, 4) as u32,
-        });
+        snapshots.push(at);
         let names = image.number(at + 12, 2) + image.number(at + 14, 2);
         at += (40 + image.number(at + 36, 4) + names).next_multiple_of(8);
     }

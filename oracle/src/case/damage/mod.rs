@@ -105,9 +105,8 @@ pub fn apply(image: &mut SparseBytes, damage: &Damage) -> Applied {
     let mut pen = act::Pen {
         image,
         found: &found,
-        changes: Vec::new(),
+        applied: Applied::default(),
     };
     let _ = pen.act(damage);
-    let changes = pen.changes;
-    Applied { changes }
+    pen.applied
 }

@@ -5,33 +5,27 @@ use rand_chacha::ChaCha8Rng;
 
 use super::act::random_bytes;
 use super::{Applied, Damage, ReftableDamage, SparseBytes, apply, random_damage};
+use crate::case::synthetic::{Content, Run, Synthetic};
+use crate::case::{Image, build};
 
-/// A header, a reftable, a refblock and an L1 table, a cluster of 512 bytes each.
+/// A cluster of data and one of zeros, in clusters of 512 bytes.
 fn small_image() -> SparseBytes {
-    let mut image = SparseBytes::zeros(4 * 512);
-    for (at, field) in [
-        (0, 0x5146_49fb_u32),
-        (4, 3),
-        (20, 9),
-        (36, 1),
-        (56, 1),
-        (96, 4),
-        (100, 104),
-    ] {
-        image.write_at(at, &field.to_be_bytes()).unwrap();
-    }
-    for (at, field) in [(40, 3 * 512_u64), (48, 512), (512, 2 * 512)] {
-        image.write_at(at, &field.to_be_bytes()).unwrap();
-    }
-    for cluster in 0..4 {
-        image.write_at(2 * 512 + 2 * cluster + 1, &[1]).unwrap();
-    }
-    image
+    let run = |content| Run {
+        skip: 0,
+        clusters: 1,
+        content,
+    };
+    let image = Synthetic {
+        cluster_bits: 9,
+        guest: vec![run(Content::Data), run(Content::Zero)],
+        ..Synthetic::default()
+    };
+    build::image(&Image::Synthetic(image)).unwrap()
 }
 
 fn undo(image: &mut SparseBytes, applied: &Applied) {
     for change in applied.changes.iter().rev() {
-        image.write_at(change.at, &change.before).unwrap();
+        image.put(change.at, &change.before);
     }
 }
 
@@ -60,13 +54,13 @@ fn damage_bears_any_bytes() {
         let mut image = small_image();
         for _ in 0..rng.random_range(0..6) {
             let at = rng.random_range(0..image.len());
-            image.write_at(at, &[rng.random()]).unwrap();
+            image.put(at, &[rng.random()]);
         }
         for damage in random_damage(&mut rng) {
             apply(&mut image, &damage);
         }
         let mut noise = SparseBytes::default();
-        noise.write_at(0, &random_bytes(seed, 700)).unwrap();
+        noise.put(0, &random_bytes(seed, 700));
         let gone = Damage::Reftable(ReftableDamage::Gone);
         assert!(apply(&mut noise, &gone).is_nothing());
     }

@@ -1,5 +1,6 @@
 //! The refcount structure of an image, byte for byte, to compare two rebuilds.
 
+use itertools::Itertools as _;
 use serde::{Deserialize, Serialize};
 
 use crate::case::damage::SparseBytes;
@@ -16,7 +17,7 @@ pub struct Layout {
 }
 
 /// A reftable entry and what it leads to.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Refblock {
     /// The entry's index.
@@ -25,18 +26,7 @@ struct Refblock {
     entry: u64,
     /// The checksum of the refblock's content.
     crc: u32,
-    /// The content, which is not recorded.
-    #[serde(skip)]
-    content: Vec<u8>,
 }
-
-impl PartialEq for Refblock {
-    fn eq(&self, other: &Self) -> bool {
-        (self.index, self.entry, self.crc) == (other.index, other.entry, other.crc)
-    }
-}
-
-impl Eq for Refblock {}
 
 impl Layout {
     /// Reads it; `None` when there is no header.
@@ -52,7 +42,6 @@ impl Layout {
                 index,
                 entry: entry.value,
                 crc: crc32fast::hash(&content),
-                content,
             }
         });
         Some(Self {
@@ -64,41 +53,23 @@ impl Layout {
     /// The first difference, in words.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Option<String> {
-        let ((offset, clusters), (their_offset, their_clusters)) = (self.reftable, other.reftable);
-        if self.reftable != other.reftable {
-            return Some(format!(
-                "reftable at {offset:#x}, {clusters} clusters, \
-                 against {their_offset:#x}, {their_clusters}"
-            ));
-        }
-        let (ours, theirs) = (self.refblocks.len(), other.refblocks.len());
-        let mut pairs = self.refblocks.iter().zip(&other.refblocks);
-        match pairs.find(|(ours, theirs)| ours != theirs) {
-            Some((ours, theirs)) => Some(ours.difference(theirs)),
-            None if ours != theirs => Some(format!("{ours} refblocks against {theirs}")),
-            None => None,
-        }
+        let mut lines = self.lines().zip_longest(other.lines());
+        let pair = lines.find(|pair| {
+            pair.as_ref()
+                .both()
+                .is_none_or(|(ours, theirs)| ours != theirs)
+        })?;
+        let (ours, theirs) = pair.or_else(|| "nothing".to_owned(), || "nothing".to_owned());
+        Some(format!("{ours}, against {theirs}"))
     }
-}
 
-impl Refblock {
-    fn difference(&self, other: &Self) -> String {
-        if (self.index, self.entry) != (other.index, other.entry) {
-            return format!(
-                "reftable entry {} is {:#x}, against entry {}, {:#x}",
-                self.index, self.entry, other.index, other.entry
-            );
-        }
-        let mut bytes = self.content.iter().zip(&other.content);
-        match bytes.position(|(ours, theirs)| ours != theirs) {
-            Some(byte) => format!(
-                "refblock {} differs from byte {byte} on: {:#x} against {:#x}",
-                self.index, self.content[byte], other.content[byte]
-            ),
-            None => format!(
-                "refblock {} differs: checksum {:#x} against {:#x}",
-                self.index, self.crc, other.crc
-            ),
-        }
+    /// The pointer and then each entry, in words.
+    fn lines(&self) -> impl Iterator<Item = String> {
+        let (offset, clusters) = self.reftable;
+        let pointer = format!("reftable at {offset:#x}, {clusters} clusters");
+        let refblocks = self.refblocks.iter().map(|Refblock { index, entry, crc }| {
+            format!("reftable entry {index}, {entry:#x}, to a refblock with checksum {crc:#x}")
+        });
+        std::iter::once(pointer).chain(refblocks)
     }
 }

@@ -40,15 +40,10 @@ impl Observed {
     #[must_use]
     pub fn as_recorded(&self) -> Self {
         let mut recorded = self.clone();
-        let all = [
-            &mut recorded.check,
-            &mut recorded.leaks,
-            &mut recorded.all,
-            &mut recorded.settled,
-        ];
-        for said in all {
-            said.stderr.clear();
-        }
+        recorded.check.stderr.clear();
+        recorded.leaks.stderr.clear();
+        recorded.all.stderr.clear();
+        recorded.settled.stderr.clear();
         recorded
     }
 }

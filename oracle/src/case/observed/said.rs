@@ -40,18 +40,8 @@ pub struct Said {
     pub stderr: String,
 }
 
-/// The numbers of the JSON, by name.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Counters(pub BTreeMap<String, i64>);
-
-impl Counters {
-    /// A counter; those that are 0 are not printed.
-    #[must_use]
-    pub fn get(&self, name: &str) -> i64 {
-        self.0.get(name).copied().unwrap_or_default()
-    }
-}
+/// The numbers of the JSON, by name; those that are 0 are left out.
+pub type Counters = BTreeMap<String, i64>;
 
 impl Said {
     /// Nothing is wrong with the image.
@@ -75,7 +65,8 @@ impl Said {
     /// A counter; 0 without JSON.
     #[must_use]
     pub fn counter(&self, name: &str) -> i64 {
-        self.counters.as_ref().map_or(0, |all| all.get(name))
+        let all = self.counters.as_ref();
+        all.and_then(|all| all.get(name)).copied().unwrap_or(0)
     }
 }
 
@@ -83,7 +74,7 @@ impl fmt::Display for Said {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.ended)?;
         match &self.counters {
-            Some(Counters(counters)) => {
+            Some(counters) => {
                 for (name, value) in counters {
                     write!(f, " {name}={value}")?;
                 }

@@ -78,7 +78,7 @@ impl Engine {
             let said = said(Ended::Signal(ABORT), "panicked".to_owned());
             (said, judge::Ended::UNKNOWN)
         });
-        if disk.faults_hit() > 0 {
+        if disk.asked().faults_hit > 0 {
             said.ended = Ended::TimedOut;
         }
         let (image, trace) = disk.into_parts();
@@ -176,7 +176,7 @@ fn counters(report: &Report, corruptions_fixed: u64, leaks_fixed: u64) -> (i32, 
     let some = all.filter(|(name, count)| *count > 0 || *name == "check-errors");
     // As they come back from JSON: a number that is no i64 is left out.
     let counted = some.filter_map(|(name, count)| Some((name.to_owned(), count.try_into().ok()?)));
-    (figures.exit_code(), Counters(counted.collect()))
+    (figures.exit_code(), counted.collect())
 }
 
 /// The first messages, for the story of a mismatch.

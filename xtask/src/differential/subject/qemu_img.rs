@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use recount_oracle::case::damage::SparseBytes;
-use recount_oracle::case::observed::{Counters, Ended, Said};
+use recount_oracle::case::observed::{Ended, Said};
 use serde_json::Value;
 
 use super::program::{self, Limits, Output};
@@ -123,7 +123,7 @@ fn said(output: Output) -> Said {
     let counters = serde_json::from_str::<BTreeMap<String, Value>>(&output.stdout).ok();
     let number = |(name, value): (String, Value)| Some((name, value.as_i64()?));
     Said {
-        counters: counters.map(|all| Counters(all.into_iter().filter_map(number).collect())),
+        counters: counters.map(|all| all.into_iter().filter_map(number).collect()),
         ..super::said(output.ended, output.stderr)
     }
 }

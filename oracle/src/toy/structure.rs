@@ -1,40 +1,16 @@
 //! The refcount structures of a toy: nothing but pointer, reftable, refblocks and counts.
 
+use std::io;
+
 use litemap::LiteMap;
 
-use super::bytes::Bytes;
-use super::reader::{be32, be64};
-use super::refcounts::nonzero_counts;
-use super::refusal::Unreadable;
+use crate::audit::{Bytes, be32, be64, nonzero_counts};
+use crate::case::model::Model;
 
 /// Most entries of a toy's reftable that are looked at.
 const ENTRIES_MAX: u64 = 1 << 14;
 /// Clusters with a count in most toys.
 const CLUSTERS_USUAL: usize = 64;
-
-/// The sizes of a toy: see [`crate::case::model::Model`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ToyGeometry {
-    /// Binary logarithm of the cluster size.
-    pub cluster_bits: u32,
-    /// Binary logarithm of B, the refcounts of a refblock.
-    pub refblock_bits: u32,
-    /// Binary logarithm of E, the reftable entries of a cluster.
-    pub reftable_entry_bits: u32,
-    /// Binary logarithm of the refcount width.
-    pub refcount_order: u32,
-}
-
-impl From<&crate::case::model::Model> for ToyGeometry {
-    fn from(model: &crate::case::model::Model) -> Self {
-        Self {
-            cluster_bits: model.cluster_bits(),
-            refblock_bits: model.refblock_bits,
-            reftable_entry_bits: model.reftable_entry_bits,
-            refcount_order: model.refcount_order,
-        }
-    }
-}
 
 /// What a toy's header leads to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,11 +28,12 @@ pub struct ToyStructure {
 impl ToyStructure {
     /// How often each cluster is used by the structures themselves.
     #[must_use]
-    pub fn own_clusters(&self, geometry: ToyGeometry) -> LiteMap<u64, u64> {
-        let first = self.reftable_offset >> geometry.cluster_bits;
+    pub fn own_clusters(&self, model: &Model) -> LiteMap<u64, u64> {
+        let bits = model.shape().cluster_bits();
+        let first = self.reftable_offset >> bits;
         let reftable = first..first.saturating_add(self.reftable_clusters.min(ENTRIES_MAX));
         let refblocks = self.refblocks.values();
-        let refblocks = refblocks.map(|&offset| offset >> geometry.cluster_bits);
+        let refblocks = refblocks.map(|&offset| offset >> bits);
         let mut uses: Vec<(u64, u64)> = reftable.chain(refblocks).map(|at| (at, 1)).collect();
         uses.sort_unstable();
         uses.dedup_by(|next, kept| {
@@ -68,10 +45,10 @@ impl ToyStructure {
     }
 }
 
-/// Reads the structures of a toy.
-pub fn structure(bytes: &dyn Bytes, geometry: ToyGeometry) -> Result<ToyStructure, Unreadable> {
+/// Reads the structures of a toy with the sizes of a model.
+pub fn structure(bytes: &dyn Bytes, model: &Model) -> io::Result<ToyStructure> {
     let length = bytes.length()?;
-    let cluster_size = 1_u64 << geometry.cluster_bits;
+    let cluster_size = model.cluster_size();
     let mut pointer = [0; 12];
     bytes.read(0, &mut pointer)?;
     // Allocated once for the toys that there are millions of.
@@ -81,7 +58,7 @@ pub fn structure(bytes: &dyn Bytes, geometry: ToyGeometry) -> Result<ToyStructur
         refblocks: LiteMap::with_capacity(CLUSTERS_USUAL),
         counts: LiteMap::with_capacity(CLUSTERS_USUAL),
     };
-    let entries_per_cluster = 1 << geometry.reftable_entry_bits;
+    let entries_per_cluster = 1 << model.reftable_entry_bits;
     let entries = found.reftable_clusters.saturating_mul(entries_per_cluster);
     let mut block = Vec::new();
     for index in 0..entries.min(ENTRIES_MAX) {
@@ -102,13 +79,10 @@ pub fn structure(bytes: &dyn Bytes, geometry: ToyGeometry) -> Result<ToyStructur
         if offset >= length {
             continue;
         }
-        block.resize(
-            (1 << (geometry.refblock_bits + geometry.refcount_order)) / 8,
-            0,
-        );
+        block.resize((1 << (model.refblock_bits + model.refcount_order)) / 8, 0);
         bytes.read(offset, &mut block)?;
-        for (place, count) in nonzero_counts(&block, 1 << geometry.refcount_order) {
-            let cluster = (index << geometry.refblock_bits) + place;
+        for (place, count) in nonzero_counts(&block, 1 << model.refcount_order) {
+            let cluster = (index << model.refblock_bits) + place;
             found.counts.insert(cluster, count);
         }
     }

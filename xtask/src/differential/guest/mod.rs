@@ -104,7 +104,7 @@ impl Reader<'_> {
         let header = &self.audit.header;
         // Behind its end the guest sees nothing, whatever a damaged number of entries says.
         let seen = self.disk(layer.id).div_ceil(header.cluster_size());
-        let is_l2 = |by: &Referrer| matches!(by, Referrer::L2 { .. });
+        let is_l2 = |by: &Referrer| is_data(by) || matches!(by, Referrer::L2 { .. });
         let tables = self.audit.tables.iter();
         let unread = tables.filter(|table| {
             table.layer == layer.id
@@ -185,8 +185,6 @@ impl Reader<'_> {
     /// Bytes that hold data and no structure; `None` where they do not, or are not there.
     fn stored(&self, offset: u64, length: u64) -> Option<Vec<u8>> {
         let size = self.audit.header.cluster_size();
-        let is_data =
-            |by: &Referrer| matches!(by, Referrer::Data { .. } | Referrer::Compressed { .. });
         let is_inside = offset + length <= self.audit.length.next_multiple_of(size);
         let is_stored = is_inside && self.is_only(offset, length, is_data);
         is_stored.then(|| self.image.bytes(offset, length as usize))
@@ -200,6 +198,11 @@ impl Reader<'_> {
         let mut uses = self.audit.references.range(clusters);
         uses.all(|(_, by)| by.iter().all(&kind))
     }
+}
+
+/// Whether it is guest data that something refers to.
+const fn is_data(by: &Referrer) -> bool {
+    matches!(by, Referrer::Data { .. } | Referrer::Compressed { .. })
 }
 
 /// The same for the same bytes, in this process and in any other.

@@ -1,8 +1,10 @@
 //! Programs that do not do what they should are found out, each under its right name: they repair
 //! an image without refcount structures, laid out by the harness, so that no qemu-img is needed.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Output};
+use std::process::{Command, Output};
 use std::time::SystemTime;
 
 use serde_json::Value;
@@ -21,28 +23,34 @@ guest = [{ clusters = 4, content = "data" }]
 
 /// Runs the case with a subject named `it`; the output and the report.
 fn judged(command: &str) -> (Output, Value) {
+    judged_with(&["--subject", &format!("it={command}")])
+}
+
+/// Runs the case with these options; the output and the report.
+fn judged_with(options: &[&str]) -> (Output, Value) {
     let folder = TempDir::new().unwrap();
     let case = folder.path().join("case.toml");
-    std::fs::write(&case, CASE).unwrap();
+    fs::write(&case, CASE).unwrap();
     let report = folder.path().join("report");
     let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
         .args(["differential", "--subject-time", "3s", "--case"])
         .arg(&case)
-        .args(["--subject", &format!("it={command}"), "--report"])
+        .args(options)
+        .arg("--report")
         .arg(&report)
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    let json = std::fs::read(report.join("report.json"));
+    let json = fs::read(report.join("report.json"));
     let json = json.unwrap_or_else(|error| panic!("{error}: {said}"));
     (output, serde_json::from_slice(&json).unwrap())
 }
 
-/// What is said of the subject under this property.
-fn story<'a>(report: &'a Value, property: &str) -> &'a str {
+/// What is said of a subject under this property.
+fn story<'a>(report: &'a Value, subject: &str, property: &str) -> &'a str {
     let failures = report["failures"].as_array().unwrap().iter();
     let mut of_it =
-        failures.filter(|failure| failure["subject"] == "it" && failure["counts"] == true);
+        failures.filter(|failure| failure["subject"] == subject && failure["counts"] == true);
     let found = of_it.find(|failure| failure["what"] == property);
     found.map_or("", |failure| failure["story"].as_str().unwrap())
 }
@@ -50,7 +58,7 @@ fn story<'a>(report: &'a Value, property: &str) -> &'a str {
 fn assert_found_out(command: &str, property: &str, name: &str) {
     let (output, report) = judged(command);
     assert_eq!(output.status.code(), Some(1), "{command}");
-    let story = story(&report, property);
+    let story = story(&report, "it", property);
     assert!(story.contains(name), "{command}: {property}: {story:?}");
 }
 
@@ -84,10 +92,29 @@ fn a_subject_that_kills_itself_crashes() {
 }
 
 #[test]
+fn a_recount_that_does_not_put_back_all_it_has_replaced_is_found_out() {
+    let folder = TempDir::new().unwrap();
+    let program = folder.path().join("recount");
+    let real = recount();
+    let undoes = "case $1 in undo) \"$recount\" \"$@\"; echo >>image.qcow2; exit;; esac";
+    let script = format!(
+        "#!/bin/sh\nrecount='{}'\n{undoes}\nexec \"$recount\" \"$@\"\n",
+        real.display()
+    );
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    let (output, report) = judged_with(&["--recount", program.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = story(&report, "recount", "undo-restores");
+    assert!(
+        said.contains("the image differs by"),
+        "{said:?}: {report:#}"
+    );
+}
+
+#[test]
 fn a_subject_that_repairs_is_not_blamed() {
-    let Some(recount) = recount() else {
-        panic!("cargo test builds recount beside xtask");
-    };
+    let recount = recount();
     let (output, report) = judged(&format!("{} check -q -r all {{image}}", recount.display()));
     let failures = &report["failures"];
     assert_eq!(output.status.code(), Some(0), "{failures:#}");
@@ -97,20 +124,22 @@ fn a_subject_that_repairs_is_not_blamed() {
         "{properties}"
     );
     assert_eq!(properties["repairs"]["passed"], 1);
+    let properties = &report["properties"]["recount"];
+    assert_eq!(properties["undo-restores"]["passed"], 1, "{properties}");
 }
 
 /// The program, built like this test: by `cargo test` beside it, or now where it is older than its
 /// source. Built alone it takes a minute, as its dependencies then have other features.
-fn recount() -> Option<PathBuf> {
+fn recount() -> PathBuf {
     let beside = Path::new(env!("CARGO_BIN_EXE_xtask")).with_file_name("recount");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/src");
     let built = modified(&beside);
     if built.is_none() || built < newest(&source) {
-        let mut build = Command::new(std::env::var_os("CARGO")?);
+        let mut build = Command::new(std::env::var_os("CARGO").expect("started by cargo"));
         build.args(["build", "--quiet", "--package", "recount"]);
-        build.status().ok().filter(ExitStatus::success)?;
+        assert!(build.status().is_ok_and(|status| status.success()));
     }
-    beside.exists().then_some(beside)
+    beside
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {

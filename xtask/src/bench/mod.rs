@@ -2,8 +2,6 @@
 
 mod compare;
 mod counts;
-mod history;
-mod plot;
 mod revision;
 mod statistics;
 
@@ -21,7 +19,7 @@ use crate::versus::measure::Subject;
 #[derive(clap::Args)]
 #[group(skip)]
 #[command(group = ArgGroup::new("what").required(true).multiple(true)
-    .args(["counts", "against", "save", "history"]))]
+    .args(["counts", "against"]))]
 pub struct Args {
     /// Writes benches/counts.toml anew and prints what changed.
     #[arg(long)]
@@ -44,15 +42,6 @@ pub struct Args {
     /// The qemu-img that makes the images.
     #[arg(long, default_value = "qemu-img", value_name = "PATH")]
     qemu_img: PathBuf,
-    /// Writes the comparison as a chart.
-    #[arg(long, value_name = "FILE.svg")]
-    plot: Option<PathBuf>,
-    /// Appends the times of this tree to a file of JSON lines.
-    #[arg(long, value_name = "FILE.jsonl")]
-    save: Option<PathBuf>,
-    /// Writes a page with the curves of all that was saved to the file, next to it.
-    #[arg(long, value_name = "FILE.jsonl")]
-    history: Option<PathBuf>,
 }
 
 /// Kinds that a comparison runs on unless told otherwise: quickly made, and each stands for
@@ -69,36 +58,20 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.counts {
         counts::write()?;
     }
-    let mut code = ExitCode::SUCCESS;
-    if args.against.is_some() || args.save.is_some() {
-        let kinds: &[ImageKind] = if args.only.is_empty() {
-            &KINDS
-        } else {
-            &args.only
-        };
-        let present = Subject::new("this tree", build_release()?);
-        let before = match &args.against {
-            Some(revision) => Subject::new("before", revision::build(revision)?),
-            // Only this tree's times are asked for.
-            None => Subject::new("this tree", present.program.clone()),
-        };
-        let rows = compare::all(args, kinds, &before, &present)?;
-        if args.against.is_some() {
-            print!("{}", compare::table(&rows, args.threshold));
-            let is_slower = rows.iter().any(|row| row.is_regression(args.threshold));
-            code = ExitCode::from(u8::from(is_slower));
-        }
-        if let Some(path) = &args.plot {
-            std::fs::write(path, plot::chart(&rows, args.threshold))?;
-        }
-        if let Some(path) = &args.save {
-            history::append(path, &rows)?;
-        }
-    }
-    if let Some(path) = &args.history {
-        println!("{}", history::write_page(path)?.display());
-    }
-    Ok(code)
+    let Some(revision) = &args.against else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let kinds: &[ImageKind] = if args.only.is_empty() {
+        &KINDS
+    } else {
+        &args.only
+    };
+    let present = Subject::new("this tree", build_release()?);
+    let before = Subject::new("before", revision::build(revision)?);
+    let rows = compare::all(args, kinds, &before, &present)?;
+    print!("{}", compare::table(&rows, args.threshold));
+    let is_slower = rows.iter().any(|row| row.is_regression(args.threshold));
+    Ok(ExitCode::from(u8::from(is_slower)))
 }
 
 /// An interval around the median of fewer runs says nothing.

@@ -12,7 +12,8 @@ const DIRECTORY: &str = "target/against";
 
 /// The program `recount` of a revision; built once, kept by commit.
 pub fn build(revision: &str) -> Result<PathBuf> {
-    let commit = commit(revision)?;
+    let name = format!("{revision}^{{commit}}");
+    let commit = git(&["rev-parse", "--verify", "--quiet", &name])?;
     let directory = Path::new(DIRECTORY);
     let kept = directory.join("programs").join(&commit);
     if kept.exists() {
@@ -30,18 +31,6 @@ pub fn build(revision: &str) -> Result<PathBuf> {
     fs::create_dir_all(directory.join("programs"))?;
     fs::copy(built?, &kept)?;
     Ok(std::path::absolute(kept)?)
-}
-
-/// The full name of a commit.
-pub fn commit(revision: &str) -> Result<String> {
-    let name = format!("{revision}^{{commit}}");
-    git(&["rev-parse", "--verify", "--quiet", &name])
-}
-
-/// Seconds since 1970 at which a commit was made.
-pub fn time(commit: &str) -> Result<i64> {
-    let text = git(&["show", "--no-patch", "--format=%ct", commit])?;
-    Ok(text.parse()?)
 }
 
 fn git(arguments: &[&str]) -> Result<String> {

@@ -1,7 +1,7 @@
 //! Runs recount over one damaged image and compares it with what a qemu-img said and did. What is
 //! compared depends on the class of the image; what a repair must make of it says the specification.
 
-use recount_oracle::audit::{self, Audit, Wrong, audit_beside_the_header};
+use recount_oracle::audit::{self, Audit, Unreadable, Wrong, audit_beside_the_header};
 use recount_oracle::case::damage::{Damage, SnapshotDamage, SparseBytes};
 use recount_oracle::case::observed::{Layout, Observed, Said};
 use recount_oracle::class::Class;
@@ -98,8 +98,16 @@ impl Trial<'_> {
     }
 
     fn guest_data(&self) -> Answer {
-        let before = GuestData::read(&self.exhibit.damaged);
-        let ours = self.repaired;
+        let (damaged, ours) = (&self.exhibit.damaged, self.repaired);
+        let before = match audit::audit(damaged) {
+            Ok(audit) => GuestData::of(damaged, &audit),
+            Err(refusal @ Unreadable::NotOpened { .. }) => {
+                return Answer::expect(ours.image == *damaged, || {
+                    format!("{refusal}, but it was written to: {}", ours.said)
+                });
+            }
+            Err(_) => return Answer::NotApplicable,
+        };
         match before.first_loss(&GuestData::read(&ours.image)) {
             _ if before.readable() == 0 => Answer::NotApplicable,
             None => Answer::Passed,

@@ -14,7 +14,7 @@ use super::in_use;
 use super::judge::{Judged, afterwards};
 use super::observe::observe;
 use super::question::{Answer, Finding, Question};
-use super::specified::{as_specified, program_agrees};
+use super::specified::{as_specified, program_agrees, undo_restores};
 use super::subject::{Repair, Repaired, Subject};
 use crate::error::Result;
 
@@ -29,7 +29,7 @@ pub enum Look {
     Device,
     /// The repaired images are written to.
     InUse,
-    /// The program is held against the library.
+    /// The program is held against the library, and its repair is undone.
     Program,
 }
 
@@ -60,7 +60,7 @@ impl Depth {
             Question::CrashAtomic => &[Look::PowerCuts],
             Question::FitsWhenPossible | Question::AsSpecified => &[Look::Device],
             Question::GoodInUse => &[Look::InUse],
-            Question::ProgramAgrees => &[Look::Program],
+            Question::ProgramAgrees | Question::UndoRestores => &[Look::Program],
             _ => &[],
         };
         Self { index, looks }
@@ -190,6 +190,8 @@ impl Findings {
             let ask = ours.ask(Repair::All, None);
             let verdict = program_agrees(&field.program, &self.repairs[0].1, &ask, exhibit)?;
             self.add(&ours.name(), Question::ProgramAgrees, verdict);
+            let verdict = undo_restores(&field.program, exhibit)?;
+            self.add(&ours.name(), Question::UndoRestores, verdict);
         }
         Ok(())
     }

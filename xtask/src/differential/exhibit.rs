@@ -47,17 +47,17 @@ impl<'a> Whole<'a> {
         })
     }
 
-    pub fn damage(&self, damage: &[Damage]) -> Result<Exhibit<'_>> {
+    pub fn damage(&self, damage: &[Damage]) -> Exhibit<'_> {
         let mut damaged = self.image.clone();
         let mut acts = Vec::new();
         for act in damage {
             acts.push((act.clone(), damage::apply(&mut damaged, act)));
         }
-        Ok(Exhibit {
+        Exhibit {
             acts,
             whole: Some(&self.guest),
             ..Exhibit::new(self.bench, damaged)
-        })
+        }
     }
 }
 

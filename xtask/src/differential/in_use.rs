@@ -73,7 +73,7 @@ impl<'a> Used<'a> {
         if bench.encrypted || header.external_data() || !audit.is_clean() || mixed {
             return None;
         }
-        let before = GuestData::read(image);
+        let before = GuestData::of(image, &audit);
         let cluster_size = header.cluster_size();
         let whole = 0..header.virtual_size / cluster_size;
         let free = whole.filter(|cluster| !before.is_mapped(*cluster));
@@ -173,7 +173,7 @@ impl<'a> Used<'a> {
                 first.unwrap_or_default()
             )));
         }
-        let after = GuestData::read(&image);
+        let after = GuestData::of(&image, &audit);
         if let Some(loss) = self.before.first_loss(&after) {
             return Ok(Verdict::fails(format!("after {by}, {loss}")));
         }

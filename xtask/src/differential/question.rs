@@ -81,6 +81,8 @@ pub enum Question {
     AsSpecified,
     /// The program does to a file, and says, what the library does and says.
     ProgramAgrees,
+    /// What the program repairs with `--undo`, `recount undo` gives back bit for bit.
+    UndoRestores,
 }
 
 impl Question {

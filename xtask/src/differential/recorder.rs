@@ -81,7 +81,7 @@ pub fn record_one(session: &Session<'_>, folder: &Path, id: CaseId) -> Result<Ex
 fn add(session: &Session<'_>, folder: &Path, id: CaseId, case: Case) -> Result<bool> {
     let directory = session.folder()?;
     let whole = Whole::make(&case, &session.maker, directory.path())?;
-    let exhibit = whole.damage(&case.damage)?;
+    let exhibit = whole.damage(&case.damage);
     let packed = record::pack(&exhibit.damaged)?;
     let idle = exhibit.acts.iter().any(|(_, applied)| applied.is_nothing());
     if idle || packed.len() > LARGEST_IMAGE {

@@ -1,5 +1,5 @@
 //! Whether what recount does with an image is what the specification says, of the library and of the
-//! program.
+//! program; and whether the program can undo it.
 
 use recount_oracle::audit;
 use recount_oracle::case::damage::SparseBytes;
@@ -10,7 +10,7 @@ use recount_oracle::spec::Ask;
 
 use super::disk::difference;
 use super::exhibit::Exhibit;
-use super::subject::{Repair, Repaired, Subject};
+use super::subject::{Checker, Repair, Repaired, Subject};
 use crate::error::Result;
 
 /// Whether what recount did is what the specification says; nothing of it where that takes the naive
@@ -76,6 +76,32 @@ pub fn program_agrees(
         "the program: {}\n    the library: {}\n    the files differ by {} events: {:?}",
         file.said,
         library.said,
+        bytes.events.len(),
+        bytes.events.first().map(ToString::to_string),
+    )))
+}
+
+/// Whether the program gives back the image that it has repaired with `--undo`, bit for bit, length
+/// included. Where it writes nothing there is nothing to give back.
+pub fn undo_restores(program: &Checker, exhibit: &Exhibit<'_>) -> Result<Verdict> {
+    let damaged = &exhibit.damaged;
+    let (repaired, undone) = program.repair_and_undo(exhibit.bench, damaged)?;
+    let Some(undone) = undone else {
+        if repaired.image == *damaged {
+            return Ok(Verdict::NotApplicable);
+        }
+        let said = repaired.said;
+        return Ok(Verdict::fails(format!("it saves no undo file: {said}")));
+    };
+    let ends = undone.said.ended == Ended::Code(0);
+    if ends && undone.image == *damaged {
+        return Ok(Verdict::Holds);
+    }
+    let bytes = difference(damaged, &undone.image);
+    Ok(Verdict::fails(format!(
+        "the repair: {}\n    undoing it: {}\n    the image differs by {} events: {:?}",
+        repaired.said,
+        undone.said,
         bytes.events.len(),
         bytes.events.first().map(ToString::to_string),
     )))

@@ -15,7 +15,14 @@ use super::*;
 /// An image of 512-byte clusters: header, L1 table, L2 table, data, data.
 fn image(l2: &[u64]) -> SparseBytes {
     let mut image = SparseBytes::zeros(5 * 512);
-    let fields = [(0, 0x5146_49fb_u32), (4, 2), (20, 9), (36, 1)];
+    let fields = [
+        (0, 0x5146_49fb_u32),
+        (4, 3),
+        (20, 9),
+        (36, 1),
+        (96, 4),
+        (100, 104),
+    ];
     for (at, field) in fields {
         image.write_at(at, &field.to_be_bytes()).unwrap();
     }
@@ -31,7 +38,7 @@ fn image(l2: &[u64]) -> SparseBytes {
 }
 
 fn active(data: &GuestData) -> &BTreeMap<u64, Content> {
-    &data.layers[&None]
+    &data.layers[&LayerId::Active]
 }
 
 #[test]

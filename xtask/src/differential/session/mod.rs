@@ -190,7 +190,7 @@ impl<'a> Session<'a> {
         let whole = Whole::make(&cases[0].case(), &self.maker, directory)?;
         for id in cases.iter().take_while(|_| !self.is_over()) {
             let case = id.case();
-            let exhibit = whole.damage(&case.damage)?;
+            let exhibit = whole.damage(&case.damage);
             let depth = match self.args.only {
                 Some(_) => Depth::full(id.index),
                 None => Depth::of(id.index),
@@ -276,7 +276,7 @@ impl<'a> Session<'a> {
 
     fn look(&self, case: &Case, directory: &Path, depth: Depth) -> Result<(SparseBytes, Findings)> {
         let whole = Whole::make(case, &self.maker, directory)?;
-        let exhibit = whole.damage(&case.damage)?;
+        let exhibit = whole.damage(&case.damage);
         let findings = examine(&self.field, &exhibit, depth)?;
         Ok((exhibit.damaged, findings))
     }

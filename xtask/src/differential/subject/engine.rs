@@ -5,12 +5,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use recount::{
-    Action, Algorithm, FileStorage, Finding, Observer, Offset, OpenError, Outcome, RepairOptions,
-    Report, Scope, Storage, StorageError,
+    Action, Algorithm, FileStorage, Finding, Observer, OpenError, Outcome, RepairOptions, Report,
+    Scope, Storage,
 };
 use recount_oracle::audit;
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::{Counters, Ended, Said};
+use recount_oracle::case::{Fault, FaultKind, Operation, Times};
 use recount_oracle::disk::{SECTOR, SimulatedDisk};
 use recount_oracle::judge;
 use recount_oracle::spec::Ask;
@@ -19,6 +20,9 @@ use super::program::TIME;
 use super::{Bench, Repair, Repaired, Subject, said};
 use crate::error::Result;
 
+/// Reads, and writes, after which none works any more, so that a repair that would never end does:
+/// far more than any needs.
+const ENDLESS: u32 = 1 << 24;
 /// The signal of a program that panics with `panic = "abort"`.
 const ABORT: i32 = 6;
 /// How long to wait for a device that is locked.
@@ -43,7 +47,7 @@ impl Engine {
         let deadline = Instant::now() + TIME;
         loop {
             match FileStorage::open_read_write(device) {
-                Ok(mut storage) => return self.work(&mut storage, deadline, Repair::All).0,
+                Ok(mut storage) => return self.work(&mut storage, Repair::All).0,
                 // A program that starts in another thread has a copy of the descriptor that was
                 // closed before, with its lock, until it has been loaded.
                 Err(OpenError::Locked { .. } | OpenError::Busy { .. })
@@ -60,18 +64,24 @@ impl Engine {
 
     /// Repairs an image on storage that can grow, or a device of so many bytes.
     pub fn on(self, image: &SparseBytes, capacity: Option<u64>, repair: Repair) -> Repaired {
-        let deadline = Instant::now() + TIME;
-        let mut disk = Timed {
-            disk: SimulatedDisk::new(image.clone(), SECTOR, capacity),
-            deadline,
-        };
-        let work = || self.work(&mut disk, deadline, repair);
+        let endless = [Operation::Read, Operation::Write].map(|operation| Fault {
+            operation,
+            nth: ENDLESS,
+            error: FaultKind::Io,
+            times: Times::Forever,
+        });
+        let disk = SimulatedDisk::new(image.clone(), SECTOR, capacity);
+        let mut disk = disk.with_faults(&endless);
+        let work = || self.work(&mut disk, repair);
         let worked = catch_unwind(AssertUnwindSafe(work));
-        let (image, trace) = disk.disk.into_parts();
-        let (said, ended) = worked.unwrap_or_else(|_| {
+        let (mut said, ended) = worked.unwrap_or_else(|_| {
             let said = said(Ended::Signal(ABORT), "panicked".to_owned());
             (said, judge::Ended::UNKNOWN)
         });
+        if disk.asked().faults_hit > 0 {
+            said.ended = Ended::TimedOut;
+        }
+        let (image, trace) = disk.into_parts();
         Repaired {
             said,
             image,
@@ -99,12 +109,7 @@ impl Engine {
         }
     }
 
-    fn work(
-        self,
-        disk: &mut dyn Storage,
-        deadline: Instant,
-        repair: Repair,
-    ) -> (Said, judge::Ended) {
+    fn work(self, disk: &mut dyn Storage, repair: Repair) -> (Said, judge::Ended) {
         let mut messages = Messages::default();
         let (result, how) = if repair == Repair::None {
             let checked = recount::check(disk, &mut messages);
@@ -123,7 +128,6 @@ impl Engine {
         };
         let (ended, counters) = match result {
             Ok((code, counters)) => (Ended::Code(code), Some(counters)),
-            Err(_) if Instant::now() >= deadline => (Ended::TimedOut, None),
             Err(error) => {
                 // However many came before.
                 messages.0.push(error);
@@ -186,62 +190,5 @@ impl Observer for Messages {
             let done = if repaired { "repairing" } else { "ERROR" };
             self.0.push(format!("{done} {finding}"));
         }
-    }
-}
-
-/// A disk on which nothing works any more once the time is over, so that a repair that would never
-/// end does.
-struct Timed {
-    disk: SimulatedDisk,
-    deadline: Instant,
-}
-
-impl Timed {
-    fn on_time(&self, operation: recount::storage::Operation) -> Result<(), StorageError> {
-        if Instant::now() >= self.deadline {
-            return Err(StorageError {
-                operation,
-                offset: Offset(0),
-                length: 0,
-                source: std::io::ErrorKind::TimedOut.into(),
-            });
-        }
-        Ok(())
-    }
-}
-
-impl Storage for Timed {
-    fn len(&self) -> u64 {
-        self.disk.len()
-    }
-
-    fn capacity(&self) -> Option<u64> {
-        self.disk.capacity()
-    }
-
-    fn read_at(&self, offset: Offset, buffer: &mut [u8]) -> Result<(), StorageError> {
-        self.on_time(recount::storage::Operation::Read)?;
-        self.disk.read_at(offset, buffer)
-    }
-
-    fn next_data(&self, offset: Offset) -> Option<Offset> {
-        self.disk.live().next_data(offset.0).map(Offset)
-    }
-
-    fn write_at(&mut self, offset: Offset, bytes: &[u8]) -> Result<(), StorageError> {
-        self.on_time(recount::storage::Operation::Write)?;
-        self.disk.write_at(offset, bytes)
-    }
-
-    fn set_len(&mut self, length: u64) -> Result<(), StorageError> {
-        self.disk.set_len(length)
-    }
-
-    fn flush(&mut self) -> Result<(), StorageError> {
-        self.disk.flush()
-    }
-
-    fn discard(&mut self, offset: Offset, length: u64) -> Result<(), StorageError> {
-        self.disk.discard(offset, length)
     }
 }

@@ -62,6 +62,11 @@ impl Bench<'_> {
     ) -> Result<Repaired> {
         self.store(file, image)?;
         let said = work()?;
+        self.worked_on(file, image, said)
+    }
+
+    /// What a file is after work on what was `image`.
+    fn worked_on(&self, file: &str, image: &SparseBytes, said: Said) -> Result<Repaired> {
         let image = self.load(file, Limits::for_image(SparseBytes::len(image)).file)?;
         Ok(Repaired {
             said,

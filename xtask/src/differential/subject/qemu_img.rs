@@ -15,6 +15,9 @@ use crate::process::which;
 /// The file that it works on.
 const FILE: &str = "image.qcow2";
 
+/// What a repair has replaced, beside the image.
+const UNDO: &str = "image.undo";
+
 /// The secret that every LUKS image of the harness is opened with.
 pub const SECRET: &str = "secret,id=key,data=recount";
 
@@ -50,6 +53,29 @@ impl Checker {
     /// The version of a qemu-img: major, minor.
     pub fn version(&self) -> (u32, u32) {
         self.version.unwrap_or_default()
+    }
+
+    /// Repairs a copy of an image with `--undo`, as only recount can, and undoes that: what comes of
+    /// each; of undoing nothing where no undo file was saved.
+    pub fn repair_and_undo(
+        &self,
+        bench: Bench<'_>,
+        image: &SparseBytes,
+    ) -> Result<(Repaired, Option<Repaired>)> {
+        let limits = Limits::for_image(SparseBytes::len(image));
+        let run =
+            |arguments| program::run(&self.path, arguments, bench.directory, &limits).map(said);
+        let mut repair = self.arguments(FILE, bench.encrypted, Repair::All);
+        repair.extend(["--undo", UNDO].map(str::to_owned));
+        let repaired = bench.in_file(FILE, image, || run(repair))?;
+        let undo = bench.directory.join(UNDO);
+        if !undo.exists() {
+            return Ok((repaired, None));
+        }
+        let said = run(vec!["undo".to_owned(), UNDO.to_owned()])?;
+        std::fs::remove_file(undo)?;
+        let undone = bench.worked_on(FILE, image, said)?;
+        Ok((repaired, Some(undone)))
     }
 
     fn arguments(&self, file: &str, encrypted: bool, repair: Repair) -> Vec<String> {

@@ -29,24 +29,16 @@ pub enum Stage {
 /// Receives findings and progress. Everything is optional.
 pub trait Observer {
     /// One finding. There can be as many as the image has clusters.
-    fn finding(&mut self, finding: &Finding, action: Action) {
-        let _ = (finding, action);
-    }
+    fn finding(&mut self, _finding: &Finding, _action: Action) {}
 
     /// A step of a repair that is durable now.
-    fn step(&mut self, step: &Step) {
-        let _ = step;
-    }
+    fn step(&mut self, _step: &Step) {}
 
     /// Why space was not given back to the file system. The repair is done all the same.
-    fn not_released(&mut self, why: &StorageError) {
-        let _ = why;
-    }
+    fn not_released(&mut self, _why: &StorageError) {}
 
     /// `done` of `total` parts of a stage.
-    fn progress(&mut self, stage: Stage, done: u64, total: u64) {
-        let _ = (stage, done, total);
-    }
+    fn progress(&mut self, _stage: Stage, _done: u64, _total: u64) {}
 }
 
 /// Nobody is interested.

@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 
-use recount::guest::{LostRanges, lost_ranges};
+use recount::guest::lost_ranges;
 use recount::plan::{Kept, RepairError, RepairOptions};
 use recount::repair::{self, Outcome, RepairFailure};
 use recount::storage::{FileStorage, Locking, Storage};
@@ -67,8 +67,7 @@ fn plan(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Failu
         &storage,
     );
     let output = output.map_err(|error| repair_failed(arguments, error.into()))?;
-    let lost = lost_where(plan.kept.damage > 0, &storage);
-    say_what_is_kept(&plan.kept, &lost, terminal);
+    terminal.say_all(&what_is_kept(&plan.kept, &storage));
     print(arguments, &output, terminal)?;
     Ok(output.exit_code)
 }
@@ -78,7 +77,7 @@ fn repair(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<Outcome
     let options = options(arguments);
     let mut plan = repair::plan(&storage, &options, terminal)
         .map_err(|error| planning_failed(arguments, error, &storage, terminal))?;
-    let lost = lost_where(plan.kept.damage > 0, &storage);
+    let kept = what_is_kept(&plan.kept, &storage);
     let undo = match &arguments.rebuild.undo {
         Some(path) if !plan.is_empty() => {
             // What is given back to the file system cannot be put back.
@@ -94,29 +93,16 @@ fn repair(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<Outcome
     let outcome = repair::carry_out(&mut storage, plan, &options, terminal);
     if let Some(undo) = undo {
         // Also of a repair that failed: what changes the image later is somebody else.
-        let sealed = storage.flush().is_ok()
-            && match storage.modified() {
-                Ok(modified) => modified.is_none_or(|time| undo.seal(time).is_ok()),
-                Err(_) => false,
-            };
-        if !sealed {
+        let seal = |time: Option<_>| time.is_none_or(|time| undo.seal(time).is_ok());
+        if storage.flush().is_err() || !storage.modified().is_ok_and(seal) {
             terminal.say(format_args!(
                 "recount: the undo file does not know when the repair ended"
             ));
         }
     }
     let outcome = outcome.map_err(|failure| repair_failed(arguments, failure))?;
-    say_what_is_kept(&outcome.kept, &lost, terminal);
+    terminal.say_all(&kept);
     Ok(outcome)
-}
-
-/// What of the virtual disk is lost, where something is damaged.
-fn lost_where(damaged: bool, storage: &dyn Storage) -> Vec<LostRanges> {
-    if !damaged {
-        return Vec::new();
-    }
-    // Whatever keeps this from being found out has been said before.
-    lost_ranges(storage).unwrap_or_default()
 }
 
 fn options(arguments: &CheckArguments) -> RepairOptions {
@@ -129,53 +115,52 @@ fn options(arguments: &CheckArguments) -> RepairOptions {
     }
 }
 
-/// What a repair leaves alone, why, and what to do about it.
-fn say_what_is_kept(kept: &Kept, lost: &[LostRanges], terminal: &mut Terminal) {
+/// What a repair leaves alone, why, and what to do about it; empty where nothing is damaged.
+fn what_is_kept(kept: &Kept, storage: &dyn Storage) -> Vec<String> {
     if kept.damage == 0 {
-        return;
+        return Vec::new();
     }
     let what = match kept.clusters {
         0 => "what nothing refers to is".to_owned(),
         1 => "1 cluster whose refcount is above its references is".to_owned(),
         clusters => format!("{clusters} clusters whose refcounts are above their references are"),
     };
-    terminal.say(format_args!(
+    let mut lines = vec![format!(
         "recount: the image is damaged, so {what} kept: it may be data that the damage hides:"
-    ));
-    for example in &kept.examples {
-        terminal.say(format_args!("    {example}"));
-    }
+    )];
+    lines.extend(kept.examples.iter().map(|example| format!("    {example}")));
     let more = kept.damage.saturating_sub(kept.examples.len() as u64);
     if more > 0 {
-        terminal.say(format_args!("    and {more} more"));
+        lines.push(format!("    and {more} more"));
     }
-    say_what_is_lost(lost, terminal);
-    terminal.say(format_args!(
-        "Mend what is damaged and repair again: what it referred to is back then."
-    ));
+    lines.extend(what_is_lost(storage));
+    let mend = "Mend what is damaged and repair again: what it referred to is back then.";
+    lines.push(mend.to_owned());
     if kept.clusters > 0 {
-        terminal.say(format_args!(
-            "To give the space back instead, for good: --release-unreachable."
-        ));
+        let release = "To give the space back instead, for good: --release-unreachable.";
+        lines.push(release.to_owned());
     }
+    lines
 }
 
 /// Which parts of the virtual disk have data that is not in the file.
-fn say_what_is_lost(lost: &[LostRanges], terminal: &mut Terminal) {
-    for lost in lost {
-        terminal.say(format_args!(
+fn what_is_lost(storage: &dyn Storage) -> Vec<String> {
+    let mut lines = Vec::new();
+    // Whatever keeps this from being found out has been said before.
+    for lost in lost_ranges(storage).unwrap_or_default() {
+        lines.push(format!(
             "    {} bytes of {} lead to what is not in the file, at these bytes of the virtual disk:",
             lost.bytes, lost.layer
         ));
-        for range in &lost.ranges {
-            terminal.say(format_args!("      {} to {}", range.start, range.end - 1));
-        }
+        let ranges = lost.ranges.iter();
+        lines.extend(ranges.map(|range| format!("      {} to {}", range.start, range.end - 1)));
         let named = lost.ranges.iter().map(|range| range.end - range.start);
         let more = lost.bytes.saturating_sub(named.sum());
         if more > 0 {
-            terminal.say(format_args!("      and {more} bytes more"));
+            lines.push(format!("      and {more} bytes more"));
         }
     }
+    lines
 }
 
 fn open_read_only(arguments: &CheckArguments) -> Result<FileStorage, Failure> {
@@ -199,8 +184,9 @@ fn planning_failed(
     storage: &dyn Storage,
     terminal: &mut Terminal,
 ) -> Failure {
-    let hides = matches!(error, RepairError::GrowthWouldHide { .. });
-    say_what_is_lost(&lost_where(hides, storage), terminal);
+    if let RepairError::GrowthWouldHide { .. } = error {
+        terminal.say_all(&what_is_lost(storage));
+    }
     repair_failed(arguments, error.into())
 }
 
@@ -222,9 +208,8 @@ fn print(
         OutputFormat::Human => result.to_string(),
         OutputFormat::Json => pretty(result)?,
     };
-    if arguments.quiet {
-        terminal.finish();
-        return Ok(());
+    if !arguments.quiet {
+        terminal.print(&text)?;
     }
-    Ok(terminal.print(&text)?)
+    Ok(())
 }

@@ -32,12 +32,27 @@ impl Terminal {
         }
     }
 
-    /// Prints one line of a message.
+    /// Prints one line of a message; beside a progress bar, when that moves on.
     pub fn say(&mut self, message: fmt::Arguments<'_>) {
         let _ = self.messages.write_fmt(message);
         let _ = self.messages.write_all(b"\n");
-        if let Some(bar) = &self.bar {
-            let _ = bar.suspend(|| self.messages.flush());
+        if self.messages.buffer().len() > MESSAGE_BYTES / 2 {
+            self.flush();
+        }
+    }
+
+    /// Brings out every message, above the progress bar.
+    fn flush(&mut self) {
+        let _ = match &self.bar {
+            Some(bar) => bar.suspend(|| self.messages.flush()),
+            None => self.messages.flush(),
+        };
+    }
+
+    /// Prints lines of a message.
+    pub fn say_all(&mut self, lines: &[String]) {
+        for line in lines {
+            self.say(format_args!("{line}"));
         }
     }
 
@@ -94,10 +109,13 @@ impl Observer for Terminal {
     fn progress(&mut self, stage: Stage, done: u64, total: u64) {
         let is_time = |from| Instant::now() >= from;
         if self.bar.is_none() && self.shows_progress_from.is_some_and(is_time) {
-            let _ = self.messages.flush();
+            self.flush();
             self.bar = Some(new_bar());
         }
         if let Some(bar) = &self.bar {
+            if !self.messages.buffer().is_empty() {
+                let _ = bar.suspend(|| self.messages.flush());
+            }
             bar.set_message(match stage {
                 Stage::References => "counting references",
                 Stage::Refcounts => "comparing refcounts",

@@ -6,18 +6,25 @@ use super::OutOfMemory;
 use super::width::{self, BLOCK, Counts};
 use crate::geometry::RefcountOrder;
 
-/// Binary logarithm of the clusters of a chunk: few enough that one alone takes up little where the
-/// counted clusters lie far apart.
+/// Binary logarithm of the clusters of a chunk: few, so that one of them takes up little.
 pub const BITS: u32 = 10;
 
 /// The clusters of a chunk.
 pub const CLUSTERS: usize = 1 << BITS;
+
+/// Counted clusters that a chunk holds without memory of its own.
+const FEW: usize = 7;
+
+/// In place of the index of a cluster, where there are less.
+const NONE: u16 = u16::MAX;
 
 /// The true counts of the clusters of a chunk.
 #[derive(Clone, Debug)]
 pub enum Chunk {
     /// All the same, as where nothing was counted, or everything once.
     Same(u64),
+    /// A few were counted, all as often: their indices, in the order in which they came.
+    Few { indices: [u16; FEW], count: u64 },
     /// Each its own, as [`width`] reads them. They begin with a bit each and are widened when one
     /// does not fit; the width follows from the length.
     Each(Box<[u8]>),
@@ -30,14 +37,16 @@ impl Chunk {
     /// The count at an index.
     pub fn get(&self, index: usize) -> u64 {
         match self {
-            Self::Same(count) => *count,
+            Self::Few { indices, .. } if !indices.contains(&(index as u16)) => 0,
+            Self::Same(count) | Self::Few { count, .. } => *count,
             Self::Each(bytes) => width::get(order_of(bytes), bytes, index),
         }
     }
 
     /// Sets the count at an index.
     pub fn set(&mut self, index: usize, value: u64) -> Result<(), OutOfMemory> {
-        if !matches!(self, Self::Same(count) if *count == value) {
+        let before = self.get(index);
+        if before != value && (before != 0 || !self.add_to_few(index as u16, value)) {
             let (order, bytes) = self.each(value)?;
             width::set(order, bytes, index, value);
         }
@@ -84,6 +93,12 @@ impl Chunk {
             return Ok(());
         }
         let mut from = run.start;
+        if run.len() <= FEW {
+            from += run
+                .clone()
+                .take_while(|index| self.add_to_few(*index as u16, times))
+                .count();
+        }
         let mut highest = times;
         while from < run.end {
             let (order, bytes) = self.each(highest)?;
@@ -94,16 +109,35 @@ impl Chunk {
         Ok(())
     }
 
+    /// Adds `times` to a count if few are counted then, all as often, and says whether it did.
+    fn add_to_few(&mut self, index: u16, times: u64) -> bool {
+        if let Self::Same(count @ 0) = *self {
+            let indices = [NONE; FEW];
+            *self = Self::Few { indices, count };
+        }
+        let Self::Few { indices, count } = self else {
+            return false;
+        };
+        if [index, NONE].contains(&indices[0]) && indices[1] == NONE {
+            indices[0] = index;
+            *count = count.saturating_add(times);
+            return true;
+        }
+        let is_new = *count == times && !indices.contains(&index);
+        let mut free = indices.iter_mut().filter(|index| is_new && **index == NONE);
+        free.next().map(|free| *free = index).is_some()
+    }
+
     /// Which of a block of counts pass a test, the first in the lowest bit.
     pub fn passing(&self, block: usize, test: impl Fn(u64) -> bool) -> u64 {
         let all_if = |count| if test(count) { u64::MAX } else { 0 };
-        match self {
-            Self::Same(count) => all_if(*count),
-            Self::Each(bytes) if order_of(bytes) == RefcountOrder::BIT => {
+        match (self, self.same(block)) {
+            (_, Some(count)) => all_if(count),
+            (Self::Each(bytes), _) if order_of(bytes) == RefcountOrder::BIT => {
                 let ones = width::word(RefcountOrder::BIT, bytes, block);
                 ones & all_if(1) | !ones & all_if(0)
             }
-            Self::Each(_) => {
+            _ => {
                 let counts = self.block(block).into_iter().rev();
                 counts.fold(0, |bits, count| bits << 1 | u64::from(test(count)))
             }
@@ -114,6 +148,13 @@ impl Chunk {
     pub fn block(&self, block: usize) -> Counts {
         match self {
             Self::Same(count) => [*count; BLOCK],
+            Self::Few { indices, count } => {
+                let mut counts = [0; BLOCK];
+                let indices = indices.iter().map(|index| usize::from(*index));
+                let here = indices.filter(|index| index / BLOCK == block);
+                here.for_each(|index| counts[index % BLOCK] = *count);
+                counts
+            }
             Self::Each(bytes) => width::decode(order_of(bytes), block_of(bytes, block)),
         }
     }
@@ -122,6 +163,10 @@ impl Chunk {
     pub fn same(&self, block: usize) -> Option<u64> {
         match self {
             Self::Same(count) => Some(*count),
+            Self::Few { indices, .. } => {
+                let is_here = |index: &u16| usize::from(*index) / BLOCK == block;
+                (!indices.iter().any(is_here)).then_some(0)
+            }
             Self::Each(bytes) => width::same(order_of(bytes), block_of(bytes, block)),
         }
     }
@@ -129,7 +174,7 @@ impl Chunk {
     /// Whether a count is above 1, or was.
     pub fn has_shared(&self) -> bool {
         match self {
-            Self::Same(count) => *count > 1,
+            Self::Same(count) | Self::Few { count, .. } => *count > 1,
             Self::Each(bytes) => order_of(bytes) > RefcountOrder::BIT,
         }
     }
@@ -137,7 +182,7 @@ impl Chunk {
     /// Bytes of memory that it holds.
     pub const fn memory(&self) -> usize {
         match self {
-            Self::Same(_) => 0,
+            Self::Same(_) | Self::Few { .. } => 0,
             Self::Each(bytes) => bytes.len(),
         }
     }
@@ -145,7 +190,7 @@ impl Chunk {
     /// Each count on its own, in a width that has `value`.
     fn each(&mut self, value: u64) -> Result<(RefcountOrder, &mut [u8]), OutOfMemory> {
         let too_high = match self {
-            Self::Same(count) => Some(value.max(*count)),
+            Self::Same(count) | Self::Few { count, .. } => Some(value.max(*count)),
             Self::Each(bytes) => (value > order_of(bytes).max_refcount()).then_some(value),
         };
         if let Some(order) = too_high.map(order_for) {
@@ -161,7 +206,7 @@ impl Chunk {
         match self {
             Self::Each(bytes) => Ok((order_of(bytes), bytes)),
             // It was turned to the other just now.
-            Self::Same(_) => Err(OutOfMemory),
+            Self::Same(_) | Self::Few { .. } => Err(OutOfMemory),
         }
     }
 }

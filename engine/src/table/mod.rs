@@ -27,8 +27,11 @@ use crate::units::{Cluster, RefblockIndex};
 pub struct OutOfMemory;
 
 /// Chunks that are found by their number, at the cost of a few bytes for each up to the last one in
-/// use: 4 MiB at most, and enough for a terabyte of 4 KiB clusters. Those beyond are searched for.
-const NEAR_CHUNKS: usize = 1 << 18;
+/// use: 3 MiB at most, and enough for 8 TiB of 64 KiB clusters. Those beyond are searched for.
+const NEAR_CHUNKS: usize = 1 << 17;
+
+/// Chunks that are searched for together.
+const GROUP: usize = 8;
 
 /// A count for each cluster of an image, sparse: memory follows the clusters that have one, never the
 /// size of the file or a number in it.
@@ -39,8 +42,8 @@ pub struct RefcountTable {
     geometry: Geometry,
     /// The chunks by number, as far as there are any.
     near: Vec<Chunk>,
-    /// Those beyond, where anything was counted.
-    far: BTreeMap<usize, Chunk>,
+    /// Those beyond, in groups, where anything was counted.
+    far: BTreeMap<usize, Vec<Chunk>>,
 }
 
 impl RefcountTable {
@@ -63,10 +66,7 @@ impl RefcountTable {
     /// Whether a count is above 1, or was: when not, each is 0 or 1.
     #[must_use]
     pub fn has_shared(&self) -> bool {
-        self.near
-            .iter()
-            .chain(self.far.values())
-            .any(Chunk::has_shared)
+        self.chunks().any(Chunk::has_shared)
     }
 
     /// The count of a cluster.
@@ -196,11 +196,15 @@ impl RefcountTable {
         let mut bytes = [0; BLOCK * size_of::<u64>()];
         // Where all of a block have one count, that is mostly the count of those before.
         let mut held = Some(0);
+        let mut near_by = (0, self.chunk(0));
         let places = (0..self.geometry.refblock_bytes()).step_by(length);
         let firsts = (self.geometry.first_covered(refblock).0..).step_by(BLOCK);
         places.zip(firsts).all(|(at, first)| {
             let (number, index) = split(first);
-            let same = self.chunk(number).same(index / BLOCK);
+            if near_by.0 != number {
+                near_by = (number, self.chunk(number));
+            }
+            let same = near_by.1.same(index / BLOCK);
             if same.is_none() || same != held {
                 width::encode(order, &self.block(first), &mut bytes[..length]);
                 held = same;
@@ -221,10 +225,10 @@ impl RefcountTable {
     /// Bytes of memory that the counts take up.
     #[must_use]
     pub fn memory(&self) -> usize {
-        let chunks = self.near.iter().chain(self.far.values());
-        let far = self.far.len() * size_of::<(usize, Chunk)>();
-        let directory = self.near.capacity() * size_of::<Chunk>() + far;
-        directory + chunks.map(Chunk::memory).sum::<usize>()
+        let far = self.far.len() * size_of::<(usize, Vec<Chunk>)>();
+        let held = self.far.values().chain([&self.near]).map(Vec::capacity);
+        far + held.sum::<usize>() * size_of::<Chunk>()
+            + self.chunks().map(Chunk::memory).sum::<usize>()
     }
 
     /// The blocks in which a count of some clusters passes a test, in ascending order: the first
@@ -238,8 +242,9 @@ impl RefcountTable {
         let (start, _) = split(clusters.start);
         let (last, _) = split(clusters.end.saturating_sub(1));
         let near = self.near.iter().enumerate().take(last + 1).skip(start);
-        let far = self.far.range(start..=last.max(start));
-        let far = far.map(|(number, chunk)| (*number, chunk));
+        let far = self.far.range(start / GROUP..=last.max(start) / GROUP);
+        let far =
+            far.flat_map(|(group, chunks)| (group * GROUP..group * GROUP + GROUP).zip(chunks));
         near.chain(far).flat_map(move |(number, chunk)| {
             let first = (number as u64) << chunk::BITS;
             let clusters = clusters.clone();
@@ -256,17 +261,21 @@ impl RefcountTable {
         })
     }
 
+    fn chunks(&self) -> impl Iterator<Item = &Chunk> {
+        self.near.iter().chain(self.far.values().flatten())
+    }
+
     fn chunk(&self, number: usize) -> &Chunk {
         static EMPTY: Chunk = Chunk::EMPTY;
-        let near = self.near.get(number);
-        near.or_else(|| self.far.get(&number)).unwrap_or(&EMPTY)
+        let far = || self.far.get(&(number / GROUP))?.get(number % GROUP);
+        self.near.get(number).or_else(far).unwrap_or(&EMPTY)
     }
 
     fn chunk_mut(&mut self, number: usize) -> Result<&mut Chunk, OutOfMemory> {
         if number < NEAR_CHUNKS {
             reach(&mut self.near, number)
         } else {
-            Ok(self.far.entry(number).or_insert(Chunk::EMPTY))
+            reach(self.far.entry(number / GROUP).or_default(), number % GROUP)
         }
     }
 }

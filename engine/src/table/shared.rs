@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::chunk::{self, Chunk};
-use super::{NEAR_CHUNKS, OutOfMemory, RefcountTable, reach, split};
+use super::{GROUP, NEAR_CHUNKS, OutOfMemory, RefcountTable, reach, split};
 use crate::geometry::Geometry;
 
 /// Clusters of one chunk, side by side: the number of the first, and below it that of the clusters
@@ -88,12 +88,11 @@ impl Collected {
 /// Locks for the near chunks, in turn.
 const LOCKS: usize = 64;
 
-/// A table with locks for parts of it. Counting is commutative, so the result is that of counting one
-/// after the other.
+/// A table with locks for parts of it. In which order references are counted makes no difference.
 pub struct SharedTable {
     geometry: Geometry,
     near: [Mutex<Vec<Chunk>>; LOCKS],
-    far: Mutex<BTreeMap<usize, Chunk>>,
+    far: Mutex<BTreeMap<usize, Vec<Chunk>>>,
 }
 
 impl SharedTable {
@@ -133,13 +132,9 @@ impl SharedTable {
         let pieces = &mut collected.pieces;
         let lock = |piece: &Piece| piece.chunk() % LOCKS;
         // Every eighth tells whether they are in order. Locking costs as much as adding a few.
+        let is_jump = |pair: &&[Piece]| lock(&pair[0]) != lock(&pair[1]);
         let pairs = pieces.windows(2).step_by(8);
-        if pairs
-            .filter(|pair| lock(&pair[0]) != lock(&pair[1]))
-            .count()
-            * 64
-            > pieces.len()
-        {
+        if pairs.filter(is_jump).count() * 64 > pieces.len() {
             pieces.sort_unstable_by_key(lock);
         }
         for pieces in pieces.chunk_by(|one, next| lock(one) == lock(next)) {
@@ -151,7 +146,8 @@ impl SharedTable {
                     reach(&mut near, number / LOCKS)?.add(runs, times)?;
                 } else {
                     let mut far = locked(&self.far);
-                    far.entry(number).or_insert(Chunk::EMPTY).add(runs, times)?;
+                    let group = far.entry(number / GROUP).or_default();
+                    reach(group, number % GROUP)?.add(runs, times)?;
                 }
             }
         }

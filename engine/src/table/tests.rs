@@ -207,7 +207,7 @@ fn counts_and_refblocks_are_those_of_a_plain_map() {
                     pair.step(&mut next);
                 }
                 pair.compare();
-                let chunks = pair.table.near.iter().chain(pair.table.far.values());
+                let chunks = pair.table.chunks();
                 forms.extend(chunks.map(|chunk| chunk.memory() * 8 / chunk::CLUSTERS));
             }
         }

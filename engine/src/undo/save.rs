@@ -174,40 +174,31 @@ struct States {
 impl Window<'_> {
     /// The next write of the repair.
     fn write(&mut self, offset: Offset, bytes: &[u8]) -> Result<(), UndoError> {
-        if bytes.is_empty() {
-            return Ok(());
-        }
         // Up to the end of the sector.
         let longest = i64::MAX as u64 / SECTOR_BYTES * SECTOR_BYTES;
         let end = offset.checked_add(bytes.len() as u64);
         let end = end.filter(|end| end.0 <= longest);
         let end = end.ok_or(UndoError::TooMuch(offset))?.0;
         self.new_length = self.new_length.max(end);
+        let old_length = self.image.len();
         let (mut at, mut rest) = (offset.0, bytes);
         while !rest.is_empty() {
             let within = (at % SECTOR_BYTES) as usize;
             let (part, after) = rest.split_at(rest.len().min(SECTOR - within));
-            self.write_part(at / SECTOR_BYTES, within, part)?;
+            if let Some(states) = self.follow(at / SECTOR_BYTES)? {
+                states.now[within..][..part.len()].copy_from_slice(part);
+                states.add(checksum(&states.now));
+                // The length may become durable later than the bytes: then the sector in which the
+                // image ended has new bytes up to there, and zeros.
+                let present = (old_length + within as u64).saturating_sub(at);
+                if (1..SECTOR_BYTES).contains(&present) {
+                    let mut cut = states.now;
+                    cut[present as usize..].fill(0);
+                    states.add(checksum(&cut));
+                }
+            }
             at += part.len() as u64;
             rest = after;
-        }
-        Ok(())
-    }
-
-    fn write_part(&mut self, sector: u64, within: usize, part: &[u8]) -> Result<(), UndoError> {
-        let length = self.image.len();
-        let Some(states) = self.follow(sector)? else {
-            return Ok(());
-        };
-        states.now[within..within + part.len()].copy_from_slice(part);
-        states.add(checksum(&states.now));
-        // The length may become durable later than the bytes: then the sector in which the image
-        // ended has new bytes up to there, and zeros.
-        let present = length.saturating_sub(sector * SECTOR_BYTES);
-        if (1..SECTOR_BYTES).contains(&present) {
-            let mut cut = states.now;
-            cut[present as usize..].fill(0);
-            states.add(checksum(&cut));
         }
         Ok(())
     }

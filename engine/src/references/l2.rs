@@ -97,9 +97,11 @@ pub fn looks_like_l2_table(image: &Image, bytes: &[u8]) -> bool {
 fn is_sound(entry: L2Entry, image: &Image) -> bool {
     let format = image.format();
     match entry.kind(format) {
-        // Where the file grows, it does not grow over what one leads to: the answer stays.
+        // Where the file grows, it does not grow over what is referred to: the answer stays. With an
+        // external data file or with subclusters there is no compressed data, and none is counted.
         L2Kind::Compressed { offset, .. } => {
-            !entry.copied() && !format.data_file && offset.0 < image.extent.bytes
+            let is_counted = !format.data_file && (!format.extended || entry.subclusters == 0);
+            is_counted && !entry.copied() && offset.0 < image.extent.bytes
         }
         L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) => {
             let aligned = format.geometry.is_aligned(offset);

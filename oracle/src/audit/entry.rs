@@ -109,7 +109,8 @@ pub fn reads_as_l2_table(header: &Header, length: u64, table: &[u8]) -> bool {
     most_make_sense(entries(header, table).map(|entry| match entry.target {
         // What begins past the end of the file does so after a repair: it does not grow over it.
         Target::Compressed { offset, .. } => {
-            !entry.is_copied() && !header.external_data() && offset < length
+            let is_counted = !header.external_data() && entry.bitmap == 0;
+            is_counted && !entry.is_copied() && offset < length
         }
         Target::Cluster { offset } => {
             !entry.has_reserved_bits() && (header.is_aligned(offset) || !entry.holds_data())

@@ -20,8 +20,8 @@ pub enum ImageError {
     #[error(transparent)]
     Extension(#[from] ExtensionError),
     #[error(
-        "the LUKS header at offset {offset} does not begin with \"LUKS\", 0xba, 0xbe: without it \
-         the image cannot be decrypted. Put a backup of it back first"
+        "the LUKS header at offset {offset} has a length of 0 or does not begin with \"LUKS\", 0xba, \
+         0xbe: without it the image cannot be decrypted. Put a backup of it back first"
     )]
     Luks { offset: Offset },
     #[error(transparent)]
@@ -53,10 +53,11 @@ impl Image {
         let mut first_cluster = vec![0; length as usize];
         storage.read_at(Offset(0), &mut first_cluster)?;
         let extensions = Extensions::parse(&header, &first_cluster)?;
-        if let Some(Region { offset, .. }) = extensions.luks {
+        if let Some(Region { offset, length }) = extensions.luks {
             let mut magic = [0; LUKS_MAGIC.len()];
             storage.read_at(offset, &mut magic)?;
-            if magic != LUKS_MAGIC {
+            // Of a length of 0 no cluster would be counted, and a repair might write over it.
+            if magic != LUKS_MAGIC || length == 0 {
                 return Err(ImageError::Luks { offset });
             }
         }

@@ -148,7 +148,8 @@ fn view(bytes: &dyn Bytes, follows_header: bool) -> Result<Audit, Unreadable> {
     }
     if let Some(luks) = header.luks {
         let offset = luks.offset;
-        if walk.reader.bytes(offset, LUKS_MAGIC.len() as u64)? != LUKS_MAGIC {
+        let magic = walk.reader.bytes(offset, LUKS_MAGIC.len() as u64)?;
+        if magic != LUKS_MAGIC || luks.bytes == 0 {
             // No program opens the image.
             walk.found.blocked += 1;
         }

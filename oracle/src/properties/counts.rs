@@ -3,9 +3,11 @@
 
 use super::Failure;
 use super::bytes::Seen;
+use super::reading::Reading;
 use crate::audit::{Audit, Corruption, Wrong, counters};
 use crate::class::diagnose_audited;
-use crate::spec::Damage;
+use crate::run::{Before, Run};
+use crate::spec::{Counts, Damage};
 
 /// Bits 0 and 1 of the incompatible features (specification, "Header").
 const DIRTY_AND_CORRUPT: u64 = 3;
@@ -101,10 +103,21 @@ pub(super) fn kept(seen: &Seen<'_>) -> Result<(), Failure> {
     let Some(repaired) = seen.repaired() else {
         return Ok(());
     };
-    let (old, after) = (&seen.before.reading, seen.after()?);
-    let bytes = [&seen.before.bytes, &seen.run.after];
     let damage = repaired.damage.first();
-    for (&cluster, &count) in &repaired.kept {
+    keeps(seen.before, seen.run, seen.after()?, &repaired.kept, damage)
+}
+
+/// The same of any program, however its repair ended: of `kept` refcounts none is lower in `after`.
+pub fn keeps(
+    before: &Before,
+    run: &Run,
+    after: &Reading,
+    kept: &Counts,
+    damage: Option<&Damage>,
+) -> Result<(), Failure> {
+    let old = &before.reading;
+    let bytes = [&before.bytes, &run.after];
+    for (&cluster, &count) in kept {
         let now = after.count(cluster);
         Failure::unless(now.is_none_or(|now| now >= count), || {
             format!(

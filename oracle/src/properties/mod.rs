@@ -24,6 +24,7 @@ use strum::VariantArray as _;
 use crate::case::Algorithm;
 
 pub use bytes::{judge, judge_all};
+pub use counts::keeps;
 pub use plan_exact::agrees;
 
 /// A property, by the name that test names, failure messages and the verdict table use.

@@ -29,7 +29,7 @@ pub fn judge(bytes: SparseBytes, capacity: Option<u64>, repair: ImageRepair) -> 
         let message = format!("it reports {:?}, a check {checked:?}", outcome.report);
         return broken(Property::PlanExact, message);
     }
-    let mut disk = SimulatedDisk::new(disk.into_parts().0, SECTOR, None);
+    let mut disk = SimulatedDisk::new(disk.into_parts().0, SECTOR, capacity);
     match repair.repair(&mut disk) {
         Ok(_) if disk.trace().is_read_only() => Ok(()),
         other => broken(Property::Idempotent, format!("a second repair: {other:?}")),

@@ -9,7 +9,7 @@ use recount_oracle::class::{Class, Diagnosis};
 use recount_oracle::crash;
 use recount_oracle::disk::Trace;
 use recount_oracle::properties::reading::{Kind, Reading};
-use recount_oracle::properties::{Property, Verdict, crash_atomic, judge};
+use recount_oracle::properties::{Property, Verdict, crash_atomic, judge, keeps};
 use recount_oracle::run::{Before, Done, Run, Stopped};
 
 use super::disk::difference;
@@ -33,13 +33,9 @@ const CRASHES: crash::Limits = crash::Limits {
 };
 
 /// What the oracle's judge is asked of every repair that changed something.
-const OF_BYTES: [(Question, Property); 4] = [
+const OF_BYTES: [(Question, Property); 3] = [
     (Question::NoOverlap, Property::NoOverlap),
     (Question::LeavesDataAlone, Property::LeavesDataAlone),
-    (
-        Question::KeepsWhatItCannotFollow,
-        Property::KeepsWhatItCannotFollow,
-    ),
     (Question::NoLeaks, Property::NoLeaks),
 ];
 
@@ -99,6 +95,7 @@ impl<'a> Judged<'a> {
         // What changed nothing has been judged by `repairs`.
         if !run.trace.is_read_only() {
             answers.push((Question::CountsEveryCluster, self.counts(&run)));
+            answers.push((Question::KeepsWhatItCannotFollow, self.keeps(&run)));
             answers.extend(
                 OF_BYTES
                     .map(|(question, property)| (question, judge(property, &self.before, &run))),
@@ -147,9 +144,7 @@ impl<'a> Judged<'a> {
         if run.outcome.is_err() {
             return Verdict::NotApplicable;
         }
-        // As a repair sees it: what the header says as a table has changed.
-        let read = || Reading::of_image(audit_beside_the_header(&run.after)?, &run.after);
-        let after = match read() {
+        let after = match seen_after(run) {
             Ok(after) => after,
             Err(error) => return Verdict::fails(format!("after the repair, {error}")),
         };
@@ -166,6 +161,18 @@ impl<'a> Judged<'a> {
             }
         }
         Verdict::Holds
+    }
+
+    /// Nothing that is kept of a damaged image is released or written over, however the repair ended.
+    fn keeps(&self, run: &Run) -> Verdict {
+        let Diagnosis { kept, damage, .. } = self.diagnosis;
+        if damage.is_empty() {
+            return Verdict::NotApplicable;
+        }
+        match seen_after(run) {
+            Ok(after) => keeps(&self.before, run, &after, kept, damage.first()).into(),
+            Err(error) => Verdict::fails(format!("after the repair, {error}")),
+        }
     }
 
     fn guest_data(&self, repaired: &Repaired) -> Verdict {
@@ -194,6 +201,11 @@ impl<'a> Judged<'a> {
         }
         Verdict::Holds
     }
+}
+
+/// The image after a repair, as a repair sees it: what the header says as a table has changed.
+fn seen_after(run: &Run) -> Result<Reading, audit::Unreadable> {
+    Reading::of_image(audit_beside_the_header(&run.after)?, &run.after)
 }
 
 const RUNAWAY: &str = "runaway file: it made a file longer than any repair needs";

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use recount_oracle::case::damage::SparseBytes;
 
-use crate::report::model::{Failure, Progress, Report, Run, SubjectReport};
+use crate::report::model::{Failure, Report, Run, SubjectReport};
 use crate::report::picture::Picture;
 
 use super::cases::CaseName;
@@ -13,9 +13,6 @@ use super::differences;
 use super::examine::Findings;
 use super::field::Field;
 use super::question::{Answer, Question};
-
-/// Seconds from one note of how far the run is to the next.
-const NOTE: f64 = 1.0;
 
 /// The results so far.
 pub struct Tally {
@@ -97,7 +94,7 @@ impl Tally {
                 after: findings.after(finding).and_then(picture),
             });
         }
-        self.note();
+        self.note_time();
         failed
     }
 
@@ -108,13 +105,13 @@ impl Tally {
             report.properties.entry(subject.clone()).or_default();
         }
         for finding in &findings.all {
-            let (subject, what) = (finding.subject.clone(), finding.question.to_string());
-            let count = if finding.question.is_comparison() {
-                report.comparisons.entry(what).or_default().entry(subject)
+            let counts = if finding.question.is_comparison() {
+                &mut report.comparisons
             } else {
-                report.properties.entry(subject).or_default().entry(what)
+                &mut report.properties
             };
-            let count = count.or_default();
+            let by = counts.entry(finding.subject.clone()).or_default();
+            let count = by.entry(finding.question.to_string()).or_default();
             match &finding.answer {
                 Answer::Passed => count.passed += 1,
                 Answer::NotApplicable => count.not_applicable += 1,
@@ -160,20 +157,10 @@ impl Tally {
         run.map(|run| run.done.clone()).unwrap_or_default()
     }
 
-    fn note(&mut self) {
+    fn note_time(&mut self) {
         let seconds = self.earlier + self.begin.elapsed().as_secs_f64();
-        let (cases, failures) = (self.report.cases, self.report.counting() as u64);
         if let Some(run) = self.report.runs.first_mut() {
             run.seconds = seconds;
-            let last = run.progress.last().map_or(-NOTE, |last| last.seconds);
-            // Ever fewer notes the longer it runs.
-            if seconds - last >= NOTE.max(seconds / 200.0) {
-                run.progress.push(Progress {
-                    seconds,
-                    cases,
-                    failures,
-                });
-            }
         }
     }
 
@@ -183,7 +170,7 @@ impl Tally {
 
     /// The same, at the end of the run.
     pub fn finish(&mut self) -> Report {
-        self.note();
+        self.note_time();
         self.report.sort();
         self.report.clone()
     }
@@ -228,8 +215,9 @@ fn print_comparisons(report: &Report) {
         "recount and", "passed", "failed", "on purpose", "n/a"
     );
     for comparison in Question::comparisons() {
-        let by = report.comparisons.get(&comparison.to_string());
-        for (qemu, count) in by.into_iter().flatten() {
+        for (qemu, by) in &report.comparisons {
+            let count = by.get(&comparison.to_string()).copied();
+            let count = count.unwrap_or_default();
             println!(
                 "{qemu:<14}{comparison:<28}{:>9}{:>9}{:>12}{:>9}",
                 count.passed, count.failed, count.on_purpose, count.not_applicable

@@ -6,14 +6,9 @@ use maud::{Markup, PreEscaped, html};
 
 use super::model::{Count, Failure, Report, Run};
 use super::picture::{Picture, Stretch, Use};
-use crate::versus::report::tenths;
 
 /// How it looks; light or dark as the reader's system is.
 const STYLE: &str = include_str!("report.css");
-/// Width and height of the chart.
-const CHART: (f64, f64) = (600.0, 160.0);
-/// Room for the numbers at its sides.
-const MARGIN: f64 = 40.0;
 /// Stretches of clusters longer than this are one cell with a number.
 const LONGEST: u64 = 16;
 
@@ -50,7 +45,6 @@ pub fn of(report: &Report) -> String {
                     }
                     (properties(report))
                     (comparisons(report))
-                    (chart(report))
                     @if !counting.is_empty() {
                         h2 { "Failures" }
                         (failure_list(&counting))
@@ -69,44 +63,31 @@ pub fn of(report: &Report) -> String {
 
 /// Properties by subjects.
 fn properties(report: &Report) -> Markup {
-    let properties = &report.properties;
-    let names: BTreeSet<&String> = properties.values().flat_map(BTreeMap::keys).collect();
-    let heads = report.subjects.iter().map(|subject| {
-        html! {
+    let columns = report.subjects.iter().filter_map(|subject| {
+        let head = html! {
             @if subject.answerable { strong { (subject.name) } } @else { (subject.name) }
-        }
+        };
+        Some((head, report.properties.get(&subject.name)?))
     });
-    let row = |name: &String| {
-        let counts = report.subjects.iter().map(|subject| {
-            let by = properties.get(&subject.name);
-            by.and_then(|by| by.get(name)).copied()
-        });
-        (name.clone(), counts.collect())
-    };
     html! {
-        @if !names.is_empty() {
+        @if report.properties.values().any(|counts| !counts.is_empty()) {
             h2 { "Properties by subjects" }
             p {
                 "How many repairs failed, of those that the property says anything about. Failures \
                  of subjects in " strong { "bold" } " count."
             }
-            (table(&heads.collect::<Vec<_>>(), names.into_iter().map(row)))
+            (table(&columns.collect::<Vec<_>>()))
         }
     }
 }
 
 fn comparisons(report: &Report) -> Markup {
-    let comparisons = &report.comparisons;
-    let versions: BTreeSet<&String> = comparisons.values().flat_map(BTreeMap::keys).collect();
-    let heads: Vec<Markup> = versions.iter().map(|version| html! { (version) }).collect();
-    let rows = comparisons.iter().map(|(name, by)| {
-        let counts = versions.iter().map(|version| by.get(*version).copied());
-        (name.clone(), counts.collect())
-    });
+    let columns = report.comparisons.iter();
+    let columns = columns.map(|(version, counts)| (html! { (version) }, counts));
     html! {
-        @if !versions.is_empty() {
+        @if !report.comparisons.is_empty() {
             h2 { "recount compared with" }
-            (table(&heads, rows))
+            (table(&columns.collect::<Vec<_>>()))
             @if !report.on_purpose.is_empty() {
                 p { "Differences on purpose:" }
                 ul { @for (purpose, times) in &report.on_purpose { li { (purpose) ": " (times) } } }
@@ -115,16 +96,18 @@ fn comparisons(report: &Report) -> Markup {
     }
 }
 
-fn table(heads: &[Markup], rows: impl Iterator<Item = (String, Vec<Option<Count>>)>) -> Markup {
+/// What was asked, by whom it was asked of.
+fn table(columns: &[(Markup, &BTreeMap<String, Count>)]) -> Markup {
+    let names: BTreeSet<&String> = columns.iter().flat_map(|(_, by)| by.keys()).collect();
     html! {
         div .wide {
             table {
-                thead { tr { th {} @for head in heads { th scope="col" { (head) } } } }
+                thead { tr { th {} @for (head, _) in columns { th scope="col" { (head) } } } }
                 tbody {
-                    @for (name, counts) in rows {
+                    @for name in names {
                         tr {
                             th scope="row" { (name) }
-                            @for count in counts { (cell(count)) }
+                            @for (_, by) in columns { (cell(by.get(name))) }
                         }
                     }
                 }
@@ -133,8 +116,8 @@ fn table(heads: &[Markup], rows: impl Iterator<Item = (String, Vec<Option<Count>
     }
 }
 
-fn cell(count: Option<Count>) -> Markup {
-    let count = count.unwrap_or_default();
+fn cell(count: Option<&Count>) -> Markup {
+    let count = count.copied().unwrap_or_default();
     html! {
         @if count.said() == 0 {
             td .none { "–" }
@@ -206,53 +189,6 @@ fn cells(stretch: &Stretch) -> Markup {
             }
         }
     }
-}
-
-/// How fast each run was, over its time: a line of cases a second, between one note and the next.
-fn chart(report: &Report) -> Markup {
-    let runs: Vec<Vec<(f64, f64)>> = report.runs.iter().map(rates).collect();
-    let points = || runs.iter().flatten();
-    let longest = points().map(|point| point.0).fold(0.0, f64::max);
-    let fastest = points().map(|point| point.1).fold(0.0, f64::max);
-    let (width, height) = CHART;
-    let x = |seconds: f64| tenths(MARGIN + (width - 2.0 * MARGIN) * seconds / longest);
-    let y = |rate: f64| tenths(height - MARGIN / 2.0 - (height - MARGIN) * rate / fastest);
-    let line = |run: &Vec<(f64, f64)>| {
-        let points = run.iter();
-        let points = points.map(|(seconds, rate)| format!("{},{}", x(*seconds), y(*rate)));
-        points.collect::<Vec<_>>().join(" ")
-    };
-    html! {
-        @if longest > 0.0 && fastest > 0.0 {
-            h2 { "Cases a second" }
-            svg viewBox={ "0 0 " (width) " " (height) } role="img"
-                aria-label="cases a second over time" {
-                @for rate in [0.0, fastest] {
-                    @let at = y(rate);
-                    line x1=(MARGIN) x2=(width - MARGIN) y1=(at) y2=(at) {}
-                    text x=(MARGIN - 6.0) y=(at + 4.0) text-anchor="end" {
-                        (format_args!("{rate:.0}"))
-                    }
-                }
-                @for run in &runs { polyline points=(line(run)) {} }
-                text x=(width - MARGIN) y=(height - 4.0) text-anchor="end" {
-                    (format_args!("{longest:.0} s"))
-                }
-            }
-        }
-    }
-}
-
-/// Seconds, and cases a second since the note before.
-#[expect(clippy::cast_precision_loss, reason = "a point of a line is not exact")]
-fn rates(run: &Run) -> Vec<(f64, f64)> {
-    let notes = run.progress.iter().zip(run.progress.iter().skip(1));
-    let passed = notes.filter(|(before, now)| now.seconds > before.seconds);
-    let rate = passed.map(|(before, now)| {
-        let done = now.cases.saturating_sub(before.cases) as f64;
-        (now.seconds, done / (now.seconds - before.seconds))
-    });
-    rate.collect()
 }
 
 #[cfg(test)]

@@ -10,23 +10,16 @@ use super::model::{Count, Failure, Report};
 pub fn of(report: &Report) -> Xml {
     let mut xml = Xml::new("recount differential");
     xml.set_time(Duration::try_from_secs_f64(report.seconds()).unwrap_or_default());
-    for (subject, properties) in &report.properties {
-        let mut suite = TestSuite::new(subject.as_str());
-        let tests = properties
-            .iter()
-            .map(|(what, count)| test(report, subject, what, count));
-        suite.add_test_cases(tests);
+    let properties = report.properties.iter();
+    let properties = properties.map(|(subject, by)| (subject.clone(), subject, by));
+    let comparisons = report.comparisons.iter();
+    let comparisons = comparisons.map(|(qemu, by)| (format!("recount and {qemu}"), qemu, by));
+    for (name, subject, by) in properties.chain(comparisons) {
+        let mut suite = TestSuite::new(name);
+        let tests = by.iter();
+        suite.add_test_cases(tests.map(|(what, count)| test(report, subject, what, count)));
         xml.add_test_suite(suite);
     }
-    let mut suites = std::collections::BTreeMap::<&str, TestSuite>::new();
-    for (what, by) in &report.comparisons {
-        for (qemu, count) in by {
-            let name = || TestSuite::new(format!("recount and {qemu}"));
-            let suite = suites.entry(qemu).or_insert_with(name);
-            suite.add_test_case(test(report, qemu, what, count));
-        }
-    }
-    xml.add_test_suites(suites.into_values());
     xml
 }
 

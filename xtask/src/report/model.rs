@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::picture::Picture;
 
 /// The version of the form.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// So many failures of each subject's property, and of each comparison, keep story and pictures;
 /// the others are named.
@@ -26,7 +26,7 @@ pub struct Report {
     /// Those of them with a synthetic image.
     pub synthetic: u64,
     pub subjects: Vec<SubjectReport>,
-    /// By comparison of recount with a qemu-img, by qemu-img.
+    /// By qemu-img, by comparison of recount with it.
     pub comparisons: Counts,
     /// Documented differences from qemu-img, and how often each was met.
     pub on_purpose: BTreeMap<String, u64>,
@@ -48,20 +48,6 @@ pub struct Run {
     pub seconds: f64,
     /// Groups of cases that are done: from, to (exclusive).
     pub done: Vec<(u64, u64)>,
-    /// How far it was, when.
-    pub progress: Vec<Progress>,
-}
-
-/// How far a run was.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Progress {
-    /// Seconds since it began.
-    pub seconds: f64,
-    /// Cases done by then.
-    pub cases: u64,
-    /// Failures that count by then.
-    pub failures: u64,
 }
 
 /// A subject.

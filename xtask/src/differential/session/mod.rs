@@ -67,7 +67,6 @@ impl<'a> Session<'a> {
             synthetic_share: args.synthetic,
             seconds: 0.0,
             done: Vec::new(),
-            progress: Vec::new(),
         };
         Ok(Self {
             args,

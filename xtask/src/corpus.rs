@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
 
-use recount_oracle::fuzz::{Target, Use, arms, encoding, seeds};
+use recount_oracle::fuzz::{Target, Use, arms, seeds};
 
 use crate::error::Result;
-use crate::fuzz::finding::name_of;
+use crate::fuzz::finding::{name_of, why_refused};
 use crate::fuzz::tools::{Fuzzer, files, learned, seeds as folder_of};
 
 /// Options of `cargo xtask corpus`.
@@ -147,10 +147,7 @@ fn verify(fuzzer: &Fuzzer, target: Target) -> Result<usize> {
         let input = std::fs::read(&file)?;
         match target.judge(&input) {
             Ok(Use::Refused) => {
-                let why = match encoding::decode(target, &input) {
-                    Err(error) => error.to_string(),
-                    Ok(_) => "nothing in it can be run".to_owned(),
-                };
+                let why = why_refused(target, &input);
                 println!("{}: no longer decodes: {why}", file.display());
                 refused += 1;
             }

@@ -10,8 +10,8 @@ use recount_oracle::case::observed::Ended;
 use recount_oracle::case::real::{Kind, Preallocation, Recipe, Step};
 
 use super::disk;
-use super::subject::SECRET;
 use super::subject::program::{self, Limits, Output};
+use super::subject::{SECRET, image_arguments};
 use crate::error::Result;
 
 /// No image that is made, nor its data file, is longer than this.
@@ -121,12 +121,7 @@ impl Maker {
         for command in commands.drain(..) {
             arguments.extend(["-c".to_owned(), command]);
         }
-        if recipe.kind == Kind::Luks {
-            let options = format!("driver=qcow2,file.filename={IMAGE},encrypt.key-secret=key");
-            arguments.extend(["--object", SECRET, "--image-opts", &options].map(str::to_owned));
-        } else {
-            arguments.extend(["-fqcow2", IMAGE].map(str::to_owned));
-        }
+        arguments.extend(image_arguments(IMAGE, recipe.kind == Kind::Luks));
         program::run(&self.qemu_io, arguments, directory, &LIMITS)?;
         Ok(())
     }

@@ -38,14 +38,8 @@ pub fn load_some(
     }
     let mut paths = files(folder)?;
     paths.retain(|path| path.extension().is_some_and(|it| it == "toml") && is_wanted(path));
-    let record = |path: PathBuf| load(&path).map(|record| (path, record));
-    paths.into_iter().map(record).collect()
-}
-
-/// The record at `path`.
-pub fn load(path: &Path) -> Result<CaseFile> {
-    let text = fs::read_to_string(path).at(path.display())?;
-    Ok(text::parse(path, &text)?)
+    let read = |path: PathBuf| text::read(&path).map(|record| (path, record));
+    Ok(paths.into_iter().map(read).collect::<Result<_, _>>()?)
 }
 
 /// The damaged image of the record at `path`.

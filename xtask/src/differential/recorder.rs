@@ -107,14 +107,11 @@ fn note(session: &Session<'_>, record: &mut CaseFile, exhibit: &Exhibit<'_>) -> 
         if findings.all.iter().any(|one| one.failure().is_some()) {
             return Ok(false);
         }
+        let ended = observed.all.ended;
         let verdict = Verdict {
             repaired_clean: Some(observed.settled.is_clean()),
-            ..record::verdict_of(observed.all.ended)
-        };
-        let observed = Some(observed);
-        let verdict = Verdict {
-            observed,
-            ..verdict
+            observed: Some(observed),
+            ..record::verdict_of(ended)
         };
         record.verdicts.insert(qemu.name(), verdict);
     }

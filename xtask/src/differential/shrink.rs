@@ -37,17 +37,12 @@ impl Shrinker<'_> {
             return Ok(None);
         }
         let mut smallest = case.clone();
-        'smaller: while begin.elapsed() < TIME {
-            for candidate in smaller(&smallest) {
-                if begin.elapsed() >= TIME {
-                    break 'smaller;
-                }
-                if candidate.validate().is_ok() && self.fails(&candidate) {
-                    smallest = candidate;
-                    continue 'smaller;
-                }
-            }
-            break;
+        while let Some(next) = smaller(&smallest)
+            .into_iter()
+            .take_while(|_| begin.elapsed() < TIME)
+            .find(|next| next.validate().is_ok() && self.fails(next))
+        {
+            smallest = next;
         }
         let (image, findings) = self.session.look_again(&smallest, self.depth)?;
         let mut file = CaseFile::from(smallest);

@@ -21,13 +21,14 @@ pub fn as_specified(damaged: &SparseBytes, ask: &Ask, repaired: &Repaired) -> Ve
     };
     let wrote = !trace.is_read_only();
     let specified = judge::as_specified(ask, damaged, &repaired.image, ended, wrote);
-    match specified.and_then(|held| {
+    let said = |held| {
         if held {
             says_what_is_there(repaired)
         } else {
             Ok(())
         }
-    }) {
+    };
+    match specified.and_then(said) {
         Ok(()) => Verdict::Holds,
         Err(message) => Verdict::fails(format!("{ask:?}: {message}\n    {}", repaired.said)),
     }
@@ -71,13 +72,10 @@ pub fn program_agrees(
     if same && file.said.agrees_with(&library.said) {
         return Ok(Verdict::Holds);
     }
-    let bytes = difference(&library.image, &file.image);
+    let by = events(&library.image, &file.image);
     Ok(Verdict::fails(format!(
-        "the program: {}\n    the library: {}\n    the files differ by {} events: {:?}",
-        file.said,
-        library.said,
-        bytes.events.len(),
-        bytes.events.first().map(ToString::to_string),
+        "the program: {}\n    the library: {}\n    the files differ by {by}",
+        file.said, library.said,
     )))
 }
 
@@ -97,12 +95,16 @@ pub fn undo_restores(program: &Checker, exhibit: &Exhibit<'_>) -> Result<Verdict
     if ends && undone.image == *damaged {
         return Ok(Verdict::Holds);
     }
-    let bytes = difference(damaged, &undone.image);
+    let by = events(damaged, &undone.image);
     Ok(Verdict::fails(format!(
-        "the repair: {}\n    undoing it: {}\n    the image differs by {} events: {:?}",
-        repaired.said,
-        undone.said,
-        bytes.events.len(),
-        bytes.events.first().map(ToString::to_string),
+        "the repair: {}\n    undoing it: {}\n    the image differs by {by}",
+        repaired.said, undone.said,
     )))
+}
+
+/// What makes one image of the other, in words.
+fn events(one: &SparseBytes, other: &SparseBytes) -> String {
+    let events = difference(one, other).events;
+    let first = events.first().map(ToString::to_string);
+    format!("{} events: {first:?}", events.len())
 }

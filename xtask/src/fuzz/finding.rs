@@ -21,6 +21,15 @@ pub fn name_of(bytes: &[u8]) -> String {
     format!("{:016x}", hasher.finish())
 }
 
+/// Why nothing is asked of an input.
+pub fn why_refused(target: Target, input: &[u8]) -> String {
+    let decoded = encoding::decode(target, input);
+    decoded.map_or_else(
+        |error| error.to_string(),
+        |_| "nothing in it can be run".to_owned(),
+    )
+}
+
 /// Stores the input in a file and prints how to see it again.
 pub fn store(target: Target, artifact: &Path) -> Result<()> {
     store_input(target, &std::fs::read(artifact).at(artifact.display())?)

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use recount_oracle::fuzz::{Target, Use, encoding};
+use recount_oracle::fuzz::{Target, Use};
 
 use crate::error::{At as _, Result};
 use tools::{Fuzzer, Stretch};
@@ -103,11 +103,10 @@ fn replay(target: Target, file: &PathBuf) -> Result<ExitCode> {
             println!("nothing is wrong");
             Ok(ExitCode::SUCCESS)
         }
-        Ok(Use::Refused) => Err(match encoding::decode(target, &input) {
-            Err(error) => format!("{}: {error}", file.display()),
-            Ok(_) => format!("{}: nothing in it can be run", file.display()),
+        Ok(Use::Refused) => {
+            let why = finding::why_refused(target, &input);
+            Err(format!("{}: {why}", file.display()).into())
         }
-        .into()),
         Err(broken) => {
             println!("{broken}");
             Ok(ExitCode::FAILURE)

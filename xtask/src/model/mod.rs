@@ -2,7 +2,6 @@
 //! which algorithm, with the smallest case of each failure.
 
 mod expected;
-mod progress;
 mod table;
 
 use std::path::PathBuf;
@@ -11,8 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use indicatif::{ProgressBar, ProgressStyle};
 use recount_oracle::case::Algorithm;
-use recount_oracle::explore::{Bounds, Explored, explore};
+use recount_oracle::explore::{Bounds, Explored, Progress, explore};
 use recount_oracle::properties::Property;
 
 use crate::error::Result;
@@ -101,15 +101,21 @@ fn search(args: &Args, bounds: &Bounds, stop: &AtomicBool) -> Result<Explored> {
     let threads = rayon::ThreadPoolBuilder::new()
         .num_threads(args.jobs.unwrap_or(0))
         .build()?;
-    let progress = progress::Progress::new();
+    // Drawn on standard error, and only when that is a terminal.
+    let template = "{msg} {wide_bar} {human_pos}/{human_len}, {eta} left";
+    let bar = ProgressBar::no_length().with_style(ProgressStyle::with_template(template)?);
     let deadline = args.time.map(|time| Instant::now() + time);
-    let report = |state| {
-        progress.show(state);
+    let report = |state: Progress| {
+        bar.set_length(state.total as u64);
+        bar.set_position(state.done as u64);
+        bar.set_message(format!("{} clusters", state.clusters));
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             stop.store(true, Ordering::Relaxed);
         }
     };
-    Ok(threads.install(|| explore(recount::rebuild::plan, bounds, stop, &report)))
+    let explored = threads.install(|| explore(recount::rebuild::plan, bounds, stop, &report));
+    bar.finish_and_clear();
+    Ok(explored)
 }
 
 fn rate(runs: u64, time: Duration) -> String {

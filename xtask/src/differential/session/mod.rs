@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use indicatif::ProgressBar;
 use recount_oracle::case::damage::SparseBytes;
-use recount_oracle::case::{Case, Image};
+use recount_oracle::case::{Case, Image, text};
 use tempfile::TempDir;
 
 use super::cases::{CaseId, CaseName, Selection};
@@ -211,7 +211,7 @@ impl<'a> Session<'a> {
 
     /// Runs a recorded case against each version's recorded verdict, and with whoever is here.
     fn recorded(&self, path: &Path, bar: &ProgressBar) -> Result<()> {
-        let record = record::load(path)?;
+        let record = text::read(path)?;
         let (name, case) = (CaseName::Recorded(path.to_owned()), &record.case);
         let temporary = self.folder()?;
         let directory = self.directory(&temporary)?;

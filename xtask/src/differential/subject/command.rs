@@ -61,15 +61,14 @@ impl fmt::Display for Command {
 }
 
 impl Command {
-    /// The same, but it may take so long.
-    pub fn within(self, time: Duration) -> Self {
-        Self { time, ..self }
-    }
-
-    /// The program, found now rather than in every case.
-    pub fn find(mut self) -> Result<Self> {
-        self.program = which(&self.program, Path::new(""))?;
-        Ok(self)
+    /// The program, found now rather than in every case, which may take so long.
+    pub fn find(self, time: Duration) -> Result<Self> {
+        let program = which(&self.program, Path::new(""))?;
+        Ok(Self {
+            program,
+            time,
+            ..self
+        })
     }
 }
 
@@ -125,14 +124,14 @@ mod tests {
     #[test]
     fn a_program_is_found_before_it_is_run() {
         let found: Command = "a=sh -c true {image}".parse().unwrap();
-        assert!(found.find().unwrap().program.ends_with("sh"));
+        assert!(found.find(program::TIME).unwrap().program.ends_with("sh"));
         for missing in [
             "a=no-such-tool {image}",
             "a=./no-such {image}",
             "a=/ {image}",
         ] {
             let missing: Command = missing.parse().unwrap();
-            assert!(missing.find().is_err());
+            assert!(missing.find(program::TIME).is_err());
         }
     }
 }

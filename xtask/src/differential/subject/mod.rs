@@ -20,7 +20,7 @@ use program::Limits;
 
 pub use command::Command;
 pub use engine::Engine;
-pub use qemu_img::{Checker, SECRET};
+pub use qemu_img::{Checker, SECRET, image_arguments};
 
 /// What a check may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -35,8 +35,6 @@ const LIMITED: &str = r#"ulimit -f "$1" && ulimit -v "$2" && ulimit -c 0 && shif
 pub struct Limits {
     /// From start to end.
     pub time: Duration,
-    /// Address space, in bytes.
-    pub memory: u64,
     /// Length of each file that it writes, in bytes.
     pub file: u64,
 }
@@ -46,7 +44,6 @@ impl Limits {
     pub const fn for_image(length: u64) -> Self {
         Self {
             time: TIME,
-            memory: MEMORY,
             file: length.saturating_add(GROWTH).next_multiple_of(512),
         }
     }
@@ -79,7 +76,7 @@ pub fn run<S: AsRef<OsStr>>(
     let mut child = Command::new("sh")
         .args(["-c", LIMITED, "sh"])
         .arg((limits.file / 512).to_string())
-        .arg((limits.memory / 1024).to_string())
+        .arg((MEMORY / 1024).to_string())
         .arg(program)
         .args(arguments)
         .current_dir(directory)

@@ -21,6 +21,17 @@ const UNDO: &str = "image.undo";
 /// The secret that every LUKS image of the harness is opened with.
 pub const SECRET: &str = "secret,id=key,data=recount";
 
+/// How a program of qemu is told of an image; it opens no encrypted one without its key.
+pub fn image_arguments(file: &str, encrypted: bool) -> Vec<String> {
+    let key = format!("driver=qcow2,file.filename={file},encrypt.key-secret=key");
+    let arguments: &[&str] = if encrypted {
+        &["--object", SECRET, "--image-opts", &key]
+    } else {
+        &["-fqcow2", file]
+    };
+    arguments.iter().copied().map(str::to_owned).collect()
+}
+
 /// A program with `qemu-img check`'s command line.
 #[derive(Clone, Debug)]
 pub struct Checker {
@@ -90,13 +101,8 @@ impl Checker {
             // The image need not survive the power cut that no case has.
             arguments.push("-Tunsafe".to_owned());
         }
-        if encrypted && is_qemu {
-            // qemu-img opens no encrypted image without its key; recount never looks inside.
-            let options = format!("driver=qcow2,file.filename={file},encrypt.key-secret=key");
-            arguments.extend(["--object", SECRET, "--image-opts", &options].map(str::to_owned));
-        } else {
-            arguments.extend(["-fqcow2", file].map(str::to_owned));
-        }
+        // recount never looks inside of an encrypted image.
+        arguments.extend(image_arguments(file, encrypted && is_qemu));
         arguments
     }
 }

@@ -226,7 +226,11 @@ impl Findings {
         }
     }
 
-    fn extend<T: Into<Answer>>(&mut self, subject: &str, answers: Vec<(Question, T)>) {
+    fn extend<T: Into<Answer>>(
+        &mut self,
+        subject: &str,
+        answers: impl IntoIterator<Item = (Question, T)>,
+    ) {
         for (question, answer) in answers {
             self.add(subject, question, answer);
         }

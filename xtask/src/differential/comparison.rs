@@ -109,7 +109,7 @@ impl Trial<'_> {
             Err(_) => return Answer::NotApplicable,
         };
         match before.first_loss(&GuestData::read(&ours.image)) {
-            _ if before.readable() == 0 => Answer::NotApplicable,
+            _ if before.is_empty() => Answer::NotApplicable,
             None => Answer::Passed,
             Some(loss) => Answer::Failed(format!("{loss}\n    our repair: {}", ours.said)),
         }
@@ -182,10 +182,8 @@ impl Trial<'_> {
         let diagnosis = self.exhibit.diagnosis.as_ref();
         let keeps = diagnosis.is_some_and(|diagnosis| !diagnosis.damage.is_empty())
             && acts.iter().all(|(damage, _)| is_mapping(damage));
-        let whole = self
-            .exhibit
-            .whole
-            .filter(|whole| keeps && whole.readable() > 0);
+        let whole = self.exhibit.whole;
+        let whole = whole.filter(|whole| keeps && !whole.is_empty());
         let Some(whole) = whole else {
             return Answer::NotApplicable;
         };

@@ -76,7 +76,9 @@ impl<'a> Used<'a> {
         let before = GuestData::of(image, &audit);
         let cluster_size = header.cluster_size();
         let whole = 0..header.virtual_size / cluster_size;
-        let free = whole.filter(|cluster| !before.is_mapped(*cluster));
+        let active = audit.layers.first();
+        let is_mapped = |cluster: &u64| active.is_some_and(|layer| layer.map.contains_key(cluster));
+        let free = whole.filter(|cluster| !is_mapped(cluster));
         let places: Vec<u64> = free.take(CLUSTERS).collect();
         (!places.is_empty()).then_some(Self {
             bench,

@@ -2,14 +2,14 @@
 //! the bytes before and after alone, and from what it said.
 
 use recount::{RepairError, RepairFailure};
-use recount_oracle::audit::{self, Audit, audit_beside_the_header};
+use recount_oracle::audit::{self, Audit};
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::Ended;
 use recount_oracle::class::{Class, Diagnosis};
 use recount_oracle::crash;
 use recount_oracle::disk::Trace;
-use recount_oracle::properties::reading::{Kind, Reading};
-use recount_oracle::properties::{Property, Verdict, crash_atomic, judge, keeps};
+use recount_oracle::properties::reading::Kind;
+use recount_oracle::properties::{Failure, Property, Verdict, crash_atomic, judge, keeps};
 use recount_oracle::run::{Before, Done, Run, Stopped};
 
 use super::disk::difference;
@@ -94,8 +94,12 @@ impl<'a> Judged<'a> {
         ];
         // What changed nothing has been judged by `repairs`.
         if !run.trace.is_read_only() {
-            answers.push((Question::CountsEveryCluster, self.counts(&run)));
-            answers.push((Question::KeepsWhatItCannotFollow, self.keeps(&run)));
+            if run.outcome.is_ok() {
+                answers.push((Question::CountsEveryCluster, self.counts(&run).into()));
+            }
+            if !self.diagnosis.damage.is_empty() {
+                answers.push((Question::KeepsWhatItCannotFollow, self.keeps(&run).into()));
+            }
             answers.extend(
                 OF_BYTES
                     .map(|(question, property)| (question, judge(property, &self.before, &run))),
@@ -140,43 +144,32 @@ impl<'a> Judged<'a> {
     }
 
     /// Every cluster counts as often as it is referred to, or as much as is kept.
-    fn counts(&self, run: &Run) -> Verdict {
-        if run.outcome.is_err() {
-            return Verdict::NotApplicable;
-        }
-        let after = match seen_after(run) {
-            Ok(after) => after,
-            Err(error) => return Verdict::fails(format!("after the repair, {error}")),
-        };
+    fn counts(&self, run: &Run) -> Result<(), Failure> {
+        let after = run.reading(&self.before)?;
         for (&cluster, &references) in &after.references {
             let due = references.min(after.max_refcount);
             let kept = self.diagnosis.kept.get(&cluster).copied().unwrap_or(0);
             let count = after.count(cluster).unwrap_or(0);
             if count != due && (count < due || count > kept) {
                 let by = after.referrers(cluster);
-                return Verdict::fails(format!(
+                return Err(Failure::new(format!(
                     "the refcount of cluster {cluster} is {count} after the repair; it should be \
                      {due}: {by}"
-                ));
+                )));
             }
         }
-        Verdict::Holds
+        Ok(())
     }
 
     /// Nothing that is kept of a damaged image is released or written over, however the repair ended.
-    fn keeps(&self, run: &Run) -> Verdict {
+    fn keeps(&self, run: &Run) -> Result<(), Failure> {
         let Diagnosis { kept, damage, .. } = self.diagnosis;
-        if damage.is_empty() {
-            return Verdict::NotApplicable;
-        }
-        match seen_after(run) {
-            Ok(after) => keeps(&self.before, run, &after, kept, damage.first()).into(),
-            Err(error) => Verdict::fails(format!("after the repair, {error}")),
-        }
+        let after = run.reading(&self.before)?;
+        keeps(&self.before, run, after, kept, damage.first())
     }
 
     fn guest_data(&self, repaired: &Repaired) -> Verdict {
-        if self.guest.readable() == 0 {
+        if self.guest.is_empty() {
             return Verdict::NotApplicable;
         }
         let after = GuestData::read(&repaired.image);
@@ -201,11 +194,6 @@ impl<'a> Judged<'a> {
         }
         Verdict::Holds
     }
-}
-
-/// The image after a repair, as a repair sees it: what the header says as a table has changed.
-fn seen_after(run: &Run) -> Result<Reading, audit::Unreadable> {
-    Reading::of_image(audit_beside_the_header(&run.after)?, &run.after)
 }
 
 const RUNAWAY: &str = "runaway file: it made a file longer than any repair needs";

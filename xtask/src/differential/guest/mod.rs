@@ -27,15 +27,13 @@ pub enum Content {
     Stored(u64),
     /// Where in the external data file it lies.
     External(u64),
-    /// Its entry leads nowhere, or to a cluster that holds a structure of the image too.
-    Unreadable,
 }
 
-/// What the guest sees. Clusters that the image does not hold are left out.
+/// What the guest sees, by layer and cluster. Clusters that the image does not hold are left out, and
+/// those that cannot be read: their entry leads nowhere, or to a cluster that holds a structure of the
+/// image too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GuestData {
-    layers: BTreeMap<LayerId, BTreeMap<u64, Content>>,
-}
+pub struct GuestData(BTreeMap<(LayerId, u64), Content>);
 
 impl GuestData {
     /// Reads the image; nothing of one that the audit cannot read.
@@ -47,48 +45,26 @@ impl GuestData {
     pub fn of(image: &SparseBytes, audit: &Audit) -> Self {
         let reader = Reader { image, audit };
         let layers = audit.layers.iter();
-        Self {
-            layers: layers
-                .map(|layer| (layer.id, reader.layer(layer)))
-                .collect(),
-        }
+        Self(layers.flat_map(|layer| reader.layer(layer)).collect())
     }
 
-    /// How many clusters can be read.
-    pub fn readable(&self) -> usize {
-        let all = self.layers.values().flat_map(BTreeMap::values);
-        all.filter(|&&content| content != Content::Unreadable)
-            .count()
+    /// Whether no cluster can be read.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
-    /// A cluster of the active layer; `None` when the image does not hold it.
-    fn active(&self, cluster: u64) -> Option<Content> {
-        self.layers.get(&LayerId::Active)?.get(&cluster).copied()
-    }
-
-    /// Whether the image holds a cluster of the active layer.
-    pub fn is_mapped(&self, cluster: u64) -> bool {
-        self.active(cluster).is_some()
-    }
-
-    /// Whether these bytes are stored for a cluster of the active layer, all of it, as far as that can
-    /// be read here.
+    /// Whether these bytes are stored for a cluster of the active layer, all of it.
     pub fn holds(&self, cluster: u64, bytes: &[u8]) -> bool {
-        let whole = [Content::Stored(fingerprint(bytes)), Content::Unreadable];
-        self.active(cluster)
-            .is_some_and(|content| whole.contains(&content))
+        let stored = Content::Stored(fingerprint(bytes));
+        self.0.get(&(LayerId::Active, cluster)) == Some(&stored)
     }
 
     /// The first cluster that can be read here and reads otherwise in `other`, in words.
     pub fn first_loss(&self, other: &Self) -> Option<String> {
-        let all = self.layers.iter();
-        let mut all = all.flat_map(|(layer, clusters)| clusters.iter().map(move |it| (layer, it)));
-        all.find_map(|(layer, (cluster, &was))| {
-            let now = other
-                .layers
-                .get(layer)
-                .and_then(|clusters| clusters.get(cluster));
-            (was != Content::Unreadable && now != Some(&was))
+        self.0.iter().find_map(|(at, was)| {
+            let now = other.0.get(at);
+            let (layer, cluster) = at;
+            (now != Some(was))
                 .then(|| format!("guest cluster {cluster} of {layer} was {was:x?} and is {now:x?}"))
         })
     }
@@ -100,7 +76,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn layer(&self, layer: &Layer) -> BTreeMap<u64, Content> {
+    fn layer(&self, layer: &Layer) -> Vec<((LayerId, u64), Content)> {
         let header = &self.audit.header;
         // Behind its end the guest sees nothing, whatever a damaged number of entries says.
         let seen = self.disk(layer.id).div_ceil(header.cluster_size());
@@ -111,12 +87,12 @@ impl Reader<'_> {
                 && !(header.is_aligned(table.offset) && self.is_only(table.offset, 1, is_l2))
         });
         let unread: BTreeSet<u64> = unread.map(|table| table.l1_index).collect();
-        let is_read = |cluster: u64| !unread.contains(&(cluster / header.l2_entries()));
-        let clusters = layer.map.iter();
-        let clusters = clusters.filter(|&(&cluster, _)| cluster < seen && is_read(cluster));
-        let content =
-            |(&cluster, &mapping): (&u64, &Mapping)| Some((cluster, self.content(mapping)?));
-        clusters.filter_map(content).collect()
+        let clusters = layer.map.iter().filter(|&(&cluster, _)| {
+            cluster < seen && !unread.contains(&(cluster / header.l2_entries()))
+        });
+        let read = clusters
+            .filter_map(|(&cluster, &mapping)| Some(((layer.id, cluster), self.content(mapping)?)));
+        read.collect()
     }
 
     /// Bytes of the virtual disk: as the header says, or as a snapshot's extra data does.
@@ -133,53 +109,50 @@ impl Reader<'_> {
         }
     }
 
-    /// What an entry leads to; `None` when it holds nothing.
+    /// What an entry leads to; `None` when it holds nothing, or nothing that can be read.
     fn content(&self, mapping: Mapping) -> Option<Content> {
         let is_external = self.audit.header.external_data();
-        Some(match mapping {
-            Mapping::Zero | Mapping::Preallocated { .. } => Content::Zeros,
-            Mapping::Compressed { offset, bytes } => self
-                .stored(offset, bytes)
-                .map_or(Content::Unreadable, |bytes| {
-                    Content::Stored(fingerprint(&bytes))
-                }),
-            Mapping::Data { offset } if is_external => Content::External(offset),
-            Mapping::Data { offset } => self.cluster(offset, u32::MAX, 0),
+        match mapping {
+            Mapping::Zero | Mapping::Preallocated { .. } => Some(Content::Zeros),
+            Mapping::Compressed { offset, bytes } => {
+                let stored = self.stored(offset, bytes)?;
+                Some(Content::Stored(fingerprint(&stored)))
+            }
             Mapping::Subclusters {
                 allocated, zero, ..
-            } if allocated & zero != 0 => Content::Unreadable,
+            } if allocated & zero != 0 || allocated | zero == 0 => None,
             // What reads as zeros is the same wherever the rest lies.
             Mapping::Subclusters {
                 allocated: 0, zero, ..
-            } => match zero {
-                0 => return None,
-                _ if is_external => Content::Zeros,
-                _ => Content::Stored(fingerprint(&zero.to_be_bytes())),
-            },
-            Mapping::Subclusters { offset, .. } if is_external => Content::External(offset),
+            } => Some(Content::Stored(fingerprint(&zero.to_be_bytes()))),
+            Mapping::Data { offset } | Mapping::Subclusters { offset, .. } if is_external => {
+                Some(Content::External(offset))
+            }
+            Mapping::Data { offset } => self.cluster(offset, u32::MAX, 0),
             Mapping::Subclusters {
                 offset,
                 allocated,
                 zero,
             } => self.cluster(offset, allocated, zero),
-        })
+        }
     }
 
     /// A cluster of which these subclusters are stored, and these read as zeros.
-    fn cluster(&self, offset: u64, allocated: u32, zero: u32) -> Content {
-        let size = self.audit.header.cluster_size();
-        let is_there = self.audit.header.is_aligned(offset) && offset < self.audit.length;
-        let Some(mut bytes) = self.stored(offset, size).filter(|_| is_there) else {
-            return Content::Unreadable;
-        };
+    fn cluster(&self, offset: u64, allocated: u32, zero: u32) -> Option<Content> {
+        let header = &self.audit.header;
+        if !header.is_aligned(offset) || offset >= self.audit.length {
+            return None;
+        }
+        let mut bytes = self.stored(offset, header.cluster_size())?;
         if allocated != u32::MAX {
-            let subclusters = bytes.chunks_mut(size as usize / SUBCLUSTERS).enumerate();
+            let size = bytes.len() / SUBCLUSTERS;
+            let subclusters = bytes.chunks_mut(size).enumerate();
             for (_, subcluster) in subclusters.filter(|(index, _)| allocated >> index & 1 == 0) {
                 subcluster.fill(0);
             }
             bytes.extend([allocated, zero].map(u32::to_be_bytes).concat());
         }
-        Content::Stored(fingerprint(&bytes))
+        Some(Content::Stored(fingerprint(&bytes)))
     }
 
     /// Bytes that hold data and no structure; `None` where they do not, or are not there.

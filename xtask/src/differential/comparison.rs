@@ -99,8 +99,8 @@ impl Trial<'_> {
 
     fn guest_data(&self) -> Answer {
         let (damaged, ours) = (&self.exhibit.damaged, self.repaired);
-        let before = match audit::audit(damaged) {
-            Ok(audit) => GuestData::of(damaged, &audit),
+        let before = match &self.exhibit.audit {
+            Ok(audit) => GuestData::of(damaged, audit),
             Err(refusal @ Unreadable::NotOpened { .. }) => {
                 return Answer::expect(ours.image == *damaged, || {
                     format!("{refusal}, but it was written to: {}", ours.said)
@@ -209,7 +209,8 @@ impl Trial<'_> {
     }
 
     fn known(&self, answer: Answer, asked: Question, ours: &Repaired, theirs: &Said) -> Answer {
-        self.or_known(answer, asked, self.exhibit.audit.as_ref(), ours, theirs)
+        let before = self.exhibit.audit.as_ref().ok();
+        self.or_known(answer, asked, before, ours, theirs)
     }
 
     /// The answer, or the difference that explains why it failed on an image with this audit.

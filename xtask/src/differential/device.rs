@@ -41,7 +41,7 @@ impl<'a> Device<'a> {
     /// The device of the case at this place of a run; `None` where nothing has to be built anew, or
     /// there is too much to search.
     pub fn of(exhibit: &Exhibit<'a>, index: u64) -> Option<Self> {
-        let audit = exhibit.audit.as_ref()?;
+        let audit = exhibit.audit.as_ref().ok()?;
         let size = audit.header.cluster_size();
         let turn = index / super::examine::EVERY;
         let spare = SPARE[(turn % SPARE.len() as u64) as usize];

@@ -90,6 +90,8 @@ pub struct Findings {
     pub all: Vec<Finding>,
     /// What each subject made of the image with `-r all`, recount first.
     pub repairs: Vec<(String, Repaired)>,
+    /// Whether the image takes the audit too long, so that next to nothing was asked.
+    pub too_much: bool,
     /// How `-r leaks` and `-r all` of each qemu-img ended.
     pub ended: BTreeMap<String, [Ended; 2]>,
 }
@@ -97,7 +99,7 @@ pub struct Findings {
 /// Lets everyone repair the image, compares, and judges.
 pub fn examine(field: &Field, exhibit: &Exhibit<'_>, depth: Depth) -> Result<Findings> {
     let (bench, damaged) = (exhibit.bench, &exhibit.damaged);
-    let mut findings = Findings::default();
+    let mut findings = Findings::of(exhibit);
     let mut repairs: Vec<(&dyn Subject, Repaired)> = Vec::new();
     for engine in &field.engines {
         repairs.push((engine, engine.run(bench, damaged, Repair::All)?));
@@ -166,7 +168,7 @@ pub fn examine_recorded(
         observed,
         exhibit,
     })?;
-    let mut findings = Findings::default();
+    let mut findings = Findings::of(exhibit);
     let (major, minor) = observed.qemu;
     findings.extend(&format!("qemu-img {major}.{minor}"), answers);
     findings.repairs.push((ours.name(), repaired));
@@ -174,6 +176,13 @@ pub fn examine_recorded(
 }
 
 impl Findings {
+    fn of(exhibit: &Exhibit<'_>) -> Self {
+        Self {
+            too_much: exhibit.is_too_much(),
+            ..Self::default()
+        }
+    }
+
     /// Holds recount against the specification, in every way of repair.
     fn specified(&mut self, field: &Field, exhibit: &Exhibit<'_>, depth: Depth) -> Result<()> {
         let damaged = &exhibit.damaged;

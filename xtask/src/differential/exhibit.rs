@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use recount_oracle::audit::{self, Audit};
+use recount_oracle::audit::{self, Audit, Unreadable};
 use recount_oracle::case::damage::{self, Applied, Damage, SparseBytes};
 use recount_oracle::case::real::Kind;
 use recount_oracle::case::{Case, Image, build};
@@ -81,9 +81,8 @@ pub struct Exhibit<'a> {
     pub acts: Vec<(Damage, Applied)>,
     /// What the guest saw before the damage, where that is known.
     pub whole: Option<&'a GuestData>,
-    /// What a check finds; `None` where the image cannot be opened, or takes the naive reader too
-    /// long. Of such an image only what a check says is compared.
-    pub audit: Option<Audit>,
+    /// What a check finds, or why only what a check says is compared.
+    pub audit: Result<Audit, Unreadable>,
     /// What is damaged.
     pub diagnosis: Option<Diagnosis>,
 }
@@ -91,11 +90,11 @@ pub struct Exhibit<'a> {
 impl<'a> Exhibit<'a> {
     /// Of an image of which no more is known.
     pub fn new(bench: Bench<'a>, damaged: SparseBytes) -> Self {
-        let audit = audit::audit(&damaged).ok();
+        let audit = audit::audit(&damaged);
         let diagnose = |audit| class::diagnose_audited(&damaged, audit).ok();
         Self {
             bench,
-            diagnosis: audit.as_ref().and_then(diagnose),
+            diagnosis: audit.as_ref().ok().and_then(diagnose),
             audit,
             damaged,
             acts: Vec::new(),
@@ -108,6 +107,11 @@ impl<'a> Exhibit<'a> {
         self.diagnosis
             .as_ref()
             .is_some_and(|diagnosis| diagnosis.class == class)
+    }
+
+    /// Whether it takes the naive reader too long, so that next to nothing is asked of it.
+    pub const fn is_too_much(&self) -> bool {
+        matches!(self.audit, Err(Unreadable::TooMuchWork))
     }
 
     /// Bytes of the damaged image.

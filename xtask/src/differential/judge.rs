@@ -64,9 +64,9 @@ impl<'a> Judged<'a> {
         let wrong = before.reading.audit().is_some_and(has_wrong_refcounts);
         let right = after.and_then(|after| after.audit().map(|audit| !has_wrong_refcounts(audit)));
         Some(Self {
-            guest: GuestData::of(&exhibit.damaged, exhibit.audit.as_ref()?),
+            guest: GuestData::of(&exhibit.damaged, exhibit.audit.as_ref().ok()?),
             diagnosis: exhibit.diagnosis.as_ref()?,
-            runaway: runaway(exhibit.length(), exhibit.audit.as_ref()?),
+            runaway: runaway(exhibit.length(), exhibit.audit.as_ref().ok()?),
             repairable: wrong && right.unwrap_or(false),
             before,
         })

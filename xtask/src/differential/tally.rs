@@ -58,6 +58,7 @@ impl Tally {
     ) -> Vec<Failed> {
         self.report.cases += 1;
         self.report.synthetic += u64::from(synthetic);
+        self.report.too_much += u64::from(findings.too_much);
         self.count(findings);
         let mut failed = Vec::new();
         for finding in &findings.all {
@@ -198,6 +199,12 @@ pub fn print(report: &Report) {
         if let Some(one) = differences::ALL.iter().find(|one| one.name == name) {
             println!("    qemu-img {}", one.theirs);
         }
+    }
+    if report.too_much > 0 {
+        println!(
+            "of {} cases only what a check says was compared: they take the audit too long",
+            report.too_much
+        );
     }
     println!(
         "{} cases ({} synthetic) in {:.1} s, {:.1} a second, {} failures",

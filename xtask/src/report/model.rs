@@ -25,6 +25,9 @@ pub struct Report {
     pub cases: u64,
     /// Those of them with a synthetic image.
     pub synthetic: u64,
+    /// Those that take the audit too long: only what a check says was compared.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub too_much: u64,
     pub subjects: Vec<SubjectReport>,
     /// By qemu-img, by comparison of recount with it.
     pub comparisons: Counts,
@@ -156,6 +159,7 @@ impl Report {
         self.runs.extend(other.runs);
         self.cases += other.cases;
         self.synthetic += other.synthetic;
+        self.too_much += other.too_much;
         for subject in other.subjects {
             if !self.subjects.contains(&subject) {
                 self.subjects.push(subject);

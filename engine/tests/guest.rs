@@ -1,0 +1,55 @@
+//! What is told as lost: with subclusters an offset alone is no data, wherever it leads.
+
+use recount::MemoryStorage;
+use recount::guest::lost_ranges;
+
+/// Extended L2 entries need clusters of 16 KiB. Header 0, L1 table 1, L2 table 2.
+const CLUSTER: usize = 16 << 10;
+const L2: usize = 2 * CLUSTER;
+/// The incompatible feature of extended L2 entries (specification, "Header").
+const EXTENDED_L2: u64 = 1 << 4;
+/// What leads past the end of the file, and what leads nowhere.
+const PAST_END: u64 = 1 << 30;
+const UNALIGNED: u64 = PAST_END + 512;
+
+fn image(entries: &[(u64, u64)]) -> MemoryStorage {
+    let mut bytes = vec![0; 3 * CLUSTER];
+    let mut put = |at: usize, field: &[u8]| bytes[at..][..field.len()].copy_from_slice(field);
+    put(0, b"QFI\xfb");
+    for (at, field) in [(4, 3_u32), (20, 14), (36, 1), (56, 1), (96, 4), (100, 104)] {
+        put(at, &field.to_be_bytes());
+    }
+    let (size, l1) = (64 * CLUSTER as u64, CLUSTER as u64);
+    let pointers = [
+        (24, size),
+        (40, l1),
+        (72, EXTENDED_L2),
+        (CLUSTER, L2 as u64),
+    ];
+    let entries = entries.iter().zip((L2..).step_by(16));
+    let entries = entries.flat_map(|(&(word, bitmap), at)| [(at, word), (at + 8, bitmap)]);
+    for (at, field) in pointers.into_iter().chain(entries) {
+        put(at, &field.to_be_bytes());
+    }
+    MemoryStorage::growing(bytes)
+}
+
+#[test]
+fn nothing_is_lost_with_an_extended_entry_without_data() {
+    let (nothing, zeros, first) = (0, 0xffff_ffff << 32, 1);
+    let without_data = [
+        (PAST_END, nothing),
+        (PAST_END, zeros),
+        (UNALIGNED, nothing),
+        (UNALIGNED, zeros),
+    ];
+    assert_eq!(lost_ranges(&image(&without_data)).unwrap(), []);
+    // One subcluster with data, and the guest has lost its cluster.
+    let with_data = [(PAST_END, zeros), (PAST_END, first), (UNALIGNED, first)];
+    let lost = lost_ranges(&image(&with_data)).unwrap();
+    let cluster = CLUSTER as u64;
+    assert_eq!(lost.len(), 1, "{lost:?}");
+    let lost = &lost[0];
+    assert_eq!(lost.ranges.first(), Some(&(cluster..3 * cluster)));
+    assert_eq!(lost.bytes, 2 * cluster);
+}

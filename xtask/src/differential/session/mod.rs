@@ -45,6 +45,8 @@ pub struct Session<'a> {
     interrupted: Arc<AtomicBool>,
     tally: Mutex<Tally>,
     saved: Mutex<Instant>,
+    /// Not drawn before the run.
+    bar: ProgressBar,
 }
 
 impl<'a> Session<'a> {
@@ -78,14 +80,15 @@ impl<'a> Session<'a> {
             deadline: args.time.map(|time| Instant::now() + time),
             interrupted,
             saved: Mutex::new(Instant::now()),
+            bar: ProgressBar::hidden(),
         })
     }
 
     /// Runs the cases and prints the result.
     pub fn run(&self, cases: &Cases) -> Result<ExitCode> {
-        let bar = self.progress(cases);
-        let outcome = self.all(cases, &bar);
-        bar.finish_and_clear();
+        self.show_progress(cases);
+        let outcome = self.all(cases);
+        self.bar.finish_and_clear();
         let report = self.tally().finish();
         // What was found before something went wrong is not lost.
         tally::print(&report);
@@ -106,7 +109,7 @@ impl<'a> Session<'a> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn all(&self, cases: &Cases, bar: &ProgressBar) -> Result<()> {
+    fn all(&self, cases: &Cases) -> Result<()> {
         match cases {
             Cases::Seed => {
                 let selection = self.selection();
@@ -114,13 +117,11 @@ impl<'a> Session<'a> {
                 let is_done =
                     |group: &u64| done.iter().any(|(from, to)| (*from..*to).contains(group));
                 let groups = selection.own_groups().filter(|group| !is_done(group));
-                self.in_parallel(groups, |group| {
-                    self.group(group, &selection.group(group), bar)
-                })
+                self.in_parallel(groups, |group| self.group(group, &selection.group(group)))
             }
             Cases::Named(names) => self.in_parallel(names.iter(), |name| match name {
-                CaseName::Random(id) => self.cases_of_image(&[*id], bar),
-                CaseName::Recorded(path) => self.recorded(path, bar),
+                CaseName::Random(id) => self.cases_of_image(&[*id]),
+                CaseName::Recorded(path) => self.recorded(path),
             }),
         }
     }
@@ -170,11 +171,11 @@ impl<'a> Session<'a> {
     }
 
     /// Runs a group of cases; it is done when nothing stopped it.
-    fn group(&self, group: u64, cases: &[CaseId], bar: &ProgressBar) -> Result<()> {
+    fn group(&self, group: u64, cases: &[CaseId]) -> Result<()> {
         let synthetic = cases.first().is_some_and(|first| first.synthetic);
         let of_one_image = if synthetic { 1 } else { cases.len().max(1) };
         for cases in cases.chunks(of_one_image).take_while(|_| !self.is_over()) {
-            self.cases_of_image(cases, bar)?;
+            self.cases_of_image(cases)?;
         }
         if !self.is_over() {
             self.tally().done(group);
@@ -183,7 +184,7 @@ impl<'a> Session<'a> {
     }
 
     /// Makes one image and runs the cases that damage it.
-    fn cases_of_image(&self, cases: &[CaseId], bar: &ProgressBar) -> Result<()> {
+    fn cases_of_image(&self, cases: &[CaseId]) -> Result<()> {
         let temporary = self.folder()?;
         let directory = self.directory(&temporary)?;
         let whole = Whole::make(&cases[0].case(), &self.maker, directory)?;
@@ -198,19 +199,14 @@ impl<'a> Session<'a> {
                 disk::store(&directory.join("damaged.qcow2"), &exhibit.damaged)?;
             }
             let findings = examine(&self.field, &exhibit, depth)?;
-            self.add(
-                &CaseName::Random(*id),
-                &case,
-                &exhibit.damaged,
-                &findings,
-                bar,
-            )?;
+            let name = CaseName::Random(*id);
+            self.add(&name, &case, &exhibit.damaged, &findings)?;
         }
         Ok(())
     }
 
     /// Runs a recorded case against each version's recorded verdict, and with whoever is here.
-    fn recorded(&self, path: &Path, bar: &ProgressBar) -> Result<()> {
+    fn recorded(&self, path: &Path) -> Result<()> {
         let record = text::read(path)?;
         let (name, case) = (CaseName::Recorded(path.to_owned()), &record.case);
         let temporary = self.folder()?;
@@ -219,13 +215,13 @@ impl<'a> Session<'a> {
         for observed in observed.filter_map(|said| said.observed.as_ref()) {
             let exhibit = Exhibit::new(bench(case, directory), record::load_image(path)?);
             let findings = examine_recorded(&self.field, &exhibit, observed)?;
-            self.add(&name, case, &exhibit.damaged, &findings, bar)?;
+            self.add(&name, case, &exhibit.damaged, &findings)?;
         }
         // An image that qemu-img makes can be made only where it is.
         let can_be_made = is_synthetic(case) || !self.field.theirs.is_empty();
         if self.args.case.is_some() && can_be_made {
             let (damaged, findings) = self.look(case, directory, Depth::full(0))?;
-            self.add(&name, case, &damaged, &findings, bar)?;
+            self.add(&name, case, &damaged, &findings)?;
         }
         Ok(())
     }
@@ -237,7 +233,6 @@ impl<'a> Session<'a> {
         case: &Case,
         damaged: &SparseBytes,
         findings: &Findings,
-        bar: &ProgressBar,
     ) -> Result<()> {
         // A Ctrl-C can reach a program between its start and the change to its own process group.
         if self.is_interrupted() {
@@ -247,8 +242,9 @@ impl<'a> Session<'a> {
         let rerun = self.rerun(name);
         let synthetic = is_synthetic(case);
         let failed = tally.add(&self.field, name, &rerun, synthetic, damaged, findings);
-        bar.set_position(tally.report().cases);
-        bar.set_message(format!("{} failures", tally.report().counting()));
+        self.bar.set_position(tally.report().cases);
+        self.bar
+            .set_message(format!("{} failures", tally.report().counting()));
         drop(tally);
         // A case that is looked at by itself is looked at as it is.
         let (CaseName::Random(id), None) = (name, self.args.only) else {

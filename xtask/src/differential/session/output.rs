@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressDrawTarget, ProgressStyle};
 
 use super::super::cases::CaseName;
 use super::super::subject::Subject;
@@ -67,21 +67,25 @@ impl Session<'_> {
         command
     }
 
-    pub(super) fn progress(&self, cases: &Cases) -> ProgressBar {
-        // indicatif draws on standard error, and only when that is a terminal.
+    /// Draws on standard error, and only when that is a terminal.
+    pub(super) fn show_progress(&self, cases: &Cases) {
         let length = match cases {
             Cases::Seed if self.args.time.is_some() => None,
             Cases::Seed => Some(self.args.cases / self.args.shard.of),
             Cases::Named(names) => Some(names.len() as u64),
         };
-        let (begin, bar) = match length {
-            None => ("{spinner} {elapsed} {pos}", ProgressBar::new_spinner()),
-            Some(length) => ("{bar:40} {pos}/{len}", ProgressBar::new(length)),
+        let begin = match length {
+            None => "{spinner} {elapsed} {pos}",
+            Some(_) => "{bar:40} {pos}/{len}",
         };
         let template = format!("{begin} cases, {{per_sec}}, {{msg}}");
         let style = ProgressStyle::with_template(&template);
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.enable_steady_tick(Duration::from_millis(200));
-        bar
+        self.bar
+            .set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        if let Some(length) = length {
+            self.bar.set_length(length);
+        }
+        self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        self.bar.enable_steady_tick(Duration::from_millis(200));
     }
 }

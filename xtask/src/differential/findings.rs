@@ -64,19 +64,14 @@ fn verdict(name: &str, findings: &Findings, about: &[String]) -> Verdict {
         (what.clone(), failure.map_or(HOLDS.to_owned(), first_line))
     };
     let properties = about.iter().map(says).collect();
-    let Some([leaks, all]) = findings.ended.get(name) else {
-        return Verdict {
-            properties,
-            ..Verdict::default()
-        };
-    };
+    let ended = findings.ended.get(name);
+    let verdict = ended.map(|[_, all]| record::verdict_of(*all));
+    let leaks = ended.map(|[leaks, _]| leaks);
+    let leaks = leaks.filter(|leaks| !matches!(leaks, Ended::Code(_)));
     Verdict {
-        note: match leaks {
-            Ended::Code(_) => None,
-            other => Some(format!("-r leaks: {other}")),
-        },
+        note: leaks.map(|other| format!("-r leaks: {other}")),
         properties,
-        ..record::verdict_of(*all)
+        ..verdict.unwrap_or_default()
     }
 }
 

@@ -157,12 +157,6 @@ impl From<Verdict> for Answer {
     }
 }
 
-impl From<Result<(), String>> for Answer {
-    fn from(result: Result<(), String>) -> Self {
-        result.map_or_else(Self::Failed, |()| Self::Passed)
-    }
-}
-
 /// What is said of a subject, or of recount and a qemu-img.
 #[derive(Clone, Debug)]
 pub struct Finding {

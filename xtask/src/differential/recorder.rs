@@ -135,13 +135,13 @@ fn names(path: &str, value: &Value, shown: &mut BTreeSet<String>) {
         Value::Object(fields) => {
             for (name, value) in fields {
                 // Geometry is shown in each of its sizes.
-                let number = value
-                    .as_u64()
-                    .filter(|_| matches!(name.as_str(), "cluster_bits" | "refcount_order"));
-                let number = number
-                    .map(|number| format!("={number}"))
-                    .unwrap_or_default();
-                names(&format!("{path}.{name}{number}"), value, shown);
+                let path = match (name.as_str(), value.as_u64()) {
+                    ("cluster_bits" | "refcount_order", Some(size)) => {
+                        format!("{path}.{name}={size}")
+                    }
+                    _ => format!("{path}.{name}"),
+                };
+                names(&path, value, shown);
             }
         }
         Value::Array(items) => {

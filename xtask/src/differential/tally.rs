@@ -85,11 +85,7 @@ impl Tally {
                 what,
                 counts,
                 rerun: rerun.to_owned(),
-                story: if tells {
-                    story.to_owned()
-                } else {
-                    String::new()
-                },
+                story: if tells { story } else { "" }.to_owned(),
                 minimal: None,
                 before: picture(damaged),
                 after: findings.after(finding).and_then(picture),

@@ -7,11 +7,9 @@ use crate::finding::Layer;
 use crate::format::entry::{L1Entry, L2Entry, L2Kind};
 use crate::format::snapshot::MAX_L1_ENTRIES;
 use crate::image::Image;
-use crate::references::{
-    CheckError, HeaderTables, L2Run, SnapshotTable, for_each_entry, holds_no_data, l2_runs,
-};
+use crate::references::{CheckError, HeaderTables, L2Run, SnapshotTable, for_each_entry, l2_runs};
 use crate::storage::Storage;
-use crate::units::{Cluster, Offset, Region};
+use crate::units::{Cluster, Offset};
 
 /// As many ranges of a layer as a message can name.
 const RANGES_MAX: usize = 16;
@@ -86,15 +84,13 @@ pub fn lost_ranges(storage: &dyn Storage) -> Result<Vec<LostRanges>, CheckError>
 fn present(image: &Image, entry: L2Entry, count: u64) -> u64 {
     let (geometry, format) = (image.geometry(), image.format());
     let is_present = match entry.kind(format) {
-        L2Kind::Compressed { offset, length } => {
-            !format.data_file && Region { offset, length }.end() <= image.extent.bytes
-        }
+        L2Kind::Compressed(region) => !format.data_file && region.end() <= image.extent.bytes,
         L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) => {
-            if !format.data_file && geometry.is_aligned(offset) && !holds_no_data(entry, format) {
+            if !format.data_file && geometry.is_aligned(offset) && !entry.holds_no_data(format) {
                 let file = Cluster(image.extent.clusters.0);
                 return file.since(geometry.cluster_of(offset)).0.min(count);
             }
-            geometry.is_aligned(offset) || holds_no_data(entry, format)
+            geometry.is_aligned(offset) || entry.holds_no_data(format)
         }
         L2Kind::PlainZero | L2Kind::Unallocated => true,
     };

@@ -2,7 +2,7 @@
 
 use super::header::Header;
 use crate::geometry::Geometry;
-use crate::units::Offset;
+use crate::units::{Offset, Region};
 
 /// Bits 9 to 55: a host offset.
 pub(crate) const OFFSET_MASK: u64 = 0x00ff_ffff_ffff_fe00;
@@ -98,13 +98,8 @@ pub enum L2Kind {
     PreallocatedZero(Offset),
     /// Data in a cluster.
     Normal(Offset),
-    /// Compressed data.
-    Compressed {
-        /// Its first byte.
-        offset: Offset,
-        /// Bytes from there to the end of its last sector.
-        length: u64,
-    },
+    /// Compressed data, from its first byte to the end of its last sector.
+    Compressed(Region),
 }
 
 /// An L2 entry with its subcluster bitmap, 0 without extended L2 entries.
@@ -121,12 +116,10 @@ impl L2Entry {
     pub const fn kind(self, format: L2Format) -> L2Kind {
         let offset = Offset(self.raw & OFFSET_MASK);
         if self.raw & COMPRESSED != 0 {
-            let offset = self.raw & !(u64::MAX << compressed_offset_bits(format));
+            let offset = Offset(self.raw & !(u64::MAX << compressed_offset_bits(format)));
             let (_, last_sector) = compressed_sectors(self.raw, format);
-            return L2Kind::Compressed {
-                offset: Offset(offset),
-                length: (last_sector + 1) * SECTOR - offset,
-            };
+            let length = (last_sector + 1) * SECTOR - offset.0;
+            return L2Kind::Compressed(Region { offset, length });
         }
         if self.raw & ZERO != 0 && !format.extended {
             return match offset {
@@ -169,6 +162,25 @@ impl L2Entry {
     /// Whether any subcluster is allocated.
     pub const fn has_allocated_subclusters(self) -> bool {
         self.subclusters as u32 != 0
+    }
+
+    /// Whether it reads as zeros only, though it has an offset.
+    pub fn holds_no_data(self, format: L2Format) -> bool {
+        if format.extended {
+            return !self.has_allocated_subclusters();
+        }
+        matches!(self.kind(format), L2Kind::PreallocatedZero(_))
+    }
+
+    /// Whether it reads as zeros only and leads to what is no cluster. One with reserved bits set as
+    /// well may have been something else: a compressed cluster whose bit 62 is gone, or guest data
+    /// where a table is expected.
+    pub fn is_unaligned_empty(self, format: L2Format) -> bool {
+        let (L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset)) = self.kind(format) else {
+            return false;
+        };
+        let aligned = format.geometry.is_aligned(offset);
+        !aligned && self.holds_no_data(format) && !self.has_reserved_bits()
     }
 
     /// The entry that reads as this one does but refers to no cluster, for one that holds no data:
@@ -255,7 +267,7 @@ mod tests {
         let sectors = |further: u64| COMPRESSED | (further << 54);
         let compressed = |offset, length| {
             let offset = Offset(offset);
-            Compressed { offset, length }
+            Compressed(Region { offset, length })
         };
         for (raw, format, expected) in [
             (COPIED | 0x5_0000, PLAIN, Normal(at)),

@@ -18,7 +18,7 @@ impl Draft<'_> {
             return Ok(());
         }
         let geometry = *self.image.geometry();
-        for entry in entries.values() {
+        for entry in &entries {
             *self.replaced.entry(entry.table).or_default() += 1;
             self.count(entry, false)?;
         }
@@ -39,16 +39,14 @@ impl Draft<'_> {
                 break;
             }
             // What they refer to may be a table, which then stays as it is as well.
-            for entry in entries
-                .values()
-                .filter(|entry| staying.contains(&entry.table))
-            {
+            let stays = |entry: &&UnalignedEmpty| staying.contains(&entry.table);
+            for entry in entries.iter().filter(stays) {
                 self.count(entry, true)?;
             }
             self.replaced.retain(|table, _| !staying.contains(table));
         }
         let mut refblocks = BTreeSet::new();
-        for entry in entries.values() {
+        for entry in &entries {
             let is_past_end = !self.image.holds(entry.region) && !self.image.header.has_data_file();
             if self.replaced.contains_key(&entry.table) {
                 let corruptions = entry.uses.all * if is_past_end { 2 } else { 1 };

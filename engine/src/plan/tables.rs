@@ -6,10 +6,10 @@ use super::phase::Stage;
 use super::{RepairError, Scope};
 use crate::check::{DiskCounts, check_l1, check_l2, with_wrong};
 use crate::finding::Finding;
-use crate::format::entry::{L2Entry, L2Kind};
+use crate::format::entry::L2Entry;
 use crate::image::Image;
 use crate::observer::{Action, Observer};
-use crate::references::{L2Run, holds_no_data, l2_runs};
+use crate::references::{L2Run, l2_runs};
 use crate::units::Offset;
 
 /// A table that is written.
@@ -216,15 +216,11 @@ pub(super) fn mend(
 
 /// Replaces the entries that read as zeros and lead to no cluster by ones that read the same.
 fn replace(image: &Image, bytes: &mut [u8]) {
-    let (geometry, format) = (image.geometry(), image.format());
+    let format = image.format();
     let entry_bytes = format.entry_bytes() as usize;
     let mut replaced: Vec<(usize, L2Entry)> = Vec::new();
     for L2Run { index, entry, .. } in l2_runs(format, bytes) {
-        if let L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) = entry.kind(format)
-            && !geometry.is_aligned(offset)
-            && holds_no_data(entry, format)
-            && !entry.has_reserved_bits()
-        {
+        if entry.is_unaligned_empty(format) {
             replaced.push((index as usize * entry_bytes, entry.without_cluster(format)));
         }
     }

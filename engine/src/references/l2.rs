@@ -70,14 +70,6 @@ pub fn l2_runs(format: L2Format, table: &[u8]) -> impl Iterator<Item = L2Run> {
     })
 }
 
-/// Whether an entry with an offset reads as zeros only.
-pub fn holds_no_data(entry: L2Entry, format: L2Format) -> bool {
-    if format.extended {
-        return !entry.has_allocated_subclusters();
-    }
-    matches!(entry.kind(format), L2Kind::PreallocatedZero(_))
-}
-
 /// Whether a cluster can be what an L1 entry says that it is: most of its entries are as entries are.
 /// An L1 entry gone astray leads to guest data, which nearly always has bits where an L2 table has
 /// none or leads past the end of the file; an L2 table has few damaged entries.
@@ -99,13 +91,13 @@ fn is_sound(entry: L2Entry, image: &Image) -> bool {
     match entry.kind(format) {
         // Where the file grows, it does not grow over what is referred to: the answer stays. With an
         // external data file or with subclusters there is no compressed data, and none is counted.
-        L2Kind::Compressed { offset, .. } => {
+        L2Kind::Compressed(Region { offset, .. }) => {
             let is_counted = !format.data_file && (!format.extended || entry.subclusters == 0);
             is_counted && !entry.copied() && offset.0 < image.extent.bytes
         }
         L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) => {
             let aligned = format.geometry.is_aligned(offset);
-            !entry.has_reserved_bits() && (aligned || holds_no_data(entry, format))
+            !entry.has_reserved_bits() && (aligned || entry.holds_no_data(format))
         }
         L2Kind::PlainZero | L2Kind::Unallocated => !entry.has_reserved_bits(),
     }
@@ -124,14 +116,9 @@ impl Walker<'_> {
         let mut buffer = vec![0; length as usize];
         for (table, uses) in self.count_usual_tables(&tables)? {
             self.storage.read_at(table, &mut buffer)?;
-            let next_contiguous = None;
-            let mut visit = Visit {
-                table,
-                uses,
-                next_contiguous,
-            };
+            self.next_contiguous = None;
             for run in l2_runs(self.format, &buffer) {
-                self.visit_run(&mut visit, run)?;
+                self.visit_run(L2Place(table, run.index), uses, run)?;
             }
             if !looks_like_l2_table(self.image, &buffer) {
                 self.references.dead_ends.push(Finding::NotATable { table });
@@ -141,25 +128,20 @@ impl Walker<'_> {
         Ok(())
     }
 
-    fn visit_run(&mut self, visit: &mut Visit, run: L2Run) -> Result<()> {
-        let L2Run { index, entry, .. } = run;
-        let (place, times) = (L2Place(visit.table, index), visit.uses.all);
+    fn visit_run(&mut self, place: L2Place, uses: L2Uses, run: L2Run) -> Result<()> {
+        let entry = run.entry;
         let kind = entry.kind(self.format);
-        let compressed = matches!(kind, L2Kind::Compressed { .. });
-        if !compressed && entry.has_reserved_bits() {
-            self.corruption(Finding::L2Reserved(place, entry.raw), times);
+        if !matches!(kind, L2Kind::Compressed(_)) && entry.has_reserved_bits() {
+            self.corruption(Finding::L2Reserved(place, entry.raw), uses.all);
         }
         match kind {
-            L2Kind::Compressed { offset, length } => {
-                let region = Region { offset, length };
-                return self.visit_compressed(place, visit.uses, entry, region);
-            }
+            L2Kind::Compressed(region) => self.visit_compressed(place, uses, entry, region)?,
             L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) => {
-                return self.visit_clusters(visit, run, offset);
+                self.visit_clusters(place, uses, run, offset)?;
             }
             L2Kind::Unallocated if entry.has_allocated_subclusters() => {
                 let finding = Finding::SubclustersUnallocated(place, entry.subclusters);
-                self.corruption(finding, times);
+                self.corruption(finding, uses.all);
             }
             L2Kind::PlainZero | L2Kind::Unallocated => {}
         }
@@ -176,58 +158,59 @@ impl Walker<'_> {
         if entry.copied() {
             self.corruption(Finding::CompressedCopied(place, entry.raw), uses.all);
         }
-        let not_counted = if self.format.data_file {
-            Finding::CompressedInDataFile(place, entry.raw)
+        if self.format.data_file {
+            self.corruption(Finding::CompressedInDataFile(place, entry.raw), uses.all);
         } else if entry.subclusters != 0 {
-            Finding::CompressedSubclusters(place, entry.raw)
+            self.corruption(Finding::CompressedSubclusters(place, entry.raw), uses.all);
         } else {
             // A compressed cluster is fragmented by nature (observed).
             let tally = &mut self.references.tally;
             tally.allocated += uses.active;
             tally.compressed += uses.active;
             tally.fragmented += uses.active;
-            return self.count_region(Referrer::Compressed, region, uses.all);
-        };
-        self.corruption(not_counted, uses.all);
+            self.count_region(Referrer::Compressed, region, uses.all)?;
+        }
         Ok(())
     }
 
     /// Data clusters side by side from `offset` on.
-    fn visit_clusters(&mut self, visit: &mut Visit, run: L2Run, offset: Offset) -> Result<()> {
+    fn visit_clusters(
+        &mut self,
+        place: L2Place,
+        uses: L2Uses,
+        run: L2Run,
+        offset: Offset,
+    ) -> Result<()> {
         let L2Run { entry, count, .. } = run;
-        let (place, uses) = (L2Place(visit.table, run.index), visit.uses);
         if entry.has_contradicting_subclusters() {
             let finding = Finding::SubclustersContradict(place, entry.subclusters);
             self.corruption(finding, uses.all);
         }
-        let aligned = self.geometry.is_aligned(offset);
-        // One with reserved bits set as well may have been something else: a compressed cluster
-        // whose bit 62 is gone, or guest data where a table is expected.
-        let empty = !aligned && holds_no_data(entry, self.format) && !entry.has_reserved_bits();
-        if !aligned && !empty {
-            self.corruption(Finding::DataUnaligned(place, offset), uses.all);
-        }
         let tally = &mut self.references.tally;
         tally.allocated += uses.active * count;
-        let follows = visit.next_contiguous.is_none_or(|next| next == offset);
+        let follows = self.next_contiguous.is_none_or(|next| next == offset);
         tally.fragmented += uses.active * u64::from(!follows);
         let length = self.geometry.cluster_size();
         let at = |index| Offset(offset.0 + index * length);
-        visit.next_contiguous = Some(at(count));
-        if empty {
+        self.next_contiguous = Some(at(count));
+        if entry.is_unaligned_empty(self.format) {
             return self.visit_unaligned_empty(place, uses, Region { offset, length });
+        }
+        if !self.geometry.is_aligned(offset) {
+            self.corruption(Finding::DataUnaligned(place, offset), uses.all);
         }
         if self.format.data_file {
             return Ok(());
         }
-        let length = count * length;
-        let whole = Region { offset, length };
-        if self.image.holds(whole) {
-            return self.count_region(Referrer::Data, whole, uses.all);
-        }
         // Those past the end of the file are reported one by one.
-        let length = self.geometry.cluster_size();
-        for offset in (0..count).map(at) {
+        let all = count * length;
+        let is_inside = self.image.holds(Region {
+            offset,
+            length: all,
+        });
+        let together = if is_inside { count } else { 1 };
+        for index in (0..count).step_by(together as usize) {
+            let (offset, length) = (at(index), together * length);
             self.count_region(Referrer::Data, Region { offset, length }, uses.all)?;
         }
         Ok(())
@@ -240,16 +223,15 @@ impl Walker<'_> {
         uses: L2Uses,
         region: Region,
     ) -> Result<()> {
-        let L2Place(table, index) = place;
-        let position = Offset(table.0 + index * self.format.entry_bytes());
+        let table = place.0;
         self.harmless(Finding::EmptyUnaligned(place, region.offset), uses.all);
         let entry = UnalignedEmpty {
             table,
             uses,
             region,
         };
-        let entries = &mut self.references.unaligned_empty;
-        entries.insert((position, table), entry);
+        self.references.unaligned_empty.try_reserve(1)?;
+        self.references.unaligned_empty.push(entry);
         if self.format.data_file {
             return Ok(());
         }
@@ -260,11 +242,4 @@ impl Walker<'_> {
         self.harmless(Finding::PastEnd(Referrer::Data, region), uses.all);
         Ok(())
     }
-}
-
-/// The table that is being read, and where its last mapped cluster ended.
-struct Visit {
-    table: Offset,
-    uses: L2Uses,
-    next_contiguous: Option<Offset>,
 }

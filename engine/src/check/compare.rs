@@ -80,18 +80,8 @@ impl Comparison {
             let missing = is_missing.then(|| Arc::from([]));
             if let Some(found) = differing.remove(&refblock).or(missing) {
                 used = used.max(last_on_disk(geometry, &found, range));
-                for (cluster, refcount, references) in differences(table, &found, range) {
-                    result.tally(refcount, references);
-                    let miscount = Miscount {
-                        cluster,
-                        refcount,
-                        references,
-                    };
-                    let finding = if refcount < references {
-                        Finding::TooLow(miscount)
-                    } else {
-                        Finding::Leak(miscount)
-                    };
+                for miscount in differences(table, &found, range) {
+                    let finding = result.tally(miscount);
                     observer.finding(&finding, Action::Reported);
                 }
                 result.differing.insert(refblock, found);
@@ -129,56 +119,40 @@ impl Comparison {
         (self.corruptions, self.leaks, self.needs_rebuild) = (0, 0, false);
         let differing = std::mem::take(&mut self.differing);
         for (refblock, bytes) in &differing {
-            for (_, refcount, references) in self.differences_in(table, *refblock, bytes) {
-                self.tally(refcount, references);
+            for miscount in differences(table, bytes, self.range(geometry, *refblock)) {
+                self.tally(miscount);
             }
         }
         self.differing = differing;
         Ok(())
     }
 
-    /// The clusters that a refblock covers whose refcount differs: each with the refcount and the
-    /// references.
-    pub(crate) fn differences_of<'a>(
-        &'a self,
-        table: &'a RefcountTable,
+    /// The clusters that a refblock covers whose refcount differs.
+    pub(crate) fn differences_of(
+        &self,
+        table: &RefcountTable,
         refblock: RefblockIndex,
-    ) -> impl Iterator<Item = (Cluster, u64, u64)> + 'a {
-        let bytes = self.differing.get(&refblock).into_iter();
-        bytes.flat_map(move |bytes| self.differences_in(table, refblock, bytes))
+    ) -> impl Iterator<Item = Miscount> {
+        let range = self.range(table.geometry(), refblock);
+        let found = self.differing.get(&refblock).into_iter();
+        found.flat_map(move |found| differences(table, found, range))
     }
 
     /// Those of all clusters whose refcount is above the references.
-    pub(crate) fn leaks_of<'a>(
-        &'a self,
-        table: &'a RefcountTable,
-    ) -> impl Iterator<Item = (Cluster, u64, u64)> + 'a {
-        let differing = self.differing.iter();
+    pub(crate) fn leaks_of(&self, table: &RefcountTable) -> impl Iterator<Item = Miscount> {
         // Refcounts that are all 0 are above nothing.
+        let differing = self.differing.iter();
         let present = differing.filter(|(_, bytes)| !width::is_zero(bytes));
         let differences =
-            present.flat_map(move |(refblock, bytes)| self.differences_in(table, *refblock, bytes));
-        differences.filter(|(_, refcount, references)| refcount > references)
+            present.flat_map(move |(refblock, _)| self.differences_of(table, *refblock));
+        differences.filter(|miscount| miscount.refcount > miscount.references)
     }
 
     /// The clusters that are allocated and that nobody refers to.
-    pub(crate) fn unreferenced<'a>(
-        &'a self,
-        table: &'a RefcountTable,
-    ) -> impl Iterator<Item = Cluster> + 'a {
+    pub(crate) fn unreferenced(&self, table: &RefcountTable) -> impl Iterator<Item = Cluster> {
         let leaks = self.leaks_of(table);
-        let unreferenced = leaks.filter(|(_, _, references)| *references == 0);
-        unreferenced.map(|(cluster, _, _)| cluster)
-    }
-
-    fn differences_in<'a>(
-        &self,
-        table: &'a RefcountTable,
-        refblock: RefblockIndex,
-        found: &'a [u8],
-    ) -> impl Iterator<Item = (Cluster, u64, u64)> + use<'a> {
-        let range = self.range(table.geometry(), refblock);
-        differences(table, found, range)
+        let unreferenced = leaks.filter(|leak| leak.references == 0);
+        unreferenced.map(|leak| leak.cluster)
     }
 
     /// The clusters of a refblock that are compared.
@@ -204,13 +178,15 @@ impl Comparison {
         refblocks
     }
 
-    /// Adds a cluster whose refcount differs.
-    const fn tally(&mut self, refcount: u64, references: u64) {
-        if refcount < references {
+    /// Adds a cluster whose refcount differs; returns what is told of it.
+    const fn tally(&mut self, miscount: Miscount) -> Finding {
+        if miscount.refcount < miscount.references {
             self.corruptions += 1;
-            self.needs_rebuild |= refcount == 0;
+            self.needs_rebuild |= miscount.refcount == 0;
+            Finding::TooLow(miscount)
         } else {
             self.leaks += 1;
+            Finding::Leak(miscount)
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The refcount on disk of any cluster, without reading what was found equal again.
 
 use super::{Comparison, Look};
-use crate::format::entry::ReftableEntry;
 use crate::geometry::Geometry;
 use crate::image::{Image, is_addressable};
 use crate::references::Reftable;
@@ -15,8 +14,7 @@ pub struct DiskCounts<'a> {
     pub(crate) image: &'a Image,
     pub(super) storage: &'a dyn Storage,
     table: &'a RefcountTable,
-    /// `None` where nothing lies beyond.
-    reftable: Option<&'a Reftable>,
+    reftable: &'a Reftable,
     /// The clusters that `table` speaks of; the disk is asked about those beyond.
     compared: ClusterCount,
     /// Where the disk differs from `table`; `None` where `table` has the true numbers.
@@ -38,7 +36,7 @@ impl Look {
             image,
             storage,
             table: &self.references.table,
-            reftable: Some(&self.old.reftable),
+            reftable: &self.old.reftable,
             compared: self.comparison.compared,
             comparison: Some(&self.comparison),
             unreadable: self.comparison.unreadable.as_slice(),
@@ -58,14 +56,13 @@ impl Look {
         let mut after = self.disk_counts(image, storage);
         (after.table, after.comparison) = (counts, None);
         if is_rebuilt {
-            (after.reftable, after.unreadable) = (None, &[]);
-            after.compared = ClusterCount(u64::MAX);
+            (after.compared, after.unreadable) = (ClusterCount(u64::MAX), &[]);
         }
         after
     }
 }
 
-impl DiskCounts<'_> {
+impl<'a> DiskCounts<'a> {
     /// The refcount of a cluster; `None` when it cannot be read.
     pub fn get(&mut self, cluster: Cluster) -> Result<Option<u64>, StorageError> {
         let geometry = *self.image.geometry();
@@ -74,8 +71,8 @@ impl DiskCounts<'_> {
         if self.unreadable.binary_search(&refblock).is_ok() {
             return Ok(None);
         }
-        let differing = self.comparison.map(|comparison| &comparison.differing);
-        if let Some(bytes) = differing.and_then(|differing| differing.get(&refblock)) {
+        let differing = |comparison: &'a Comparison| comparison.differing.get(&refblock);
+        if let Some(bytes) = self.comparison.and_then(differing) {
             return Ok(Some(width::get(geometry.order(), bytes, index)));
         }
         if cluster.0 < self.compared.0 {
@@ -112,8 +109,7 @@ impl DiskCounts<'_> {
         index: usize,
     ) -> Result<Option<u64>, StorageError> {
         let geometry = *self.image.geometry();
-        let entry = self.reftable.map(|reftable| reftable.entry(refblock));
-        let offset = entry.map_or(Offset(0), ReftableEntry::refblock);
+        let offset = self.reftable.entry(refblock).refblock();
         if offset == Offset(0) {
             return Ok(Some(0));
         }

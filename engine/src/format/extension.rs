@@ -100,27 +100,46 @@ impl Extensions {
                 });
             }
             let data = first_cluster.get(data_start as usize..).unwrap_or_default();
-            let mut rules = rules(header, magic, length, data).into_iter();
-            if let Some((field, value, _)) = rules.find(|(_, _, holds)| !holds) {
-                return Err(ExtensionError::Field {
+            // A field is held to a rule.
+            let hold = |field, value, holds| {
+                let position = Offset(position);
+                let broken = ExtensionError::Field {
                     magic,
-                    position: Offset(position),
+                    position,
                     field,
                     value,
-                });
-            }
+                };
+                if holds { Ok(()) } else { Err(broken) }
+            };
+            let length_is = |holds| hold("length", length.into(), holds);
+            let aligned = |offset| header.geometry.is_aligned(offset);
             match magic {
                 END => break,
+                BACKING_FORMAT => length_is(length < BACKING_FORMAT_BUFFER)?,
+                DATA_FILE => data_file = true,
                 CRYPTO_HEADER => {
-                    let (offset, length) = (Offset(be64(data, 0)), be64(data, 8));
+                    let (crypt, offset) = (header.crypt_method, Offset(be64(data, 0)));
+                    let is_luks = crypt == CRYPT_LUKS;
+                    hold("crypt_method of the image", crypt.into(), is_luks)?;
+                    length_is(length == CRYPTO_BYTES)?;
+                    hold("offset of the LUKS header", offset.0, aligned(offset))?;
+                    let length = be64(data, 8);
                     extensions.luks = Some(Region { offset, length });
                 }
-                DATA_FILE => data_file = true,
                 BITMAPS => {
-                    let (offset, length) = (Offset(be64(data, 16)), be64(data, 8));
-                    let (count, directory) = (be32(data, 0), Region { offset, length });
-                    let is_believed = header.has_consistent_bitmaps();
-                    extensions.bitmaps = is_believed.then_some(Bitmaps { count, directory });
+                    length_is(length == BITMAPS_BYTES)?;
+                    if header.has_consistent_bitmaps() {
+                        let (count, reserved) = (be32(data, 0), be32(data, 4));
+                        let (length, offset) = (be64(data, 8), Offset(be64(data, 16)));
+                        let has_count = (1..=MAX_BITMAPS).contains(&count);
+                        hold("reserved field", reserved.into(), reserved == 0)?;
+                        hold("number of bitmaps", count.into(), has_count)?;
+                        hold("offset of the directory", offset.0, aligned(offset))?;
+                        let fits = length <= MAX_DIRECTORY_BYTES;
+                        hold("size of the directory", length, fits)?;
+                        let directory = Region { offset, length };
+                        extensions.bitmaps = Some(Bitmaps { count, directory });
+                    }
                 }
                 _ => {}
             }
@@ -133,33 +152,5 @@ impl Extensions {
             return Err(ExtensionError::NoDataFile);
         }
         Ok(extensions)
-    }
-}
-
-/// What an extension is held to: a field each, its value, and whether it may have that.
-fn rules(header: &Header, magic: u32, length: u32, data: &[u8]) -> Vec<(&'static str, u64, bool)> {
-    let aligned = |offset: u64| header.geometry.is_aligned(Offset(offset));
-    let length_is = |holds| ("length", u64::from(length), holds);
-    let (crypt, offset) = (header.crypt_method, be64(data, 0));
-    let is_luks = crypt == CRYPT_LUKS;
-    let (count, reserved) = (be32(data, 0), be32(data, 4));
-    let (size, directory) = (be64(data, 8), be64(data, 16));
-    let has_count = (1..=MAX_BITMAPS).contains(&count);
-    match magic {
-        BACKING_FORMAT => vec![length_is(length < BACKING_FORMAT_BUFFER)],
-        CRYPTO_HEADER => vec![
-            ("crypt_method of the image", crypt.into(), is_luks),
-            length_is(length == CRYPTO_BYTES),
-            ("offset of the LUKS header", offset, aligned(offset)),
-        ],
-        BITMAPS if header.has_consistent_bitmaps() => vec![
-            length_is(length == BITMAPS_BYTES),
-            ("reserved field", reserved.into(), reserved == 0),
-            ("number of bitmaps", count.into(), has_count),
-            ("offset of the directory", directory, aligned(directory)),
-            ("size of the directory", size, size <= MAX_DIRECTORY_BYTES),
-        ],
-        BITMAPS => vec![length_is(length == BITMAPS_BYTES)],
-        _ => Vec::new(),
     }
 }

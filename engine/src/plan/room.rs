@@ -108,7 +108,7 @@ pub(super) fn doubtful(look: &Look, counts: &RefcountTable, file: ClusterCount) 
     let differing = look.comparison.differing.keys().copied();
     let contradicted = differing.filter(|refblock| {
         let mut differences = look.comparison.differences_of(counts, *refblock);
-        differences.any(|(_, refcount, references)| refcount < references)
+        differences.any(|miscount| miscount.refcount < miscount.references)
     });
     let untrusted = look.old.untrusted.iter().chain(&look.comparison.unreadable);
     let range = |refblock: RefblockIndex| within(geometry, file, refblock.0, refblock.0 + 1);

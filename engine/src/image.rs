@@ -1,32 +1,16 @@
 //! Opening an image: its header and header extensions.
 
+use crate::format::ImageError;
 use crate::format::entry::L2Format;
-use crate::format::extension::{ExtensionError, Extensions, LUKS_MAGIC};
-use crate::format::header::{Header, HeaderError, KNOWN_BYTES};
+use crate::format::extension::{Extensions, LUKS_MAGIC};
+use crate::format::header::{Header, KNOWN_BYTES};
 use crate::geometry::Geometry;
-use crate::storage::{Storage, StorageError};
+use crate::storage::Storage;
 use crate::table::Run;
 use crate::units::{ClusterCount, Offset, Region};
 
 /// The protocol layer of qemu sees a file as whole sectors, the last one filled with zeros.
 const SECTOR: u64 = 512;
-
-/// Why an image cannot be opened. It has not been changed.
-#[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "they are what their names and texts say")]
-pub enum ImageError {
-    #[error(transparent)]
-    Header(#[from] HeaderError),
-    #[error(transparent)]
-    Extension(#[from] ExtensionError),
-    #[error(
-        "the LUKS header at offset {offset} has a length of 0 or does not begin with \"LUKS\", 0xba, \
-         0xbe: without it the image cannot be decrypted. Put a backup of it back first"
-    )]
-    Luks { offset: Offset },
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-}
 
 /// What the first cluster says about an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,11 +45,13 @@ impl Image {
                 return Err(ImageError::Luks { offset });
             }
         }
-        let extent = Extent::of(storage, &header.geometry);
+        let bytes = storage.len().checked_next_multiple_of(SECTOR);
+        let bytes = bytes.unwrap_or(u64::MAX);
+        let clusters = header.geometry.clusters_for(bytes);
         Ok(Self {
             header,
             extensions,
-            extent,
+            extent: Extent { bytes, clusters },
         })
     }
 
@@ -127,18 +113,4 @@ pub struct Extent {
     pub bytes: u64,
     /// Clusters, the last one perhaps in part.
     pub clusters: ClusterCount,
-}
-
-impl Extent {
-    /// The extent of what is stored now.
-    fn of(storage: &dyn Storage, geometry: &Geometry) -> Self {
-        let bytes = storage
-            .len()
-            .checked_next_multiple_of(SECTOR)
-            .unwrap_or(u64::MAX);
-        Self {
-            bytes,
-            clusters: geometry.clusters_for(bytes),
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! Header extensions (specification, "Header extensions"): parsed where they refer to clusters,
 //! passed over otherwise.
 
+use super::error::ImageError;
 use super::header::{CRYPT_LUKS, Header};
 use super::{be32, be64};
 use crate::units::{Offset, Region};
@@ -21,35 +22,6 @@ const MAX_BITMAPS: u32 = 65_535;
 const MAX_DIRECTORY_BYTES: u64 = 64 << 20;
 /// qemu keeps the format's name in a buffer of this size, with its final zero.
 const BACKING_FORMAT_BUFFER: u32 = 16;
-
-/// Why a header extension cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ExtensionError {
-    #[error(
-        "header extension {magic:#010x} at offset {position}: its length, {length}, reaches past \
-         the end of the extensions at {end}"
-    )]
-    TooLong {
-        magic: u32,
-        position: Offset,
-        length: u32,
-        end: Offset,
-    },
-    #[error("header extension {magic:#010x} at offset {position}: {field} is {value:#x}")]
-    Field {
-        magic: u32,
-        position: Offset,
-        field: &'static str,
-        value: u64,
-    },
-    #[error("crypt_method (bytes 32 to 35) says LUKS, but the header has no extension 0x0537be77")]
-    NoLuksHeader,
-    #[error(
-        "incompatible feature bit 2 says that data is in another file, but the header has no \
-         extension 0x44415441 with its name"
-    )]
-    NoDataFile,
-}
 
 /// Where the bitmap directory is (specification, "Bitmaps extension").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +53,7 @@ impl Extensions {
     }
 
     /// Parses the extensions that follow the header in `first_cluster`.
-    pub fn parse(header: &Header, first_cluster: &[u8]) -> Result<Self, ExtensionError> {
+    pub fn parse(header: &Header, first_cluster: &[u8]) -> Result<Self, ImageError> {
         let end = Self::end(header).0;
         let mut extensions = Self::default();
         let mut data_file = false;
@@ -92,7 +64,7 @@ impl Extensions {
             let length = be32(first_cluster, position as usize + 4);
             if data_start > end || u64::from(length) > end - data_start {
                 let (position, end) = (Offset(position), Offset(end));
-                return Err(ExtensionError::TooLong {
+                return Err(ImageError::ExtensionTooLong {
                     magic,
                     position,
                     length,
@@ -103,7 +75,7 @@ impl Extensions {
             // A field is held to a rule.
             let hold = |field, value, holds| {
                 let position = Offset(position);
-                let broken = ExtensionError::Field {
+                let broken = ImageError::ExtensionField {
                     magic,
                     position,
                     field,
@@ -146,10 +118,10 @@ impl Extensions {
             position = data_start + u64::from(length).next_multiple_of(8);
         }
         if header.crypt_method == CRYPT_LUKS && extensions.luks.is_none() {
-            return Err(ExtensionError::NoLuksHeader);
+            return Err(ImageError::NoLuksHeader);
         }
         if header.has_data_file() && !data_file {
-            return Err(ExtensionError::NoDataFile);
+            return Err(ImageError::NoDataFile);
         }
         Ok(extensions)
     }

@@ -3,7 +3,7 @@
 use std::collections::TryReserveError;
 
 use crate::finding::Referrer;
-use crate::image::ImageError;
+use crate::format::ImageError;
 use crate::storage::StorageError;
 use crate::table::OutOfMemory;
 use crate::units::Offset;

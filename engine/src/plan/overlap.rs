@@ -5,6 +5,7 @@
 //! tables are read again, with the layers that each belongs to.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use super::RepairError;
 use super::make::Draft;
@@ -83,23 +84,23 @@ fn among_data(draft: &Draft<'_>, counts: &RefcountTable) -> Result<Option<Cluste
 /// The set of layers that stands for compressed data of any.
 const COMPRESSED: usize = 1;
 
-/// Sets of layers, each there once, by number; 0 is the empty set.
+/// Sets of layers, each there once, by number: a bit for each distinct L1 table. 0 is the empty set.
 struct Layers {
-    sets: Vec<Vec<u64>>,
-    numbers: BTreeMap<Vec<u64>, usize>,
+    sets: Vec<Rc<[u64]>>,
+    numbers: BTreeMap<Rc<[u64]>, usize>,
 }
 
 impl Layers {
     fn new() -> Self {
         Self {
-            sets: vec![Vec::new(); COMPRESSED + 1],
-            numbers: BTreeMap::from([(Vec::new(), 0)]),
+            sets: vec![Rc::default(); COMPRESSED + 1],
+            numbers: BTreeMap::new(),
         }
     }
 
-    fn number(&mut self, set: Vec<u64>) -> usize {
+    fn number(&mut self, set: Rc<[u64]>) -> usize {
         *self.numbers.entry(set).or_insert_with_key(|set| {
-            self.sets.push(set.clone());
+            self.sets.push(Rc::clone(set));
             self.sets.len() - 1
         })
     }
@@ -113,38 +114,29 @@ impl Layers {
         if one == COMPRESSED || other == COMPRESSED {
             return (other, one != other);
         }
-        let (a, b) = (&self.sets[one], &self.sets[other]);
+        let (a, b) = (&*self.sets[one], &*self.sets[other]);
         let meets = a.iter().zip(b).any(|(a, b)| a & b != 0);
-        let at = |set: &Vec<u64>, index: usize| set.get(index).copied().unwrap_or(0);
-        let length = a.len().max(b.len());
-        let union = (0..length)
-            .map(|index| at(a, index) | at(b, index))
-            .collect();
+        let union = a.iter().zip(b).map(|(a, b)| a | b).collect();
         (self.number(union), meets)
     }
 
     /// Which layers each L2 table belongs to.
     fn of_tables(&mut self, draft: &Draft<'_>) -> Result<Vec<usize>, RepairError> {
-        let references = &draft.look.references;
-        let tables = &references.l2_tables;
-        let mut of_table = vec![0; tables.len()];
-        for (number, l1) in references.l1_tables.iter().enumerate() {
+        let (storage, references) = (draft.storage, &draft.look.references);
+        let (l1_tables, l2_tables) = (&references.l1_tables, &references.l2_tables);
+        let mut of_table = vec![0; l2_tables.len()];
+        for (number, l1) in l1_tables.iter().enumerate() {
             // The layers that share it count as one: what they share they share as a whole.
-            let mut set = vec![0; number / 64];
-            set.push(1 << (number % 64));
-            let set = self.number(set);
-            for_each_entry(
-                draft.storage,
-                l1.offset,
-                u64::from(l1.entries),
-                |_, entry| {
-                    let offset = L1Entry(entry).l2_table();
-                    if let Ok(table) = tables.binary_search_by_key(&offset, |(offset, _)| *offset) {
-                        (of_table[table], _) = self.union(of_table[table], set);
-                    }
-                    Ok::<_, RepairError>(())
-                },
-            )?;
+            let mut set = vec![0; l1_tables.len().div_ceil(64)];
+            set[number / 64] |= 1 << (number % 64);
+            let set = self.number(set.into());
+            for_each_entry(storage, l1.offset, u64::from(l1.entries), |_, entry| {
+                let offset = L1Entry(entry).l2_table();
+                if let Ok(table) = l2_tables.binary_search_by_key(&offset, |(offset, _)| *offset) {
+                    (of_table[table], _) = self.union(of_table[table], set);
+                }
+                Ok::<_, RepairError>(())
+            })?;
         }
         Ok(of_table)
     }

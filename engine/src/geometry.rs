@@ -70,23 +70,16 @@ pub struct Geometry {
 
 impl Geometry {
     /// The geometry of a real image: `cluster_bits` 9 to 21, `refcount_order` 0 to 6.
-    pub const fn new(cluster_bits: u32, refcount_order: u32) -> Result<Self, GeometryError> {
-        if cluster_bits < 9 || cluster_bits > 21 {
+    pub fn new(cluster_bits: u32, refcount_order: u32) -> Result<Self, GeometryError> {
+        if !(9..=21).contains(&cluster_bits) {
             return Err(GeometryError::ClusterBits(cluster_bits));
         }
         let refblock_bits = (cluster_bits + 3).saturating_sub(refcount_order);
-        match Self::model(
-            cluster_bits,
-            refcount_order,
-            refblock_bits,
-            cluster_bits - 3,
-        ) {
-            Ok(model) => Ok(Self {
-                pointer_offset: Offset(48),
-                ..model
-            }),
-            Err(error) => Err(error),
-        }
+        let entry_bits = cluster_bits - 3;
+        Ok(Self {
+            pointer_offset: Offset(48),
+            ..Self::model(cluster_bits, refcount_order, refblock_bits, entry_bits)?
+        })
     }
 
     /// A toy geometry for models: B and E are given, as binary logarithms, and only have to fit

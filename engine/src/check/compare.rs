@@ -6,11 +6,10 @@ use std::sync::Arc;
 use super::differences::differences;
 use super::disk_counts::is_readable;
 use crate::finding::{Finding, Miscount};
-use crate::format::entry::ReftableEntry;
 use crate::geometry::Geometry;
 use crate::image::Image;
 use crate::observer::{Action, Observer, Stage};
-use crate::references::{OldStructures, Reftable, find_in_tables};
+use crate::references::{OldStructures, find_in_tables};
 use crate::storage::{Storage, StorageError};
 use crate::table::{RefcountTable, Run, width};
 use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex};
@@ -52,17 +51,17 @@ impl Comparison {
             compared: image.extent.clusters.max(ClusterCount(counted)),
             ..Self::default()
         };
-        let refblocks = result.refblocks(table, &old.reftable);
+        let refblocks = result.refblocks(table, old);
         // Sorted by place, neighbours are read at once; told in the order of what they cover.
         let mut places: Vec<_> = refblocks
             .iter()
-            .map(|(refblock, entry)| (entry.refblock(), *refblock))
+            .map(|(refblock, offset)| (*offset, *refblock))
             .filter(|(offset, _)| is_readable(geometry, *offset) && *offset != Offset(0))
             .collect();
         places.sort_unstable();
         let mut differing = differing(storage, table, &places, observer)?;
-        for (refblock, entry) in refblocks {
-            let (offset, range) = (entry.refblock(), result.range(geometry, refblock));
+        for (refblock, offset) in refblocks {
+            let range = result.range(geometry, refblock);
             if !is_readable(geometry, offset) {
                 let finding = Finding::RefcountsUnreadable {
                     first: range.first,
@@ -108,7 +107,7 @@ impl Comparison {
     ) -> Result<(), StorageError> {
         let geometry = image.geometry();
         for refblock in refblocks {
-            let offset = old.reftable.entry(*refblock).refblock();
+            let offset = old.place_of(*refblock);
             let is_equal = !self.differing.contains_key(refblock);
             if is_equal && offset != Offset(0) && is_readable(geometry, offset) {
                 let mut bytes = vec![0; geometry.cluster_size() as usize];
@@ -166,13 +165,16 @@ impl Comparison {
     fn refblocks(
         &self,
         table: &RefcountTable,
-        reftable: &Reftable,
-    ) -> BTreeMap<RefblockIndex, ReftableEntry> {
+        old: &OldStructures,
+    ) -> BTreeMap<RefblockIndex, Offset> {
         let needed = table.used_refblocks();
-        let mut refblocks: BTreeMap<_, _> = needed.map(|at| (at, ReftableEntry(0))).collect();
+        let mut refblocks: BTreeMap<_, _> = needed.map(|at| (at, Offset(0))).collect();
         if let Some(last) = self.compared.0.checked_sub(1) {
             let last = table.geometry().refblock_of(Cluster(last));
-            let present = reftable.entries.iter().copied();
+            let present = old
+                .reftable
+                .iter()
+                .map(|(at, entry)| (*at, entry.refblock()));
             refblocks.extend(present.filter(|(refblock, _)| *refblock <= last));
         }
         refblocks

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{DiskCounts, Look};
 use crate::finding::{Finding, WrongCopied};
-use crate::format::entry::{COPIED, L1Entry, L2Kind, with_copied};
+use crate::format::entry::{COPIED, L1Entry, L2Kind};
 use crate::image::Image;
 use crate::observer::{Action, Observer, Stage};
 use crate::references::{CheckError, find_in_tables, for_each_entry, l2_runs};
@@ -76,7 +76,7 @@ impl WrongCopied {
 
     /// The entry as it should be.
     pub(crate) const fn mended(self) -> u64 {
-        with_copied(self.entry, self.is_to_set())
+        self.entry ^ COPIED
     }
 }
 

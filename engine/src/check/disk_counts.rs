@@ -3,7 +3,7 @@
 use super::{Comparison, Look};
 use crate::geometry::Geometry;
 use crate::image::{Image, is_addressable};
-use crate::references::Reftable;
+use crate::references::OldStructures;
 use crate::storage::{Storage, StorageError};
 use crate::table::{RefcountTable, Run, width};
 use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex, Region};
@@ -14,7 +14,7 @@ pub struct DiskCounts<'a> {
     pub(crate) image: &'a Image,
     pub(super) storage: &'a dyn Storage,
     table: &'a RefcountTable,
-    reftable: &'a Reftable,
+    old: &'a OldStructures,
     /// The clusters that `table` speaks of; the disk is asked about those beyond.
     compared: ClusterCount,
     /// Where the disk differs from `table`; `None` where `table` has the true numbers.
@@ -36,7 +36,7 @@ impl Look {
             image,
             storage,
             table: &self.references.table,
-            reftable: &self.old.reftable,
+            old: &self.old,
             compared: self.comparison.compared,
             comparison: Some(&self.comparison),
             unreadable: self.comparison.unreadable.as_slice(),
@@ -109,7 +109,7 @@ impl<'a> DiskCounts<'a> {
         index: usize,
     ) -> Result<Option<u64>, StorageError> {
         let geometry = *self.image.geometry();
-        let offset = self.reftable.entry(refblock).refblock();
+        let offset = self.old.place_of(refblock);
         if offset == Offset(0) {
             return Ok(Some(0));
         }

@@ -42,11 +42,6 @@ impl L1Entry {
     }
 }
 
-/// An L1 or L2 entry with the COPIED bit as given.
-pub(crate) const fn with_copied(entry: u64, copied: bool) -> u64 {
-    entry & !COPIED | if copied { COPIED } else { 0 }
-}
-
 /// What an L2 entry depends on beside its bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct L2Format {
@@ -238,22 +233,15 @@ impl BitmapTableEntry {
 mod tests {
     use super::*;
 
-    const PLAIN: L2Format = L2Format {
-        geometry: match Geometry::new(16, 4) {
-            Ok(geometry) => geometry,
-            Err(_) => panic!(),
-        },
-        extended: false,
-        data_file: false,
-    };
-    const EXTENDED: L2Format = L2Format {
-        extended: true,
-        ..PLAIN
-    };
-    const DATA_FILE: L2Format = L2Format {
-        data_file: true,
-        ..PLAIN
-    };
+    /// Of an image, and with one of its features.
+    fn formats() -> [L2Format; 3] {
+        let geometry = Geometry::new(16, 4).expect("valid");
+        [(false, false), (true, false), (false, true)].map(|(extended, data_file)| L2Format {
+            geometry,
+            extended,
+            data_file,
+        })
+    }
 
     const fn entry(raw: u64, subclusters: u64) -> L2Entry {
         L2Entry { raw, subclusters }
@@ -262,6 +250,7 @@ mod tests {
     #[test]
     fn an_l2_entry_says_what_the_specification_says() {
         use L2Kind::{Compressed, Normal, PlainZero, PreallocatedZero, Unallocated};
+        let [plain, extended, data_file] = formats();
         let at = Offset(0x5_0000);
         // 64 KiB clusters: x = 54, sectors in bits 54 to 61.
         let sectors = |further: u64| COMPRESSED | (further << 54);
@@ -270,20 +259,20 @@ mod tests {
             Compressed(Region { offset, length })
         };
         for (raw, format, expected) in [
-            (COPIED | 0x5_0000, PLAIN, Normal(at)),
-            (0x5_0001, PLAIN, PreallocatedZero(at)),
-            (0x5_0001, EXTENDED, Normal(at)),
-            (1, PLAIN, PlainZero),
-            (COPIED, PLAIN, Unallocated),
-            (COPIED, DATA_FILE, Normal(Offset(0))),
+            (COPIED | 0x5_0000, plain, Normal(at)),
+            (0x5_0001, plain, PreallocatedZero(at)),
+            (0x5_0001, extended, Normal(at)),
+            (1, plain, PlainZero),
+            (COPIED, plain, Unallocated),
+            (COPIED, data_file, Normal(Offset(0))),
             (
                 sectors(3) | 0x1234,
-                PLAIN,
+                plain,
                 compressed(0x1234, 4 * 512 - 0x34),
             ),
             (
                 COPIED | sectors(0xff) | 0x200,
-                PLAIN,
+                plain,
                 compressed(0x200, 256 * 512),
             ),
         ] {
@@ -293,9 +282,10 @@ mod tests {
 
     #[test]
     fn an_entry_freed_of_its_cluster_reads_as_before() {
-        assert_eq!(entry(0x5_0201, 0).without_cluster(PLAIN), entry(1, 0));
+        let [plain, extended, _] = formats();
+        assert_eq!(entry(0x5_0201, 0).without_cluster(plain), entry(1, 0));
         let with_zeros = entry(0x5_0200, 0xf0 << 32);
-        let freed = with_zeros.without_cluster(EXTENDED);
+        let freed = with_zeros.without_cluster(extended);
         assert_eq!(freed, entry(0, 0xf0 << 32));
     }
 

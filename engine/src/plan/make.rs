@@ -164,7 +164,7 @@ impl<'a> Draft<'a> {
         let covered = &self.look.references.beyond.covered;
         let raises = self.options.scope == Scope::All;
         comparison.differing.keys().any(|refblock| {
-            let place = geometry.cluster_of(old.reftable.entry(*refblock).refblock());
+            let place = geometry.cluster_of(old.place_of(*refblock));
             let is_doubtful = covered.contains(place)
                 || !old.clusters.contains(place)
                 || self.counts.get(place) != 1;

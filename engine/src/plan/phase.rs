@@ -187,7 +187,7 @@ impl RepairPlan {
     /// A refblock's place, in the structures that the image will have.
     fn place_of(&self, refblock: RefblockIndex) -> Offset {
         let Some(layout) = &self.layout else {
-            return self.look.old.reftable.entry(refblock).refblock();
+            return self.look.old.place_of(refblock);
         };
         let placed = &layout.refblocks;
         let position = placed.binary_search_by_key(&refblock, |(refblock, _)| *refblock);

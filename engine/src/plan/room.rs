@@ -104,7 +104,7 @@ pub(super) fn doubtful(look: &Look, counts: &RefcountTable, file: ClusterCount) 
     let geometry = counts.geometry();
     let covered = geometry.refcounts_per_refblock();
     let last = file.0.div_ceil(covered);
-    let present = look.old.reftable.entries.iter().map(|entry| entry.0.0);
+    let present = look.old.reftable.iter().map(|entry| entry.0.0);
     let differing = look.comparison.differing.keys().copied();
     let contradicted = differing.filter(|refblock| {
         let mut differences = look.comparison.differences_of(counts, *refblock);

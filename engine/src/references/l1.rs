@@ -17,10 +17,8 @@ pub struct L1Table {
     pub offset: Offset,
     /// How many entries it has.
     pub entries: u32,
-    /// The first layer that it belongs to.
+    /// The first layer that it belongs to: the active one, if that is among them.
     pub layer: Layer,
-    /// Whether the active layer is one of them.
-    pub is_active: bool,
     /// How many layers it belongs to.
     pub layers: u64,
 }
@@ -80,7 +78,6 @@ impl Walker<'_> {
             offset: header.l1_table_offset,
             entries: header.l1_size,
             layer: Layer::Active,
-            is_active: true,
             layers: 1,
         };
         tables.insert((header.l1_table_offset, header.l1_size), active);
@@ -101,7 +98,6 @@ impl Walker<'_> {
                     offset,
                     entries,
                     layer,
-                    is_active: false,
                     layers: 0,
                 });
                 table.layers += 1;
@@ -118,9 +114,10 @@ impl Walker<'_> {
         if !self.geometry.is_aligned(offset) {
             self.corruption(Finding::L1Unaligned(place, offset), times);
         }
-        self.references.all_copied &= !table.is_active || entry.copied();
+        let is_active = table.layer == Layer::Active;
+        self.references.all_copied &= !is_active || entry.copied();
         let sum = self.l2_tables.entry(offset).or_default();
-        sum.active += u64::from(table.is_active);
+        sum.active += u64::from(is_active);
         sum.all += times;
     }
 }

@@ -1,7 +1,7 @@
 //! L2 tables and what they lead to.
 
 use super::scan::{followers, zeros};
-use super::{L2Uses, Result, UnalignedEmpty, Walker};
+use super::{Result, UnalignedEmpty, Walker};
 use crate::finding::{Finding, L2Place, Referrer};
 use crate::format::entry::{L2Entry, L2Format, L2Kind, OFFSET_MASK};
 use crate::image::Image;
@@ -116,9 +116,9 @@ impl Walker<'_> {
         let mut buffer = vec![0; length as usize];
         for (table, uses) in self.count_usual_tables(&tables)? {
             self.storage.read_at(table, &mut buffer)?;
-            self.next_contiguous = None;
+            (self.uses, self.next_contiguous) = (uses, None);
             for run in l2_runs(self.format, &buffer) {
-                self.visit_run(L2Place(table, run.index), uses, run)?;
+                self.visit_run(L2Place(table, run.index), run)?;
             }
             if !looks_like_l2_table(self.image, &buffer) {
                 self.references.dead_ends.push(Finding::NotATable { table });
@@ -128,76 +128,70 @@ impl Walker<'_> {
         Ok(())
     }
 
-    fn visit_run(&mut self, place: L2Place, uses: L2Uses, run: L2Run) -> Result<()> {
+    fn visit_run(&mut self, place: L2Place, run: L2Run) -> Result<()> {
         let entry = run.entry;
         let kind = entry.kind(self.format);
         if !matches!(kind, L2Kind::Compressed(_)) && entry.has_reserved_bits() {
-            self.corruption(Finding::L2Reserved(place, entry.raw), uses.all);
+            self.corruption(Finding::L2Reserved(place, entry.raw), self.uses.all);
         }
         match kind {
-            L2Kind::Compressed(region) => self.visit_compressed(place, uses, entry, region)?,
+            L2Kind::Compressed(region) => self.visit_compressed(place, entry, region)?,
             L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) => {
-                self.visit_clusters(place, uses, run, offset)?;
+                self.visit_clusters(place, run, offset)?;
             }
             L2Kind::Unallocated if entry.has_allocated_subclusters() => {
                 let finding = Finding::SubclustersUnallocated(place, entry.subclusters);
-                self.corruption(finding, uses.all);
+                self.corruption(finding, self.uses.all);
             }
             L2Kind::PlainZero | L2Kind::Unallocated => {}
         }
         Ok(())
     }
 
-    fn visit_compressed(
-        &mut self,
-        place: L2Place,
-        uses: L2Uses,
-        entry: L2Entry,
-        region: Region,
-    ) -> Result<()> {
+    fn visit_compressed(&mut self, place: L2Place, entry: L2Entry, region: Region) -> Result<()> {
         if entry.copied() {
-            self.corruption(Finding::CompressedCopied(place, entry.raw), uses.all);
+            self.corruption(Finding::CompressedCopied(place, entry.raw), self.uses.all);
         }
         if self.format.data_file {
-            self.corruption(Finding::CompressedInDataFile(place, entry.raw), uses.all);
+            self.corruption(
+                Finding::CompressedInDataFile(place, entry.raw),
+                self.uses.all,
+            );
         } else if entry.subclusters != 0 {
-            self.corruption(Finding::CompressedSubclusters(place, entry.raw), uses.all);
+            self.corruption(
+                Finding::CompressedSubclusters(place, entry.raw),
+                self.uses.all,
+            );
         } else {
             // A compressed cluster is fragmented by nature (observed).
             let tally = &mut self.references.tally;
-            tally.allocated += uses.active;
-            tally.compressed += uses.active;
-            tally.fragmented += uses.active;
-            self.count_region(Referrer::Compressed, region, uses.all)?;
+            tally.allocated += self.uses.active;
+            tally.compressed += self.uses.active;
+            tally.fragmented += self.uses.active;
+            self.count_region(Referrer::Compressed, region, self.uses.all)?;
         }
         Ok(())
     }
 
     /// Data clusters side by side from `offset` on.
-    fn visit_clusters(
-        &mut self,
-        place: L2Place,
-        uses: L2Uses,
-        run: L2Run,
-        offset: Offset,
-    ) -> Result<()> {
+    fn visit_clusters(&mut self, place: L2Place, run: L2Run, offset: Offset) -> Result<()> {
         let L2Run { entry, count, .. } = run;
         if entry.has_contradicting_subclusters() {
             let finding = Finding::SubclustersContradict(place, entry.subclusters);
-            self.corruption(finding, uses.all);
+            self.corruption(finding, self.uses.all);
         }
         let tally = &mut self.references.tally;
-        tally.allocated += uses.active * count;
+        tally.allocated += self.uses.active * count;
         let follows = self.next_contiguous.is_none_or(|next| next == offset);
-        tally.fragmented += uses.active * u64::from(!follows);
+        tally.fragmented += self.uses.active * u64::from(!follows);
         let length = self.geometry.cluster_size();
         let at = |index| Offset(offset.0 + index * length);
         self.next_contiguous = Some(at(count));
         if entry.is_unaligned_empty(self.format) {
-            return self.visit_unaligned_empty(place, uses, Region { offset, length });
+            return self.visit_unaligned_empty(place, Region { offset, length });
         }
         if !self.geometry.is_aligned(offset) {
-            self.corruption(Finding::DataUnaligned(place, offset), uses.all);
+            self.corruption(Finding::DataUnaligned(place, offset), self.uses.all);
         }
         if self.format.data_file {
             return Ok(());
@@ -211,23 +205,18 @@ impl Walker<'_> {
         let together = if is_inside { count } else { 1 };
         for index in (0..count).step_by(together as usize) {
             let (offset, length) = (at(index), together * length);
-            self.count_region(Referrer::Data, Region { offset, length }, uses.all)?;
+            self.count_region(Referrer::Data, Region { offset, length }, self.uses.all)?;
         }
         Ok(())
     }
 
     /// An entry that reads as zeros and leads to no cluster. Nothing can be lost behind it.
-    fn visit_unaligned_empty(
-        &mut self,
-        place: L2Place,
-        uses: L2Uses,
-        region: Region,
-    ) -> Result<()> {
+    fn visit_unaligned_empty(&mut self, place: L2Place, region: Region) -> Result<()> {
         let table = place.0;
-        self.harmless(Finding::EmptyUnaligned(place, region.offset), uses.all);
+        self.harmless(Finding::EmptyUnaligned(place, region.offset), self.uses.all);
         let entry = UnalignedEmpty {
             table,
-            uses,
+            uses: self.uses,
             region,
         };
         self.references.unaligned_empty.try_reserve(1)?;
@@ -237,9 +226,9 @@ impl Walker<'_> {
         }
         if self.image.holds(region) {
             let run = region.clusters(&self.geometry);
-            return Ok(self.references.table.add(run, uses.all)?);
+            return Ok(self.references.table.add(run, self.uses.all)?);
         }
-        self.harmless(Finding::PastEnd(Referrer::Data, region), uses.all);
+        self.harmless(Finding::PastEnd(Referrer::Data, region), self.uses.all);
         Ok(())
     }
 }

@@ -23,7 +23,7 @@ pub use dead_ends::{Beyond, DeadEnds};
 pub use error::{CheckError, SnapshotRefusal};
 pub use l1::L1Table;
 pub(crate) use l2::{L2Run, l2_runs, looks_like_l2_table};
-pub use refcounts::{OldStructures, Reftable};
+pub use refcounts::OldStructures;
 pub use scan::Tally;
 pub use snapshots::SnapshotTable;
 
@@ -105,27 +105,6 @@ pub struct References {
 }
 
 impl References {
-    /// Nothing counted.
-    pub(crate) fn new(geometry: Geometry) -> Self {
-        Self {
-            table: RefcountTable::new(geometry),
-            corruptions: 0,
-            tally: Tally::default(),
-            all_copied: true,
-            l1_tables: Vec::new(),
-            l2_tables: Vec::new(),
-            as_l1: RefcountTable::new(geometry),
-            as_l2: RefcountTable::new(geometry),
-            as_other: RefcountTable::new(geometry),
-            has_empty_table: false,
-            header_is_table: false,
-            dead_ends: DeadEnds::default(),
-            unaligned_empty: Vec::new(),
-            beyond: Beyond::default(),
-            snapshots: SnapshotTable::default(),
-        }
-    }
-
     /// Whether nothing can be wrong but the refcounts: all could be followed, nothing is to be
     /// replaced, and the COPIED bits are right once the refcounts are.
     pub(crate) fn are_sound(&self) -> bool {
@@ -166,7 +145,9 @@ pub struct Walker<'a> {
     header_tables: HeaderTables,
     /// Those that L1 tables lead to, with how often each is referred to.
     l2_tables: BTreeMap<Offset, L2Uses>,
-    /// Where the cluster after the last that an L2 table mapped begins; none before its first.
+    /// How often the L2 table that is being read is referred to.
+    uses: L2Uses,
+    /// Where the cluster after the last that it mapped begins; none before its first.
     next_contiguous: Option<Offset>,
     references: References,
 }
@@ -180,18 +161,33 @@ impl<'a> Walker<'a> {
         observer: &'a mut dyn Observer,
     ) -> Result<References> {
         let snapshots = SnapshotTable::read(image, storage, header_tables, observer)?;
+        let geometry = *image.geometry();
         let mut walker = Walker {
             image,
             storage,
             observer,
-            geometry: *image.geometry(),
+            geometry,
             format: image.format(),
             header_tables,
             l2_tables: BTreeMap::new(),
+            uses: L2Uses::default(),
             next_contiguous: None,
             references: References {
+                table: RefcountTable::new(geometry),
+                as_l1: RefcountTable::new(geometry),
+                as_l2: RefcountTable::new(geometry),
+                as_other: RefcountTable::new(geometry),
+                corruptions: 0,
+                tally: Tally::default(),
+                all_copied: true,
+                l1_tables: Vec::new(),
+                l2_tables: Vec::new(),
+                has_empty_table: false,
+                header_is_table: false,
+                dead_ends: DeadEnds::default(),
+                unaligned_empty: Vec::new(),
+                beyond: Beyond::default(),
                 snapshots,
-                ..References::new(*image.geometry())
             },
         };
         walker.run()?;

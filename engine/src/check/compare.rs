@@ -1,13 +1,12 @@
 //! References against the refcounts on disk, refblock by refblock.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::differences::differences;
 use super::disk_counts::is_readable;
 use crate::finding::{Finding, Miscount};
 use crate::geometry::Geometry;
-use crate::image::Image;
 use crate::observer::{Action, Observer, Stage};
 use crate::references::{OldStructures, find_in_tables};
 use crate::storage::{Storage, StorageError};
@@ -37,18 +36,18 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Compares all refcounts of the file's clusters.
+    /// Compares all refcounts of so many clusters, and of those beyond that are referred to.
     pub fn compare(
-        image: &Image,
+        clusters: ClusterCount,
         storage: &dyn Storage,
         table: &RefcountTable,
         old: &OldStructures,
         observer: &mut dyn Observer,
     ) -> Result<Self, StorageError> {
-        let geometry = image.geometry();
+        let geometry = table.geometry();
         let counted = table.last_used().map_or(0, |last| last.0 + 1);
         let mut result = Self {
-            compared: image.extent.clusters.max(ClusterCount(counted)),
+            compared: clusters.max(ClusterCount(counted)),
             ..Self::default()
         };
         let refblocks = result.refblocks(table, old);
@@ -93,37 +92,6 @@ impl Comparison {
     /// Whether all refcounts are the references.
     pub fn is_equal(&self) -> bool {
         self.differing.is_empty() && self.unreadable.is_empty()
-    }
-
-    /// Compares again with counts that are other than those compared with in the ranges of some
-    /// refblocks.
-    pub(crate) fn recount(
-        &mut self,
-        image: &Image,
-        storage: &dyn Storage,
-        old: &OldStructures,
-        table: &RefcountTable,
-        refblocks: &BTreeSet<RefblockIndex>,
-    ) -> Result<(), StorageError> {
-        let geometry = image.geometry();
-        for refblock in refblocks {
-            let offset = old.place_of(*refblock);
-            let is_equal = !self.differing.contains_key(refblock);
-            if is_equal && offset != Offset(0) && is_readable(geometry, offset) {
-                let mut bytes = vec![0; geometry.cluster_size() as usize];
-                storage.read_at(offset, &mut bytes)?;
-                self.differing.insert(*refblock, bytes.into());
-            }
-        }
-        (self.corruptions, self.leaks, self.needs_rebuild) = (0, 0, false);
-        let differing = std::mem::take(&mut self.differing);
-        for (refblock, bytes) in &differing {
-            for miscount in differences(table, bytes, self.range(geometry, *refblock)) {
-                self.tally(miscount);
-            }
-        }
-        self.differing = differing;
-        Ok(())
     }
 
     /// The clusters that a refblock covers whose refcount differs.

@@ -22,7 +22,7 @@ pub struct DiskCounts<'a> {
     /// Refblocks that cannot be read, in ascending order: their clusters have no refcount.
     unreadable: &'a [RefblockIndex],
     /// The last refblock read beyond what was compared.
-    beyond: Option<(RefblockIndex, Box<[u8]>)>,
+    beyond: Option<(RefblockIndex, Vec<u8>)>,
 }
 
 impl Look {
@@ -116,17 +116,14 @@ impl<'a> DiskCounts<'a> {
         if !is_readable(&geometry, offset) {
             return Ok(None);
         }
-        let bytes = match self.beyond.take() {
-            Some((number, bytes)) if number == refblock => bytes,
-            _ => {
-                let mut bytes = vec![0; geometry.cluster_size() as usize];
-                self.storage.read_at(offset, &mut bytes)?;
-                bytes.into_boxed_slice()
-            }
-        };
-        let refcount = width::get(geometry.order(), &bytes, index);
-        self.beyond = Some((refblock, bytes));
-        Ok(Some(refcount))
+        let is_held = |held: &(RefblockIndex, _)| held.0 == refblock;
+        if !self.beyond.as_ref().is_some_and(is_held) {
+            let mut bytes = vec![0; geometry.cluster_size() as usize];
+            self.storage.read_at(offset, &mut bytes)?;
+            self.beyond = Some((refblock, bytes));
+        }
+        let refcount = |(_, bytes): &(_, Vec<u8>)| width::get(geometry.order(), bytes, index);
+        Ok(self.beyond.as_ref().map(refcount))
     }
 }
 

@@ -48,7 +48,8 @@ impl RepairPlan {
         let image = Image::open(overlay).map_err(CheckError::from)?;
         let mut alone = RefcountTable::new(*image.geometry());
         let present = OldStructures::count(&image, overlay, &mut alone, &mut ())?;
-        let comparison = Comparison::compare(&image, overlay, &self.counts, &present, &mut ())?;
+        let (clusters, counts) = (image.extent.clusters, &self.counts);
+        let comparison = Comparison::compare(clusters, overlay, counts, &present, &mut ())?;
         // They are referred to as structures, and as nothing else.
         let mut clusters = present.clusters.runs().iter().flat_map(Run::iter);
         let is_alone = clusters.all(|cluster| self.counts.get(cluster) == 1);

@@ -62,22 +62,19 @@ impl Image {
     }
 
     /// What its L2 entries depend on.
-    #[must_use]
-    pub const fn format(&self) -> L2Format {
+    pub(crate) const fn format(&self) -> L2Format {
         L2Format::of(&self.header)
     }
 
     /// Whether a region ends before, or less than a cluster after, the end: qemu lets a table
     /// reach into the rest of a last cluster that the file holds in part.
-    #[must_use]
-    pub fn holds(&self, region: Region) -> bool {
+    pub(crate) fn holds(&self, region: Region) -> bool {
         let end = u128::from(region.offset.0) + u128::from(region.length);
         end < u128::from(self.extent.bytes) + u128::from(self.geometry().cluster_size())
     }
 
     /// Clusters of the virtual disk, from its size in whole sectors, as qemu counts them.
-    #[must_use]
-    pub const fn virtual_clusters(&self) -> ClusterCount {
+    pub(crate) const fn virtual_clusters(&self) -> ClusterCount {
         self.geometry()
             .clusters_for(self.header.size / SECTOR * SECTOR)
     }
@@ -85,8 +82,7 @@ impl Image {
 
 impl Region {
     /// The clusters that it touches; none when it is empty.
-    #[must_use]
-    pub const fn clusters(self, geometry: &Geometry) -> Run {
+    pub(crate) const fn clusters(self, geometry: &Geometry) -> Run {
         let first = geometry.cluster_of(self.offset);
         if self.length == 0 {
             return Run::new(first, ClusterCount(0));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{CheckError, Result, Walker, for_each_entry};
+use super::{CheckError, L2Uses, Result, Walker, for_each_entry};
 use crate::finding::{Finding, L1Place, Layer, Referrer};
 use crate::format::entry::L1Entry;
 use crate::format::snapshot::MAX_L1_ENTRIES;
@@ -34,9 +34,10 @@ impl L1Table {
 }
 
 impl Walker<'_> {
-    /// Counts all L1 tables and collects the L2 tables that they lead to.
-    pub(super) fn walk_l1_tables(&mut self) -> Result<()> {
-        let tables = self.l1_tables();
+    /// Counts all L1 tables; returns the L2 tables that they lead to, with how often each is referred
+    /// to.
+    pub(super) fn walk_l1_tables(&mut self) -> Result<BTreeMap<Offset, L2Uses>> {
+        let (tables, mut l2_tables) = (self.l1_tables(), BTreeMap::new());
         for table in &tables {
             let region = table.region();
             if region.length == 0 {
@@ -56,7 +57,8 @@ impl Walker<'_> {
             for_each_entry(storage, offset, u64::from(table.entries), |index, entry| {
                 named.try_reserve(1)?;
                 named.push(L1Entry(entry).l2_table());
-                self.visit_l1_entry(table, index, L1Entry(entry));
+                let uses = l2_tables.entry(L1Entry(entry).l2_table()).or_default();
+                self.visit_l1_entry(table, index, L1Entry(entry), uses);
                 Ok::<_, CheckError>(())
             })?;
             // Nearly always they are in order already.
@@ -67,7 +69,7 @@ impl Walker<'_> {
             }
         }
         self.references.l1_tables = tables;
-        Ok(())
+        Ok(l2_tables)
     }
 
     /// The distinct L1 tables that can be followed; those that cannot are reported.
@@ -106,7 +108,7 @@ impl Walker<'_> {
         tables.into_values().collect()
     }
 
-    fn visit_l1_entry(&mut self, table: &L1Table, index: u64, entry: L1Entry) {
+    fn visit_l1_entry(&mut self, table: &L1Table, index: u64, entry: L1Entry, uses: &mut L2Uses) {
         let (place, times, offset) = (L1Place(table.layer, index), table.layers, entry.l2_table());
         if entry.has_reserved_bits() {
             self.corruption(Finding::L1Reserved(place, entry.0), times);
@@ -116,8 +118,7 @@ impl Walker<'_> {
         }
         let is_active = table.layer == Layer::Active;
         self.references.all_copied &= !is_active || entry.copied();
-        let sum = self.l2_tables.entry(offset).or_default();
-        sum.active += u64::from(is_active);
-        sum.all += times;
+        uses.active += u64::from(is_active);
+        uses.all += times;
     }
 }

@@ -1,7 +1,9 @@
 //! L2 tables and what they lead to.
 
+use std::collections::BTreeMap;
+
 use super::scan::{followers, zeros};
-use super::{Result, UnalignedEmpty, Walker};
+use super::{L2Uses, Result, UnalignedEmpty, Walker};
 use crate::finding::{Finding, L2Place, Referrer};
 use crate::format::entry::{L2Entry, L2Format, L2Kind, OFFSET_MASK};
 use crate::image::Image;
@@ -105,8 +107,8 @@ fn is_sound(entry: L2Entry, image: &Image) -> bool {
 
 impl Walker<'_> {
     /// Reads each L2 table once, and those with something unusual again, in ascending order.
-    pub(super) fn walk_l2_tables(&mut self) -> Result<()> {
-        let mut tables: Vec<_> = std::mem::take(&mut self.l2_tables).into_iter().collect();
+    pub(super) fn walk_l2_tables(&mut self, tables: BTreeMap<Offset, L2Uses>) -> Result<()> {
+        let mut tables: Vec<_> = tables.into_iter().collect();
         let length = self.geometry.cluster_size();
         for (offset, uses) in &tables {
             let offset = *offset;

@@ -16,8 +16,6 @@ mod scan;
 mod snapshots;
 mod usual;
 
-use std::collections::BTreeMap;
-
 pub(crate) use batches::find_in_tables;
 pub use dead_ends::{Beyond, DeadEnds};
 pub use error::{CheckError, SnapshotRefusal};
@@ -143,8 +141,6 @@ pub struct Walker<'a> {
     geometry: Geometry,
     format: L2Format,
     header_tables: HeaderTables,
-    /// Those that L1 tables lead to, with how often each is referred to.
-    l2_tables: BTreeMap<Offset, L2Uses>,
     /// How often the L2 table that is being read is referred to.
     uses: L2Uses,
     /// Where the cluster after the last that it mapped begins; none before its first.
@@ -169,7 +165,6 @@ impl<'a> Walker<'a> {
             geometry,
             format: image.format(),
             header_tables,
-            l2_tables: BTreeMap::new(),
             uses: L2Uses::default(),
             next_contiguous: None,
             references: References {
@@ -198,8 +193,8 @@ impl<'a> Walker<'a> {
         let (offset, length) = (Offset(0), self.geometry.cluster_size());
         self.count_region(Referrer::Header, Region { offset, length }, 1)?;
         self.judge_snapshots();
-        self.walk_l1_tables()?;
-        self.walk_l2_tables()?;
+        let l2_tables = self.walk_l1_tables()?;
+        self.walk_l2_tables(l2_tables)?;
         let snapshots = self.references.snapshots.region;
         self.count_region(Referrer::SnapshotTable, snapshots, 1)?;
         if let Some(region) = self.image.extensions.luks {

@@ -1,6 +1,6 @@
 //! The present refcount structures: the reftable and the refblocks, which are referred to as well.
 
-use super::{CheckError, Result, for_each_entry};
+use super::{Result, for_each_entry};
 use crate::finding::{Finding, Referrer};
 use crate::format::entry::ReftableEntry;
 use crate::image::Image;
@@ -50,13 +50,14 @@ impl OldStructures {
             old: Self::default(),
         };
         let (offset, clusters) = (header.reftable_offset, header.reftable_clusters);
-        let reftable = read_reftable(image, storage)?;
         if header.has_usable_reftable {
             let length = u64::from(clusters) << header.geometry.cluster_bits();
             counter.region(Referrer::Reftable, Region { offset, length })?;
-            for (refblock, entry) in &reftable {
-                counter.entry(*refblock, *entry)?;
-            }
+            // At most 8 MiB, and not past the end of the file.
+            let entries = u64::from(clusters) * header.geometry.entries_per_reftable_cluster();
+            for_each_entry(storage, offset, entries, |index, entry| {
+                counter.entry(RefblockIndex(index), ReftableEntry(entry))
+            })?;
         } else {
             counter.rebuild(&Finding::ReftableUnusable { offset, clusters });
         }
@@ -64,7 +65,6 @@ impl OldStructures {
         let mut clusters = old.counted.iter().flat_map(Run::iter);
         old.is_shared = clusters.any(|cluster| table.get(cluster) != 1);
         old.repair_rebuilds |= old.is_shared;
-        old.reftable = reftable;
         Ok(old)
     }
 
@@ -84,24 +84,6 @@ impl OldStructures {
         }
         Ok(())
     }
-}
-
-/// Reads the entries of the reftable that are not 0; at most 8 MiB, and not past the end of the file.
-fn read_reftable(
-    image: &Image,
-    storage: &dyn Storage,
-) -> Result<Vec<(RefblockIndex, ReftableEntry)>> {
-    let header = &image.header;
-    let per_cluster = header.geometry.entries_per_reftable_cluster();
-    let clusters = u64::from(header.has_usable_reftable) * u64::from(header.reftable_clusters);
-    let claimed = clusters * per_cluster;
-    let mut entries = Vec::new();
-    for_each_entry(storage, header.reftable_offset, claimed, |index, entry| {
-        entries.try_reserve(1)?;
-        entries.push((RefblockIndex(index), ReftableEntry(entry)));
-        Ok::<_, CheckError>(())
-    })?;
-    Ok(entries)
 }
 
 struct Counter<'a> {
@@ -142,6 +124,8 @@ impl Counter<'_> {
     }
 
     fn entry(&mut self, refblock: RefblockIndex, entry: ReftableEntry) -> Result<()> {
+        self.old.reftable.try_reserve(1)?;
+        self.old.reftable.push((refblock, entry));
         let geometry = *self.image.geometry();
         let offset = entry.refblock();
         let cluster = geometry.cluster_of(offset);

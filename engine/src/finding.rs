@@ -2,7 +2,6 @@
 
 use derive_more::Display;
 
-use crate::format::snapshot::MAX_EXTRA_DATA;
 use crate::units::{Cluster, Offset, RefblockIndex, Region};
 
 /// Which L1 table something belongs to.
@@ -147,11 +146,12 @@ pub enum Finding {
     /// A snapshot whose L1 table is over 32 MiB.
     #[error("snapshot {snapshot}: L1 table of {entries} entries is over 32 MiB")]
     SnapshotL1TooLarge { snapshot: u32, entries: u32 },
-    /// A snapshot table entry with more extra data than anyone reads, or without that which version 3
-    /// demands.
-    #[error("snapshot table entry {snapshot} has {bytes} bytes of extra data, {limit}",
-        limit = if *.bytes > MAX_EXTRA_DATA { "over 1024" } else { "version 3 needs 16" })]
-    SnapshotMisshapen { snapshot: u32, bytes: u32 },
+    /// A snapshot table entry without the extra data that version 3 demands.
+    #[error("snapshot table entry {snapshot} has {bytes} bytes of extra data, version 3 needs 16")]
+    SnapshotIncomplete { snapshot: u32, bytes: u32 },
+    /// A snapshot table entry with more extra data than anyone reads.
+    #[error("snapshot table entry {snapshot} has {bytes} bytes of extra data, over 1024")]
+    SnapshotExtraData { snapshot: u32, bytes: u32 },
     /// A snapshot table entry of zeros.
     #[error("snapshot table entry {snapshot} is blank")]
     SnapshotBlank { snapshot: u32 },

@@ -81,17 +81,15 @@ impl Geometry {
     /// A toy geometry for models: B and E are given, as binary logarithms, and only have to fit
     /// into the cluster (the rest of a table's cluster is zeros). The reftable's pointer in the
     /// header, at byte 48 of a real image, is at byte 0 here, so that it fits into 16 bytes.
-    pub const fn model(
+    pub fn model(
         cluster_bits: u32,
         refcount_order: u32,
         refblock_bits: u32,
         reftable_entry_bits: u32,
     ) -> Result<Self, GeometryError> {
-        let Some(order) = RefcountOrder::new(refcount_order) else {
-            return Err(GeometryError::RefcountOrder(refcount_order));
-        };
-        if cluster_bits < 4
-            || cluster_bits > 21
+        let order = RefcountOrder::new(refcount_order);
+        let order = order.ok_or(GeometryError::RefcountOrder(refcount_order))?;
+        if !(4..=21).contains(&cluster_bits)
             || refblock_bits < 1
             || refblock_bits + refcount_order > cluster_bits + 3
             || reftable_entry_bits + 3 > cluster_bits

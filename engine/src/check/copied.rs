@@ -9,7 +9,7 @@ use crate::image::Image;
 use crate::observer::{Action, Observer, Stage};
 use crate::references::{CheckError, find_in_tables, for_each_entry, l2_runs};
 use crate::storage::{Storage, StorageError};
-use crate::table::Run;
+use crate::table::{Run, push};
 use crate::units::{ClusterCount, Offset};
 
 /// Counts the wrong bits.
@@ -109,8 +109,7 @@ pub fn check_l1(counts: &mut DiskCounts<'_>) -> Result<L1Check, CheckError> {
             return Ok(());
         };
         if let Some(wrong) = wrong(index, entry, refcount) {
-            all_wrong.try_reserve(1)?;
-            all_wrong.push(wrong);
+            push(&mut all_wrong, wrong)?;
         }
         *tables.entry(table).or_default() += 1;
         Ok::<_, CheckError>(())

@@ -181,17 +181,13 @@ impl L2Entry {
     /// The entry that reads as this one does but refers to no cluster, for one that holds no data:
     /// plain zero, or with subclusters all allocated ones zero.
     pub const fn without_cluster(self, format: L2Format) -> Self {
-        if !format.extended {
-            return Self {
-                raw: ZERO,
-                subclusters: 0,
-            };
-        }
         let zeros = (self.subclusters | (self.subclusters << 32)) & !(u32::MAX as u64);
-        Self {
-            raw: 0,
-            subclusters: zeros,
-        }
+        let (raw, subclusters) = if format.extended {
+            (0, zeros)
+        } else {
+            (ZERO, 0)
+        };
+        Self { raw, subclusters }
     }
 }
 

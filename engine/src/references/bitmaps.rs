@@ -6,6 +6,7 @@ use crate::format::bitmap::{BitmapEntry, FIXED_BYTES};
 use crate::format::entry::BitmapTableEntry;
 use crate::format::extension::Bitmaps;
 use crate::image::is_addressable;
+use crate::table::push;
 use crate::units::{Offset, Region};
 
 const TABLE_ENTRY_BYTES: u64 = 8;
@@ -30,8 +31,7 @@ impl Walker<'_> {
             if entry.is_malformed || too_many || position + entry.length > size {
                 break;
             }
-            entries.try_reserve(1)?;
-            entries.push(entry);
+            push(&mut entries, entry)?;
             position += entry.length;
         }
         if position < size || entries.len() != count as usize {

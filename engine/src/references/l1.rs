@@ -7,6 +7,7 @@ use crate::finding::{Finding, L1Place, Layer, Referrer};
 use crate::format::entry::L1Entry;
 use crate::format::snapshot::MAX_L1_ENTRIES;
 use crate::image::is_addressable;
+use crate::table::push;
 use crate::units::{Offset, Region};
 
 /// An L1 table, which several layers may share: hostile ones share the same one tens of thousands of
@@ -55,8 +56,7 @@ impl Walker<'_> {
             }
             let (storage, mut named) = (self.storage, Vec::new());
             for_each_entry(storage, offset, u64::from(table.entries), |index, entry| {
-                named.try_reserve(1)?;
-                named.push(L1Entry(entry).l2_table());
+                push(&mut named, L1Entry(entry).l2_table())?;
                 let uses = l2_tables.entry(L1Entry(entry).l2_table()).or_default();
                 self.visit_l1_entry(table, index, L1Entry(entry), uses);
                 Ok::<_, CheckError>(())

@@ -7,6 +7,7 @@ use super::{L2Uses, Result, UnalignedEmpty, Walker};
 use crate::finding::{Finding, L2Place, Referrer};
 use crate::format::entry::{L2Entry, L2Format, L2Kind, OFFSET_MASK};
 use crate::image::Image;
+use crate::table::push;
 use crate::units::{Offset, Region};
 
 /// An entry of an L2 table, or several in a row that have nothing unusual about them: each one's
@@ -221,8 +222,7 @@ impl Walker<'_> {
             uses: self.uses,
             region,
         };
-        self.references.unaligned_empty.try_reserve(1)?;
-        self.references.unaligned_empty.push(entry);
+        push(&mut self.references.unaligned_empty, entry)?;
         if self.format.data_file {
             return Ok(());
         }

@@ -6,7 +6,7 @@ use crate::format::entry::ReftableEntry;
 use crate::image::Image;
 use crate::observer::{Action, Observer};
 use crate::storage::Storage;
-use crate::table::{OutOfMemory, RefcountTable, Run, RunSet};
+use crate::table::{OutOfMemory, RefcountTable, Run, RunSet, push};
 use crate::units::{Cluster, Offset, RefblockIndex, Region};
 
 /// The present refcount structures, counted, with what is wrong with them.
@@ -118,14 +118,12 @@ impl Counter<'_> {
         let run = region.clusters(geometry);
         self.old.clusters.insert(run);
         self.table.add(run, 1)?;
-        self.old.counted.try_reserve(1)?;
-        self.old.counted.push(run);
+        push(&mut self.old.counted, run)?;
         Ok(())
     }
 
     fn entry(&mut self, refblock: RefblockIndex, entry: ReftableEntry) -> Result<()> {
-        self.old.reftable.try_reserve(1)?;
-        self.old.reftable.push((refblock, entry));
+        push(&mut self.old.reftable, (refblock, entry))?;
         let geometry = *self.image.geometry();
         let offset = entry.refblock();
         let cluster = geometry.cluster_of(offset);

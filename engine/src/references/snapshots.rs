@@ -9,6 +9,7 @@ use crate::format::snapshot::{
 use crate::image::Image;
 use crate::observer::{Action, Observer};
 use crate::storage::{Storage, StorageError};
+use crate::table::push;
 use crate::units::{Offset, Region};
 
 /// The snapshot table, and what is wrong with it.
@@ -84,8 +85,7 @@ impl SnapshotTable {
                 break;
             }
             self.region.length = length;
-            self.entries.try_reserve(1)?;
-            self.entries.push(entry);
+            push(&mut self.entries, entry)?;
         }
         Ok(())
     }
@@ -143,12 +143,16 @@ impl SnapshotTable {
     /// Reports the entries that a new table mends.
     fn report(&mut self, image: &Image, observer: &mut dyn Observer) {
         for (snapshot, entry) in (0..).zip(&self.entries) {
-            if entry.is_misshapen(image.header.version) {
-                self.corruptions += 1;
-                let bytes = entry.extra_data_size;
-                let finding = Finding::SnapshotMisshapen { snapshot, bytes };
-                observer.finding(&finding, Action::Reported);
-            }
+            let bytes = entry.extra_data_size;
+            let finding = if bytes > MAX_EXTRA_DATA {
+                Finding::SnapshotExtraData { snapshot, bytes }
+            } else if entry.is_misshapen(image.header.version) {
+                Finding::SnapshotIncomplete { snapshot, bytes }
+            } else {
+                continue;
+            };
+            self.corruptions += 1;
+            observer.finding(&finding, Action::Reported);
         }
     }
 }

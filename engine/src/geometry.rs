@@ -17,8 +17,7 @@ impl RefcountOrder {
     pub(crate) const BYTE: Self = Self(3);
 
     /// From the header field; `None` above 6.
-    #[must_use]
-    pub const fn new(order: u32) -> Option<Self> {
+    pub(crate) const fn new(order: u32) -> Option<Self> {
         if order <= 6 {
             Some(Self(order as u8))
         } else {
@@ -27,20 +26,17 @@ impl RefcountOrder {
     }
 
     /// The header field.
-    #[must_use]
-    pub const fn get(self) -> u32 {
+    pub(crate) const fn get(self) -> u32 {
         self.0 as u32
     }
 
     /// Bits of one refcount.
-    #[must_use]
-    pub const fn bits(self) -> u32 {
+    pub(crate) const fn bits(self) -> u32 {
         1 << self.0
     }
 
     /// The largest refcount of this width.
-    #[must_use]
-    pub const fn max_refcount(self) -> u64 {
+    pub(crate) const fn max_refcount(self) -> u64 {
         u64::MAX >> (64 - self.bits())
     }
 }
@@ -70,39 +66,30 @@ pub struct Geometry {
 
 impl Geometry {
     /// The geometry of a real image: `cluster_bits` 9 to 21, `refcount_order` 0 to 6.
-    pub const fn new(cluster_bits: u32, refcount_order: u32) -> Result<Self, GeometryError> {
-        if cluster_bits < 9 || cluster_bits > 21 {
+    pub fn new(cluster_bits: u32, refcount_order: u32) -> Result<Self, GeometryError> {
+        if !(9..=21).contains(&cluster_bits) {
             return Err(GeometryError::ClusterBits(cluster_bits));
         }
         let refblock_bits = (cluster_bits + 3).saturating_sub(refcount_order);
-        match Self::model(
-            cluster_bits,
-            refcount_order,
-            refblock_bits,
-            cluster_bits - 3,
-        ) {
-            Ok(model) => Ok(Self {
-                pointer_offset: Offset(48),
-                ..model
-            }),
-            Err(error) => Err(error),
-        }
+        let entry_bits = cluster_bits - 3;
+        Ok(Self {
+            pointer_offset: Offset(48),
+            ..Self::model(cluster_bits, refcount_order, refblock_bits, entry_bits)?
+        })
     }
 
     /// A toy geometry for models: B and E are given, as binary logarithms, and only have to fit
     /// into the cluster (the rest of a table's cluster is zeros). The reftable's pointer in the
     /// header, at byte 48 of a real image, is at byte 0 here, so that it fits into 16 bytes.
-    pub const fn model(
+    pub fn model(
         cluster_bits: u32,
         refcount_order: u32,
         refblock_bits: u32,
         reftable_entry_bits: u32,
     ) -> Result<Self, GeometryError> {
-        let Some(order) = RefcountOrder::new(refcount_order) else {
-            return Err(GeometryError::RefcountOrder(refcount_order));
-        };
-        if cluster_bits < 4
-            || cluster_bits > 21
+        let order = RefcountOrder::new(refcount_order);
+        let order = order.ok_or(GeometryError::RefcountOrder(refcount_order))?;
+        if !(4..=21).contains(&cluster_bits)
             || refblock_bits < 1
             || refblock_bits + refcount_order > cluster_bits + 3
             || reftable_entry_bits + 3 > cluster_bits
@@ -133,8 +120,7 @@ impl Geometry {
     }
 
     /// The width of a refcount.
-    #[must_use]
-    pub const fn order(&self) -> RefcountOrder {
+    pub(crate) const fn order(&self) -> RefcountOrder {
         self.order
     }
 
@@ -150,12 +136,6 @@ impl Geometry {
         1 << self.refblock_bits
     }
 
-    /// Binary logarithm of B.
-    #[must_use]
-    pub const fn refblock_bits(&self) -> u32 {
-        self.refblock_bits
-    }
-
     /// Bytes of a refblock that hold refcounts: all of the cluster in a real image.
     #[must_use]
     pub const fn refblock_bytes(&self) -> usize {
@@ -163,8 +143,7 @@ impl Geometry {
     }
 
     /// **E**: reftable entries of a cluster.
-    #[must_use]
-    pub const fn entries_per_reftable_cluster(&self) -> u64 {
+    pub(crate) const fn entries_per_reftable_cluster(&self) -> u64 {
         1 << self.reftable_entry_bits
     }
 
@@ -176,14 +155,12 @@ impl Geometry {
     }
 
     /// Where in the file the header's reftable pointer is: 8 bytes of offset, 4 of clusters.
-    #[must_use]
-    pub const fn reftable_pointer_offset(&self) -> Offset {
+    pub(crate) const fn reftable_pointer_offset(&self) -> Offset {
         self.pointer_offset
     }
 
     /// The first byte of a cluster; `None` past 2^64.
-    #[must_use]
-    pub const fn offset_of(&self, cluster: Cluster) -> Option<Offset> {
+    pub(crate) const fn offset_of(&self, cluster: Cluster) -> Option<Offset> {
         if cluster.0 > u64::MAX >> self.cluster_bits {
             return None;
         }
@@ -191,26 +168,22 @@ impl Geometry {
     }
 
     /// The cluster that a byte lies in.
-    #[must_use]
-    pub const fn cluster_of(&self, offset: Offset) -> Cluster {
+    pub(crate) const fn cluster_of(&self, offset: Offset) -> Cluster {
         Cluster(offset.0 >> self.cluster_bits)
     }
 
     /// Whether a position is the first byte of a cluster.
-    #[must_use]
-    pub const fn is_aligned(&self, offset: Offset) -> bool {
+    pub(crate) const fn is_aligned(&self, offset: Offset) -> bool {
         offset.0 & (self.cluster_size() - 1) == 0
     }
 
     /// How many clusters `bytes` take up, the last one perhaps in part.
-    #[must_use]
-    pub const fn clusters_for(&self, bytes: u64) -> ClusterCount {
+    pub(crate) const fn clusters_for(&self, bytes: u64) -> ClusterCount {
         ClusterCount(bytes.div_ceil(self.cluster_size()))
     }
 
     /// The refblock that holds the refcount of a cluster.
-    #[must_use]
-    pub const fn refblock_of(&self, cluster: Cluster) -> RefblockIndex {
+    pub(crate) const fn refblock_of(&self, cluster: Cluster) -> RefblockIndex {
         RefblockIndex(cluster.0 >> self.refblock_bits)
     }
 
@@ -221,8 +194,7 @@ impl Geometry {
     }
 
     /// How many reftable clusters hold `entries` entries.
-    #[must_use]
-    pub const fn reftable_clusters_for(&self, entries: u64) -> ClusterCount {
+    pub(crate) const fn reftable_clusters_for(&self, entries: u64) -> ClusterCount {
         ClusterCount(entries.div_ceil(self.entries_per_reftable_cluster()))
     }
 }

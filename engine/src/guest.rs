@@ -4,14 +4,12 @@
 use std::ops::Range;
 
 use crate::finding::Layer;
-use crate::format::entry::{L1Entry, L2Entry, L2Kind};
+use crate::format::entry::{L1Entry, L2Kind};
 use crate::format::snapshot::MAX_L1_ENTRIES;
 use crate::image::Image;
-use crate::references::{
-    CheckError, HeaderTables, L2Run, SnapshotTable, for_each_entry, holds_no_data, l2_runs,
-};
+use crate::references::{CheckError, HeaderTables, L2Run, SnapshotTable, for_each_entry, l2_runs};
 use crate::storage::Storage;
-use crate::units::{Cluster, Offset, Region};
+use crate::units::{Cluster, Offset};
 
 /// As many ranges of a layer as a message can name.
 const RANGES_MAX: usize = 16;
@@ -39,10 +37,8 @@ pub fn lost_ranges(storage: &dyn Storage) -> Result<Vec<LostRanges>, CheckError>
         (layer, entry.l1_table_offset, entry.l1_size)
     });
     let format = image.format();
-    let (size, covered) = (
-        geometry.cluster_size(),
-        header.l2_entries() << geometry.cluster_bits(),
-    );
+    let size = geometry.cluster_size();
+    let covered = header.l2_entries() * size;
     let mut table_bytes = vec![0; size as usize];
     let mut all = Vec::new();
     for (layer, offset, entries) in [active].into_iter().chain(of_snapshots) {
@@ -63,15 +59,9 @@ pub fn lost_ranges(storage: &dyn Storage) -> Result<Vec<LostRanges>, CheckError>
                 return Ok(());
             }
             storage.read_at(table, &mut table_bytes)?;
-            for L2Run {
-                index,
-                entry,
-                count,
-            } in l2_runs(format, &table_bytes)
-            {
-                let present = present(&image, entry, count);
-                let at = |number: u64| start.saturating_add((index + number) * size);
-                lost.note(at(present)..at(count), header.size);
+            for run in l2_runs(format, &table_bytes) {
+                let at = |number: u64| start.saturating_add((run.index + number) * size);
+                lost.note(at(present(&image, run))..at(run.count), header.size);
             }
             Ok::<_, CheckError>(())
         })?;
@@ -82,19 +72,18 @@ pub fn lost_ranges(storage: &dyn Storage) -> Result<Vec<LostRanges>, CheckError>
     Ok(all)
 }
 
-/// Of so many entries side by side how many at the beginning have no data that is not where they say.
-fn present(image: &Image, entry: L2Entry, count: u64) -> u64 {
+/// Of entries side by side how many at the beginning have no data that is not where they say.
+fn present(image: &Image, run: L2Run) -> u64 {
+    let L2Run { entry, count, .. } = run;
     let (geometry, format) = (image.geometry(), image.format());
     let is_present = match entry.kind(format) {
-        L2Kind::Compressed { offset, length } => {
-            !format.data_file && Region { offset, length }.end() <= image.extent.bytes
-        }
+        L2Kind::Compressed(region) => !format.data_file && region.end() <= image.extent.bytes,
         L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) => {
-            if !format.data_file && geometry.is_aligned(offset) && !holds_no_data(entry, format) {
+            if !format.data_file && geometry.is_aligned(offset) && !entry.holds_no_data(format) {
                 let file = Cluster(image.extent.clusters.0);
                 return file.since(geometry.cluster_of(offset)).0.min(count);
             }
-            geometry.is_aligned(offset) || holds_no_data(entry, format)
+            geometry.is_aligned(offset) || entry.holds_no_data(format)
         }
         L2Kind::PlainZero | L2Kind::Unallocated => true,
     };

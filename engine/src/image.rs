@@ -1,32 +1,16 @@
 //! Opening an image: its header and header extensions.
 
+use crate::format::ImageError;
 use crate::format::entry::L2Format;
-use crate::format::extension::{ExtensionError, Extensions, LUKS_MAGIC};
-use crate::format::header::{Header, HeaderError, KNOWN_BYTES};
+use crate::format::extension::{Extensions, LUKS_MAGIC};
+use crate::format::header::{Header, KNOWN_BYTES};
 use crate::geometry::Geometry;
-use crate::storage::{Storage, StorageError};
+use crate::storage::Storage;
 use crate::table::Run;
 use crate::units::{ClusterCount, Offset, Region};
 
 /// The protocol layer of qemu sees a file as whole sectors, the last one filled with zeros.
 const SECTOR: u64 = 512;
-
-/// Why an image cannot be opened. It has not been changed.
-#[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "they are what their names and texts say")]
-pub enum ImageError {
-    #[error(transparent)]
-    Header(#[from] HeaderError),
-    #[error(transparent)]
-    Extension(#[from] ExtensionError),
-    #[error(
-        "the LUKS header at offset {offset} has a length of 0 or does not begin with \"LUKS\", 0xba, \
-         0xbe: without it the image cannot be decrypted. Put a backup of it back first"
-    )]
-    Luks { offset: Offset },
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-}
 
 /// What the first cluster says about an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,11 +45,13 @@ impl Image {
                 return Err(ImageError::Luks { offset });
             }
         }
-        let extent = Extent::of(storage, &header.geometry);
+        let bytes = storage.len().checked_next_multiple_of(SECTOR);
+        let bytes = bytes.unwrap_or(u64::MAX);
+        let clusters = header.geometry.clusters_for(bytes);
         Ok(Self {
             header,
             extensions,
-            extent,
+            extent: Extent { bytes, clusters },
         })
     }
 
@@ -76,22 +62,19 @@ impl Image {
     }
 
     /// What its L2 entries depend on.
-    #[must_use]
-    pub const fn format(&self) -> L2Format {
+    pub(crate) const fn format(&self) -> L2Format {
         L2Format::of(&self.header)
     }
 
     /// Whether a region ends before, or less than a cluster after, the end: qemu lets a table
     /// reach into the rest of a last cluster that the file holds in part.
-    #[must_use]
-    pub fn holds(&self, region: Region) -> bool {
+    pub(crate) fn holds(&self, region: Region) -> bool {
         let end = u128::from(region.offset.0) + u128::from(region.length);
         end < u128::from(self.extent.bytes) + u128::from(self.geometry().cluster_size())
     }
 
     /// Clusters of the virtual disk, from its size in whole sectors, as qemu counts them.
-    #[must_use]
-    pub const fn virtual_clusters(&self) -> ClusterCount {
+    pub(crate) const fn virtual_clusters(&self) -> ClusterCount {
         self.geometry()
             .clusters_for(self.header.size / SECTOR * SECTOR)
     }
@@ -99,8 +82,7 @@ impl Image {
 
 impl Region {
     /// The clusters that it touches; none when it is empty.
-    #[must_use]
-    pub const fn clusters(self, geometry: &Geometry) -> Run {
+    pub(crate) const fn clusters(self, geometry: &Geometry) -> Run {
         let first = geometry.cluster_of(self.offset);
         if self.length == 0 {
             return Run::new(first, ClusterCount(0));
@@ -127,18 +109,4 @@ pub struct Extent {
     pub bytes: u64,
     /// Clusters, the last one perhaps in part.
     pub clusters: ClusterCount,
-}
-
-impl Extent {
-    /// The extent of what is stored now.
-    fn of(storage: &dyn Storage, geometry: &Geometry) -> Self {
-        let bytes = storage
-            .len()
-            .checked_next_multiple_of(SECTOR)
-            .unwrap_or(u64::MAX);
-        Self {
-            bytes,
-            clusters: geometry.clusters_for(bytes),
-        }
-    }
 }

@@ -28,8 +28,9 @@ mod units;
 
 pub use check::{Report, Survey, check};
 pub use finding::Finding;
+pub use format::ImageError;
 pub use geometry::{Geometry, GeometryError};
-pub use image::{Image, ImageError};
+pub use image::Image;
 pub use observer::{Action, Observer, Stage};
 pub use plan::{RepairError, RepairOptions, RepairPlan, Scope};
 pub use rebuild::{Algorithm, Layout, PlanError};

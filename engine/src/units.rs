@@ -41,23 +41,20 @@ impl Region {
 
 impl Offset {
     /// The position `bytes` further on; `None` past 2^64.
-    #[must_use]
-    pub fn checked_add(self, bytes: u64) -> Option<Self> {
+    pub(crate) fn checked_add(self, bytes: u64) -> Option<Self> {
         self.0.checked_add(bytes).map(Self)
     }
 }
 
 impl Cluster {
     /// The cluster `count` further on, or the last representable one.
-    #[must_use]
-    pub const fn saturating_add(self, count: ClusterCount) -> Self {
+    pub(crate) const fn saturating_add(self, count: ClusterCount) -> Self {
         Self(self.0.saturating_add(count.0))
     }
 
     /// How many clusters lie from `start` up to this one, itself not included; 0 when this one
     /// lies before `start`.
-    #[must_use]
-    pub const fn since(self, start: Self) -> ClusterCount {
+    pub(crate) const fn since(self, start: Self) -> ClusterCount {
         ClusterCount(self.0.saturating_sub(start.0))
     }
 }

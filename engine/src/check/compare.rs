@@ -1,16 +1,14 @@
 //! References against the refcounts on disk, refblock by refblock.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::differences::differences;
 use super::disk_counts::is_readable;
 use crate::finding::{Finding, Miscount};
-use crate::format::entry::ReftableEntry;
 use crate::geometry::Geometry;
-use crate::image::Image;
 use crate::observer::{Action, Observer, Stage};
-use crate::references::{OldStructures, Reftable, find_in_tables};
+use crate::references::{OldStructures, find_in_tables};
 use crate::storage::{Storage, StorageError};
 use crate::table::{RefcountTable, Run, width};
 use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex};
@@ -38,31 +36,31 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Compares all refcounts of the file's clusters.
+    /// Compares all refcounts of so many clusters, and of those beyond that are referred to.
     pub fn compare(
-        image: &Image,
+        clusters: ClusterCount,
         storage: &dyn Storage,
         table: &RefcountTable,
         old: &OldStructures,
         observer: &mut dyn Observer,
     ) -> Result<Self, StorageError> {
-        let geometry = image.geometry();
+        let geometry = table.geometry();
         let counted = table.last_used().map_or(0, |last| last.0 + 1);
         let mut result = Self {
-            compared: image.extent.clusters.max(ClusterCount(counted)),
+            compared: clusters.max(ClusterCount(counted)),
             ..Self::default()
         };
-        let refblocks = result.refblocks(table, &old.reftable);
+        let refblocks = result.refblocks(table, old);
         // Sorted by place, neighbours are read at once; told in the order of what they cover.
         let mut places: Vec<_> = refblocks
             .iter()
-            .map(|(refblock, entry)| (entry.refblock(), *refblock))
+            .map(|(refblock, offset)| (*offset, *refblock))
             .filter(|(offset, _)| is_readable(geometry, *offset) && *offset != Offset(0))
             .collect();
         places.sort_unstable();
         let mut differing = differing(storage, table, &places, observer)?;
-        for (refblock, entry) in refblocks {
-            let (offset, range) = (entry.refblock(), result.range(geometry, refblock));
+        for (refblock, offset) in refblocks {
+            let range = result.range(geometry, refblock);
             if !is_readable(geometry, offset) {
                 let finding = Finding::RefcountsUnreadable {
                     first: range.first,
@@ -80,18 +78,8 @@ impl Comparison {
             let missing = is_missing.then(|| Arc::from([]));
             if let Some(found) = differing.remove(&refblock).or(missing) {
                 used = used.max(last_on_disk(geometry, &found, range));
-                for (cluster, refcount, references) in differences(table, &found, range) {
-                    result.tally(refcount, references);
-                    let miscount = Miscount {
-                        cluster,
-                        refcount,
-                        references,
-                    };
-                    let finding = if refcount < references {
-                        Finding::TooLow(miscount)
-                    } else {
-                        Finding::Leak(miscount)
-                    };
+                for miscount in differences(table, &found, range) {
+                    let finding = result.tally(miscount);
                     observer.finding(&finding, Action::Reported);
                 }
                 result.differing.insert(refblock, found);
@@ -106,79 +94,32 @@ impl Comparison {
         self.differing.is_empty() && self.unreadable.is_empty()
     }
 
-    /// Compares again with counts that are other than those compared with in the ranges of some
-    /// refblocks.
-    pub(crate) fn recount(
-        &mut self,
-        image: &Image,
-        storage: &dyn Storage,
-        old: &OldStructures,
+    /// The clusters that a refblock covers whose refcount differs.
+    pub(crate) fn differences_of(
+        &self,
         table: &RefcountTable,
-        refblocks: &BTreeSet<RefblockIndex>,
-    ) -> Result<(), StorageError> {
-        let geometry = image.geometry();
-        for refblock in refblocks {
-            let offset = old.reftable.entry(*refblock).refblock();
-            let is_equal = !self.differing.contains_key(refblock);
-            if is_equal && offset != Offset(0) && is_readable(geometry, offset) {
-                let mut bytes = vec![0; geometry.cluster_size() as usize];
-                storage.read_at(offset, &mut bytes)?;
-                self.differing.insert(*refblock, bytes.into());
-            }
-        }
-        (self.corruptions, self.leaks, self.needs_rebuild) = (0, 0, false);
-        let differing = std::mem::take(&mut self.differing);
-        for (refblock, bytes) in &differing {
-            for (_, refcount, references) in self.differences_in(table, *refblock, bytes) {
-                self.tally(refcount, references);
-            }
-        }
-        self.differing = differing;
-        Ok(())
-    }
-
-    /// The clusters that a refblock covers whose refcount differs: each with the refcount and the
-    /// references.
-    pub(crate) fn differences_of<'a>(
-        &'a self,
-        table: &'a RefcountTable,
         refblock: RefblockIndex,
-    ) -> impl Iterator<Item = (Cluster, u64, u64)> + 'a {
-        let bytes = self.differing.get(&refblock).into_iter();
-        bytes.flat_map(move |bytes| self.differences_in(table, refblock, bytes))
+    ) -> impl Iterator<Item = Miscount> {
+        let range = self.range(table.geometry(), refblock);
+        let found = self.differing.get(&refblock).into_iter();
+        found.flat_map(move |found| differences(table, found, range))
     }
 
     /// Those of all clusters whose refcount is above the references.
-    pub(crate) fn leaks_of<'a>(
-        &'a self,
-        table: &'a RefcountTable,
-    ) -> impl Iterator<Item = (Cluster, u64, u64)> + 'a {
-        let differing = self.differing.iter();
+    pub(crate) fn leaks_of(&self, table: &RefcountTable) -> impl Iterator<Item = Miscount> {
         // Refcounts that are all 0 are above nothing.
+        let differing = self.differing.iter();
         let present = differing.filter(|(_, bytes)| !width::is_zero(bytes));
         let differences =
-            present.flat_map(move |(refblock, bytes)| self.differences_in(table, *refblock, bytes));
-        differences.filter(|(_, refcount, references)| refcount > references)
+            present.flat_map(move |(refblock, _)| self.differences_of(table, *refblock));
+        differences.filter(|miscount| miscount.refcount > miscount.references)
     }
 
     /// The clusters that are allocated and that nobody refers to.
-    pub(crate) fn unreferenced<'a>(
-        &'a self,
-        table: &'a RefcountTable,
-    ) -> impl Iterator<Item = Cluster> + 'a {
+    pub(crate) fn unreferenced(&self, table: &RefcountTable) -> impl Iterator<Item = Cluster> {
         let leaks = self.leaks_of(table);
-        let unreferenced = leaks.filter(|(_, _, references)| *references == 0);
-        unreferenced.map(|(cluster, _, _)| cluster)
-    }
-
-    fn differences_in<'a>(
-        &self,
-        table: &'a RefcountTable,
-        refblock: RefblockIndex,
-        found: &'a [u8],
-    ) -> impl Iterator<Item = (Cluster, u64, u64)> + use<'a> {
-        let range = self.range(table.geometry(), refblock);
-        differences(table, found, range)
+        let unreferenced = leaks.filter(|leak| leak.references == 0);
+        unreferenced.map(|leak| leak.cluster)
     }
 
     /// The clusters of a refblock that are compared.
@@ -192,25 +133,30 @@ impl Comparison {
     fn refblocks(
         &self,
         table: &RefcountTable,
-        reftable: &Reftable,
-    ) -> BTreeMap<RefblockIndex, ReftableEntry> {
+        old: &OldStructures,
+    ) -> BTreeMap<RefblockIndex, Offset> {
         let needed = table.used_refblocks();
-        let mut refblocks: BTreeMap<_, _> = needed.map(|at| (at, ReftableEntry(0))).collect();
+        let mut refblocks: BTreeMap<_, _> = needed.map(|at| (at, Offset(0))).collect();
         if let Some(last) = self.compared.0.checked_sub(1) {
             let last = table.geometry().refblock_of(Cluster(last));
-            let present = reftable.entries.iter().copied();
+            let present = old
+                .reftable
+                .iter()
+                .map(|(at, entry)| (*at, entry.refblock()));
             refblocks.extend(present.filter(|(refblock, _)| *refblock <= last));
         }
         refblocks
     }
 
-    /// Adds a cluster whose refcount differs.
-    const fn tally(&mut self, refcount: u64, references: u64) {
-        if refcount < references {
+    /// Adds a cluster whose refcount differs; returns what is told of it.
+    const fn tally(&mut self, miscount: Miscount) -> Finding {
+        if miscount.refcount < miscount.references {
             self.corruptions += 1;
-            self.needs_rebuild |= refcount == 0;
+            self.needs_rebuild |= miscount.refcount == 0;
+            Finding::TooLow(miscount)
         } else {
             self.leaks += 1;
+            Finding::Leak(miscount)
         }
     }
 }

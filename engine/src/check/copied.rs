@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use super::{DiskCounts, Look};
 use crate::finding::{Finding, WrongCopied};
-use crate::format::entry::{COPIED, L1Entry, L2Kind, with_copied};
+use crate::format::entry::{COPIED, L1Entry, L2Kind};
 use crate::image::Image;
 use crate::observer::{Action, Observer, Stage};
 use crate::references::{CheckError, find_in_tables, for_each_entry, l2_runs};
 use crate::storage::{Storage, StorageError};
-use crate::table::{OutOfMemory, Run};
+use crate::table::{Run, push};
 use crate::units::{ClusterCount, Offset};
 
 /// Counts the wrong bits.
@@ -24,13 +24,12 @@ pub fn check_copied(
     }
     let counts_of_thread = || look.disk_counts(image, storage);
     let counts = &mut counts_of_thread();
-    let l1 = check_l1(counts)?;
-    for wrong in &l1.wrong {
+    let (wrong_l1, tables) = check_l1(counts)?;
+    for wrong in &wrong_l1 {
         observer.finding(&wrong.finding(None), Action::Reported);
     }
-    let mut sum = l1.wrong.len() as u64;
+    let mut sum = wrong_l1.len() as u64;
     let mut buffer = vec![0; image.geometry().cluster_size() as usize];
-    let tables: Vec<_> = l1.tables.into_iter().collect();
     for (table, times) in with_wrong(&tables, counts_of_thread, observer)? {
         storage.read_at(table, &mut buffer)?;
         check_l2(&buffer, counts, &mut |wrong| {
@@ -77,7 +76,7 @@ impl WrongCopied {
 
     /// The entry as it should be.
     pub(crate) const fn mended(self) -> u64 {
-        with_copied(self.entry, self.is_to_set())
+        self.entry ^ COPIED
     }
 }
 
@@ -93,17 +92,13 @@ fn wrong(index: u64, entry: u64, refcount: u64) -> Option<WrongCopied> {
 
 /// The active L1 table's wrong entries, and the L2 tables that are looked at, with how often it
 /// refers to each.
-#[derive(Default)]
-pub struct L1Check {
-    pub wrong: Vec<WrongCopied>,
-    pub tables: BTreeMap<Offset, u64>,
-}
+pub type L1Check = (Vec<WrongCopied>, Vec<(Offset, u64)>);
 
 /// Looks at the active L1 table.
 pub fn check_l1(counts: &mut DiskCounts<'_>) -> Result<L1Check, CheckError> {
     let DiskCounts { image, storage, .. } = *counts;
     let (l1, entries) = (image.header.l1_table_offset, image.header.l1_size);
-    let mut check = L1Check::default();
+    let (mut all_wrong, mut tables) = (Vec::new(), BTreeMap::new());
     for_each_entry(storage, l1, entries.into(), |index, entry| {
         let table = L1Entry(entry).l2_table();
         if table == Offset(0) {
@@ -114,13 +109,12 @@ pub fn check_l1(counts: &mut DiskCounts<'_>) -> Result<L1Check, CheckError> {
             return Ok(());
         };
         if let Some(wrong) = wrong(index, entry, refcount) {
-            check.wrong.try_reserve(1).map_err(|_| OutOfMemory)?;
-            check.wrong.push(wrong);
+            push(&mut all_wrong, wrong)?;
         }
-        *check.tables.entry(table).or_default() += 1;
+        *tables.entry(table).or_default() += 1;
         Ok::<_, CheckError>(())
     })?;
-    Ok(check)
+    Ok((all_wrong, tables.into_iter().collect()))
 }
 
 /// Hands over the wrong entries of an L2 table.
@@ -135,28 +129,26 @@ pub fn check_l2(
         let (L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset)) = entry.kind(format) else {
             continue;
         };
-        if format.data_file {
-            // Every bit has to be set there.
-            let wrongs = (0..run.count).filter_map(|at| {
-                wrong(
-                    run.index + at,
-                    entry.raw + (at << geometry.cluster_bits()),
-                    1,
-                )
-            });
-            wrongs.for_each(&mut *visit);
-            continue;
-        }
         let clusters = Run::new(geometry.cluster_of(offset), ClusterCount(run.count));
         for part in clusters.by_refblock(&geometry) {
             let expected = if copied { part.count.0 } else { 0 };
-            if counts.ones_if_equal(part) == Some(expected) {
+            // In a data file every bit has to be set.
+            let ones = if format.data_file {
+                Some(part.count.0)
+            } else {
+                counts.ones_if_equal(part)
+            };
+            if ones == Some(expected) {
                 continue;
             }
             for cluster in part.iter() {
                 let at = cluster.since(clusters.first).0;
                 let raw = entry.raw + (at << geometry.cluster_bits());
-                let refcount = counts.get(cluster)?;
+                let refcount = if format.data_file {
+                    Some(1)
+                } else {
+                    counts.get(cluster)?
+                };
                 let wrong = refcount.and_then(|refcount| wrong(run.index + at, raw, refcount));
                 wrong.into_iter().for_each(&mut *visit);
             }

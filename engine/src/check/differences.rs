@@ -1,5 +1,6 @@
 //! The clusters of one refblock whose refcount is not the number of their references.
 
+use crate::finding::Miscount;
 use crate::table::{RefcountTable, Run, width};
 use crate::units::Cluster;
 
@@ -10,11 +11,11 @@ const BLOCK: usize = 64;
 /// it is on disk, nothing where there is none, gives it, and the references, cut to the width.
 /// `range` begins where the refblock's range does. Those of a block that differ are bits of one
 /// number, so that equal ones cost next to nothing.
-pub(super) fn differences<'a>(
-    table: &'a RefcountTable,
-    found: &'a [u8],
+pub(super) fn differences(
+    table: &RefcountTable,
+    found: &[u8],
     range: Run,
-) -> impl Iterator<Item = (Cluster, u64, u64)> + 'a {
+) -> impl Iterator<Item = Miscount> {
     let order = table.geometry().order();
     let (mut refcounts, mut references) = ([0; BLOCK], [0; BLOCK]);
     let count = range.count.0 as usize;
@@ -38,8 +39,11 @@ pub(super) fn differences<'a>(
         }
         let at = differing.trailing_zeros() as usize % BLOCK;
         differing &= differing - 1;
-        let cluster = range.first.0 + (decoded - BLOCK + at) as u64;
-        Some((Cluster(cluster), refcounts[at], references[at]))
+        Some(Miscount {
+            cluster: Cluster(range.first.0 + (decoded - BLOCK + at) as u64),
+            refcount: refcounts[at],
+            references: references[at],
+        })
     })
 }
 
@@ -72,7 +76,11 @@ mod tests {
                         let cluster = Cluster(clusters + index);
                         let refcount = width::get(geometry.order(), found, index as usize);
                         let references = table.get(cluster);
-                        (refcount != references).then_some((cluster, refcount, references))
+                        (refcount != references).then_some(Miscount {
+                            cluster,
+                            refcount,
+                            references,
+                        })
                     });
                     assert!(differing.eq(one_by_one), "{geometry:?}, every {step}");
                 }

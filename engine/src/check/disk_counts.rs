@@ -1,10 +1,9 @@
 //! The refcount on disk of any cluster, without reading what was found equal again.
 
 use super::{Comparison, Look};
-use crate::format::entry::ReftableEntry;
 use crate::geometry::Geometry;
 use crate::image::{Image, is_addressable};
-use crate::references::Reftable;
+use crate::references::OldStructures;
 use crate::storage::{Storage, StorageError};
 use crate::table::{RefcountTable, Run, width};
 use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex, Region};
@@ -15,8 +14,7 @@ pub struct DiskCounts<'a> {
     pub(crate) image: &'a Image,
     pub(super) storage: &'a dyn Storage,
     table: &'a RefcountTable,
-    /// `None` where nothing lies beyond.
-    reftable: Option<&'a Reftable>,
+    old: &'a OldStructures,
     /// The clusters that `table` speaks of; the disk is asked about those beyond.
     compared: ClusterCount,
     /// Where the disk differs from `table`; `None` where `table` has the true numbers.
@@ -24,7 +22,7 @@ pub struct DiskCounts<'a> {
     /// Refblocks that cannot be read, in ascending order: their clusters have no refcount.
     unreadable: &'a [RefblockIndex],
     /// The last refblock read beyond what was compared.
-    beyond: Option<(RefblockIndex, Box<[u8]>)>,
+    beyond: Option<(RefblockIndex, Vec<u8>)>,
 }
 
 impl Look {
@@ -38,7 +36,7 @@ impl Look {
             image,
             storage,
             table: &self.references.table,
-            reftable: Some(&self.old.reftable),
+            old: &self.old,
             compared: self.comparison.compared,
             comparison: Some(&self.comparison),
             unreadable: self.comparison.unreadable.as_slice(),
@@ -58,14 +56,13 @@ impl Look {
         let mut after = self.disk_counts(image, storage);
         (after.table, after.comparison) = (counts, None);
         if is_rebuilt {
-            (after.reftable, after.unreadable) = (None, &[]);
-            after.compared = ClusterCount(u64::MAX);
+            (after.compared, after.unreadable) = (ClusterCount(u64::MAX), &[]);
         }
         after
     }
 }
 
-impl DiskCounts<'_> {
+impl<'a> DiskCounts<'a> {
     /// The refcount of a cluster; `None` when it cannot be read.
     pub fn get(&mut self, cluster: Cluster) -> Result<Option<u64>, StorageError> {
         let geometry = *self.image.geometry();
@@ -74,8 +71,8 @@ impl DiskCounts<'_> {
         if self.unreadable.binary_search(&refblock).is_ok() {
             return Ok(None);
         }
-        let differing = self.comparison.map(|comparison| &comparison.differing);
-        if let Some(bytes) = differing.and_then(|differing| differing.get(&refblock)) {
+        let differing = |comparison: &'a Comparison| comparison.differing.get(&refblock);
+        if let Some(bytes) = self.comparison.and_then(differing) {
             return Ok(Some(width::get(geometry.order(), bytes, index)));
         }
         if cluster.0 < self.compared.0 {
@@ -112,25 +109,21 @@ impl DiskCounts<'_> {
         index: usize,
     ) -> Result<Option<u64>, StorageError> {
         let geometry = *self.image.geometry();
-        let entry = self.reftable.map(|reftable| reftable.entry(refblock));
-        let offset = entry.map_or(Offset(0), ReftableEntry::refblock);
+        let offset = self.old.place_of(refblock);
         if offset == Offset(0) {
             return Ok(Some(0));
         }
         if !is_readable(&geometry, offset) {
             return Ok(None);
         }
-        let bytes = match self.beyond.take() {
-            Some((number, bytes)) if number == refblock => bytes,
-            _ => {
-                let mut bytes = vec![0; geometry.cluster_size() as usize];
-                self.storage.read_at(offset, &mut bytes)?;
-                bytes.into_boxed_slice()
-            }
-        };
-        let refcount = width::get(geometry.order(), &bytes, index);
-        self.beyond = Some((refblock, bytes));
-        Ok(Some(refcount))
+        let is_held = |held: &(RefblockIndex, _)| held.0 == refblock;
+        if !self.beyond.as_ref().is_some_and(is_held) {
+            let mut bytes = vec![0; geometry.cluster_size() as usize];
+            self.storage.read_at(offset, &mut bytes)?;
+            self.beyond = Some((refblock, bytes));
+        }
+        let refcount = |(_, bytes): &(_, Vec<u8>)| width::get(geometry.order(), bytes, index);
+        Ok(self.beyond.as_ref().map(refcount))
     }
 }
 

@@ -41,9 +41,10 @@ impl Look {
         observer: &mut dyn Observer,
     ) -> Result<Self, CheckError> {
         let mut references = Walker::walk(image, storage, header_tables, observer)?;
-        let old = OldStructures::count(image, storage, &mut references, observer)?;
+        let old = OldStructures::count(image, storage, &mut references.table, observer)?;
         let overflow = report_overflow(&references.table, observer);
-        let comparison = Comparison::compare(image, storage, &references.table, &old, observer)?;
+        let (clusters, table) = (image.extent.clusters, &references.table);
+        let comparison = Comparison::compare(clusters, storage, table, &old, observer)?;
         Ok(Self {
             references,
             old,

@@ -2,7 +2,7 @@
 
 use super::header::Header;
 use crate::geometry::Geometry;
-use crate::units::Offset;
+use crate::units::{Offset, Region};
 
 /// Bits 9 to 55: a host offset.
 pub(crate) const OFFSET_MASK: u64 = 0x00ff_ffff_ffff_fe00;
@@ -40,11 +40,6 @@ impl L1Entry {
     pub const fn has_reserved_bits(self) -> bool {
         self.0 & !(OFFSET_MASK | COPIED) != 0
     }
-}
-
-/// An L1 or L2 entry with the COPIED bit as given.
-pub(crate) const fn with_copied(entry: u64, copied: bool) -> u64 {
-    entry & !COPIED | if copied { COPIED } else { 0 }
 }
 
 /// What an L2 entry depends on beside its bits.
@@ -98,13 +93,8 @@ pub enum L2Kind {
     PreallocatedZero(Offset),
     /// Data in a cluster.
     Normal(Offset),
-    /// Compressed data.
-    Compressed {
-        /// Its first byte.
-        offset: Offset,
-        /// Bytes from there to the end of its last sector.
-        length: u64,
-    },
+    /// Compressed data, from its first byte to the end of its last sector.
+    Compressed(Region),
 }
 
 /// An L2 entry with its subcluster bitmap, 0 without extended L2 entries.
@@ -121,12 +111,10 @@ impl L2Entry {
     pub const fn kind(self, format: L2Format) -> L2Kind {
         let offset = Offset(self.raw & OFFSET_MASK);
         if self.raw & COMPRESSED != 0 {
-            let offset = self.raw & !(u64::MAX << compressed_offset_bits(format));
+            let offset = Offset(self.raw & !(u64::MAX << compressed_offset_bits(format)));
             let (_, last_sector) = compressed_sectors(self.raw, format);
-            return L2Kind::Compressed {
-                offset: Offset(offset),
-                length: (last_sector + 1) * SECTOR - offset,
-            };
+            let length = (last_sector + 1) * SECTOR - offset.0;
+            return L2Kind::Compressed(Region { offset, length });
         }
         if self.raw & ZERO != 0 && !format.extended {
             return match offset {
@@ -171,20 +159,35 @@ impl L2Entry {
         self.subclusters as u32 != 0
     }
 
+    /// Whether it reads as zeros only, though it has an offset.
+    pub fn holds_no_data(self, format: L2Format) -> bool {
+        if format.extended {
+            return !self.has_allocated_subclusters();
+        }
+        matches!(self.kind(format), L2Kind::PreallocatedZero(_))
+    }
+
+    /// Whether it reads as zeros only and leads to what is no cluster. One with reserved bits set as
+    /// well may have been something else: a compressed cluster whose bit 62 is gone, or guest data
+    /// where a table is expected.
+    pub fn is_unaligned_empty(self, format: L2Format) -> bool {
+        let (L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset)) = self.kind(format) else {
+            return false;
+        };
+        let aligned = format.geometry.is_aligned(offset);
+        !aligned && self.holds_no_data(format) && !self.has_reserved_bits()
+    }
+
     /// The entry that reads as this one does but refers to no cluster, for one that holds no data:
     /// plain zero, or with subclusters all allocated ones zero.
     pub const fn without_cluster(self, format: L2Format) -> Self {
-        if !format.extended {
-            return Self {
-                raw: ZERO,
-                subclusters: 0,
-            };
-        }
         let zeros = (self.subclusters | (self.subclusters << 32)) & !(u32::MAX as u64);
-        Self {
-            raw: 0,
-            subclusters: zeros,
-        }
+        let (raw, subclusters) = if format.extended {
+            (0, zeros)
+        } else {
+            (ZERO, 0)
+        };
+        Self { raw, subclusters }
     }
 }
 
@@ -226,22 +229,15 @@ impl BitmapTableEntry {
 mod tests {
     use super::*;
 
-    const PLAIN: L2Format = L2Format {
-        geometry: match Geometry::new(16, 4) {
-            Ok(geometry) => geometry,
-            Err(_) => panic!(),
-        },
-        extended: false,
-        data_file: false,
-    };
-    const EXTENDED: L2Format = L2Format {
-        extended: true,
-        ..PLAIN
-    };
-    const DATA_FILE: L2Format = L2Format {
-        data_file: true,
-        ..PLAIN
-    };
+    /// Of an image, and with one of its features.
+    fn formats() -> [L2Format; 3] {
+        let geometry = Geometry::new(16, 4).expect("valid");
+        [(false, false), (true, false), (false, true)].map(|(extended, data_file)| L2Format {
+            geometry,
+            extended,
+            data_file,
+        })
+    }
 
     const fn entry(raw: u64, subclusters: u64) -> L2Entry {
         L2Entry { raw, subclusters }
@@ -250,28 +246,29 @@ mod tests {
     #[test]
     fn an_l2_entry_says_what_the_specification_says() {
         use L2Kind::{Compressed, Normal, PlainZero, PreallocatedZero, Unallocated};
+        let [plain, extended, data_file] = formats();
         let at = Offset(0x5_0000);
         // 64 KiB clusters: x = 54, sectors in bits 54 to 61.
         let sectors = |further: u64| COMPRESSED | (further << 54);
         let compressed = |offset, length| {
             let offset = Offset(offset);
-            Compressed { offset, length }
+            Compressed(Region { offset, length })
         };
         for (raw, format, expected) in [
-            (COPIED | 0x5_0000, PLAIN, Normal(at)),
-            (0x5_0001, PLAIN, PreallocatedZero(at)),
-            (0x5_0001, EXTENDED, Normal(at)),
-            (1, PLAIN, PlainZero),
-            (COPIED, PLAIN, Unallocated),
-            (COPIED, DATA_FILE, Normal(Offset(0))),
+            (COPIED | 0x5_0000, plain, Normal(at)),
+            (0x5_0001, plain, PreallocatedZero(at)),
+            (0x5_0001, extended, Normal(at)),
+            (1, plain, PlainZero),
+            (COPIED, plain, Unallocated),
+            (COPIED, data_file, Normal(Offset(0))),
             (
                 sectors(3) | 0x1234,
-                PLAIN,
+                plain,
                 compressed(0x1234, 4 * 512 - 0x34),
             ),
             (
                 COPIED | sectors(0xff) | 0x200,
-                PLAIN,
+                plain,
                 compressed(0x200, 256 * 512),
             ),
         ] {
@@ -281,9 +278,10 @@ mod tests {
 
     #[test]
     fn an_entry_freed_of_its_cluster_reads_as_before() {
-        assert_eq!(entry(0x5_0201, 0).without_cluster(PLAIN), entry(1, 0));
+        let [plain, extended, _] = formats();
+        assert_eq!(entry(0x5_0201, 0).without_cluster(plain), entry(1, 0));
         let with_zeros = entry(0x5_0200, 0xf0 << 32);
-        let freed = with_zeros.without_cluster(EXTENDED);
+        let freed = with_zeros.without_cluster(extended);
         assert_eq!(freed, entry(0, 0xf0 << 32));
     }
 

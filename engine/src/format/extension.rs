@@ -1,6 +1,7 @@
 //! Header extensions (specification, "Header extensions"): parsed where they refer to clusters,
 //! passed over otherwise.
 
+use super::error::ImageError;
 use super::header::{CRYPT_LUKS, Header};
 use super::{be32, be64};
 use crate::units::{Offset, Region};
@@ -21,35 +22,6 @@ const MAX_BITMAPS: u32 = 65_535;
 const MAX_DIRECTORY_BYTES: u64 = 64 << 20;
 /// qemu keeps the format's name in a buffer of this size, with its final zero.
 const BACKING_FORMAT_BUFFER: u32 = 16;
-
-/// Why a header extension cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ExtensionError {
-    #[error(
-        "header extension {magic:#010x} at offset {position}: its length, {length}, reaches past \
-         the end of the extensions at {end}"
-    )]
-    TooLong {
-        magic: u32,
-        position: Offset,
-        length: u32,
-        end: Offset,
-    },
-    #[error("header extension {magic:#010x} at offset {position}: {field} is {value:#x}")]
-    Field {
-        magic: u32,
-        position: Offset,
-        field: &'static str,
-        value: u64,
-    },
-    #[error("crypt_method (bytes 32 to 35) says LUKS, but the header has no extension 0x0537be77")]
-    NoLuksHeader,
-    #[error(
-        "incompatible feature bit 2 says that data is in another file, but the header has no \
-         extension 0x44415441 with its name"
-    )]
-    NoDataFile,
-}
 
 /// Where the bitmap directory is (specification, "Bitmaps extension").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +53,7 @@ impl Extensions {
     }
 
     /// Parses the extensions that follow the header in `first_cluster`.
-    pub fn parse(header: &Header, first_cluster: &[u8]) -> Result<Self, ExtensionError> {
+    pub fn parse(header: &Header, first_cluster: &[u8]) -> Result<Self, ImageError> {
         let end = Self::end(header).0;
         let mut extensions = Self::default();
         let mut data_file = false;
@@ -92,7 +64,7 @@ impl Extensions {
             let length = be32(first_cluster, position as usize + 4);
             if data_start > end || u64::from(length) > end - data_start {
                 let (position, end) = (Offset(position), Offset(end));
-                return Err(ExtensionError::TooLong {
+                return Err(ImageError::ExtensionTooLong {
                     magic,
                     position,
                     length,
@@ -100,66 +72,57 @@ impl Extensions {
                 });
             }
             let data = first_cluster.get(data_start as usize..).unwrap_or_default();
-            let mut rules = rules(header, magic, length, data).into_iter();
-            if let Some((field, value, _)) = rules.find(|(_, _, holds)| !holds) {
-                return Err(ExtensionError::Field {
+            // A field is held to a rule.
+            let hold = |field, value, holds| {
+                let position = Offset(position);
+                let broken = ImageError::ExtensionField {
                     magic,
-                    position: Offset(position),
+                    position,
                     field,
                     value,
-                });
-            }
+                };
+                if holds { Ok(()) } else { Err(broken) }
+            };
+            let length_is = |holds| hold("length", length.into(), holds);
+            let aligned = |offset| header.geometry.is_aligned(offset);
             match magic {
                 END => break,
+                BACKING_FORMAT => length_is(length < BACKING_FORMAT_BUFFER)?,
+                DATA_FILE => data_file = true,
                 CRYPTO_HEADER => {
-                    let (offset, length) = (Offset(be64(data, 0)), be64(data, 8));
+                    let (crypt, offset) = (header.crypt_method, Offset(be64(data, 0)));
+                    let is_luks = crypt == CRYPT_LUKS;
+                    hold("crypt_method of the image", crypt.into(), is_luks)?;
+                    length_is(length == CRYPTO_BYTES)?;
+                    hold("offset of the LUKS header", offset.0, aligned(offset))?;
+                    let length = be64(data, 8);
                     extensions.luks = Some(Region { offset, length });
                 }
-                DATA_FILE => data_file = true,
                 BITMAPS => {
-                    let (offset, length) = (Offset(be64(data, 16)), be64(data, 8));
-                    let (count, directory) = (be32(data, 0), Region { offset, length });
-                    let is_believed = header.has_consistent_bitmaps();
-                    extensions.bitmaps = is_believed.then_some(Bitmaps { count, directory });
+                    length_is(length == BITMAPS_BYTES)?;
+                    if header.has_consistent_bitmaps() {
+                        let (count, reserved) = (be32(data, 0), be32(data, 4));
+                        let (length, offset) = (be64(data, 8), Offset(be64(data, 16)));
+                        let has_count = (1..=MAX_BITMAPS).contains(&count);
+                        hold("reserved field", reserved.into(), reserved == 0)?;
+                        hold("number of bitmaps", count.into(), has_count)?;
+                        hold("offset of the directory", offset.0, aligned(offset))?;
+                        let fits = length <= MAX_DIRECTORY_BYTES;
+                        hold("size of the directory", length, fits)?;
+                        let directory = Region { offset, length };
+                        extensions.bitmaps = Some(Bitmaps { count, directory });
+                    }
                 }
                 _ => {}
             }
             position = data_start + u64::from(length).next_multiple_of(8);
         }
         if header.crypt_method == CRYPT_LUKS && extensions.luks.is_none() {
-            return Err(ExtensionError::NoLuksHeader);
+            return Err(ImageError::NoLuksHeader);
         }
         if header.has_data_file() && !data_file {
-            return Err(ExtensionError::NoDataFile);
+            return Err(ImageError::NoDataFile);
         }
         Ok(extensions)
-    }
-}
-
-/// What an extension is held to: a field each, its value, and whether it may have that.
-fn rules(header: &Header, magic: u32, length: u32, data: &[u8]) -> Vec<(&'static str, u64, bool)> {
-    let aligned = |offset: u64| header.geometry.is_aligned(Offset(offset));
-    let length_is = |holds| ("length", u64::from(length), holds);
-    let (crypt, offset) = (header.crypt_method, be64(data, 0));
-    let is_luks = crypt == CRYPT_LUKS;
-    let (count, reserved) = (be32(data, 0), be32(data, 4));
-    let (size, directory) = (be64(data, 8), be64(data, 16));
-    let has_count = (1..=MAX_BITMAPS).contains(&count);
-    match magic {
-        BACKING_FORMAT => vec![length_is(length < BACKING_FORMAT_BUFFER)],
-        CRYPTO_HEADER => vec![
-            ("crypt_method of the image", crypt.into(), is_luks),
-            length_is(length == CRYPTO_BYTES),
-            ("offset of the LUKS header", offset, aligned(offset)),
-        ],
-        BITMAPS if header.has_consistent_bitmaps() => vec![
-            length_is(length == BITMAPS_BYTES),
-            ("reserved field", reserved.into(), reserved == 0),
-            ("number of bitmaps", count.into(), has_count),
-            ("offset of the directory", directory, aligned(directory)),
-            ("size of the directory", size, size <= MAX_DIRECTORY_BYTES),
-        ],
-        BITMAPS => vec![length_is(length == BITMAPS_BYTES)],
-        _ => Vec::new(),
     }
 }

@@ -11,8 +11,9 @@
 //! ```
 
 use super::entry::L2Format;
+use super::error::ImageError;
 use super::{be32, be64};
-use crate::geometry::{Geometry, GeometryError};
+use crate::geometry::Geometry;
 use crate::units::Offset;
 
 /// Bytes of the header that are known to this version.
@@ -50,64 +51,12 @@ pub const KNOWN_AUTOCLEAR: u64 = BITMAPS | DATA_FILE_RAW;
 /// Encryption by LUKS, in `crypt_method`.
 pub const CRYPT_LUKS: u32 = 2;
 
-const MAX_L1_BYTES: u64 = 32 << 20;
+pub const MAX_L1_BYTES: u64 = 32 << 20;
 const MAX_REFTABLE_BYTES: u64 = 8 << 20;
 const MAX_BACKING_NAME: u64 = 1023;
 const TABLE_ENTRY_BYTES: u64 = 8;
 const SUBCLUSTERS: u64 = 32;
 const MIN_SUBCLUSTER_BYTES: u64 = 512;
-
-/// Why a file cannot be opened as a qcow2 image.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum HeaderError {
-    #[error("not a qcow2 image: its magic (bytes 0 to 3) is {0:#010x} instead of 0x514649fb")]
-    Magic(u32),
-    #[error("version (bytes 4 to 7) is {0}; only versions 2 and 3 are known")]
-    Version(u32),
-    #[error("{0} (cluster_bits: bytes 20 to 23, refcount_order: bytes 96 to 99)")]
-    Geometry(#[from] GeometryError),
-    #[error("header_length (bytes 100 to 103) is {0}, but a version 3 header has at least 104")]
-    TooShort(u64),
-    #[error("header_length (bytes 100 to 103) is {0}, more than a cluster of {1}")]
-    TooLong(u64, u64),
-    #[error("backing_file_offset (bytes 8 to 15) is {0}, past the first cluster")]
-    BackingFileOffset(Offset),
-    #[error("backing_file_size (bytes 16 to 19) is {0}, more than the {1} that fit")]
-    BackingFileName(u64, u64),
-    #[error(
-        "incompatible_features (bytes 72 to 79) has the unknown bits {0:#x}: a newer program \
-         is needed for this image"
-    )]
-    IncompatibleFeatures(u64),
-    #[error(
-        "compression_type (byte 104) is {0}, which incompatible feature bit 3 being {bit} does not \
-         allow", bit = if *.1 { "set" } else { "clear" }
-    )]
-    Compression(u8, bool),
-    #[error("extended L2 entries need clusters of at least 16384 bytes, these have {0}")]
-    Subclusters(u64),
-    #[error(
-        "l1_size (bytes 36 to 39) makes a table of {0} bytes, more than the {limit} with which an \
-         image can be opened", limit = MAX_L1_BYTES
-    )]
-    L1TooLarge(u64),
-    #[error(
-        "l1_table_offset (bytes 40 to 47) is {0}, which is not a multiple of the cluster size \
-         below 2^63"
-    )]
-    L1Offset(Offset),
-    #[error(
-        "l1_size (bytes 36 to 39) is {0}, but size (bytes 24 to 31), {1}, needs {2} L1 entries"
-    )]
-    L1TooSmall(u32, u64, u64),
-    #[error(
-        "autoclear_features (bytes 88 to 95) has bit 1, a raw external data file, but \
-         incompatible_features (bytes 72 to 79) has no bit 2, an external data file"
-    )]
-    RawWithoutDataFile,
-    #[error("crypt_method (bytes 32 to 35) is {0}; only 0, 1 and 2 are known")]
-    CryptMethod(u32),
-}
 
 /// A parsed header, within the limits that qemu accepts. Sizes are in bytes where nothing else is said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,13 +95,13 @@ pub struct Header {
 impl Header {
     /// Parses the first [`KNOWN_BYTES`] bytes of a file; what is missing of them counts as zeros,
     /// as it reads.
-    pub fn parse(bytes: &[u8]) -> Result<Self, HeaderError> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, ImageError> {
         let (magic, version) = (be32(bytes, 0), be32(bytes, 4));
         if magic != MAGIC {
-            return Err(HeaderError::Magic(magic));
+            return Err(ImageError::Magic(magic));
         }
         if !(2..=3).contains(&version) {
-            return Err(HeaderError::Version(version));
+            return Err(ImageError::Version(version));
         }
         let v3 = version >= 3;
         let refcount_order = if v3 {
@@ -186,8 +135,8 @@ impl Header {
     }
 
     /// The first rule that is broken.
-    fn violation(&self, compression_type: u8) -> Option<HeaderError> {
-        use HeaderError as E;
+    fn violation(&self, compression_type: u8) -> Option<ImageError> {
+        use ImageError as E;
         let (cluster_size, length) = (self.geometry.cluster_size(), u64::from(self.length));
         let (name_at, name_bytes) = (self.backing_file_offset, u64::from(self.backing_file_size));
         let name_limit = MAX_BACKING_NAME.min(cluster_size.saturating_sub(name_at.0));

@@ -5,9 +5,12 @@
 
 pub mod bitmap;
 pub mod entry;
+mod error;
 pub mod extension;
 pub mod header;
 pub mod snapshot;
+
+pub use error::ImageError;
 
 /// The `N` bytes at `position`. What lies past the end is 0, as it is of a file.
 fn bytes_at<const N: usize>(bytes: &[u8], position: usize) -> [u8; N] {

@@ -9,7 +9,7 @@ use crate::finding::Finding;
 use crate::format::entry::L2Kind;
 use crate::references::{DeadEnds, l2_runs, looks_like_l2_table};
 use crate::table::{Run, width};
-use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex};
+use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex, Region};
 
 /// Bytes that are read at most to look for lost tables. Beyond, what leaked is kept.
 const READ_MAX: u64 = 1 << 30;
@@ -81,7 +81,7 @@ fn leads_to(draft: &Draft<'_>, table: Cluster, bytes: &[u8]) -> Result<u64, Repa
         let offset = match run.entry.kind(draft.image.format()) {
             L2Kind::Normal(offset)
             | L2Kind::PreallocatedZero(offset)
-            | L2Kind::Compressed { offset, .. } => offset,
+            | L2Kind::Compressed(Region { offset, .. }) => offset,
             L2Kind::PlainZero | L2Kind::Unallocated => continue,
         };
         let clusters = Run::new(geometry.cluster_of(offset), ClusterCount(run.count));

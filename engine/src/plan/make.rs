@@ -7,6 +7,7 @@ use super::snapshots::Remedy;
 use super::uses::of_structures;
 use super::{Fixed, Kept, RepairError, RepairOptions, RepairPlan, Scope, room};
 use crate::check::{Look, Report, Survey};
+use crate::finding::Miscount;
 use crate::image::Image;
 use crate::observer::Observer;
 use crate::rebuild::Layout;
@@ -125,9 +126,8 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// The clusters with a refcount above their references: each with the refcount and the
-    /// references.
-    fn leaks(&self) -> impl Iterator<Item = (Cluster, u64, u64)> {
+    /// The clusters with a refcount above their references.
+    fn leaks(&self) -> impl Iterator<Item = Miscount> {
         self.look.comparison.leaks_of(&self.counts)
     }
 
@@ -137,17 +137,18 @@ impl<'a> Draft<'a> {
         let refblocks: Vec<_> = self.look.comparison.differing.keys().copied().collect();
         for refblock in refblocks {
             let differences = self.look.comparison.differences_of(&self.counts, refblock);
-            for (cluster, refcount, references) in differences.collect::<Vec<_>>() {
+            for miscount in differences.collect::<Vec<_>>() {
+                let (cluster, refcount) = (miscount.cluster, miscount.refcount);
                 // The structures that go are counted no more.
                 let once = u64::from(self.look.old.clusters.contains(cluster));
                 let going = self.going.get(&cluster).copied().unwrap_or(once);
                 let going = if rebuilds { going } else { 0 };
-                if self.keeps && refcount.saturating_sub(references) > going {
+                if self.keeps && refcount.saturating_sub(miscount.references) > going {
                     let references = self.counts.get(cluster);
                     self.kept_references.set(cluster, references)?;
                     self.kept.clusters += 1;
                     self.counts.set(cluster, refcount)?;
-                } else if refcount < references && leaves_low {
+                } else if refcount < miscount.references && leaves_low {
                     self.counts.set(cluster, refcount)?;
                 }
             }
@@ -163,14 +164,14 @@ impl<'a> Draft<'a> {
         let covered = &self.look.references.beyond.covered;
         let raises = self.options.scope == Scope::All;
         comparison.differing.keys().any(|refblock| {
-            let place = geometry.cluster_of(old.reftable.entry(*refblock).refblock());
+            let place = geometry.cluster_of(old.place_of(*refblock));
             let is_doubtful = covered.contains(place)
                 || !old.clusters.contains(place)
                 || self.counts.get(place) != 1;
             let mut changes = comparison.differences_of(&self.counts, *refblock);
             is_doubtful
-                && changes.any(|(_, refcount, references)| {
-                    if refcount < references {
+                && changes.any(|miscount| {
+                    if miscount.refcount < miscount.references {
                         raises
                     } else {
                         !self.keeps

@@ -5,12 +5,13 @@
 //! tables are read again, with the layers that each belongs to.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use super::RepairError;
 use super::make::Draft;
 use crate::format::entry::{L1Entry, L2Kind};
 use crate::references::{for_each_entry, l2_runs};
-use crate::table::{RefcountTable, RunSet};
+use crate::table::RefcountTable;
 use crate::units::{Cluster, Region};
 
 /// The first cluster that is found. The uses of refcount structures are no matter: a rebuild takes them away.
@@ -20,26 +21,14 @@ pub(super) fn look_for(draft: &Draft<'_>) -> Result<Option<Cluster>, RepairError
     }
     let mut counts = draft.counts.clone();
     draft.look.old.uncount(&mut counts)?;
-    let references = &draft.look.references;
-    let geometry = draft.image.geometry();
-    // Most clusters are no table, and finding that out one table after the other takes a while.
-    let l1 = references.l1_tables.iter();
-    let l1 = l1.map(|table| table.region().clusters(geometry));
-    let l1: RunSet = l1.collect();
-    let others: RunSet = references.others.iter().map(|(_, run)| *run).collect();
+    let walked = &draft.look.references;
     let mut shares_data = false;
     for (cluster, count) in counts.above(1) {
-        let as_l1 = l1.contains(cluster).then(|| draft.as_l1(cluster));
-        let is_other = others.contains(cluster);
-        let other = references.others.iter();
-        let other = other.filter(|(_, run)| is_other && run.contains(cluster));
-        // How often it is used as each of the kinds of things beside guest data.
-        let tables = [Some(draft.as_l2(cluster)), as_l1].into_iter().flatten();
-        let kinds = tables.chain(other.map(|_| 1));
-        let mut kinds = kinds.filter(|times| *times > 0);
-        match (kinds.next(), kinds.next()) {
-            (None, _) => shares_data = true,
-            (Some(times), None) if times == count => {}
+        let as_kinds = [&walked.as_l1, &walked.as_l2, &walked.as_other];
+        match as_kinds.map(|kind| kind.get(cluster)) {
+            [0, 0, 0] => shares_data = true,
+            // Layers share tables.
+            [uses, 0, 0] | [0, uses, 0] if uses == count => {}
             _ => return Ok(Some(cluster)),
         }
     }
@@ -63,17 +52,18 @@ fn among_data(draft: &Draft<'_>, counts: &RefcountTable) -> Result<Option<Cluste
         draft.storage.read_at(*table, &mut bytes)?;
         let is_replaced = draft.replaced.contains_key(table);
         for run in l2_runs(draft.image.format(), &bytes) {
-            let (offset, length, set) = match run.entry.kind(draft.image.format()) {
+            let (region, set) = match run.entry.kind(draft.image.format()) {
                 L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) => {
                     if !geometry.is_aligned(offset) && is_replaced {
                         continue;
                     }
-                    (offset, run.count * geometry.cluster_size(), own)
+                    let length = run.count * geometry.cluster_size();
+                    (Region { offset, length }, own)
                 }
-                L2Kind::Compressed { offset, length } => (offset, length, COMPRESSED),
+                L2Kind::Compressed(region) => (region, COMPRESSED),
                 L2Kind::PlainZero | L2Kind::Unallocated => continue,
             };
-            for cluster in (Region { offset, length }).clusters(geometry).iter() {
+            for cluster in region.clusters(geometry).iter() {
                 // A table that data uses as well has been found before.
                 if counts.get(cluster) > 1 {
                     let (union, meets) = layers.union(seen.get(cluster) as usize, set);
@@ -94,27 +84,25 @@ fn among_data(draft: &Draft<'_>, counts: &RefcountTable) -> Result<Option<Cluste
 /// The set of layers that stands for compressed data of any.
 const COMPRESSED: usize = 1;
 
-/// Sets of layers, each there once, by number; 0 is the empty set.
+/// Sets of layers, each there once, by number: a bit for each distinct L1 table. 0 is the empty set.
 struct Layers {
-    sets: Vec<Vec<u64>>,
-    numbers: BTreeMap<Vec<u64>, usize>,
+    sets: Vec<Rc<[u64]>>,
+    numbers: BTreeMap<Rc<[u64]>, usize>,
 }
 
 impl Layers {
     fn new() -> Self {
         Self {
-            sets: vec![Vec::new(); COMPRESSED + 1],
-            numbers: BTreeMap::from([(Vec::new(), 0)]),
+            sets: vec![Rc::default(); COMPRESSED + 1],
+            numbers: BTreeMap::new(),
         }
     }
 
-    fn number(&mut self, set: Vec<u64>) -> usize {
-        let next = self.sets.len();
-        let number = *self.numbers.entry(set.clone()).or_insert(next);
-        if number == next {
-            self.sets.push(set);
-        }
-        number
+    fn number(&mut self, set: Rc<[u64]>) -> usize {
+        *self.numbers.entry(set).or_insert_with_key(|set| {
+            self.sets.push(Rc::clone(set));
+            self.sets.len() - 1
+        })
     }
 
     /// The union of two, and whether clusters that they use overlap: they have a layer in common, or
@@ -126,38 +114,29 @@ impl Layers {
         if one == COMPRESSED || other == COMPRESSED {
             return (other, one != other);
         }
-        let (a, b) = (&self.sets[one], &self.sets[other]);
+        let (a, b) = (&*self.sets[one], &*self.sets[other]);
         let meets = a.iter().zip(b).any(|(a, b)| a & b != 0);
-        let at = |set: &Vec<u64>, index: usize| set.get(index).copied().unwrap_or(0);
-        let length = a.len().max(b.len());
-        let union = (0..length)
-            .map(|index| at(a, index) | at(b, index))
-            .collect();
+        let union = a.iter().zip(b).map(|(a, b)| a | b).collect();
         (self.number(union), meets)
     }
 
     /// Which layers each L2 table belongs to.
     fn of_tables(&mut self, draft: &Draft<'_>) -> Result<Vec<usize>, RepairError> {
-        let references = &draft.look.references;
-        let tables = &references.l2_tables;
-        let mut of_table = vec![0; tables.len()];
-        for (number, l1) in references.l1_tables.iter().enumerate() {
+        let (storage, references) = (draft.storage, &draft.look.references);
+        let (l1_tables, l2_tables) = (&references.l1_tables, &references.l2_tables);
+        let mut of_table = vec![0; l2_tables.len()];
+        for (number, l1) in l1_tables.iter().enumerate() {
             // The layers that share it count as one: what they share they share as a whole.
-            let mut set = vec![0; number / 64];
-            set.push(1 << (number % 64));
-            let set = self.number(set);
-            for_each_entry(
-                draft.storage,
-                l1.offset,
-                u64::from(l1.entries),
-                |_, entry| {
-                    let offset = L1Entry(entry).l2_table();
-                    if let Ok(table) = tables.binary_search_by_key(&offset, |(offset, _)| *offset) {
-                        (of_table[table], _) = self.union(of_table[table], set);
-                    }
-                    Ok::<_, RepairError>(())
-                },
-            )?;
+            let mut set = vec![0; l1_tables.len().div_ceil(64)];
+            set[number / 64] |= 1 << (number % 64);
+            let set = self.number(set.into());
+            for_each_entry(storage, l1.offset, u64::from(l1.entries), |_, entry| {
+                let offset = L1Entry(entry).l2_table();
+                if let Ok(table) = l2_tables.binary_search_by_key(&offset, |(offset, _)| *offset) {
+                    (of_table[table], _) = self.union(of_table[table], set);
+                }
+                Ok::<_, RepairError>(())
+            })?;
         }
         Ok(of_table)
     }

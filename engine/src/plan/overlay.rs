@@ -7,6 +7,7 @@ use std::ops::Range;
 use super::phase::{Stage, Target};
 use super::{RepairError, RepairPlan};
 use crate::storage::{Operation, Storage, StorageError, failed};
+use crate::table::push;
 use crate::units::Offset;
 
 const READ_ONLY: io::ErrorKind = io::ErrorKind::ReadOnlyFilesystem;
@@ -29,8 +30,7 @@ impl<'a> Overlay<'a> {
         let new = plan.layout.iter().flat_map(|layout| &layout.refblocks);
         let new = new.map(|(refblock, _)| Cow::Owned(Target::Refblock(*refblock)));
         for target in written.map(Cow::Borrowed).chain(new) {
-            patches.try_reserve(1)?;
-            patches.push((plan.place(&target), target));
+            push(&mut patches, (plan.place(&target), target))?;
         }
         // What is written in two phases is one patch.
         patches.retain(|(place, _)| !place.is_empty());

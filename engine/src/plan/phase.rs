@@ -187,7 +187,7 @@ impl RepairPlan {
     /// A refblock's place, in the structures that the image will have.
     fn place_of(&self, refblock: RefblockIndex) -> Offset {
         let Some(layout) = &self.layout else {
-            return self.look.old.reftable.entry(refblock).refblock();
+            return self.look.old.place_of(refblock);
         };
         let placed = &layout.refblocks;
         let position = placed.binary_search_by_key(&refblock, |(refblock, _)| *refblock);
@@ -233,14 +233,11 @@ impl RepairPlan {
                 let geometry = self.counts.geometry();
                 let first = geometry.first_covered(*refblock);
                 let differences = self.look.comparison.differences_of(&self.counts, *refblock);
-                for (cluster, refcount, count) in differences {
-                    if stage == Stage::Final || refcount < count {
-                        width::set(
-                            geometry.order(),
-                            bytes,
-                            cluster.since(first).0 as usize,
-                            count,
-                        );
+                for miscount in differences {
+                    let count = miscount.references;
+                    if stage == Stage::Final || miscount.refcount < count {
+                        let index = miscount.cluster.since(first).0 as usize;
+                        width::set(geometry.order(), bytes, index, count);
                     }
                 }
             }

@@ -155,7 +155,7 @@ impl Draft<'_> {
             let mut clusters = 0;
             let refblocks = comparison.differing.keys().copied().filter(|refblock| {
                 let differences = comparison.differences_of(&self.counts, *refblock);
-                let meant = differences.filter(|(_, refcount, count)| is_meant(refcount, count));
+                let meant = differences.filter(|one| is_meant(&one.refcount, &one.references));
                 let here = meant.count() as u64;
                 clusters += here;
                 here > 0

@@ -5,9 +5,9 @@ use super::overlay::Overlay;
 use super::{RepairError, RepairOptions, RepairPlan};
 use crate::check::{Comparison, Report, Survey, check};
 use crate::image::Image;
-use crate::references::{CheckError, OldStructures, References};
+use crate::references::{CheckError, OldStructures};
 use crate::storage::Storage;
-use crate::table::Run;
+use crate::table::{RefcountTable, Run};
 
 impl RepairPlan {
     /// Surveys the image as it will be. It has to be as the plan says: its refcounts, the report of a
@@ -46,9 +46,10 @@ impl RepairPlan {
     /// is enough to read the refcount structures, wherever the header leads to.
     fn refcounts_only(&self, overlay: &Overlay<'_>) -> Result<Report, RepairError> {
         let image = Image::open(overlay).map_err(CheckError::from)?;
-        let mut alone = References::new(*image.geometry());
+        let mut alone = RefcountTable::new(*image.geometry());
         let present = OldStructures::count(&image, overlay, &mut alone, &mut ())?;
-        let comparison = Comparison::compare(&image, overlay, &self.counts, &present, &mut ())?;
+        let (clusters, counts) = (image.extent.clusters, &self.counts);
+        let comparison = Comparison::compare(clusters, overlay, counts, &present, &mut ())?;
         // They are referred to as structures, and as nothing else.
         let mut clusters = present.clusters.runs().iter().flat_map(Run::iter);
         let is_alone = clusters.all(|cluster| self.counts.get(cluster) == 1);

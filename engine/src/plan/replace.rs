@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::RepairError;
 use super::make::Draft;
+use crate::check::Comparison;
 use crate::references::UnalignedEmpty;
 use crate::units::{Cluster, Offset};
 
@@ -17,12 +18,11 @@ impl Draft<'_> {
         if entries.is_empty() {
             return Ok(());
         }
-        let geometry = *self.image.geometry();
-        for entry in entries.values() {
+        for entry in &entries {
             *self.replaced.entry(entry.table).or_default() += 1;
             self.count(entry, false)?;
         }
-        let mut bytes = vec![0; geometry.cluster_size() as usize];
+        let mut bytes = vec![0; self.image.geometry().cluster_size() as usize];
         loop {
             let mut staying = BTreeSet::new();
             let references = |cluster: Cluster| {
@@ -39,38 +39,27 @@ impl Draft<'_> {
                 break;
             }
             // What they refer to may be a table, which then stays as it is as well.
-            for entry in entries
-                .values()
-                .filter(|entry| staying.contains(&entry.table))
-            {
+            let stays = |entry: &&UnalignedEmpty| staying.contains(&entry.table);
+            for entry in entries.iter().filter(stays) {
                 self.count(entry, true)?;
             }
             self.replaced.retain(|table, _| !staying.contains(table));
         }
-        let mut refblocks = BTreeSet::new();
-        for entry in entries.values() {
+        for entry in &entries {
             let is_past_end = !self.image.holds(entry.region) && !self.image.header.has_data_file();
             if self.replaced.contains_key(&entry.table) {
                 let corruptions = entry.uses.all * if is_past_end { 2 } else { 1 };
                 self.left = self.left.saturating_sub(corruptions);
                 self.fixed.corruptions += 1;
-                let clusters = entry.region.clusters(&geometry).iter();
-                refblocks.extend(clusters.map(|cluster| geometry.refblock_of(cluster)));
             } else if is_past_end {
                 self.beyond.dangling(&self.image, entry.region);
             }
         }
-        let Self {
-            image,
-            storage,
-            look,
-            counts,
-            ..
-        } = self;
-        let before = look.comparison.corruptions;
-        look.comparison
-            .recount(image, *storage, &look.old, counts, &refblocks)?;
-        self.left = self.left.saturating_sub(before) + self.look.comparison.corruptions;
+        let before = std::mem::take(&mut self.look.comparison);
+        let (clusters, old) = (before.compared, &self.look.old);
+        self.look.comparison =
+            Comparison::compare(clusters, self.storage, &self.counts, old, &mut ())?;
+        self.left = self.left.saturating_sub(before.corruptions) + self.look.comparison.corruptions;
         Ok(())
     }
 

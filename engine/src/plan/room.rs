@@ -104,11 +104,11 @@ pub(super) fn doubtful(look: &Look, counts: &RefcountTable, file: ClusterCount) 
     let geometry = counts.geometry();
     let covered = geometry.refcounts_per_refblock();
     let last = file.0.div_ceil(covered);
-    let present = look.old.reftable.entries.iter().map(|entry| entry.0.0);
+    let present = look.old.reftable.iter().map(|entry| entry.0.0);
     let differing = look.comparison.differing.keys().copied();
     let contradicted = differing.filter(|refblock| {
         let mut differences = look.comparison.differences_of(counts, *refblock);
-        differences.any(|(_, refcount, references)| refcount < references)
+        differences.any(|miscount| miscount.refcount < miscount.references)
     });
     let untrusted = look.old.untrusted.iter().chain(&look.comparison.unreadable);
     let range = |refblock: RefblockIndex| within(geometry, file, refblock.0, refblock.0 + 1);

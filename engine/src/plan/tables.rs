@@ -6,10 +6,10 @@ use super::phase::Stage;
 use super::{RepairError, Scope};
 use crate::check::{DiskCounts, check_l1, check_l2, with_wrong};
 use crate::finding::Finding;
-use crate::format::entry::{L2Entry, L2Kind};
+use crate::format::entry::L2Entry;
 use crate::image::Image;
 use crate::observer::{Action, Observer};
-use crate::references::{L2Run, holds_no_data, l2_runs};
+use crate::references::{L2Run, l2_runs};
 use crate::units::Offset;
 
 /// A table that is written.
@@ -79,12 +79,12 @@ impl Draft<'_> {
             references => references,
         };
         let counts = || look.counts_after(&self.counts, is_rebuilt, image, storage);
-        let l1 = check_l1(&mut counts())?;
+        let (wrong_l1, tables) = check_l1(&mut counts())?;
         let mut written_l1 = None;
-        if !l1.wrong.is_empty() {
+        if !wrong_l1.is_empty() {
             let is_writable = may_write && self.l1_is_writable(&references)?;
             let mut table = table(l1_offset, true);
-            for wrong in &l1.wrong {
+            for wrong in &wrong_l1 {
                 observer.finding(&wrong.finding(None), action_in(is_writable));
                 table.note(wrong.is_to_set());
             }
@@ -94,7 +94,6 @@ impl Draft<'_> {
                 mended.leave(&table, 1, may_write, observer);
             }
         }
-        let tables: Vec<_> = l1.tables.into_iter().collect();
         let mut bytes = vec![0; image.geometry().cluster_size() as usize];
         for (offset, times) in with_wrong(&tables, counts, observer)? {
             storage.read_at(offset, &mut bytes)?;
@@ -197,7 +196,7 @@ pub(super) fn mend(
         }
     };
     if table.is_l1 {
-        for wrong in check_l1(counts)?.wrong {
+        for wrong in check_l1(counts)?.0 {
             note(wrong.index * 8, wrong.mended(), wrong.is_to_set());
         }
     } else if table.clears + table.sets > 0 {
@@ -216,15 +215,11 @@ pub(super) fn mend(
 
 /// Replaces the entries that read as zeros and lead to no cluster by ones that read the same.
 fn replace(image: &Image, bytes: &mut [u8]) {
-    let (geometry, format) = (image.geometry(), image.format());
+    let format = image.format();
     let entry_bytes = format.entry_bytes() as usize;
     let mut replaced: Vec<(usize, L2Entry)> = Vec::new();
     for L2Run { index, entry, .. } in l2_runs(format, bytes) {
-        if let L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) = entry.kind(format)
-            && !geometry.is_aligned(offset)
-            && holds_no_data(entry, format)
-            && !entry.has_reserved_bits()
-        {
+        if entry.is_unaligned_empty(format) {
             replaced.push((index as usize * entry_bytes, entry.without_cluster(format)));
         }
     }

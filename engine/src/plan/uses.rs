@@ -13,26 +13,6 @@ use crate::units::{Cluster, Offset, Region};
 pub(super) type Staying<'a> = dyn Fn(Cluster) -> u64 + 'a;
 
 impl Draft<'_> {
-    /// How often a cluster is used as an L2 table.
-    pub fn as_l2(&self, cluster: Cluster) -> u64 {
-        let geometry = self.image.geometry();
-        let size = geometry.cluster_size();
-        let start = cluster.0 << geometry.cluster_bits();
-        let tables = &self.look.references.l2_tables;
-        let first = tables.partition_point(|(offset, _)| offset.0.saturating_add(size) <= start);
-        let touching = tables[first..].iter();
-        let touching = touching.take_while(|(offset, _)| offset.0 < start + size);
-        touching.map(|(_, uses)| uses.all).sum()
-    }
-
-    /// How often a cluster is used as an L1 table.
-    pub fn as_l1(&self, cluster: Cluster) -> u64 {
-        let geometry = self.image.geometry();
-        let tables = self.look.references.l1_tables.iter();
-        let touching = tables.filter(|table| table.region().clusters(geometry).contains(cluster));
-        touching.map(|table| table.layers).sum()
-    }
-
     /// Whether a cluster may be written to that is referred to as a table so often: it is not the
     /// header, nothing that leads past the end reaches over it, and it is nothing else.
     fn is_alone(&self, cluster: Cluster, uses: u64, staying: &Staying<'_>) -> bool {
@@ -63,8 +43,9 @@ impl Draft<'_> {
         let (offset, length) = (header.l1_table_offset, u64::from(header.l1_size) * 8);
         let region = Region { offset, length };
         let mut clusters = region.clusters(geometry).iter();
+        let as_l1 = &self.look.references.as_l1;
         if region.end() > self.image.extent.bytes
-            || !clusters.all(|cluster| self.is_alone(cluster, self.as_l1(cluster), staying))
+            || !clusters.all(|cluster| self.is_alone(cluster, as_l1.get(cluster), staying))
         {
             return Ok(false);
         }

@@ -6,6 +6,7 @@ use crate::format::bitmap::{BitmapEntry, FIXED_BYTES};
 use crate::format::entry::BitmapTableEntry;
 use crate::format::extension::Bitmaps;
 use crate::image::is_addressable;
+use crate::table::push;
 use crate::units::{Offset, Region};
 
 const TABLE_ENTRY_BYTES: u64 = 8;
@@ -18,7 +19,7 @@ impl Walker<'_> {
             return Ok(());
         };
         let (offset, size) = (directory.offset, directory.length);
-        self.count_other(Referrer::BitmapDirectory, directory)?;
+        self.count_region(Referrer::BitmapDirectory, directory, 1)?;
         let mut entries = Vec::new();
         let mut position = 0;
         while position < size && is_addressable(directory) {
@@ -30,8 +31,7 @@ impl Walker<'_> {
             if entry.is_malformed || too_many || position + entry.length > size {
                 break;
             }
-            entries.try_reserve(1)?;
-            entries.push(entry);
+            push(&mut entries, entry)?;
             position += entry.length;
         }
         if position < size || entries.len() != count as usize {
@@ -45,7 +45,7 @@ impl Walker<'_> {
         let (offset, length) = (table, entries * TABLE_ENTRY_BYTES);
         let region = Region { offset, length };
         let malformed = |index, entry| Finding::BitmapTableEntry(table, index, entry);
-        self.count_other(Referrer::BitmapTable, region)?;
+        self.count_region(Referrer::BitmapTable, region, 1)?;
         if !is_addressable(region) {
             self.corruption(malformed(0, 0), 1);
             return Ok(());
@@ -57,7 +57,10 @@ impl Walker<'_> {
             match entry.data() {
                 _ if entry.is_malformed(&geometry) => self.corruption(malformed(index, raw), 1),
                 Offset(0) => {}
-                offset => self.count_other(Referrer::BitmapData, Region { offset, length })?,
+                offset => {
+                    let region = Region { offset, length };
+                    self.count_region(Referrer::BitmapData, region, 1)?;
+                }
             }
             Ok(())
         })

@@ -1,9 +1,7 @@
 //! Why a check does not complete.
 
-use std::collections::TryReserveError;
-
 use crate::finding::Referrer;
-use crate::image::ImageError;
+use crate::format::ImageError;
 use crate::storage::StorageError;
 use crate::table::OutOfMemory;
 use crate::units::Offset;
@@ -78,10 +76,4 @@ pub enum SnapshotRefusal {
          --release-unreachable` gives up the snapshots from there on"
     )]
     TooLarge { snapshot: u32 },
-}
-
-impl From<TryReserveError> for CheckError {
-    fn from(_: TryReserveError) -> Self {
-        OutOfMemory.into()
-    }
 }

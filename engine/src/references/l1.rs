@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{CheckError, Result, Walker, for_each_entry};
+use super::{CheckError, L2Uses, Result, Walker, for_each_entry};
 use crate::finding::{Finding, L1Place, Layer, Referrer};
 use crate::format::entry::L1Entry;
 use crate::format::snapshot::MAX_L1_ENTRIES;
 use crate::image::is_addressable;
+use crate::table::push;
 use crate::units::{Offset, Region};
 
 /// An L1 table, which several layers may share: hostile ones share the same one tens of thousands of
@@ -17,10 +18,8 @@ pub struct L1Table {
     pub offset: Offset,
     /// How many entries it has.
     pub entries: u32,
-    /// The first layer that it belongs to.
+    /// The first layer that it belongs to: the active one, if that is among them.
     pub layer: Layer,
-    /// Whether the active layer is one of them.
-    pub is_active: bool,
     /// How many layers it belongs to.
     pub layers: u64,
 }
@@ -36,9 +35,10 @@ impl L1Table {
 }
 
 impl Walker<'_> {
-    /// Counts all L1 tables and collects the L2 tables that they lead to.
-    pub(super) fn walk_l1_tables(&mut self) -> Result<()> {
-        let tables = self.l1_tables();
+    /// Counts all L1 tables; returns the L2 tables that they lead to, with how often each is referred
+    /// to.
+    pub(super) fn walk_l1_tables(&mut self) -> Result<BTreeMap<Offset, L2Uses>> {
+        let (tables, mut l2_tables) = (self.l1_tables(), BTreeMap::new());
         for table in &tables {
             let region = table.region();
             if region.length == 0 {
@@ -56,9 +56,9 @@ impl Walker<'_> {
             }
             let (storage, mut named) = (self.storage, Vec::new());
             for_each_entry(storage, offset, u64::from(table.entries), |index, entry| {
-                named.try_reserve(1)?;
-                named.push(L1Entry(entry).l2_table());
-                self.visit_l1_entry(table, index, L1Entry(entry));
+                push(&mut named, L1Entry(entry).l2_table())?;
+                let uses = l2_tables.entry(L1Entry(entry).l2_table()).or_default();
+                self.visit_l1_entry(table, index, L1Entry(entry), uses);
                 Ok::<_, CheckError>(())
             })?;
             // Nearly always they are in order already.
@@ -69,7 +69,7 @@ impl Walker<'_> {
             }
         }
         self.references.l1_tables = tables;
-        Ok(())
+        Ok(l2_tables)
     }
 
     /// The distinct L1 tables that can be followed; those that cannot are reported.
@@ -80,7 +80,6 @@ impl Walker<'_> {
             offset: header.l1_table_offset,
             entries: header.l1_size,
             layer: Layer::Active,
-            is_active: true,
             layers: 1,
         };
         tables.insert((header.l1_table_offset, header.l1_size), active);
@@ -101,7 +100,6 @@ impl Walker<'_> {
                     offset,
                     entries,
                     layer,
-                    is_active: false,
                     layers: 0,
                 });
                 table.layers += 1;
@@ -110,7 +108,7 @@ impl Walker<'_> {
         tables.into_values().collect()
     }
 
-    fn visit_l1_entry(&mut self, table: &L1Table, index: u64, entry: L1Entry) {
+    fn visit_l1_entry(&mut self, table: &L1Table, index: u64, entry: L1Entry, uses: &mut L2Uses) {
         let (place, times, offset) = (L1Place(table.layer, index), table.layers, entry.l2_table());
         if entry.has_reserved_bits() {
             self.corruption(Finding::L1Reserved(place, entry.0), times);
@@ -118,9 +116,9 @@ impl Walker<'_> {
         if !self.geometry.is_aligned(offset) {
             self.corruption(Finding::L1Unaligned(place, offset), times);
         }
-        self.references.all_copied &= !table.is_active || entry.copied();
-        let sum = self.l2_tables.entry(offset).or_default();
-        sum.active += u64::from(table.is_active);
-        sum.all += times;
+        let is_active = table.layer == Layer::Active;
+        self.references.all_copied &= !is_active || entry.copied();
+        uses.active += u64::from(is_active);
+        uses.all += times;
     }
 }

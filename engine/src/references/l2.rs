@@ -1,10 +1,13 @@
 //! L2 tables and what they lead to.
 
+use std::collections::BTreeMap;
+
 use super::scan::{followers, zeros};
 use super::{L2Uses, Result, UnalignedEmpty, Walker};
 use crate::finding::{Finding, L2Place, Referrer};
 use crate::format::entry::{L2Entry, L2Format, L2Kind, OFFSET_MASK};
 use crate::image::Image;
+use crate::table::push;
 use crate::units::{Offset, Region};
 
 /// An entry of an L2 table, or several in a row that have nothing unusual about them: each one's
@@ -70,14 +73,6 @@ pub fn l2_runs(format: L2Format, table: &[u8]) -> impl Iterator<Item = L2Run> {
     })
 }
 
-/// Whether an entry with an offset reads as zeros only.
-pub fn holds_no_data(entry: L2Entry, format: L2Format) -> bool {
-    if format.extended {
-        return !entry.has_allocated_subclusters();
-    }
-    matches!(entry.kind(format), L2Kind::PreallocatedZero(_))
-}
-
 /// Whether a cluster can be what an L1 entry says that it is: most of its entries are as entries are.
 /// An L1 entry gone astray leads to guest data, which nearly always has bits where an L2 table has
 /// none or leads past the end of the file; an L2 table has few damaged entries.
@@ -99,13 +94,13 @@ fn is_sound(entry: L2Entry, image: &Image) -> bool {
     match entry.kind(format) {
         // Where the file grows, it does not grow over what is referred to: the answer stays. With an
         // external data file or with subclusters there is no compressed data, and none is counted.
-        L2Kind::Compressed { offset, .. } => {
+        L2Kind::Compressed(Region { offset, .. }) => {
             let is_counted = !format.data_file && (!format.extended || entry.subclusters == 0);
             is_counted && !entry.copied() && offset.0 < image.extent.bytes
         }
         L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) => {
             let aligned = format.geometry.is_aligned(offset);
-            !entry.has_reserved_bits() && (aligned || holds_no_data(entry, format))
+            !entry.has_reserved_bits() && (aligned || entry.holds_no_data(format))
         }
         L2Kind::PlainZero | L2Kind::Unallocated => !entry.has_reserved_bits(),
     }
@@ -113,8 +108,8 @@ fn is_sound(entry: L2Entry, image: &Image) -> bool {
 
 impl Walker<'_> {
     /// Reads each L2 table once, and those with something unusual again, in ascending order.
-    pub(super) fn walk_l2_tables(&mut self) -> Result<()> {
-        let mut tables: Vec<_> = std::mem::take(&mut self.l2_tables).into_iter().collect();
+    pub(super) fn walk_l2_tables(&mut self, tables: BTreeMap<Offset, L2Uses>) -> Result<()> {
+        let mut tables: Vec<_> = tables.into_iter().collect();
         let length = self.geometry.cluster_size();
         for (offset, uses) in &tables {
             let offset = *offset;
@@ -124,14 +119,9 @@ impl Walker<'_> {
         let mut buffer = vec![0; length as usize];
         for (table, uses) in self.count_usual_tables(&tables)? {
             self.storage.read_at(table, &mut buffer)?;
-            let next_contiguous = None;
-            let mut visit = Visit {
-                table,
-                uses,
-                next_contiguous,
-            };
+            (self.uses, self.next_contiguous) = (uses, None);
             for run in l2_runs(self.format, &buffer) {
-                self.visit_run(&mut visit, run)?;
+                self.visit_run(L2Place(table, run.index), run)?;
             }
             if !looks_like_l2_table(self.image, &buffer) {
                 self.references.dead_ends.push(Finding::NotATable { table });
@@ -141,130 +131,106 @@ impl Walker<'_> {
         Ok(())
     }
 
-    fn visit_run(&mut self, visit: &mut Visit, run: L2Run) -> Result<()> {
-        let L2Run { index, entry, .. } = run;
-        let (place, times) = (L2Place(visit.table, index), visit.uses.all);
+    fn visit_run(&mut self, place: L2Place, run: L2Run) -> Result<()> {
+        let entry = run.entry;
         let kind = entry.kind(self.format);
-        let compressed = matches!(kind, L2Kind::Compressed { .. });
-        if !compressed && entry.has_reserved_bits() {
-            self.corruption(Finding::L2Reserved(place, entry.raw), times);
+        if !matches!(kind, L2Kind::Compressed(_)) && entry.has_reserved_bits() {
+            self.corruption(Finding::L2Reserved(place, entry.raw), self.uses.all);
         }
         match kind {
-            L2Kind::Compressed { offset, length } => {
-                let region = Region { offset, length };
-                return self.visit_compressed(place, visit.uses, entry, region);
-            }
+            L2Kind::Compressed(region) => self.visit_compressed(place, entry, region)?,
             L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) => {
-                return self.visit_clusters(visit, run, offset);
+                self.visit_clusters(place, run, offset)?;
             }
             L2Kind::Unallocated if entry.has_allocated_subclusters() => {
                 let finding = Finding::SubclustersUnallocated(place, entry.subclusters);
-                self.corruption(finding, times);
+                self.corruption(finding, self.uses.all);
             }
             L2Kind::PlainZero | L2Kind::Unallocated => {}
         }
         Ok(())
     }
 
-    fn visit_compressed(
-        &mut self,
-        place: L2Place,
-        uses: L2Uses,
-        entry: L2Entry,
-        region: Region,
-    ) -> Result<()> {
+    fn visit_compressed(&mut self, place: L2Place, entry: L2Entry, region: Region) -> Result<()> {
         if entry.copied() {
-            self.corruption(Finding::CompressedCopied(place, entry.raw), uses.all);
+            self.corruption(Finding::CompressedCopied(place, entry.raw), self.uses.all);
         }
-        let not_counted = if self.format.data_file {
-            Finding::CompressedInDataFile(place, entry.raw)
+        if self.format.data_file {
+            self.corruption(
+                Finding::CompressedInDataFile(place, entry.raw),
+                self.uses.all,
+            );
         } else if entry.subclusters != 0 {
-            Finding::CompressedSubclusters(place, entry.raw)
+            self.corruption(
+                Finding::CompressedSubclusters(place, entry.raw),
+                self.uses.all,
+            );
         } else {
             // A compressed cluster is fragmented by nature (observed).
             let tally = &mut self.references.tally;
-            tally.allocated += uses.active;
-            tally.compressed += uses.active;
-            tally.fragmented += uses.active;
-            return self.count_region(Referrer::Compressed, region, uses.all);
-        };
-        self.corruption(not_counted, uses.all);
+            tally.allocated += self.uses.active;
+            tally.compressed += self.uses.active;
+            tally.fragmented += self.uses.active;
+            self.count_region(Referrer::Compressed, region, self.uses.all)?;
+        }
         Ok(())
     }
 
     /// Data clusters side by side from `offset` on.
-    fn visit_clusters(&mut self, visit: &mut Visit, run: L2Run, offset: Offset) -> Result<()> {
+    fn visit_clusters(&mut self, place: L2Place, run: L2Run, offset: Offset) -> Result<()> {
         let L2Run { entry, count, .. } = run;
-        let (place, uses) = (L2Place(visit.table, run.index), visit.uses);
         if entry.has_contradicting_subclusters() {
             let finding = Finding::SubclustersContradict(place, entry.subclusters);
-            self.corruption(finding, uses.all);
-        }
-        let aligned = self.geometry.is_aligned(offset);
-        // One with reserved bits set as well may have been something else: a compressed cluster
-        // whose bit 62 is gone, or guest data where a table is expected.
-        let empty = !aligned && holds_no_data(entry, self.format) && !entry.has_reserved_bits();
-        if !aligned && !empty {
-            self.corruption(Finding::DataUnaligned(place, offset), uses.all);
+            self.corruption(finding, self.uses.all);
         }
         let tally = &mut self.references.tally;
-        tally.allocated += uses.active * count;
-        let follows = visit.next_contiguous.is_none_or(|next| next == offset);
-        tally.fragmented += uses.active * u64::from(!follows);
+        tally.allocated += self.uses.active * count;
+        let follows = self.next_contiguous.is_none_or(|next| next == offset);
+        tally.fragmented += self.uses.active * u64::from(!follows);
         let length = self.geometry.cluster_size();
         let at = |index| Offset(offset.0 + index * length);
-        visit.next_contiguous = Some(at(count));
-        if empty {
-            return self.visit_unaligned_empty(place, uses, Region { offset, length });
+        self.next_contiguous = Some(at(count));
+        if entry.is_unaligned_empty(self.format) {
+            return self.visit_unaligned_empty(place, Region { offset, length });
+        }
+        if !self.geometry.is_aligned(offset) {
+            self.corruption(Finding::DataUnaligned(place, offset), self.uses.all);
         }
         if self.format.data_file {
             return Ok(());
         }
-        let length = count * length;
-        let whole = Region { offset, length };
-        if self.image.holds(whole) {
-            return self.count_region(Referrer::Data, whole, uses.all);
-        }
         // Those past the end of the file are reported one by one.
-        let length = self.geometry.cluster_size();
-        for offset in (0..count).map(at) {
-            self.count_region(Referrer::Data, Region { offset, length }, uses.all)?;
+        let all = count * length;
+        let is_inside = self.image.holds(Region {
+            offset,
+            length: all,
+        });
+        let together = if is_inside { count } else { 1 };
+        for index in (0..count).step_by(together as usize) {
+            let (offset, length) = (at(index), together * length);
+            self.count_region(Referrer::Data, Region { offset, length }, self.uses.all)?;
         }
         Ok(())
     }
 
     /// An entry that reads as zeros and leads to no cluster. Nothing can be lost behind it.
-    fn visit_unaligned_empty(
-        &mut self,
-        place: L2Place,
-        uses: L2Uses,
-        region: Region,
-    ) -> Result<()> {
-        let L2Place(table, index) = place;
-        let position = Offset(table.0 + index * self.format.entry_bytes());
-        self.harmless(Finding::EmptyUnaligned(place, region.offset), uses.all);
+    fn visit_unaligned_empty(&mut self, place: L2Place, region: Region) -> Result<()> {
+        let table = place.0;
+        self.harmless(Finding::EmptyUnaligned(place, region.offset), self.uses.all);
         let entry = UnalignedEmpty {
             table,
-            uses,
+            uses: self.uses,
             region,
         };
-        let entries = &mut self.references.unaligned_empty;
-        entries.insert((position, table), entry);
+        push(&mut self.references.unaligned_empty, entry)?;
         if self.format.data_file {
             return Ok(());
         }
         if self.image.holds(region) {
             let run = region.clusters(&self.geometry);
-            return Ok(self.references.table.add(run, uses.all)?);
+            return Ok(self.references.table.add(run, self.uses.all)?);
         }
-        self.harmless(Finding::PastEnd(Referrer::Data, region), uses.all);
+        self.harmless(Finding::PastEnd(Referrer::Data, region), self.uses.all);
         Ok(())
     }
-}
-
-/// The table that is being read, and where its last mapped cluster ended.
-struct Visit {
-    table: Offset,
-    uses: L2Uses,
-    next_contiguous: Option<Offset>,
 }

@@ -16,14 +16,12 @@ mod scan;
 mod snapshots;
 mod usual;
 
-use std::collections::BTreeMap;
-
 pub(crate) use batches::find_in_tables;
 pub use dead_ends::{Beyond, DeadEnds};
 pub use error::{CheckError, SnapshotRefusal};
 pub use l1::L1Table;
-pub(crate) use l2::{L2Run, holds_no_data, l2_runs, looks_like_l2_table};
-pub use refcounts::{OldStructures, Reftable};
+pub(crate) use l2::{L2Run, l2_runs, looks_like_l2_table};
+pub use refcounts::OldStructures;
 pub use scan::Tally;
 pub use snapshots::SnapshotTable;
 
@@ -33,7 +31,7 @@ use crate::geometry::Geometry;
 use crate::image::Image;
 use crate::observer::{Action, Observer};
 use crate::storage::{Storage, StorageError};
-use crate::table::{RefcountTable, Run};
+use crate::table::RefcountTable;
 use crate::units::{Cluster, Offset, Region};
 
 /// What comes of a part of the walk.
@@ -84,8 +82,11 @@ pub struct References {
     pub l1_tables: Vec<L1Table>,
     /// The distinct L2 tables that were read, in ascending order.
     pub l2_tables: Vec<(Offset, L2Uses)>,
-    /// Other places that hold something else than guest data, each as often as it is referred to.
-    pub others: Vec<(Referrer, Run)>,
+    /// How often each cluster is used as an L1 table, as an L2 table, and as anything else but guest
+    /// data and refcount structures.
+    pub as_l1: RefcountTable,
+    pub as_l2: RefcountTable,
+    pub as_other: RefcountTable,
     /// Whether an L2 table in use has not a single entry.
     pub has_empty_table: bool,
     /// Whether a table begins in the header's cluster.
@@ -93,9 +94,8 @@ pub struct References {
     /// What is wrong with what refers to clusters, as far as the walk sees it.
     pub dead_ends: DeadEnds,
     /// Entries without data and with an unaligned offset, which a repair replaces by ones without a
-    /// cluster, by position in the file and by table, since tables that are not cluster aligned lie
-    /// over others.
-    pub unaligned_empty: BTreeMap<(Offset, Offset), UnalignedEmpty>,
+    /// cluster.
+    pub unaligned_empty: Vec<UnalignedEmpty>,
     /// What leads past the end of the file.
     pub beyond: Beyond,
     /// The snapshot table.
@@ -103,25 +103,6 @@ pub struct References {
 }
 
 impl References {
-    /// Nothing counted.
-    pub(crate) fn new(geometry: Geometry) -> Self {
-        Self {
-            table: RefcountTable::new(geometry),
-            corruptions: 0,
-            tally: Tally::default(),
-            all_copied: true,
-            l1_tables: Vec::new(),
-            l2_tables: Vec::new(),
-            others: Vec::new(),
-            has_empty_table: false,
-            header_is_table: false,
-            dead_ends: DeadEnds::default(),
-            unaligned_empty: BTreeMap::new(),
-            beyond: Beyond::default(),
-            snapshots: SnapshotTable::default(),
-        }
-    }
-
     /// Whether nothing can be wrong but the refcounts: all could be followed, nothing is to be
     /// replaced, and the COPIED bits are right once the refcounts are.
     pub(crate) fn are_sound(&self) -> bool {
@@ -160,8 +141,10 @@ pub struct Walker<'a> {
     geometry: Geometry,
     format: L2Format,
     header_tables: HeaderTables,
-    /// Those that L1 tables lead to, with how often each is referred to.
-    l2_tables: BTreeMap<Offset, L2Uses>,
+    /// How often the L2 table that is being read is referred to.
+    uses: L2Uses,
+    /// Where the cluster after the last that it mapped begins; none before its first.
+    next_contiguous: Option<Offset>,
     references: References,
 }
 
@@ -174,17 +157,32 @@ impl<'a> Walker<'a> {
         observer: &'a mut dyn Observer,
     ) -> Result<References> {
         let snapshots = SnapshotTable::read(image, storage, header_tables, observer)?;
+        let geometry = *image.geometry();
         let mut walker = Walker {
             image,
             storage,
             observer,
-            geometry: *image.geometry(),
+            geometry,
             format: image.format(),
             header_tables,
-            l2_tables: BTreeMap::new(),
+            uses: L2Uses::default(),
+            next_contiguous: None,
             references: References {
+                table: RefcountTable::new(geometry),
+                as_l1: RefcountTable::new(geometry),
+                as_l2: RefcountTable::new(geometry),
+                as_other: RefcountTable::new(geometry),
+                corruptions: 0,
+                tally: Tally::default(),
+                all_copied: true,
+                l1_tables: Vec::new(),
+                l2_tables: Vec::new(),
+                has_empty_table: false,
+                header_is_table: false,
+                dead_ends: DeadEnds::default(),
+                unaligned_empty: Vec::new(),
+                beyond: Beyond::default(),
                 snapshots,
-                ..References::new(*image.geometry())
             },
         };
         walker.run()?;
@@ -193,13 +191,14 @@ impl<'a> Walker<'a> {
 
     fn run(&mut self) -> Result<()> {
         let (offset, length) = (Offset(0), self.geometry.cluster_size());
-        self.count_other(Referrer::Header, Region { offset, length })?;
+        self.count_region(Referrer::Header, Region { offset, length }, 1)?;
         self.judge_snapshots();
-        self.walk_l1_tables()?;
-        self.walk_l2_tables()?;
-        self.count_other(Referrer::SnapshotTable, self.references.snapshots.region)?;
+        let l2_tables = self.walk_l1_tables()?;
+        self.walk_l2_tables(l2_tables)?;
+        let snapshots = self.references.snapshots.region;
+        self.count_region(Referrer::SnapshotTable, snapshots, 1)?;
         if let Some(region) = self.image.extensions.luks {
-            self.count_other(Referrer::LuksHeader, region)?;
+            self.count_region(Referrer::LuksHeader, region, 1)?;
         }
         self.walk_bitmaps()
     }
@@ -213,16 +212,6 @@ impl<'a> Walker<'a> {
         let finding = Finding::AtHeader(referrer, offset);
         self.references.dead_ends.push(finding);
         self.header_tables == HeaderTables::NotFollowed
-    }
-
-    /// Counts a region that holds no guest data and that one thing refers to.
-    fn count_other(&mut self, referrer: Referrer, region: Region) -> Result<()> {
-        if region.length > 0 && self.image.holds(region) {
-            let run = region.clusters(&self.geometry);
-            self.references.others.try_reserve(1)?;
-            self.references.others.push((referrer, run));
-        }
-        self.count_region(referrer, region, 1)
     }
 
     /// Counts `times` references to each cluster that a region touches, unless it lies past the
@@ -243,6 +232,12 @@ impl<'a> Walker<'a> {
             self.references.beyond.in_part(self.image, region.end());
         }
         let run = region.clusters(&self.geometry);
+        match referrer {
+            Referrer::Data | Referrer::Compressed => {}
+            Referrer::L1Table(_) => self.references.as_l1.add(run, times)?,
+            Referrer::L2Table => self.references.as_l2.add(run, times)?,
+            _ => self.references.as_other.add(run, times)?,
+        }
         Ok(self.references.table.add(run, times)?)
     }
 

@@ -1,50 +1,19 @@
 //! The present refcount structures: the reftable and the refblocks, which are referred to as well.
 
-use super::{CheckError, References, Result, for_each_entry};
+use super::{Result, for_each_entry};
 use crate::finding::{Finding, Referrer};
 use crate::format::entry::ReftableEntry;
 use crate::image::Image;
 use crate::observer::{Action, Observer};
 use crate::storage::Storage;
-use crate::table::{OutOfMemory, RefcountTable, Run, RunSet};
+use crate::table::{OutOfMemory, RefcountTable, Run, RunSet, push};
 use crate::units::{Cluster, Offset, RefblockIndex, Region};
-
-/// The entries of the reftable that are not 0.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reftable {
-    /// Each with its refblock's number, in ascending order.
-    pub entries: Vec<(RefblockIndex, ReftableEntry)>,
-}
-
-impl Reftable {
-    /// Reads the reftable; at most 8 MiB, and not past the end of the file.
-    pub fn read(image: &Image, storage: &dyn Storage) -> Result<Self> {
-        let header = &image.header;
-        let per_cluster = header.geometry.entries_per_reftable_cluster();
-        let clusters = u64::from(header.has_usable_reftable) * u64::from(header.reftable_clusters);
-        let claimed = clusters * per_cluster;
-        let mut entries = Vec::new();
-        for_each_entry(storage, header.reftable_offset, claimed, |index, entry| {
-            entries.try_reserve(1)?;
-            entries.push((RefblockIndex(index), ReftableEntry(entry)));
-            Ok::<_, CheckError>(())
-        })?;
-        Ok(Self { entries })
-    }
-
-    /// The entry of a refblock; an entry of zeros when there is none.
-    pub fn entry(&self, refblock: RefblockIndex) -> ReftableEntry {
-        self.entries
-            .binary_search_by_key(&refblock, |entry| entry.0)
-            .map_or(ReftableEntry(0), |position| self.entries[position].1)
-    }
-}
 
 /// The present refcount structures, counted, with what is wrong with them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OldStructures {
-    /// The reftable.
-    pub reftable: Reftable,
+    /// The entries of the reftable that are not 0, each with its refblock's number, in ascending order.
+    pub reftable: Vec<(RefblockIndex, ReftableEntry)>,
     /// Their clusters.
     pub clusters: RunSet,
     /// The clusters within the file of a reftable that reaches past its end: it is said to be longer
@@ -70,33 +39,41 @@ impl OldStructures {
     pub fn count(
         image: &Image,
         storage: &dyn Storage,
-        references: &mut References,
+        table: &mut RefcountTable,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
         let header = &image.header;
         let mut counter = Counter {
             image,
-            table: &mut references.table,
+            table,
             observer,
             old: Self::default(),
         };
         let (offset, clusters) = (header.reftable_offset, header.reftable_clusters);
-        let reftable = Reftable::read(image, storage)?;
         if header.has_usable_reftable {
             let length = u64::from(clusters) << header.geometry.cluster_bits();
             counter.region(Referrer::Reftable, Region { offset, length })?;
-            for (refblock, entry) in &reftable.entries {
-                counter.entry(*refblock, *entry)?;
-            }
+            // At most 8 MiB, and not past the end of the file.
+            let entries = u64::from(clusters) * header.geometry.entries_per_reftable_cluster();
+            for_each_entry(storage, offset, entries, |index, entry| {
+                counter.entry(RefblockIndex(index), ReftableEntry(entry))
+            })?;
         } else {
             counter.rebuild(&Finding::ReftableUnusable { offset, clusters });
         }
         let mut old = counter.old;
         let mut clusters = old.counted.iter().flat_map(Run::iter);
-        old.is_shared = clusters.any(|cluster| references.table.get(cluster) != 1);
+        old.is_shared = clusters.any(|cluster| table.get(cluster) != 1);
         old.repair_rebuilds |= old.is_shared;
-        old.reftable = reftable;
         Ok(old)
+    }
+
+    /// Where the reftable says that a refblock is; 0 where there is none.
+    pub fn place_of(&self, refblock: RefblockIndex) -> Offset {
+        let found = self
+            .reftable
+            .binary_search_by_key(&refblock, |entry| entry.0);
+        found.map_or(Offset(0), |position| self.reftable[position].1.refblock())
     }
 
     /// Takes the references that were added for them out of the counts again.
@@ -141,12 +118,12 @@ impl Counter<'_> {
         let run = region.clusters(geometry);
         self.old.clusters.insert(run);
         self.table.add(run, 1)?;
-        self.old.counted.try_reserve(1)?;
-        self.old.counted.push(run);
+        push(&mut self.old.counted, run)?;
         Ok(())
     }
 
     fn entry(&mut self, refblock: RefblockIndex, entry: ReftableEntry) -> Result<()> {
+        push(&mut self.old.reftable, (refblock, entry))?;
         let geometry = *self.image.geometry();
         let offset = entry.refblock();
         let cluster = geometry.cluster_of(offset);

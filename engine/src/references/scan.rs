@@ -256,7 +256,7 @@ mod tests {
         for raw in entries.iter().copied() {
             let subclusters = 0;
             let (offset, length) = match (L2Entry { raw, subclusters }).kind(scanner.format) {
-                L2Kind::Compressed { offset, length } => (offset, length),
+                L2Kind::Compressed(Region { offset, length }) => (offset, length),
                 L2Kind::Normal(offset) => (offset, 1),
                 _ => continue,
             };

@@ -9,6 +9,7 @@ use crate::format::snapshot::{
 use crate::image::Image;
 use crate::observer::{Action, Observer};
 use crate::storage::{Storage, StorageError};
+use crate::table::push;
 use crate::units::{Offset, Region};
 
 /// The snapshot table, and what is wrong with it.
@@ -27,7 +28,6 @@ pub struct SnapshotTable {
     pub past_end: bool,
     /// Whether it begins in the header's cluster and was not read for that.
     pub at_header: bool,
-    first_blank: Option<usize>,
 }
 
 impl SnapshotTable {
@@ -85,12 +85,7 @@ impl SnapshotTable {
                 break;
             }
             self.region.length = length;
-            self.corruptions += u64::from(entry.is_misshapen(image.header.version));
-            if entry.is_blank {
-                self.first_blank.get_or_insert(self.entries.len());
-            }
-            self.entries.try_reserve(1)?;
-            self.entries.push(entry);
+            push(&mut self.entries, entry)?;
         }
         Ok(())
     }
@@ -106,7 +101,7 @@ impl SnapshotTable {
     ) -> Result<bool, StorageError> {
         let bytes = entry.extra_data_size;
         if bytes > MAX_EXTRA_DATA {
-            if let Some(blank) = self.first_blank
+            if let Some(blank) = self.entries.iter().position(|entry| entry.is_blank)
                 && !self.past_end
             {
                 // Zeros and then nonsense: the table ended where the zeros began.
@@ -145,7 +140,8 @@ impl SnapshotTable {
         self.entries[..entries].last().map_or(0, end)
     }
 
-    fn report(&self, image: &Image, observer: &mut dyn Observer) {
+    /// Reports the entries that a new table mends.
+    fn report(&mut self, image: &Image, observer: &mut dyn Observer) {
         for (snapshot, entry) in (0..).zip(&self.entries) {
             let bytes = entry.extra_data_size;
             let finding = if bytes > MAX_EXTRA_DATA {
@@ -155,6 +151,7 @@ impl SnapshotTable {
             } else {
                 continue;
             };
+            self.corruptions += 1;
             observer.finding(&finding, Action::Reported);
         }
     }

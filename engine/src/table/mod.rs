@@ -26,6 +26,13 @@ use crate::units::{Cluster, RefblockIndex};
 #[error("not enough memory for the table of refcounts")]
 pub struct OutOfMemory;
 
+/// Adds to a list whose length what an image holds decides.
+pub(crate) fn push<T>(list: &mut Vec<T>, item: T) -> Result<(), OutOfMemory> {
+    list.try_reserve(1).map_err(|_| OutOfMemory)?;
+    list.push(item);
+    Ok(())
+}
+
 /// Chunks that are found by their number, at the cost of a few bytes for each up to the last one in
 /// use: 3 MiB at most, and enough for 8 TiB of 64 KiB clusters. Those beyond are searched for.
 const NEAR_CHUNKS: usize = 1 << 17;

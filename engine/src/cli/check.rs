@@ -6,7 +6,7 @@ use std::fmt::Display;
 use recount::guest::lost_ranges;
 use recount::plan::{Kept, RepairError, RepairOptions};
 use recount::repair::{self, Outcome, RepairFailure};
-use recount::storage::{FileStorage, Locking, Storage};
+use recount::storage::{Access, FileStorage, Storage};
 use recount::undo;
 use recount::{CheckError, Survey};
 use serde::Serialize;
@@ -73,7 +73,7 @@ fn plan(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Failu
 }
 
 fn repair(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<Outcome, Failure> {
-    let mut storage = FileStorage::open_read_write(&arguments.file)?;
+    let mut storage = FileStorage::open(&arguments.file, Access::Write)?;
     let options = options(arguments);
     let mut plan = repair::plan(&storage, &options, terminal)
         .map_err(|error| planning_failed(arguments, error, &storage, terminal))?;
@@ -164,12 +164,12 @@ fn what_is_lost(storage: &dyn Storage) -> Vec<String> {
 }
 
 fn open_read_only(arguments: &CheckArguments) -> Result<FileStorage, Failure> {
-    let locking = if arguments.force_share {
-        Locking::Ignored
+    let access = if arguments.force_share {
+        Access::ReadUnlocked
     } else {
-        Locking::Respected
+        Access::Read
     };
-    Ok(FileStorage::open_read_only(&arguments.file, locking)?)
+    Ok(FileStorage::open(&arguments.file, access)?)
 }
 
 fn check_failed(arguments: &CheckArguments, error: CheckError) -> Failure {

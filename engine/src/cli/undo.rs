@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use recount::storage::{FileStorage, OpenError, shown};
+use recount::storage::{Access, FileStorage, OpenError, shown};
 use recount::undo::UndoFile;
 
 use super::args::UndoArguments;
@@ -14,7 +14,7 @@ pub fn run(arguments: &UndoArguments, terminal: &mut Terminal) -> Result<u8, Fai
     let undo = UndoFile::open(&arguments.undo_file)
         .map_err(|error| Failure::undo_file("open", &arguments.undo_file, error))?;
     let path = arguments.image.as_deref().unwrap_or(undo.image());
-    let mut image = FileStorage::open_read_write(path).map_err(|error| match error {
+    let mut image = FileStorage::open(path, Access::Write).map_err(|error| match error {
         OpenError::Open { source, .. }
             if source.kind() == ErrorKind::NotFound && arguments.image.is_none() =>
         {

@@ -3,17 +3,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What another process does with an image that it keeps others away from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, derive_more::Display)]
-pub enum Holder {
-    /// It writes, as a running machine does.
-    #[display("another process has it open for writing")]
-    Writer,
-    /// It reads and relies on nobody writing.
-    #[display("another process has it open for reading")]
-    Reader,
-}
-
 /// Why an image cannot be opened, with its path as given. Nothing has been written when one of these
 /// comes back.
 #[derive(Debug, thiserror::Error)]
@@ -42,18 +31,21 @@ pub enum OpenError {
     /// A file where nothing can be written to.
     #[error("{} is on a file system that is read-only; mount that for writing first", shown(.0))]
     ReadOnlyFileSystem(PathBuf),
-    /// Another process holds the image.
+    /// Another process holds the image: it writes, as a running machine does, or it reads and relies
+    /// on nobody writing.
     #[error(
-        "{} is in use: {holder} (it holds the lock on byte {byte}); end that process first{}",
+        "{} is in use: another process has it open for {} (it holds the lock on byte {byte}); end \
+         that process first{}",
         shown(.path),
+        if *.by_writer { "writing" } else { "reading" },
         if *.can_share { ", or check without repairing and without locks (-U)" } else { "" }
     )]
     Locked {
         path: PathBuf,
-        holder: Holder,
+        by_writer: bool,
         /// The byte of the file whose lock it holds.
         byte: u8,
-        /// Whether [`Locking::Ignored`](super::Locking::Ignored) would open it all the same.
+        /// Whether [`Access::ReadUnlocked`](super::Access::ReadUnlocked) would open it all the same.
         can_share: bool,
     },
     /// The locks could not be taken or tested, for another reason than that somebody holds them.
@@ -80,8 +72,6 @@ pub fn shown(path: &Path) -> String {
 /// The system's text for an error, without the number that the standard library adds.
 pub(crate) fn reason(error: &io::Error) -> String {
     let text = error.to_string();
-    match text.find(" (os error") {
-        Some(end) => text[..end].to_owned(),
-        None => text,
-    }
+    let end = text.find(" (os error").unwrap_or(text.len());
+    text[..end].to_owned()
 }

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
 
-use recount::storage::FileStorage;
+use recount::storage::{Access, FileStorage};
 use recount::undo::{OnWrite, UndoFile, save};
 use recount::{MemoryStorage, Offset, Storage as _};
 
@@ -110,7 +110,7 @@ fn an_image_that_was_written_to_since_is_refused() {
 #[test]
 fn an_image_in_use_is_refused() {
     let case = Repaired::new();
-    let writer = FileStorage::open_read_write(&case.image).expect("opened");
+    let writer = FileStorage::open(&case.image, Access::Write).expect("opened");
     case.assert_refused(|| undo([&case.undo]), &["in use"]);
     drop(writer);
     UndoFile::open(&case.undo).expect("as it was");

@@ -1,4 +1,5 @@
-//! The command line: options in, results to standard output, messages to standard error.
+//! The command line, `recount check` and `recount undo`: options in, results to standard output,
+//! messages to standard error.
 
 mod args;
 mod check;
@@ -15,8 +16,7 @@ use clap::Parser as _;
 use args::{Arguments, Command};
 use terminal::Terminal;
 
-/// Runs the command that the process was started with, and says why where it has no result.
-pub fn main() -> ExitCode {
+fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -31,8 +31,8 @@ pub fn main() -> ExitCode {
         Command::Undo(arguments) => undo::run(arguments, &mut terminal),
     };
     let code = result.unwrap_or_else(|failure| {
-        terminal.say(format_args!("recount: {failure}"));
-        failure.exit_code()
+        terminal.say(format_args!("recount: {}", failure.message));
+        failure.exit_code
     });
     terminal.finish();
     ExitCode::from(code)

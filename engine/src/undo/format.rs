@@ -24,6 +24,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use twox_hash::XxHash64;
 
 use super::error::UndoError;
+use crate::format::UNDO_MAGIC;
 use crate::storage::{Storage, StorageError};
 use crate::units::Offset;
 
@@ -32,9 +33,6 @@ pub const SECTOR: usize = 512;
 
 /// The same, to reckon with positions.
 pub const SECTOR_BYTES: u64 = SECTOR as u64;
-
-/// With a line end of each kind, so that a transfer as text shows.
-const MAGIC: [u8; 16] = *b"recount-undo\r\n\x1a\n";
 
 /// The version that is written, and the only one that is read.
 pub const VERSION: u64 = 2;
@@ -114,7 +112,7 @@ impl Header {
             self.path_length as u64,
         ];
         let numbers = numbers.map(u64::to_be_bytes);
-        let fields = [&MAGIC, numbers.as_flattened(), &self.body_sum].concat();
+        let fields = [&UNDO_MAGIC, numbers.as_flattened(), &self.body_sum].concat();
         let mut block = [0; SECTOR];
         block[..fields.len()].copy_from_slice(&fields);
         let (checked, sum) = block.split_at_mut(SECTOR - 8);
@@ -124,8 +122,8 @@ impl Header {
 
     /// From what is in the file, which has to be finished and not put back.
     pub fn decode(bytes: &[u8]) -> Result<Self, UndoError> {
-        let magic = bytes.len().min(MAGIC.len());
-        if bytes[..magic] != MAGIC[..magic] {
+        let magic = bytes.len().min(UNDO_MAGIC.len());
+        if bytes[..magic] != UNDO_MAGIC[..magic] {
             return Err(UndoError::NotUndo);
         }
         let block: &[u8; SECTOR] = bytes.try_into().map_err(|_| UndoError::Damaged)?;

@@ -162,3 +162,18 @@ fn an_undo_file_belongs_to_a_repair() {
     before.assert_still(&path, "wrong options");
     assert!(!directory.path().join("undo").exists());
 }
+
+#[test]
+fn an_undo_file_that_is_taken_for_the_image_is_told_apart() {
+    let case = Repaired::new();
+    let before = Untouched::of(&case.undo);
+    for options in [&[][..], &["--plan"], &["-r", "all"], &["-f", "qcow2"]] {
+        let run = recount(options, &case.undo);
+        assert_eq!(run.code, Some(1), "{options:?}: {run:?}");
+        assert_eq!(run.stdout, "");
+        for part in ["undo file of recount", "`recount undo FILE`"] {
+            assert!(run.stderr.contains(part), "{part}: {run:?}");
+        }
+    }
+    before.assert_still(&case.undo, "an undo file");
+}

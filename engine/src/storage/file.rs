@@ -93,14 +93,11 @@ impl Storage for FileStorage {
 
     fn read_at(&self, offset: Offset, buffer: &mut [u8]) -> Result<(), StorageError> {
         let length = buffer.len() as u64;
+        let stored = self.length.saturating_sub(offset.0).min(length) as usize;
         let mut filled = 0;
-        while filled < buffer.len() {
-            // Past the largest offset of a file there is nothing, as past the end.
-            let position = offset.0.saturating_add(filled as u64);
-            if position >= self.length || i64::try_from(position).is_err() {
-                break;
-            }
-            match self.file.read_at(&mut buffer[filled..], position) {
+        while filled < stored {
+            let position = offset.0 + filled as u64;
+            match self.file.read_at(&mut buffer[filled..stored], position) {
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 use recount::{Algorithm, Scope};
 
 /// Checks and repairs the refcount structures of qcow2 images
@@ -13,12 +13,6 @@ use recount::{Algorithm, Scope};
     infer_long_args = true,
     args_override_self = true
 )]
-pub struct Arguments {
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-#[derive(Debug, Subcommand)]
 pub enum Command {
     /// Check an image, and with -r repair it: options, output and exit codes of `qemu-img check`
     ///
@@ -189,8 +183,8 @@ mod tests {
             "check -q -T none -f qcow2 -r leaks --output=json -- x",
         ] {
             let words = ["recount"].into_iter().chain(line.split(' '));
-            let parsed = Arguments::try_parse_from(words).expect(line);
-            let Command::Check(arguments) = parsed.command else {
+            let parsed = Command::try_parse_from(words).expect(line);
+            let Command::Check(arguments) = parsed else {
                 panic!("{line}: another command");
             };
             assert_eq!(arguments.format.as_deref(), Some("qcow2"), "{line}");

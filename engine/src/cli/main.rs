@@ -13,12 +13,12 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use args::{Arguments, Command};
+use args::Command;
 use terminal::Terminal;
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+    let command = match Command::try_parse() {
+        Ok(command) => command,
         Err(error) => {
             // Nothing is left to do about a terminal that takes no message.
             let _ = error.print();
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         }
     };
     let mut terminal = Terminal::new();
-    let result = match &arguments.command {
+    let result = match &command {
         Command::Check(arguments) => check::run(arguments, &mut terminal),
         Command::Undo(arguments) => undo::run(arguments, &mut terminal),
     };

@@ -6,29 +6,24 @@ use std::path::{Path, PathBuf};
 /// Why an image cannot be opened, with its path as given. Nothing has been written when one of these
 /// comes back.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the fields are what the texts say")]
+#[expect(missing_docs, reason = "they are what their texts say")]
 pub enum OpenError {
-    /// The system refused.
     #[error("could not open {}: {}", shown(.path), reason(.source))]
     Open { path: PathBuf, source: io::Error },
-    /// Neither a regular file nor a block device.
     #[error("{} is {kind}; an image is a regular file or a block device", shown(.path))]
     Kind { path: PathBuf, kind: &'static str },
-    /// The system itself uses the device, or another program has it to itself.
     #[error(
         "{} is in use by the system: it is mounted, serves as swap, is part of a RAID, of LVM or of \
          another device, or a program has it to itself; end that first",
         shown(.0)
     )]
     Busy(PathBuf),
-    /// A device that nothing can be written to.
     #[error(
         "{} is read-only; make the device writable first (with `blockdev --setrw`, or \
          `lvchange --permission rw`)",
         shown(.0)
     )]
     ReadOnlyDevice(PathBuf),
-    /// A file where nothing can be written to.
     #[error("{} is on a file system that is read-only; mount that for writing first", shown(.0))]
     ReadOnlyFileSystem(PathBuf),
     /// Another process holds the image: it writes, as a running machine does, or it reads and relies

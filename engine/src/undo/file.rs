@@ -2,7 +2,7 @@
 //! back. Every byte of it is looked at when it is opened, and each record again when it is used.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::FileExt as _;
@@ -45,12 +45,12 @@ impl UndoFile {
         if !std::fs::metadata(path)?.is_file() {
             return Err(UndoError::NotUndo);
         }
+        let file = File::options().read(true).write(true).open(path)?;
         let mut undo = Self {
-            file: OpenOptions::new().read(true).write(true).open(path)?,
-            header: Header::default(),
+            header: read_header(&file)?,
             image: PathBuf::new(),
+            file,
         };
-        undo.header = undo.header_now()?;
         undo.image = undo.for_each_sector(|_| Ok(()))?;
         Ok(undo)
     }
@@ -64,7 +64,7 @@ impl UndoFile {
     /// Notes when the image was last modified, once the repair has ended: a later write to it, even
     /// one to guest data alone, is noticed then. Only for regular files.
     pub fn seal(&self, modified: SystemTime) -> Result<(), UndoError> {
-        match self.header_now()?.status {
+        match read_header(&self.file)?.status {
             Status::Saved => self.set_status(Status::Sealed, nanoseconds(modified)),
             _ => Err(UndoError::Sealed),
         }
@@ -80,7 +80,7 @@ impl UndoFile {
         image: &mut dyn Storage,
         modified: Option<SystemTime>,
     ) -> Result<Restored, UndoError> {
-        let header = self.header_now()?;
+        let header = read_header(&self.file)?;
         self.require_length(image)?;
         self.require_states(image)?;
         let is_sealed = header.status == Status::Sealed;
@@ -150,14 +150,6 @@ impl UndoFile {
         })
     }
 
-    /// The header as another process may have left it meanwhile.
-    fn header_now(&self) -> Result<Header, UndoError> {
-        let (mut file, mut bytes) = (&self.file, Vec::new());
-        file.rewind()?;
-        file.take(SECTOR_BYTES).read_to_end(&mut bytes)?;
-        Header::decode(&bytes)
-    }
-
     /// Replaces the status, durably.
     fn set_status(&self, status: Status, modified: u64) -> Result<(), UndoError> {
         let header = Header {
@@ -190,6 +182,14 @@ impl UndoFile {
         }
         Ok(OsString::from_vec(image).into())
     }
+}
+
+/// The header, as another process may have left it meanwhile.
+fn read_header(mut file: &File) -> Result<Header, UndoError> {
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.take(SECTOR_BYTES).read_to_end(&mut bytes)?;
+    Header::decode(&bytes)
 }
 
 /// Whether the image has nothing but zeros from `from` up to `end`.

@@ -129,14 +129,6 @@ impl Header {
         let block: &[u8; SECTOR] = bytes.try_into().map_err(|_| UndoError::Damaged)?;
         let (fields, _) = block.as_chunks();
         let number = |index: usize| u64::from_be_bytes(fields[index]);
-        // Every version has its checksum here, so that a damaged number is not taken for a version.
-        let (checked, sum) = block.split_at(SECTOR - 8);
-        if checksum(checked) != *sum {
-            return Err(UndoError::Damaged);
-        }
-        if number(2) != VERSION {
-            return Err(UndoError::Version(number(2)));
-        }
         let header = Self {
             status: match number(3) {
                 0 => Status::Unfinished,
@@ -155,7 +147,11 @@ impl Header {
             && header.old_length <= header.new_length
             && i64::try_from(header.new_length).is_ok()
             && header.path_length as u64 <= MAX_PATH;
+        let (checked, sum) = block.split_at(SECTOR - 8);
         match header.status {
+            // Every version has its checksum here, so that a damaged number is taken for none.
+            _ if checksum(checked) != *sum => Err(UndoError::Damaged),
+            _ if number(2) != VERSION => Err(UndoError::Version(number(2))),
             _ if !is_sound => Err(UndoError::Damaged),
             Status::Unfinished => Err(UndoError::Unfinished),
             Status::Applied => Err(UndoError::Applied),

@@ -6,7 +6,7 @@
 //! image from others.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt as _;
@@ -54,8 +54,7 @@ pub fn save(
     writes: &Writes<'_>,
 ) -> Result<UndoFile, UndoError> {
     // Only its owner may read it: it holds parts of the image.
-    let mut options = OpenOptions::new();
-    let file = options
+    let file = File::options()
         .write(true)
         .create_new(true)
         .mode(0o600)

@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::path::Path;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use recount::{FileStorage, HeaderTables, Image, Locking, RepairOptions, Walker, check, repair};
+use recount::{Access, FileStorage, HeaderTables, Image, RepairOptions, Walker, check, repair};
 use recount_benches::{ImageFile, Kind, Task, is_quick};
 use time::brief;
 
@@ -48,7 +48,7 @@ fn images(criterion: &mut Criterion) {
 }
 
 fn open(path: &Path) -> FileStorage {
-    FileStorage::open_read_only(path, Locking::Ignored).expect("an image")
+    FileStorage::open(path, Access::ReadUnlocked).expect("an image")
 }
 
 fn walk(storage: &FileStorage) {
@@ -63,7 +63,7 @@ fn check_file(path: &Path) {
 }
 
 fn repair_file(path: &Path) {
-    let mut storage = FileStorage::open_read_write(path).expect("an image");
+    let mut storage = FileStorage::open(path, Access::Write).expect("an image");
     let outcome = repair(&mut storage, &RepairOptions::default(), &mut ()).expect("a repair");
     assert!(black_box(outcome).report.is_clean());
 }

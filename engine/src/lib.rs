@@ -37,6 +37,6 @@ pub use rebuild::{Algorithm, Layout, PlanError};
 pub use references::{CheckError, HeaderTables, SnapshotRefusal, Walker};
 pub use repair::{Outcome, RepairFailure, repair};
 pub use step::Step;
-pub use storage::{FileStorage, Locking, MemoryStorage, OpenError, Storage, StorageError};
+pub use storage::{Access, FileStorage, MemoryStorage, OpenError, Storage, StorageError};
 pub use table::{OutOfMemory, RefcountTable, Run, RunSet};
 pub use units::{Cluster, ClusterCount, Offset, RefblockIndex, Region};

@@ -14,15 +14,16 @@ pub enum Action {
 }
 
 /// A stage of the work, in the order in which they come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, derive_more::Display)]
+#[expect(missing_docs, reason = "their texts say what they are")]
 pub enum Stage {
-    /// Following everything that refers to a cluster.
+    #[display("counting references")]
     References,
-    /// Comparing with the refcounts on disk.
+    #[display("comparing refcounts")]
     Refcounts,
-    /// Looking at the COPIED bits.
+    #[display("looking at COPIED bits")]
     Copied,
-    /// Writing.
+    #[display("writing")]
     Writing,
 }
 

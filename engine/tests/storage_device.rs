@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use nix::libc;
 use recount::Storage as _;
-use recount::storage::{FileStorage, Locking, OpenError};
+use recount::storage::{Access, FileStorage, OpenError};
 
 /// One test at a time: a process that another test starts has every open file of this one for the
 /// instant between its fork and its exec.
@@ -58,8 +58,8 @@ fn a_device_that_the_system_uses_can_be_checked_and_not_repaired() {
         .custom_flags(libc::O_EXCL)
         .open(path)
         .unwrap();
-    FileStorage::open_read_only(path, Locking::Respected).unwrap();
-    let result = FileStorage::open_read_write(path);
+    FileStorage::open(path, Access::Read).unwrap();
+    let result = FileStorage::open(path, Access::Write);
     if device.is_some() {
         let error = result.unwrap_err();
         assert!(matches!(error, OpenError::Busy { .. }), "{error}");
@@ -71,7 +71,7 @@ fn a_device_that_the_system_uses_can_be_checked_and_not_repaired() {
         result.unwrap();
     }
     drop(holder);
-    FileStorage::open_read_write(path).unwrap();
+    FileStorage::open(path, Access::Write).unwrap();
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_device_under_repair_is_kept_from_the_system() {
     let file = directory.path().join("file");
     let device = LoopDevice::attach(&file, &[]);
     let path = device.as_ref().map_or(&file, |device| &device.path);
-    let storage = FileStorage::open_read_write(path).unwrap();
+    let storage = FileStorage::open(path, Access::Write).unwrap();
     let exclusive = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_EXCL)
@@ -99,16 +99,16 @@ fn a_read_only_device_can_be_checked_and_says_that_it_is_read_only() {
     let file = directory.path().join("file");
     let device = LoopDevice::attach(&file, &["--read-only"]);
     let path = device.as_ref().map_or(&file, |device| &device.path);
-    FileStorage::open_read_only(path, Locking::Respected).unwrap();
+    FileStorage::open(path, Access::Read).unwrap();
     let Some(_) = device else {
         fs::set_permissions(path, fs::Permissions::from_mode(0o400)).unwrap();
         // Root may write all the same; for everybody else it is the permission that is missing.
-        if let Err(error) = FileStorage::open_read_write(path) {
+        if let Err(error) = FileStorage::open(path, Access::Write) {
             assert!(matches!(error, OpenError::Open { .. }), "{error}");
         }
         return;
     };
-    let error = FileStorage::open_read_write(path).unwrap_err();
+    let error = FileStorage::open(path, Access::Write).unwrap_err();
     assert!(matches!(error, OpenError::ReadOnlyDevice { .. }), "{error}");
     let text = error.to_string();
     assert!(text.contains("is read-only"), "{text}");

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use recount::Offset;
-use recount::storage::{FileStorage, Locking, MemoryStorage, OpenError, Operation, Storage};
+use recount::storage::{Access, FileStorage, MemoryStorage, OpenError, Operation, Storage};
 use recount_needs::needs;
 
 /// A temporary directory with a file of 1,000 bytes that count up.
@@ -25,7 +25,7 @@ fn content() -> Vec<u8> {
 }
 
 fn read_only(path: &Path) -> FileStorage {
-    FileStorage::open_read_only(path, Locking::Respected).unwrap()
+    FileStorage::open(path, Access::Read).unwrap()
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn reading_past_the_end_gives_zeros() {
 #[test]
 fn writing_past_the_end_grows_the_file_and_fills_the_gap_with_zeros() {
     let (_directory, path) = file();
-    let mut storage = FileStorage::open_read_write(&path).unwrap();
+    let mut storage = FileStorage::open(&path, Access::Write).unwrap();
     storage.write_at(Offset(1010), &[7; 5]).unwrap();
     storage.flush().unwrap();
     assert_eq!(storage.len(), 1015);
@@ -67,7 +67,7 @@ fn writing_past_the_end_grows_the_file_and_fills_the_gap_with_zeros() {
 #[test]
 fn offsets_that_no_file_has_are_refused_and_nothing_is_written() {
     let (_directory, path) = file();
-    let mut storage = FileStorage::open_read_write(&path).unwrap();
+    let mut storage = FileStorage::open(&path, Access::Write).unwrap();
     for offset in [i64::MAX as u64, u64::MAX - 1, u64::MAX] {
         let error = storage.write_at(Offset(offset), &[1, 2]).unwrap_err();
         assert_eq!(error.operation, Operation::Write);
@@ -93,7 +93,7 @@ fn a_write_that_memory_of_a_fixed_size_cannot_hold_names_its_own_bytes() {
 #[test]
 fn set_len_grows_with_zeros_and_truncates() {
     let (_directory, path) = file();
-    let mut storage = FileStorage::open_read_write(&path).unwrap();
+    let mut storage = FileStorage::open(&path, Access::Write).unwrap();
     storage.set_len(1200).unwrap();
     storage.set_len(1100).unwrap();
     assert_eq!(storage.len(), 1100);
@@ -107,7 +107,7 @@ fn discarding_gives_space_back_and_keeps_the_length() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("image");
     fs::write(&path, vec![0xaa; 1 << 20]).unwrap();
-    let mut storage = FileStorage::open_read_write(&path).unwrap();
+    let mut storage = FileStorage::open(&path, Access::Write).unwrap();
     storage.flush().unwrap();
     let before = fs::metadata(&path).unwrap().blocks();
     storage.discard(Offset(1 << 18), 1 << 18).unwrap();
@@ -185,8 +185,8 @@ fn what_is_no_image_is_refused_by_name_without_waiting() {
         (Path::new("/dev/null"), "a character device"),
     ] {
         for result in [
-            FileStorage::open_read_only(path, Locking::Respected),
-            FileStorage::open_read_write(path),
+            FileStorage::open(path, Access::Read),
+            FileStorage::open(path, Access::Write),
         ] {
             match result.unwrap_err() {
                 OpenError::Kind { kind, path: named } => {
@@ -202,7 +202,7 @@ fn what_is_no_image_is_refused_by_name_without_waiting() {
 #[test]
 fn a_missing_file_is_named_in_the_error() {
     let path = Path::new("no such\tdirectory/no such file");
-    let error = FileStorage::open_read_only(path, Locking::Respected).unwrap_err();
+    let error = FileStorage::open(path, Access::Read).unwrap_err();
     let OpenError::Open { source, .. } = &error else {
         panic!("{error}");
     };
@@ -250,7 +250,7 @@ impl Drop for LoopDevice {
 #[test]
 fn a_block_device_has_a_length_and_never_grows() {
     let device = LoopDevice::attach();
-    let mut storage = FileStorage::open_read_write(&device.path).unwrap();
+    let mut storage = FileStorage::open(&device.path, Access::Write).unwrap();
     assert_eq!(storage.len(), 1 << 20);
     assert_eq!(storage.capacity(), Some(1 << 20));
     storage

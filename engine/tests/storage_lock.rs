@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use recount::storage::{FileStorage, Holder, Locking, OpenError};
+use recount::storage::{Access, FileStorage, OpenError};
 use recount_needs::needs;
 
 /// One test at a time: a process that another test starts has every open file of this one, locks
@@ -29,17 +29,23 @@ fn image() -> ((MutexGuard<'static, ()>, tempfile::TempDir), PathBuf) {
     ((alone, directory), path)
 }
 
-fn holder(result: Result<FileStorage, OpenError>) -> (Holder, bool) {
+const WRITER: bool = true;
+const READER: bool = false;
+
+/// Who has the image open, and whether it can be shared.
+fn holder(result: Result<FileStorage, OpenError>) -> (bool, bool) {
     match result.unwrap_err() {
         OpenError::Locked {
-            holder, can_share, ..
-        } => (holder, can_share),
+            by_writer,
+            can_share,
+            ..
+        } => (by_writer, can_share),
         other => panic!("{other}"),
     }
 }
 
 fn read_only(path: &Path) -> Result<FileStorage, OpenError> {
-    FileStorage::open_read_only(path, Locking::Respected)
+    FileStorage::open(path, Access::Read)
 }
 
 #[test]
@@ -56,11 +62,11 @@ fn readers_share() {
 #[test]
 fn a_writer_keeps_readers_and_writers_away_until_it_is_dropped() {
     let (_held, path) = image();
-    let writer = FileStorage::open_read_write(&path).unwrap();
-    assert_eq!(holder(read_only(&path)), (Holder::Writer, true));
-    let second = FileStorage::open_read_write(&path);
-    assert_eq!(holder(second), (Holder::Writer, false));
-    FileStorage::open_read_only(&path, Locking::Ignored).unwrap();
+    let writer = FileStorage::open(&path, Access::Write).unwrap();
+    assert_eq!(holder(read_only(&path)), (WRITER, true));
+    let second = FileStorage::open(&path, Access::Write);
+    assert_eq!(holder(second), (WRITER, false));
+    FileStorage::open(&path, Access::ReadUnlocked).unwrap();
     drop(writer);
     read_only(&path).unwrap();
 }
@@ -69,11 +75,11 @@ fn a_writer_keeps_readers_and_writers_away_until_it_is_dropped() {
 fn a_reader_keeps_writers_away_unless_it_ignores_locks() {
     let (_held, path) = image();
     let reader = read_only(&path).unwrap();
-    let writer = FileStorage::open_read_write(&path);
-    assert_eq!(holder(writer), (Holder::Reader, false));
+    let writer = FileStorage::open(&path, Access::Write);
+    assert_eq!(holder(writer), (READER, false));
     drop(reader);
-    let _careless = FileStorage::open_read_only(&path, Locking::Ignored).unwrap();
-    FileStorage::open_read_write(&path).unwrap();
+    let _careless = FileStorage::open(&path, Access::ReadUnlocked).unwrap();
+    FileStorage::open(&path, Access::Write).unwrap();
 }
 
 /// A `qemu-io` that has the image open; ends when dropped.
@@ -111,12 +117,12 @@ impl Drop for QemuIo {
 fn an_image_that_qemu_writes_is_refused_and_can_be_read_without_locks() {
     let (_held, path) = image();
     let qemu = QemuIo::open(&path, false);
-    assert_eq!(holder(read_only(&path)), (Holder::Writer, true));
-    let writer = FileStorage::open_read_write(&path);
-    assert_eq!(holder(writer), (Holder::Writer, false));
-    FileStorage::open_read_only(&path, Locking::Ignored).unwrap();
+    assert_eq!(holder(read_only(&path)), (WRITER, true));
+    let writer = FileStorage::open(&path, Access::Write);
+    assert_eq!(holder(writer), (WRITER, false));
+    FileStorage::open(&path, Access::ReadUnlocked).unwrap();
     drop(qemu);
-    FileStorage::open_read_write(&path).unwrap();
+    FileStorage::open(&path, Access::Write).unwrap();
 }
 
 #[needs(qemu)]
@@ -125,8 +131,8 @@ fn an_image_that_qemu_reads_can_be_checked_but_not_repaired() {
     let (_held, path) = image();
     let _qemu = QemuIo::open(&path, true);
     read_only(&path).unwrap();
-    let writer = FileStorage::open_read_write(&path);
-    assert_eq!(holder(writer), (Holder::Reader, false));
+    let writer = FileStorage::open(&path, Access::Write);
+    assert_eq!(holder(writer), (READER, false));
 }
 
 /// How `qemu-img check`, with options, ends on the image: its exit code and messages.
@@ -145,7 +151,7 @@ fn qemu_check(path: &Path, options: &[&str]) -> (Option<i32>, String) {
 #[test]
 fn qemu_refuses_an_image_under_repair_and_reads_it_with_force_share() {
     let (_held, path) = image();
-    let writer = FileStorage::open_read_write(&path).unwrap();
+    let writer = FileStorage::open(&path, Access::Write).unwrap();
     let (code, messages) = qemu_check(&path, &[]);
     assert_eq!(code, Some(1));
     assert!(messages.contains("lock"), "{messages}");

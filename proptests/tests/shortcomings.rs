@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use recount::RepairError;
 use recount::{
-    Algorithm, FileStorage, MemoryStorage, OpenError, PlanError, RepairOptions, Storage,
+    Access, Algorithm, FileStorage, MemoryStorage, OpenError, PlanError, RepairOptions, Storage,
 };
 use recount_needs::{needs, required};
 use recount_oracle::audit::audit;
@@ -136,7 +136,7 @@ fn planned_repairs_the_sparse_image_on_which_a_rebuild_need_not_end() {
     assert!(length > 8 << 30, "{length}");
 
     let start = Instant::now();
-    let mut storage = FileStorage::open_read_write(&path).expect("the image");
+    let mut storage = FileStorage::open(&path, Access::Write).expect("the image");
     let outcome = recount::repair(&mut storage, &by(Algorithm::Planned), &mut ());
     let (took, peak) = (start.elapsed(), memory_peak());
     let outcome = outcome.expect("a repair");
@@ -159,7 +159,7 @@ fn the_algorithms_of_qemu_say_that_they_would_not_end_on_the_sparse_image() {
     let scratch = Scratch::new();
     let path = scratch.image(&sparse());
     for algorithm in [Algorithm::FirstFit, Algorithm::Tail] {
-        let mut storage = FileStorage::open_read_write(&path).expect("the image");
+        let mut storage = FileStorage::open(&path, Access::Write).expect("the image");
         let length = storage.len();
         let start = Instant::now();
         let failure = recount::repair(&mut storage, &by(algorithm), &mut ());
@@ -278,7 +278,7 @@ fn planned_repairs_a_loop_device_with_a_full_tail() {
 fn unlocked(device: &Path) -> FileStorage {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
-        match FileStorage::open_read_write(device) {
+        match FileStorage::open(device, Access::Write) {
             Err(OpenError::Locked { .. }) if Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(10));
             }

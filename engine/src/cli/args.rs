@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 use recount::{Algorithm, Scope};
 
 /// Checks and repairs the refcount structures of qcow2 images
@@ -13,12 +13,6 @@ use recount::{Algorithm, Scope};
     infer_long_args = true,
     args_override_self = true
 )]
-pub struct Arguments {
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-#[derive(Debug, Subcommand)]
 pub enum Command {
     /// Check an image, and with -r repair it: options, output and exit codes of `qemu-img check`
     ///
@@ -55,7 +49,11 @@ pub struct UndoArguments {
     pub image: Option<PathBuf>,
 }
 
+/// The heading of the options below it.
+const OURS: &str = "Options that qemu-img does not have";
+
 #[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub struct CheckArguments {
     /// The image: a regular file or a block device
     #[arg(value_name = "FILE")]
@@ -86,33 +84,21 @@ pub struct CheckArguments {
     #[arg(short = 'T', long, value_name = "MODE")]
     pub cache: Option<String>,
 
-    #[command(flatten)]
-    pub rebuild: RebuildArguments,
-}
-
-/// What `qemu-img check` does not have.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a flag of the command line"
-)]
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Options that qemu-img does not have")]
-pub struct RebuildArguments {
     /// Show what -r would write, and write nothing (`-r all` unless -r is given)
-    #[arg(long)]
+    #[arg(long, help_heading = OURS)]
     pub plan: bool,
 
     /// Where a rebuild puts the new structures
-    #[arg(long, value_name = "NAME", default_value = "planned")]
+    #[arg(long, value_name = "NAME", default_value = "planned", help_heading = OURS)]
     pub algorithm: Algorithm,
 
     /// Let a rebuild write over the old refcount structures, for a full device; a crash meanwhile
     /// can leave neither the old ones nor the new
-    #[arg(long)]
+    #[arg(long, help_heading = OURS)]
     pub reuse_old: bool,
 
     /// Release unreferenced clusters even where a damaged table may be what referred to them
-    #[arg(long)]
+    #[arg(long, help_heading = OURS)]
     pub release_unreachable: bool,
 
     /// Before anything is written, save what it replaces to FILE, a new file; `recount undo FILE`
@@ -121,12 +107,13 @@ pub struct RebuildArguments {
         long,
         value_name = "FILE",
         requires = "repair",
-        conflicts_with = "plan"
+        conflicts_with = "plan",
+        help_heading = OURS
     )]
     pub undo: Option<PathBuf>,
 
     /// Do not check the result of a repair by reading it back
-    #[arg(long)]
+    #[arg(long, help_heading = OURS)]
     pub no_verify: bool,
 }
 
@@ -196,8 +183,8 @@ mod tests {
             "check -q -T none -f qcow2 -r leaks --output=json -- x",
         ] {
             let words = ["recount"].into_iter().chain(line.split(' '));
-            let parsed = Arguments::try_parse_from(words).expect(line);
-            let Command::Check(arguments) = parsed.command else {
+            let parsed = Command::try_parse_from(words).expect(line);
+            let Command::Check(arguments) = parsed else {
                 panic!("{line}: another command");
             };
             assert_eq!(arguments.format.as_deref(), Some("qcow2"), "{line}");

@@ -5,10 +5,9 @@ use std::fmt::Display;
 
 use recount::guest::lost_ranges;
 use recount::plan::{Kept, RepairError, RepairOptions};
-use recount::repair::{self, Outcome, RepairFailure};
-use recount::storage::{FileStorage, Locking, Storage};
-use recount::undo;
-use recount::{CheckError, Survey};
+use recount::repair::{self, Outcome};
+use recount::storage::{Access, FileStorage, Storage};
+use recount::{Survey, undo};
 use serde::Serialize;
 
 use super::args::{CheckArguments, OutputFormat};
@@ -19,74 +18,80 @@ use super::terminal::Terminal;
 
 /// Runs the command; returns the exit code.
 pub fn run(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Failure> {
+    let file = &arguments.file;
     match arguments.format.as_deref() {
         None | Some("qcow2") => {}
-        Some("raw") => return Err(Failure::Raw(arguments.file.clone())),
-        Some(other) => return Err(Failure::UnknownFormat(other.to_owned())),
+        Some("raw") => {
+            return Err(Failure {
+                exit_code: 63,
+                ..Failure::of(
+                    file,
+                    "this image format does not support checks (raw images have none)",
+                )
+            });
+        }
+        Some(other) => {
+            return Err(Failure::new(format_args!(
+                "unknown format '{}'; recount checks qcow2 images (-f qcow2)",
+                other.escape_debug()
+            )));
+        }
     }
-    if arguments.rebuild.plan {
+    if arguments.plan {
         return plan(arguments, terminal);
     }
     let outcome = match arguments.repair {
         None => Outcome {
             report: recount::check(&open_read_only(arguments)?, terminal)
-                .map_err(|error| check_failed(arguments, error))?,
+                .map_err(|error| Failure::of(file, error))?,
             ..Outcome::default()
         },
         // Locks and buffers of the system go before the result is out.
         Some(_) => repair(arguments, terminal)?,
     };
-    let counters = Counters {
-        outcome: &outcome,
-        file: &arguments.file,
-    };
-    print(arguments, &counters, terminal)?;
+    print(
+        arguments,
+        &Counters {
+            outcome: &outcome,
+            file,
+        },
+        terminal,
+    )?;
     if outcome.report.check_errors > 0 {
-        terminal.say(format_args!(
-            "recount: the check did not complete: see the errors above"
-        ));
+        terminal.say("recount: the check did not complete: see the errors above");
     }
     Ok(exit_code(&outcome.report))
 }
 
 /// Plans a repair and prints the plan; writes nothing. The exit code is that of a check.
 fn plan(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Failure> {
+    let (file, options) = (&arguments.file, options(arguments));
     let storage = open_read_only(arguments)?;
-    let survey = Survey::take(&storage, terminal);
-    let survey = survey.map_err(|error| check_failed(arguments, error))?;
+    let survey = Survey::take(&storage, terminal).map_err(|error| Failure::of(file, error))?;
     // Where a check gives up for what a repair mends, its exit code is 1.
     let found = survey.report(&storage, terminal).ok();
-    let options = options(arguments);
-    let plan = repair::plan_for(&storage, survey, &options, &mut ())
+    let output = repair::plan_for(&storage, survey, &options, &mut ())
+        .and_then(|plan| PlanOutput::new(file, found.as_ref(), plan, options.scope, &storage))
         .map_err(|error| planning_failed(arguments, error, &storage, terminal))?;
-    let output = PlanOutput::new(
-        &arguments.file,
-        found.as_ref(),
-        &plan,
-        options.scope,
-        &storage,
-    );
-    let output = output.map_err(|error| repair_failed(arguments, error.into()))?;
-    terminal.say_all(&what_is_kept(&plan.kept, &storage));
+    terminal.say_all(&what_is_kept(&output.plan.kept, &storage));
     print(arguments, &output, terminal)?;
     Ok(output.exit_code)
 }
 
 fn repair(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<Outcome, Failure> {
-    let mut storage = FileStorage::open_read_write(&arguments.file)?;
-    let options = options(arguments);
+    let (file, options) = (&arguments.file, options(arguments));
+    let mut storage = FileStorage::open(file, Access::Write)?;
     let mut plan = repair::plan(&storage, &options, terminal)
         .map_err(|error| planning_failed(arguments, error, &storage, terminal))?;
     let kept = what_is_kept(&plan.kept, &storage);
-    let undo = match &arguments.rebuild.undo {
+    let undo = match &arguments.undo {
         Some(path) if !plan.is_empty() => {
             // What is given back to the file system cannot be put back.
             plan.released.clear();
-            let image = std::path::absolute(&arguments.file)?;
-            let saved = undo::save(path, &storage, &image, &|write| {
+            let saved = undo::save(path, &storage, &std::path::absolute(file)?, &|write| {
                 plan.for_each_write(&storage, &mut |_, offset, bytes| write(offset, bytes))
             });
-            Some(saved.map_err(|error| Failure::undo_file("save", path, error))?)
+            Some(saved.map_err(|error| Failure::of_undo_file("save", path, &error))?)
         }
         _ => None,
     };
@@ -95,12 +100,11 @@ fn repair(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<Outcome
         // Also of a repair that failed: what changes the image later is somebody else.
         let seal = |time: Option<_>| time.is_none_or(|time| undo.seal(time).is_ok());
         if storage.flush().is_err() || !storage.modified().is_ok_and(seal) {
-            terminal.say(format_args!(
-                "recount: the undo file does not know when the repair ended"
-            ));
+            terminal.say("recount: the undo file does not know when the repair ended");
         }
     }
-    let outcome = outcome.map_err(|failure| repair_failed(arguments, failure))?;
+    let outcome =
+        outcome.map_err(|failure| Failure::of_repair(file, &failure, options.reuse_old))?;
     terminal.say_all(&kept);
     Ok(outcome)
 }
@@ -108,10 +112,10 @@ fn repair(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<Outcome
 fn options(arguments: &CheckArguments) -> RepairOptions {
     RepairOptions {
         scope: arguments.repair.unwrap_or_default(),
-        algorithm: arguments.rebuild.algorithm,
-        reuse_old: arguments.rebuild.reuse_old,
-        release_unreachable: arguments.rebuild.release_unreachable,
-        verify: !arguments.rebuild.no_verify,
+        algorithm: arguments.algorithm,
+        reuse_old: arguments.reuse_old,
+        release_unreachable: arguments.release_unreachable,
+        verify: !arguments.no_verify,
     }
 }
 
@@ -164,17 +168,12 @@ fn what_is_lost(storage: &dyn Storage) -> Vec<String> {
 }
 
 fn open_read_only(arguments: &CheckArguments) -> Result<FileStorage, Failure> {
-    let locking = if arguments.force_share {
-        Locking::Ignored
+    let access = if arguments.force_share {
+        Access::ReadUnlocked
     } else {
-        Locking::Respected
+        Access::Read
     };
-    Ok(FileStorage::open_read_only(&arguments.file, locking)?)
-}
-
-fn check_failed(arguments: &CheckArguments, error: CheckError) -> Failure {
-    let file = arguments.file.clone();
-    Failure::Check { file, error }
+    Ok(FileStorage::open(&arguments.file, access)?)
 }
 
 /// Where the file would have to grow over what it has lost, that is named.
@@ -187,15 +186,7 @@ fn planning_failed(
     if let RepairError::GrowthWouldHide { .. } = error {
         terminal.say_all(&what_is_lost(storage));
     }
-    repair_failed(arguments, error.into())
-}
-
-fn repair_failed(arguments: &CheckArguments, failure: RepairFailure) -> Failure {
-    Failure::Repair {
-        file: arguments.file.clone(),
-        failure,
-        reuse_old: arguments.rebuild.reuse_old,
-    }
+    Failure::of_repair(&arguments.file, &error.into(), arguments.reuse_old)
 }
 
 /// Prints the result, unless it is to be quiet.

@@ -1,100 +1,74 @@
 //! Why the command ended without a result, as a user reads it.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::fmt::Display;
+use std::io::{self, ErrorKind};
+use std::path::Path;
 
+use recount::Step;
 use recount::plan::RepairError;
 use recount::repair::RepairFailure;
 use recount::storage::{OpenError, shown};
 use recount::undo::UndoError;
-use recount::{CheckError, Step};
 
 /// Why the command ended without a result.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    #[error("unknown format '{}'; recount checks qcow2 images (-f qcow2)", .0.escape_debug())]
-    UnknownFormat(String),
-    #[error("{}: this image format does not support checks (raw images have none)", shown(.0))]
-    Raw(PathBuf),
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    #[error("{}: {error}", shown(.file))]
-    Check { file: PathBuf, error: CheckError },
-    #[error("{}: {failure}{}{}", shown(.file), done(.failure), room(.failure, *.reuse_old))]
-    Repair {
-        file: PathBuf,
-        failure: RepairFailure,
-        /// The old refcount structures may be overwritten already.
-        reuse_old: bool,
-    },
-    #[error("could not {verb} the undo file {}: {error}; nothing was written to the image", shown(.path))]
-    UndoFile {
-        verb: &'static str,
-        path: PathBuf,
-        error: UndoError,
-    },
-    #[error(
-        "there is no image at {} any more, where it was repaired; give its path after the undo file; \
-         nothing was written",
-        shown(.0)
-    )]
-    ImageMoved(PathBuf),
-    #[error("could not put {} back: {error}{}", shown(.file), consequence(.error))]
-    Undo { file: PathBuf, error: UndoError },
-    #[error("could not write the result: {0}")]
-    Output(#[from] io::Error),
+pub struct Failure {
+    pub message: String,
+    /// What the process exits with.
+    pub exit_code: u8,
 }
 
 impl Failure {
+    pub fn new(message: impl Display) -> Self {
+        Self {
+            message: message.to_string(),
+            exit_code: 1,
+        }
+    }
+
+    /// Something is wrong with a file.
+    pub fn of(file: &Path, what: impl Display) -> Self {
+        Self::new(format_args!("{}: {what}", shown(file)))
+    }
+
     /// An undo file could not be saved or opened.
-    pub fn undo_file(verb: &'static str, path: &Path, error: UndoError) -> Self {
-        let path = path.to_owned();
-        Self::UndoFile { verb, path, error }
+    pub fn of_undo_file(verb: &str, path: &Path, error: &UndoError) -> Self {
+        Self::new(format_args!(
+            "could not {verb} the undo file {}: {error}; nothing was written to the image",
+            shown(path)
+        ))
     }
 
-    /// What the process exits with: qemu-img's code for a format without checks, or 1.
-    pub const fn exit_code(&self) -> u8 {
-        match self {
-            Self::Raw(_) => 63,
-            _ => 1,
+    /// A repair failed: what it had done before, and what helps where the file system is full.
+    pub fn of_repair(file: &Path, failure: &RepairFailure, reuse_old: bool) -> Self {
+        let steps: Vec<String> = failure.done.iter().map(Step::to_string).collect();
+        let done = match (failure.has_written, steps.is_empty()) {
+            (false, _) => "nothing was written".to_owned(),
+            (true, true) => "the repair was in its first step: repair again".to_owned(),
+            (true, false) => format!("before that it {}", steps.join(", ")),
+        };
+        let mut help = String::new();
+        if let RepairError::Storage(error) = &failure.error
+            && let ErrorKind::StorageFull | ErrorKind::QuotaExceeded = error.source.kind()
+        {
+            help += ". Make room on the file system and repair again";
+            if !reuse_old {
+                help += "; or try --reuse-old, which lets the old refcount structures be overwritten, \
+                         at the risk that a crash during the repair loses them";
+            }
         }
+        Self::of(file, format_args!("{failure}; {done}{help}"))
     }
 }
 
-/// What was done to the image when an error of undoing came.
-const fn consequence(error: &UndoError) -> &'static str {
-    match error {
-        UndoError::Interrupted(_) | UndoError::Unmarked(_) => "",
-        _ => "; nothing was written",
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        Self::new(error)
     }
 }
 
-/// What a repair had done before it failed.
-fn done(failure: &RepairFailure) -> String {
-    if !failure.has_written {
-        return "; nothing was written".to_owned();
-    }
-    if failure.done.is_empty() {
-        return "; the repair was in its first step: repair again".to_owned();
-    }
-    let steps: Vec<String> = failure.done.iter().map(Step::to_string).collect();
-    format!("; before that it {}", steps.join(", "))
-}
-
-/// What helps where the file system is full.
-fn room(failure: &RepairFailure, reuse_old: bool) -> &'static str {
-    let RepairError::Storage(error) = &failure.error else {
-        return "";
-    };
-    match (error.source.kind(), reuse_old) {
-        (io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded, true) => {
-            ". Make room on the file system and repair again"
-        }
-        (io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded, false) => {
-            ". Make room on the file system and repair again; or try --reuse-old, which lets the old \
-             refcount structures be overwritten, at the risk that a crash during the repair loses \
-             them"
-        }
-        _ => "",
+/// That is of what is printed.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::new(format_args!("could not write the result: {error}"))
     }
 }

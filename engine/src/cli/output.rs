@@ -12,14 +12,11 @@ use serde_json::value::Value;
 
 /// What the process exits with.
 pub const fn exit_code(report: &Report) -> u8 {
-    if report.check_errors > 0 {
-        1
-    } else if report.corruptions > 0 {
-        2
-    } else if report.leaks > 0 {
-        3
-    } else {
-        0
+    match (report.check_errors, report.corruptions, report.leaks) {
+        (1.., _, _) => 1,
+        (_, 1.., _) => 2,
+        (_, _, 1..) => 3,
+        _ => 0,
     }
 }
 

@@ -14,7 +14,7 @@ use super::output::exit_code;
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct PlanOutput<'a> {
+pub struct PlanOutput {
     filename: String,
     format: &'static str,
     /// The exit code of a check now, and after the repair.
@@ -32,14 +32,14 @@ pub struct PlanOutput<'a> {
     rebuild: Option<Rebuild>,
     released_clusters: u64,
     #[serde(skip)]
-    plan: &'a RepairPlan,
+    pub plan: RepairPlan,
     #[serde(skip)]
     scope: Scope,
 }
 
 #[derive(Serialize)]
 struct Phase {
-    kind: &'static str,
+    kind: String,
     steps: Vec<String>,
     writes: Vec<Write>,
 }
@@ -58,17 +58,17 @@ struct Rebuild {
     refblocks: Vec<Value>,
 }
 
-impl<'a> PlanOutput<'a> {
+impl PlanOutput {
     /// `found` is what a check finds; nothing where it gives up for what a repair mends.
     pub fn new(
         file: &Path,
         found: Option<&Report>,
-        plan: &'a RepairPlan,
+        plan: RepairPlan,
         scope: Scope,
         storage: &dyn Storage,
     ) -> Result<Self, RepairError> {
         let phases = plan.phases.iter().map(|phase| Phase {
-            kind: name(phase.kind),
+            kind: phase.kind.to_string(),
             steps: phase.steps.iter().map(Step::to_string).collect(),
             writes: Vec::new(),
         });
@@ -122,24 +122,9 @@ impl<'a> PlanOutput<'a> {
     }
 }
 
-/// What a phase does, as a user reads it.
-const fn name(kind: PhaseKind) -> &'static str {
-    match kind {
-        PhaseKind::Features => "clear unknown autoclear feature bits",
-        PhaseKind::Clear => "clear COPIED bits, replace entries",
-        PhaseKind::Build => "write new structures into free clusters",
-        PhaseKind::Reftable => "write the reftable that leads to them",
-        PhaseKind::Switch => "let the header lead to them",
-        PhaseKind::Raise => "raise refcounts",
-        PhaseKind::Lower => "lower refcounts",
-        PhaseKind::Set => "set COPIED bits",
-        PhaseKind::Flags => "clear the dirty and corrupt bits",
-    }
-}
-
-impl fmt::Display for PlanOutput<'_> {
+impl fmt::Display for PlanOutput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (plan, after) = (self.plan, &self.plan.after);
+        let (plan, after) = (&self.plan, &self.plan.after);
         let then = if plan.is_empty() {
             writeln!(f, "A repair would write nothing.")?;
             "Nothing"
@@ -159,27 +144,24 @@ impl fmt::Display for PlanOutput<'_> {
             }
         }
         if self.released_clusters > 0 {
-            let clusters = of(self.released_clusters, "cluster", "clusters");
+            let space = of(self.released_clusters, "cluster");
             writeln!(
                 f,
-                "     Then the space of {clusters} is given back to the file system."
+                "     Then the space of {space} is given back to the file system."
             )?;
         }
         let errors = after.corruptions + after.check_errors;
         if errors > 0 {
-            let errors = of(errors, "error", "errors");
             let why = match self.scope {
                 Scope::All => "which no repair of refcounts can mend",
                 Scope::Leaks => "which `-r leaks` does not mend",
             };
-            writeln!(f, "{errors} would stay, {why}.")?;
+            writeln!(f, "{} would stay, {why}.", of(errors, "error"))?;
         }
         if after.leaks > 0 {
-            let why = match plan.kept.clusters {
-                0 => "",
-                _ => ", kept for the damage",
-            };
-            let clusters = of(after.leaks, "leaked cluster", "leaked clusters");
+            let clusters = of(after.leaks, "leaked cluster");
+            let is_kept = plan.kept.clusters > 0;
+            let why = if is_kept { ", kept for the damage" } else { "" };
             writeln!(f, "{clusters} would stay{why}.")?;
         }
         if after.is_clean() {
@@ -189,11 +171,11 @@ impl fmt::Display for PlanOutput<'_> {
     }
 }
 
-impl PlanOutput<'_> {
+impl PlanOutput {
     /// Where new structures go.
     fn fmt_layout(&self, layout: &Layout, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cluster_size = self.plan.counts.geometry().cluster_size();
-        let clusters = of(layout.reftable.count.0, "cluster", "clusters");
+        let clusters = of(layout.reftable.count.0, "cluster");
         let at = Offset(layout.reftable.first.0 * cluster_size);
         writeln!(f, "       reftable of {clusters} at offset {at}")?;
         // Neighbours that lie side by side make one line.
@@ -215,15 +197,14 @@ impl Phase {
     /// How much is written, and where.
     fn extent(&self) -> String {
         let bytes = self.writes.iter().map(|write| write.bytes).sum();
-        let bytes = of(bytes, "byte", "bytes");
-        let first = self.writes.iter().map(|write| write.offset).min();
-        let last = self.writes.iter().map(|write| write.offset).max();
-        match (first, last) {
-            (Some(first), Some(last)) if first == last => format!("{bytes} at offset {first:#x}"),
-            (Some(first), Some(last)) => format!(
-                "{bytes} in {} between offsets {first:#x} and {last:#x}",
-                of(self.writes.len() as u64, "place", "places")
-            ),
+        let bytes = of(bytes, "byte");
+        let offsets = || self.writes.iter().map(|write| Offset(write.offset));
+        match (offsets().min(), offsets().max()) {
+            (Some(first), Some(last)) if first < last => {
+                let places = of(self.writes.len() as u64, "place");
+                format!("{bytes} in {places} between offsets {first} and {last}")
+            }
+            (Some(only), _) => format!("{bytes} at offset {only}"),
             _ => bytes,
         }
     }

@@ -33,9 +33,8 @@ impl Terminal {
     }
 
     /// Prints one line of a message; beside a progress bar, when that moves on.
-    pub fn say(&mut self, message: fmt::Arguments<'_>) {
-        let _ = self.messages.write_fmt(message);
-        let _ = self.messages.write_all(b"\n");
+    pub fn say(&mut self, message: impl fmt::Display) {
+        let _ = writeln!(self.messages, "{message}");
         if self.messages.buffer().len() > MESSAGE_BYTES / 2 {
             self.flush();
         }
@@ -44,15 +43,17 @@ impl Terminal {
     /// Brings out every message, above the progress bar.
     fn flush(&mut self) {
         let _ = match &self.bar {
-            Some(bar) => bar.suspend(|| self.messages.flush()),
-            None => self.messages.flush(),
+            Some(bar) if !self.messages.buffer().is_empty() => {
+                bar.suspend(|| self.messages.flush())
+            }
+            _ => self.messages.flush(),
         };
     }
 
     /// Prints lines of a message.
     pub fn say_all(&mut self, lines: &[String]) {
         for line in lines {
-            self.say(format_args!("{line}"));
+            self.say(line);
         }
     }
 
@@ -61,7 +62,7 @@ impl Terminal {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
-        let _ = self.messages.flush();
+        self.flush();
     }
 
     /// Prints the result, after every message that came before.
@@ -82,9 +83,7 @@ impl Observer for Terminal {
     fn finding(&mut self, finding: &Finding, action: Action) {
         match (action, finding) {
             (Action::Repaired, _) => self.say(format_args!("Repairing {finding}")),
-            (Action::Reported, Finding::Leak(_)) => {
-                self.say(format_args!("Leaked {finding}"));
-            }
+            (Action::Reported, Finding::Leak(_)) => self.say(format_args!("Leaked {finding}")),
             // Said here once more: an image that has lost its refcounts has one for each cluster,
             // and going through the finding's own text would be most of the work.
             (Action::Reported, Finding::TooLow(miscount)) => self.say(format_args!(
@@ -108,23 +107,14 @@ impl Observer for Terminal {
 
     fn progress(&mut self, stage: Stage, done: u64, total: u64) {
         let is_time = |from| Instant::now() >= from;
-        if self.bar.is_none() && self.shows_progress_from.is_some_and(is_time) {
-            self.flush();
-            self.bar = Some(new_bar());
+        if !self.shows_progress_from.is_some_and(is_time) {
+            return;
         }
-        if let Some(bar) = &self.bar {
-            if !self.messages.buffer().is_empty() {
-                let _ = bar.suspend(|| self.messages.flush());
-            }
-            bar.set_message(match stage {
-                Stage::References => "counting references",
-                Stage::Refcounts => "comparing refcounts",
-                Stage::Copied => "looking at COPIED bits",
-                Stage::Writing => "writing",
-            });
-            bar.set_length(total);
-            bar.set_position(done);
-        }
+        self.flush();
+        let bar = self.bar.get_or_insert_with(new_bar);
+        bar.set_message(stage.to_string());
+        bar.set_length(total);
+        bar.set_position(done);
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::io::ErrorKind;
 
-use recount::storage::{FileStorage, OpenError, shown};
-use recount::undo::UndoFile;
+use recount::storage::{Access, FileStorage, OpenError, shown};
+use recount::undo::{UndoError, UndoFile};
 
 use super::args::UndoArguments;
 use super::failure::Failure;
@@ -12,13 +12,17 @@ use super::terminal::Terminal;
 /// Runs the command; the exit code is 0 wherever it succeeds.
 pub fn run(arguments: &UndoArguments, terminal: &mut Terminal) -> Result<u8, Failure> {
     let undo = UndoFile::open(&arguments.undo_file)
-        .map_err(|error| Failure::undo_file("open", &arguments.undo_file, error))?;
+        .map_err(|error| Failure::of_undo_file("open", &arguments.undo_file, &error))?;
     let path = arguments.image.as_deref().unwrap_or(undo.image());
-    let mut image = FileStorage::open_read_write(path).map_err(|error| match error {
+    let shown = shown(path);
+    let mut image = FileStorage::open(path, Access::Write).map_err(|error| match error {
         OpenError::Open { source, .. }
             if source.kind() == ErrorKind::NotFound && arguments.image.is_none() =>
         {
-            Failure::ImageMoved(path.to_owned())
+            Failure::new(format_args!(
+                "there is no image at {shown} any more, where it was repaired; give its path after \
+                 the undo file; nothing was written"
+            ))
         }
         error => error.into(),
     })?;
@@ -26,12 +30,13 @@ pub fn run(arguments: &UndoArguments, terminal: &mut Terminal) -> Result<u8, Fai
         path: path.to_owned(),
         source,
     })?;
-    let restored = undo
-        .restore(&mut image, modified)
-        .map_err(|error| Failure::Undo {
-            file: path.to_owned(),
-            error,
-        })?;
+    let restored = undo.restore(&mut image, modified).map_err(|error| {
+        let written = match error {
+            UndoError::Interrupted(_) | UndoError::Unmarked(_) => "",
+            _ => "; nothing was written",
+        };
+        Failure::new(format_args!("could not put {shown} back: {error}{written}"))
+    })?;
     let bytes = restored.bytes_written;
     let (before, length) = restored.length;
     let what = match (bytes, before == length) {
@@ -41,7 +46,6 @@ pub fn run(arguments: &UndoArguments, terminal: &mut Terminal) -> Result<u8, Fai
             format!(": {bytes} bytes were put back, and its length of {length} bytes")
         }
     };
-    let path = shown(path);
-    terminal.print(&format!("{path} is as it was before the repair{what}.\n"))?;
+    terminal.print(&format!("{shown} is as it was before the repair{what}.\n"))?;
     Ok(0)
 }

@@ -11,6 +11,11 @@ use crate::units::Offset;
 pub enum ImageError {
     #[error("not a qcow2 image: its magic (bytes 0 to 3) is {0:#010x} instead of 0x514649fb")]
     Magic(u32),
+    #[error(
+        "this is no image but an undo file of recount: `recount undo FILE` puts back what a repair \
+         replaced in the image"
+    )]
+    UndoFile,
     #[error("version (bytes 4 to 7) is {0}; only versions 2 and 3 are known")]
     Version(u32),
     #[error("{0} (cluster_bits: bytes 20 to 23, refcount_order: bytes 96 to 99)")]

@@ -97,6 +97,9 @@ impl Header {
     /// as it reads.
     pub fn parse(bytes: &[u8]) -> Result<Self, ImageError> {
         let (magic, version) = (be32(bytes, 0), be32(bytes, 4));
+        if bytes.starts_with(&super::UNDO_MAGIC) {
+            return Err(ImageError::UndoFile);
+        }
         if magic != MAGIC {
             return Err(ImageError::Magic(magic));
         }

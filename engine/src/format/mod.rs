@@ -33,6 +33,10 @@ pub(crate) fn be64(bytes: &[u8], position: usize) -> u64 {
     u64::from_be_bytes(bytes_at(bytes, position))
 }
 
+/// What an undo file begins with, so that it is not taken for an image. With a line end of each kind,
+/// so that a transfer as text shows.
+pub const UNDO_MAGIC: [u8; 16] = *b"recount-undo\r\n\x1a\n";
+
 #[cfg(test)]
 mod tests {
     use super::{be16, be32};

@@ -11,26 +11,30 @@ use crate::table::width;
 use crate::units::{Cluster, Offset, RefblockIndex};
 
 /// What a phase is for, in the order in which they come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, derive_more::Display)]
+#[expect(missing_docs, reason = "their texts say what they are")]
 pub enum PhaseKind {
-    /// Unknown autoclear feature bits are cleared.
+    #[display("clear unknown autoclear feature bits")]
     Features,
-    /// COPIED bits are cleared that the final counts forbid, and entries replaced.
+    /// Of the COPIED bits those that the final counts forbid.
+    #[display("clear COPIED bits, replace entries")]
     Clear,
-    /// New refblocks, and what else is built, are written into free clusters.
+    /// Refblocks, and what else is built.
+    #[display("write new structures into free clusters")]
     Build,
-    /// The reftable is written that leads to them. So whoever finds it after a power cut can tell by
-    /// its refblocks what it is.
+    /// In a phase of its own, so that whoever finds it after a power cut can tell by its refblocks
+    /// what it is.
+    #[display("write the reftable that leads to them")]
     Reftable,
-    /// The header is made to lead to them.
+    #[display("let the header lead to them")]
     Switch,
-    /// Refcounts are raised.
+    #[display("raise refcounts")]
     Raise,
-    /// Refcounts are lowered.
+    #[display("lower refcounts")]
     Lower,
-    /// COPIED bits are set.
+    #[display("set COPIED bits")]
     Set,
-    /// The dirty and corrupt bits are cleared.
+    #[display("clear the dirty and corrupt bits")]
     Flags,
 }
 

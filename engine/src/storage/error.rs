@@ -3,57 +3,44 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What another process does with an image that it keeps others away from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, derive_more::Display)]
-pub enum Holder {
-    /// It writes, as a running machine does.
-    #[display("another process has it open for writing")]
-    Writer,
-    /// It reads and relies on nobody writing.
-    #[display("another process has it open for reading")]
-    Reader,
-}
-
 /// Why an image cannot be opened, with its path as given. Nothing has been written when one of these
 /// comes back.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the fields are what the texts say")]
+#[expect(missing_docs, reason = "they are what their texts say")]
 pub enum OpenError {
-    /// The system refused.
     #[error("could not open {}: {}", shown(.path), reason(.source))]
     Open { path: PathBuf, source: io::Error },
-    /// Neither a regular file nor a block device.
     #[error("{} is {kind}; an image is a regular file or a block device", shown(.path))]
     Kind { path: PathBuf, kind: &'static str },
-    /// The system itself uses the device, or another program has it to itself.
     #[error(
         "{} is in use by the system: it is mounted, serves as swap, is part of a RAID, of LVM or of \
          another device, or a program has it to itself; end that first",
         shown(.0)
     )]
     Busy(PathBuf),
-    /// A device that nothing can be written to.
     #[error(
         "{} is read-only; make the device writable first (with `blockdev --setrw`, or \
          `lvchange --permission rw`)",
         shown(.0)
     )]
     ReadOnlyDevice(PathBuf),
-    /// A file where nothing can be written to.
     #[error("{} is on a file system that is read-only; mount that for writing first", shown(.0))]
     ReadOnlyFileSystem(PathBuf),
-    /// Another process holds the image.
+    /// Another process holds the image: it writes, as a running machine does, or it reads and relies
+    /// on nobody writing.
     #[error(
-        "{} is in use: {holder} (it holds the lock on byte {byte}); end that process first{}",
+        "{} is in use: another process has it open for {} (it holds the lock on byte {byte}); end \
+         that process first{}",
         shown(.path),
+        if *.by_writer { "writing" } else { "reading" },
         if *.can_share { ", or check without repairing and without locks (-U)" } else { "" }
     )]
     Locked {
         path: PathBuf,
-        holder: Holder,
+        by_writer: bool,
         /// The byte of the file whose lock it holds.
         byte: u8,
-        /// Whether [`Locking::Ignored`](super::Locking::Ignored) would open it all the same.
+        /// Whether [`Access::ReadUnlocked`](super::Access::ReadUnlocked) would open it all the same.
         can_share: bool,
     },
     /// The locks could not be taken or tested, for another reason than that somebody holds them.
@@ -80,8 +67,6 @@ pub fn shown(path: &Path) -> String {
 /// The system's text for an error, without the number that the standard library adds.
 pub(crate) fn reason(error: &io::Error) -> String {
     let text = error.to_string();
-    match text.find(" (os error") {
-        Some(end) => text[..end].to_owned(),
-        None => text,
-    }
+    let end = text.find(" (os error").unwrap_or(text.len());
+    text[..end].to_owned()
 }

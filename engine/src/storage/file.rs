@@ -13,7 +13,7 @@ use nix::sys::stat::{major, minor};
 use nix::unistd::{Whence, lseek64};
 
 use super::error::OpenError;
-use super::lock::{self, Access, Locking};
+use super::lock::{self, Access};
 use super::{Operation, Storage, StorageError, failed};
 use crate::units::Offset;
 
@@ -27,18 +27,10 @@ pub struct FileStorage {
 }
 
 impl FileStorage {
-    /// Opens for reading alone: never with a mode that could change a byte or, where the system
-    /// lets us choose, the access time.
-    pub fn open_read_only(path: &Path, locking: Locking) -> Result<Self, OpenError> {
-        Self::open(path, Access::Read, locking)
-    }
-
-    /// Opens for reading and writing, alone: refused while any other process uses the image.
-    pub fn open_read_write(path: &Path) -> Result<Self, OpenError> {
-        Self::open(path, Access::Write, Locking::Respected)
-    }
-
-    fn open(path: &Path, access: Access, locking: Locking) -> Result<Self, OpenError> {
+    /// Opens an image. For reading that is never with a mode that could change a byte or, where the
+    /// system lets us choose, the access time.
+    pub fn open(path: &Path, access: Access) -> Result<Self, OpenError> {
+        let writes = access == Access::Write;
         let failed = |source| OpenError::Open {
             path: path.to_owned(),
             source,
@@ -47,10 +39,10 @@ impl FileStorage {
         // some devices does things to them.
         let metadata = std::fs::metadata(path).map_err(failed)?;
         let is_device = is_device(path, &metadata)?;
-        if is_device && access == Access::Write && is_read_only(&metadata) {
+        if is_device && writes && is_read_only(&metadata) {
             return Err(OpenError::ReadOnlyDevice(path.to_owned()));
         }
-        let file = open_file(path, access, is_device).map_err(|source| {
+        let file = open_file(path, writes, is_device).map_err(|source| {
             match (source.raw_os_error(), is_device) {
                 (Some(libc::EBUSY), true) => OpenError::Busy(path.to_owned()),
                 (Some(libc::EROFS), true) => OpenError::ReadOnlyDevice(path.to_owned()),
@@ -61,7 +53,7 @@ impl FileStorage {
         if self::is_device(path, &file.metadata().map_err(failed)?)? != is_device {
             return Err(failed(io::Error::other("it changed while it was opened")));
         }
-        lock::acquire(&file, path, access, locking)?;
+        lock::acquire(&file, path, access)?;
         // Taken under the lock. The metadata of a block device has no length.
         let length = (&file).seek(SeekFrom::End(0)).map_err(failed)?;
         let capacity = is_device.then_some(length);
@@ -82,14 +74,10 @@ impl FileStorage {
 
     /// Refuses what the device cannot hold before any of it is written, and what no file can.
     fn require_room(&self, end: u64) -> Result<(), ErrorKind> {
-        if i64::try_from(end).is_err() {
-            return Err(ErrorKind::FileTooLarge);
-        }
-        let is_full = self.capacity.is_some_and(|capacity| end > capacity);
-        if is_full {
-            Err(ErrorKind::StorageFull)
-        } else {
-            Ok(())
+        match self.capacity {
+            _ if i64::try_from(end).is_err() => Err(ErrorKind::FileTooLarge),
+            Some(capacity) if end > capacity => Err(ErrorKind::StorageFull),
+            _ => Ok(()),
         }
     }
 }
@@ -105,14 +93,11 @@ impl Storage for FileStorage {
 
     fn read_at(&self, offset: Offset, buffer: &mut [u8]) -> Result<(), StorageError> {
         let length = buffer.len() as u64;
+        let stored = self.length.saturating_sub(offset.0).min(length) as usize;
         let mut filled = 0;
-        while filled < buffer.len() {
-            // Past the largest offset of a file there is nothing, as past the end.
-            let position = offset.0.saturating_add(filled as u64);
-            if position >= self.length || i64::try_from(position).is_err() {
-                break;
-            }
-            match self.file.read_at(&mut buffer[filled..], position) {
+        while filled < stored {
+            let position = offset.0 + filled as u64;
+            match self.file.read_at(&mut buffer[filled..stored], position) {
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -185,21 +170,21 @@ impl Storage for FileStorage {
     }
 }
 
-fn open_file(path: &Path, access: Access, is_device: bool) -> io::Result<File> {
+fn open_file(path: &Path, writes: bool, is_device: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.read(true).write(access == Access::Write);
-    if access == Access::Write && is_device {
+    options.read(true).write(writes);
+    match (writes, is_device) {
         // Of a device alone: refused while the system uses it, and keeps that from starting to.
-        return options.custom_flags(libc::O_EXCL).open(path);
-    }
-    if access == Access::Read {
+        (true, true) => options.custom_flags(libc::O_EXCL).open(path),
+        (true, false) => options.open(path),
         // Only the owner may ask for it; everybody else reads with it unset.
-        match options.custom_flags(libc::O_NOATIME).open(path) {
-            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {}
-            result => return result,
-        }
+        (false, _) => match options.custom_flags(libc::O_NOATIME).open(path) {
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+                options.custom_flags(0).open(path)
+            }
+            result => result,
+        },
     }
-    options.custom_flags(0).open(path)
 }
 
 /// Whether the system has the device as read-only. Some versions of Linux let it be opened for

@@ -13,23 +13,17 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
-use super::error::{Holder, OpenError};
+use super::error::OpenError;
 
-/// How opening treats what other processes do with the image.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Locking {
-    /// Refuse an image that another process writes, and keep writers away while it is open.
-    #[default]
-    Respected,
-    /// Read whatever is there, as `qemu-img check -U` does: what a running writer has half done
-    /// shows as errors.
-    Ignored,
-}
-
-/// What an open image is used for.
+/// What an image is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
+pub enum Access {
+    /// Reading: refused while another process writes, and keeps writers away while it is open.
     Read,
+    /// Reading whatever is there, as `qemu-img check -U` does: what a running writer has half done
+    /// shows as errors.
+    ReadUnlocked,
+    /// Reading and writing, alone: refused while any other process uses the image.
     Write,
 }
 
@@ -42,25 +36,17 @@ const RESIZE: u8 = 3;
 
 /// Announces the use, then looks whether somebody had announced the contrary. In this order two
 /// processes that start at once may both be refused, but never both pass.
-pub(super) fn acquire(
-    file: &File,
-    path: &Path,
-    access: Access,
-    locking: Locking,
-) -> Result<(), OpenError> {
-    let used: &[u8] = match access {
-        Access::Read => &[CONSISTENT_READ],
-        Access::Write => &[CONSISTENT_READ, WRITE, RESIZE],
+pub(super) fn acquire(file: &File, path: &Path, access: Access) -> Result<(), OpenError> {
+    let (used, unshared): (&[u8], &[u8]) = match access {
+        Access::Read => (&[CONSISTENT_READ], &[WRITE, RESIZE]),
+        Access::ReadUnlocked => (&[CONSISTENT_READ], &[]),
+        Access::Write => (&[CONSISTENT_READ, WRITE, RESIZE], &[WRITE, RESIZE]),
     };
-    let unshared: &[u8] = match locking {
-        Locking::Respected => &[WRITE, RESIZE],
-        Locking::Ignored => &[],
-    };
-    let held = |holder, byte| OpenError::Locked {
+    let held = |by_writer, byte| OpenError::Locked {
         path: path.to_owned(),
-        holder,
+        by_writer,
         byte,
-        can_share: access == Access::Read,
+        can_share: access != Access::Write,
     };
     let failed = |errno: Errno| OpenError::Lock {
         path: path.to_owned(),
@@ -71,7 +57,7 @@ pub(super) fn acquire(
         match fcntl(file, FcntlArg::F_OFD_SETLK(&lock(byte, libc::F_RDLCK))) {
             Ok(_) => {}
             Err(errno) if is_unsupported(errno) => return Ok(()),
-            Err(Errno::EAGAIN | Errno::EACCES) => return Err(held(Holder::Writer, byte)),
+            Err(Errno::EAGAIN | Errno::EACCES) => return Err(held(true, byte)),
             Err(errno) => return Err(failed(errno)),
         }
     }
@@ -79,13 +65,8 @@ pub(super) fn acquire(
     for byte in refused.chain(unshared.iter().map(|p| USED + p)) {
         if is_held(file, byte).map_err(failed)? {
             // Only writers announce the write permission.
-            let writes = is_held(file, USED + WRITE).map_err(failed)?;
-            let holder = if writes {
-                Holder::Writer
-            } else {
-                Holder::Reader
-            };
-            return Err(held(holder, byte));
+            let by_writer = is_held(file, USED + WRITE).map_err(failed)?;
+            return Err(held(by_writer, byte));
         }
     }
     Ok(())

@@ -46,11 +46,9 @@ impl MemoryStorage {
         if more > 0 && self.fixed {
             return Err(ErrorKind::StorageFull);
         }
-        let more = usize::try_from(more).map_err(|_| ErrorKind::OutOfMemory)?;
-        self.bytes
-            .try_reserve(more)
-            .map_err(|_| ErrorKind::OutOfMemory)?;
-        self.bytes.resize(self.bytes.len() + more, 0);
+        let reserved = self.bytes.try_reserve(more as usize);
+        reserved.map_err(|_| ErrorKind::OutOfMemory)?;
+        self.bytes.resize(self.bytes.len() + more as usize, 0);
         Ok(())
     }
 }
@@ -65,12 +63,9 @@ impl Storage for MemoryStorage {
     }
 
     fn read_at(&self, offset: Offset, buffer: &mut [u8]) -> Result<(), StorageError> {
-        let start = usize::try_from(offset.0)
-            .unwrap_or(usize::MAX)
-            .min(self.bytes.len());
-        let available = (self.bytes.len() - start).min(buffer.len());
-        let (present, past_end) = buffer.split_at_mut(available);
-        present.copy_from_slice(&self.bytes[start..start + available]);
+        let stored = self.bytes.get(offset.0 as usize..).unwrap_or_default();
+        let (present, past_end) = buffer.split_at_mut(stored.len().min(buffer.len()));
+        present.copy_from_slice(&stored[..present.len()]);
         past_end.fill(0);
         Ok(())
     }

@@ -9,23 +9,21 @@ mod lock;
 mod memory;
 
 pub(crate) use error::reason;
-pub use error::{Holder, OpenError, shown};
+pub use error::{OpenError, shown};
 pub use file::FileStorage;
-pub use lock::Locking;
+pub use lock::Access;
 pub use memory::MemoryStorage;
 
 use crate::units::Offset;
 
 /// What an I/O error happened in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, derive_more::Display)]
+#[expect(missing_docs, reason = "their texts say what they are")]
 pub enum Operation {
-    /// Reading bytes.
     #[display("reading")]
     Read,
-    /// Writing bytes.
     #[display("writing")]
     Write,
-    /// Changing the length.
     #[display("changing the length")]
     SetLen,
     /// Making earlier writes durable.

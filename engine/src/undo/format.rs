@@ -16,17 +16,23 @@
 //!
 //! Sectors are always whole here; what lies past the end of the image counts as zeros.
 
+use std::hash::Hasher as _;
+use std::io::{self, BufRead, Read, Write};
+use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use twox_hash::XxHash64;
 
 use super::error::UndoError;
+use crate::format::UNDO_MAGIC;
+use crate::storage::{Storage, StorageError};
+use crate::units::Offset;
 
 /// What a power cut writes whole or not at all, in bytes.
 pub const SECTOR: usize = 512;
 
-/// With a line end of each kind, so that a transfer as text shows.
-const MAGIC: [u8; 16] = *b"recount-undo\r\n\x1a\n";
+/// The same, to reckon with positions.
+pub const SECTOR_BYTES: u64 = SECTOR as u64;
 
 /// The version that is written, and the only one that is read.
 pub const VERSION: u64 = 2;
@@ -37,17 +43,29 @@ const MAX_PATH: u64 = 1 << 19;
 /// The most states of a sector.
 pub const MAX_STATES: u64 = 1 << 16;
 
-/// Where the checksum of the header is.
-const CHECKSUM_AT: usize = SECTOR - 8;
+/// A checksum, as it is in the file.
+pub type Sum = [u8; 8];
 
 /// The checksum of bytes.
-pub fn checksum(bytes: &[u8]) -> u64 {
-    XxHash64::oneshot(0, bytes)
+pub fn checksum(bytes: &[u8]) -> Sum {
+    XxHash64::oneshot(0, bytes).to_be_bytes()
+}
+
+/// Where the sector of a byte begins.
+pub const fn sector_of(byte: u64) -> u64 {
+    byte - byte % SECTOR_BYTES
 }
 
 /// Where the sector that `length` bytes end in ends.
 pub const fn whole_sectors(length: u64) -> u64 {
-    length.div_ceil(SECTOR as u64).saturating_mul(SECTOR as u64)
+    length.div_ceil(SECTOR_BYTES).saturating_mul(SECTOR_BYTES)
+}
+
+/// The sector of an image that begins there.
+pub fn read(image: &dyn Storage, at: u64) -> Result<[u8; SECTOR], StorageError> {
+    let mut sector = [0; SECTOR];
+    image.read_at(Offset(at), &mut sector)?;
+    Ok(sector)
 }
 
 /// What has become of an undo file.
@@ -79,7 +97,7 @@ pub struct Header {
     /// The bytes of the path of the image.
     pub path_length: usize,
     /// The checksum of the body.
-    pub body_checksum: u64,
+    pub body_sum: Sum,
 }
 
 impl Header {
@@ -92,36 +110,28 @@ impl Header {
             self.old_length,
             self.new_length,
             self.path_length as u64,
-            self.body_checksum,
         ];
         let numbers = numbers.map(u64::to_be_bytes);
+        let fields = [&UNDO_MAGIC, numbers.as_flattened(), &self.body_sum].concat();
         let mut block = [0; SECTOR];
-        block[..MAGIC.len()].copy_from_slice(&MAGIC);
-        block[MAGIC.len()..][..8 * numbers.len()].copy_from_slice(numbers.as_flattened());
-        let sum = checksum(&block[..CHECKSUM_AT]);
-        block[CHECKSUM_AT..].copy_from_slice(&sum.to_be_bytes());
+        block[..fields.len()].copy_from_slice(&fields);
+        let (checked, sum) = block.split_at_mut(SECTOR - 8);
+        sum.copy_from_slice(&checksum(checked));
         block
     }
 
     /// From what is in the file, which has to be finished and not put back.
     pub fn decode(bytes: &[u8]) -> Result<Self, UndoError> {
-        let magic = bytes.len().min(MAGIC.len());
-        if bytes[..magic] != MAGIC[..magic] {
+        let magic = bytes.len().min(UNDO_MAGIC.len());
+        if bytes[..magic] != UNDO_MAGIC[..magic] {
             return Err(UndoError::NotUndo);
         }
         let block: &[u8; SECTOR] = bytes.try_into().map_err(|_| UndoError::Damaged)?;
-        let (numbers, _) = block.as_chunks();
-        let number = |index: usize| u64::from_be_bytes(numbers[index]);
-        // Every version has its checksum here, so that a damaged number is not taken for a version.
-        if number(CHECKSUM_AT / 8) != checksum(&block[..CHECKSUM_AT]) {
-            return Err(UndoError::Damaged);
-        }
-        if number(2) != VERSION {
-            return Err(UndoError::Version(number(2)));
-        }
+        let (fields, _) = block.as_chunks();
+        let number = |index: usize| u64::from_be_bytes(fields[index]);
         let header = Self {
             status: match number(3) {
-                0 => return Err(UndoError::Unfinished),
+                0 => Status::Unfinished,
                 1 => Status::Saved,
                 2 => Status::Sealed,
                 3 => Status::Begun,
@@ -131,17 +141,118 @@ impl Header {
             old_length: number(5),
             new_length: number(6),
             path_length: number(7) as usize,
-            body_checksum: number(8),
+            body_sum: fields[8],
         };
         let is_sound = header.encode() == *block
             && header.old_length <= header.new_length
             && i64::try_from(header.new_length).is_ok()
             && header.path_length as u64 <= MAX_PATH;
+        let (checked, sum) = block.split_at(SECTOR - 8);
         match header.status {
+            // Every version has its checksum here, so that a damaged number is taken for none.
+            _ if checksum(checked) != *sum => Err(UndoError::Damaged),
+            _ if number(2) != VERSION => Err(UndoError::Version(number(2))),
             _ if !is_sound => Err(UndoError::Damaged),
+            Status::Unfinished => Err(UndoError::Unfinished),
             Status::Applied => Err(UndoError::Applied),
             _ => Ok(header),
         }
+    }
+}
+
+/// The body of an undo file while it is read or written, and the checksum so far.
+pub struct Body<F> {
+    pub file: F,
+    sum: XxHash64,
+}
+
+impl<F> Body<F> {
+    pub const fn new(file: F) -> Self {
+        let sum = XxHash64::with_seed(0);
+        Self { file, sum }
+    }
+
+    /// The checksum of what was read or written.
+    pub fn sum(&self) -> Sum {
+        self.sum.finish().to_be_bytes()
+    }
+}
+
+impl<F: Read> Body<F> {
+    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact(buffer)?;
+        self.sum.write(buffer);
+        Ok(())
+    }
+}
+
+impl<F: Write> Body<F> {
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.sum.write(bytes);
+        self.file.write_all(bytes)
+    }
+}
+
+/// A sector of the image, as a record tells of it.
+pub struct Sector {
+    /// Where it begins.
+    pub at: u64,
+    /// Its old bytes; only zeros where none were saved.
+    pub old: [u8; SECTOR],
+    /// The checksums of its states.
+    pub sums: Vec<Sum>,
+}
+
+impl Sector {
+    /// Whether the repair changes it.
+    pub const fn is_changed(&self) -> bool {
+        self.sums.len() > 1
+    }
+
+    /// Writes the record.
+    pub fn write(&self, body: &mut Body<impl Write>) -> io::Result<()> {
+        let has_bytes = self.is_changed() && self.old != [0; SECTOR];
+        let head = [self.at, self.sums.len() as u64, has_bytes.into()];
+        body.write(head.map(u64::to_be_bytes).as_flattened())?;
+        if has_bytes {
+            body.write(&self.old)?;
+        }
+        body.write(self.sums.as_flattened())?;
+        body.write(&body.sum())
+    }
+
+    /// Reads the next record, whose sector has to lie in `free`; `None` at the end of the file.
+    pub fn read(
+        body: &mut Body<impl BufRead>,
+        free: &Range<u64>,
+    ) -> Result<Option<Self>, UndoError> {
+        if body.file.fill_buf()?.is_empty() {
+            return Ok(None);
+        }
+        let mut head = [[0; 8]; 3];
+        body.read(head.as_flattened_mut())?;
+        let [at, states, has_bytes] = head.map(u64::from_be_bytes);
+        // A sector with no state but the old one needs no old bytes.
+        let is_sound = at.is_multiple_of(SECTOR_BYTES)
+            && free.contains(&at)
+            && (1..=MAX_STATES).contains(&states)
+            && has_bytes < states.min(2);
+        if !is_sound {
+            return Err(UndoError::Damaged);
+        }
+        let mut old = [0; SECTOR];
+        if has_bytes == 1 {
+            body.read(&mut old)?;
+        }
+        // `MAX_STATES` bounds what is allocated.
+        let mut sums = vec![[0; 8]; states as usize];
+        body.read(sums.as_flattened_mut())?;
+        let (sum, mut found) = (body.sum(), [0; 8]);
+        body.read(&mut found)?;
+        if found != sum {
+            return Err(UndoError::Damaged);
+        }
+        Ok(Some(Self { at, old, sums }))
     }
 }
 

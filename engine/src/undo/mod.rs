@@ -13,10 +13,8 @@
 mod error;
 mod file;
 mod format;
-mod restore;
 mod save;
 
 pub use error::UndoError;
-pub use file::UndoFile;
-pub use restore::Restored;
+pub use file::{Restored, UndoFile};
 pub use save::{OnWrite, Writes, save};

@@ -6,18 +6,18 @@
 //! image from others.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::hash::Hasher as _;
-use std::io::{self, BufWriter, Write as _};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use twox_hash::XxHash64;
-
 use super::error::UndoError;
 use super::file::UndoFile;
-use super::format::{Header, MAX_STATES, SECTOR, Status, checksum};
+use super::format::{
+    Body, Header, MAX_STATES, SECTOR, SECTOR_BYTES, Sector, Status, Sum, checksum, read, sector_of,
+};
 use crate::storage::Storage;
 use crate::units::Offset;
 
@@ -32,9 +32,6 @@ const SAMPLES_FIRST: u64 = 1024;
 
 /// Sectors followed evenly over the whole length.
 const SAMPLES_SPREAD: u64 = 1024;
-
-/// The bytes of a sector, to reckon with positions.
-const SECTOR_BYTES: u64 = SECTOR as u64;
 
 /// What is called with each write of a repair: where, and the new bytes.
 pub type OnWrite<'a> = dyn FnMut(Offset, &[u8]) -> Result<(), UndoError> + 'a;
@@ -57,17 +54,12 @@ pub fn save(
     writes: &Writes<'_>,
 ) -> Result<UndoFile, UndoError> {
     // Only its owner may read it: it holds parts of the image.
-    let mut options = OpenOptions::new();
-    let file = options
+    let file = File::options()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path)?;
-    let mut body = Body {
-        file: BufWriter::with_capacity(BUFFER_BYTES, file),
-        sum: XxHash64::with_seed(0),
-    };
-    let saved = body.fill(path, image, image_path, writes);
+    let saved = fill(file, path, image, image_path, writes);
     let saved = saved.and_then(|()| UndoFile::open(path));
     if saved.is_err() {
         // Where this fails as well, the header says that the file is of no use.
@@ -76,89 +68,69 @@ pub fn save(
     saved
 }
 
-/// An undo file while it is written, and the checksum of its body so far.
-struct Body {
-    file: BufWriter<File>,
-    sum: XxHash64,
-}
-
-impl Body {
-    fn fill(
-        &mut self,
-        path: &Path,
-        image: &dyn Storage,
-        image_path: &Path,
-        writes: &Writes<'_>,
-    ) -> Result<(), UndoError> {
-        self.file.write_all(&Header::default().encode())?;
-        let image_path = image_path.as_os_str().as_bytes();
-        self.write(image_path)?;
-        let samples = samples(image);
-        let mut window = Window {
-            image,
-            from: 0,
-            limit: u64::MAX,
-            sectors: BTreeMap::new(),
-            new_length: image.len(),
-        };
-        while window.from < u64::MAX {
-            for sector in &samples {
-                window.follow(*sector)?;
-            }
-            writes(&mut |offset, bytes| window.write(offset, bytes))?;
-            window.save(self)?;
-            window.from = std::mem::replace(&mut window.limit, u64::MAX);
+/// Writes the undo file at `path`.
+fn fill(
+    mut file: File,
+    path: &Path,
+    image: &dyn Storage,
+    image_path: &Path,
+    writes: &Writes<'_>,
+) -> Result<(), UndoError> {
+    file.write_all(&Header::default().encode())?;
+    let mut body = Body::new(BufWriter::with_capacity(BUFFER_BYTES, &file));
+    let image_path = image_path.as_os_str().as_bytes();
+    body.write(image_path)?;
+    let samples = samples(image);
+    let mut window = Window {
+        image,
+        range: 0..u64::MAX,
+        sectors: BTreeMap::new(),
+        new_length: image.len(),
+    };
+    while !window.range.is_empty() {
+        for sector in &samples {
+            window.follow(*sector)?;
         }
-        let header = Header {
-            status: Status::Saved,
-            modified: 0,
-            old_length: image.len(),
-            new_length: window.new_length,
-            path_length: image_path.len(),
-            body_checksum: self.sum.finish(),
-        };
-        // That all is there is said once all is durable.
-        self.file.flush()?;
-        let file = self.file.get_ref();
-        file.sync_all()?;
-        file.write_all_at(&header.encode(), 0)?;
-        file.sync_all()?;
-        let directory = std::path::absolute(path)?;
-        Ok(File::open(directory.parent().unwrap_or(&directory))?.sync_all()?)
+        writes(&mut |offset, bytes| window.write(offset, bytes))?;
+        window.save(&mut body)?;
     }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.sum.write(bytes);
-        self.file.write_all(bytes)
-    }
-
-    fn numbers(&mut self, numbers: impl AsRef<[u64]>) -> io::Result<()> {
-        let mut numbers = numbers.as_ref().iter();
-        numbers.try_for_each(|number| self.write(&number.to_be_bytes()))
-    }
+    let header = Header {
+        status: Status::Saved,
+        modified: 0,
+        old_length: image.len(),
+        new_length: window.new_length,
+        path_length: image_path.len(),
+        body_sum: body.sum(),
+    };
+    // That all is there is said once all is durable.
+    body.file.flush()?;
+    drop(body);
+    file.sync_all()?;
+    file.write_all_at(&header.encode(), 0)?;
+    file.sync_all()?;
+    let directory = std::path::absolute(path)?;
+    Ok(File::open(directory.parent().unwrap_or(&directory))?.sync_all()?)
 }
 
-/// The numbers of sectors by which the image is told from others, of a hole its end.
+/// The sectors by which the image is told from others, of a hole its end.
 fn samples(image: &dyn Storage) -> Vec<u64> {
     let length = image.len();
+    let first = (0..length.min(SAMPLES_FIRST * SECTOR_BYTES)).step_by(SECTOR);
     let step = (length / SAMPLES_SPREAD).max(SECTOR_BYTES);
     let spread = (0..SAMPLES_SPREAD).map(|index| step * index);
     let spread = spread.take_while(|at| *at < length).map(|at| {
-        let data = image
-            .next_data(Offset(at))
-            .filter(|data| data.0 < at + step);
-        data.map_or(at, |data| data.0) / SECTOR_BYTES
+        let data = image.next_data(Offset(at));
+        let data = data.filter(|data| data.0 < at + step);
+        sector_of(data.map_or(at, |data| data.0))
     });
-    let first = 0..length.div_ceil(SECTOR_BYTES).min(SAMPLES_FIRST);
     first.chain(spread).collect()
 }
 
-/// The sectors followed in one pass: the lowest from number `from` on.
+/// The sectors followed in one pass, by where they begin: the lowest ones.
 struct Window<'a> {
     image: &'a dyn Storage,
-    from: u64,
-    /// The first sector that is left to the next pass.
-    limit: u64,
+    /// What the passes before have left to this one, up to the first sector left to the next.
+    range: Range<u64>,
     sectors: BTreeMap<u64, Box<States>>,
     /// The length of the image after all writes.
     new_length: u64,
@@ -168,84 +140,74 @@ struct Window<'a> {
 struct States {
     now: [u8; SECTOR],
     /// Checksums, each once, the old one first.
-    sums: Vec<u64>,
+    sums: Vec<Sum>,
 }
 
 impl Window<'_> {
     /// The next write of the repair.
     fn write(&mut self, offset: Offset, bytes: &[u8]) -> Result<(), UndoError> {
-        // Up to the end of the sector.
-        let longest = i64::MAX as u64 / SECTOR_BYTES * SECTOR_BYTES;
         let end = offset.checked_add(bytes.len() as u64);
-        let end = end.filter(|end| end.0 <= longest);
+        // Up to the end of the sector.
+        let end = end.filter(|end| end.0 <= sector_of(i64::MAX as u64));
         let end = end.ok_or(UndoError::TooMuch(offset))?.0;
         self.new_length = self.new_length.max(end);
-        let old_length = self.image.len();
-        let (mut at, mut rest) = (offset.0, bytes);
-        while !rest.is_empty() {
-            let within = (at % SECTOR_BYTES) as usize;
-            let (part, after) = rest.split_at(rest.len().min(SECTOR - within));
-            if let Some(states) = self.follow(at / SECTOR_BYTES)? {
-                states.now[within..][..part.len()].copy_from_slice(part);
-                states.add(checksum(&states.now));
+        let (old_length, mut rest, mut from) = (self.image.len(), bytes, offset.0);
+        while from < end {
+            let at = sector_of(from);
+            let to = end.min(at + SECTOR_BYTES);
+            let (part, after) = rest.split_at((to - from) as usize);
+            if let Some(states) = self.follow(at)? {
+                states.now[(from - at) as usize..][..part.len()].copy_from_slice(part);
+                let mut now = states.now;
+                states.add(&now);
                 // The length may become durable later than the bytes: then the sector in which the
                 // image ended has new bytes up to there, and zeros.
-                let present = (old_length + within as u64).saturating_sub(at);
+                let present = old_length.saturating_sub(at);
                 if (1..SECTOR_BYTES).contains(&present) {
-                    let mut cut = states.now;
-                    cut[present as usize..].fill(0);
-                    states.add(checksum(&cut));
+                    now[present as usize..].fill(0);
+                    states.add(&now);
                 }
             }
-            at += part.len() as u64;
-            rest = after;
+            (rest, from) = (after, to);
         }
         Ok(())
     }
 
     /// The states of a sector, if it is one for this pass.
-    fn follow(&mut self, sector: u64) -> Result<Option<&mut Box<States>>, UndoError> {
-        if !(self.from..self.limit).contains(&sector) {
+    fn follow(&mut self, at: u64) -> Result<Option<&mut Box<States>>, UndoError> {
+        if !self.range.contains(&at) {
             return Ok(None);
         }
-        if !self.sectors.contains_key(&sector) {
-            let mut now = [0; SECTOR];
-            let offset = Offset(sector * SECTOR_BYTES);
-            self.image.read_at(offset, &mut now)?;
+        if !self.sectors.contains_key(&at) {
+            let now = read(self.image, at)?;
             let sums = vec![checksum(&now)];
-            self.sectors.insert(sector, Box::new(States { now, sums }));
+            self.sectors.insert(at, Box::new(States { now, sums }));
             if self.sectors.len() > MAX_FOLLOWED
                 && let Some((last, _)) = self.sectors.pop_last()
             {
-                self.limit = last;
+                self.range.end = last;
             }
         }
-        Ok(self.sectors.get_mut(&sector))
+        Ok(self.sectors.get_mut(&at))
     }
 
-    /// Writes the records of the sectors followed.
-    fn save(&mut self, body: &mut Body) -> Result<(), UndoError> {
-        for (sector, states) in std::mem::take(&mut self.sectors) {
-            let (offset, mut old) = (Offset(sector * SECTOR_BYTES), [0; SECTOR]);
-            let count = states.sums.len() as u64;
-            if count > MAX_STATES {
-                return Err(UndoError::TooMuch(offset));
+    /// Writes the records of the sectors followed, and goes on to the next pass.
+    fn save(&mut self, body: &mut Body<impl Write>) -> Result<(), UndoError> {
+        for (at, states) in std::mem::take(&mut self.sectors) {
+            if states.sums.len() as u64 > MAX_STATES {
+                return Err(UndoError::TooMuch(Offset(at)));
             }
-            self.image.read_at(offset, &mut old)?;
-            let has_bytes = count > 1 && old != [0; SECTOR];
-            body.numbers([offset.0, count, has_bytes.into()])?;
-            if has_bytes {
-                body.write(&old)?;
-            }
-            body.numbers(states.sums)?;
-            body.numbers([body.sum.finish()])?;
+            let (old, sums) = (read(self.image, at)?, states.sums);
+            Sector { at, old, sums }.write(body)?;
         }
+        self.range = self.range.end..u64::MAX;
         Ok(())
     }
 }
 
 impl States {
-    fn add(&mut self, sum: u64) {
+    fn add(&mut self, bytes: &[u8; SECTOR]) {
+        let sum = checksum(bytes);
         if !self.sums.contains(&sum) {
             self.sums.push(sum);
         }

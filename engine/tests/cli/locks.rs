@@ -1,6 +1,6 @@
 //! An image that somebody else has open.
 
-use recount::storage::{FileStorage, Locking};
+use recount::storage::{Access, FileStorage};
 
 use crate::image::Image;
 use crate::run::recount;
@@ -8,7 +8,7 @@ use crate::run::recount;
 #[test]
 fn an_image_that_is_written_is_refused_and_checked_with_force_share() {
     let (_directory, path) = Image::clean().write();
-    let writer = FileStorage::open_read_write(&path).expect("nobody else has it");
+    let writer = FileStorage::open(&path, Access::Write).expect("nobody else has it");
     for options in [&[][..], &["-r", "all"], &["--plan"]] {
         let run = recount(options, &path);
         assert_eq!(run.code, Some(1), "{run:?}");
@@ -24,7 +24,7 @@ fn an_image_that_is_written_is_refused_and_checked_with_force_share() {
 #[test]
 fn an_image_that_is_read_can_be_checked_and_planned_for_but_not_repaired() {
     let (_directory, path) = Image::clean().write();
-    let _reader = FileStorage::open_read_only(&path, Locking::Respected).expect("opened");
+    let _reader = FileStorage::open(&path, Access::Read).expect("opened");
     assert_eq!(recount(&[], &path).code, Some(0));
     assert_eq!(recount(&["--plan"], &path).code, Some(0));
     let run = recount(&["-r", "leaks"], &path);

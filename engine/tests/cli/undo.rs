@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
 
-use recount::storage::FileStorage;
+use recount::storage::{Access, FileStorage};
 use recount::undo::{OnWrite, UndoFile, save};
 use recount::{MemoryStorage, Offset, Storage as _};
 
@@ -110,7 +110,7 @@ fn an_image_that_was_written_to_since_is_refused() {
 #[test]
 fn an_image_in_use_is_refused() {
     let case = Repaired::new();
-    let writer = FileStorage::open_read_write(&case.image).expect("opened");
+    let writer = FileStorage::open(&case.image, Access::Write).expect("opened");
     case.assert_refused(|| undo([&case.undo]), &["in use"]);
     drop(writer);
     UndoFile::open(&case.undo).expect("as it was");
@@ -161,4 +161,19 @@ fn an_undo_file_belongs_to_a_repair() {
     }
     before.assert_still(&path, "wrong options");
     assert!(!directory.path().join("undo").exists());
+}
+
+#[test]
+fn an_undo_file_that_is_taken_for_the_image_is_told_apart() {
+    let case = Repaired::new();
+    let before = Untouched::of(&case.undo);
+    for options in [&[][..], &["--plan"], &["-r", "all"], &["-f", "qcow2"]] {
+        let run = recount(options, &case.undo);
+        assert_eq!(run.code, Some(1), "{options:?}: {run:?}");
+        assert_eq!(run.stdout, "");
+        for part in ["undo file of recount", "`recount undo FILE`"] {
+            assert!(run.stderr.contains(part), "{part}: {run:?}");
+        }
+    }
+    before.assert_still(&case.undo, "an undo file");
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use recount::storage::FileStorage;
+use recount::storage::{Access, FileStorage};
 use recount::undo::UndoFile;
 use recount::{MemoryStorage, Offset, Storage as _};
 
@@ -94,7 +94,7 @@ fn a_file_is_restored_and_the_undo_file_is_for_its_owner_alone() {
         directory.path().join("undo"),
     );
     fs::write(&path, image()).unwrap();
-    let mut storage = FileStorage::open_read_write(&path).unwrap();
+    let mut storage = FileStorage::open(&path, Access::Write).unwrap();
     let file = save(&undo, &storage, "x", &writes()).unwrap();
     let mode = fs::metadata(&undo).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -102,7 +102,7 @@ fn a_file_is_restored_and_the_undo_file_is_for_its_owner_alone() {
     file.seal(storage.modified().unwrap().unwrap()).unwrap();
     drop(storage);
 
-    let mut storage = FileStorage::open_read_write(&path).unwrap();
+    let mut storage = FileStorage::open(&path, Access::Write).unwrap();
     let modified = storage.modified().unwrap();
     let file = UndoFile::open(&undo).unwrap();
     file.restore(&mut storage, modified).unwrap();

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use recount::{
-    Action, Algorithm, FileStorage, Finding, Observer, OpenError, Outcome, RepairOptions, Report,
-    Scope, Storage,
+    Access, Action, Algorithm, FileStorage, Finding, Observer, OpenError, Outcome, RepairOptions,
+    Report, Scope, Storage,
 };
 use recount_oracle::audit;
 use recount_oracle::case::damage::SparseBytes;
@@ -46,7 +46,7 @@ impl Engine {
     pub fn on_block_device(self, device: &Path) -> Said {
         let deadline = Instant::now() + TIME;
         loop {
-            match FileStorage::open_read_write(device) {
+            match FileStorage::open(device, Access::Write) {
                 Ok(mut storage) => return self.work(&mut storage, Repair::All).0,
                 // A program that starts in another thread has a copy of the descriptor that was
                 // closed before, with its lock, until it has been loaded.

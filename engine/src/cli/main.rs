@@ -1,4 +1,5 @@
-//! The command line: options in, results to standard output, messages to standard error.
+//! The command line, `recount check` and `recount undo`: options in, results to standard output,
+//! messages to standard error.
 
 mod args;
 mod check;
@@ -12,13 +13,12 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use args::{Arguments, Command};
+use args::Command;
 use terminal::Terminal;
 
-/// Runs the command that the process was started with, and says why where it has no result.
-pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+fn main() -> ExitCode {
+    let command = match Command::try_parse() {
+        Ok(command) => command,
         Err(error) => {
             // Nothing is left to do about a terminal that takes no message.
             let _ = error.print();
@@ -26,13 +26,13 @@ pub fn main() -> ExitCode {
         }
     };
     let mut terminal = Terminal::new();
-    let result = match &arguments.command {
+    let result = match &command {
         Command::Check(arguments) => check::run(arguments, &mut terminal),
         Command::Undo(arguments) => undo::run(arguments, &mut terminal),
     };
     let code = result.unwrap_or_else(|failure| {
-        terminal.say(format_args!("recount: {failure}"));
-        failure.exit_code()
+        terminal.say(format_args!("recount: {}", failure.message));
+        failure.exit_code
     });
     terminal.finish();
     ExitCode::from(code)

@@ -3,7 +3,7 @@
 use super::RepairError;
 use super::make::Draft;
 use super::room::Room;
-use super::snapshots::{self, Remedy};
+use super::snapshots;
 use crate::rebuild::{self, Layout};
 use crate::table::{Run, RunSet};
 use crate::units::{Cluster, ClusterCount, Offset};
@@ -12,10 +12,10 @@ impl Draft<'_> {
     /// Takes out of the counts what the snapshot table takes up no more.
     pub(super) fn shorten_snapshots(&mut self) -> Result<(), RepairError> {
         let table = &self.look.references.snapshots;
-        if self.remedy != Remedy::None {
+        if self.remedy.is_some() {
             self.fixed.corruptions += table.corruptions;
         }
-        let gives_up_all = matches!(self.remedy, Remedy::Shorten(0) | Remedy::Rewrite(0));
+        let gives_up_all = self.remedy.is_some_and(|remedy| remedy.snapshots == 0);
         if gives_up_all && !table.entries.is_empty() && self.image.header.has_data_file() {
             // There are no snapshots any more that should not be there.
             self.mend_corruptions(1);
@@ -38,8 +38,8 @@ impl Draft<'_> {
             self.released.extend(&self.look.old.claimed);
         }
         let room = self.room(doubtful);
-        if let Remedy::Rewrite(snapshots) = self.remedy {
-            self.place_snapshots(&room, snapshots)?;
+        if let Some(remedy) = self.remedy.filter(|remedy| remedy.rewrites) {
+            self.place_snapshots(&room, remedy.snapshots)?;
         }
         let algorithm = self.options.algorithm;
         let mut layout = room.seek(&self.counts, |input| rebuild::plan(algorithm, input))?;

@@ -31,10 +31,11 @@ pub(super) struct Draft<'a> {
     /// What leads past the end of the file once entries are replaced.
     pub beyond: Beyond,
     pub replaced: Replaced,
-    /// How often what goes away uses a cluster, where refcount structures do not use it just once.
+    /// How often what goes away uses a cluster: the refcount structures, if they are built anew, and
+    /// a snapshot table that is given up.
     pub going: BTreeMap<Cluster, u64>,
     pub keeps: bool,
-    pub remedy: Remedy,
+    pub remedy: Option<Remedy>,
     pub kept: Kept,
     /// The references that stay to clusters whose count is larger, as it is kept.
     pub kept_references: RefcountTable,
@@ -79,12 +80,12 @@ impl<'a> Draft<'a> {
             is_sound_walk: look.references.are_sound(),
             counts: look.references.take_table(),
             beyond: look.references.beyond.clone(),
+            going: of_structures(&look.old),
             image,
             look,
             replaced: Replaced::new(),
-            going: BTreeMap::new(),
             keeps: false,
-            remedy: Remedy::None,
+            remedy: None,
             kept: Kept::default(),
             kept_references,
             new_table: Default::default(),
@@ -97,11 +98,9 @@ impl<'a> Draft<'a> {
     /// Which entries are replaced, what is damaged, what is kept, what becomes of the snapshots.
     fn decide(&mut self) -> Result<(), RepairError> {
         let all = self.options.scope == Scope::All;
-        if all && self.look.old.is_shared {
-            self.going = of_structures(&self.look.old);
-        }
-        if self.options.release_unreachable {
-            self.remedy = Remedy::of(self, false)?;
+        let gives_up = self.options.release_unreachable;
+        if gives_up {
+            self.remedy = self.remedy()?;
             for cluster in self.released_by_remedy() {
                 *self.going.entry(cluster).or_default() += 1;
             }
@@ -109,19 +108,24 @@ impl<'a> Draft<'a> {
         if all {
             self.replace_entries()?;
         }
-        let leaks = self.leaks().next().is_some();
-        let damage = if leaks || Remedy::is_due(&self.look.references.snapshots, self.options) {
+        if gives_up {
+            return Ok(());
+        }
+        // Only what leaked may be hidden by damage, and only a snapshot table that a repair would
+        // change may be what shows it.
+        let table = &self.look.references.snapshots;
+        let is_due = all && (table.corruptions > 0 || table.refusal.is_some());
+        let damage = if is_due || self.leaks().next().is_some() {
             self.damage()?
         } else {
             self.look.references.dead_ends.clone()
         };
-        let is_sound = damage.count == 0;
-        self.keeps = !is_sound && !self.options.release_unreachable;
+        self.keeps = damage.count > 0;
         if self.keeps {
             self.kept.damage = damage.count;
             self.kept.examples = damage.examples;
         }
-        self.remedy = Remedy::of(self, is_sound)?;
+        self.remedy = self.remedy()?;
         Ok(())
     }
 
@@ -129,6 +133,11 @@ impl<'a> Draft<'a> {
     /// references.
     fn leaks(&self) -> impl Iterator<Item = (Cluster, u64, u64)> {
         self.look.comparison.leaks_of(&self.counts)
+    }
+
+    /// How often what goes away uses a cluster.
+    pub(super) fn going(&self, cluster: Cluster) -> u64 {
+        self.going.get(&cluster).copied().unwrap_or(0)
     }
 
     /// Keeps refcounts that are above the references; with `-r leaks` those that are too low stay so.
@@ -139,9 +148,7 @@ impl<'a> Draft<'a> {
             let differences = self.look.comparison.differences_of(&self.counts, refblock);
             for (cluster, refcount, references) in differences.collect::<Vec<_>>() {
                 // The structures that go are counted no more.
-                let once = u64::from(self.look.old.clusters.contains(cluster));
-                let going = self.going.get(&cluster).copied().unwrap_or(once);
-                let going = if rebuilds { going } else { 0 };
+                let going = if rebuilds { self.going(cluster) } else { 0 };
                 if self.keeps && refcount.saturating_sub(references) > going {
                     let references = self.counts.get(cluster);
                     self.kept_references.set(cluster, references)?;
@@ -185,7 +192,7 @@ impl<'a> Draft<'a> {
         let rebuilds = self.look.needs_rebuild()
             || (all && self.look.old.repair_rebuilds)
             || (!all && !self.image.header.has_usable_reftable)
-            || matches!(self.remedy, Remedy::Rewrite(_))
+            || self.remedy.is_some_and(|remedy| remedy.rewrites)
             || self.writes_over_something();
         if rebuilds && !all {
             return Err(RepairError::NeedsRebuild);

@@ -46,7 +46,7 @@ impl Draft<'_> {
                 && self.kept.clusters == 0
                 && !is_overflowing
                 && self.options.scope == Scope::All
-                && self.remedy == Remedy::None,
+                && self.remedy.is_none(),
             is_foreseen: !self.look.references.header_is_table
                 && !is_overflowing
                 && after.check_errors == 0,
@@ -79,8 +79,8 @@ impl Draft<'_> {
         };
         let left = self.left.saturating_sub(self.look.overflow) + overflow;
         let snapshots = match self.remedy {
-            Remedy::None => self.look.references.snapshots.corruptions,
-            Remedy::Shorten(_) | Remedy::Rewrite(_) => 0,
+            None => self.look.references.snapshots.corruptions,
+            Some(_) => 0,
         };
         let unreadable = self.look.comparison.unreadable_clusters;
         Report {
@@ -115,18 +115,19 @@ impl Draft<'_> {
             refblocks: layout.refblocks.len() as u64,
         }];
         let mut written = Vec::new();
-        match self.remedy {
-            Remedy::None => {}
-            Remedy::Shorten(snapshots) => {
-                pointer.extend(snapshots.to_be_bytes());
-                steps.push(Step::ShortenedSnapshotTable(snapshots));
-            }
-            Remedy::Rewrite(snapshots) => {
+        if let Some(Remedy {
+            snapshots,
+            rewrites,
+        }) = self.remedy
+        {
+            pointer.extend(snapshots.to_be_bytes());
+            if rewrites {
                 let (offset, table) = std::mem::take(&mut self.new_table);
-                pointer.extend(snapshots.to_be_bytes());
                 pointer.extend(offset.0.to_be_bytes());
                 steps.push(Step::RewroteSnapshotTable(snapshots));
                 written.extend((!table.is_empty()).then(|| bytes(offset, table)));
+            } else {
+                steps.push(Step::ShortenedSnapshotTable(snapshots));
             }
         }
         let batches = layout.batches(geometry);
@@ -145,7 +146,7 @@ impl Draft<'_> {
     /// Refcounts in refblocks that stay: those that are raised first.
     fn set_in_place(&self) -> Vec<Phase> {
         let mut phases = Vec::new();
-        if let Remedy::Shorten(snapshots) = self.remedy {
+        if let Some(Remedy { snapshots, .. }) = self.remedy {
             let (at, value) = (SNAPSHOTS_POSITION, snapshots.to_be_bytes());
             let step = Step::ShortenedSnapshotTable(snapshots);
             phases.push(header_field(PhaseKind::Switch, step, at, &value));

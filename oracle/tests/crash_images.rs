@@ -179,8 +179,7 @@ struct AndThen(ImageRepair, u64, Vec<u8>);
 impl Repair for AndThen {
     fn repair(&self, disk: &mut SimulatedDisk) -> Outcome {
         let done = self.0.repair(disk)?;
-        disk.write_at(Offset(self.1), &self.2)
-            .map_err(recount::rebuild::CommitError::from)?;
+        disk.write_at(Offset(self.1), &self.2)?;
         Ok(done)
     }
 }

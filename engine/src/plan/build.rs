@@ -2,9 +2,11 @@
 
 use super::RepairError;
 use super::make::Draft;
+use super::phase::{Phase, PhaseKind, Target, at_once};
 use super::room::Room;
-use super::snapshots;
-use crate::rebuild::{self, Layout};
+use super::snapshots::{self, Remedy};
+use crate::rebuild;
+use crate::step::Step;
 use crate::table::{Run, RunSet};
 use crate::units::{Cluster, ClusterCount, Offset};
 
@@ -30,43 +32,88 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// Plans new structures, and a new snapshot table where that is due.
-    pub(super) fn build(&mut self, doubtful: RunSet) -> Result<Layout, RepairError> {
+    /// New structures, a new snapshot table where that is due, and the switch to them.
+    pub(super) fn build(&mut self, doubtful: RunSet) -> Result<Vec<Phase>, RepairError> {
         self.mend_corruptions(self.look.old.corruptions + self.look.comparison.corruptions);
         if !self.keeps {
             self.released.extend(&self.look.old.clusters);
             self.released.extend(&self.look.old.claimed);
         }
         let room = self.room(doubtful);
-        if let Some(remedy) = self.remedy.filter(|remedy| remedy.rewrites) {
-            self.place_snapshots(&room, remedy.snapshots)?;
+        let mut written = Vec::new();
+        // The header's fields behind those that lead to the reftable lead to the snapshots.
+        let mut snapshots = Vec::new();
+        if let Some(remedy) = self.remedy {
+            snapshots.extend(remedy.snapshots.to_be_bytes());
+            if remedy.rewrites {
+                let (offset, bytes) = self.place_snapshots(&room, remedy.snapshots)?;
+                snapshots.extend(offset.0.to_be_bytes());
+                written.extend((!bytes.is_empty()).then(|| Target::Bytes(offset, bytes)));
+            }
         }
         let algorithm = self.options.algorithm;
-        let mut layout = room.seek(&self.counts, |input| rebuild::plan(algorithm, input))?;
-        // The counts are the final ones, so each refblock is written once.
-        layout.order = (0..layout.refblocks.len()).collect();
+        let layout = room.seek(&self.counts, |input| rebuild::plan(algorithm, input))?;
         // A reftable that was given up for a larger one is not counted.
         for (_, cluster) in &layout.refblocks {
             self.counts.add(Run::single(*cluster), 1)?;
         }
         self.counts.add(layout.reftable, 1)?;
-        Ok(layout)
+        let geometry = self.image.geometry();
+        let offset_of = |cluster: Cluster| Offset(cluster.0 << geometry.cluster_bits());
+        let refblocks = layout.refblocks.iter();
+        written
+            .extend(refblocks.map(|(refblock, at)| Target::NewRefblock(*refblock, offset_of(*at))));
+        let start = offset_of(layout.reftable.first);
+        let part = at_once(geometry) as usize;
+        let parts = (start.0..).step_by(part).map(Offset);
+        let reftable = layout.encode_reftable(geometry)?;
+        let reftable = parts.zip(reftable.chunks(part).map(<[u8]>::to_vec));
+        let rebuilt = Step::Rebuilt {
+            reftable: start,
+            reftable_clusters: layout.reftable.count,
+            refblocks: layout.refblocks.len() as u64,
+        };
+        let steps = [rebuilt].into_iter().chain(self.remedy.map(Remedy::step));
+        // Written together, within one sector.
+        let clusters = layout.reftable.count.0 as u32;
+        let pointer = [
+            &start.0.to_be_bytes()[..],
+            &clusters.to_be_bytes(),
+            &snapshots,
+        ];
+        let pointer = Target::Bytes(geometry.reftable_pointer_offset(), pointer.concat());
+        let phases = vec![
+            Phase::new(PhaseKind::Build, [], written),
+            Phase::new(
+                PhaseKind::Reftable,
+                [],
+                reftable.map(|(at, bytes)| Target::Bytes(at, bytes)),
+            ),
+            Phase::new(PhaseKind::Switch, steps, [pointer]),
+        ];
+        self.layout = Some(layout);
+        Ok(phases)
     }
 
-    fn place_snapshots(&mut self, room: &Room, snapshots: u32) -> Result<(), RepairError> {
+    /// Where a table with the first snapshots goes, and its bytes; none where there is none.
+    fn place_snapshots(
+        &mut self,
+        room: &Room,
+        snapshots: u32,
+    ) -> Result<(Offset, Vec<u8>), RepairError> {
         let geometry = self.image.geometry();
         let entries = &self.look.references.snapshots.entries[..snapshots as usize];
         let mut bytes = snapshots::bytes_of(&self.image, self.storage, entries)?;
         let clusters = geometry.clusters_for(bytes.len() as u64);
-        let place = if clusters == ClusterCount(0) {
-            Run::new(Cluster(0), clusters)
-        } else {
-            room.seek(&self.counts, |input| {
-                rebuild::lowest_free_run(input, clusters)
-            })?
-        };
+        if clusters == ClusterCount(0) {
+            return Ok((Offset(0), bytes));
+        }
         bytes.resize((clusters.0 << geometry.cluster_bits()) as usize, 0);
-        self.new_table = (Offset(place.first.0 << geometry.cluster_bits()), bytes);
-        Ok(self.counts.add(place, 1)?)
+        let place = room.seek(&self.counts, |input| {
+            rebuild::lowest_free_run(input, clusters)
+        })?;
+        let offset = Offset(place.first.0 << geometry.cluster_bits());
+        self.counts.add(place, 1)?;
+        Ok((offset, bytes))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::phase::Phase;
 use super::replace::Replaced;
 use super::snapshots::Remedy;
 use super::uses::of_structures;
@@ -13,7 +14,7 @@ use crate::rebuild::Layout;
 use crate::references::Beyond;
 use crate::storage::Storage;
 use crate::table::{RefcountTable, Run, RunSet};
-use crate::units::{Cluster, Offset};
+use crate::units::Cluster;
 
 /// What is decided, one thing after the other.
 pub(super) struct Draft<'a> {
@@ -39,8 +40,7 @@ pub(super) struct Draft<'a> {
     pub kept: Kept,
     /// The references that stay to clusters whose count is larger, as it is kept.
     pub kept_references: RefcountTable,
-    /// Where a new snapshot table goes, and its bytes; none where there is none.
-    pub new_table: (Offset, Vec<u8>),
+    pub layout: Option<Layout>,
     pub fixed: Fixed,
     pub released: RunSet,
     /// Corruptions that stay, COPIED bits aside.
@@ -57,9 +57,9 @@ impl RepairPlan {
     ) -> Result<Self, RepairError> {
         let mut draft = Draft::of(storage, survey, options);
         draft.decide()?;
-        let layout = draft.structures()?;
-        let mended = draft.mended(layout.is_some(), observer)?;
-        draft.finish(layout, mended)
+        let structures = draft.structures()?;
+        let mended = draft.mended(observer)?;
+        draft.finish(structures, mended)
     }
 }
 
@@ -88,7 +88,7 @@ impl<'a> Draft<'a> {
             remedy: None,
             kept: Kept::default(),
             kept_references,
-            new_table: Default::default(),
+            layout: None,
             fixed: Fixed::default(),
             released: RunSet::new(),
             left,
@@ -187,7 +187,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Sets refcounts in place, or builds anew; the counts become the final ones.
-    fn structures(&mut self) -> Result<Option<Layout>, RepairError> {
+    fn structures(&mut self) -> Result<Vec<Phase>, RepairError> {
         let all = self.options.scope == Scope::All;
         let rebuilds = self.look.needs_rebuild()
             || (all && self.look.old.repair_rebuilds)
@@ -215,12 +215,12 @@ impl<'a> Draft<'a> {
         }
         self.shorten_snapshots()?;
         if rebuilds {
-            return self.build(doubtful).map(Some);
+            return self.build(doubtful);
         }
         if all {
             self.mend_corruptions(self.look.comparison.corruptions);
         }
-        Ok(None)
+        Ok(self.set_in_place())
     }
 
     pub(super) fn mend_corruptions(&mut self, corruptions: u64) {

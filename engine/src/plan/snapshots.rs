@@ -8,6 +8,7 @@ use super::{RepairError, Scope};
 use crate::format::snapshot::{FIXED_BYTES, SnapshotEntry};
 use crate::image::Image;
 use crate::references::{CheckError, SnapshotRefusal};
+use crate::step::Step;
 use crate::storage::Storage;
 use crate::units::{Cluster, Offset, Region};
 
@@ -23,6 +24,15 @@ pub(super) struct Remedy {
     pub snapshots: u32,
     /// Whether the table is written anew.
     pub rewrites: bool,
+}
+
+impl Remedy {
+    pub const fn step(self) -> Step {
+        match self.rewrites {
+            true => Step::RewroteSnapshotTable(self.snapshots),
+            false => Step::ShortenedSnapshotTable(self.snapshots),
+        }
+    }
 }
 
 impl Draft<'_> {

@@ -14,7 +14,7 @@ use crate::units::Offset;
 
 /// A table that is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct MendedTable {
+pub(crate) struct MendedTable {
     pub offset: Offset,
     /// Whether it is the active L1 table, not an L2 table.
     pub is_l1: bool,
@@ -31,7 +31,8 @@ pub(super) struct MendedTable {
 /// What is written into tables.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Mended {
-    /// The L1 table, if it is one of them, then L2 tables in ascending order.
+    /// Those that can be written before the header leads to other structures first; the L1 table, if
+    /// it is one of them, then L2 tables in ascending order.
     pub tables: Vec<MendedTable>,
     /// Wrong COPIED bits that stay, as often as their table is referred to.
     pub left: u64,
@@ -39,37 +40,47 @@ pub(super) struct Mended {
 
 impl Draft<'_> {
     /// Which COPIED bits of the active layer change, and which entries are replaced.
-    pub(super) fn mended(
-        &self,
-        is_rebuilt: bool,
-        observer: &mut dyn Observer,
-    ) -> Result<Mended, RepairError> {
+    pub(super) fn mended(&self, observer: &mut dyn Observer) -> Result<Mended, RepairError> {
+        let mut mended = Mended::default();
         if self.is_sound_walk && self.kept_references.last_used().is_none() {
-            return Ok(Mended::default());
-        }
-        let (image, storage, look) = (&self.image, self.storage, &self.look);
-        let l1_offset = image.header.l1_table_offset;
-        let table = |offset, is_l1: bool| {
-            let replaced = self.replaced.get(&offset).filter(|_| !is_l1);
-            let cluster = image.geometry().cluster_of(offset);
-            MendedTable {
-                offset,
-                is_l1,
-                replaced: replaced.copied().unwrap_or(0),
-                clears: 0,
-                sets: 0,
-                is_late: is_rebuilt && look.old.clusters.contains(cluster),
-            }
-        };
-        let replaced = self.replaced.keys();
-        let mut mended = Mended {
-            tables: replaced.map(|offset| table(*offset, false)).collect(),
-            left: 0,
-        };
-        if l1_offset.0 < image.geometry().cluster_size() {
-            // The header is no table, and what it seems to lead to is none either.
             return Ok(mended);
         }
+        let header = &self.image.header;
+        // The header is no table, and what it seems to lead to is none either.
+        if header.l1_table_offset.0 >= header.geometry.cluster_size() {
+            self.mend_copied(&mut mended, observer)?;
+        }
+        let replaced = self.replaced.keys();
+        mended
+            .tables
+            .extend(replaced.map(|offset| self.untouched(*offset, false)));
+        let tables = &mut mended.tables;
+        tables.sort_by_key(|table| (table.is_late, !table.is_l1, table.offset));
+        // With its COPIED bits a table has come first.
+        tables.dedup_by_key(|table| (table.is_l1, table.offset));
+        Ok(mended)
+    }
+
+    /// A table of which nothing is known yet but the entries that are replaced.
+    fn untouched(&self, offset: Offset, is_l1: bool) -> MendedTable {
+        let replaced = self.replaced.get(&offset).filter(|_| !is_l1);
+        let cluster = self.image.geometry().cluster_of(offset);
+        MendedTable {
+            offset,
+            is_l1,
+            replaced: replaced.copied().unwrap_or(0),
+            clears: 0,
+            sets: 0,
+            is_late: self.layout.is_some() && self.look.old.clusters.contains(cluster),
+        }
+    }
+
+    fn mend_copied(
+        &self,
+        mended: &mut Mended,
+        observer: &mut dyn Observer,
+    ) -> Result<(), RepairError> {
+        let (image, storage, look) = (&self.image, self.storage, &self.look);
         // With `-r leaks` only where nothing else is wrong once refcounts are lowered.
         let is_else_clean =
             self.left == 0 && look.comparison.unreadable_clusters == 0 && self.kept.clusters == 0;
@@ -78,18 +89,18 @@ impl Draft<'_> {
             0 => self.counts.get(cluster),
             references => references,
         };
+        let is_rebuilt = self.layout.is_some();
         let counts = || look.counts_after(&self.counts, is_rebuilt, image, storage);
         let l1 = check_l1(&mut counts())?;
-        let mut written_l1 = None;
         if !l1.wrong.is_empty() {
             let is_writable = may_write && self.l1_is_writable(&references)?;
-            let mut table = table(l1_offset, true);
+            let mut table = self.untouched(image.header.l1_table_offset, true);
             for wrong in &l1.wrong {
                 observer.finding(&wrong.finding(None), action_in(is_writable));
                 table.note(wrong.is_to_set());
             }
             if is_writable {
-                written_l1 = Some(table);
+                mended.write(table)?;
             } else {
                 mended.leave(&table, 1, may_write, observer);
             }
@@ -99,7 +110,7 @@ impl Draft<'_> {
         for (offset, times) in with_wrong(&tables, counts, observer)? {
             storage.read_at(offset, &mut bytes)?;
             let is_writable = may_write && self.l2_is_writable(offset, &bytes, &references);
-            let mut table = table(offset, false);
+            let mut table = self.untouched(offset, false);
             if table.replaced > 0 {
                 replace(image, &mut bytes);
             }
@@ -108,13 +119,12 @@ impl Draft<'_> {
                 table.note(wrong.is_to_set());
             })?;
             if is_writable {
-                mended.add(table)?;
+                mended.write(table)?;
             } else {
                 mended.leave(&table, times, may_write, observer);
             }
         }
-        mended.tables.splice(0..0, written_l1);
-        Ok(mended)
+        Ok(())
     }
 }
 
@@ -153,15 +163,10 @@ impl Mended {
         self.left += times * u64::from(table.clears + table.sets);
     }
 
-    fn add(&mut self, table: MendedTable) -> Result<(), RepairError> {
-        let tables = &mut self.tables;
-        match tables.binary_search_by_key(&table.offset, |other| other.offset) {
-            Ok(position) => tables[position] = table,
-            Err(_) if table.clears + table.sets + table.replaced == 0 => {}
-            Err(position) => {
-                tables.try_reserve(1)?;
-                tables.insert(position, table);
-            }
+    fn write(&mut self, table: MendedTable) -> Result<(), RepairError> {
+        if table.changes_first() || table.sets > 0 {
+            self.tables.try_reserve(1)?;
+            self.tables.push(table);
         }
         Ok(())
     }

@@ -1,12 +1,10 @@
-//! Building the refcount structures anew: a pure plan first, then its writes.
+//! Where the refcount structures go when they are built anew.
 
-mod commit;
 mod layout;
 mod planned;
 mod qemu;
 mod space;
 
-pub use commit::{CommitError, commit};
 pub use layout::Layout;
 pub use planned::proven_tries;
 

@@ -1,6 +1,6 @@
 //! What each planner places where, on images small enough to follow by hand.
 
-use recount::rebuild::{self, Input};
+use recount::rebuild::{self, Input, New};
 use recount::{
     Algorithm, Cluster, ClusterCount, Geometry, Layout, PlanError, RefcountTable, Run, RunSet,
 };
@@ -88,8 +88,7 @@ fn planned_grows_the_file_only_when_nothing_in_it_will_do() {
 fn planned_says_what_is_missing_on_a_device_that_cannot_grow() {
     let error = plan(Algorithm::Planned, "##o.", Some(4)).expect_err("no room");
     let expected = PlanError::NoSpace {
-        needed: ClusterCount(2),
-        reftable: ClusterCount(1),
+        what: New::Structures(ClusterCount(2), ClusterCount(1)),
         free: ClusterCount(1),
         longest_run: ClusterCount(1),
         reserved: ClusterCount(1),

@@ -5,7 +5,7 @@ use super::make::Draft;
 use super::phase::{Phase, PhaseKind, Target, at_once};
 use super::room::Room;
 use super::snapshots::{self, Remedy};
-use crate::rebuild;
+use crate::rebuild::{self, Layout};
 use crate::step::Step;
 use crate::table::{Run, RunSet};
 use crate::units::{Cluster, ClusterCount, Offset};
@@ -22,7 +22,7 @@ impl Draft<'_> {
             // There are no snapshots any more that should not be there.
             self.mend_corruptions(1);
         }
-        for cluster in self.released_by_remedy() {
+        for cluster in self.released_by_remedy().runs().iter().flat_map(Run::iter) {
             let count = self.counts.get(cluster).saturating_sub(1);
             self.counts.set(cluster, count)?;
             if count == 0 {
@@ -32,7 +32,7 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// New structures, a new snapshot table where that is due, and the switch to them.
+    /// Plans new structures, and a new snapshot table where that is due.
     pub(super) fn build(&mut self, doubtful: RunSet) -> Result<Vec<Phase>, RepairError> {
         self.mend_corruptions(self.look.old.corruptions + self.look.comparison.corruptions);
         if !self.keeps {
@@ -40,16 +40,9 @@ impl Draft<'_> {
             self.released.extend(&self.look.old.claimed);
         }
         let room = self.room(doubtful);
-        let mut written = Vec::new();
-        // The header's fields behind those that lead to the reftable lead to the snapshots.
-        let mut snapshots = Vec::new();
-        if let Some(remedy) = self.remedy {
-            snapshots.extend(remedy.snapshots.to_be_bytes());
-            if remedy.rewrites {
-                let (offset, bytes) = self.place_snapshots(&room, remedy.snapshots)?;
-                snapshots.extend(offset.0.to_be_bytes());
-                written.extend((!bytes.is_empty()).then(|| Target::Bytes(offset, bytes)));
-            }
+        let mut table = Default::default();
+        if let Some(remedy) = self.remedy.filter(|remedy| remedy.rewrites) {
+            table = self.place_snapshots(&room, remedy.snapshots)?;
         }
         let algorithm = self.options.algorithm;
         let layout = room.seek(&self.counts, |input| rebuild::plan(algorithm, input))?;
@@ -58,41 +51,50 @@ impl Draft<'_> {
             self.counts.add(Run::single(*cluster), 1)?;
         }
         self.counts.add(layout.reftable, 1)?;
+        let phases = self.switch_to(&layout, table)?;
+        self.layout = Some(layout);
+        Ok(phases)
+    }
+
+    /// The writes of new structures and of a new snapshot table, and the switch to them.
+    fn switch_to(
+        &self,
+        layout: &Layout,
+        (table_offset, table): (Offset, Vec<u8>),
+    ) -> Result<Vec<Phase>, RepairError> {
         let geometry = self.image.geometry();
         let offset_of = |cluster: Cluster| Offset(cluster.0 << geometry.cluster_bits());
+        let table = (!table.is_empty()).then_some(Target::Bytes(table_offset, table));
         let refblocks = layout.refblocks.iter();
-        written
-            .extend(refblocks.map(|(refblock, at)| Target::NewRefblock(*refblock, offset_of(*at))));
-        let start = offset_of(layout.reftable.first);
+        let refblocks = refblocks.map(|(number, at)| Target::NewRefblock(*number, offset_of(*at)));
+        let written = table.into_iter().chain(refblocks);
+        let (start, clusters) = (offset_of(layout.reftable.first), layout.reftable.count);
         let part = at_once(geometry) as usize;
-        let parts = (start.0..).step_by(part).map(Offset);
-        let reftable = layout.encode_reftable(geometry)?;
-        let reftable = parts.zip(reftable.chunks(part).map(<[u8]>::to_vec));
+        let bytes = layout.encode_reftable(geometry)?;
+        let places = (start.0..).step_by(part).map(Offset);
+        let parts = places.zip(bytes.chunks(part));
+        let reftable = parts.map(|(at, part)| Target::Bytes(at, part.to_vec()));
+        // One write, within one sector.
+        let mut pointer = start.0.to_be_bytes().to_vec();
+        pointer.extend((clusters.0 as u32).to_be_bytes());
+        if let Some(remedy) = self.remedy {
+            pointer.extend(remedy.snapshots.to_be_bytes());
+            if remedy.rewrites {
+                pointer.extend(table_offset.0.to_be_bytes());
+            }
+        }
+        let pointer = Target::Bytes(geometry.reftable_pointer_offset(), pointer);
         let rebuilt = Step::Rebuilt {
             reftable: start,
-            reftable_clusters: layout.reftable.count,
+            reftable_clusters: clusters,
             refblocks: layout.refblocks.len() as u64,
         };
         let steps = [rebuilt].into_iter().chain(self.remedy.map(Remedy::step));
-        // Written together, within one sector.
-        let clusters = layout.reftable.count.0 as u32;
-        let pointer = [
-            &start.0.to_be_bytes()[..],
-            &clusters.to_be_bytes(),
-            &snapshots,
-        ];
-        let pointer = Target::Bytes(geometry.reftable_pointer_offset(), pointer.concat());
-        let phases = vec![
+        Ok(vec![
             Phase::new(PhaseKind::Build, [], written),
-            Phase::new(
-                PhaseKind::Reftable,
-                [],
-                reftable.map(|(at, bytes)| Target::Bytes(at, bytes)),
-            ),
+            Phase::new(PhaseKind::Reftable, [], reftable),
             Phase::new(PhaseKind::Switch, steps, [pointer]),
-        ];
-        self.layout = Some(layout);
-        Ok(phases)
+        ])
     }
 
     /// Where a table with the first snapshots goes, and its bytes; none where there is none.

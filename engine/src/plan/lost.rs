@@ -43,11 +43,10 @@ pub(super) fn look_for(
         if next_data.is_some_and(|next: Offset| next < offset) {
             next_data = draft.storage.next_data(offset);
         }
-        match next_data {
-            None => break,
-            // A hole, and perhaps many clusters of it.
-            Some(data) if data.0 >= end => continue,
-            Some(_) => {}
+        let Some(data) = next_data else { break };
+        // A hole, and perhaps many clusters of it.
+        if data.0 >= end {
+            continue;
         }
         let sample = SAMPLE.min(buffer.len());
         draft.storage.read_at(offset, &mut buffer[..sample])?;

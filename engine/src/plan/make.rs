@@ -59,7 +59,7 @@ impl RepairPlan {
         draft.decide()?;
         let structures = draft.structures()?;
         let mended = draft.mended(observer)?;
-        draft.finish(structures, mended)
+        draft.finish(structures, &mended)
     }
 }
 
@@ -101,7 +101,7 @@ impl<'a> Draft<'a> {
         let gives_up = self.options.release_unreachable;
         if gives_up {
             self.remedy = self.remedy()?;
-            for cluster in self.released_by_remedy() {
+            for cluster in self.released_by_remedy().runs().iter().flat_map(Run::iter) {
                 *self.going.entry(cluster).or_default() += 1;
             }
         }
@@ -114,25 +114,17 @@ impl<'a> Draft<'a> {
         // Only what leaked may be hidden by damage, and only a snapshot table that a repair would
         // change may be what shows it.
         let table = &self.look.references.snapshots;
-        let is_due = all && (table.corruptions > 0 || table.refusal.is_some());
-        let damage = if is_due || self.leaks().next().is_some() {
+        let leaks = self.look.comparison.leaks_of(&self.counts).next();
+        let may_change = all && (table.corruptions > 0 || table.refusal.is_some());
+        let damage = if may_change || leaks.is_some() {
             self.damage()?
         } else {
             self.look.references.dead_ends.clone()
         };
         self.keeps = damage.count > 0;
-        if self.keeps {
-            self.kept.damage = damage.count;
-            self.kept.examples = damage.examples;
-        }
+        (self.kept.damage, self.kept.examples) = (damage.count, damage.examples);
         self.remedy = self.remedy()?;
         Ok(())
-    }
-
-    /// The clusters with a refcount above their references: each with the refcount and the
-    /// references.
-    fn leaks(&self) -> impl Iterator<Item = (Cluster, u64, u64)> {
-        self.look.comparison.leaks_of(&self.counts)
     }
 
     /// How often what goes away uses a cluster.
@@ -203,8 +195,9 @@ impl<'a> Draft<'a> {
             RunSet::new()
         };
         if !self.keeps {
-            self.fixed.leaks += self.leaks().count() as u64;
-            let leaked = self.look.comparison.unreferenced(&self.counts);
+            let comparison = &self.look.comparison;
+            self.fixed.leaks += comparison.leaks_of(&self.counts).count() as u64;
+            let leaked = comparison.unreferenced(&self.counts);
             self.released = RunSet::of_ascending(leaked.map(Run::single));
         }
         if rebuilds {

@@ -55,8 +55,6 @@ pub struct Kept {
 /// A whole repair, before any of it is written.
 #[derive(Clone, Debug)]
 pub struct RepairPlan {
-    /// What a check reports now, wrong COPIED bits aside.
-    pub before: Report,
     /// What a check will report.
     pub after: Report,
     /// How much is repaired.

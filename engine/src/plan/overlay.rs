@@ -46,19 +46,20 @@ impl<'a> Overlay<'a> {
         })
     }
 
-    /// Whether everything that is laid over the image is what it holds: as it should be once it has
-    /// been written. The first place where it is not.
-    pub fn differs(&self) -> Result<Option<Offset>, RepairError> {
+    /// An error where what is laid over the image is not what it holds, as it should once it has been
+    /// written.
+    pub fn read_back(&self) -> Result<(), RepairError> {
         let mut found = Vec::new();
         for (place, target) in &self.patches {
             let planned = self.bytes_of(target)?;
             found.resize(planned.len(), 0);
             self.base.read_at(Offset(place.start), &mut found)?;
             if *found != *planned {
-                return Ok(Some(Offset(place.start)));
+                let offset = Offset(place.start);
+                return Err(RepairError::ReadBack { offset });
             }
         }
-        Ok(None)
+        Ok(())
     }
 
     /// The patches that reach over a part of the bytes.
@@ -108,7 +109,7 @@ impl Storage for Overlay<'_> {
             self.base.read_at(offset, buffer)?;
         }
         let lay = |(place, target): &Patch<'_>| {
-            copy(place.start, &*self.bytes_of(target)?, offset.0, buffer);
+            copy(place.start, &self.bytes_of(target)?, offset.0, buffer);
             Ok(())
         };
         let laid = patches.iter().try_for_each(lay);

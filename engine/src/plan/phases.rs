@@ -20,7 +20,7 @@ impl Draft<'_> {
     pub(super) fn finish(
         mut self,
         structures: Vec<Phase>,
-        mended: Mended,
+        mended: &Mended,
     ) -> Result<RepairPlan, RepairError> {
         let after = self.report_after(mended.left);
         let tables = mended.tables.iter();
@@ -46,7 +46,6 @@ impl Draft<'_> {
                 && !is_overflowing
                 && after.check_errors == 0,
             released: self.released(),
-            before: self.before,
             after,
             fixed: self.fixed,
             kept: self.kept,
@@ -73,10 +72,8 @@ impl Draft<'_> {
             over.map(|(_, count)| count - most).sum()
         };
         let left = self.left.saturating_sub(self.look.overflow) + overflow;
-        let snapshots = match self.remedy {
-            None => self.look.references.snapshots.corruptions,
-            Some(_) => 0,
-        };
+        let snapshots = self.look.references.snapshots.corruptions;
+        let snapshots = self.remedy.map_or(snapshots, |_| 0);
         let unreadable = self.look.comparison.unreadable_clusters;
         Report {
             check_errors: if is_rebuilt { 0 } else { unreadable },

@@ -57,17 +57,10 @@ impl Draft<'_> {
                 self.beyond.dangling(&self.image, entry.region);
             }
         }
-        let Self {
-            image,
-            storage,
-            look,
-            counts,
-            ..
-        } = self;
-        let before = look.comparison.corruptions;
-        look.comparison
-            .recount(image, *storage, &look.old, counts, &refblocks)?;
-        self.left = self.left.saturating_sub(before) + self.look.comparison.corruptions;
+        let (old, comparison) = (&self.look.old, &mut self.look.comparison);
+        self.left = self.left.saturating_sub(comparison.corruptions);
+        comparison.recount(&self.image, self.storage, old, &self.counts, &refblocks)?;
+        self.left += comparison.corruptions;
         Ok(())
     }
 

@@ -10,7 +10,8 @@ use crate::image::Image;
 use crate::references::{CheckError, SnapshotRefusal};
 use crate::step::Step;
 use crate::storage::Storage;
-use crate::units::{Cluster, Offset, Region};
+use crate::table::RunSet;
+use crate::units::{Offset, Region};
 
 /// Extra data as it is written now: VM state size, disk size, instruction count (8 bytes each).
 const EXTRA_BYTES: usize = 24;
@@ -28,9 +29,10 @@ pub(super) struct Remedy {
 
 impl Remedy {
     pub const fn step(self) -> Step {
-        match self.rewrites {
-            true => Step::RewroteSnapshotTable(self.snapshots),
-            false => Step::ShortenedSnapshotTable(self.snapshots),
+        if self.rewrites {
+            Step::RewroteSnapshotTable(self.snapshots)
+        } else {
+            Step::ShortenedSnapshotTable(self.snapshots)
         }
     }
 }
@@ -74,18 +76,18 @@ impl Draft<'_> {
     }
 
     /// The clusters that the snapshot table takes up no more.
-    pub(super) fn released_by_remedy(&self) -> Vec<Cluster> {
+    pub(super) fn released_by_remedy(&self) -> RunSet {
         let table = &self.look.references.snapshots;
         let left = match self.remedy {
-            None => return Vec::new(),
+            None => return RunSet::new(),
             Some(Remedy { rewrites: true, .. }) => 0,
             Some(Remedy { snapshots, .. }) => table.length_of(snapshots as usize),
         };
         let offset = table.region.offset;
         let clusters = |length| Region { offset, length }.clusters(self.image.geometry());
-        let (before, after) = (clusters(table.region.length), clusters(left));
-        let released = before.iter().filter(|cluster| !after.contains(*cluster));
-        released.collect()
+        let [before, after] = [table.region.length, left]
+            .map(|length| RunSet::of_ascending([clusters(length)].into_iter()));
+        before.without(&after)
     }
 }
 
@@ -126,10 +128,8 @@ fn entry_bytes(
     let extra_bytes = (bytes.len() - fixed) as u32;
     bytes[36..40].copy_from_slice(&extra_bytes.to_be_bytes());
     let names = bytes.len();
-    bytes.resize(
-        names + usize::from(entry.id_size) + usize::from(entry.name_size),
-        0,
-    );
+    let length = usize::from(entry.id_size) + usize::from(entry.name_size);
+    bytes.resize(names + length, 0);
     let names_at = entry.position.0 + FIXED_BYTES + u64::from(entry.extra_data_size);
     storage.read_at(Offset(names_at), &mut bytes[names..])?;
     Ok(bytes)

@@ -5,7 +5,7 @@ use super::make::Draft;
 use super::phase::Stage;
 use super::{RepairError, Scope};
 use crate::check::{DiskCounts, check_l1, check_l2, with_wrong};
-use crate::finding::Finding;
+use crate::finding::{Finding, WrongCopied};
 use crate::format::entry::{L2Entry, L2Kind};
 use crate::image::Image;
 use crate::observer::{Action, Observer};
@@ -99,11 +99,7 @@ impl Draft<'_> {
                 observer.finding(&wrong.finding(None), action_in(is_writable));
                 table.note(wrong.is_to_set());
             }
-            if is_writable {
-                mended.write(table)?;
-            } else {
-                mended.leave(&table, 1, may_write, observer);
-            }
+            mended.settle(table, 1, is_writable, may_write, observer)?;
         }
         let tables: Vec<_> = l1.tables.into_iter().collect();
         let mut bytes = vec![0; image.geometry().cluster_size() as usize];
@@ -118,11 +114,7 @@ impl Draft<'_> {
                 observer.finding(&wrong.finding(Some(offset)), action_in(is_writable));
                 table.note(wrong.is_to_set());
             })?;
-            if is_writable {
-                mended.write(table)?;
-            } else {
-                mended.leave(&table, times, may_write, observer);
-            }
+            mended.settle(table, times, is_writable, may_write, observer)?;
         }
         Ok(())
     }
@@ -154,17 +146,22 @@ impl MendedTable {
 }
 
 impl Mended {
-    /// A table that is referred to so often and left alone.
-    fn leave(&mut self, table: &MendedTable, times: u64, tells: bool, observer: &mut dyn Observer) {
-        if tells {
-            let table = table.offset;
-            observer.finding(&Finding::TableNotWritten { table }, Action::Reported);
-        }
-        self.left += times * u64::from(table.clears + table.sets);
-    }
-
-    fn write(&mut self, table: MendedTable) -> Result<(), RepairError> {
-        if table.changes_first() || table.sets > 0 {
+    /// Writes a table that is referred to so often, or leaves it alone, and tells of that.
+    fn settle(
+        &mut self,
+        table: MendedTable,
+        times: u64,
+        is_writable: bool,
+        tells: bool,
+        observer: &mut dyn Observer,
+    ) -> Result<(), RepairError> {
+        if !is_writable {
+            if tells {
+                let table = table.offset;
+                observer.finding(&Finding::TableNotWritten { table }, Action::Reported);
+            }
+            self.left += times * u64::from(table.clears + table.sets);
+        } else if table.changes_first() || table.sets > 0 {
             self.tables.try_reserve(1)?;
             self.tables.push(table);
         }
@@ -196,20 +193,18 @@ pub(super) fn mend(
         replace(image, bytes);
     }
     let mut words = Vec::new();
-    let mut note = |position: u64, word: u64, copied: bool| {
-        if stage == Stage::Final || !copied {
-            words.push((position as usize, word));
+    let mut note = |wrong: WrongCopied, entry_bytes: u64| {
+        if stage == Stage::Final || !wrong.is_to_set() {
+            words.push(((wrong.index * entry_bytes) as usize, wrong.mended()));
         }
     };
     if table.is_l1 {
         for wrong in check_l1(counts)?.wrong {
-            note(wrong.index * 8, wrong.mended(), wrong.is_to_set());
+            note(wrong, 8);
         }
     } else if table.clears + table.sets > 0 {
         let entry_bytes = image.format().entry_bytes();
-        check_l2(bytes, counts, &mut |wrong| {
-            note(wrong.index * entry_bytes, wrong.mended(), wrong.is_to_set());
-        })?;
+        check_l2(bytes, counts, &mut |wrong| note(wrong, entry_bytes))?;
     }
     for (position, word) in words {
         if let Some(place) = bytes.get_mut(position..position + 8) {

@@ -86,7 +86,7 @@ pub fn of(kind: Kind, task: Task) -> Result<Counts, String> {
 fn beforehand(storage: &dyn Storage) -> Result<(u64, usize), String> {
     let survey = Survey::take(storage, &mut ()).map_err(said)?;
     let plan = plan(storage, &RepairOptions::default(), &mut ()).map_err(said)?;
-    let tries = plan.layout().map_or(0, |layout| layout.tries);
+    let tries = plan.layout.as_ref().map_or(0, |layout| layout.tries);
     Ok((tries, survey.look.references.table.memory()))
 }
 

@@ -143,7 +143,8 @@ impl Geometry {
     }
 
     /// **E**: reftable entries of a cluster.
-    pub(crate) const fn entries_per_reftable_cluster(&self) -> u64 {
+    #[must_use]
+    pub const fn entries_per_reftable_cluster(&self) -> u64 {
         1 << self.reftable_entry_bits
     }
 
@@ -155,7 +156,8 @@ impl Geometry {
     }
 
     /// Where in the file the header's reftable pointer is: 8 bytes of offset, 4 of clusters.
-    pub(crate) const fn reftable_pointer_offset(&self) -> Offset {
+    #[must_use]
+    pub const fn reftable_pointer_offset(&self) -> Offset {
         self.pointer_offset
     }
 

@@ -1,11 +1,8 @@
-//! What each planner places where, on images small enough to follow by hand, and the order in
-//! which a layout reaches the storage.
+//! What each planner places where, on images small enough to follow by hand.
 
-use recount::rebuild::{self, Input};
-use recount::storage::Operation;
+use recount::rebuild::{self, Input, New};
 use recount::{
-    Algorithm, Cluster, ClusterCount, Geometry, Layout, Offset, PlanError, RefblockIndex,
-    RefcountTable, Run, RunSet, Storage, StorageError,
+    Algorithm, Cluster, ClusterCount, Geometry, Layout, PlanError, RefcountTable, Run, RunSet,
 };
 
 /// B = 4 refcounts of a refblock, E = 2 entries of a reftable cluster: one covers 8 clusters.
@@ -91,8 +88,7 @@ fn planned_grows_the_file_only_when_nothing_in_it_will_do() {
 fn planned_says_what_is_missing_on_a_device_that_cannot_grow() {
     let error = plan(Algorithm::Planned, "##o.", Some(4)).expect_err("no room");
     let expected = PlanError::NoSpace {
-        needed: ClusterCount(2),
-        reftable: ClusterCount(1),
+        what: New::Structures(ClusterCount(2), ClusterCount(1)),
         free: ClusterCount(1),
         longest_run: ClusterCount(1),
         reserved: ClusterCount(1),
@@ -149,81 +145,4 @@ fn a_cluster_counted_after_the_end_of_the_file_is_not_taken() {
             "{algorithm:?}"
         );
     }
-}
-
-/// Remembers what was done to it, in order.
-#[derive(Default)]
-struct Recorder {
-    operations: Vec<(Operation, Offset, usize)>,
-}
-
-impl Storage for Recorder {
-    fn len(&self) -> u64 {
-        0
-    }
-
-    fn capacity(&self) -> Option<u64> {
-        None
-    }
-
-    fn read_at(&self, _offset: Offset, buffer: &mut [u8]) -> Result<(), StorageError> {
-        buffer.fill(0);
-        Ok(())
-    }
-
-    fn write_at(&mut self, offset: Offset, bytes: &[u8]) -> Result<(), StorageError> {
-        self.operations
-            .push((Operation::Write, offset, bytes.len()));
-        Ok(())
-    }
-
-    fn set_len(&mut self, length: u64) -> Result<(), StorageError> {
-        self.operations.push((Operation::SetLen, Offset(length), 0));
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), StorageError> {
-        self.operations.push((Operation::Flush, Offset(0), 0));
-        Ok(())
-    }
-
-    fn discard(&mut self, offset: Offset, length: u64) -> Result<(), StorageError> {
-        self.operations
-            .push((Operation::Discard, offset, length as usize));
-        Ok(())
-    }
-}
-
-#[test]
-fn a_flush_stands_on_either_side_of_the_switch_of_the_header() {
-    let geometry = Geometry::new(9, 4).expect("valid");
-    let mut references = RefcountTable::new(geometry);
-    references
-        .add(Run::new(Cluster(0), ClusterCount(3)), 1)
-        .expect("memory");
-    references
-        .add(Run::single(Cluster(300)), 1)
-        .expect("memory");
-    let layout = Layout {
-        reftable: Run::single(Cluster(5)),
-        refblocks: vec![
-            (RefblockIndex(0), Cluster(3)),
-            (RefblockIndex(1), Cluster(4)),
-        ],
-        abandoned: RunSet::new(),
-        order: vec![0, 1],
-        tries: 1,
-    };
-    let mut storage = Recorder::default();
-    rebuild::commit(Algorithm::Planned, &layout, &references, &mut storage).expect("no failure");
-    let flush = (Operation::Flush, Offset(0), 0);
-    // Both refblocks in one write, as they lie side by side.
-    let expected = [
-        (Operation::Write, Offset(3 * 512), 1024),
-        (Operation::Write, Offset(5 * 512), 512),
-        flush,
-        (Operation::Write, Offset(48), 12),
-        flush,
-    ];
-    assert_eq!(storage.operations, expected);
 }

@@ -183,8 +183,9 @@ const fn reason(error: &RepairError) -> Option<Refused> {
         RepairError::Check(_) => Refused::CheckGivesUp,
         RepairError::NeedsRebuild => Refused::NeedsRebuild,
         RepairError::Plan(PlanError::ReftableTooLarge { .. }) => Refused::ReftableTooLarge,
-        RepairError::Plan(PlanError::NoSpace { .. } | PlanError::NoRun { .. })
-        | RepairError::PastCapacity { .. } => Refused::NoSpace,
+        RepairError::Plan(PlanError::NoSpace { .. }) | RepairError::PastCapacity { .. } => {
+            Refused::NoSpace
+        }
         RepairError::GrowthWouldHide { .. } => Refused::GrowthWouldHide,
         _ => return None,
     })

@@ -1,11 +1,12 @@
 //! Whole images, repaired from end to end on disks that fail and lose power: what the engine
 //! promises holds, and what it would do wrong is seen.
 
+use std::ops::ControlFlow;
 use std::process::Command;
 
 use recount::{Offset, Storage};
 use recount_needs::needs;
-use recount_oracle::case::damage::{Damage, PointerDamage, SparseBytes};
+use recount_oracle::case::damage::{Damage, PointerDamage, SnapshotDamage, SparseBytes};
 use recount_oracle::case::generate;
 use recount_oracle::case::synthetic::{Content, Run, Sharing, Snapshots, Structures, Synthetic};
 use recount_oracle::case::{Algorithm, Case, Image, Pick, Schedule, StorageLimit};
@@ -141,6 +142,44 @@ fn the_places_of_qemus_algorithms_come_into_use_as_safely_as_our_own() {
 }
 
 #[test]
+fn the_old_snapshot_table_is_whole_until_the_header_leads_to_the_new_one() {
+    // Too little extra data: the table is written anew. More snapshots than there are, beyond the
+    // table's cluster: it is shortened.
+    let damage = [SnapshotDamage::ExtraData(0), SnapshotDamage::Count(20)];
+    let mut looked_at = 0;
+    for algorithm in [Algorithm::Planned, Algorithm::FirstFit, Algorithm::Tail] {
+        for becomes in damage {
+            let snapshot = Pick(0);
+            let damage = vec![Damage::Snapshot { snapshot, becomes }];
+            let mut case = damaged(Structures::Absent, damage);
+            case.algorithm = algorithm;
+            let (before, mut repair) = ImageRepair::new(&case).expect("an image");
+            repair.options.release_unreachable = true;
+            let quiet = run(&repair, &before, &[]);
+            // Number and offset in the header, and as many entries as the number says.
+            let table = |bytes: &SparseBytes| {
+                let header = bytes.bytes(60, 12);
+                let clusters = if header[3] == 20 { 2 } else { 1 };
+                let offset = u64::from_be_bytes(bytes.bytes(64, 8).try_into().expect("8 bytes"));
+                (header, bytes.bytes(offset, clusters * 512))
+            };
+            let (old, new) = (table(&before.bytes), table(&quiet.after));
+            assert_ne!(old.0, new.0, "{algorithm:?} {becomes:?}");
+            let crashes = before.crashes(&quiet.trace);
+            let (states, torn) = crashes.each(&BOUNDS.crashes, |state| {
+                if [&old, &new].contains(&&table(state.bytes)) {
+                    return ControlFlow::Continue(());
+                }
+                ControlFlow::Break(state.to_string())
+            });
+            assert_eq!(torn, None, "{algorithm:?} {becomes:?}");
+            looked_at += states;
+        }
+    }
+    assert!(looked_at > 40, "{looked_at}");
+}
+
+#[test]
 fn what_is_kept_while_an_entry_leads_nowhere_is_lost_when_it_is_released() {
     let case = dangling();
     let kept = explored(&case);
@@ -179,8 +218,7 @@ struct AndThen(ImageRepair, u64, Vec<u8>);
 impl Repair for AndThen {
     fn repair(&self, disk: &mut SimulatedDisk) -> Outcome {
         let done = self.0.repair(disk)?;
-        disk.write_at(Offset(self.1), &self.2)
-            .map_err(recount::rebuild::CommitError::from)?;
+        disk.write_at(Offset(self.1), &self.2)?;
         Ok(done)
     }
 }

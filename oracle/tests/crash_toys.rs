@@ -231,10 +231,8 @@ impl Repair for Careless {
         };
         let done = self.repair.commit(&mut storage)?;
         if let Some(offset) = self.reuses {
-            storage
-                .write_at(offset, &[0xee; 16])
-                .and_then(|()| storage.flush())
-                .map_err(recount::rebuild::CommitError::from)?;
+            storage.write_at(offset, &[0xee; 16])?;
+            storage.flush()?;
         }
         Ok(done)
     }

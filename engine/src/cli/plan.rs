@@ -114,7 +114,7 @@ impl PlanOutput {
             }),
             length: plan.length,
             phases,
-            rebuild: plan.layout().map(rebuild),
+            rebuild: plan.layout.as_ref().map(rebuild),
             released_clusters: plan.released.count().0,
             plan,
             scope,
@@ -137,7 +137,7 @@ impl fmt::Display for PlanOutput {
             for step in &phase.steps {
                 writeln!(f, "       {step}")?;
             }
-            if let Some(layout) = plan.layout()
+            if let Some(layout) = &plan.layout
                 && planned.kind == PhaseKind::Build
             {
                 self.fmt_layout(layout, f)?;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use super::RepairError;
 use super::make::Draft;
-use super::uses::of_structures;
 use crate::finding::Finding;
 use crate::format::entry::L2Kind;
 use crate::references::{DeadEnds, l2_runs, looks_like_l2_table};
@@ -44,11 +43,10 @@ pub(super) fn look_for(
         if next_data.is_some_and(|next: Offset| next < offset) {
             next_data = draft.storage.next_data(offset);
         }
-        match next_data {
-            None => break,
-            // A hole, and perhaps many clusters of it.
-            Some(data) if data.0 >= end => continue,
-            Some(_) => {}
+        let Some(data) = next_data else { break };
+        // A hole, and perhaps many clusters of it.
+        if data.0 >= end {
+            continue;
         }
         let sample = SAMPLE.min(buffer.len());
         draft.storage.read_at(offset, &mut buffer[..sample])?;
@@ -112,15 +110,14 @@ fn is_new_reftable(draft: &Draft<'_>, table: Cluster, bytes: &[u8]) -> Result<bo
         refblocks.insert(geometry.cluster_of(offset), (offset, covers));
     }
     let is_own = |cluster| cluster == table || refblocks.contains_key(&cluster);
-    let going = of_structures(&draft.look.old);
     let mut block = vec![0; bytes.len()];
     for (offset, covers) in refblocks.values() {
         draft.storage.read_at(*offset, &mut block)?;
         let fits = |index: u64| {
             let cluster = covers.saturating_add(ClusterCount(index));
             let refcount = width::get(geometry.order(), &block, index as usize);
-            let going = going.get(&cluster).copied().unwrap_or(0);
-            match draft.counts.get(cluster).saturating_sub(going) {
+            let counted = draft.counts.get(cluster);
+            match counted.saturating_sub(draft.going(cluster)) {
                 references if is_own(cluster) => refcount == 1 && references == 0,
                 0 => refcount <= 1,
                 references => refcount == references.min(geometry.max_refcount()),

@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use super::phase::Phase;
 use super::replace::Replaced;
 use super::snapshots::Remedy;
 use super::uses::of_structures;
 use super::{Fixed, Kept, RepairError, RepairOptions, RepairPlan, Scope, room};
 use crate::check::{Look, Report, Survey};
-use crate::finding::Miscount;
 use crate::image::Image;
 use crate::observer::Observer;
 use crate::rebuild::Layout;
 use crate::references::Beyond;
 use crate::storage::Storage;
 use crate::table::{RefcountTable, Run, RunSet};
-use crate::units::{Cluster, Offset};
+use crate::units::Cluster;
 
 /// What is decided, one thing after the other.
 pub(super) struct Draft<'a> {
@@ -32,15 +32,15 @@ pub(super) struct Draft<'a> {
     /// What leads past the end of the file once entries are replaced.
     pub beyond: Beyond,
     pub replaced: Replaced,
-    /// How often what goes away uses a cluster, where refcount structures do not use it just once.
+    /// How often what goes away uses a cluster: the refcount structures, if they are built anew, and
+    /// a snapshot table that is given up.
     pub going: BTreeMap<Cluster, u64>,
     pub keeps: bool,
-    pub remedy: Remedy,
+    pub remedy: Option<Remedy>,
     pub kept: Kept,
     /// The references that stay to clusters whose count is larger, as it is kept.
     pub kept_references: RefcountTable,
-    /// Where a new snapshot table goes, and its bytes; none where there is none.
-    pub new_table: (Offset, Vec<u8>),
+    pub layout: Option<Layout>,
     pub fixed: Fixed,
     pub released: RunSet,
     /// Corruptions that stay, COPIED bits aside.
@@ -57,9 +57,9 @@ impl RepairPlan {
     ) -> Result<Self, RepairError> {
         let mut draft = Draft::of(storage, survey, options);
         draft.decide()?;
-        let layout = draft.structures()?;
-        let mended = draft.mended(layout.is_some(), observer)?;
-        draft.finish(layout, mended)
+        let structures = draft.structures()?;
+        let mended = draft.mended(observer)?;
+        draft.finish(structures, &mended)
     }
 }
 
@@ -80,15 +80,15 @@ impl<'a> Draft<'a> {
             is_sound_walk: look.references.are_sound(),
             counts: look.references.take_table(),
             beyond: look.references.beyond.clone(),
+            going: of_structures(&look.old),
             image,
             look,
             replaced: Replaced::new(),
-            going: BTreeMap::new(),
             keeps: false,
-            remedy: Remedy::None,
+            remedy: None,
             kept: Kept::default(),
             kept_references,
-            new_table: Default::default(),
+            layout: None,
             fixed: Fixed::default(),
             released: RunSet::new(),
             left,
@@ -98,37 +98,38 @@ impl<'a> Draft<'a> {
     /// Which entries are replaced, what is damaged, what is kept, what becomes of the snapshots.
     fn decide(&mut self) -> Result<(), RepairError> {
         let all = self.options.scope == Scope::All;
-        if all && self.look.old.is_shared {
-            self.going = of_structures(&self.look.old);
-        }
-        if self.options.release_unreachable {
-            self.remedy = Remedy::of(self, false)?;
-            for cluster in self.released_by_remedy() {
+        let gives_up = self.options.release_unreachable;
+        if gives_up {
+            self.remedy = self.remedy()?;
+            for cluster in self.released_by_remedy().runs().iter().flat_map(Run::iter) {
                 *self.going.entry(cluster).or_default() += 1;
             }
         }
         if all {
             self.replace_entries()?;
         }
-        let leaks = self.leaks().next().is_some();
-        let damage = if leaks || Remedy::is_due(&self.look.references.snapshots, self.options) {
+        if gives_up {
+            return Ok(());
+        }
+        // Only what leaked may be hidden by damage, and only a snapshot table that a repair would
+        // change may be what shows it.
+        let table = &self.look.references.snapshots;
+        let leaks = self.look.comparison.leaks_of(&self.counts).next();
+        let may_change = all && (table.corruptions > 0 || table.refusal.is_some());
+        let damage = if may_change || leaks.is_some() {
             self.damage()?
         } else {
             self.look.references.dead_ends.clone()
         };
-        let is_sound = damage.count == 0;
-        self.keeps = !is_sound && !self.options.release_unreachable;
-        if self.keeps {
-            self.kept.damage = damage.count;
-            self.kept.examples = damage.examples;
-        }
-        self.remedy = Remedy::of(self, is_sound)?;
+        self.keeps = damage.count > 0;
+        (self.kept.damage, self.kept.examples) = (damage.count, damage.examples);
+        self.remedy = self.remedy()?;
         Ok(())
     }
 
-    /// The clusters with a refcount above their references.
-    fn leaks(&self) -> impl Iterator<Item = Miscount> {
-        self.look.comparison.leaks_of(&self.counts)
+    /// How often what goes away uses a cluster.
+    pub(super) fn going(&self, cluster: Cluster) -> u64 {
+        self.going.get(&cluster).copied().unwrap_or(0)
     }
 
     /// Keeps refcounts that are above the references; with `-r leaks` those that are too low stay so.
@@ -140,9 +141,7 @@ impl<'a> Draft<'a> {
             for miscount in differences.collect::<Vec<_>>() {
                 let (cluster, refcount) = (miscount.cluster, miscount.refcount);
                 // The structures that go are counted no more.
-                let once = u64::from(self.look.old.clusters.contains(cluster));
-                let going = self.going.get(&cluster).copied().unwrap_or(once);
-                let going = if rebuilds { going } else { 0 };
+                let going = if rebuilds { self.going(cluster) } else { 0 };
                 if self.keeps && refcount.saturating_sub(miscount.references) > going {
                     let references = self.counts.get(cluster);
                     self.kept_references.set(cluster, references)?;
@@ -181,12 +180,12 @@ impl<'a> Draft<'a> {
     }
 
     /// Sets refcounts in place, or builds anew; the counts become the final ones.
-    fn structures(&mut self) -> Result<Option<Layout>, RepairError> {
+    fn structures(&mut self) -> Result<Vec<Phase>, RepairError> {
         let all = self.options.scope == Scope::All;
         let rebuilds = self.look.needs_rebuild()
             || (all && self.look.old.repair_rebuilds)
             || (!all && !self.image.header.has_usable_reftable)
-            || matches!(self.remedy, Remedy::Rewrite(_))
+            || self.remedy.is_some_and(|remedy| remedy.rewrites)
             || self.writes_over_something();
         if rebuilds && !all {
             return Err(RepairError::NeedsRebuild);
@@ -197,8 +196,9 @@ impl<'a> Draft<'a> {
             RunSet::new()
         };
         if !self.keeps {
-            self.fixed.leaks += self.leaks().count() as u64;
-            let leaked = self.look.comparison.unreferenced(&self.counts);
+            let comparison = &self.look.comparison;
+            self.fixed.leaks += comparison.leaks_of(&self.counts).count() as u64;
+            let leaked = comparison.unreferenced(&self.counts);
             self.released = RunSet::of_ascending(leaked.map(Run::single));
         }
         if rebuilds {
@@ -209,12 +209,12 @@ impl<'a> Draft<'a> {
         }
         self.shorten_snapshots()?;
         if rebuilds {
-            return self.build(doubtful).map(Some);
+            return self.build(doubtful);
         }
         if all {
             self.mend_corruptions(self.look.comparison.corruptions);
         }
-        Ok(None)
+        Ok(self.set_in_place())
     }
 
     pub(super) fn mend_corruptions(&mut self, corruptions: u64) {

@@ -30,7 +30,6 @@ use crate::finding::Finding;
 use crate::image::Image;
 use crate::rebuild::Layout;
 use crate::table::{RefcountTable, RunSet};
-use tables::MendedTable;
 
 /// How much is repaired, as `qemu-img check` counts it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,8 +55,6 @@ pub struct Kept {
 /// A whole repair, before any of it is written.
 #[derive(Clone, Debug)]
 pub struct RepairPlan {
-    /// What a check reports now, wrong COPIED bits aside.
-    pub before: Report,
     /// What a check will report.
     pub after: Report,
     /// How much is repaired.
@@ -72,12 +69,10 @@ pub struct RepairPlan {
     pub phases: Vec<Phase>,
     /// Clusters whose space is given back in the end.
     pub released: RunSet,
+    /// New refcount structures, where those that there are do not stay.
+    pub layout: Option<Layout>,
     image: Image,
     look: Look,
-    /// New refcount structures, where those that there are do not stay.
-    layout: Option<Layout>,
-    /// The tables in which entries change.
-    tables: Vec<MendedTable>,
     /// Whether nothing but refcounts is wrong, and all of them can be set right.
     changes_only_refcounts: bool,
     /// Whether it is known what a check will find: it reads the header as a table, where something
@@ -90,11 +85,5 @@ impl RepairPlan {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.phases.is_empty()
-    }
-
-    /// Where new refcount structures go, where they are built anew.
-    #[must_use]
-    pub const fn layout(&self) -> Option<&Layout> {
-        self.layout.as_ref()
     }
 }

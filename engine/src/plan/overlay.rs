@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io;
 use std::ops::Range;
 
-use super::phase::{Stage, Target};
+use super::phase::Target;
 use super::{RepairError, RepairPlan};
 use crate::storage::{Operation, Storage, StorageError, failed};
 use crate::table::push;
@@ -26,48 +26,40 @@ pub(super) struct Overlay<'a> {
 impl<'a> Overlay<'a> {
     pub fn new(base: &'a dyn Storage, plan: &'a RepairPlan) -> Result<Self, RepairError> {
         let mut patches: Vec<Patch<'a>> = Vec::new();
-        let written = plan.phases.iter().flat_map(|phase| &phase.targets);
-        let new = plan.layout.iter().flat_map(|layout| &layout.refblocks);
-        let new = new.map(|(refblock, _)| Cow::Owned(Target::Refblock(*refblock)));
-        for target in written.map(Cow::Borrowed).chain(new) {
-            push(&mut patches, (plan.place(&target), target))?;
+        for target in plan.phases.iter().flat_map(|phase| &phase.targets) {
+            push(&mut patches, (plan.place(target), Cow::Borrowed(target)))?;
         }
         // What is written in two phases is one patch.
-        patches.retain(|(place, _)| !place.is_empty());
         patches.sort_by_key(|(place, _)| place.start);
         patches.dedup_by_key(|(place, _)| place.start);
-        let overlay = Self {
+        for (place, target) in &mut patches {
+            if matches!(&**target, Target::Table(table) if table.is_l1) {
+                // All of it is looked at to make any of its bytes.
+                let bytes = plan.made(target, base)?;
+                *target = Cow::Owned(Target::Bytes(Offset(place.start), bytes));
+            }
+        }
+        Ok(Self {
             base,
             plan,
-            patches: Vec::new(),
-        };
-        for (place, target) in &mut patches {
-            if plan.is_l1_table(target) {
-                // All of it is looked at to make any of its bytes.
-                let mut bytes = vec![0; (place.end - place.start) as usize];
-                overlay.make(target, &mut bytes)?;
-                let write = (Offset(place.start), bytes);
-                *target = Cow::Owned(Target::Bytes(Box::new(write)));
-            }
-        }
-        Ok(Self { patches, ..overlay })
+            patches,
+        })
     }
 
-    /// Whether everything that is laid over the image is what it holds: as it should be once it has
-    /// been written. The first place where it is not.
-    pub fn differs(&self) -> Result<Option<Offset>, RepairError> {
-        let (mut found, mut planned) = (Vec::new(), Vec::new());
-        for patch in &self.patches {
-            let Range { start, end } = patch.0;
-            found.resize((end - start) as usize, 0);
-            planned.resize(found.len(), 0);
-            self.base.read_at(Offset(start), &mut found)?;
-            self.apply(patch, start, &mut planned)?;
-            if found != planned {
-                return Ok(Some(Offset(start)));
+    /// An error where what is laid over the image is not what it holds, as it should once it has been
+    /// written.
+    pub fn read_back(&self) -> Result<(), RepairError> {
+        let mut found = Vec::new();
+        for (place, target) in &self.patches {
+            let planned = self.bytes_of(target)?;
+            found.resize(planned.len(), 0);
+            self.base.read_at(Offset(place.start), &mut found)?;
+            if *found != *planned {
+                let offset = Offset(place.start);
+                return Err(RepairError::ReadBack { offset });
             }
         }
-        Ok(None)
+        Ok(())
     }
 
     /// The patches that reach over a part of the bytes.
@@ -79,29 +71,12 @@ impl<'a> Overlay<'a> {
         &rest[..rest.partition_point(|(place, _)| place.start < range.end)]
     }
 
-    /// Lays a patch over `buffer`, which begins at `start`.
-    fn apply(&self, patch: &Patch<'_>, start: u64, buffer: &mut [u8]) -> Result<(), RepairError> {
-        let (place, target) = patch;
-        if let Target::Bytes(write) = &**target {
-            copy(place.start, &write.1, start, buffer);
-            return Ok(());
+    /// What will be at the place of a target.
+    fn bytes_of<'t>(&self, target: &'t Target) -> Result<Cow<'t, [u8]>, RepairError> {
+        match target {
+            Target::Bytes(_, bytes) => Ok(Cow::Borrowed(bytes)),
+            target => Ok(Cow::Owned(self.plan.made(target, self.base)?)),
         }
-        let length = (place.end - place.start) as usize;
-        if let Some(first) = place.start.checked_sub(start)
-            && let Some(whole) = buffer.get_mut(first as usize..first as usize + length)
-        {
-            return self.make(target, whole);
-        }
-        let mut bytes = vec![0; length];
-        self.make(target, &mut bytes)?;
-        copy(place.start, &bytes, start, buffer);
-        Ok(())
-    }
-
-    /// Makes what will be at the place of a target.
-    fn make(&self, target: &Target, bytes: &mut [u8]) -> Result<(), RepairError> {
-        self.plan.read(target, self.base, bytes)?;
-        self.plan.change(target, Stage::Final, self.base, bytes)
     }
 }
 
@@ -133,10 +108,12 @@ impl Storage for Overlay<'_> {
         if !patches.first().is_some_and(is_covered) {
             self.base.read_at(offset, buffer)?;
         }
-        let applied = patches
-            .iter()
-            .try_for_each(|patch| self.apply(patch, offset.0, buffer));
-        applied.map_err(|error| match error {
+        let lay = |(place, target): &Patch<'_>| {
+            copy(place.start, &self.bytes_of(target)?, offset.0, buffer);
+            Ok(())
+        };
+        let laid = patches.iter().try_for_each(lay);
+        laid.map_err(|error| match error {
             RepairError::Storage(error) => error,
             error => failed(Operation::Read, offset, range.end - offset.0)(io::Error::other(error)),
         })

@@ -3,12 +3,13 @@
 
 use std::ops::Range;
 
-use super::tables::mend;
+use super::tables::{MendedTable, mend};
 use super::{RepairError, RepairPlan};
+use crate::geometry::Geometry;
 use crate::step::Step;
 use crate::storage::Storage;
 use crate::table::width;
-use crate::units::{Cluster, Offset, RefblockIndex};
+use crate::units::{Offset, RefblockIndex};
 
 /// What a phase is for, in the order in which they come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, derive_more::Display)]
@@ -70,28 +71,45 @@ pub struct Phase {
 impl Phase {
     pub(super) fn new(
         kind: PhaseKind,
-        steps: impl Into<Vec<Step>>,
+        steps: impl IntoIterator<Item = Step>,
         targets: impl IntoIterator<Item = Target>,
     ) -> Self {
         Self {
             kind,
-            steps: steps.into(),
+            steps: steps.into_iter().collect(),
             targets: targets.into_iter().collect(),
         }
     }
+
+    /// The targets of each of its writes: one, or new refblocks that lie side by side.
+    pub(crate) fn writes(&self, geometry: &Geometry) -> impl Iterator<Item = &[Target]> {
+        let size = geometry.cluster_size();
+        let follows = move |one: &Target, next: &Target| match (one, next) {
+            (Target::NewRefblock(_, one), Target::NewRefblock(_, next)) => one.0 + size == next.0,
+            _ => false,
+        };
+        let most = (at_once(geometry) / size) as usize;
+        let runs = self.targets.chunk_by(follows);
+        runs.flat_map(move |run| run.chunks(most))
+    }
 }
 
-/// What one write goes to.
+/// Bytes that are written at once, at most: enough to make joining worthwhile, little enough to hold.
+pub(super) fn at_once(geometry: &Geometry) -> u64 {
+    geometry.cluster_size().max(1 << 20)
+}
+
+/// What is written to.
 #[derive(Clone, Debug)]
 pub(crate) enum Target {
     /// A place, and its bytes.
-    Bytes(Box<(Offset, Vec<u8>)>),
-    /// New refblocks that lie side by side, as a range of the layout's order.
-    NewRefblocks(Range<u32>),
-    /// A refblock that is there, or by then.
-    Refblock(RefblockIndex),
-    /// A table that entries change in, by its number.
-    Table(u32),
+    Bytes(Offset, Vec<u8>),
+    /// A refblock that is built, and its place.
+    NewRefblock(RefblockIndex, Offset),
+    /// A refblock that is there, and its place.
+    Refblock(RefblockIndex, Offset),
+    /// A table that entries change in.
+    Table(MendedTable),
 }
 
 /// Told of each write: the number of its phase, where it goes, and its bytes.
@@ -107,8 +125,8 @@ impl RepairPlan {
     ) -> Result<(), E> {
         let mut bytes = Vec::new();
         for (at, phase) in self.phases.iter().enumerate() {
-            for target in &phase.targets {
-                if let Some(offset) = self.write(phase.kind, target, storage, &mut bytes)? {
+            for targets in phase.writes(self.counts.geometry()) {
+                if let Some(offset) = self.write(phase.kind, targets, storage, &mut bytes)? {
                     visit(at, offset, &bytes)?;
                 }
             }
@@ -116,39 +134,29 @@ impl RepairPlan {
         Ok(())
     }
 
-    /// Where the write to a target of a phase goes, and its bytes: of what differs from before, from the first to
-    /// the last; `None` where nothing does.
+    /// Where a write of a phase goes, and its bytes: all of them where everything is new, otherwise
+    /// what differs from before, from the first to the last; `None` where nothing does.
     pub(crate) fn write(
         &self,
         kind: PhaseKind,
-        target: &Target,
+        targets: &[Target],
         storage: &dyn Storage,
         bytes: &mut Vec<u8>,
     ) -> Result<Option<Offset>, RepairError> {
         bytes.clear();
+        for target in targets {
+            self.read(target, storage, bytes)?;
+        }
+        let Some(target) = targets.first() else {
+            return Ok(None);
+        };
+        let start = self.place(target).start;
         // Entries are written whole.
         let unit = match target {
-            Target::Bytes(write) => {
-                let (offset, given) = &**write;
-                bytes.try_reserve(given.len())?;
-                bytes.extend_from_slice(given);
-                return Ok(Some(*offset));
-            }
-            Target::NewRefblocks(order) => {
-                let Some(layout) = &self.layout else {
-                    return Ok(None);
-                };
-                let order = order.start as usize..order.end as usize;
-                return Ok(Some(layout.encode_batch(order, &self.counts, bytes)?));
-            }
-            Target::Refblock(_) => 1,
+            Target::Bytes(..) | Target::NewRefblock(..) => return Ok(Some(Offset(start))),
+            Target::Refblock(..) => 1,
             Target::Table(_) => 8,
         };
-        let place = self.place(target);
-        let length = (place.end - place.start) as usize;
-        bytes.try_reserve(length)?;
-        bytes.resize(length, 0);
-        self.read(target, storage, bytes)?;
         let mut before = bytes.clone();
         let stage = kind.stage();
         if stage == Stage::Final {
@@ -164,64 +172,61 @@ impl RepairPlan {
         let first = first / unit * unit;
         bytes.truncate((last + 1).next_multiple_of(unit));
         bytes.drain(..first);
-        Ok(Some(Offset(place.start + first as u64)))
+        Ok(Some(Offset(start + first as u64)))
+    }
+
+    /// What will be at a target's place.
+    pub(super) fn made(
+        &self,
+        target: &Target,
+        storage: &dyn Storage,
+    ) -> Result<Vec<u8>, RepairError> {
+        let mut bytes = Vec::new();
+        self.read(target, storage, &mut bytes)?;
+        self.change(target, Stage::Final, storage, &mut bytes)?;
+        Ok(bytes)
     }
 
     /// The bytes that a write to a target may touch.
     pub(super) fn place(&self, target: &Target) -> Range<u64> {
-        let geometry = self.counts.geometry();
         let (offset, length) = match target {
-            Target::Bytes(write) => (write.0, write.1.len() as u64),
-            // One by one they are targets as well.
-            Target::NewRefblocks(_) => (Offset(0), 0),
-            Target::Refblock(refblock) => (self.place_of(*refblock), geometry.cluster_size()),
-            Target::Table(number) => {
-                let table = &self.tables[*number as usize];
-                (table.offset, table.length(&self.image))
+            Target::Bytes(offset, bytes) => (offset, bytes.len() as u64),
+            Target::NewRefblock(_, offset) | Target::Refblock(_, offset) => {
+                (offset, self.counts.geometry().cluster_size())
             }
+            Target::Table(table) => (&table.offset, table.length(&self.image)),
         };
         offset.0..offset.0.saturating_add(length)
     }
 
-    /// Whether a target is the L1 table.
-    pub(super) fn is_l1_table(&self, target: &Target) -> bool {
-        matches!(target, Target::Table(number) if self.tables[*number as usize].is_l1)
-    }
-
-    /// A refblock's place, in the structures that the image will have.
-    fn place_of(&self, refblock: RefblockIndex) -> Offset {
-        let Some(layout) = &self.layout else {
-            return self.look.old.place_of(refblock);
-        };
-        let placed = &layout.refblocks;
-        let position = placed.binary_search_by_key(&refblock, |(refblock, _)| *refblock);
-        let cluster = position.map_or(Cluster(0), |position| placed[position].1);
-        Offset(cluster.0 << self.counts.geometry().cluster_bits())
-    }
-
-    /// Reads what changes, as it is now.
-    pub(super) fn read(
+    /// Appends what is at a target's place now or, where all of it is new, what will be.
+    fn read(
         &self,
         target: &Target,
         storage: &dyn Storage,
-        bytes: &mut [u8],
+        bytes: &mut Vec<u8>,
     ) -> Result<(), RepairError> {
+        let place = self.place(target);
+        let (held, length) = (bytes.len(), (place.end - place.start) as usize);
+        bytes.try_reserve(length)?;
+        bytes.resize(held + length, 0);
+        let bytes = &mut bytes[held..];
         match target {
-            Target::Bytes(write) => bytes.copy_from_slice(&write.1),
-            Target::NewRefblocks(_) => {}
-            Target::Refblock(refblock) => {
+            Target::Bytes(_, given) => bytes.copy_from_slice(given),
+            Target::NewRefblock(refblock, _) => self.counts.encode(*refblock, bytes),
+            Target::Refblock(refblock, _) => {
                 let on_disk = self.look.comparison.differing.get(refblock);
-                if let Some(on_disk) = on_disk.filter(|found| found.len() == bytes.len()) {
+                if let Some(on_disk) = on_disk.filter(|found| found.len() == length) {
                     bytes.copy_from_slice(on_disk);
                 }
             }
-            Target::Table(_) => storage.read_at(Offset(self.place(target).start), bytes)?,
+            Target::Table(table) => storage.read_at(table.offset, bytes)?,
         }
         Ok(())
     }
 
     /// Makes the changes up to a stage.
-    pub(super) fn change(
+    fn change(
         &self,
         target: &Target,
         stage: Stage,
@@ -229,11 +234,8 @@ impl RepairPlan {
         bytes: &mut [u8],
     ) -> Result<(), RepairError> {
         match target {
-            Target::Bytes(_) | Target::NewRefblocks(_) => {}
-            Target::Refblock(refblock) if self.layout.is_some() => {
-                self.counts.encode(*refblock, bytes);
-            }
-            Target::Refblock(refblock) => {
+            Target::Bytes(..) | Target::NewRefblock(..) => {}
+            Target::Refblock(refblock, _) => {
                 let geometry = self.counts.geometry();
                 let first = geometry.first_covered(*refblock);
                 let differences = self.look.comparison.differences_of(&self.counts, *refblock);
@@ -245,8 +247,7 @@ impl RepairPlan {
                     }
                 }
             }
-            Target::Table(number) => {
-                let table = &self.tables[*number as usize];
+            Target::Table(table) => {
                 let (look, is_rebuilt) = (&self.look, self.layout.is_some());
                 let mut counts = look.counts_after(&self.counts, is_rebuilt, &self.image, storage);
                 mend(table, stage, &mut counts, bytes)?;

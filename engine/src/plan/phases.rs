@@ -2,7 +2,6 @@
 
 use super::make::Draft;
 use super::phase::{Phase, PhaseKind, Target};
-use super::snapshots::Remedy;
 use super::tables::{Mended, MendedTable};
 use super::{RepairError, RepairPlan, Scope};
 use crate::check::Report;
@@ -20,20 +19,16 @@ impl Draft<'_> {
     /// The plan.
     pub(super) fn finish(
         mut self,
-        layout: Option<Layout>,
-        mended: Mended,
+        structures: Vec<Phase>,
+        mended: &Mended,
     ) -> Result<RepairPlan, RepairError> {
-        let after = self.report_after(layout.is_some(), &mended);
+        let after = self.report_after(mended.left);
         let tables = mended.tables.iter();
         let copied = tables.map(|table| u64::from(table.clears) + u64::from(table.sets));
         self.fixed.corruptions += copied.sum::<u64>();
-        let structures = match &layout {
-            Some(layout) => self.switch_to(layout)?,
-            None => self.set_in_place(),
-        };
-        let mut phases = vec![clear(&mended, false)];
+        let mut phases = vec![clear(&mended.tables, false)];
         phases.extend(structures);
-        phases.extend([clear(&mended, true), set(&mended)]);
+        phases.extend([clear(&mended.tables, true), set(&mended.tables)]);
         phases.extend(self.flags(&after));
         phases.retain(|phase| !phase.targets.is_empty());
         if !phases.is_empty() {
@@ -46,12 +41,11 @@ impl Draft<'_> {
                 && self.kept.clusters == 0
                 && !is_overflowing
                 && self.options.scope == Scope::All
-                && self.remedy == Remedy::None,
+                && self.remedy.is_none(),
             is_foreseen: !self.look.references.header_is_table
                 && !is_overflowing
                 && after.check_errors == 0,
             released: self.released(),
-            before: self.before,
             after,
             fixed: self.fixed,
             kept: self.kept,
@@ -60,15 +54,15 @@ impl Draft<'_> {
             phases,
             image: self.image,
             look: self.look,
-            layout,
-            tables: mended.tables,
+            layout: self.layout,
         };
         plan.length = plan.length_after(self.storage)?;
         Ok(plan)
     }
 
     /// The report of a check afterwards, but for figures that only a walk gives.
-    fn report_after(&self, is_rebuilt: bool, mended: &Mended) -> Report {
+    fn report_after(&self, left_in_tables: u64) -> Report {
+        let is_rebuilt = self.layout.is_some();
         let overflow = if self.options.scope == Scope::Leaks {
             // The final counts are not the references: nothing is raised.
             self.look.overflow
@@ -78,14 +72,12 @@ impl Draft<'_> {
             over.map(|(_, count)| count - most).sum()
         };
         let left = self.left.saturating_sub(self.look.overflow) + overflow;
-        let snapshots = match self.remedy {
-            Remedy::None => self.look.references.snapshots.corruptions,
-            Remedy::Shorten(_) | Remedy::Rewrite(_) => 0,
-        };
+        let snapshots = self.look.references.snapshots.corruptions;
+        let snapshots = self.remedy.map_or(snapshots, |_| 0);
         let unreadable = self.look.comparison.unreadable_clusters;
         Report {
             check_errors: if is_rebuilt { 0 } else { unreadable },
-            corruptions: left + mended.left + snapshots,
+            corruptions: left + left_in_tables + snapshots,
             leaks: self.kept.clusters,
             needs_rebuild: self.before.needs_rebuild && !is_rebuilt,
             ..self.before.clone()
@@ -105,67 +97,29 @@ impl Draft<'_> {
         RunSet::of_ascending(free.map(Run::single))
     }
 
-    /// New structures, and the switch to them.
-    fn switch_to(&mut self, layout: &Layout) -> Result<Vec<Phase>, RepairError> {
-        let geometry = self.image.geometry();
-        let mut pointer = layout.pointer(geometry);
-        let mut steps = vec![Step::Rebuilt {
-            reftable: Offset(layout.reftable.first.0 << geometry.cluster_bits()),
-            reftable_clusters: layout.reftable.count,
-            refblocks: layout.refblocks.len() as u64,
-        }];
-        let mut written = Vec::new();
-        match self.remedy {
-            Remedy::None => {}
-            Remedy::Shorten(snapshots) => {
-                pointer.extend(snapshots.to_be_bytes());
-                steps.push(Step::ShortenedSnapshotTable(snapshots));
-            }
-            Remedy::Rewrite(snapshots) => {
-                let (offset, table) = std::mem::take(&mut self.new_table);
-                pointer.extend(snapshots.to_be_bytes());
-                pointer.extend(offset.0.to_be_bytes());
-                steps.push(Step::RewroteSnapshotTable(snapshots));
-                written.extend((!table.is_empty()).then(|| bytes(offset, table)));
-            }
-        }
-        let batches = layout.batches(geometry);
-        let batches = batches.map(|order| order.start as u32..order.end as u32);
-        written.extend(batches.map(Target::NewRefblocks));
-        let reftable = layout.encode_reftable(geometry)?.into_iter();
-        let reftable = reftable.map(|(offset, part)| bytes(offset, part));
-        let pointer = bytes(geometry.reftable_pointer_offset(), pointer);
-        Ok(vec![
-            Phase::new(PhaseKind::Build, [], written),
-            Phase::new(PhaseKind::Reftable, [], reftable),
-            Phase::new(PhaseKind::Switch, steps, [pointer]),
-        ])
-    }
-
     /// Refcounts in refblocks that stay: those that are raised first.
-    fn set_in_place(&self) -> Vec<Phase> {
-        let mut phases = Vec::new();
-        if let Remedy::Shorten(snapshots) = self.remedy {
-            let (at, value) = (SNAPSHOTS_POSITION, snapshots.to_be_bytes());
-            let step = Step::ShortenedSnapshotTable(snapshots);
-            phases.push(header_field(PhaseKind::Switch, step, at, &value));
-        }
-        let comparison = &self.look.comparison;
-        let mut set = |kind, step: fn(u64) -> Step, is_meant: fn(&u64, &u64) -> bool| {
-            let mut clusters = 0;
-            let refblocks = comparison.differing.keys().copied().filter(|refblock| {
+    pub(super) fn set_in_place(&self) -> Vec<Phase> {
+        let (old, comparison) = (&self.look.old, &self.look.comparison);
+        let set = |kind, step: fn(u64) -> Step, is_meant: fn(&u64, &u64) -> bool| {
+            let (mut clusters, mut targets) = (0, Vec::new());
+            for refblock in comparison.differing.keys() {
                 let differences = comparison.differences_of(&self.counts, *refblock);
                 let meant = differences.filter(|one| is_meant(&one.refcount, &one.references));
                 let here = meant.count() as u64;
                 clusters += here;
-                here > 0
-            });
-            let refblocks: Vec<_> = refblocks.map(Target::Refblock).collect();
-            phases.push(Phase::new(kind, [step(clusters)], refblocks));
+                let place = || old.place_of(*refblock);
+                targets.extend((here > 0).then(|| Target::Refblock(*refblock, place())));
+            }
+            Phase::new(kind, [step(clusters)], targets)
         };
-        set(PhaseKind::Raise, Step::Raised, u64::lt);
-        set(PhaseKind::Lower, Step::Lowered, u64::gt);
-        phases
+        let shorten = self.remedy.map(|remedy| {
+            let number = remedy.snapshots.to_be_bytes();
+            let step = remedy.step();
+            header_field(PhaseKind::Switch, step, SNAPSHOTS_POSITION, &number)
+        });
+        let raise = set(PhaseKind::Raise, Step::Raised, u64::lt);
+        let lower = set(PhaseKind::Lower, Step::Lowered, u64::gt);
+        shorten.into_iter().chain([raise, lower]).collect()
     }
 
     /// Clears the dirty and the corrupt bit where nothing is wrong any more.
@@ -182,77 +136,57 @@ impl Draft<'_> {
     fn features(&self) -> Option<Phase> {
         let features = self.image.header.autoclear_features;
         let bits = features & !KNOWN_AUTOCLEAR;
-        let (at, value) = (
-            AUTOCLEAR_FEATURES_POSITION,
-            (features & KNOWN_AUTOCLEAR).to_be_bytes(),
-        );
+        let (at, value) = (AUTOCLEAR_FEATURES_POSITION, (features ^ bits).to_be_bytes());
         let step = Step::ClearedAutoclear(bits);
         (bits != 0).then(|| header_field(PhaseKind::Features, step, at, &value))
     }
 }
 
-fn bytes(offset: Offset, bytes: Vec<u8>) -> Target {
-    Target::Bytes(Box::new((offset, bytes)))
-}
-
 fn header_field(kind: PhaseKind, step: Step, position: u64, value: &[u8]) -> Phase {
-    let field = bytes(Offset(position), value.to_vec());
-    Phase::new(kind, [step], [field])
+    Phase::new(
+        kind,
+        [step],
+        [Target::Bytes(Offset(position), value.to_vec())],
+    )
 }
 
 /// Clears COPIED bits and replaces entries; in tables within the old refcount structures only once
 /// the header leads to others.
-fn clear(mended: &Mended, late: bool) -> Phase {
-    let tables = || mended.tables.iter().filter(|table| table.is_late == late);
-    let replaced = tables().map(|table| u64::from(table.replaced)).sum();
-    let clears = tables().map(|table| u64::from(table.clears)).sum();
-    let mut steps = Vec::new();
-    if replaced > 0 {
-        steps.push(Step::ReplacedEntries(replaced));
-    }
-    if clears > 0 {
-        steps.push(Step::ClearedCopied(clears));
-    }
-    let changed = targets(mended, |table| {
-        table.is_late == late && table.changes_first()
-    });
-    Phase::new(PhaseKind::Clear, steps, changed)
+fn clear(tables: &[MendedTable], late: bool) -> Phase {
+    let tables = tables.iter();
+    let tables = tables.filter(|table| table.is_late == late && table.changes_first());
+    let replaced = entries(Step::ReplacedEntries, tables.clone().map(|it| it.replaced));
+    let cleared = entries(Step::ClearedCopied, tables.clone().map(|it| it.clears));
+    let steps = replaced.into_iter().chain(cleared);
+    Phase::new(PhaseKind::Clear, steps, tables.copied().map(Target::Table))
 }
 
 /// Sets COPIED bits.
-fn set(mended: &Mended) -> Phase {
-    let sets = mended.tables.iter().map(|table| u64::from(table.sets));
-    let early = targets(mended, |table| !table.is_late && table.sets > 0);
-    let late = targets(mended, |table| table.is_late && table.sets > 0);
-    Phase::new(
-        PhaseKind::Set,
-        [Step::SetCopied(sets.sum())],
-        early.chain(late),
-    )
+fn set(tables: &[MendedTable]) -> Phase {
+    let tables = tables.iter().filter(|table| table.sets > 0);
+    let step = entries(Step::SetCopied, tables.clone().map(|it| it.sets));
+    Phase::new(PhaseKind::Set, step, tables.copied().map(Target::Table))
 }
 
-fn targets(
-    mended: &Mended,
-    is_meant: impl Fn(&MendedTable) -> bool,
-) -> impl Iterator<Item = Target> {
-    let numbered = (0..).zip(&mended.tables);
-    let meant = numbered.filter(move |(_, table)| is_meant(table));
-    meant.map(|(number, _)| Target::Table(number))
+/// The step that changes so many entries, if there are any.
+fn entries(step: fn(u64) -> Step, counts: impl Iterator<Item = u32>) -> Option<Step> {
+    let count = counts.map(u64::from).sum();
+    (count > 0).then(|| step(count))
 }
 
 impl RepairPlan {
     /// Bytes of the file afterwards.
     fn length_after(&self, storage: &dyn Storage) -> Result<u64, RepairError> {
-        let end = self.layout().map_or(Cluster(0), Layout::end);
-        let mut length = storage
-            .len()
-            .max(end.0 << self.counts.geometry().cluster_bits());
+        let end = self.layout.as_ref().map_or(Cluster(0), Layout::end);
+        let end = end.0 << self.counts.geometry().cluster_bits();
+        let mut length = storage.len().max(end);
         let mut bytes = Vec::new();
         for phase in &self.phases {
             for target in &phase.targets {
                 // Only what is written in a last cluster that the file has in part may make it longer.
+                let targets = std::slice::from_ref(target);
                 if self.place(target).end > length
-                    && let Some(offset) = self.write(phase.kind, target, storage, &mut bytes)?
+                    && let Some(offset) = self.write(phase.kind, targets, storage, &mut bytes)?
                 {
                     length = length.max(offset.0 + bytes.len() as u64);
                 }

@@ -6,7 +6,7 @@ use super::RepairError;
 use super::make::Draft;
 use crate::check::Comparison;
 use crate::references::UnalignedEmpty;
-use crate::units::{Cluster, Offset};
+use crate::units::Offset;
 
 /// The tables in which entries are replaced, and how many.
 pub(super) type Replaced = BTreeMap<Offset, u32>;
@@ -25,10 +25,7 @@ impl Draft<'_> {
         let mut bytes = vec![0; self.image.geometry().cluster_size() as usize];
         loop {
             let mut staying = BTreeSet::new();
-            let references = |cluster: Cluster| {
-                let going = self.going.get(&cluster).copied().unwrap_or(0);
-                self.counts.get(cluster).saturating_sub(going)
-            };
+            let references = |cluster| self.counts.get(cluster).saturating_sub(self.going(cluster));
             for table in self.replaced.keys() {
                 self.storage.read_at(*table, &mut bytes)?;
                 if !self.l2_is_writable(*table, &bytes, &references) {

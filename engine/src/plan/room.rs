@@ -3,8 +3,7 @@
 use super::RepairError;
 use super::make::Draft;
 use crate::check::Look;
-use crate::geometry::Geometry;
-use crate::rebuild::{Algorithm, Input, PlanError};
+use crate::rebuild::{Algorithm, Input, New, PlanError};
 use crate::table::{RefcountTable, Run, RunSet};
 use crate::units::{Cluster, ClusterCount, RefblockIndex};
 
@@ -37,8 +36,7 @@ impl Draft<'_> {
             reusable = present.count();
             reserved.extend(&present);
         }
-        let old_table = self.released_by_remedy().into_iter().map(Run::single);
-        reserved.extend(&old_table.collect());
+        reserved.extend(&self.released_by_remedy());
         // Whole clusters only: a refblock does not fit into a part of one.
         let bits = counts.geometry().cluster_bits();
         let capacity = self.storage.capacity();
@@ -82,17 +80,16 @@ impl Room {
     /// The error as it is for this storage: it is not full where it could grow but for what that
     /// would hide.
     fn explain(&self, mut error: PlanError) -> RepairError {
-        if let PlanError::NoSpace { needed, .. } | PlanError::NoRun { needed, .. } = error
-            && let Some((missing, length)) = self.hidden
-        {
-            return RepairError::GrowthWouldHide {
-                needed,
-                missing,
-                length,
-            };
-        }
-        if let PlanError::NoSpace { reserved, .. } = &mut error {
-            *reserved = self.reusable;
+        if let PlanError::NoSpace { what, reserved, .. } = &mut error {
+            let (New::Structures(needed, _) | New::SnapshotTable(needed)) = *what;
+            if let Some((missing, length)) = self.hidden {
+                return RepairError::GrowthWouldHide {
+                    needed,
+                    missing,
+                    length,
+                };
+            }
+            *reserved = self.reusable.min(*reserved);
         }
         error.into()
     }
@@ -100,38 +97,21 @@ impl Room {
 
 /// The clusters of which the disk does not credibly say whether they are allocated: those whose
 /// refblock is missing, cannot be read or trusted, or claims of a cluster in use that it is free.
+/// Behind the end of the file there is nothing that could have been lost.
 pub(super) fn doubtful(look: &Look, counts: &RefcountTable, file: ClusterCount) -> RunSet {
     let geometry = counts.geometry();
-    let covered = geometry.refcounts_per_refblock();
-    let last = file.0.div_ceil(covered);
-    let present = look.old.reftable.iter().map(|entry| entry.0.0);
-    let differing = look.comparison.differing.keys().copied();
-    let contradicted = differing.filter(|refblock| {
+    let untrusted = [&look.old.untrusted, &look.comparison.unreadable];
+    let is_credible = |refblock: &RefblockIndex| {
         let mut differences = look.comparison.differences_of(counts, *refblock);
-        differences.any(|miscount| miscount.refcount < miscount.references)
-    });
-    let untrusted = look.old.untrusted.iter().chain(&look.comparison.unreadable);
-    let range = |refblock: RefblockIndex| within(geometry, file, refblock.0, refblock.0 + 1);
-    let mut doubtful: RunSet = contradicted.chain(untrusted.copied()).map(range).collect();
-    // The gaps between the refblocks that are there.
-    let mut next = 0;
-    for refblock in present
-        .take_while(|refblock| *refblock < last)
-        .chain([last])
-    {
-        doubtful.insert(within(geometry, file, next, refblock));
-        next = refblock + 1;
-    }
-    doubtful
-}
-
-/// The clusters of the file that refblocks cover. Behind its end there is nothing that could have been
-/// lost.
-fn within(geometry: &Geometry, file: ClusterCount, first: u64, past: u64) -> Run {
-    let clamped = |refblock: u64| {
-        let cluster = geometry.first_covered(RefblockIndex(refblock));
-        Cluster(cluster.0.min(file.0))
+        untrusted
+            .iter()
+            .all(|these| these.binary_search(refblock).is_err())
+            && differences.all(|one| one.refcount >= one.references)
     };
-    let (first, past) = (clamped(first), clamped(past));
-    Run::new(first, past.since(first))
+    let present = look.old.reftable.iter();
+    let credible = present.map(|(refblock, _)| *refblock).filter(is_credible);
+    let covered = ClusterCount(geometry.refcounts_per_refblock());
+    let credible = credible.map(|refblock| Run::new(geometry.first_covered(refblock), covered));
+    let all: RunSet = [Run::new(Cluster(0), file)].into_iter().collect();
+    all.without(&RunSet::of_ascending(credible))
 }

@@ -4,12 +4,14 @@
 //! the header's fields that lead to it are written together with those that lead to the reftable.
 
 use super::make::Draft;
-use super::{RepairError, RepairOptions, Scope};
+use super::{RepairError, Scope};
 use crate::format::snapshot::{FIXED_BYTES, SnapshotEntry};
 use crate::image::Image;
-use crate::references::{CheckError, SnapshotRefusal, SnapshotTable};
+use crate::references::{CheckError, SnapshotRefusal};
+use crate::step::Step;
 use crate::storage::Storage;
-use crate::units::{Cluster, Offset, Region};
+use crate::table::RunSet;
+use crate::units::{Offset, Region};
 
 /// Extra data as it is written now: VM state size, disk size, instruction count (8 bytes each).
 const EXTRA_BYTES: usize = 24;
@@ -17,80 +19,75 @@ const EXTRA_BYTES: usize = 24;
 const NO_ICOUNT: u64 = u64::MAX;
 const SECTOR: u64 = 512;
 
-/// What a repair does about the snapshot table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Remedy {
-    /// Nothing.
-    None,
-    /// The header names fewer snapshots: so many.
-    Shorten(u32),
-    /// It is written anew, with so many snapshots.
-    Rewrite(u32),
+/// What a repair does about the snapshot table: the header names so many snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Remedy {
+    pub snapshots: u32,
+    /// Whether the table is written anew.
+    pub rewrites: bool,
 }
 
 impl Remedy {
-    /// Whether the table calls for one, so that it has to be known what else is damaged.
-    pub fn is_due(table: &SnapshotTable, options: &RepairOptions) -> bool {
-        options.scope == Scope::All
-            && (table.corruptions > 0 || table.refusal.is_some() || options.release_unreachable)
-    }
-
-    /// Decides. Something is given up only where that was asked for, and nothing is changed while it
-    /// may be what shows that something is damaged. An error where a check gives up and this does not
-    /// help.
-    pub fn of(draft: &Draft<'_>, is_sound: bool) -> Result<Self, RepairError> {
-        let (image, options) = (&draft.image, draft.options);
-        let table = &draft.look.references.snapshots;
-        if table.at_header {
-            let snapshots = image.header.nb_snapshots;
-            let offset = table.region.offset;
-            return Err(CheckError::SnapshotsInHeader { snapshots, offset }.into());
-        }
-        let released = options.release_unreachable && options.scope == Scope::All;
-        let may_rewrite = options.scope == Scope::All && (is_sound || released);
-        let mends = match table.refusal {
-            None => true,
-            Some(SnapshotRefusal::ExtraData { .. }) => may_rewrite,
-            Some(SnapshotRefusal::Nonsense { .. }) => false,
-            Some(_) => released,
-        };
-        let untouched = table.past_end || !may_rewrite;
-        if let Some(refusal) = table.refusal.filter(|_| !mends || untouched) {
-            return Err(CheckError::from(refusal).into());
-        }
-        if untouched {
-            return Ok(Self::None);
-        }
-        let entries = if released {
-            table.worth_keeping()
+    pub const fn step(self) -> Step {
+        if self.rewrites {
+            Step::RewroteSnapshotTable(self.snapshots)
         } else {
-            &table.entries
-        };
-        let version = image.header.version;
-        if entries.iter().any(|entry| entry.is_misshapen(version)) {
-            Ok(Self::Rewrite(entries.len() as u32))
-        } else if entries.len() < image.header.nb_snapshots as usize {
-            Ok(Self::Shorten(entries.len() as u32))
-        } else {
-            Ok(Self::None)
+            Step::ShortenedSnapshotTable(self.snapshots)
         }
     }
 }
 
 impl Draft<'_> {
+    /// Decides. Something is given up only where that was asked for, and nothing is changed while it
+    /// may be what shows that something is damaged. An error where a check gives up and this does not
+    /// help.
+    pub(super) fn remedy(&self) -> Result<Option<Remedy>, RepairError> {
+        let header = &self.image.header;
+        let table = &self.look.references.snapshots;
+        if table.at_header {
+            let snapshots = header.nb_snapshots;
+            let offset = table.region.offset;
+            return Err(CheckError::SnapshotsInHeader { snapshots, offset }.into());
+        }
+        let gives_up = self.options.release_unreachable;
+        let may_change = self.options.scope == Scope::All && !self.keeps && !table.past_end;
+        let is_mended = |refusal: &SnapshotRefusal| match refusal {
+            SnapshotRefusal::ExtraData { .. } => may_change,
+            SnapshotRefusal::Nonsense { .. } => false,
+            _ => may_change && gives_up,
+        };
+        if let Some(refusal) = table.refusal.filter(|refusal| !is_mended(refusal)) {
+            return Err(CheckError::from(refusal).into());
+        }
+        let entries = if gives_up {
+            table.worth_keeping()
+        } else {
+            &table.entries
+        };
+        let rewrites = entries
+            .iter()
+            .any(|entry| entry.is_misshapen(header.version));
+        let snapshots = entries.len() as u32;
+        let is_due = may_change && (rewrites || snapshots < header.nb_snapshots);
+        Ok(is_due.then_some(Remedy {
+            snapshots,
+            rewrites,
+        }))
+    }
+
     /// The clusters that the snapshot table takes up no more.
-    pub(super) fn released_by_remedy(&self) -> Vec<Cluster> {
+    pub(super) fn released_by_remedy(&self) -> RunSet {
         let table = &self.look.references.snapshots;
         let left = match self.remedy {
-            Remedy::None => return Vec::new(),
-            Remedy::Shorten(snapshots) => table.length_of(snapshots as usize),
-            Remedy::Rewrite(_) => 0,
+            None => return RunSet::new(),
+            Some(Remedy { rewrites: true, .. }) => 0,
+            Some(Remedy { snapshots, .. }) => table.length_of(snapshots as usize),
         };
         let offset = table.region.offset;
         let clusters = |length| Region { offset, length }.clusters(self.image.geometry());
-        let (before, after) = (clusters(table.region.length), clusters(left));
-        let released = before.iter().filter(|cluster| !after.contains(*cluster));
-        released.collect()
+        let [before, after] = [table.region.length, left]
+            .map(|length| RunSet::of_ascending([clusters(length)].into_iter()));
+        before.without(&after)
     }
 }
 
@@ -131,10 +128,8 @@ fn entry_bytes(
     let extra_bytes = (bytes.len() - fixed) as u32;
     bytes[36..40].copy_from_slice(&extra_bytes.to_be_bytes());
     let names = bytes.len();
-    bytes.resize(
-        names + usize::from(entry.id_size) + usize::from(entry.name_size),
-        0,
-    );
+    let length = usize::from(entry.id_size) + usize::from(entry.name_size);
+    bytes.resize(names + length, 0);
     let names_at = entry.position.0 + FIXED_BYTES + u64::from(entry.extra_data_size);
     storage.read_at(Offset(names_at), &mut bytes[names..])?;
     Ok(bytes)

@@ -5,7 +5,7 @@ use super::make::Draft;
 use super::phase::Stage;
 use super::{RepairError, Scope};
 use crate::check::{DiskCounts, check_l1, check_l2, with_wrong};
-use crate::finding::Finding;
+use crate::finding::{Finding, WrongCopied};
 use crate::format::entry::L2Entry;
 use crate::image::Image;
 use crate::observer::{Action, Observer};
@@ -14,7 +14,7 @@ use crate::units::Offset;
 
 /// A table that is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct MendedTable {
+pub(crate) struct MendedTable {
     pub offset: Offset,
     /// Whether it is the active L1 table, not an L2 table.
     pub is_l1: bool,
@@ -31,7 +31,8 @@ pub(super) struct MendedTable {
 /// What is written into tables.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Mended {
-    /// The L1 table, if it is one of them, then L2 tables in ascending order.
+    /// Those that can be written before the header leads to other structures first; the L1 table, if
+    /// it is one of them, then L2 tables in ascending order.
     pub tables: Vec<MendedTable>,
     /// Wrong COPIED bits that stay, as often as their table is referred to.
     pub left: u64,
@@ -39,37 +40,47 @@ pub(super) struct Mended {
 
 impl Draft<'_> {
     /// Which COPIED bits of the active layer change, and which entries are replaced.
-    pub(super) fn mended(
-        &self,
-        is_rebuilt: bool,
-        observer: &mut dyn Observer,
-    ) -> Result<Mended, RepairError> {
+    pub(super) fn mended(&self, observer: &mut dyn Observer) -> Result<Mended, RepairError> {
+        let mut mended = Mended::default();
         if self.is_sound_walk && self.kept_references.last_used().is_none() {
-            return Ok(Mended::default());
-        }
-        let (image, storage, look) = (&self.image, self.storage, &self.look);
-        let l1_offset = image.header.l1_table_offset;
-        let table = |offset, is_l1: bool| {
-            let replaced = self.replaced.get(&offset).filter(|_| !is_l1);
-            let cluster = image.geometry().cluster_of(offset);
-            MendedTable {
-                offset,
-                is_l1,
-                replaced: replaced.copied().unwrap_or(0),
-                clears: 0,
-                sets: 0,
-                is_late: is_rebuilt && look.old.clusters.contains(cluster),
-            }
-        };
-        let replaced = self.replaced.keys();
-        let mut mended = Mended {
-            tables: replaced.map(|offset| table(*offset, false)).collect(),
-            left: 0,
-        };
-        if l1_offset.0 < image.geometry().cluster_size() {
-            // The header is no table, and what it seems to lead to is none either.
             return Ok(mended);
         }
+        let header = &self.image.header;
+        // The header is no table, and what it seems to lead to is none either.
+        if header.l1_table_offset.0 >= header.geometry.cluster_size() {
+            self.mend_copied(&mut mended, observer)?;
+        }
+        let replaced = self.replaced.keys();
+        mended
+            .tables
+            .extend(replaced.map(|offset| self.untouched(*offset, false)));
+        let tables = &mut mended.tables;
+        tables.sort_by_key(|table| (table.is_late, !table.is_l1, table.offset));
+        // With its COPIED bits a table has come first.
+        tables.dedup_by_key(|table| (table.is_l1, table.offset));
+        Ok(mended)
+    }
+
+    /// A table of which nothing is known yet but the entries that are replaced.
+    fn untouched(&self, offset: Offset, is_l1: bool) -> MendedTable {
+        let replaced = self.replaced.get(&offset).filter(|_| !is_l1);
+        let cluster = self.image.geometry().cluster_of(offset);
+        MendedTable {
+            offset,
+            is_l1,
+            replaced: replaced.copied().unwrap_or(0),
+            clears: 0,
+            sets: 0,
+            is_late: self.layout.is_some() && self.look.old.clusters.contains(cluster),
+        }
+    }
+
+    fn mend_copied(
+        &self,
+        mended: &mut Mended,
+        observer: &mut dyn Observer,
+    ) -> Result<(), RepairError> {
+        let (image, storage, look) = (&self.image, self.storage, &self.look);
         // With `-r leaks` only where nothing else is wrong once refcounts are lowered.
         let is_else_clean =
             self.left == 0 && look.comparison.unreadable_clusters == 0 && self.kept.clusters == 0;
@@ -78,27 +89,23 @@ impl Draft<'_> {
             0 => self.counts.get(cluster),
             references => references,
         };
+        let is_rebuilt = self.layout.is_some();
         let counts = || look.counts_after(&self.counts, is_rebuilt, image, storage);
         let (wrong_l1, tables) = check_l1(&mut counts())?;
-        let mut written_l1 = None;
         if !wrong_l1.is_empty() {
             let is_writable = may_write && self.l1_is_writable(&references)?;
-            let mut table = table(l1_offset, true);
+            let mut table = self.untouched(image.header.l1_table_offset, true);
             for wrong in &wrong_l1 {
                 observer.finding(&wrong.finding(None), action_in(is_writable));
                 table.note(wrong.is_to_set());
             }
-            if is_writable {
-                written_l1 = Some(table);
-            } else {
-                mended.leave(&table, 1, may_write, observer);
-            }
+            mended.settle(table, 1, is_writable, may_write, observer)?;
         }
         let mut bytes = vec![0; image.geometry().cluster_size() as usize];
         for (offset, times) in with_wrong(&tables, counts, observer)? {
             storage.read_at(offset, &mut bytes)?;
             let is_writable = may_write && self.l2_is_writable(offset, &bytes, &references);
-            let mut table = table(offset, false);
+            let mut table = self.untouched(offset, false);
             if table.replaced > 0 {
                 replace(image, &mut bytes);
             }
@@ -106,14 +113,9 @@ impl Draft<'_> {
                 observer.finding(&wrong.finding(Some(offset)), action_in(is_writable));
                 table.note(wrong.is_to_set());
             })?;
-            if is_writable {
-                mended.add(table)?;
-            } else {
-                mended.leave(&table, times, may_write, observer);
-            }
+            mended.settle(table, times, is_writable, may_write, observer)?;
         }
-        mended.tables.splice(0..0, written_l1);
-        Ok(mended)
+        Ok(())
     }
 }
 
@@ -143,24 +145,24 @@ impl MendedTable {
 }
 
 impl Mended {
-    /// A table that is referred to so often and left alone.
-    fn leave(&mut self, table: &MendedTable, times: u64, tells: bool, observer: &mut dyn Observer) {
-        if tells {
-            let table = table.offset;
-            observer.finding(&Finding::TableNotWritten { table }, Action::Reported);
-        }
-        self.left += times * u64::from(table.clears + table.sets);
-    }
-
-    fn add(&mut self, table: MendedTable) -> Result<(), RepairError> {
-        let tables = &mut self.tables;
-        match tables.binary_search_by_key(&table.offset, |other| other.offset) {
-            Ok(position) => tables[position] = table,
-            Err(_) if table.clears + table.sets + table.replaced == 0 => {}
-            Err(position) => {
-                tables.try_reserve(1)?;
-                tables.insert(position, table);
+    /// Writes a table that is referred to so often, or leaves it alone, and tells of that.
+    fn settle(
+        &mut self,
+        table: MendedTable,
+        times: u64,
+        is_writable: bool,
+        tells: bool,
+        observer: &mut dyn Observer,
+    ) -> Result<(), RepairError> {
+        if !is_writable {
+            if tells {
+                let table = table.offset;
+                observer.finding(&Finding::TableNotWritten { table }, Action::Reported);
             }
+            self.left += times * u64::from(table.clears + table.sets);
+        } else if table.changes_first() || table.sets > 0 {
+            self.tables.try_reserve(1)?;
+            self.tables.push(table);
         }
         Ok(())
     }
@@ -190,20 +192,18 @@ pub(super) fn mend(
         replace(image, bytes);
     }
     let mut words = Vec::new();
-    let mut note = |position: u64, word: u64, copied: bool| {
-        if stage == Stage::Final || !copied {
-            words.push((position as usize, word));
+    let mut note = |wrong: WrongCopied, entry_bytes: u64| {
+        if stage == Stage::Final || !wrong.is_to_set() {
+            words.push(((wrong.index * entry_bytes) as usize, wrong.mended()));
         }
     };
     if table.is_l1 {
         for wrong in check_l1(counts)?.0 {
-            note(wrong.index * 8, wrong.mended(), wrong.is_to_set());
+            note(wrong, 8);
         }
     } else if table.clears + table.sets > 0 {
         let entry_bytes = image.format().entry_bytes();
-        check_l2(bytes, counts, &mut |wrong| {
-            note(wrong.index * entry_bytes, wrong.mended(), wrong.is_to_set());
-        })?;
+        check_l2(bytes, counts, &mut |wrong| note(wrong, entry_bytes))?;
     }
     for (position, word) in words {
         if let Some(place) = bytes.get_mut(position..position + 8) {

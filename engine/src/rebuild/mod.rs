@@ -1,12 +1,10 @@
-//! Building the refcount structures anew: a pure plan first, then its writes.
+//! Where the refcount structures go when they are built anew.
 
-mod commit;
 mod layout;
 mod planned;
 mod qemu;
 mod space;
 
-pub use commit::{CommitError, commit};
 pub use layout::Layout;
 pub use planned::proven_tries;
 
@@ -47,43 +45,38 @@ pub struct Input<'a> {
     pub capacity: Option<ClusterCount>,
 }
 
+/// What is built anew, with its clusters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, derive_more::Display)]
+pub enum New {
+    /// Refcount structures; how many clusters of them have to be in a row, for the reftable.
+    #[display("new refcount structures: they need {_0} clusters, of which {_1} in a row")]
+    Structures(ClusterCount, ClusterCount),
+    /// A snapshot table.
+    #[display("a new snapshot table: it needs {_0} clusters in a row")]
+    SnapshotTable(ClusterCount),
+}
+
 /// Why there is no layout. Nothing has been written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
-    /// The structures do not fit.
+    /// What is built anew does not fit.
     #[error(
-        "no room for new refcount structures: they need {needed} clusters, of which {reftable} in \
-         a row; {free} clusters are free, the longest run of them has {longest_run}, and the \
-         storage cannot grow. Move the image to larger storage{}", if *reserved > ClusterCount(0) {
+        "no room for {what}; {free} clusters are free, the longest run of them has {longest_run}, \
+         and the storage cannot grow. Move the image to larger storage{}", if *reserved > ClusterCount(0) {
             format!(", or, at the risk that a crash during the repair loses them, let the \
                      {reserved} clusters of the old structures be overwritten with --reuse-old")
          } else { String::new() }
     )]
     NoSpace {
-        /// Clusters of the new structures.
-        needed: ClusterCount,
-        /// Those of them that the reftable takes, side by side.
-        reftable: ClusterCount,
+        /// What it is.
+        what: New,
         /// Free clusters.
         free: ClusterCount,
         /// The longest run of free clusters.
         longest_run: ClusterCount,
-        /// Clusters of the old structures, which are not free before the switch.
+        /// Clusters of the old structures, which are not free before the switch; 0 where nothing is
+        /// known of them.
         reserved: ClusterCount,
-    },
-    /// A new snapshot table does not fit.
-    #[error(
-        "no room for a new snapshot table: it needs {needed} clusters in a row; {free} clusters \
-         are free, the longest run of them has {longest_run}, and the storage cannot grow. Move \
-         the image to larger storage"
-    )]
-    NoRun {
-        /// Clusters of the table.
-        needed: ClusterCount,
-        /// Free clusters.
-        free: ClusterCount,
-        /// The longest run of free clusters.
-        longest_run: ClusterCount,
     },
     /// The reftable would exceed 8 MiB, and no program opens such an image.
     #[error(
@@ -109,36 +102,6 @@ pub enum PlanError {
     /// Memory ran out.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
-}
-
-impl PlanError {
-    /// Where nothing is known yet of how much is free.
-    const fn no_space(reftable: ClusterCount, refblocks: u64) -> Self {
-        Self::NoSpace {
-            needed: ClusterCount(reftable.0 + refblocks),
-            reftable,
-            free: ClusterCount(0),
-            longest_run: ClusterCount(0),
-            reserved: ClusterCount(0),
-        }
-    }
-
-    /// The same with what is free in the space that was searched, and what is not for a while.
-    fn measured(mut self, space: Space<'_>) -> Self {
-        if let Self::NoSpace { reserved, .. } = &mut self {
-            *reserved = space.taken.count();
-        }
-        if let Self::NoSpace {
-            free, longest_run, ..
-        }
-        | Self::NoRun {
-            free, longest_run, ..
-        } = &mut self
-        {
-            (*free, *longest_run) = space.measure();
-        }
-        self
-    }
 }
 
 impl Input<'_> {
@@ -171,12 +134,11 @@ impl Input<'_> {
         ];
         for (_, taken, limit) in attempts.into_iter().filter(|attempt| attempt.0) {
             match place(space(taken, limit)) {
-                Err(PlanError::NoSpace { .. } | PlanError::NoRun { .. }) => {}
+                Err(PlanError::NoSpace { .. }) => {}
                 placed => return placed,
             }
         }
-        let all = space(self.reserved, limit);
-        place(all).map_err(|error| error.measured(all))
+        place(space(self.reserved, limit))
     }
 }
 
@@ -191,12 +153,10 @@ pub fn plan(algorithm: Algorithm, input: &Input<'_>) -> Result<Layout, PlanError
 
 /// The lowest run of `count` free clusters for something else that a rebuild puts into the image.
 pub(crate) fn lowest_free_run(input: &Input<'_>, count: ClusterCount) -> Result<Run, PlanError> {
-    let no_run = PlanError::NoRun {
-        needed: count,
-        free: ClusterCount(0),
-        longest_run: ClusterCount(0),
-    };
-    input.first_place(|space| space.lowest_run(Cluster(0), count).ok_or(no_run))
+    input.first_place(|space| {
+        let run = space.lowest_run(Cluster(0), count);
+        run.ok_or_else(|| space.no_space(New::SnapshotTable(count)))
+    })
 }
 
 /// An error when a reftable of `clusters` clusters is too large to open.

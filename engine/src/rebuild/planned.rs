@@ -25,7 +25,7 @@
 
 use super::layout::Layout;
 use super::space::Space;
-use super::{Input, PlanError, within_reftable_limit};
+use super::{Input, New, PlanError, within_reftable_limit};
 use crate::geometry::Geometry;
 use crate::table::{Run, RunSet};
 use crate::units::{Cluster, ClusterCount, RefblockIndex};
@@ -70,7 +70,8 @@ impl Space<'_> {
             within_reftable_limit(self.geometry(), *clusters)?;
             let Some(run) = self.lowest_run(from, *clusters) else {
                 let refblocks = self.references.used_refblocks().count() as u64;
-                return Err(PlanError::no_space(*clusters, refblocks));
+                let needed = ClusterCount(clusters.0 + refblocks);
+                return Err(self.no_space(New::Structures(needed, *clusters)));
             };
             let needed = reach(self.geometry(), Cluster(run.end().0 - 1));
             if needed <= *clusters {
@@ -90,21 +91,18 @@ impl Space<'_> {
             ..*self
         };
         let mut ranges = self.ranges_in_use(reftable);
-        let mut places = space.places_in(&ranges);
+        let mut places = space.places_in(&ranges, ranges.len());
         let mut unused = RefblockIndex(0);
         while places.len() < ranges.len() {
-            let Some((opened, first)) = space.next_unused(&ranges, unused) else {
-                let refblocks = ranges.len() as u64;
-                return Err(PlanError::no_space(reftable.count, refblocks));
+            let Some(opened) = space.next_unused(&ranges, unused) else {
+                let needed = ClusterCount(reftable.count.0 + ranges.len() as u64);
+                return Err(self.no_space(New::Structures(needed, reftable.count)));
             };
             unused = RefblockIndex(opened.0 + 1);
             // Sorted, as the searches below expect.
             let position = ranges.partition_point(|range| *range < opened);
             ranges.insert(position, opened);
-            let end = self.geometry().first_covered(unused);
-            let next = |place: &Cluster| space.next_free(Run::single(*place).end());
-            let free = std::iter::successors(Some(first), next).take_while(|place| *place < end);
-            places.extend(free.take(ranges.len() - places.len()));
+            places.extend(space.places_in(&[opened], ranges.len() - places.len()));
         }
         // Neighbouring ranges get neighbouring refblocks, which are written together.
         places.sort_unstable();
@@ -123,38 +121,38 @@ impl Space<'_> {
         ranges
     }
 
-    /// The lowest free clusters of ranges in use, as many as there are ranges, if there are.
-    fn places_in(&self, ranges: &[RefblockIndex]) -> Vec<Cluster> {
-        let mut places = Vec::with_capacity(ranges.len());
+    /// The lowest free clusters of some ranges, as many as there are and are wanted.
+    fn places_in(&self, ranges: &[RefblockIndex], most: usize) -> Vec<Cluster> {
+        let mut places = Vec::with_capacity(most);
         let mut from = Cluster(0);
-        while places.len() < ranges.len()
-            && let Some(place) = self.next_free(from)
-        {
-            match ranges.binary_search(&self.geometry().refblock_of(place)) {
-                Ok(_) => {
+        for range in ranges {
+            let end = self.geometry().first_covered(RefblockIndex(range.0 + 1));
+            from = from.max(self.geometry().first_covered(*range));
+            while from < end && places.len() < most {
+                let Some(place) = self.next_free(from) else {
+                    return places;
+                };
+                from = place;
+                if place < end {
                     places.push(place);
                     from = Run::single(place).end();
-                }
-                Err(next) => {
-                    let Some(next) = ranges.get(next) else { break };
-                    from = self.geometry().first_covered(*next);
                 }
             }
         }
         places
     }
 
-    /// The lowest range from `from` on that is not in use and has a free cluster, and that cluster.
+    /// The lowest range from `from` on that is not in use and has a free cluster.
     fn next_unused(
         &self,
         ranges: &[RefblockIndex],
         mut from: RefblockIndex,
-    ) -> Option<(RefblockIndex, Cluster)> {
+    ) -> Option<RefblockIndex> {
         loop {
             let place = self.next_free(self.geometry().first_covered(from))?;
             let range = self.geometry().refblock_of(place);
             if ranges.binary_search(&range).is_err() {
-                return Some((range, place));
+                return Some(range);
             }
             from = RefblockIndex(range.0 + 1);
         }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use super::layout::Layout;
 use super::space::Space;
-use super::{Input, PlanError, within_reftable_limit};
+use super::{Input, New, PlanError, within_reftable_limit};
 use crate::geometry::Geometry;
 use crate::table::{Run, RunSet};
 use crate::units::{Cluster, ClusterCount, RefblockIndex};
@@ -209,8 +209,7 @@ impl<'a> Pass<'a> {
             taken: self.input.reserved,
             limit,
         };
-        let refblocks = layout.refblocks.len() as u64;
-        let error = PlanError::no_space(reftable.count, refblocks);
-        Err(error.measured(space))
+        let needed = ClusterCount(reftable.count.0 + layout.refblocks.len() as u64);
+        Err(space.no_space(New::Structures(needed, reftable.count)))
     }
 }

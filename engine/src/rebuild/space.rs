@@ -1,5 +1,6 @@
 //! Free clusters in a part of the storage.
 
+use super::{New, PlanError};
 use crate::table::{RefcountTable, Run, RunSet};
 use crate::units::{Cluster, ClusterCount};
 
@@ -39,6 +40,21 @@ impl Space<'_> {
             (sum + length, length.max(most))
         });
         (ClusterCount(free), ClusterCount(longest))
+    }
+
+    /// The error where something does not fit.
+    pub fn no_space(&self, what: New) -> PlanError {
+        let (free, longest_run) = self.measure();
+        let reserved = match what {
+            New::Structures(..) => self.taken.count(),
+            New::SnapshotTable(_) => ClusterCount(0),
+        };
+        PlanError::NoSpace {
+            what,
+            free,
+            longest_run,
+            reserved,
+        }
     }
 
     fn run_from(&self, from: Cluster) -> Option<Run> {

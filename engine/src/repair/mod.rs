@@ -116,8 +116,8 @@ fn write(
     let mut bytes = Vec::new();
     for (number, phase) in plan.phases.iter().enumerate() {
         observer.progress(Stage::Writing, number as u64, plan.phases.len() as u64);
-        for target in &phase.targets {
-            if let Some(offset) = plan.write(phase.kind, target, storage, &mut bytes)? {
+        for targets in phase.writes(plan.counts.geometry()) {
+            if let Some(offset) = plan.write(phase.kind, targets, storage, &mut bytes)? {
                 *has_written = true;
                 storage.write_at(offset, &bytes)?;
             }

@@ -8,8 +8,7 @@ mod toy;
 
 use std::sync::OnceLock;
 
-use recount::rebuild::CommitError;
-use recount::{PlanError, RepairOptions};
+use recount::{PlanError, RepairOptions, StorageError};
 
 use crate::audit::Unreadable;
 use crate::case::damage::SparseBytes;
@@ -114,7 +113,7 @@ pub enum Stopped {
     Plan(#[from] PlanError),
     /// They could not be written.
     #[error(transparent)]
-    Commit(#[from] CommitError),
+    Write(#[from] StorageError),
     /// The repair of an image failed.
     #[error(transparent)]
     Repair(#[from] recount::RepairFailure),

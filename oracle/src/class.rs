@@ -1,12 +1,10 @@
 //! The class of a damaged image, on which it depends what is compared with qemu-img.
 
 use itertools::Itertools;
-use recount::RepairOptions;
 
 use crate::audit::{Audit, Referrer, Unreadable, audit};
 use crate::case::damage::SparseBytes;
-use crate::judge::ask;
-use crate::spec::{Counts, Damage, Spec};
+use crate::spec::{Ask, Counts, Damage, Spec};
 
 /// Whether only refcounts can be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,7 +34,7 @@ pub fn diagnose(image: &SparseBytes) -> Result<Diagnosis, Unreadable> {
 
 /// The same, of an image that was audited as a check sees it.
 pub fn diagnose_audited(image: &SparseBytes, seen: &Audit) -> Result<Diagnosis, Unreadable> {
-    let ask = ask(&RepairOptions::default(), None);
+    let ask = Ask::default();
     let Spec { damage, kept, .. } = Spec::new(image, &ask, seen)?;
     let whole = seen.blocked == 0 && !seen.snapshots.past_end;
     let overlap = seen.references.values().any(|uses| {

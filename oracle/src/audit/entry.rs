@@ -1,5 +1,7 @@
 //! Entries of L1 and L2 tables, as words (specification, "Cluster mapping").
 
+use smallvec::SmallVec;
+
 use super::header::Header;
 use super::reader::be64;
 
@@ -74,14 +76,14 @@ impl Entry {
     }
 
     /// The bytes of the entry that reads as this one does, which holds no data, without a cluster.
-    #[must_use]
-    pub fn without_cluster(&self, header: &Header) -> Vec<u8> {
-        if header.extended_l2() {
-            let zero = (self.bitmap | self.bitmap << 32) & !ALLOCATED;
-            [0, zero].map(u64::to_be_bytes).concat()
+    pub(super) fn without_cluster(&self, header: &Header) -> SmallVec<[u8; 16]> {
+        let zero = (self.bitmap | self.bitmap << 32) & !ALLOCATED;
+        let words: &[u64] = if header.extended_l2() {
+            &[0, zero]
         } else {
-            ZERO.to_be_bytes().to_vec()
-        }
+            &[ZERO]
+        };
+        words.iter().flat_map(|word| word.to_be_bytes()).collect()
     }
 }
 

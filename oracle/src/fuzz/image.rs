@@ -4,16 +4,17 @@
 //! is repaired: their number, modulo the number of [`WAYS`]. A file of whole sectors is repaired as
 //! `recount check -r all` does.
 
-use recount::{Algorithm, MemoryStorage, RepairOptions, Scope, check};
+use recount::{MemoryStorage, RepairOptions, Scope, check};
 
 use super::rebuild::holds;
 use super::{Broken, Use, cuts_of};
 use crate::audit::Unreadable;
+use crate::case::Algorithm;
 use crate::case::damage::SparseBytes;
 use crate::disk::SECTOR;
 use crate::properties::reading::Kind;
 use crate::properties::{agrees, judge_all, unread};
-use crate::run::{Before, ImageRepair, run};
+use crate::run::{Before, ImageRepair, engine_algorithm, run};
 
 /// Bytes that a repair reads, beyond which an image costs a fuzzer more than it shows.
 const COSTLY: u64 = 512 << 10;
@@ -31,6 +32,8 @@ pub const INPUT_MAX: usize = 1 << 20;
 pub struct Way {
     /// Whether the storage can grow.
     pub grows: bool,
+    /// Who rebuilds.
+    pub algorithm: Algorithm,
     /// What the engine is told.
     pub options: RepairOptions,
 }
@@ -50,12 +53,16 @@ pub const WAYS: [Way; 8] = [
 const fn way(grows: bool, algorithm: Algorithm) -> Way {
     let options = RepairOptions {
         scope: Scope::All,
-        algorithm,
+        algorithm: engine_algorithm(algorithm),
         reuse_old: false,
         release_unreachable: false,
         verify: true,
     };
-    Way { grows, options }
+    Way {
+        grows,
+        algorithm,
+        options,
+    }
 }
 
 impl Way {
@@ -122,7 +129,7 @@ pub fn judge(input: &[u8]) -> Result<Use, Broken> {
     };
     let run = run(&repair, &before, &[]);
     for (property, verdict) in judge_all(&before, &run, &repair, cuts) {
-        holds(run.ask().algorithm, &before, property, verdict)?;
+        holds(way.algorithm, &before, property, verdict)?;
     }
     Ok(if run.asked.bytes_read > COSTLY || is_long(input) {
         Use::Costly
@@ -140,8 +147,6 @@ fn is_long(image: &[u8]) -> bool {
 /// The input on a disk that costs only what is in it.
 fn sparse(input: &[u8]) -> SparseBytes {
     let mut bytes = SparseBytes::default();
-    bytes
-        .write_at(0, input)
-        .expect("a position in memory is below 2^64");
+    bytes.put(0, input);
     bytes
 }

@@ -95,7 +95,7 @@ pub(super) fn has_plan(before: &Before, run: &Run) -> bool {
 fn keeps(before: &Before, run: &Run) -> bool {
     let damaged = |repaired: &Repaired| !repaired.damage.is_empty();
     ends_well(before, run)
-        && !run.ask().release_unreachable
+        && !run.ask().options.release_unreachable
         && run.repaired(before).is_some_and(damaged)
 }
 
@@ -114,7 +114,7 @@ fn is_mended(before: &Before, run: &Run) -> bool {
     };
     let is_toy = matches!(before.kind, Kind::Toy(_));
     ends_well(before, run)
-        && !run.ask().only_leaks
+        && !run.ask().only_leaks()
         && (is_toy || run.repaired(before).is_some_and(sound))
 }
 

@@ -19,7 +19,7 @@ pub(super) fn every_cluster(seen: &Seen<'_>) -> Result<(), Failure> {
     let after = seen.after()?;
     for (&cluster, &references) in &after.references {
         let due = references.max(seen.kept(cluster)).min(after.max_refcount);
-        let due = if seen.run.ask().only_leaks {
+        let due = if seen.run.ask().only_leaks() {
             let said = seen.before.reading.count(cluster);
             said.map(|said| said.min(due))
         } else {

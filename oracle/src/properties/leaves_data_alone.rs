@@ -145,8 +145,7 @@ impl Exceptions {
         let external = audit.header.external_data();
         let not_followed = if external { OFFSET } else { COMPRESSED };
         for entry in &audit.empty {
-            let at = entry.table + entry.l2_index * length;
-            these.free(at..at + length);
+            these.free(entry.at..entry.at + length);
         }
         let goes = |by: &Referrer| {
             moves_snapshots && *by == Referrer::SnapshotTable

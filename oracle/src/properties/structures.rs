@@ -27,9 +27,10 @@ pub(super) fn no_overlap(seen: &Seen<'_>) -> Result<(), Failure> {
             let by = after.referrers(cluster);
             format!("a new structure lies in cluster {cluster}: {by}")
         })?;
-        Failure::unless(seen.run.ask().reuse_old || !is_reserved(cluster), || {
-            format!("a new structure lies in cluster {cluster}, which belongs to the old ones")
-        })?;
+        Failure::unless(
+            seen.run.ask().options.reuse_old || !is_reserved(cluster),
+            || format!("a new structure lies in cluster {cluster}, which belongs to the old ones"),
+        )?;
     }
     Ok(())
 }

@@ -16,10 +16,10 @@ use crate::case::damage::SparseBytes;
 use crate::case::{Algorithm, Crash, Fault};
 use crate::crash::Crashes;
 use crate::disk::{Asked, SimulatedDisk, Trace};
-use crate::judge::ask;
+use crate::judge::expect_of;
 use crate::properties::Failure;
 use crate::properties::reading::{Kind, Reading};
-use crate::spec::{Ask, Expected, Repaired, expect_of};
+use crate::spec::{Ask, Expected, Repaired};
 
 pub use again::{Again, again};
 pub use explore::{Bounds, Explored, explore_one};
@@ -148,7 +148,7 @@ impl Run {
             outcome,
             after,
             asked: Asked::default(),
-            ask: ask(&RepairOptions::default(), None),
+            ask: Ask::default(),
             reading: OnceLock::new(),
             expected: OnceLock::new(),
         }
@@ -215,7 +215,10 @@ pub fn run(repair: &dyn Repair, before: &Before, faults: &[Fault]) -> Run {
     let asked = disk.asked();
     let (after, trace) = disk.into_parts();
     Run {
-        ask: ask(&repair.options(), before.capacity),
+        ask: Ask {
+            options: repair.options(),
+            capacity: before.capacity,
+        },
         asked,
         ..Run::observed(trace, outcome, after)
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::place::Layout;
-use super::{Counts, Spec, write};
+use super::{Counts, Spec};
 use crate::audit::{Corruption, Referrer, Wrong};
 use crate::case::damage::SparseBytes;
 use crate::case::refcount::Refcount;
@@ -12,7 +12,7 @@ impl Spec<'_> {
     /// "In an image that is not sound every cluster with `said(c) > references(c)` keeps `said(c)`;
     /// `--release-unreachable` keeps nothing."
     pub(super) fn kept(&self) -> Counts {
-        let keeps = !self.damage.is_empty() && !self.ask.release_unreachable;
+        let keeps = !self.damage.is_empty() && !self.ask.options.release_unreachable;
         let allocated = self.own.disk.counts().iter().filter(|_| keeps);
         let kept = allocated.filter(|&(&cluster, _)| {
             cluster < self.own.clusters && self.said(cluster) > Some(self.references(cluster))
@@ -24,7 +24,7 @@ impl Spec<'_> {
     /// present ones where these are replaced. With `-r leaks` what is too low stays.
     pub(super) fn counts(&self, replaced: bool) -> Counts {
         let counted = self.own.references.keys().map(|&cluster| {
-            let stays = self.ask.only_leaks && self.is_low(cluster);
+            let stays = self.ask.only_leaks() && self.is_low(cluster);
             let said = self.said(cluster).filter(|_| stays);
             let uses = self.final_uses(cluster);
             let uses = uses.filter(|use_| !replaced || !use_.is_structure());
@@ -46,7 +46,7 @@ impl Spec<'_> {
     /// as nothing else; otherwise the structures are built anew." So they are where some lie past the
     /// end or are used as something else, but not with `-r leaks`.
     pub(super) fn builds_anew(&self, in_place: &BTreeSet<u64>) -> bool {
-        let all = !self.ask.only_leaks;
+        let all = !self.ask.only_leaks();
         let is_unsound = |found: &Corruption| match found.wrong {
             Wrong::TooManyReferences(_) => false,
             Wrong::PastTheEnd { .. } if !all => found.referrer == Referrer::Reftable,
@@ -77,13 +77,11 @@ impl Spec<'_> {
 
     /// Sets the counts in the present refblocks; the clusters in which that changes something.
     pub(super) fn write_in_place(&self, counts: &Counts, after: &mut SparseBytes) -> BTreeSet<u64> {
-        let readable = self.own.disk.refblocks();
-        let readable = readable.filter(|&(_, offset)| self.own.disk.is_readable(offset));
-        let set = |(range, offset)| {
-            let changes = self.write_refblock(range, offset, counts, self.own.clusters, after);
-            changes.then_some(offset / self.size)
-        };
-        readable.filter_map(set).collect()
+        let (refblocks, end) = (self.own.disk.refblocks(), self.own.clusters);
+        let readable = refblocks.filter(|&(_, at)| self.own.disk.is_readable(at));
+        let changed =
+            readable.filter(|&(range, at)| self.write_refblock(range, at, counts, end, after));
+        changed.map(|(_, at)| at / self.size).collect()
     }
 
     /// Writes new structures, a new snapshot table, and the header fields that lead to them.
@@ -98,18 +96,18 @@ impl Spec<'_> {
         let mut reftable = vec![0_u8; (clusters * self.size) as usize];
         for (&range, &place) in &layout.refblocks {
             let (offset, at) = (place * self.size, range as usize * 8);
-            write(after, offset, &vec![0; self.size as usize]);
+            after.put(offset, &vec![0; self.size as usize]);
             self.write_refblock(range, offset, counts, u64::MAX, after);
             reftable[at..at + 8].copy_from_slice(&offset.to_be_bytes());
         }
         let offset = layout.reftable.start * self.size;
-        write(after, offset, &reftable);
-        write(after, 48, &offset.to_be_bytes());
-        write(after, 56, &(clusters as u32).to_be_bytes());
+        after.put(offset, &reftable);
+        after.put(48, &offset.to_be_bytes());
+        after.put(56, &(clusters as u32).to_be_bytes());
         if !table.is_empty() {
-            let offset = layout.snapshots.start * self.size;
-            write(after, 64, &offset.to_be_bytes());
-            write(after, offset, table);
+            let offset = layout.snapshots * self.size;
+            after.put(64, &offset.to_be_bytes());
+            after.put(offset, table);
         }
     }
 
@@ -129,8 +127,7 @@ impl Spec<'_> {
             let count = counts.get(&cluster).map_or(0, |&count| count.min(self.max));
             let place = Refcount::new(order, offset, cluster - first);
             if place.read(after) != count {
-                let bytes = place.with(after, count);
-                write(after, place.at, &bytes);
+                place.write(after, count);
                 changes = true;
             }
         }

@@ -6,37 +6,41 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use itertools::Itertools;
+use recount::Algorithm;
 
 use super::{Counts, Refused, Spec};
-use crate::audit::{Audit, Referrer, Wrong};
-use crate::case::Algorithm;
+use crate::audit::{Referrer, Wrong};
 
 const REFTABLE_MAX: u64 = 8 << 20;
 
 /// Clusters of what is new.
 #[derive(Clone, Debug)]
-pub(super) struct Layout {
+pub struct Layout {
+    /// The reftable.
     pub reftable: Range<u64>,
     /// The refblock of each range.
     pub refblocks: BTreeMap<u64, u64>,
-    /// Empty where there is no new snapshot table.
-    pub snapshots: Range<u64>,
+    /// The first of a new snapshot table, where there is one.
+    pub snapshots: u64,
 }
 
 impl Layout {
-    /// All clusters of it.
-    pub fn clusters(&self) -> impl Iterator<Item = u64> {
-        let runs = self.reftable.clone().chain(self.snapshots.clone());
+    /// All clusters of it, with a snapshot table of so many.
+    pub(crate) fn clusters(&self, table: u64) -> impl Iterator<Item = u64> {
+        let runs = self
+            .reftable
+            .clone()
+            .chain(self.snapshots..self.snapshots + table);
         runs.chain(self.refblocks.values().copied())
     }
 }
 
-/// What is free.
+/// What is free: clusters before the limit that are not taken and have no count.
+#[derive(Clone, Copy)]
 struct Room<'a> {
     spec: &'a Spec<'a>,
-    counts: Counts,
+    counts: &'a Counts,
     taken: &'a BTreeSet<u64>,
-    /// The first cluster that must not be used.
     limit: u64,
 }
 
@@ -54,23 +58,21 @@ impl Room<'_> {
     }
 
     /// The placement of `planned`: the least reftable, in the lowest free run.
-    fn place(mut self, snapshots: &Range<u64>) -> Result<Layout, Refused> {
-        let new = snapshots.clone().map(|cluster| (cluster, 1));
-        self.counts.extend(new);
+    fn place(&self, snapshots: u64) -> Result<Layout, Refused> {
         let reach = |range: u64| (range + 1).div_ceil(self.spec.size / 8);
-        let highest = self.counts.keys().next_back().copied().unwrap_or(0);
-        let mut size = reach(highest / self.spec.range);
+        let highest = self.counts.keys().next_back();
+        let mut size = highest.map_or(1, |highest| reach(highest / self.spec.range));
         while size * self.spec.size <= REFTABLE_MAX {
             let reftable = self.run_of(size)?;
             let mut needed = reach((reftable.end - 1) / self.spec.range);
             if needed <= size {
-                let refblocks = self.place_refblocks(&reftable)?;
+                let refblocks = self.refblocks(&reftable)?;
                 needed = refblocks.keys().next_back().copied().map_or(0, reach);
                 if needed <= size {
                     return Ok(Layout {
                         reftable,
                         refblocks,
-                        snapshots: snapshots.clone(),
+                        snapshots,
                     });
                 }
             }
@@ -82,7 +84,7 @@ impl Room<'_> {
     /// A refblock for each range with a count, in the lowest free clusters of ranges in use; and
     /// while these are too few, of the lowest unused range with a free cluster, which then needs one
     /// too.
-    fn place_refblocks(&self, reftable: &Range<u64>) -> Result<BTreeMap<u64, u64>, Refused> {
+    fn refblocks(&self, reftable: &Range<u64>) -> Result<BTreeMap<u64, u64>, Refused> {
         let range = |cluster: u64| cluster / self.spec.range;
         let is_free = |cluster: &u64| self.is_free(*cluster) && !reftable.contains(cluster);
         let clusters = |range: u64| range * self.spec.range..(range + 1) * self.spec.range;
@@ -121,7 +123,8 @@ impl Spec<'_> {
         missing.chain(counted).chain(snapshots).min()
     }
 
-    /// Where "`said` is unknown: the refblock is missing, unreadable, or contradicts itself".
+    /// Whether "`said` is unknown: the refblock is missing, unreadable, or contradicts itself", of each
+    /// range.
     fn doubtful(&self) -> BTreeSet<u64> {
         let mut known: BTreeSet<u64> = self.own.disk.entries.keys().copied().collect();
         for found in &self.own.corruptions {
@@ -141,37 +144,42 @@ impl Spec<'_> {
     }
 
     /// Places what is new, with a snapshot table of `table` clusters; `counts` are the final ones
-    /// without it, `in_place` those with the present structures, and `found` is what was found after
-    /// the repair.
+    /// without it, `in_place` those with the present structures.
     pub(super) fn place(
         &self,
         counts: &Counts,
         in_place: &Counts,
         table: u64,
-        found: Option<&Audit>,
+        qemus: Option<Layout>,
     ) -> Result<Layout, Refused> {
-        let planned = self.ask.algorithm == Algorithm::Planned;
+        let options = &self.ask.options;
+        let planned = options.algorithm == Algorithm::Planned;
         // QEMU's algorithms count the present structures while they build.
         let growth = self.growth_limit(if planned { counts } else { in_place });
         let growth = growth.unwrap_or(u64::MAX);
         let capacity = self.ask.capacity.unwrap_or(u64::MAX) / self.size;
         let limit = capacity.min(growth);
+        let mut taken = self.covered.clone();
         if !planned {
-            let found = found.and_then(|found| self.found(counts, limit, table, found));
-            return found.ok_or(Refused::NoSpace);
+            let mut is_free = |cluster: u64| {
+                let structure = self.own.uses(cluster).any(Referrer::is_structure);
+                let free = cluster < limit && !counts.contains_key(&cluster) && !structure;
+                free && taken.insert(cluster)
+            };
+            let lies_free = |layout: &Layout| layout.clusters(table).all(&mut is_free);
+            return qemus.filter(lies_free).ok_or(Refused::NoSpace);
         }
-        let mut reserved = self.covered.clone();
-        reserved.extend((0..self.file).filter(|&cluster| self.is_given_up(cluster)));
-        if !self.ask.reuse_old {
-            reserved.extend(self.structures());
+        taken.extend(self.given_up());
+        if !options.reuse_old {
+            taken.extend(self.structures());
         }
-        let credible = &reserved | &self.doubtful();
+        let credible = &taken | &self.doubtful();
         // Inside the present file first.
         let ends = [self.file.min(limit), limit];
-        let rooms = [&credible, &reserved].into_iter().cartesian_product(ends);
-        let rooms = rooms.map(|(taken, limit)| Room {
+        let rooms = [&credible, &taken].into_iter().cartesian_product(ends);
+        let mut rooms = rooms.map(|(taken, limit)| Room {
             spec: self,
-            counts: counts.clone(),
+            counts,
             taken,
             limit,
         });
@@ -182,34 +190,13 @@ impl Spec<'_> {
         };
         let run = rooms.clone().find_map(|room| room.run_of(table).ok());
         let snapshots = run.ok_or(no_room)?;
-        let mut placed = rooms.map(|room| room.place(&snapshots));
-        let placed = placed.find(|placed| !matches!(placed, Err(Refused::NoSpace)));
-        placed.unwrap_or(Err(no_room))
-    }
-
-    /// The layout of QEMU's algorithms as it is found afterwards; nothing unless it lies in clusters
-    /// that are free. What was not written, as a header's damaged size says, is no layout.
-    fn found(&self, counts: &Counts, limit: u64, table: u64, found: &Audit) -> Option<Layout> {
-        let run = |offset: u64, clusters| {
-            let first = offset / self.size;
-            first..first.saturating_add(clusters)
-        };
-        let refblocks = found.disk.refblocks();
-        let refblocks = refblocks.map(|(range, offset)| (range, offset / self.size));
-        let layout = Layout {
-            reftable: run(found.disk.reftable_offset, found.disk.reftable_clusters),
-            refblocks: refblocks.collect(),
-            snapshots: run(found.header.snapshots_offset, table),
-        };
-        let end = found.length.div_ceil(self.size).min(limit);
-        let mut new = BTreeSet::new();
-        let is_free = layout.clusters().all(|cluster| {
-            cluster < end
-                && !counts.contains_key(&cluster)
-                && !self.covered.contains(&cluster)
-                && !self.own.uses(cluster).any(Referrer::is_structure)
-                && new.insert(cluster)
+        let mut counts = counts.clone();
+        counts.extend(snapshots.clone().map(|cluster| (cluster, 1)));
+        let counts = &counts;
+        let placed = rooms.find_map(|room| {
+            let placed = Room { counts, ..room }.place(snapshots.start);
+            Some(placed).filter(|placed| !matches!(placed, Err(Refused::NoSpace)))
         });
-        is_free.then_some(layout)
+        placed.unwrap_or(Err(no_room))
     }
 }

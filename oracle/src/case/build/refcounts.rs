@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::put_refcount;
 use super::synthetic::Builder;
+use crate::case::refcount::Refcount;
 use crate::case::validate::{Impossible, in_range};
 
 /// The largest reftable that qemu opens, in bytes.
@@ -54,7 +54,7 @@ pub(super) fn lay_out(builder: &mut Builder<'_>, spare: u64) -> Result<(u64, u64
         let covered = builder.counts.range(first..first + sizes.refblock_entries);
         for (cluster, &count) in covered {
             let (order, index) = (builder.image.refcount_order, cluster - first);
-            put_refcount(&mut builder.bytes, order, refblock, index, count);
+            Refcount::new(order, refblock, index).write(&mut builder.bytes, count);
         }
     }
     Ok((reftable, clusters))

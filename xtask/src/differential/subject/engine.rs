@@ -92,7 +92,8 @@ impl Engine {
 
     /// What the specification is asked about a repair.
     pub fn ask(self, repair: Repair, capacity: Option<u64>) -> Ask {
-        judge::ask(&self.options(repair), capacity)
+        let options = self.options(repair);
+        Ask { options, capacity }
     }
 
     fn options(self, repair: Repair) -> RepairOptions {

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use crate::case::damage::SparseBytes;
 use crate::case::{Case, Image, Schedule};
+use crate::crash;
 use crate::explore::engine::{Engine, Planner};
 use crate::explore::{BYTES, draw, images};
 use crate::properties::plan::{Brute, Planning};
@@ -148,7 +149,7 @@ impl Story {
                 self.line(format_args!("\nafter a power cut: {crash:?}"));
                 let undo = undo_restores::judge(before, quiet, repair, Points::At(*crash));
                 self.add(vec![(Property::UndoRestores, undo)]);
-                let left = before.crashed(&quiet.trace, *crash);
+                let left = crash::state(&before.bytes, &quiet.trace, *crash);
                 self.after(before, &left);
                 self.again(before, repair, quiet, left);
             }

@@ -89,7 +89,7 @@ impl Image {
     }
 
     fn is_repaired_so_by_the_engine(&self) {
-        let before = Before::new(self.bytes.clone(), 512, None, Kind::Image).expect("an image");
+        let before = Before::new(self.bytes.clone(), None, Kind::Image).expect("an image");
         let repair = ImageRepair::by(Algorithm::Planned);
         let verdicts = judge_all(
             &before,

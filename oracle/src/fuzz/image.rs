@@ -113,7 +113,7 @@ pub fn judge(input: &[u8]) -> Result<Use, Broken> {
     let repair = ImageRepair {
         options: way.options,
     };
-    let before = Before::new(sparse(input), SECTOR, capacity, Kind::Image);
+    let before = Before::new(sparse(input), capacity, Kind::Image);
     let audit = before
         .as_ref()
         .ok()

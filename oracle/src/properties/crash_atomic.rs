@@ -15,7 +15,7 @@ use super::reading::{Found, Reading};
 use super::{Failure, Verdict};
 use crate::audit::Referrer;
 use crate::case::damage::SparseBytes;
-use crate::crash::{CrashState, Limits};
+use crate::crash::{self, CrashState, Limits};
 use crate::disk::{Event, Trace};
 use crate::run::{Before, Run};
 use crate::toy::ToyStructure;
@@ -34,15 +34,11 @@ pub fn judge(
         return (0, Verdict::Holds);
     }
     let judge = StateJudge::new(before, trace, whole);
-    let (states, failure) =
-        before
-            .crashes(trace)
-            .each(limits, |state: &CrashState<'_>| {
-                match judge.state(state.bytes) {
-                    Ok(()) => ControlFlow::Continue(()),
-                    Err(failure) => ControlFlow::Break(Failure::new(format!("{state}: {failure}"))),
-                }
-            });
+    let visit = |state: &CrashState<'_>| match judge.state(state.bytes) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(failure) => ControlFlow::Break(Failure::new(format!("{state}: {failure}"))),
+    };
+    let (states, failure) = crash::each(&before.bytes, trace, limits, visit);
     (states, failure.map_or(Verdict::Holds, Verdict::Fails))
 }
 

@@ -15,7 +15,7 @@ pub(super) fn judge(seen: &Seen<'_>) -> Result<(), Failure> {
     let Ok(Done::Image(outcome)) = &seen.run.outcome else {
         return Ok(());
     };
-    let disk = SimulatedDisk::new(seen.run.after.clone(), seen.before.sector, None);
+    let disk = SimulatedDisk::new(seen.run.after.clone(), None);
     let checked = check(&disk, &mut ());
     let report = &outcome.report;
     let same = matches!(&checked, Ok(found) if found == report);

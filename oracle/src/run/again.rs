@@ -29,7 +29,7 @@ pub fn again(
     if matches!(kind, Kind::Toy(_)) {
         return Ok(None);
     }
-    let left = Before::new(bytes, before.sector, before.capacity, kind);
+    let left = Before::new(bytes, before.capacity, kind);
     let left =
         left.map_err(|error| Failure::new(format!("the image cannot be read any more: {error}")))?;
     let run = run(repair, &left, &[]);

@@ -13,8 +13,7 @@ use recount::{PlanError, RepairOptions};
 
 use crate::audit::Unreadable;
 use crate::case::damage::SparseBytes;
-use crate::case::{Algorithm, Crash, Fault};
-use crate::crash::Crashes;
+use crate::case::{Algorithm, Fault};
 use crate::disk::{Asked, SimulatedDisk, Trace};
 use crate::judge::expect_of;
 use crate::properties::Failure;
@@ -32,8 +31,6 @@ pub use toy::ToyRepair;
 pub struct Before {
     /// The bytes on the disk, all durable.
     pub bytes: SparseBytes,
-    /// Bytes of a sector.
-    pub sector: u64,
     /// The length in bytes that the disk can never exceed; `None` when it can grow.
     pub capacity: Option<u64>,
     /// How the bytes are read.
@@ -44,42 +41,20 @@ pub struct Before {
 
 impl Before {
     /// Audits the bytes.
-    pub fn new(
-        bytes: SparseBytes,
-        sector: u64,
-        capacity: Option<u64>,
-        kind: Kind,
-    ) -> Result<Self, Unreadable> {
+    pub fn new(bytes: SparseBytes, capacity: Option<u64>, kind: Kind) -> Result<Self, Unreadable> {
         let reading = kind.read(&bytes)?;
         Ok(Self {
             bytes,
-            sector,
             capacity,
             kind,
             reading,
         })
     }
 
-    /// What may become of these bytes where this was done since.
-    #[must_use]
-    pub const fn crashes<'a>(&'a self, trace: &'a Trace) -> Crashes<'a> {
-        Crashes {
-            before: &self.bytes,
-            trace,
-            sector: self.sector,
-        }
-    }
-
-    /// What a power cut leaves of these bytes where this was done since.
-    #[must_use]
-    pub fn crashed(&self, trace: &Trace, crash: Crash) -> SparseBytes {
-        self.crashes(trace).state(crash)
-    }
-
     /// A disk with these bytes, on which these operations fail.
     #[must_use]
     pub fn disk(&self, faults: &[Fault]) -> SimulatedDisk {
-        SimulatedDisk::new(self.bytes.clone(), self.sector, self.capacity).with_faults(faults)
+        SimulatedDisk::new(self.bytes.clone(), self.capacity).with_faults(faults)
     }
 }
 

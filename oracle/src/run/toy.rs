@@ -20,8 +20,7 @@ pub struct ToyRepair {
 }
 
 impl ToyRepair {
-    /// The toy of a case, on its disk, and the plan for it. A sector is a cluster, so that refblocks
-    /// and reftable clusters are lost one by one.
+    /// The toy of a case, on its disk, and the plan for it.
     pub fn new(case: &Case) -> Result<(Before, Self), SceneError> {
         let Image::Model(model) = &case.image else {
             return Err(SceneError::NotAToy);
@@ -61,12 +60,7 @@ impl ToyRepair {
                 },
             },
         );
-        let before = Before::new(
-            built.bytes,
-            model.cluster_size(),
-            built.capacity,
-            Kind::Toy(toy),
-        )?;
+        let before = Before::new(built.bytes, built.capacity, Kind::Toy(toy))?;
         let repair = Self {
             algorithm,
             references,

@@ -4,20 +4,19 @@ use std::collections::HashSet;
 
 use super::bounds::{Bounds, ROOMS};
 use super::bytes::{self, Signature};
-use super::engine::{Engine, Planner};
 use super::images::{self, Named};
 use super::tally::{Subject, Tally};
 use super::units::Unit;
 use crate::case::Algorithm;
 use crate::properties::plan::{Brute, Planning, of_plans};
 use crate::properties::{Property, Verdict};
-use crate::run::{ImageRepair, ToyRepair, explore_one};
+use crate::run::{ImageRepair, Planner, ToyRepair, explore_one};
 use crate::toy::Toy;
 
 /// Everything that a unit shows.
 pub(super) fn unit(planner: Planner, unit: &Unit, bounds: &Bounds) -> Tally {
     let mut judge = Judge {
-        engine: Engine::with(planner, unit.shape),
+        planner,
         bounds,
         seen: HashSet::new(),
         tally: Tally::default(),
@@ -58,7 +57,7 @@ pub(super) fn image(index: usize, image: &Named, bounds: &Bounds) -> Tally {
 }
 
 struct Judge<'a> {
-    engine: Engine,
+    planner: Planner,
     bounds: &'a Bounds,
     /// The plans of the unit whose bytes were looked at.
     seen: HashSet<Signature>,
@@ -74,7 +73,13 @@ impl Judge<'_> {
             if only_bytes && !with_bytes {
                 continue;
             }
-            let outcome = self.engine.plan(toy, algorithm);
+            let planned = ToyRepair::plan(self.planner, &toy.to_case(algorithm));
+            let (
+                _,
+                ToyRepair {
+                    planned: outcome, ..
+                },
+            ) = planned.expect("a small toy");
             self.tally.runs += 1;
             let mut failed = Vec::new();
             if !only_bytes {

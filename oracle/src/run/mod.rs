@@ -24,7 +24,7 @@ pub use again::{Again, again};
 pub use explore::{Bounds, Explored, explore_one};
 pub use image::ImageRepair;
 pub use scene::{SceneError, scene};
-pub use toy::ToyRepair;
+pub use toy::{Planner, ToyRepair};
 
 /// What a repair begins with.
 #[derive(Clone, Debug)]

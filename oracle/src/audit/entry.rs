@@ -7,10 +7,11 @@ use super::reader::be64;
 
 /// Bit 63 of an L1 or L2 entry: the refcount of what it leads to is one.
 pub const COPIED: u64 = 1 << 63;
-const COMPRESSED: u64 = 1 << 62;
+/// Bit 62 of an L2 entry: the cluster is compressed.
+pub const COMPRESSED: u64 = 1 << 62;
 const ZERO: u64 = 1;
-/// Bits 9 to 55 of an L1 or L2 entry.
-const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
+/// Bits 9 to 55 of an L1 or L2 entry: where it leads.
+pub const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 /// All bits of an L1 entry that are neither offset nor bit 63.
 const L1_RESERVED: u64 = !(OFFSET | COPIED);
 /// Bits 1 to 8 and 56 to 61 of an L2 entry that is not compressed.

@@ -24,8 +24,11 @@ use smallvec::SmallVec;
 pub use bytes::Bytes;
 pub use compare::Mismatch;
 pub use corruption::{Corruption, Wrong};
-pub use entry::{COPIED, Entry, Target, entries, reads_as_l1_table, reads_as_l2_table};
+pub use entry::{
+    COMPRESSED, COPIED, Entry, OFFSET, Target, entries, reads_as_l1_table, reads_as_l2_table,
+};
 pub use extras::{Bitmap, SnapshotEntry, SnapshotFault, SnapshotTable};
+pub(crate) use header::MAGIC;
 pub use header::{Header, Region};
 pub use layers::{CopiedBit, Layer, Mapping};
 pub use qemu_view::{Counters, QemuView, Statistics, counters};

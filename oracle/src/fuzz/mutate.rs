@@ -6,8 +6,8 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::case::damage::SparseBytes;
-use crate::case::damage::{apply, random_damage};
+use crate::audit::{COMPRESSED, COPIED};
+use crate::case::damage::{SparseBytes, apply, random_damage};
 
 /// "QFI\xfb".
 const MAGIC: [u8; 4] = *b"QFI\xfb";
@@ -20,9 +20,6 @@ const CLUSTER_BITS: [u32; 10] = [9, 9, 9, 9, 9, 9, 10, 12, 14, 16];
 /// Of so many images one may keep a table that is longer than the file: reading it takes as long as
 /// thousands of others do.
 const LONG_TABLES: u32 = 512;
-/// Bit 63 of an L1 or L2 entry, and bit 62 of an L2 entry (specification, "Cluster mapping").
-const COPIED: u64 = 1 << 63;
-const COMPRESSED: u64 = 1 << 62;
 
 /// Changes the image in the first `size` bytes of `data`, which may become as many as `data` has;
 /// how many it has then. The same seed changes the same image in the same way.
@@ -51,7 +48,7 @@ pub fn mutate(data: &mut [u8], size: usize, seed: u32) -> usize {
 /// Does what damages cases.
 fn damage(image: &mut [u8], rng: &mut ChaCha8Rng) -> usize {
     let mut damaged = SparseBytes::default();
-    damaged.write_at(0, image).expect("in memory");
+    damaged.put(0, image);
     for act in random_damage(rng) {
         apply(&mut damaged, &act);
     }

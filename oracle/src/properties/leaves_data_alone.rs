@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::Failure;
 use super::bytes::Seen;
 use super::reading::Reading;
-use crate::audit::{Corruption, LayerId, Referrer};
+use crate::audit::{COMPRESSED, Corruption, LayerId, OFFSET, Referrer, be64};
 use crate::case::damage::SparseBytes;
 use crate::disk::{Event, Trace};
 use crate::run::Before;
@@ -23,11 +23,8 @@ const LOWEST_FEATURES: u64 = 79;
 const DIRTY_AND_CORRUPT: u8 = 3;
 /// The autoclear features.
 const AUTOCLEAR: Range<u64> = 88..96;
-/// Bits of an L1 or L2 entry (specification, "Cluster mapping"): what is left of its first byte
-/// without bit 63 does not change.
+/// Bit 63 in the first byte of an L1 or L2 entry.
 const COPIED: u8 = 0x80;
-const COMPRESSED: u64 = 1 << 62;
-const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 
 /// Of the bytes after a repair, whether it ended well or not.
 pub(super) fn judge(seen: &Seen<'_>) -> Result<(), Failure> {
@@ -187,7 +184,7 @@ impl Exceptions {
             free.resize(bytes.len(), 0);
             let entries = bytes.chunks_exact(length);
             for (entry, free) in entries.zip(free.chunks_exact_mut(length)) {
-                let word = u64::from_be_bytes(entry[..8].try_into().expect("8 bytes"));
+                let word = be64(entry);
                 let leads = word & OFFSET != 0 && word & not_followed == 0;
                 let shared = leads && self.shared.contains(&((word & OFFSET) / size));
                 if !shared || entry[0] & COPIED != 0 {

@@ -85,14 +85,15 @@ pub fn expect_of(
 /// Where the refcount structures of an image are; `None` where a part of them lies past its end: what
 /// was not written, as a header's damaged size says, is no layout.
 fn layout(found: &Audit) -> Option<Layout> {
-    let (disk, size) = (&found.disk, found.header.cluster_size());
+    let (header, size) = (&found.header, found.header.cluster_size());
     let end = found.length.div_ceil(size);
-    let first = disk.reftable_offset / size;
-    let refblocks = disk.refblocks().map(|(range, at)| (range, at / size));
+    let first = header.reftable_offset / size;
+    let refblocks = found.disk.refblocks();
+    let refblocks = refblocks.map(|(range, at)| (range, at / size));
     let layout = Layout {
-        reftable: first..first.saturating_add(disk.reftable_clusters),
+        reftable: first..first.saturating_add(header.reftable_clusters),
         refblocks: refblocks.collect(),
-        snapshots: end.min(found.header.snapshots_offset / size),
+        snapshots: end.min(header.snapshots_offset / size),
     };
     let inside = layout.clusters(0).all(|cluster| cluster < end);
     inside.then_some(layout)
@@ -156,6 +157,7 @@ pub fn against(
 /// The first difference between what had to come of a repair and what did. What is in free clusters
 /// is no matter.
 fn difference(repaired: &Repaired, before: &SparseBytes, after: &SparseBytes) -> Option<String> {
+    let cluster_bits = before.number(20, 4);
     let (expected, found) = (repaired.after.len(), after.len());
     if expected != found {
         return Some(format!(
@@ -172,12 +174,12 @@ fn difference(repaired: &Repaired, before: &SparseBytes, after: &SparseBytes) ->
     let mut bytes =
         differ.flat_map(|(at, expected, found)| (at..).zip(expected.into_iter().zip(found)));
     let (offset, (expected, found)) = bytes.find(|&(offset, (expected, found))| {
-        expected != found && !repaired.free.contains(&(offset / repaired.cluster_size))
+        expected != found && !repaired.free.contains(&(offset >> cluster_bits))
     })?;
     Some(format!(
         "byte {offset:#x}, in cluster {}, is {found:#04x} after the repair; it should be \
          {expected:#04x} and was {:#04x}",
-        offset / repaired.cluster_size,
+        offset >> cluster_bits,
         before.bytes(offset, 1)[0]
     ))
 }

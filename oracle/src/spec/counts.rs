@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::place::Layout;
-use super::{Counts, Spec};
+use super::{Counts, Repaired, Spec};
 use crate::audit::{Corruption, Referrer, Wrong};
-use crate::case::damage::SparseBytes;
 use crate::case::refcount::Refcount;
 
 impl Spec<'_> {
@@ -76,52 +75,41 @@ impl Spec<'_> {
     }
 
     /// Sets the counts in the present refblocks; the clusters in which that changes something.
-    pub(super) fn write_in_place(&self, counts: &Counts, after: &mut SparseBytes) -> BTreeSet<u64> {
+    pub(super) fn write_in_place(&self, repaired: &mut Repaired) -> BTreeSet<u64> {
         let (refblocks, end) = (self.own.disk.refblocks(), self.own.clusters);
         let readable = refblocks.filter(|&(_, at)| self.own.disk.is_readable(at));
-        let changed =
-            readable.filter(|&(range, at)| self.write_refblock(range, at, counts, end, after));
+        let changed = readable.filter(|&(range, at)| self.write_refblock(repaired, range, at, end));
         changed.map(|(_, at)| at / self.size).collect()
     }
 
     /// Writes new structures, a new snapshot table, and the header fields that lead to them.
-    pub(super) fn write_anew(
-        &self,
-        layout: &Layout,
-        counts: &Counts,
-        table: &[u8],
-        after: &mut SparseBytes,
-    ) {
+    pub(super) fn write_anew(&self, repaired: &mut Repaired, layout: &Layout, table: &[u8]) {
+        let new = layout.clusters(self.table()).map(|cluster| (cluster, 1));
+        repaired.counts.extend(new);
         let clusters = layout.reftable.end - layout.reftable.start;
-        let mut reftable = vec![0_u8; (clusters * self.size) as usize];
-        for (&range, &place) in &layout.refblocks {
-            let (offset, at) = (place * self.size, range as usize * 8);
-            after.put(offset, &vec![0; self.size as usize]);
-            self.write_refblock(range, offset, counts, u64::MAX, after);
-            reftable[at..at + 8].copy_from_slice(&offset.to_be_bytes());
-        }
-        let offset = layout.reftable.start * self.size;
-        after.put(offset, &reftable);
-        after.put(48, &offset.to_be_bytes());
+        let reftable = layout.reftable.start * self.size;
+        let after = &mut repaired.after;
+        after.put(reftable, &vec![0; (clusters * self.size) as usize]);
+        after.put(48, &reftable.to_be_bytes());
         after.put(56, &(clusters as u32).to_be_bytes());
         if !table.is_empty() {
             let offset = layout.snapshots * self.size;
             after.put(64, &offset.to_be_bytes());
             after.put(offset, table);
         }
+        for (&range, &place) in &layout.refblocks {
+            let at = place * self.size;
+            repaired.after.put(reftable + range * 8, &at.to_be_bytes());
+            repaired.after.put(at, &vec![0; self.size as usize]);
+            self.write_refblock(repaired, range, at, u64::MAX);
+        }
     }
 
     /// Sets the counts of the clusters of a range before `end`, cut to the width, in the refblock at
     /// an offset; whether that changes something.
-    fn write_refblock(
-        &self,
-        range: u64,
-        offset: u64,
-        counts: &Counts,
-        end: u64,
-        after: &mut SparseBytes,
-    ) -> bool {
+    fn write_refblock(&self, repaired: &mut Repaired, range: u64, offset: u64, end: u64) -> bool {
         let (order, first) = (self.own.header.refcount_order as u32, range * self.range);
+        let (counts, after) = (&repaired.counts, &mut repaired.after);
         let mut changes = false;
         for cluster in first..end.min(first + self.range) {
             let count = counts.get(&cluster).map_or(0, |&count| count.min(self.max));

@@ -31,11 +31,8 @@ impl Spec<'_> {
         let in_part = own.past_end.iter().filter(|region| region.is_in_part());
         let blank = snapshots.filter(|(_, entry)| entry.blank);
         let overlaps = own.references.keys().filter(|at| self.overlaps(**at));
-        let lost = own
-            .disk
-            .counts()
-            .keys()
-            .filter(|at| self.is_lost_table(**at));
+        let allocated = own.disk.counts().keys();
+        let lost = allocated.filter(|at| self.is_lost_table(**at));
         let others = chain!(
             own.header_is_table.then_some(("table at header", 0)),
             in_part.map(|region| ("end missing", region.offset)),
@@ -130,10 +127,7 @@ impl Spec<'_> {
         let own: BTreeSet<u64> = own.chain([table]).collect();
         let fits = |(&index, &offset): (&u64, &u64)| {
             let first = index * self.range;
-            if !header.is_aligned(offset) || offset >= self.own.length || first >= self.own.clusters
-            {
-                return false;
-            }
+            let in_file = offset < self.own.length && first < self.own.clusters;
             let refblock = self.image.bytes(offset, self.size as usize);
             let refcounts: Counts = nonzero_counts(&refblock, header.refcount_bits()).collect();
             let is_right = |index| {
@@ -146,7 +140,8 @@ impl Spec<'_> {
                     due => refcount == due.min(self.max) && !own.contains(&cluster),
                 }
             };
-            !refcounts.is_empty() && (0..self.range).all(is_right)
+            let counts_something = header.is_aligned(offset) && in_file && !refcounts.is_empty();
+            counts_something && (0..self.range).all(is_right)
         };
         refblocks.iter().all(fits)
     }

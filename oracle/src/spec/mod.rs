@@ -69,7 +69,7 @@ pub enum Refused {
 pub type Expected = Result<Box<Repaired>, Refused>;
 
 /// The image after a repair.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Repaired {
     /// All of its bytes.
     pub after: SparseBytes,
@@ -87,8 +87,6 @@ pub struct Repaired {
     pub rebuilt: bool,
     /// COPIED bits that stay wrong, in tables that are left alone.
     pub left_alone: u64,
-    /// Bytes of a cluster.
-    pub cluster_size: u64,
 }
 
 /// What has to come of a repair of an image that can be opened. `qemus` is where the algorithms of
@@ -207,48 +205,41 @@ impl<'a> Spec<'a> {
 
     /// Rule 1: all that is written, but for the feature bits.
     fn repair(&self, qemus: Option<Layout>) -> Expected {
-        let Snapshots {
-            left, anew: table, ..
-        } = self.snapshots.as_ref().map_err(|&refused| refused)?;
-        let mut counts = self.counts(false);
-        let mut after = self.image.clone();
-        let in_place = self.write_in_place(&counts, &mut after);
+        let snapshots = self.snapshots.as_ref().map_err(|&refused| refused)?;
         let only_leaks = self.ask.only_leaks();
-        let rebuilt = !table.is_empty() && !only_leaks || self.builds_anew(&in_place);
-        if rebuilt && only_leaks {
-            return Err(Refused::NeedsRebuild);
-        }
-        if rebuilt {
-            after = self.image.clone();
-            let present = std::mem::replace(&mut counts, self.counts(true));
-            let new = table.len() as u64 / self.size;
-            let layout = self.place(&counts, &present, new, qemus)?;
-            counts.extend(layout.clusters(new).map(|cluster| (cluster, 1)));
-            self.write_anew(&layout, &counts, table, &mut after);
-        }
-        self.write_replaced(&mut after);
-        if *left != self.own.header.snapshots {
-            after.put(60, &(*left as u32).to_be_bytes());
-        }
-        let left_alone = self.write_copied(&counts, rebuilt, &mut after);
-        if self
-            .ask
-            .capacity
-            .is_some_and(|capacity| after.len() > capacity)
-        {
-            return Err(Refused::NoSpace);
-        }
-        Ok(Box::new(Repaired {
-            writes: rebuilt || after != *self.image,
-            free: self.free(&counts),
-            after,
-            counts,
+        let mut repaired = Box::new(Repaired {
+            after: self.image.clone(),
+            counts: self.counts(false),
             kept: self.kept.clone(),
             damage: self.damage.clone(),
-            rebuilt,
-            left_alone,
-            cluster_size: self.size,
-        }))
+            ..Repaired::default()
+        });
+        let in_place = self.write_in_place(&mut repaired);
+        let moves_snapshots = !snapshots.anew.is_empty() && !only_leaks;
+        repaired.rebuilt = moves_snapshots || self.builds_anew(&in_place);
+        if repaired.rebuilt && only_leaks {
+            return Err(Refused::NeedsRebuild);
+        }
+        if repaired.rebuilt {
+            repaired.after = self.image.clone();
+            repaired.counts = self.counts(true);
+            let layout = self.place(&repaired.counts, qemus)?;
+            self.write_anew(&mut repaired, &layout, &snapshots.anew);
+        }
+        self.write_replaced(&mut repaired.after);
+        if snapshots.left != self.own.header.snapshots {
+            repaired
+                .after
+                .put(60, &(snapshots.left as u32).to_be_bytes());
+        }
+        self.write_copied(&mut repaired);
+        let length = repaired.after.len();
+        if self.ask.capacity.is_some_and(|capacity| length > capacity) {
+            return Err(Refused::NoSpace);
+        }
+        repaired.writes = repaired.rebuilt || repaired.after != *self.image;
+        repaired.free = self.free(&repaired.counts);
+        Ok(repaired)
     }
 
     /// Rule 10: "Before the first other write, unknown autoclear bits are cleared; a repair that

@@ -143,19 +143,19 @@ impl Spec<'_> {
         unknown.collect()
     }
 
-    /// Places what is new, with a snapshot table of `table` clusters; `counts` are the final ones
-    /// without it, `in_place` those with the present structures.
-    pub(super) fn place(
-        &self,
-        counts: &Counts,
-        in_place: &Counts,
-        table: u64,
-        qemus: Option<Layout>,
-    ) -> Result<Layout, Refused> {
-        let options = &self.ask.options;
+    /// Clusters of a new snapshot table.
+    pub(super) fn table(&self) -> u64 {
+        let snapshots = self.snapshots.as_ref();
+        snapshots.map_or(0, |snapshots| snapshots.anew.len() as u64 / self.size)
+    }
+
+    /// Places what is new where these are the final counts without it.
+    pub(super) fn place(&self, counts: &Counts, qemus: Option<Layout>) -> Result<Layout, Refused> {
+        let (options, table) = (&self.ask.options, self.table());
         let planned = options.algorithm == Algorithm::Planned;
         // QEMU's algorithms count the present structures while they build.
-        let growth = self.growth_limit(if planned { counts } else { in_place });
+        let present = self.counts(false);
+        let growth = self.growth_limit(if planned { counts } else { &present });
         let growth = growth.unwrap_or(u64::MAX);
         let capacity = self.ask.capacity.unwrap_or(u64::MAX) / self.size;
         let limit = capacity.min(growth);

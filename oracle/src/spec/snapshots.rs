@@ -47,12 +47,8 @@ impl Spec<'_> {
         let fits = |entry: &SnapshotEntry| {
             entry.extra <= EXTRA_MAX && (header.version == 2 || entry.extra >= EXTRA_MIN)
         };
-        let stays = stays || left.iter().all(fits);
-        let anew = if stays {
-            Vec::new()
-        } else {
-            self.table_of(left)
-        };
+        let anew = (!stays && !left.iter().all(fits)).then(|| self.table_of(left));
+        let anew = anew.unwrap_or_default();
         let start = header.snapshots_offset;
         let end = |entries| (start + table.bytes(entries, start)).div_ceil(self.size);
         let in_place = if anew.is_empty() { left.len() } else { 0 };

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Counts, Spec};
+use super::{Repaired, Spec};
 use crate::audit::{
     COPIED, CopiedBit, Mismatch, Referrer, TableUse, Wrong, be64, reads_as_l1_table,
 };
@@ -70,27 +70,22 @@ impl Spec<'_> {
 
     /// Rule 9: "COPIED is right where it is set exactly if the true number of references (not cut to
     /// the width) is 1 and the disk says 1." `None` where the disk says nothing.
-    fn is_one(&self, cluster: u64, counts: &Counts, rebuilt: bool) -> Option<bool> {
-        let said = self.said(cluster);
+    fn is_one(&self, cluster: u64, repaired: &Repaired) -> Option<bool> {
+        let (said, rebuilt) = (self.said(cluster), repaired.rebuilt);
         if !rebuilt && cluster >= self.own.clusters {
             return Some(said? == 1);
         }
-        (rebuilt || said.is_some()).then(|| counts.get(&cluster) == Some(&1))
+        (rebuilt || said.is_some()).then(|| repaired.counts.get(&cluster) == Some(&1))
     }
 
-    /// Sets COPIED bits right; how many stay wrong.
-    pub(super) fn write_copied(
-        &self,
-        counts: &Counts,
-        rebuilt: bool,
-        after: &mut SparseBytes,
-    ) -> u64 {
+    /// Sets COPIED bits right, where the table may be written to.
+    pub(super) fn write_copied(&self, repaired: &mut Repaired) {
         let is_data = |bit: &CopiedBit| matches!(bit.referrer, Referrer::Data { .. });
         let is_wrong = |bit: &&CopiedBit| {
             let external = is_data(bit) && self.own.header.external_data();
-            let one = self.is_one(bit.cluster, counts, rebuilt);
+            let one = self.is_one(bit.cluster, repaired);
             let one = if external { Some(true) } else { one };
-            let table = self.is_one(bit.table / self.size, counts, rebuilt);
+            let table = self.is_one(bit.table / self.size, repaired);
             let is_wrong = table.and(one).is_some_and(|one| one != bit.copied);
             is_wrong && !self.replaced.contains(&bit.referrer)
         };
@@ -99,19 +94,14 @@ impl Spec<'_> {
         let l1 = may_write && self.may_write_l1();
         let mut l2: BTreeSet<u64> = wrong.iter().map(|bit| bit.table).collect();
         l2.retain(|&table| may_write && self.may_write_l2(table));
-        let is_written = |bit: &&&CopiedBit| {
-            if is_data(bit) {
-                l2.contains(&bit.table)
+        for bit in wrong {
+            if is_data(bit) && l2.contains(&bit.table) || !is_data(bit) && l1 {
+                let word = be64(&self.image.bytes(bit.at, 8)) ^ COPIED;
+                repaired.after.put(bit.at, &word.to_be_bytes());
             } else {
-                l1
+                repaired.left_alone += 1;
             }
-        };
-        let written = wrong.iter().filter(is_written);
-        for bit in written.clone() {
-            let word = be64(&self.image.bytes(bit.at, 8)) ^ COPIED;
-            after.put(bit.at, &word.to_be_bytes());
         }
-        (wrong.len() - written.count()) as u64
     }
 
     /// Rule 12: COPIED bits are set "where nothing else is wrong"; what of the snapshot table a new

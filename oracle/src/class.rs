@@ -2,7 +2,7 @@
 
 use itertools::Itertools;
 
-use crate::audit::{Audit, Referrer, Unreadable, audit};
+use crate::audit::{Audit, Referrer, Unreadable};
 use crate::case::damage::SparseBytes;
 use crate::spec::{Ask, Counts, Damage, Spec};
 
@@ -27,13 +27,8 @@ pub struct Diagnosis {
     pub kept: Counts,
 }
 
-/// What is wrong with an image, before anything is repaired.
-pub fn diagnose(image: &SparseBytes) -> Result<Diagnosis, Unreadable> {
-    diagnose_audited(image, &audit(image)?)
-}
-
-/// The same, of an image that was audited as a check sees it.
-pub fn diagnose_audited(image: &SparseBytes, seen: &Audit) -> Result<Diagnosis, Unreadable> {
+/// What is wrong with an image that was audited as a check sees it, before anything is repaired.
+pub fn diagnose(image: &SparseBytes, seen: &Audit) -> Result<Diagnosis, Unreadable> {
     let ask = Ask::default();
     let Spec { damage, kept, .. } = Spec::new(image, &ask, seen)?;
     let whole = seen.blocked == 0 && !seen.snapshots.past_end;

@@ -50,7 +50,6 @@ pub fn lasts(run: &Run) -> Result<(), Failure> {
     Failure::unless(run.outcome.is_err() || !last.any(volatile), || {
         "the repair ends with writes that no flush follows: a power cut after it has said that it is \
          done takes them back"
-            .to_owned()
     })
 }
 
@@ -125,9 +124,10 @@ impl<'a> StateJudge<'a> {
     /// The structures stay where they are, and refcounts in them change.
     fn in_place(&self, state: &Reading) -> Result<(), Failure> {
         let old = &self.before.reading;
-        Failure::unless(state.pointer() == old.pointer(), || {
-            "the header's pointer to the reftable changed".to_owned()
-        })?;
+        Failure::unless(
+            state.pointer() == old.pointer(),
+            || "the header's pointer to the reftable changed",
+        )?;
         for (&cluster, &was) in old.counts() {
             let end = self.whole.and_then(|whole| whole.count(cluster));
             let is = state.count(cluster);

@@ -5,12 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::Failure;
-use super::bytes::Seen;
 use super::reading::Reading;
 use crate::audit::{COMPRESSED, Corruption, LayerId, OFFSET, Referrer, be64};
 use crate::case::damage::SparseBytes;
 use crate::disk::{Event, Trace};
-use crate::run::Before;
+use crate::run::{Before, Run};
 
 /// Bytes of the pointer at the start of a toy.
 const TOY_POINTER: Range<u64> = 0..12;
@@ -27,8 +26,8 @@ const AUTOCLEAR: Range<u64> = 88..96;
 const COPIED: u8 = 0x80;
 
 /// Of the bytes after a repair, whether it ended well or not.
-pub(super) fn judge(seen: &Seen<'_>) -> Result<(), Failure> {
-    Guard::new(seen.before, &seen.run.trace, false).check(&seen.run.after)
+pub(super) fn judge(before: &Before, run: &Run) -> Result<(), Failure> {
+    Guard::new(before, &run.trace, false).check(&run.after)
 }
 
 /// The bytes that must not change, as far as a trace could have changed them.

@@ -155,14 +155,13 @@ impl<'a> Undo<'a> {
         let mut disk = self.disk(left, &[]);
         restore(file, &mut disk)
             .map_err(|error| Failure::new(format!("undoing fails: {error}")))?;
-        Failure::unless(*disk.live() == self.before.bytes, || {
-            "undoing leaves other bytes, or another length, than there were".to_owned()
-        })?;
+        Failure::unless(
+            *disk.live() == self.before.bytes,
+            || "undoing leaves other bytes, or another length, than there were",
+        )?;
         let (_, trace) = disk.into_parts();
         let is_flushed = trace.events.last().is_some_and(Event::is_flush);
-        Failure::unless(is_flushed, || {
-            "undoing does not end with a flush".to_owned()
-        })?;
+        Failure::unless(is_flushed, || "undoing does not end with a flush")?;
         Ok(trace)
     }
 

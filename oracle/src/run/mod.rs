@@ -155,6 +155,12 @@ impl Run {
         self.expected(before).ok()??.as_deref().ok()
     }
 
+    /// The refcount that is kept of a cluster above its references; 0 where none is.
+    pub(crate) fn kept(&self, before: &Before, cluster: u64) -> u64 {
+        let kept = |repaired: &Repaired| repaired.kept.get(&cluster).copied();
+        self.repaired(before).and_then(kept).unwrap_or(0)
+    }
+
     /// What the audit says of what a repair in which nothing went wrong has written; `None` where it
     /// has written nothing. `before` is what the run began with.
     pub fn whole<'a>(&'a self, before: &'a Before) -> Option<&'a Reading> {

@@ -41,9 +41,6 @@ pub use trace::{Event, Trace, Written};
 /// Bytes of a sector, which is written whole or not at all.
 pub const SECTOR: u64 = 512;
 
-/// Events of most repairs of a toy.
-const EVENTS_USUAL: usize = 16;
-
 /// The disk.
 #[derive(Debug)]
 pub struct SimulatedDisk {
@@ -79,9 +76,7 @@ impl SimulatedDisk {
         Self {
             capacity,
             live: bytes,
-            trace: Trace {
-                events: Vec::with_capacity(EVENTS_USUAL),
-            },
+            trace: Trace::default(),
             faults: Vec::new(),
             asked: Mutex::default(),
         }

@@ -14,7 +14,7 @@ use crate::case::damage::SparseBytes;
 use crate::disk::SECTOR;
 use crate::properties::reading::Kind;
 use crate::properties::{agrees, judge_all, unread};
-use crate::run::{Before, ImageRepair, engine_algorithm, run};
+use crate::run::{Before, ImageRepair, run};
 
 /// Bytes that a repair reads, beyond which an image costs a fuzzer more than it shows.
 const COSTLY: u64 = 512 << 10;
@@ -34,34 +34,27 @@ pub struct Way {
     pub grows: bool,
     /// Who rebuilds.
     pub algorithm: Algorithm,
-    /// What the engine is told.
-    pub options: RepairOptions,
+    /// What else the engine is told.
+    also: fn(&mut RepairOptions),
 }
 
 /// The ways in which images are repaired.
 pub const WAYS: [Way; 8] = [
-    way(true, Algorithm::Planned),
-    way(false, Algorithm::Planned),
-    way(true, Algorithm::FirstFit),
-    way(true, Algorithm::Tail),
-    way(true, Algorithm::Planned).leaks_only(),
-    way(false, Algorithm::Planned).over_the_old(),
-    way(true, Algorithm::Planned).whatever_is_unreachable(),
-    way(false, Algorithm::FirstFit),
+    way(true, Algorithm::Planned, |_| ()),
+    way(false, Algorithm::Planned, |_| ()),
+    way(true, Algorithm::FirstFit, |_| ()),
+    way(true, Algorithm::Tail, |_| ()),
+    way(true, Algorithm::Planned, |to| to.scope = Scope::Leaks),
+    way(false, Algorithm::Planned, |to| to.reuse_old = true),
+    way(true, Algorithm::Planned, |to| to.release_unreachable = true),
+    way(false, Algorithm::FirstFit, |_| ()),
 ];
 
-const fn way(grows: bool, algorithm: Algorithm) -> Way {
-    let options = RepairOptions {
-        scope: Scope::All,
-        algorithm: engine_algorithm(algorithm),
-        reuse_old: false,
-        release_unreachable: false,
-        verify: true,
-    };
+const fn way(grows: bool, algorithm: Algorithm, also: fn(&mut RepairOptions)) -> Way {
     Way {
         grows,
         algorithm,
-        options,
+        also,
     }
 }
 
@@ -72,19 +65,12 @@ impl Way {
         WAYS[input.len() % SECTOR as usize % WAYS.len()]
     }
 
-    const fn leaks_only(mut self) -> Self {
-        self.options.scope = Scope::Leaks;
-        self
-    }
-
-    const fn over_the_old(mut self) -> Self {
-        self.options.reuse_old = true;
-        self
-    }
-
-    const fn whatever_is_unreachable(mut self) -> Self {
-        self.options.release_unreachable = true;
-        self
+    /// What the engine is told.
+    #[must_use]
+    pub fn repair(&self) -> ImageRepair {
+        let mut repair = ImageRepair::by(self.algorithm);
+        (self.also)(&mut repair.options);
+        repair
     }
 }
 
@@ -110,9 +96,7 @@ pub fn judge(input: &[u8]) -> Result<Use, Broken> {
         return Err(Broken::new("check-writes-nothing", message));
     }
     let capacity = (!way.grows).then_some(input.len() as u64);
-    let repair = ImageRepair {
-        options: way.options,
-    };
+    let repair = way.repair();
     let before = Before::new(sparse(input), capacity, Kind::Image);
     let audit = before
         .as_ref()

@@ -178,17 +178,18 @@ fn extension(image: &mut [u8], rng: &mut ChaCha8Rng) {
     if image.len() < at + 8 + 32 {
         return;
     }
-    match rng.random_range(0..3) {
+    let how = rng.random_range(0..3);
+    if how < 2 {
+        write(image, at, 4, kind);
+        write(image, at + 4, 4, length);
+    }
+    match how {
         0 => {
-            write(image, at, 4, kind);
-            write(image, at + 4, 4, length);
             // An external data file has a feature bit and a name.
             let features = read(image, 72, 8) & !(1 << 2);
             write(image, 72, 8, features | u64::from(kind == DATA_FILE) << 2);
         }
         1 => {
-            write(image, at, 4, kind);
-            write(image, at + 4, 4, length);
             if kind == LUKS {
                 // An offset and a length, under its encryption method.
                 write(image, 32, 4, 2);

@@ -4,12 +4,12 @@ use smallvec::SmallVec;
 
 use super::header::Header;
 use super::reader::be64;
+use crate::format::ZERO;
 
 /// Bit 63 of an L1 or L2 entry: the refcount of what it leads to is one.
 pub const COPIED: u64 = 1 << 63;
 /// Bit 62 of an L2 entry: the cluster is compressed.
 pub const COMPRESSED: u64 = 1 << 62;
-const ZERO: u64 = 1;
 /// Bits 9 to 55 of an L1 or L2 entry: where it leads.
 pub const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 /// All bits of an L1 entry that are neither offset nor bit 63.

@@ -2,29 +2,18 @@
 //! qemu refuses to open the image.
 
 use super::reader::{Reader, Unreadable, be32, be64};
+use crate::format::{
+    BACKING_FORMAT, BACKING_NAME_MAX, BITMAPS, BITMAPS_CONSISTENT, DATA_FILE_NAME, EXTENDED_L2,
+    L1_MAX, LUKS_HEADER, MAGIC, REFTABLE_MAX,
+};
 
-/// "QFI\xfb".
-pub(crate) const MAGIC: u64 = 0x5146_49fb;
 /// Every incompatible feature that is known: dirty, corrupt, external data file, compression type,
 /// extended L2.
 const KNOWN_FEATURES: u64 = 0x1f;
 const EXTERNAL_DATA: u64 = 1 << 2;
 const COMPRESSION_TYPE: u64 = 1 << 3;
-const EXTENDED_L2: u64 = 1 << 4;
-const BITMAPS_CONSISTENT: u64 = 1;
 /// Autoclear feature bit 1: the external data file is raw.
 const DATA_FILE_RAW: u64 = 2;
-const REFTABLE_MAX: u64 = 8 << 20;
-const L1_MAX: u64 = 32 << 20;
-const BACKING_NAME_MAX: u64 = 1023;
-/// The header extension with the name of the backing file's format.
-const BACKING_FORMAT: u64 = 0xe279_2aca;
-/// The one with the external data file's name.
-const DATA_FILE_NAME: u64 = 0x4441_5441;
-/// Header extension "Full disk encryption header pointer".
-const LUKS_HEADER: u64 = 0x0537_be77;
-/// Header extension "Bitmaps extension".
-const BITMAPS: u64 = 0x2385_2875;
 const BITMAPS_MAX: u64 = 65_535;
 const BITMAP_DIRECTORY_MAX: u64 = 64 << 20;
 
@@ -97,9 +86,7 @@ impl Header {
             incompatible: newer(72),
             autoclear: newer(88),
             refcount_order: if is_newer { be32(&raw[96..]) } else { 4 },
-            luks: None,
-            bitmaps: None,
-            reftable_usable: true,
+            ..Self::default()
         }
     }
 

@@ -28,7 +28,6 @@ pub use entry::{
     COMPRESSED, COPIED, Entry, OFFSET, Target, entries, reads_as_l1_table, reads_as_l2_table,
 };
 pub use extras::{Bitmap, SnapshotEntry, SnapshotFault, SnapshotTable};
-pub(crate) use header::MAGIC;
 pub use header::{Header, Region};
 pub use layers::{CopiedBit, Layer, Mapping};
 pub use qemu_view::{Counters, QemuView, Statistics, counters};

@@ -8,9 +8,8 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::audit::{COMPRESSED, COPIED};
 use crate::case::damage::{SparseBytes, apply, random_damage};
+use crate::format::{BITMAPS, DATA_FILE_NAME, FEATURE_NAMES, LUKS_HEADER, MAGIC};
 
-/// "QFI\xfb".
-const MAGIC: [u8; 4] = *b"QFI\xfb";
 /// Bytes of a version 3 header as QEMU writes it.
 const HEADER: usize = 112;
 /// The smallest image that is worth changing: one cluster.
@@ -71,7 +70,7 @@ pub fn keep_plausible(data: &mut [u8], size: usize, rng: &mut ChaCha8Rng) -> usi
     if rng.random_ratio(1, 64) {
         return size;
     }
-    data[..4].copy_from_slice(&MAGIC);
+    write(data, 0, 4, MAGIC);
     let version = read(data, 4, 4);
     if !(2..=3).contains(&version) {
         write(data, 4, 4, 3);
@@ -161,16 +160,12 @@ fn place(image: &[u8], rng: &mut ChaCha8Rng) -> u64 {
 
 /// Header extensions begin after the header: a type, a length, and data.
 fn extension(image: &mut [u8], rng: &mut ChaCha8Rng) {
-    const BITMAPS: u64 = 0x2385_2875;
-    const LUKS: u64 = 0x0537_be77;
-    const NAMES: u64 = 0x6803_f857;
-    const DATA_FILE: u64 = 0x4441_5441;
     let at = read(image, 100, 4) as usize;
     let (kind, length) = *[
         (BITMAPS, 24),
-        (LUKS, 16),
-        (NAMES, 48),
-        (DATA_FILE, 8),
+        (LUKS_HEADER, 16),
+        (FEATURE_NAMES, 48),
+        (DATA_FILE_NAME, 8),
         (0, 0),
     ]
     .choose(rng)
@@ -187,10 +182,15 @@ fn extension(image: &mut [u8], rng: &mut ChaCha8Rng) {
         0 => {
             // An external data file has a feature bit and a name.
             let features = read(image, 72, 8) & !(1 << 2);
-            write(image, 72, 8, features | u64::from(kind == DATA_FILE) << 2);
+            write(
+                image,
+                72,
+                8,
+                features | u64::from(kind == DATA_FILE_NAME) << 2,
+            );
         }
         1 => {
-            if kind == LUKS {
+            if kind == LUKS_HEADER {
                 // An offset and a length, under its encryption method.
                 write(image, 32, 4, 2);
                 let place = place(image, rng);

@@ -6,9 +6,8 @@ use std::ops::Range;
 
 use super::{Refused, Spec};
 use crate::audit::{SnapshotEntry, SnapshotFault};
+use crate::format::{SNAPSHOT_EXTRA_MAX as EXTRA_MAX, SNAPSHOT_EXTRA_MIN as EXTRA_MIN};
 
-const EXTRA_MAX: u64 = 1024;
-const EXTRA_MIN: u64 = 16;
 const NO_ICOUNT: u64 = u64::MAX;
 
 /// What becomes of the snapshot table.

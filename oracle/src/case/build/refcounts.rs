@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::synthetic::Builder;
 use crate::case::refcount::Refcount;
 use crate::case::validate::{Impossible, in_range};
-
-/// The largest reftable that qemu opens, in bytes.
-const REFTABLE_MAX: u64 = 8 << 20;
+use crate::format::REFTABLE_MAX;
 
 /// Places and writes a refblock for each range in use and the reftable, with so many clusters to
 /// spare; the reftable's first cluster, and how many it has.

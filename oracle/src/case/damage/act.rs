@@ -11,9 +11,7 @@ use super::{
 use crate::audit::COMPRESSED;
 use crate::case::Pick;
 use crate::case::refcount::{self, Refcount};
-
-/// A longer reftable nobody opens: 8 MiB.
-const LONGEST_REFTABLE: u64 = 8 << 20;
+use crate::format::REFTABLE_MAX;
 
 /// Byte positions of the header's fields.
 const L1_ENTRIES: u64 = 36;
@@ -148,8 +146,8 @@ impl Pen<'_> {
         let header = &self.found.header;
         let (offset, clusters) = (header.reftable_offset, header.reftable_clusters);
         let length = clusters * header.cluster_size();
-        // The header may name any number of clusters by now.
-        let length = length.min(LONGEST_REFTABLE);
+        // The header may name any number of clusters by now; of more than these nobody opens it.
+        let length = length.min(REFTABLE_MAX);
         let inside = length.min(self.found.length.saturating_sub(offset)) as usize;
         match how {
             ReftableDamage::Gone => self.write(REFTABLE_OFFSET, &[0; 12]),

@@ -7,14 +7,11 @@
 use std::collections::BTreeSet;
 
 use super::SparseBytes;
-use crate::audit::{Header, MAGIC, OFFSET, be64, entries};
+use crate::audit::{Header, OFFSET, be64, entries};
+use crate::format::{BITMAPS, L1_MAX, MAGIC};
 
-/// Header extension "Bitmaps".
-const BITMAPS_EXTENSION: u64 = 0x2385_2875;
 /// Tables longer than this are cut: enough for every image of the harness.
 const LONGEST_TABLE: u64 = 1 << 16;
-/// Entries of the longest L1 table that a snapshot may have: 32 MiB.
-const MOST_L1_ENTRIES: u64 = (32 << 20) / 8;
 
 /// One 64-bit field: where it is and what it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +108,7 @@ impl Structures {
         let of_snapshots = self.snapshots.iter();
         let of_snapshots = of_snapshots.map(|&at| (image.number(at, 8), image.number(at + 8, 4)));
         // A longer L1 table of a snapshot nobody reads.
-        let of_snapshots = of_snapshots.filter(|(_, entries)| *entries <= MOST_L1_ENTRIES);
+        let of_snapshots = of_snapshots.filter(|(_, entries)| *entries <= L1_MAX / 8);
         let all = std::iter::once(active).chain(of_snapshots);
         let followed = all.filter(|&(offset, _)| self.is_followed(offset));
         let tables = followed.map(|(offset, entries)| used(image, offset, entries));
@@ -162,7 +159,7 @@ fn bitmaps_extension(image: &SparseBytes, header: &Header) -> Option<u64> {
     while at + 8 <= header.cluster_size() {
         match (image.number(at, 4), image.number(at + 4, 4)) {
             (0, _) => break,
-            (BITMAPS_EXTENSION, _) => return Some(at + 8),
+            (BITMAPS, _) => return Some(at + 8),
             (_, length) => at += 8 + length.next_multiple_of(8),
         }
     }

@@ -104,7 +104,6 @@ pub fn each<B>(
     mut visit: impl FnMut(&CrashState<'_>) -> ControlFlow<B>,
 ) -> (u64, Option<B>) {
     let mut states = 0;
-    let mut volatile = Volatile::new(before.clone());
     let mut show = |volatile: &Volatile, items: &[&Item], selection: &[usize]| {
         states += 1;
         let state = CrashState {
@@ -116,8 +115,38 @@ pub fn each<B>(
         };
         visit(&state)
     };
-    let found = search(trace, limits, &mut volatile, &mut show);
+    let mut volatile = Volatile::new(before.clone());
+    let mut search = || {
+        show(&volatile, &[], &[])?;
+        for event in &trace.events {
+            if matches!(event, Event::Flush) && volatile.is_unsettled() {
+                all(&volatile, limits, &mut show)?;
+            }
+            volatile.begin(event);
+            if matches!(event, Event::Write { durable: true, .. }) {
+                all(&volatile, limits, &mut show)?;
+                volatile.end(event);
+                // With it, but without what was written before it.
+                let items = volatile.items();
+                show(&volatile, &items, &vec![0; items.len()])?;
+            }
+        }
+        all(&volatile, limits, &mut show)
+    };
+    let found = search();
     (states, found.break_value())
+}
+
+/// Shows what is possible now, except that nothing unsettled was kept: to a function of what is
+/// possible, what a power cut decides, and how it decided.
+fn all<B>(
+    volatile: &Volatile,
+    limits: &Limits,
+    mut show: impl FnMut(&Volatile, &[&Item], &[usize]) -> ControlFlow<B>,
+) -> ControlFlow<B> {
+    let items = volatile.items();
+    let mut shown = |selection: &[usize]| show(volatile, &items, selection);
+    select::each(&items, limits, &mut shown)
 }
 
 /// The state that a case names.
@@ -135,36 +164,4 @@ pub fn state(before: &SparseBytes, trace: &Trace, crash: Crash) -> SparseBytes {
     }
     let items = volatile.items();
     volatile.state(&items, &select::random(&items, crash.kept))
-}
-
-/// Shows a state: what is possible, what a power cut decides, and how it decided.
-type Show<'a, B> = &'a mut dyn FnMut(&Volatile, &[&Item], &[usize]) -> ControlFlow<B>;
-
-fn search<B>(
-    trace: &Trace,
-    limits: &Limits,
-    volatile: &mut Volatile,
-    show: Show<'_, B>,
-) -> ControlFlow<B> {
-    // What is possible now, except that nothing unsettled was kept.
-    let all = |volatile: &Volatile, show: Show<'_, B>| {
-        let items = volatile.items();
-        let mut shown = |selection: &[usize]| show(volatile, &items, selection);
-        select::each(&items, limits, &mut shown)
-    };
-    show(volatile, &[], &[])?;
-    for event in &trace.events {
-        if matches!(event, Event::Flush) && volatile.is_unsettled() {
-            all(volatile, show)?;
-        }
-        volatile.begin(event);
-        if matches!(event, Event::Write { durable: true, .. }) {
-            all(volatile, show)?;
-            volatile.end(event);
-            // With it, but without what was written before it.
-            let items = volatile.items();
-            show(volatile, &items, &vec![0; items.len()])?;
-        }
-    }
-    all(volatile, show)
 }

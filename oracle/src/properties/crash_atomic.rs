@@ -177,12 +177,10 @@ fn sound(state: &Reading, header: &str) -> Result<(), Failure> {
 /// What a toy's structures lack.
 fn difference(state: &ToyStructure, whole: &ToyStructure) -> String {
     for (range, offset) in &whole.refblocks {
-        match state.refblocks.get(range) {
-            Some(found) if found == offset => {}
-            Some(found) => {
-                return format!("but its entry {range} is {found:#x} and should be {offset:#x}");
-            }
-            None => return format!("but its entry {range} is 0 and should be {offset:#x}"),
+        let found = state.refblocks.get(range);
+        if found != Some(offset) {
+            let found = found.map_or("0".to_owned(), |found| format!("{found:#x}"));
+            return format!("but its entry {range} is {found} and should be {offset:#x}");
         }
     }
     for (cluster, count) in &whole.counts {

@@ -264,12 +264,9 @@ fn no_overlap(run: &Planning<'_>) -> Result<(), Failure> {
     none(shared, |cluster| {
         format!("two new structures lie in cluster {cluster}")
     })?;
-    let capacity = run.brute.toy.capacity();
-    let capacity = capacity.filter(|&capacity| end > capacity.into());
-    capacity.map_or(Ok(()), |capacity| {
-        Err(Failure::new(format!(
-            "the new structures reach to cluster {end}; the storage has {capacity} clusters"
-        )))
+    let capacity = run.brute.toy.capacity().map_or(u64::MAX, u64::from);
+    Failure::unless(end <= capacity, || {
+        format!("the new structures reach to cluster {end}; the storage has {capacity} clusters")
     })
 }
 

@@ -2,7 +2,7 @@
 
 use itertools::Itertools;
 
-use crate::audit::{Audit, Referrer, Unreadable};
+use crate::audit::{Audit, Referrer, Unreadable, audit_beside_the_header};
 use crate::case::damage::SparseBytes;
 use crate::spec::{Ask, Counts, Damage, Spec};
 
@@ -30,7 +30,14 @@ pub struct Diagnosis {
 /// What is wrong with an image that was audited as a check sees it, before anything is repaired.
 pub fn diagnose(image: &SparseBytes, seen: &Audit) -> Result<Diagnosis, Unreadable> {
     let ask = Ask::default();
-    let Spec { damage, kept, .. } = Spec::new(image, &ask, seen)?;
+    let beside;
+    let own = if seen.header_is_table {
+        beside = audit_beside_the_header(image)?;
+        &beside
+    } else {
+        seen
+    };
+    let Spec { damage, kept, .. } = Spec::new(image, &ask, own);
     let whole = seen.blocked == 0 && !seen.snapshots.past_end;
     let overlap = seen.references.values().any(|uses| {
         let structure = uses.iter().any(Referrer::is_structure);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use recount::plan::RepairError;
 use recount::{Algorithm, CheckError, ImageError, Outcome, PlanError, RepairFailure};
 
-use crate::audit::{Audit, Unreadable, audit};
+use crate::audit::{Audit, Unreadable, audit, audit_beside_the_header};
 use crate::case::damage::SparseBytes;
 use crate::case::damage::bytes::PAGE;
 use crate::spec::{self, Ask, Expected, Layout, Refused, Repaired};
@@ -63,23 +63,23 @@ pub fn expect(
     ask: &Ask,
     after: Option<&SparseBytes>,
 ) -> Result<Expected, Unreadable> {
-    match audit(image) {
-        Ok(seen) => expect_of(&seen, image, ask, after),
+    match audit_beside_the_header(image) {
+        Ok(own) => expect_of(&own, image, ask, after),
         Err(Unreadable::NotOpened { .. }) => Ok(Err(Refused::NotOpened)),
         Err(error) => Err(error),
     }
 }
 
-/// As [`expect`], of an image that has been audited.
+/// As [`expect`], of an image that has been audited as a repair sees it.
 pub fn expect_of(
-    seen: &Audit,
+    own: &Audit,
     image: &SparseBytes,
     ask: &Ask,
     after: Option<&SparseBytes>,
 ) -> Result<Expected, Unreadable> {
     let after = after.filter(|_| ask.options.algorithm != Algorithm::Planned);
     let found = after.map(|after| audit(after)).transpose()?;
-    spec::expect(seen, image, ask, found.as_ref().and_then(layout))
+    spec::expect(own, image, ask, found.as_ref().and_then(layout))
 }
 
 /// Where the refcount structures of an image are; `None` where a part of them lies past its end: what

@@ -138,12 +138,12 @@ impl Run {
     /// What has to come of it, by the specification; `None` of a toy. `before` is what the run began
     /// with.
     pub fn expected(&self, before: &Before) -> Result<Option<&Expected>, Failure> {
-        let Some(audit) = before.reading.audit() else {
+        let Some(own) = before.reading.counted() else {
             return Ok(None);
         };
         // A repair that refuses has left no layout to be read.
         let left = self.outcome.is_ok().then_some(&self.after);
-        let expect = || expect_of(audit, &before.bytes, &self.ask, left);
+        let expect = || expect_of(own, &before.bytes, &self.ask, left);
         let expected = self.expected.get_or_init(expect).as_ref();
         expected
             .map(Some)

@@ -26,7 +26,7 @@ pub enum Damage {
 
 impl Spec<'_> {
     pub(super) fn damage(&self) -> Vec<Damage> {
-        let (own, snapshots) = (&self.own, (0..).zip(&self.own.snapshots.entries));
+        let (own, snapshots) = (self.own, (0..).zip(&self.own.snapshots.entries));
         let corruptions = own.corruptions.iter().filter(|found| self.hides(**found));
         let in_part = own.past_end.iter().filter(|region| region.is_in_part());
         let blank = snapshots.filter(|(_, entry)| entry.blank);

@@ -9,15 +9,12 @@ mod place;
 mod snapshots;
 mod tables;
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use recount::{RepairOptions, Scope};
 
-use crate::audit::{
-    Audit, PastEnd, Referrer, Unreadable, audit, audit_beside_the_header, counters,
-};
+use crate::audit::{Audit, PastEnd, Referrer, Unreadable, audit, counters};
 use crate::case::damage::SparseBytes;
 
 pub use damage::Damage;
@@ -89,15 +86,16 @@ pub struct Repaired {
     pub left_alone: u64,
 }
 
-/// What has to come of a repair of an image that can be opened. `qemus` is where the algorithms of
-/// QEMU place new structures, whose layouts qemu-img itself is compared with.
+/// What has to come of a repair of an image that can be opened; `own` is its audit as a repair sees it.
+/// `qemus` is where the algorithms of QEMU place new structures, whose layouts qemu-img itself is
+/// compared with.
 pub fn expect(
-    seen: &Audit,
+    own: &Audit,
     image: &SparseBytes,
     ask: &Ask,
     qemus: Option<Layout>,
 ) -> Result<Expected, Unreadable> {
-    let spec = Spec::new(image, ask, seen)?;
+    let spec = Spec::new(image, ask, own);
     let mut expected = spec.repair(qemus);
     if let Ok(repaired) = &mut expected {
         spec.write_features(repaired)?;
@@ -110,7 +108,7 @@ pub(crate) struct Spec<'a> {
     image: &'a SparseBytes,
     ask: &'a Ask,
     /// As a repair sees it: without tables in the header's cluster.
-    own: Cow<'a, Audit>,
+    own: &'a Audit,
     /// Bytes of a cluster, clusters that a refblock covers, the largest refcount, clusters of the file.
     size: u64,
     range: u64,
@@ -127,16 +125,7 @@ pub(crate) struct Spec<'a> {
 }
 
 impl<'a> Spec<'a> {
-    pub(crate) fn new(
-        image: &'a SparseBytes,
-        ask: &'a Ask,
-        seen: &'a Audit,
-    ) -> Result<Self, Unreadable> {
-        let own = if seen.header_is_table {
-            Cow::Owned(audit_beside_the_header(image)?)
-        } else {
-            Cow::Borrowed(seen)
-        };
+    pub(crate) fn new(image: &'a SparseBytes, ask: &'a Ask, own: &'a Audit) -> Self {
         let mut spec = Self {
             image,
             ask,
@@ -165,7 +154,7 @@ impl<'a> Spec<'a> {
         spec.damage = spec.damage();
         spec.kept = spec.kept();
         spec.snapshots = spec.snapshots();
-        Ok(spec)
+        spec
     }
 
     /// Clusters of the file that are a part of what ends past its end.

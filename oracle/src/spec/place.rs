@@ -10,8 +10,7 @@ use recount::Algorithm;
 
 use super::{Counts, Refused, Spec};
 use crate::audit::{Referrer, Wrong};
-
-const REFTABLE_MAX: u64 = 8 << 20;
+use crate::format::REFTABLE_MAX;
 
 /// Clusters of what is new.
 #[derive(Clone, Debug)]
@@ -27,10 +26,8 @@ pub struct Layout {
 impl Layout {
     /// All clusters of it, with a snapshot table of so many.
     pub(crate) fn clusters(&self, table: u64) -> impl Iterator<Item = u64> {
-        let runs = self
-            .reftable
-            .clone()
-            .chain(self.snapshots..self.snapshots + table);
+        let table = self.snapshots..self.snapshots + table;
+        let runs = self.reftable.clone().chain(table);
         runs.chain(self.refblocks.values().copied())
     }
 }
@@ -51,14 +48,14 @@ impl Room<'_> {
     }
 
     /// The lowest run of so many free clusters.
-    fn run_of(&self, clusters: u64) -> Result<Range<u64>, Refused> {
+    fn run_of(&self, clusters: u64) -> Option<Range<u64>> {
         let mut runs = (0..=self.limit).map(|first| first..first.saturating_add(clusters));
-        let found = runs.find(|run| run.clone().all(|cluster| self.is_free(cluster)));
-        found.ok_or(Refused::NoSpace)
+        runs.find(|run| run.clone().all(|cluster| self.is_free(cluster)))
     }
 
-    /// The placement of `planned`: the least reftable, in the lowest free run.
-    fn place(&self, snapshots: u64) -> Result<Layout, Refused> {
+    /// The placement of `planned`: the least reftable, in the lowest free run; `None` where there is
+    /// no room.
+    fn place(&self, snapshots: u64) -> Option<Result<Layout, Refused>> {
         let reach = |range: u64| (range + 1).div_ceil(self.spec.size / 8);
         let highest = self.counts.keys().next_back();
         let mut size = highest.map_or(1, |highest| reach(highest / self.spec.range));
@@ -69,22 +66,22 @@ impl Room<'_> {
                 let refblocks = self.refblocks(&reftable)?;
                 needed = refblocks.keys().next_back().copied().map_or(0, reach);
                 if needed <= size {
-                    return Ok(Layout {
+                    return Some(Ok(Layout {
                         reftable,
                         refblocks,
                         snapshots,
-                    });
+                    }));
                 }
             }
             size = needed;
         }
-        Err(Refused::ReftableTooLarge)
+        Some(Err(Refused::ReftableTooLarge))
     }
 
     /// A refblock for each range with a count, in the lowest free clusters of ranges in use; and
     /// while these are too few, of the lowest unused range with a free cluster, which then needs one
     /// too.
-    fn refblocks(&self, reftable: &Range<u64>) -> Result<BTreeMap<u64, u64>, Refused> {
+    fn refblocks(&self, reftable: &Range<u64>) -> Option<BTreeMap<u64, u64>> {
         let range = |cluster: u64| cluster / self.spec.range;
         let is_free = |cluster: &u64| self.is_free(*cluster) && !reftable.contains(cluster);
         let clusters = |range: u64| range * self.spec.range..(range + 1) * self.spec.range;
@@ -95,11 +92,11 @@ impl Room<'_> {
         let mut places: BTreeSet<u64> = places.take(ranges.len()).collect();
         while places.len() < ranges.len() {
             let mut unused = (0..self.limit).filter(|&at| !ranges.contains(&range(at)));
-            let opened = range(unused.find(is_free).ok_or(Refused::NoSpace)?);
+            let opened = range(unused.find(is_free)?);
             ranges.insert(opened);
             places.extend(free_in(opened).take(ranges.len() - places.len()));
         }
-        Ok(ranges.into_iter().zip(places).collect())
+        Some(ranges.into_iter().zip(places).collect())
     }
 }
 
@@ -128,11 +125,11 @@ impl Spec<'_> {
     fn doubtful(&self) -> BTreeSet<u64> {
         let mut known: BTreeSet<u64> = self.own.disk.entries.keys().copied().collect();
         for found in &self.own.corruptions {
-            match (found.referrer, found.wrong) {
-                (_, Wrong::TooManyReferences(_)) => false,
-                (Referrer::Refblock { index }, _) => known.remove(&index),
-                _ => false,
-            };
+            if let Referrer::Refblock { index } = found.referrer
+                && !matches!(found.wrong, Wrong::TooManyReferences(_))
+            {
+                known.remove(&index);
+            }
         }
         let low = self.own.references.keys().copied();
         for cluster in low.filter(|&cluster| self.is_low(cluster)) {
@@ -188,15 +185,12 @@ impl Spec<'_> {
         } else {
             Refused::NoSpace
         };
-        let run = rooms.clone().find_map(|room| room.run_of(table).ok());
+        let run = rooms.clone().find_map(|room| room.run_of(table));
         let snapshots = run.ok_or(no_room)?;
         let mut counts = counts.clone();
         counts.extend(snapshots.clone().map(|cluster| (cluster, 1)));
         let counts = &counts;
-        let placed = rooms.find_map(|room| {
-            let placed = Room { counts, ..room }.place(snapshots.start);
-            Some(placed).filter(|placed| !matches!(placed, Err(Refused::NoSpace)))
-        });
+        let placed = rooms.find_map(|room| Room { counts, ..room }.place(snapshots.start));
         placed.unwrap_or(Err(no_room))
     }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use recount::repair::plan;
 use recount::{RepairOptions, Storage, Survey, check, repair};
 use recount_oracle::case::Operation;
-use recount_oracle::disk::{SECTOR, SimulatedDisk};
+use recount_oracle::disk::SimulatedDisk;
 use serde::{Deserialize, Serialize};
 
 use crate::{Kind, Task};
@@ -51,9 +51,9 @@ pub type All = BTreeMap<String, Counts>;
 /// When there is no such image, or the engine fails.
 pub fn of(kind: Kind, task: Task) -> Result<Counts, String> {
     let bytes = kind.build(CLUSTERS, task)?;
-    let planned = SimulatedDisk::new(bytes.clone(), SECTOR, None);
+    let planned = SimulatedDisk::new(bytes.clone(), None);
     let (planner_tries, table_bytes) = beforehand(&planned)?;
-    let mut disk = SimulatedDisk::new(bytes, SECTOR, None);
+    let mut disk = SimulatedDisk::new(bytes, None);
     let report = match task {
         Task::Check => check(&disk, &mut ()).map_err(said)?,
         Task::RepairInPlace | Task::Rebuild => {

@@ -94,7 +94,7 @@ impl Space {
             let kind = if is_whole { &mut whole } else { &mut partial };
             *kind = kind.or(Clusters::run(index, 1));
         }
-        subsets(partial).any(|chosen| {
+        partial.subsets().any(|chosen| {
             let union = |all: Clusters, index| all.or(range(index));
             let mut clusters = chosen.iter().fold(clusters, union);
             let mut refblocks = count + chosen.count();
@@ -107,15 +107,6 @@ impl Space {
                 })
         })
     }
-}
-
-/// Every subset.
-fn subsets(set: Clusters) -> impl Iterator<Item = Clusters> {
-    // The next larger number whose ones are all in the set; 0 after the set itself.
-    let next = move |subset: &Clusters| Clusters((subset.0 | !set.0).wrapping_add(1) & set.0);
-    std::iter::successors(Some(Clusters::NONE), move |subset| {
-        Some(next(subset)).filter(|next| !next.is_empty())
-    })
 }
 
 #[cfg(test)]

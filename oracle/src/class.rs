@@ -1,12 +1,10 @@
 //! The class of a damaged image, on which it depends what is compared with qemu-img.
 
 use itertools::Itertools;
-use recount::RepairOptions;
 
-use crate::audit::{Audit, Referrer, Unreadable, audit};
+use crate::audit::{Audit, Referrer, Unreadable, audit_beside_the_header};
 use crate::case::damage::SparseBytes;
-use crate::judge::ask;
-use crate::spec::{Counts, Damage, Spec};
+use crate::spec::{Ask, Counts, Damage, Spec};
 
 /// Whether only refcounts can be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,15 +27,17 @@ pub struct Diagnosis {
     pub kept: Counts,
 }
 
-/// What is wrong with an image, before anything is repaired.
-pub fn diagnose(image: &SparseBytes) -> Result<Diagnosis, Unreadable> {
-    diagnose_audited(image, &audit(image)?)
-}
-
-/// The same, of an image that was audited as a check sees it.
-pub fn diagnose_audited(image: &SparseBytes, seen: &Audit) -> Result<Diagnosis, Unreadable> {
-    let ask = ask(&RepairOptions::default(), None);
-    let Spec { damage, kept, .. } = Spec::new(image, &ask, seen)?;
+/// What is wrong with an image that was audited as a check sees it, before anything is repaired.
+pub fn diagnose(image: &SparseBytes, seen: &Audit) -> Result<Diagnosis, Unreadable> {
+    let ask = Ask::default();
+    let beside;
+    let own = if seen.header_is_table {
+        beside = audit_beside_the_header(image)?;
+        &beside
+    } else {
+        seen
+    };
+    let Spec { damage, kept, .. } = Spec::new(image, &ask, own);
     let whole = seen.blocked == 0 && !seen.snapshots.past_end;
     let overlap = seen.references.values().any(|uses| {
         let structure = uses.iter().any(Referrer::is_structure);

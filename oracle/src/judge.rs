@@ -3,15 +3,12 @@
 use std::collections::BTreeSet;
 
 use recount::plan::RepairError;
-use recount::{
-    Algorithm, CheckError, ImageError, Outcome, PlanError, RepairFailure, RepairOptions, Scope,
-};
+use recount::{Algorithm, CheckError, ImageError, Outcome, PlanError, RepairFailure};
 
-use crate::audit::{Unreadable, audit};
-use crate::case;
+use crate::audit::{Audit, Unreadable, audit, audit_beside_the_header};
 use crate::case::damage::SparseBytes;
 use crate::case::damage::bytes::PAGE;
-use crate::spec::{Ask, Expected, Refused, Repaired, expect};
+use crate::spec::{self, Ask, Expected, Layout, Refused, Repaired};
 
 /// How a repair ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,20 +56,47 @@ impl Ended {
     };
 }
 
-/// What the specification is asked about a repair with these options.
-#[must_use]
-pub const fn ask(options: &RepairOptions, capacity: Option<u64>) -> Ask {
-    Ask {
-        only_leaks: matches!(options.scope, Scope::Leaks),
-        algorithm: match options.algorithm {
-            Algorithm::Planned => case::Algorithm::Planned,
-            Algorithm::FirstFit => case::Algorithm::FirstFit,
-            Algorithm::Tail => case::Algorithm::Tail,
-        },
-        reuse_old: options.reuse_old,
-        release_unreachable: options.release_unreachable,
-        capacity,
+/// What has to come of a repair of these bytes. `after` is what came of it, where it ended well: the
+/// places of new structures are read there for the algorithms of QEMU.
+pub fn expect(
+    image: &SparseBytes,
+    ask: &Ask,
+    after: Option<&SparseBytes>,
+) -> Result<Expected, Unreadable> {
+    match audit_beside_the_header(image) {
+        Ok(own) => expect_of(&own, image, ask, after),
+        Err(Unreadable::NotOpened { .. }) => Ok(Err(Refused::NotOpened)),
+        Err(error) => Err(error),
     }
+}
+
+/// As [`expect`], of an image that has been audited as a repair sees it.
+pub fn expect_of(
+    own: &Audit,
+    image: &SparseBytes,
+    ask: &Ask,
+    after: Option<&SparseBytes>,
+) -> Result<Expected, Unreadable> {
+    let after = after.filter(|_| ask.options.algorithm != Algorithm::Planned);
+    let found = after.map(|after| audit(after)).transpose()?;
+    spec::expect(own, image, ask, found.as_ref().and_then(layout))
+}
+
+/// Where the refcount structures of an image are; `None` where a part of them lies past its end: what
+/// was not written, as a header's damaged size says, is no layout.
+fn layout(found: &Audit) -> Option<Layout> {
+    let (header, size) = (&found.header, found.header.cluster_size());
+    let end = found.length.div_ceil(size);
+    let first = header.reftable_offset / size;
+    let refblocks = found.disk.refblocks();
+    let refblocks = refblocks.map(|(range, at)| (range, at / size));
+    let layout = Layout {
+        reftable: first..first.saturating_add(header.reftable_clusters),
+        refblocks: refblocks.collect(),
+        snapshots: end.min(header.snapshots_offset / size),
+    };
+    let inside = layout.clusters(0).all(|cluster| cluster < end);
+    inside.then_some(layout)
 }
 
 /// The image is what the specification says, byte for byte, or nothing was written and for the
@@ -119,7 +143,7 @@ pub fn against(
         (Ended::Refused { reason, .. }, Err(refused)) if reason == Some(*refused) => Ok(()),
         // QEMU's algorithms place structures as they do; whether that fits is theirs to say.
         (Ended::Refused { by_placement, .. }, _)
-            if by_placement && ask.algorithm != case::Algorithm::Planned =>
+            if by_placement && ask.options.algorithm != Algorithm::Planned =>
         {
             Ok(())
         }
@@ -133,6 +157,7 @@ pub fn against(
 /// The first difference between what had to come of a repair and what did. What is in free clusters
 /// is no matter.
 fn difference(repaired: &Repaired, before: &SparseBytes, after: &SparseBytes) -> Option<String> {
+    let cluster_bits = before.number(20, 4);
     let (expected, found) = (repaired.after.len(), after.len());
     if expected != found {
         return Some(format!(
@@ -149,12 +174,12 @@ fn difference(repaired: &Repaired, before: &SparseBytes, after: &SparseBytes) ->
     let mut bytes =
         differ.flat_map(|(at, expected, found)| (at..).zip(expected.into_iter().zip(found)));
     let (offset, (expected, found)) = bytes.find(|&(offset, (expected, found))| {
-        expected != found && !repaired.free.contains(&(offset / repaired.cluster_size))
+        expected != found && !repaired.free.contains(&(offset >> cluster_bits))
     })?;
     Some(format!(
         "byte {offset:#x}, in cluster {}, is {found:#04x} after the repair; it should be \
          {expected:#04x} and was {:#04x}",
-        offset / repaired.cluster_size,
+        offset >> cluster_bits,
         before.bytes(offset, 1)[0]
     ))
 }

@@ -7,6 +7,7 @@ pub mod class;
 pub mod crash;
 pub mod disk;
 pub mod explore;
+mod format;
 pub mod fuzz;
 pub mod judge;
 pub mod properties;

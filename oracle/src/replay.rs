@@ -7,12 +7,12 @@ use std::fmt::Write as _;
 
 use crate::case::damage::SparseBytes;
 use crate::case::{Case, Image, Schedule};
-use crate::explore::engine::{Engine, Planner};
+use crate::crash;
 use crate::explore::{BYTES, draw, images};
 use crate::properties::plan::{Brute, Planning};
 use crate::properties::undo_restores::{self, Points};
 use crate::properties::{Property, Verdict};
-use crate::run::{self, Before, Bounds, Done, Repair, Run, SceneError};
+use crate::run::{self, Before, Bounds, Done, Planner, Repair, Run, SceneError, ToyRepair};
 use crate::toy::Toy;
 
 /// Most events of a run that are told one by one.
@@ -37,7 +37,7 @@ pub fn replay_with(planner: Planner, case: &Case) -> Result<Story, SceneError> {
     let (before, repair) = run::scene(case)?;
     let mut story = Story::default();
     if let Some(toy) = Toy::from_case(case) {
-        story.plan(planner, &toy, case);
+        story.plan(planner, &toy, case)?;
     }
     let bounds = match case.image {
         Image::Model(_) => &BYTES,
@@ -53,13 +53,12 @@ impl Story {
     }
 
     /// What a toy's plan shows.
-    fn plan(&mut self, planner: Planner, toy: &Toy, case: &Case) {
-        let mut engine = Engine::with(planner, toy.shape);
-        let outcome = engine.plan(toy, case.algorithm);
+    fn plan(&mut self, planner: Planner, toy: &Toy, case: &Case) -> Result<(), SceneError> {
+        let (_, ToyRepair { planned, .. }) = ToyRepair::plan(planner, case)?;
         self.line(draw::LEGEND);
         self.line(format_args!("before  {}", draw::before(toy)));
-        self.line(format_args!("after   {}", draw::after(toy, &outcome)));
-        if let Ok(layout) = &outcome {
+        self.line(format_args!("after   {}", draw::after(toy, &planned)));
+        if let Ok(layout) = &planned {
             self.line(format_args!(
                 "plan    a reftable of {} clusters at cluster {} and {} refblocks, after {} tries",
                 layout.reftable.count,
@@ -69,13 +68,9 @@ impl Story {
             ));
         }
         let brute = Brute::new(*toy);
-        let run = Planning::new(case.algorithm, &outcome, &brute);
-        let asked = |property: &Property| run.can_be_asked(*property);
-        for property in Property::ALL.into_iter().filter(asked) {
-            if let Some(verdict) = run.judge(property) {
-                self.verdicts.push((property, verdict.into()));
-            }
-        }
+        let run = Planning::new(case.algorithm, &planned, &brute);
+        self.verdicts.extend(run.verdicts(|_| true));
+        Ok(())
     }
 
     /// What the bytes show.
@@ -148,7 +143,7 @@ impl Story {
                 self.line(format_args!("\nafter a power cut: {crash:?}"));
                 let undo = undo_restores::judge(before, quiet, repair, Points::At(*crash));
                 self.add(vec![(Property::UndoRestores, undo)]);
-                let left = before.crashed(&quiet.trace, *crash);
+                let left = crash::state(&before.bytes, &quiet.trace, *crash);
                 self.after(before, &left);
                 self.again(before, repair, quiet, left);
             }

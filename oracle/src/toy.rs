@@ -83,6 +83,15 @@ impl Clusters {
         u128::BITS - self.0.leading_zeros()
     }
 
+    /// Every subset, the empty one first.
+    pub fn subsets(self) -> impl Iterator<Item = Self> {
+        // The next larger number whose ones are all in the set; 0 after the set itself.
+        let next = move |subset: &Self| Self((subset.0 | !self.0).wrapping_add(1) & self.0);
+        std::iter::successors(Some(Self::NONE), move |subset| {
+            Some(next(subset)).filter(|next| !next.is_empty())
+        })
+    }
+
     /// In ascending order.
     pub fn iter(self) -> impl Iterator<Item = u32> {
         let mut left = self.0;

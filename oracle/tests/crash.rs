@@ -1,15 +1,15 @@
 //! What a power cut may leave: shown on traces of a few writes, where every state can be written
-//! down. A sector has 16 bytes here, and its content is one letter.
+//! down. The content of a sector is one letter.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use recount_oracle::case::Crash;
 use recount_oracle::case::damage::SparseBytes;
-use recount_oracle::crash::{Crashes, Limits};
-use recount_oracle::disk::{Event, Trace};
+use recount_oracle::crash::{self, Limits};
+use recount_oracle::disk::{self, Event, Trace};
 
-const SECTOR: usize = 16;
+const SECTOR: usize = disk::SECTOR as usize;
 
 /// A disk with these letters on it.
 fn letters(letters: &str) -> SparseBytes {
@@ -69,16 +69,11 @@ fn states_within(before: &str, events: &[Event], limits: &Limits) -> (u64, BTree
     let before = letters(before);
     let events = events.to_vec();
     let trace = Trace { events };
-    let crashes = Crashes {
-        before: &before,
-        trace: &trace,
-        sector: SECTOR as u64,
-    };
     let mut states = BTreeSet::new();
-    let (count, found) = crashes.each(limits, |state| {
+    let (count, found) = crash::each(&before, &trace, limits, |state| {
         states.insert(spell(state.bytes));
         if let Some(crash) = state.crash() {
-            let named = spell(&crashes.state(crash));
+            let named = spell(&crash::state(&before, &trace, crash));
             assert_eq!(named, spell(state.bytes), "{state} is {crash:?}");
         }
         ControlFlow::<()>::Continue(())
@@ -157,7 +152,7 @@ fn a_failed_write_may_reach_the_disk_even_after_a_flush() {
 #[test]
 fn a_lost_length_hides_what_was_written_past_it_and_a_kept_one_shows_zeros() {
     assert_eq!(states("a", &[write(1, "Y")]), ["a", "a.", "aY"]);
-    let set_len = Event::SetLen { length: 32 };
+    let set_len = Event::SetLen { length: 1024 };
     assert_eq!(states("a", std::slice::from_ref(&set_len)), ["a", "a."]);
     assert_eq!(
         states("a", &[set_len, Event::Flush, write(1, "Y")]),
@@ -167,7 +162,10 @@ fn a_lost_length_hides_what_was_written_past_it_and_a_kept_one_shows_zeros() {
 
 #[test]
 fn what_was_cut_off_is_zeros_when_the_file_grows_again() {
-    let (short, long) = (Event::SetLen { length: 16 }, Event::SetLen { length: 32 });
+    let (short, long) = (
+        Event::SetLen { length: 512 },
+        Event::SetLen { length: 1024 },
+    );
     let events = [short, Event::Flush, long, Event::Flush];
     assert_eq!(states("ab", &events), ["a", "a.", "ab"]);
 }
@@ -176,7 +174,7 @@ fn what_was_cut_off_is_zeros_when_the_file_grows_again() {
 fn a_discard_may_happen_or_not_whatever_is_flushed() {
     let discard = Event::Discard {
         offset: 0,
-        length: 16,
+        length: 512,
     };
     assert_eq!(
         states("ab", &[discard, Event::Flush, write(1, "Y")]),
@@ -236,12 +234,7 @@ fn a_case_names_a_point_modulo_the_length_of_the_trace() {
     let before = letters("ab");
     let events = vec![write(0, "X"), write(1, "Y")];
     let trace = Trace { events };
-    let crashes = Crashes {
-        before: &before,
-        trace: &trace,
-        sector: SECTOR as u64,
-    };
-    let state = |after, kept| spell(&crashes.state(Crash { after, kept }));
+    let state = |after, kept| spell(&crash::state(&before, &trace, Crash { after, kept }));
     assert_eq!(state(0, u64::MAX), "ab");
     assert_eq!(state(1, u64::MAX), "Xb");
     assert_eq!(state(2, u64::MAX), "XY");

@@ -10,8 +10,8 @@ use recount_oracle::case::damage::{Damage, PointerDamage, SnapshotDamage, Sparse
 use recount_oracle::case::generate;
 use recount_oracle::case::synthetic::{Content, Run, Sharing, Snapshots, Structures, Synthetic};
 use recount_oracle::case::{Algorithm, Case, Image, Pick, Schedule, StorageLimit};
-use recount_oracle::crash::Limits;
-use recount_oracle::disk::{SECTOR, SimulatedDisk, log};
+use recount_oracle::crash::{self, Limits};
+use recount_oracle::disk::{SimulatedDisk, log};
 use recount_oracle::properties::{Property, Verdict, crash_atomic, judge, reading};
 use recount_oracle::run::{
     Before, Bounds, Explored, ImageRepair, Outcome, Repair, explore_one, run,
@@ -165,8 +165,8 @@ fn the_old_snapshot_table_is_whole_until_the_header_leads_to_the_new_one() {
             };
             let (old, new) = (table(&before.bytes), table(&quiet.after));
             assert_ne!(old.0, new.0, "{algorithm:?} {becomes:?}");
-            let crashes = before.crashes(&quiet.trace);
-            let (states, torn) = crashes.each(&BOUNDS.crashes, |state| {
+            let crashes = &BOUNDS.crashes;
+            let (states, torn) = crash::each(&before.bytes, &quiet.trace, crashes, |state| {
                 if [&old, &new].contains(&&table(state.bytes)) {
                     return ControlFlow::Continue(());
                 }
@@ -301,7 +301,7 @@ fn a_power_cut_while_qemu_img_repairs_may_leave_the_header_leading_to_nothing() 
     let length = before.bytes.len() as usize;
     let bytes = before.bytes.bytes(0, length);
     let (after, trace) = qemu_img_trace(&bytes);
-    let before = Before::new(sparse(&bytes), SECTOR, None, reading::Kind::Image).expect("an image");
+    let before = Before::new(sparse(&bytes), None, reading::Kind::Image).expect("an image");
     let whole = before.kind.read(&after).expect("an image");
     let (_, verdict) = crash_atomic::judge(&before, &trace, Some(&whole), &BOUNDS.crashes);
     fails_with(verdict, "the header leads to a reftable of");

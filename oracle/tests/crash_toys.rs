@@ -7,7 +7,7 @@ use recount_oracle::case::model::Model;
 use recount_oracle::case::{
     Algorithm, Case, Fault, FaultKind, Image, Operation, Schedule, StorageLimit, Times,
 };
-use recount_oracle::crash::Limits;
+use recount_oracle::crash::{self, CrashState, Limits};
 use recount_oracle::disk::SimulatedDisk;
 use recount_oracle::properties::{Property, Verdict, crash_atomic};
 use recount_oracle::run::{Before, Bounds, Explored, Outcome, Repair, ToyRepair, explore_one, run};
@@ -112,20 +112,19 @@ fn the_state_that_a_failure_names_is_replayed_from_the_case() {
     let (before, repair) = ToyRepair::new(&case).expect("a toy");
     let quiet = run(&repair, &before, &[]);
     let whole = before.kind.read(&quiet.after).expect("a toy");
-    let (_, crash) = before
-        .crashes(&quiet.trace)
-        .each(&Limits::default(), |state| {
-            let reading = before.kind.read(state.bytes).expect("a toy");
-            let switched = reading.pointer() != before.reading.pointer();
-            if switched && reading.counts() != whole.counts() {
-                return std::ops::ControlFlow::Break(state.crash().expect("few sectors"));
-            }
-            std::ops::ControlFlow::Continue(())
-        });
+    let visit = |state: &CrashState<'_>| {
+        let reading = before.kind.read(state.bytes).expect("a toy");
+        let switched = reading.pointer() != before.reading.pointer();
+        if switched && reading.counts() != whole.counts() {
+            return std::ops::ControlFlow::Break(state.crash().expect("few sectors"));
+        }
+        std::ops::ControlFlow::Continue(())
+    };
+    let (_, crash) = crash::each(&before.bytes, &quiet.trace, &Limits::default(), visit);
     let crash = crash.expect("not crash-atomic");
     let (before, repair) = ToyRepair::new(&case).expect("a toy");
     let again = run(&repair, &before, &[]);
-    let left = before.crashed(&again.trace, crash);
+    let left = crash::state(&before.bytes, &again.trace, crash);
     let reading = before.kind.read(&left).expect("a toy");
     assert_eq!(reading.pointer(), whole.pointer());
     assert_ne!(reading.counts(), whole.counts());

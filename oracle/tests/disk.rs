@@ -5,10 +5,10 @@ use rand_chacha::ChaCha8Rng;
 use recount::{MemoryStorage, Offset, Storage};
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::{Fault, FaultKind, Operation, Times};
-use recount_oracle::disk::{Event, SECTOR, SimulatedDisk};
+use recount_oracle::disk::{Event, SimulatedDisk};
 
 fn disk(length: u64) -> SimulatedDisk {
-    SimulatedDisk::new(SparseBytes::zeros(length), SECTOR, None)
+    SimulatedDisk::new(SparseBytes::zeros(length), None)
 }
 
 fn fault(operation: Operation, nth: u32, error: FaultKind, times: Times) -> Fault {
@@ -51,7 +51,7 @@ fn a_disk_without_faults_gives_the_same_bytes_as_memory() {
 
 #[test]
 fn a_device_that_cannot_grow_refuses_what_lies_past_its_end_and_does_none_of_it() {
-    let mut disk = SimulatedDisk::new(SparseBytes::zeros(2048), SECTOR, Some(2048));
+    let mut disk = SimulatedDisk::new(SparseBytes::zeros(2048), Some(2048));
     let error = disk
         .write_at(Offset(1536), &[1; 1024])
         .expect_err("no room");

@@ -21,7 +21,7 @@ fn runs(clusters: Clusters) -> RunSet {
 
 /// Plans for a toy some of whose free clusters are doubtful.
 fn planned(toy: &Toy, doubtful: Clusters) -> Result<Places, PlanError> {
-    let mut references = RefcountTable::new(geometry(toy.shape));
+    let mut references = RefcountTable::new(geometry(toy.shape).expect("a toy"));
     for run in runs(toy.used).runs() {
         references.add(*run, 1)?;
     }

@@ -2,8 +2,9 @@
 //! them, and a check counts what the audit counts.
 
 use recount::{MemoryStorage, RepairOptions, repair};
+use recount_oracle::audit::{COPIED, OFFSET};
 use recount_oracle::case::build::build;
-use recount_oracle::case::damage::find::{COPIED, OFFSET_BITS, structures};
+use recount_oracle::case::damage::find::structures;
 use recount_oracle::case::{Algorithm, StorageLimit};
 use recount_oracle::explore::images;
 use recount_oracle::fuzz::{Target, Use};
@@ -64,9 +65,9 @@ fn guest_data_behind_an_l1_entry_gone_astray_is_not_written_to() {
     let built = build(&plain.case).expect("an image that can be built");
     let mut bytes = built.bytes;
     let found = structures(&bytes).expect("an image");
-    let l1_entry = found.l1_tables[0].entries[0].at;
-    let data = found.l2_entries[0].value & OFFSET_BITS;
-    let mut cluster = vec![0; usize::try_from(found.cluster_size()).expect("small")];
+    let l1_entry = found.l1_tables[0][0].at;
+    let data = found.l2_entries[0].value & OFFSET;
+    let mut cluster = vec![0; usize::try_from(found.header.cluster_size()).expect("small")];
     for (word, place) in GUEST_DATA.iter().zip(cluster.chunks_mut(8)) {
         place.copy_from_slice(&word.to_be_bytes());
     }

@@ -1,22 +1,27 @@
 //! The specification by itself, on images made by hand: what is lowered, built anew, kept, refused;
 //! and that what it expects of a repair is final, over the whole corpus of images.
 
+use recount::{RepairOptions, Scope};
 use recount_oracle::audit::{Bytes, audit, counters};
 use recount_oracle::case::Algorithm;
 use recount_oracle::case::damage::SparseBytes;
+use recount_oracle::judge::expect;
 use recount_oracle::properties::judge_all;
 use recount_oracle::properties::reading::Kind;
 use recount_oracle::properties::undo_restores::Points;
 use recount_oracle::run::{Before, ImageRepair, run};
-use recount_oracle::spec::{Ask, Damage, Refused, Repaired, expect};
+use recount_oracle::spec::{Ask, Damage, Refused, Repaired};
 
 const CLUSTER: u64 = 512;
 const ENTRIES: u64 = CLUSTER / 8;
 const ASK: Ask = Ask {
-    only_leaks: false,
-    algorithm: Algorithm::Planned,
-    reuse_old: false,
-    release_unreachable: false,
+    options: RepairOptions {
+        scope: Scope::All,
+        algorithm: recount::Algorithm::Planned,
+        reuse_old: false,
+        release_unreachable: false,
+        verify: true,
+    },
     capacity: None,
 };
 
@@ -84,7 +89,7 @@ impl Image {
     }
 
     fn is_repaired_so_by_the_engine(&self) {
-        let before = Before::new(self.bytes.clone(), 512, None, Kind::Image).expect("an image");
+        let before = Before::new(self.bytes.clone(), None, Kind::Image).expect("an image");
         let repair = ImageRepair::by(Algorithm::Planned);
         let verdicts = judge_all(
             &before,
@@ -125,10 +130,8 @@ fn a_leak_is_lowered_in_place_and_a_count_of_zero_builds_anew() {
     let repaired = image.repaired(&ASK);
     assert!(repaired.rebuilt);
     assert!(is_clean(&repaired.after));
-    let leaks = Ask {
-        only_leaks: true,
-        ..ASK
-    };
+    let mut leaks = ASK;
+    leaks.options.scope = Scope::Leaks;
     assert_eq!(image.refused(&leaks), Some(Refused::NeedsRebuild));
 }
 
@@ -139,10 +142,8 @@ fn what_a_zeroed_l1_table_led_to_is_kept_until_it_is_given_up() {
     let repaired = image.repaired(&ASK);
     assert!(!repaired.writes);
     assert_eq!(repaired.kept.len() as u64, 2 + 2 * ENTRIES);
-    let ask = Ask {
-        release_unreachable: true,
-        ..ASK
-    };
+    let mut ask = ASK;
+    ask.options.release_unreachable = true;
     let repaired = image.repaired(&ask);
     assert!(repaired.kept.is_empty() && is_clean(&repaired.after));
 }

@@ -8,7 +8,6 @@ use recount_oracle::audit::{Audit, LayerId, Mapping, audit};
 use recount_oracle::case::Case;
 use recount_oracle::case::build::build;
 use recount_oracle::case::damage::SparseBytes;
-use recount_oracle::disk::SECTOR;
 use recount_oracle::properties::reading::Kind;
 use recount_oracle::properties::undo_restores::Points;
 use recount_oracle::properties::{Property, Verdict, judge_all, unread};
@@ -32,7 +31,7 @@ pub fn check_opened(
     check(name, regressions, cases, strategy, |case| {
         let built = build(case).expect("strategies give possible cases");
         let repair = ImageRepair::by(case.algorithm);
-        match Before::new(built.bytes.clone(), SECTOR, built.capacity, Kind::Image) {
+        match Before::new(built.bytes.clone(), built.capacity, Kind::Image) {
             Ok(before) => property(case, &before, &repair),
             Err(_) => match unread::judge(built.bytes, built.capacity, repair) {
                 Ok(()) => Ok(Asked::Nothing),
@@ -78,7 +77,7 @@ pub fn repaired(
     capacity: Option<u64>,
     repair: &ImageRepair,
 ) -> Result<(SparseBytes, Audit), TestCaseError> {
-    let before = Before::new(bytes, SECTOR, capacity, Kind::Image).map_err(fails)?;
+    let before = Before::new(bytes, capacity, Kind::Image).map_err(fails)?;
     let run = judged(&before, repair)?;
     run.outcome.map_err(fails)?;
     let after = audit(&run.after).map_err(fails)?;

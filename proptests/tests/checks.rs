@@ -8,7 +8,7 @@ use recount_oracle::audit::{Unreadable, audit};
 use recount_oracle::case::build::build;
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::{Algorithm, Case};
-use recount_oracle::disk::{SECTOR, SimulatedDisk};
+use recount_oracle::disk::SimulatedDisk;
 use recount_oracle::properties::agrees;
 use recount_proptests::judge::fails;
 use recount_proptests::{Asked, check, damaged, refcounts_damaged};
@@ -18,7 +18,7 @@ const REGRESSIONS: Option<&str> = Some("proptest-regressions/checks.txt");
 /// The image of a case on a disk that records what is done to it.
 fn disk(case: &Case) -> (SparseBytes, SimulatedDisk) {
     let built = build(case).expect("strategies give possible cases");
-    let disk = SimulatedDisk::new(built.bytes.clone(), SECTOR, built.capacity);
+    let disk = SimulatedDisk::new(built.bytes.clone(), built.capacity);
     (built.bytes, disk)
 }
 
@@ -86,7 +86,7 @@ fn the_repair_writes_what_the_plan_says_and_leaves_what_it_predicts() {
             let options = RepairOptions::default();
             let plan = recount::repair::plan(&disk, &options, &mut ());
             let plan = plan.map_err(fails)?;
-            let mut planned = SimulatedDisk::new(bytes, SECTOR, None);
+            let mut planned = SimulatedDisk::new(bytes, None);
             plan.for_each_write::<recount::RepairError>(&disk, &mut |_, offset, bytes| {
                 Ok(planned.write_at(offset, bytes)?)
             })

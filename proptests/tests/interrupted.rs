@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use recount_oracle::audit::audit;
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::{Algorithm, Case, Schedule};
-use recount_oracle::crash::Limits;
+use recount_oracle::crash::{self, Limits};
 use recount_oracle::properties::{Property, Verdict, crash_atomic, fault_safe};
 use recount_oracle::run::{Before, ImageRepair, Run, again, run};
 use recount_proptests::judge::{check_opened, fails, hold, view};
@@ -75,7 +75,12 @@ fn after_a_power_cut_the_image_is_the_old_or_the_new_one_and_can_be_repaired() {
             let (_, verdict) = crash_atomic::judge(before, &quiet.trace, whole, &FEW);
             let verdict = Verdict::from(crash_atomic::lasts(&quiet)).and(|| verdict);
             hold(vec![(Property::CrashAtomic, verdict)])?;
-            ends_well(before.crashed(&quiet.trace, *crash), before, repair, &quiet)?;
+            ends_well(
+                crash::state(&before.bytes, &quiet.trace, *crash),
+                before,
+                repair,
+                &quiet,
+            )?;
             Ok(writes(&quiet))
         },
     );
@@ -136,9 +141,8 @@ fn a_power_cut_during_each_of_two_repairs_still_ends_clean() {
             let quiet = run(repair, before, &[]);
             let mut bytes = before.bytes.clone();
             for _ in 0..2 {
-                let again =
-                    Before::new(bytes, before.sector, None, before.kind.clone()).map_err(fails)?;
-                bytes = again.crashed(&run(repair, &again, &[]).trace, *crash);
+                let again = Before::new(bytes, None, before.kind.clone()).map_err(fails)?;
+                bytes = crash::state(&again.bytes, &run(repair, &again, &[]).trace, *crash);
             }
             ends_well(bytes, before, repair, &quiet)?;
             Ok(writes(&quiet))

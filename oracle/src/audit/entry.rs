@@ -1,14 +1,17 @@
 //! Entries of L1 and L2 tables, as words (specification, "Cluster mapping").
 
+use smallvec::SmallVec;
+
 use super::header::Header;
 use super::reader::be64;
+use crate::format::ZERO;
 
 /// Bit 63 of an L1 or L2 entry: the refcount of what it leads to is one.
 pub const COPIED: u64 = 1 << 63;
-const COMPRESSED: u64 = 1 << 62;
-const ZERO: u64 = 1;
-/// Bits 9 to 55 of an L1 or L2 entry.
-const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
+/// Bit 62 of an L2 entry: the cluster is compressed.
+pub const COMPRESSED: u64 = 1 << 62;
+/// Bits 9 to 55 of an L1 or L2 entry: where it leads.
+pub const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 /// All bits of an L1 entry that are neither offset nor bit 63.
 const L1_RESERVED: u64 = !(OFFSET | COPIED);
 /// Bits 1 to 8 and 56 to 61 of an L2 entry that is not compressed.
@@ -74,14 +77,14 @@ impl Entry {
     }
 
     /// The bytes of the entry that reads as this one does, which holds no data, without a cluster.
-    #[must_use]
-    pub fn without_cluster(&self, header: &Header) -> Vec<u8> {
-        if header.extended_l2() {
-            let zero = (self.bitmap | self.bitmap << 32) & !ALLOCATED;
-            [0, zero].map(u64::to_be_bytes).concat()
+    pub(super) fn without_cluster(&self, header: &Header) -> SmallVec<[u8; 16]> {
+        let zero = (self.bitmap | self.bitmap << 32) & !ALLOCATED;
+        let words: &[u64] = if header.extended_l2() {
+            &[0, zero]
         } else {
-            ZERO.to_be_bytes().to_vec()
-        }
+            &[ZERO]
+        };
+        words.iter().flat_map(|word| word.to_be_bytes()).collect()
     }
 }
 

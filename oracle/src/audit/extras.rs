@@ -5,24 +5,20 @@ use super::header::Region;
 use super::qemu_view::habits::can_be_read;
 use super::reader::{Unreadable, be16, be32, be64};
 use super::references::{LayerId, Referrer, Walk};
+use crate::format::{
+    ALL_ONES, BITMAP_BYTES_MAX, L1_MAX, SNAPSHOT_EXTRA_MAX, SNAPSHOT_EXTRA_MIN, SNAPSHOTS_MAX,
+};
 
-const SNAPSHOTS_MAX: u64 = 65_536;
 const SNAPSHOT_TABLE_MAX: u64 = 64 << 20;
-const SNAPSHOT_EXTRA_MAX: u64 = 1024;
 /// Bytes of a snapshot table entry before its extra data, id and name.
 const SNAPSHOT_ENTRY: u64 = 40;
-/// Extra data that a version 3 entry must have.
-const SNAPSHOT_EXTRA_MIN: u64 = 16;
-const L1_MAX: u64 = 32 << 20;
 
 /// Bytes of a bitmap directory entry before its extra data and name.
 const DIRECTORY_ENTRY: usize = 24;
 const BITMAP_TABLE_MAX: u64 = 0x0800_0000;
-const BITMAP_BYTES_MAX: u64 = 512 << 20;
 const BITMAP_NAME_MAX: u64 = 1023;
 const BITMAP_OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 const BITMAP_RESERVED: u64 = 0xff00_0000_0000_01fe;
-const ALL_ONES: u64 = 1;
 const IN_USE: u64 = 1;
 const AUTO: u64 = 2;
 

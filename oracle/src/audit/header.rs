@@ -2,28 +2,18 @@
 //! qemu refuses to open the image.
 
 use super::reader::{Reader, Unreadable, be32, be64};
+use crate::format::{
+    BACKING_FORMAT, BACKING_NAME_MAX, BITMAPS, BITMAPS_CONSISTENT, DATA_FILE_NAME, EXTENDED_L2,
+    L1_MAX, LUKS_HEADER, MAGIC, REFTABLE_MAX,
+};
 
-const MAGIC: u64 = 0x5146_49fb;
 /// Every incompatible feature that is known: dirty, corrupt, external data file, compression type,
 /// extended L2.
 const KNOWN_FEATURES: u64 = 0x1f;
 const EXTERNAL_DATA: u64 = 1 << 2;
 const COMPRESSION_TYPE: u64 = 1 << 3;
-const EXTENDED_L2: u64 = 1 << 4;
-const BITMAPS_CONSISTENT: u64 = 1;
 /// Autoclear feature bit 1: the external data file is raw.
 const DATA_FILE_RAW: u64 = 2;
-const REFTABLE_MAX: u64 = 8 << 20;
-const L1_MAX: u64 = 32 << 20;
-const BACKING_NAME_MAX: u64 = 1023;
-/// The header extension with the name of the backing file's format.
-const BACKING_FORMAT: u64 = 0xe279_2aca;
-/// The one with the external data file's name.
-const DATA_FILE_NAME: u64 = 0x4441_5441;
-/// Header extension "Full disk encryption header pointer".
-const LUKS_HEADER: u64 = 0x0537_be77;
-/// Header extension "Bitmaps extension".
-const BITMAPS: u64 = 0x2385_2875;
 const BITMAPS_MAX: u64 = 65_535;
 const BITMAP_DIRECTORY_MAX: u64 = 64 << 20;
 
@@ -76,6 +66,30 @@ pub struct Header {
 }
 
 impl Header {
+    /// What the first 112 bytes say, whether or not there can be such an image.
+    pub(crate) fn parse(raw: &[u8]) -> Self {
+        // A version 2 header ends at byte 72.
+        let is_newer = be32(&raw[4..]) >= 3;
+        let newer = |at: usize| if is_newer { be64(&raw[at..]) } else { 0 };
+        Self {
+            version: be32(&raw[4..]),
+            cluster_bits: be32(&raw[20..]),
+            virtual_size: be64(&raw[24..]),
+            l1_entries: be32(&raw[36..]),
+            l1_offset: be64(&raw[40..]),
+            reftable_offset: be64(&raw[48..]),
+            reftable_clusters: be32(&raw[56..]),
+            snapshots: be32(&raw[60..]),
+            snapshots_offset: be64(&raw[64..]),
+            backing: be64(&raw[8..]) != 0,
+            crypt_method: be32(&raw[32..]),
+            incompatible: newer(72),
+            autoclear: newer(88),
+            refcount_order: if is_newer { be32(&raw[96..]) } else { 4 },
+            ..Self::default()
+        }
+    }
+
     /// Bytes of a cluster.
     #[must_use]
     pub const fn cluster_size(&self) -> u64 {
@@ -148,34 +162,14 @@ fn can_be(header: &Header, offset: u64, bytes: u64, most: u64) -> bool {
 /// Reads and judges the header.
 pub(super) fn read(reader: &mut Reader<'_>) -> Result<Header, Unreadable> {
     let raw = reader.bytes(0, 112)?;
-    let (magic, version, cluster_bits) = (be32(&raw), be32(&raw[4..]), be32(&raw[20..]));
+    let mut header = Header::parse(&raw);
+    let (magic, version, cluster_bits) = (be32(&raw), header.version, header.cluster_bits);
     let bits_fit = (9..=21).contains(&cluster_bits);
     demand(&[
         (magic == MAGIC, "magic", magic),
         (version == 2 || version == 3, "version", version),
         (bits_fit, "cluster_bits", cluster_bits),
     ])?;
-    // A version 2 header ends at byte 72.
-    let newer = |at: usize| if version == 3 { be64(&raw[at..]) } else { 0 };
-    let mut header = Header {
-        version,
-        cluster_bits,
-        virtual_size: be64(&raw[24..]),
-        l1_entries: be32(&raw[36..]),
-        l1_offset: be64(&raw[40..]),
-        reftable_offset: be64(&raw[48..]),
-        reftable_clusters: be32(&raw[56..]),
-        snapshots: be32(&raw[60..]),
-        snapshots_offset: be64(&raw[64..]),
-        backing: be64(&raw[8..]) != 0,
-        crypt_method: be32(&raw[32..]),
-        incompatible: newer(72),
-        autoclear: newer(88),
-        refcount_order: if version == 3 { be32(&raw[96..]) } else { 4 },
-        luks: None,
-        bitmaps: None,
-        reftable_usable: true,
-    };
     let header_length = if version == 3 { be32(&raw[100..]) } else { 72 };
     judge_fields(&header, &raw, header_length)?;
     let reftable = header.reftable_clusters * header.cluster_size();

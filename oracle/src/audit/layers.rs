@@ -222,6 +222,7 @@ fn cluster(
     offset: u64,
 ) -> Result<Option<Mapping>, Unreadable> {
     let (referrer, bitmap) = (data(table, entry), entry.bitmap);
+    let at = table.offset + entry.index * walk.header.l2_entry_bytes();
     if bitmap >> 32 & bitmap != 0 {
         let wrong = "subclusters that are both allocated and zero";
         walk.corrupt(referrer, Wrong::Subclusters(wrong, bitmap));
@@ -232,8 +233,8 @@ fn cluster(
             walk.found.empty.push(EmptyEntry {
                 referrer,
                 table: table.offset,
-                l2_index: entry.index,
-                offset,
+                at,
+                without_cluster: entry.without_cluster(&walk.header),
             });
         }
     }
@@ -249,7 +250,7 @@ fn cluster(
     if table.layer == LayerId::Active && is_looked_behind(table.offset) {
         walk.found.copied_bits.push(CopiedBit {
             referrer,
-            at: table.offset + entry.index * walk.header.l2_entry_bytes(),
+            at,
             copied: entry.is_copied(),
             cluster: offset >> walk.header.cluster_bits,
             table: table.offset,

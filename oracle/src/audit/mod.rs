@@ -24,7 +24,9 @@ use smallvec::SmallVec;
 pub use bytes::Bytes;
 pub use compare::Mismatch;
 pub use corruption::{Corruption, Wrong};
-pub use entry::{COPIED, Entry, Target, entries, reads_as_l1_table, reads_as_l2_table};
+pub use entry::{
+    COMPRESSED, COPIED, Entry, OFFSET, Target, entries, reads_as_l1_table, reads_as_l2_table,
+};
 pub use extras::{Bitmap, SnapshotEntry, SnapshotFault, SnapshotTable};
 pub use header::{Header, Region};
 pub use layers::{CopiedBit, Layer, Mapping};

@@ -3,6 +3,7 @@
 use litemap::LiteMap;
 
 use super::corruption::Wrong;
+use super::header::Header;
 use super::qemu_view::habits::{can_be_read, is_seen_shared};
 use super::reader::{Unreadable, be};
 use super::references::{Referrer, Walk};
@@ -15,17 +16,11 @@ const RESERVED: u64 = 0x1ff;
 /// The refcounts on disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OnDisk {
-    /// Where the header says the reftable is, in bytes.
-    pub reftable_offset: u64,
-    /// How many clusters it has.
-    pub reftable_clusters: u64,
+    header: Header,
     /// The reftable's entries that are not 0, as they are.
     pub entries: LiteMap<u64, u64>,
     /// The refcounts that are not 0, by cluster.
     counts: LiteMap<u64, u64>,
-    /// Clusters that a refblock covers.
-    refblock_entries: u64,
-    cluster_size: u64,
 }
 
 impl OnDisk {
@@ -33,7 +28,9 @@ impl OnDisk {
     /// so far that nothing can be read there.
     #[must_use]
     pub fn count(&self, cluster: u64) -> Option<u64> {
-        let entry = self.entries.get(&(cluster / self.refblock_entries));
+        let entry = self
+            .entries
+            .get(&(cluster / self.header.refblock_entries()));
         if entry.is_some_and(|entry| !self.is_readable(entry & OFFSET)) {
             return None;
         }
@@ -43,7 +40,7 @@ impl OnDisk {
     /// Whether a refblock at this offset can be read.
     #[must_use]
     pub fn is_readable(&self, offset: u64) -> bool {
-        offset.is_multiple_of(self.cluster_size) && can_be_read(offset, self.cluster_size)
+        self.header.is_aligned(offset) && can_be_read(offset, self.header.cluster_size())
     }
 
     /// All refcounts that are not 0, by cluster.
@@ -65,12 +62,8 @@ pub(super) fn read(walk: &mut Walk<'_>) -> Result<OnDisk, Unreadable> {
     let header = walk.header;
     let entries = header.reftable_clusters * (header.cluster_size() / 8);
     let mut disk = OnDisk {
-        reftable_offset: header.reftable_offset,
-        reftable_clusters: header.reftable_clusters,
-        refblock_entries: header.refblock_entries(),
-        cluster_size: header.cluster_size(),
-        entries: LiteMap::new(),
-        counts: LiteMap::new(),
+        header,
+        ..OnDisk::default()
     };
     let entries = if header.reftable_usable { entries } else { 0 };
     for (index, entry) in walk.reader.table(header.reftable_offset, entries)? {
@@ -82,7 +75,7 @@ pub(super) fn read(walk: &mut Walk<'_>) -> Result<OnDisk, Unreadable> {
             continue;
         }
         let block = walk.reader.bytes(offset, header.cluster_size())?;
-        let first = index.saturating_mul(disk.refblock_entries);
+        let first = index.saturating_mul(header.refblock_entries());
         for (at, count) in nonzero_counts(&block, header.refcount_bits()) {
             walk.reader.pay_for_keeping()?;
             disk.counts.insert(first.saturating_add(at), count);

@@ -197,16 +197,16 @@ impl TableUse {
 }
 
 /// An L2 entry that reads as zeros, with an offset that no cluster begins at and no reserved bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EmptyEntry {
     /// Who it is.
     pub referrer: Referrer,
     /// Where its table begins.
     pub table: u64,
-    /// Which entry of it.
-    pub l2_index: u64,
-    /// Where it leads.
-    pub offset: u64,
+    /// Byte position of the entry.
+    pub at: u64,
+    /// The bytes of the entry that reads the same without a cluster.
+    pub without_cluster: SmallVec<[u8; 16]>,
 }
 
 impl Walk<'_> {

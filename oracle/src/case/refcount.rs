@@ -41,4 +41,10 @@ impl Refcount {
         let number = others | (value & self.mask) << self.shift;
         number.to_be_bytes()[8 - self.bytes..].to_vec()
     }
+
+    /// Sets it to this value, cut to the width.
+    pub(crate) fn write(self, image: &mut SparseBytes, value: u64) {
+        let bytes = self.with(image, value);
+        image.put(self.at, &bytes);
+    }
 }

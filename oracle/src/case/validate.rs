@@ -2,21 +2,15 @@
 
 use super::synthetic::{Allocation, Content, Synthetic};
 use super::{Case, Image, build, refcount};
+use crate::disk::SECTOR;
+use crate::format::{BACKING_NAME_MAX, L1_MAX, SNAPSHOTS_MAX};
 
-/// Bytes of a sector.
-const SECTOR: u64 = 512;
-/// The largest L1 table, in bytes.
-const L1_MAX: u64 = 32 << 20;
-/// Most snapshots of an image.
-const SNAPSHOTS_MAX: u64 = 65_536;
 /// Most guest clusters with contents in one image of ours: the builder keeps them in memory.
 const GUEST_MAX: u64 = 1 << 20;
 /// Most clusters of a random allocation: its order is kept in memory.
 const SPAN_MAX: u64 = 1 << 20;
 /// The smallest cluster, as its binary logarithm, that can have subclusters.
 const EXTENDED_BITS_MIN: u64 = 14;
-/// The longest name of a backing file, in bytes.
-const BACKING_NAME_MAX: u64 = 1023;
 
 /// Why a case cannot be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -95,89 +95,73 @@ impl fmt::Display for CrashState<'_> {
     }
 }
 
-/// What may become of some bytes: those before, what was done since, and how large a sector is.
-#[derive(Clone, Copy, Debug)]
-pub struct Crashes<'a> {
-    /// The bytes before the first event, all durable.
-    pub before: &'a SparseBytes,
-    /// What was done since.
-    pub trace: &'a Trace,
-    /// Bytes of a sector.
-    pub sector: u64,
-}
-
-impl Crashes<'_> {
-    /// Visits the states that a power cut may leave, the bytes before first, until `visit` breaks;
-    /// how many there were, and what it broke with.
-    pub fn each<B>(
-        &self,
-        limits: &Limits,
-        mut visit: impl FnMut(&CrashState<'_>) -> ControlFlow<B>,
-    ) -> (u64, Option<B>) {
-        let mut states = 0;
-        let mut volatile = Volatile::new(self.before.clone(), self.sector);
-        let mut show = |volatile: &Volatile, items: &[&Item], selection: &[usize]| {
-            states += 1;
-            let state = CrashState {
-                bytes: &volatile.state(items, selection),
-                after: volatile.events,
-                items,
-                selection,
-                between_events: volatile.ended,
-            };
-            visit(&state)
-        };
-        let found = search(self.trace, limits, &mut volatile, &mut show);
-        (states, found.break_value())
-    }
-
-    /// The state that a case names.
-    #[must_use]
-    pub fn state(&self, crash: Crash) -> SparseBytes {
-        let events = &self.trace.events;
-        let after = crash.after as usize % (events.len() + 1);
-        let mut volatile = Volatile::new(self.before.clone(), self.sector);
-        if let Some((last, done)) = events[..after].split_last() {
-            for event in done {
-                volatile.begin(event);
-                volatile.end(event);
-            }
-            // The power fails within the last event, before a durable write has become so.
-            volatile.begin(last);
-        }
-        let items = volatile.items();
-        volatile.state(&items, &select::random(&items, crash.kept))
-    }
-}
-
-/// Shows a state: what is possible, what a power cut decides, and how it decided.
-type Show<'a, B> = &'a mut dyn FnMut(&Volatile, &[&Item], &[usize]) -> ControlFlow<B>;
-
-fn search<B>(
+/// Visits the states that a power cut may leave of bytes that were durable `before` this was done, these
+/// bytes first, until `visit` breaks; how many there were, and what it broke with.
+pub fn each<B>(
+    before: &SparseBytes,
     trace: &Trace,
     limits: &Limits,
-    volatile: &mut Volatile,
-    show: Show<'_, B>,
-) -> ControlFlow<B> {
-    // What is possible now, except that nothing unsettled was kept.
-    let all = |volatile: &Volatile, show: Show<'_, B>| {
-        let items = volatile.items();
-        let mut shown = |selection: &[usize]| show(volatile, &items, selection);
-        select::each(&items, limits, &mut shown)
+    mut visit: impl FnMut(&CrashState<'_>) -> ControlFlow<B>,
+) -> (u64, Option<B>) {
+    let mut states = 0;
+    let mut show = |volatile: &Volatile, items: &[&Item], selection: &[usize]| {
+        states += 1;
+        let state = CrashState {
+            bytes: &volatile.state(items, selection),
+            after: volatile.events,
+            items,
+            selection,
+            between_events: volatile.ended,
+        };
+        visit(&state)
     };
-    show(volatile, &[], &[])?;
-    for event in &trace.events {
-        if matches!(event, Event::Flush) && volatile.is_unsettled() {
-            all(volatile, show)?;
+    let mut volatile = Volatile::new(before.clone());
+    let mut search = || {
+        show(&volatile, &[], &[])?;
+        for event in &trace.events {
+            if matches!(event, Event::Flush) && volatile.is_unsettled() {
+                all(&volatile, limits, &mut show)?;
+            }
+            volatile.begin(event);
+            if matches!(event, Event::Write { durable: true, .. }) {
+                all(&volatile, limits, &mut show)?;
+                volatile.end(event);
+                // With it, but without what was written before it.
+                let items = volatile.items();
+                show(&volatile, &items, &vec![0; items.len()])?;
+            }
         }
-        volatile.begin(event);
-        if matches!(event, Event::Write { durable: true, .. }) {
-            all(volatile, show)?;
+        all(&volatile, limits, &mut show)
+    };
+    let found = search();
+    (states, found.break_value())
+}
+
+/// Shows what is possible now, except that nothing unsettled was kept: to a function of what is
+/// possible, what a power cut decides, and how it decided.
+fn all<B>(
+    volatile: &Volatile,
+    limits: &Limits,
+    mut show: impl FnMut(&Volatile, &[&Item], &[usize]) -> ControlFlow<B>,
+) -> ControlFlow<B> {
+    let items = volatile.items();
+    let mut shown = |selection: &[usize]| show(volatile, &items, selection);
+    select::each(&items, limits, &mut shown)
+}
+
+/// The state that a case names.
+#[must_use]
+pub fn state(before: &SparseBytes, trace: &Trace, crash: Crash) -> SparseBytes {
+    let after = crash.after as usize % (trace.events.len() + 1);
+    let mut volatile = Volatile::new(before.clone());
+    if let Some((last, done)) = trace.events[..after].split_last() {
+        for event in done {
+            volatile.begin(event);
             volatile.end(event);
-            // With it, but without what was written before it.
-            let items = volatile.items();
-            show(volatile, &items, &vec![0; items.len()])?;
         }
+        // The power fails within the last event, before a durable write has become so.
+        volatile.begin(last);
     }
-    all(volatile, show)
+    let items = volatile.items();
+    volatile.state(&items, &select::random(&items, crash.kept))
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use crate::case::damage::SparseBytes;
-use crate::disk::Event;
+use crate::disk::{Event, SECTOR};
 
 /// The key of the file's length among the sectors: no sector has this number.
 const LENGTH: u64 = u64::MAX;
@@ -15,7 +15,6 @@ type Content = Box<[u8]>;
 /// What is durable, and what else each sector may turn out to be.
 #[derive(Debug)]
 pub(super) struct Volatile {
-    sector: u64,
     /// Content by position. Its own length means nothing: what was written past the file's length
     /// becomes visible only with that length.
     durable: SparseBytes,
@@ -60,9 +59,8 @@ impl Item {
 }
 
 impl Volatile {
-    pub(super) fn new(before: SparseBytes, sector: u64) -> Self {
+    pub(super) fn new(before: SparseBytes) -> Self {
         Self {
-            sector,
             length: before.len(),
             durable: before,
             unsettled: BTreeMap::new(),
@@ -133,9 +131,9 @@ impl Volatile {
         let end = offset + bytes.len() as u64;
         let mut at = offset;
         while at < end {
-            let sector = at / self.sector;
-            let start = sector * self.sector;
-            let stop = end.min(start + self.sector);
+            let sector = at / SECTOR;
+            let start = sector * SECTOR;
+            let stop = end.min(start + SECTOR);
             let mut content = self.live(sector);
             let source = &bytes[(at - offset) as usize..(stop - offset) as usize];
             content[(at - start) as usize..(stop - start) as usize].copy_from_slice(source);
@@ -149,7 +147,7 @@ impl Volatile {
 
     fn discard(&mut self, offset: u64, length: u64) {
         let end = offset.saturating_add(length).min(self.live_length());
-        for sector in self.sectors_within(offset.div_ceil(self.sector)..end / self.sector) {
+        for sector in self.sectors_within(offset.div_ceil(SECTOR)..end / SECTOR) {
             self.zero(sector, 0);
             // A discard may never happen: no flush settles it.
             if let Some(item) = self.unsettled.get_mut(&sector) {
@@ -162,9 +160,9 @@ impl Volatile {
         let old = self.live_length();
         if length < old {
             // What is cut off reads as zeros should the file grow again.
-            let cut_short = (length % self.sector) as usize;
-            self.zero(length / self.sector, cut_short);
-            for sector in self.sectors_within(length / self.sector + 1..old.div_ceil(self.sector)) {
+            let cut_short = (length % SECTOR) as usize;
+            self.zero(length / SECTOR, cut_short);
+            for sector in self.sectors_within(length / SECTOR + 1..old.div_ceil(SECTOR)) {
                 self.zero(sector, 0);
             }
         }
@@ -176,8 +174,8 @@ impl Volatile {
     /// The sectors of a stretch that may hold anything but zeros: a hole is passed over.
     fn sectors_within(&self, stretch: Range<u64>) -> BTreeSet<u64> {
         let pages = self.durable.pages().flat_map(|(start, page)| {
-            let stop = (start + page.len() as u64).div_ceil(self.sector);
-            (start / self.sector).max(stretch.start)..stop.min(stretch.end)
+            let stop = (start + page.len() as u64).div_ceil(SECTOR);
+            (start / SECTOR).max(stretch.start)..stop.min(stretch.end)
         });
         let unsettled = self.unsettled.keys().copied();
         let unsettled = unsettled.filter(|sector| stretch.contains(sector));
@@ -196,7 +194,7 @@ impl Volatile {
     fn add(&mut self, key: u64, content: Content, succeeded: bool) {
         if !self.unsettled.contains_key(&key) {
             let item = Item {
-                offset: (key != LENGTH).then(|| key * self.sector),
+                offset: (key != LENGTH).then(|| key * SECTOR),
                 choices: vec![(self.durable(key), None)],
                 live: 0,
                 doubtful: false,
@@ -232,8 +230,8 @@ impl Volatile {
 
     /// Makes a write durable that did not wait for a flush, and the length with it.
     fn settle_write(&mut self, offset: u64, length: u64) {
-        let end = (offset + length).div_ceil(self.sector);
-        for key in (offset / self.sector..end).chain([LENGTH]) {
+        let end = (offset + length).div_ceil(SECTOR);
+        for key in (offset / SECTOR..end).chain([LENGTH]) {
             if let Some(item) = self.unsettled.remove(&key) {
                 self.make_durable(item);
             }
@@ -252,8 +250,8 @@ impl Volatile {
         match key {
             LENGTH => self.length.to_be_bytes().into(),
             sector => {
-                let size = self.sector as usize;
-                self.durable.bytes(sector * self.sector, size).into()
+                let size = SECTOR as usize;
+                self.durable.bytes(sector * SECTOR, size).into()
             }
         }
     }

@@ -38,16 +38,12 @@ use crate::case::{self, Fault, FaultKind, Times};
 
 pub use trace::{Event, Trace, Written};
 
-/// Bytes of a sector of a real disk.
+/// Bytes of a sector, which is written whole or not at all.
 pub const SECTOR: u64 = 512;
 
-/// Events of most repairs of a toy.
-const EVENTS_USUAL: usize = 16;
-
-/// The disk. A sector is what is written whole or not at all.
+/// The disk.
 #[derive(Debug)]
 pub struct SimulatedDisk {
-    sector: u64,
     capacity: Option<u64>,
     live: SparseBytes,
     trace: Trace,
@@ -73,22 +69,14 @@ pub struct Asked {
 }
 
 impl SimulatedDisk {
-    /// A disk with these bytes on it, all durable. `sector` is in bytes; `capacity` the length in
-    /// bytes that it can never exceed.
-    ///
-    /// # Panics
-    ///
-    /// If `sector` is 0.
+    /// A disk with these bytes on it, all durable; `capacity` is the length in bytes that it can never
+    /// exceed.
     #[must_use]
-    pub fn new(bytes: SparseBytes, sector: u64, capacity: Option<u64>) -> Self {
-        assert!(sector > 0, "a sector has at least one byte");
+    pub fn new(bytes: SparseBytes, capacity: Option<u64>) -> Self {
         Self {
-            sector,
             capacity,
             live: bytes,
-            trace: Trace {
-                events: Vec::with_capacity(EVENTS_USUAL),
-            },
+            trace: Trace::default(),
             faults: Vec::new(),
             asked: Mutex::default(),
         }
@@ -151,13 +139,6 @@ impl SimulatedDisk {
         Some(fault.error)
     }
 
-    /// How many of `length` bytes at `offset` are done when the operation fails half-way: whole
-    /// sectors, not all of them.
-    const fn short(&self, offset: u64, length: u64) -> u64 {
-        let middle = offset.saturating_add(length / 2);
-        (middle - middle % self.sector).saturating_sub(offset)
-    }
-
     /// Refuses what ends past the capacity.
     fn check_end(&self, end: Option<u64>) -> io::Result<()> {
         match end {
@@ -172,7 +153,7 @@ impl SimulatedDisk {
         self.check_end(offset.checked_add(length))?;
         let done = match fault {
             None => length,
-            Some(FaultKind::Short) => self.short(offset, length),
+            Some(FaultKind::Short) => short(offset, length),
             Some(FaultKind::Io | FaultKind::NoSpace) => 0,
         };
         let (begun, failed) = bytes.split_at(done as usize);
@@ -200,7 +181,7 @@ impl SimulatedDisk {
         match fault {
             None => (),
             Some(FaultKind::Short) if length > present => {
-                length = present + self.short(present, length - present);
+                length = present + short(present, length - present);
             }
             Some(_) => return outcome(fault),
         }
@@ -212,10 +193,7 @@ impl SimulatedDisk {
     fn try_discard(&mut self, offset: u64, length: u64) -> io::Result<()> {
         let end = offset.saturating_add(length).min(self.live.len());
         // Only whole sectors are given back.
-        let (offset, end) = (
-            offset.next_multiple_of(self.sector),
-            end - end % self.sector,
-        );
+        let (offset, end) = (offset.next_multiple_of(SECTOR), end - end % SECTOR);
         if offset >= end {
             return Ok(());
         }
@@ -235,6 +213,13 @@ impl SimulatedDisk {
         self.trace.events.push(Event::Discard { offset, length });
         Ok(())
     }
+}
+
+/// How many of `length` bytes at `offset` are done when the operation fails half-way: whole sectors,
+/// not all of them.
+const fn short(offset: u64, length: u64) -> u64 {
+    let middle = offset.saturating_add(length / 2);
+    (middle - middle % SECTOR).saturating_sub(offset)
 }
 
 /// How an operation ends that a fault strikes, or none.

@@ -4,20 +4,19 @@ use std::collections::HashSet;
 
 use super::bounds::{Bounds, ROOMS};
 use super::bytes::{self, Signature};
-use super::engine::{Engine, Planner};
 use super::images::{self, Named};
 use super::tally::{Subject, Tally};
 use super::units::Unit;
 use crate::case::Algorithm;
+use crate::properties::Property;
 use crate::properties::plan::{Brute, Planning, of_plans};
-use crate::properties::{Property, Verdict};
-use crate::run::{ImageRepair, ToyRepair, explore_one};
+use crate::run::{ImageRepair, Planner, ToyRepair, explore_one};
 use crate::toy::Toy;
 
 /// Everything that a unit shows.
 pub(super) fn unit(planner: Planner, unit: &Unit, bounds: &Bounds) -> Tally {
     let mut judge = Judge {
-        engine: Engine::with(planner, unit.shape),
+        planner,
         bounds,
         seen: HashSet::new(),
         tally: Tally::default(),
@@ -38,27 +37,22 @@ pub(super) fn unit(planner: Planner, unit: &Unit, bounds: &Bounds) -> Tally {
     judge.tally
 }
 
-/// Everything that a whole image shows. All of them can be opened.
+/// Everything that a whole image shows. All of them can be built and opened.
 pub(super) fn image(index: usize, image: &Named, bounds: &Bounds) -> Tally {
     let mut tally = Tally::default();
-    let subject = Subject::Image(index, image);
-    match ImageRepair::new(&image.case) {
-        Ok((before, repair)) => {
-            let explored = explore_one(&repair, &before, &images::BOUNDS);
-            tally.states = explored.states + explored.runs;
-            let mut verdicts = explored.verdicts;
-            verdicts.retain(|(property, _)| bounds.properties.contains(property));
-            for (property, verdict) in verdicts {
-                tally.note(subject, property, verdict);
-            }
+    let (before, repair) = ImageRepair::new(&image.case).expect("an image of the list");
+    let explored = explore_one(&repair, &before, &images::BOUNDS);
+    tally.states = explored.states + explored.runs;
+    for (property, verdict) in explored.verdicts {
+        if bounds.properties.contains(&property) {
+            tally.note(Subject::Image(index, image), property, verdict);
         }
-        Err(error) => tally.note(subject, Property::AsSpecified, Verdict::fails(error)),
     }
     tally
 }
 
 struct Judge<'a> {
-    engine: Engine,
+    planner: Planner,
     bounds: &'a Bounds,
     /// The plans of the unit whose bytes were looked at.
     seen: HashSet<Signature>,
@@ -74,7 +68,13 @@ impl Judge<'_> {
             if only_bytes && !with_bytes {
                 continue;
             }
-            let outcome = self.engine.plan(toy, algorithm);
+            let planned = ToyRepair::plan(self.planner, &toy.to_case(algorithm));
+            let (
+                _,
+                ToyRepair {
+                    planned: outcome, ..
+                },
+            ) = planned.expect("a small toy");
             self.tally.runs += 1;
             let mut failed = Vec::new();
             if !only_bytes {
@@ -105,14 +105,8 @@ impl Judge<'_> {
     /// Asks what the bytes show. A property that the plan shows as well has been counted.
     fn bytes(&mut self, toy: &Toy, algorithm: Algorithm, failed: &[Property]) {
         let subject = Subject::Toy(toy, algorithm);
-        let (before, repair) = match ToyRepair::new(&toy.to_case(algorithm)) {
-            Ok(built) => built,
-            Err(error) => {
-                // A toy that cannot be built would be a mistake of the explorer's own.
-                let (property, verdict) = (Property::CountsEveryCluster, Verdict::fails(error));
-                return self.tally.note(subject, property, verdict);
-            }
-        };
+        let built = ToyRepair::new(&toy.to_case(algorithm));
+        let (before, repair) = built.expect("every toy of the explorer can be built");
         let explored = explore_one(&repair, &before, &bytes::BOUNDS);
         self.tally.states += explored.states + explored.runs;
         for (property, verdict) in explored.verdicts {

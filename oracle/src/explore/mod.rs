@@ -12,7 +12,6 @@
 mod bounds;
 mod bytes;
 pub mod draw;
-pub mod engine;
 pub mod images;
 mod judge;
 mod tally;
@@ -22,9 +21,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
-use engine::Planner;
 use images::Named;
 use units::Unit;
+
+use crate::run::Planner;
 
 pub use bounds::Bounds;
 pub use bytes::BOUNDS as BYTES;

@@ -87,21 +87,6 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// Counts a verdict.
-    pub(super) fn note(&mut self, subject: Subject<'_>, verdict: Verdict) {
-        match verdict {
-            Verdict::Holds => self.holds += 1,
-            Verdict::NotApplicable => (),
-            Verdict::Fails(failure) => {
-                self.fails += 1;
-                let size = subject.size();
-                if self.smallest.as_ref().is_none_or(|known| size < known.size) {
-                    self.smallest = Some(subject.counterexample(failure));
-                }
-            }
-        }
-    }
-
     fn merge(self, other: Self) -> Self {
         let smallest = match (self.smallest, other.smallest) {
             (Some(one), Some(two)) => Some(if two.size < one.size { two } else { one }),
@@ -144,8 +129,18 @@ impl Tally {
 
     /// Counts what a property says.
     pub(super) fn note(&mut self, subject: Subject<'_>, property: Property, verdict: Verdict) {
-        let index = index(subject.algorithm(), property);
-        self.cells[index].note(subject, verdict);
+        let cell = &mut self.cells[index(subject.algorithm(), property)];
+        match verdict {
+            Verdict::Holds => cell.holds += 1,
+            Verdict::NotApplicable => (),
+            Verdict::Fails(failure) => {
+                cell.fails += 1;
+                let size = subject.size();
+                if cell.smallest.as_ref().is_none_or(|known| size < known.size) {
+                    cell.smallest = Some(subject.counterexample(failure));
+                }
+            }
+        }
     }
 
     /// What was found in either.

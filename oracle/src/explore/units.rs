@@ -51,21 +51,8 @@ impl Unit {
             largest if self.clusters > largest => 0,
             _ => OLD_MAX.min(1 + self.shape.entries()),
         };
-        std::iter::once(Clusters::NONE).chain(subsets(free, most))
+        free.subsets().filter(move |old| old.count() <= most)
     }
-}
-
-/// Every set of 1 to `most` of the clusters.
-fn subsets(clusters: Clusters, most: u32) -> impl Iterator<Item = Clusters> {
-    // The subsets of a bit set, in ascending order, by the carry that runs through its gaps.
-    let mut next = Some(Clusters::NONE);
-    std::iter::from_fn(move || {
-        let current = next?;
-        let carried = (current.0 | !clusters.0).wrapping_add(1) & clusters.0;
-        next = (carried != 0).then_some(Clusters(carried));
-        Some(current)
-    })
-    .filter(move |set| (1..=most).contains(&set.count()))
 }
 
 #[cfg(test)]
@@ -73,13 +60,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_small_set_of_clusters_is_there_once() {
+    fn every_set_of_clusters_is_there_once() {
         let clusters = Clusters(0b110_1011);
-        let sets: std::collections::BTreeSet<_> = subsets(clusters, 3).collect();
+        let sets: std::collections::BTreeSet<_> = clusters.subsets().collect();
         assert!(sets.iter().all(|set| set.without(clusters).is_empty()));
-        assert_eq!(subsets(clusters, 3).count(), sets.len());
-        assert_eq!(sets.len(), 5 + 10 + 10);
-        assert_eq!(subsets(clusters, 0).count(), 0);
+        assert_eq!(clusters.subsets().count(), sets.len());
+        assert_eq!(sets.len(), 1 << 5);
+        assert_eq!(Clusters::NONE.subsets().count(), 1);
     }
 
     #[test]

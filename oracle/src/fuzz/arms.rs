@@ -28,7 +28,7 @@ pub fn reached(input: &[u8]) -> BTreeSet<String> {
     if let Err(error) = check(&storage, &mut arms) {
         arms.add("check ends with", &error);
     }
-    if let Ok(report) = repair(&mut storage, &Way::of(input).options, &mut arms) {
+    if let Ok(report) = repair(&mut storage, &Way::of(input).repair().options, &mut arms) {
         for step in &report.steps {
             arms.add("step", step);
         }

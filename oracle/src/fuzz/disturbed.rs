@@ -7,7 +7,7 @@ use super::{Broken, Target, Use};
 use crate::case::build::build;
 use crate::case::damage::SparseBytes;
 use crate::case::{Case, Schedule};
-use crate::crash::Limits;
+use crate::crash::{self, Limits};
 use crate::properties::crash_atomic::StateJudge;
 use crate::properties::undo_restores::Points;
 use crate::properties::{Property, Verdict, fault_safe, judge_all, unread};
@@ -92,7 +92,7 @@ pub fn crash(input: &[u8]) -> Result<Use, Broken> {
         return Ok(Use::Refused);
     }
     let (before, quiet) = (&scene.before, &scene.quiet);
-    let state = before.crashed(&quiet.trace, crash);
+    let state = crash::state(&before.bytes, &quiet.trace, crash);
     let judge = StateJudge::new(before, &quiet.trace, quiet.whole(before));
     scene.holds(Property::CrashAtomic, judge.state(&state).into())?;
     scene.can_be_repaired(state)?;

@@ -4,11 +4,12 @@
 //! is repaired: their number, modulo the number of [`WAYS`]. A file of whole sectors is repaired as
 //! `recount check -r all` does.
 
-use recount::{Algorithm, MemoryStorage, RepairOptions, Scope, check};
+use recount::{MemoryStorage, RepairOptions, Scope, check};
 
 use super::rebuild::holds;
 use super::{Broken, Use, cuts_of};
 use crate::audit::Unreadable;
+use crate::case::Algorithm;
 use crate::case::damage::SparseBytes;
 use crate::disk::SECTOR;
 use crate::properties::reading::Kind;
@@ -31,31 +32,30 @@ pub const INPUT_MAX: usize = 1 << 20;
 pub struct Way {
     /// Whether the storage can grow.
     pub grows: bool,
-    /// What the engine is told.
-    pub options: RepairOptions,
+    /// Who rebuilds.
+    pub algorithm: Algorithm,
+    /// What else the engine is told.
+    also: fn(&mut RepairOptions),
 }
 
 /// The ways in which images are repaired.
 pub const WAYS: [Way; 8] = [
-    way(true, Algorithm::Planned),
-    way(false, Algorithm::Planned),
-    way(true, Algorithm::FirstFit),
-    way(true, Algorithm::Tail),
-    way(true, Algorithm::Planned).leaks_only(),
-    way(false, Algorithm::Planned).over_the_old(),
-    way(true, Algorithm::Planned).whatever_is_unreachable(),
-    way(false, Algorithm::FirstFit),
+    way(true, Algorithm::Planned, |_| ()),
+    way(false, Algorithm::Planned, |_| ()),
+    way(true, Algorithm::FirstFit, |_| ()),
+    way(true, Algorithm::Tail, |_| ()),
+    way(true, Algorithm::Planned, |to| to.scope = Scope::Leaks),
+    way(false, Algorithm::Planned, |to| to.reuse_old = true),
+    way(true, Algorithm::Planned, |to| to.release_unreachable = true),
+    way(false, Algorithm::FirstFit, |_| ()),
 ];
 
-const fn way(grows: bool, algorithm: Algorithm) -> Way {
-    let options = RepairOptions {
-        scope: Scope::All,
+const fn way(grows: bool, algorithm: Algorithm, also: fn(&mut RepairOptions)) -> Way {
+    Way {
+        grows,
         algorithm,
-        reuse_old: false,
-        release_unreachable: false,
-        verify: true,
-    };
-    Way { grows, options }
+        also,
+    }
 }
 
 impl Way {
@@ -65,19 +65,12 @@ impl Way {
         WAYS[input.len() % SECTOR as usize % WAYS.len()]
     }
 
-    const fn leaks_only(mut self) -> Self {
-        self.options.scope = Scope::Leaks;
-        self
-    }
-
-    const fn over_the_old(mut self) -> Self {
-        self.options.reuse_old = true;
-        self
-    }
-
-    const fn whatever_is_unreachable(mut self) -> Self {
-        self.options.release_unreachable = true;
-        self
+    /// What the engine is told.
+    #[must_use]
+    pub fn repair(&self) -> ImageRepair {
+        let mut repair = ImageRepair::by(self.algorithm);
+        (self.also)(&mut repair.options);
+        repair
     }
 }
 
@@ -103,10 +96,8 @@ pub fn judge(input: &[u8]) -> Result<Use, Broken> {
         return Err(Broken::new("check-writes-nothing", message));
     }
     let capacity = (!way.grows).then_some(input.len() as u64);
-    let repair = ImageRepair {
-        options: way.options,
-    };
-    let before = Before::new(sparse(input), SECTOR, capacity, Kind::Image);
+    let repair = way.repair();
+    let before = Before::new(sparse(input), capacity, Kind::Image);
     let audit = before
         .as_ref()
         .ok()
@@ -122,7 +113,7 @@ pub fn judge(input: &[u8]) -> Result<Use, Broken> {
     };
     let run = run(&repair, &before, &[]);
     for (property, verdict) in judge_all(&before, &run, &repair, cuts) {
-        holds(run.ask().algorithm, &before, property, verdict)?;
+        holds(way.algorithm, &before, property, verdict)?;
     }
     Ok(if run.asked.bytes_read > COSTLY || is_long(input) {
         Use::Costly
@@ -140,8 +131,6 @@ fn is_long(image: &[u8]) -> bool {
 /// The input on a disk that costs only what is in it.
 fn sparse(input: &[u8]) -> SparseBytes {
     let mut bytes = SparseBytes::default();
-    bytes
-        .write_at(0, input)
-        .expect("a position in memory is below 2^64");
+    bytes.put(0, input);
     bytes
 }

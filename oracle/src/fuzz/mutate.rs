@@ -6,11 +6,10 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::case::damage::SparseBytes;
-use crate::case::damage::{apply, random_damage};
+use crate::audit::{COMPRESSED, COPIED};
+use crate::case::damage::{SparseBytes, apply, random_damage};
+use crate::format::{BITMAPS, DATA_FILE_NAME, FEATURE_NAMES, LUKS_HEADER, MAGIC};
 
-/// "QFI\xfb".
-const MAGIC: [u8; 4] = *b"QFI\xfb";
 /// Bytes of a version 3 header as QEMU writes it.
 const HEADER: usize = 112;
 /// The smallest image that is worth changing: one cluster.
@@ -20,9 +19,6 @@ const CLUSTER_BITS: [u32; 10] = [9, 9, 9, 9, 9, 9, 10, 12, 14, 16];
 /// Of so many images one may keep a table that is longer than the file: reading it takes as long as
 /// thousands of others do.
 const LONG_TABLES: u32 = 512;
-/// Bit 63 of an L1 or L2 entry, and bit 62 of an L2 entry (specification, "Cluster mapping").
-const COPIED: u64 = 1 << 63;
-const COMPRESSED: u64 = 1 << 62;
 
 /// Changes the image in the first `size` bytes of `data`, which may become as many as `data` has;
 /// how many it has then. The same seed changes the same image in the same way.
@@ -51,7 +47,7 @@ pub fn mutate(data: &mut [u8], size: usize, seed: u32) -> usize {
 /// Does what damages cases.
 fn damage(image: &mut [u8], rng: &mut ChaCha8Rng) -> usize {
     let mut damaged = SparseBytes::default();
-    damaged.write_at(0, image).expect("in memory");
+    damaged.put(0, image);
     for act in random_damage(rng) {
         apply(&mut damaged, &act);
     }
@@ -74,7 +70,7 @@ pub fn keep_plausible(data: &mut [u8], size: usize, rng: &mut ChaCha8Rng) -> usi
     if rng.random_ratio(1, 64) {
         return size;
     }
-    data[..4].copy_from_slice(&MAGIC);
+    write(data, 0, 4, MAGIC);
     let version = read(data, 4, 4);
     if !(2..=3).contains(&version) {
         write(data, 4, 4, 3);
@@ -164,16 +160,12 @@ fn place(image: &[u8], rng: &mut ChaCha8Rng) -> u64 {
 
 /// Header extensions begin after the header: a type, a length, and data.
 fn extension(image: &mut [u8], rng: &mut ChaCha8Rng) {
-    const BITMAPS: u64 = 0x2385_2875;
-    const LUKS: u64 = 0x0537_be77;
-    const NAMES: u64 = 0x6803_f857;
-    const DATA_FILE: u64 = 0x4441_5441;
     let at = read(image, 100, 4) as usize;
     let (kind, length) = *[
         (BITMAPS, 24),
-        (LUKS, 16),
-        (NAMES, 48),
-        (DATA_FILE, 8),
+        (LUKS_HEADER, 16),
+        (FEATURE_NAMES, 48),
+        (DATA_FILE_NAME, 8),
         (0, 0),
     ]
     .choose(rng)
@@ -181,18 +173,24 @@ fn extension(image: &mut [u8], rng: &mut ChaCha8Rng) {
     if image.len() < at + 8 + 32 {
         return;
     }
-    match rng.random_range(0..3) {
+    let how = rng.random_range(0..3);
+    if how < 2 {
+        write(image, at, 4, kind);
+        write(image, at + 4, 4, length);
+    }
+    match how {
         0 => {
-            write(image, at, 4, kind);
-            write(image, at + 4, 4, length);
             // An external data file has a feature bit and a name.
             let features = read(image, 72, 8) & !(1 << 2);
-            write(image, 72, 8, features | u64::from(kind == DATA_FILE) << 2);
+            write(
+                image,
+                72,
+                8,
+                features | u64::from(kind == DATA_FILE_NAME) << 2,
+            );
         }
         1 => {
-            write(image, at, 4, kind);
-            write(image, at + 4, 4, length);
-            if kind == LUKS {
+            if kind == LUKS_HEADER {
                 // An offset and a length, under its encryption method.
                 write(image, 32, 4, 2);
                 let place = place(image, rng);

@@ -4,7 +4,7 @@
 use super::encoding::decode;
 use super::{Broken, Target, Use, cuts_of};
 use crate::case::Algorithm;
-use crate::properties::plan::{Brute, Planning, of_plans};
+use crate::properties::plan::{Brute, Planning};
 use crate::properties::reading::Kind;
 use crate::properties::{Property, Verdict, judge_all};
 use crate::run::{Before, ToyRepair, run};
@@ -26,13 +26,7 @@ pub fn judge(input: &[u8]) -> Result<Use, Broken> {
         };
         let brute = Brute::new(seen_by(algorithm, &toy));
         let planning = Planning::new(algorithm, &repair.planned, &brute);
-        let of_plan = of_plans().filter(|property| {
-            !property.is_known_of_toys(algorithm) && planning.can_be_asked(*property)
-        });
-        let of_plan = of_plan.filter_map(|property| {
-            let verdict = planning.judge(property)?;
-            Some((property, verdict.into()))
-        });
+        let of_plan = planning.verdicts(|property| !property.is_known_of_toys(algorithm));
         let run = run(&repair, &before, &[]);
         let of_bytes = judge_all(&before, &run, &repair, cuts_of(input));
         for (property, verdict) in of_plan.chain(of_bytes) {

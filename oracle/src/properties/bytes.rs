@@ -11,16 +11,10 @@ use crate::judge::{Ended, against};
 use crate::run::{Before, Repair, Run, Stopped};
 use crate::spec::Repaired;
 
-/// A repair, as the properties look at it.
-pub(super) struct Seen<'a> {
-    pub before: &'a Before,
-    pub run: &'a Run,
-}
-
 /// Whether a property says something of a repair.
 type Applies = fn(&Before, &Run) -> bool;
 /// A property of the bytes before and after.
-type Judge = fn(&Seen<'_>) -> Result<(), Failure>;
+type Judge = fn(&Before, &Run) -> Result<(), Failure>;
 
 /// What the bytes show; `crash-atomic` as far as one run shows it: that what it has done lasts.
 const OF_BYTES: [(Property, Applies, Judge); 11] = [
@@ -38,8 +32,8 @@ const OF_BYTES: [(Property, Applies, Judge); 11] = [
     (Property::NoLeaks, ends_well, counts::no_leaks),
     (Property::CleanAfterwards, is_mended, counts::clean),
     (Property::BoundedCost, ends_well, structures::bounded_cost),
-    (Property::CrashAtomic, always, |seen| {
-        crash_atomic::lasts(seen.run)
+    (Property::CrashAtomic, always, |_, run| {
+        crash_atomic::lasts(run)
     }),
 ];
 
@@ -48,7 +42,7 @@ const OF_BYTES: [(Property, Applies, Judge); 11] = [
 pub fn judge(property: Property, before: &Before, run: &Run) -> Verdict {
     let mut rows = OF_BYTES.iter();
     match rows.find(|(one, ..)| *one == property) {
-        Some((_, applies, judge)) if applies(before, run) => judge(&Seen { before, run }).into(),
+        Some((_, applies, judge)) if applies(before, run) => judge(before, run).into(),
         _ => Verdict::NotApplicable,
     }
 }
@@ -95,7 +89,7 @@ pub(super) fn has_plan(before: &Before, run: &Run) -> bool {
 fn keeps(before: &Before, run: &Run) -> bool {
     let damaged = |repaired: &Repaired| !repaired.damage.is_empty();
     ends_well(before, run)
-        && !run.ask().release_unreachable
+        && !run.ask().options.release_unreachable
         && run.repaired(before).is_some_and(damaged)
 }
 
@@ -114,14 +108,13 @@ fn is_mended(before: &Before, run: &Run) -> bool {
     };
     let is_toy = matches!(before.kind, Kind::Toy(_));
     ends_well(before, run)
-        && !run.ask().only_leaks
+        && !run.ask().only_leaks()
         && (is_toy || run.repaired(before).is_some_and(sound))
 }
 
 /// The image is what the specification says must come of the repair, byte for byte; or nothing is
 /// written, for the reason that it gives.
-fn as_specified(seen: &Seen<'_>) -> Result<(), Failure> {
-    let (before, run) = (seen.before, seen.run);
+fn as_specified(before: &Before, run: &Run) -> Result<(), Failure> {
     let has_written = !run.trace.is_read_only();
     let ended = match &run.outcome {
         Ok(_) => Ended::Well,
@@ -129,29 +122,8 @@ fn as_specified(seen: &Seen<'_>) -> Result<(), Failure> {
         Err(_) => Ended::UNKNOWN,
     };
     let Some(expected) = run.expected(before)? else {
-        return Failure::unless(!has_written, || {
-            "something was written before it failed".to_owned()
-        });
+        return Failure::unless(!has_written, || "something was written before it failed");
     };
     let (left, ask) = (&run.after, run.ask());
     against(ask, expected, &before.bytes, left, ended, has_written).map_err(Failure::new)
-}
-
-impl<'a> Seen<'a> {
-    /// What the audit says of the bytes afterwards.
-    pub fn after(&self) -> Result<&'a Reading, Failure> {
-        self.run.reading(self.before)
-    }
-
-    /// What has to come of the repair of an image.
-    pub fn repaired(&self) -> Option<&'a Repaired> {
-        self.run.repaired(self.before)
-    }
-
-    /// The refcount that is kept of a cluster above its references; 0 where none is.
-    pub fn kept(&self, cluster: u64) -> u64 {
-        let repaired = self.repaired();
-        let kept = repaired.and_then(|repaired| repaired.kept.get(&cluster));
-        kept.copied().unwrap_or(0)
-    }
 }

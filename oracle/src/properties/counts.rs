@@ -2,10 +2,9 @@
 //! the image is damaged, `keeps-what-it-cannot-follow` and `evidence-stays`.
 
 use super::Failure;
-use super::bytes::Seen;
 use super::reading::Reading;
 use crate::audit::{Audit, Corruption, Wrong, counters};
-use crate::class::diagnose_audited;
+use crate::class::diagnose;
 use crate::run::{Before, Run};
 use crate::spec::{Counts, Damage};
 
@@ -15,12 +14,14 @@ const DIRTY_AND_CORRUPT: u64 = 3;
 /// Each cluster that is referred to has its number of references as its refcount, as far as that can
 /// count, the structures' own clusters included; or what is kept. With `-r leaks` only what is too
 /// high has changed (rule 12). What has a refcount and no reference is the matter of `no-leaks`.
-pub(super) fn every_cluster(seen: &Seen<'_>) -> Result<(), Failure> {
-    let after = seen.after()?;
+pub(super) fn every_cluster(before: &Before, run: &Run) -> Result<(), Failure> {
+    let after = run.reading(before)?;
     for (&cluster, &references) in &after.references {
-        let due = references.max(seen.kept(cluster)).min(after.max_refcount);
-        let due = if seen.run.ask().only_leaks {
-            let said = seen.before.reading.count(cluster);
+        let due = references
+            .max(run.kept(before, cluster))
+            .min(after.max_refcount);
+        let due = if run.ask().only_leaks() {
+            let said = before.reading.count(cluster);
             said.map(|said| said.min(due))
         } else {
             Some(due)
@@ -40,10 +41,12 @@ pub(super) fn every_cluster(seen: &Seen<'_>) -> Result<(), Failure> {
 }
 
 /// Nothing is allocated without a reference afterwards, except what the specification keeps.
-pub(super) fn no_leaks(seen: &Seen<'_>) -> Result<(), Failure> {
-    let after = seen.after()?;
+pub(super) fn no_leaks(before: &Before, run: &Run) -> Result<(), Failure> {
+    let after = run.reading(before)?;
     let mut unused = after.counts().iter().filter(|&(&cluster, _)| {
-        after.references_to(cluster) == 0 && after.is_checked(cluster) && seen.kept(cluster) == 0
+        after.references_to(cluster) == 0
+            && after.is_checked(cluster)
+            && run.kept(before, cluster) == 0
     });
     unused.next().map_or(Ok(()), |(cluster, count)| {
         Err(Failure::new(format!(
@@ -54,8 +57,8 @@ pub(super) fn no_leaks(seen: &Seen<'_>) -> Result<(), Failure> {
 
 /// The next check finds nothing, and the image is not marked as dirty or corrupt any more. A toy's
 /// check: every refcount is the number of references.
-pub(super) fn clean(seen: &Seen<'_>) -> Result<(), Failure> {
-    let after = seen.after()?;
+pub(super) fn clean(before: &Before, run: &Run) -> Result<(), Failure> {
+    let after = run.reading(before)?;
     if let Some(audit) = after.audit() {
         return clean_image(audit);
     }
@@ -73,9 +76,10 @@ pub(super) fn clean(seen: &Seen<'_>) -> Result<(), Failure> {
 }
 
 fn clean_image(audit: &Audit) -> Result<(), Failure> {
-    Failure::unless(audit.header.incompatible & DIRTY_AND_CORRUPT == 0, || {
-        "nothing is wrong with the image, but it is still marked so".to_owned()
-    })?;
+    Failure::unless(
+        audit.header.incompatible & DIRTY_AND_CORRUPT == 0,
+        || "nothing is wrong with the image, but it is still marked so",
+    )?;
     let counters = counters(audit);
     let corruptions = audit.corruptions.iter().chain(&audit.qemu.copied);
     let mismatches = audit.mismatches.iter().map(|wrong| {
@@ -99,12 +103,12 @@ fn clean_image(audit: &Audit) -> Result<(), Failure> {
 /// Of the clusters that the specification keeps because the image is damaged, none is released,
 /// discarded or written over, nor a refcount lowered, so that mending the damage later brings
 /// everything back. What happens to clusters with references is the matter of `leaves-data-alone`.
-pub(super) fn kept(seen: &Seen<'_>) -> Result<(), Failure> {
-    let Some(repaired) = seen.repaired() else {
+pub(super) fn kept(before: &Before, run: &Run) -> Result<(), Failure> {
+    let Some(repaired) = run.repaired(before) else {
         return Ok(());
     };
     let damage = repaired.damage.first();
-    keeps(seen.before, seen.run, seen.after()?, &repaired.kept, damage)
+    keeps(before, run, run.reading(before)?, &repaired.kept, damage)
 }
 
 /// The same of any program, however its repair ended: of `kept` refcounts none is lower in `after`.
@@ -141,11 +145,11 @@ pub fn keeps(
 
 /// What was seen to be damaged is seen to be damaged afterwards, and the next repair keeps what this
 /// one keeps.
-pub(super) fn evidence_stays(seen: &Seen<'_>) -> Result<(), Failure> {
-    let (Some(repaired), Some(audit)) = (seen.repaired(), seen.after()?.audit()) else {
+pub(super) fn evidence_stays(before: &Before, run: &Run) -> Result<(), Failure> {
+    let (Some(repaired), Some(audit)) = (run.repaired(before), run.reading(before)?.audit()) else {
         return Ok(());
     };
-    let found = diagnose_audited(&seen.run.after, audit).map_err(Failure::new)?;
+    let found = diagnose(&run.after, audit).map_err(Failure::new)?;
     let mut damage = repaired.damage.iter();
     // Both lists are in the same order.
     let mut left = found.damage.iter();

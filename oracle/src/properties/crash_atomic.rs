@@ -15,7 +15,7 @@ use super::reading::{Found, Reading};
 use super::{Failure, Verdict};
 use crate::audit::Referrer;
 use crate::case::damage::SparseBytes;
-use crate::crash::{CrashState, Limits};
+use crate::crash::{self, CrashState, Limits};
 use crate::disk::{Event, Trace};
 use crate::run::{Before, Run};
 use crate::toy::ToyStructure;
@@ -34,15 +34,11 @@ pub fn judge(
         return (0, Verdict::Holds);
     }
     let judge = StateJudge::new(before, trace, whole);
-    let (states, failure) =
-        before
-            .crashes(trace)
-            .each(limits, |state: &CrashState<'_>| {
-                match judge.state(state.bytes) {
-                    Ok(()) => ControlFlow::Continue(()),
-                    Err(failure) => ControlFlow::Break(Failure::new(format!("{state}: {failure}"))),
-                }
-            });
+    let visit = |state: &CrashState<'_>| match judge.state(state.bytes) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(failure) => ControlFlow::Break(Failure::new(format!("{state}: {failure}"))),
+    };
+    let (states, failure) = crash::each(&before.bytes, trace, limits, visit);
     (states, failure.map_or(Verdict::Holds, Verdict::Fails))
 }
 
@@ -54,7 +50,6 @@ pub fn lasts(run: &Run) -> Result<(), Failure> {
     Failure::unless(run.outcome.is_err() || !last.any(volatile), || {
         "the repair ends with writes that no flush follows: a power cut after it has said that it is \
          done takes them back"
-            .to_owned()
     })
 }
 
@@ -129,9 +124,10 @@ impl<'a> StateJudge<'a> {
     /// The structures stay where they are, and refcounts in them change.
     fn in_place(&self, state: &Reading) -> Result<(), Failure> {
         let old = &self.before.reading;
-        Failure::unless(state.pointer() == old.pointer(), || {
-            "the header's pointer to the reftable changed".to_owned()
-        })?;
+        Failure::unless(
+            state.pointer() == old.pointer(),
+            || "the header's pointer to the reftable changed",
+        )?;
         for (&cluster, &was) in old.counts() {
             let end = self.whole.and_then(|whole| whole.count(cluster));
             let is = state.count(cluster);
@@ -181,12 +177,10 @@ fn sound(state: &Reading, header: &str) -> Result<(), Failure> {
 /// What a toy's structures lack.
 fn difference(state: &ToyStructure, whole: &ToyStructure) -> String {
     for (range, offset) in &whole.refblocks {
-        match state.refblocks.get(range) {
-            Some(found) if found == offset => {}
-            Some(found) => {
-                return format!("but its entry {range} is {found:#x} and should be {offset:#x}");
-            }
-            None => return format!("but its entry {range} is 0 and should be {offset:#x}"),
+        let found = state.refblocks.get(range);
+        if found != Some(offset) {
+            let found = found.map_or("0".to_owned(), |found| format!("{found:#x}"));
+            return format!("but its entry {range} is {found} and should be {offset:#x}");
         }
     }
     for (cluster, count) in &whole.counts {

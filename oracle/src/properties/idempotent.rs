@@ -21,7 +21,7 @@ pub(super) fn judge(before: &Before, first: &Run, repair: &dyn Repair) -> [(Prop
     let (done, trace) = if first.trace.is_read_only() {
         (&first.outcome, &first.trace)
     } else {
-        let mut disk = SimulatedDisk::new(first.after.clone(), before.sector, before.capacity);
+        let mut disk = SimulatedDisk::new(first.after.clone(), before.capacity);
         let done = repair.repair(&mut disk);
         again = (done, disk.into_parts().1);
         (&again.0, &again.1)

@@ -5,12 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::Failure;
-use super::bytes::Seen;
 use super::reading::Reading;
-use crate::audit::{Corruption, LayerId, Referrer};
+use crate::audit::{COMPRESSED, Corruption, LayerId, OFFSET, Referrer, be64};
 use crate::case::damage::SparseBytes;
 use crate::disk::{Event, Trace};
-use crate::run::Before;
+use crate::run::{Before, Run};
 
 /// Bytes of the pointer at the start of a toy.
 const TOY_POINTER: Range<u64> = 0..12;
@@ -23,15 +22,12 @@ const LOWEST_FEATURES: u64 = 79;
 const DIRTY_AND_CORRUPT: u8 = 3;
 /// The autoclear features.
 const AUTOCLEAR: Range<u64> = 88..96;
-/// Bits of an L1 or L2 entry (specification, "Cluster mapping"): what is left of its first byte
-/// without bit 63 does not change.
+/// Bit 63 in the first byte of an L1 or L2 entry.
 const COPIED: u8 = 0x80;
-const COMPRESSED: u64 = 1 << 62;
-const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 
 /// Of the bytes after a repair, whether it ended well or not.
-pub(super) fn judge(seen: &Seen<'_>) -> Result<(), Failure> {
-    Guard::new(seen.before, &seen.run.trace, false).check(&seen.run.after)
+pub(super) fn judge(before: &Before, run: &Run) -> Result<(), Failure> {
+    Guard::new(before, &run.trace, false).check(&run.after)
 }
 
 /// The bytes that must not change, as far as a trace could have changed them.
@@ -145,8 +141,7 @@ impl Exceptions {
         let external = audit.header.external_data();
         let not_followed = if external { OFFSET } else { COMPRESSED };
         for entry in &audit.empty {
-            let at = entry.table + entry.l2_index * length;
-            these.free(at..at + length);
+            these.free(entry.at..entry.at + length);
         }
         let goes = |by: &Referrer| {
             moves_snapshots && *by == Referrer::SnapshotTable
@@ -188,7 +183,7 @@ impl Exceptions {
             free.resize(bytes.len(), 0);
             let entries = bytes.chunks_exact(length);
             for (entry, free) in entries.zip(free.chunks_exact_mut(length)) {
-                let word = u64::from_be_bytes(entry[..8].try_into().expect("8 bytes"));
+                let word = be64(entry);
                 let leads = word & OFFSET != 0 && word & not_followed == 0;
                 let shared = leads && self.shared.contains(&((word & OFFSET) / size));
                 if !shared || entry[0] & COPIED != 0 {

@@ -148,11 +148,11 @@ impl Failure {
     }
 
     /// An error unless something holds.
-    pub(crate) fn unless(holds: bool, message: impl FnOnce() -> String) -> Result<(), Self> {
+    pub(crate) fn unless<M: Display>(holds: bool, message: impl FnOnce() -> M) -> Result<(), Self> {
         if holds {
             return Ok(());
         }
-        Err(Self { message: message() })
+        Err(Self::new(message()))
     }
 }
 

@@ -5,9 +5,9 @@
 use std::cell::OnceCell;
 
 use recount::rebuild::proven_tries;
-use recount::{ClusterCount, Geometry, Layout, PlanError};
+use recount::{ClusterCount, Geometry, GeometryError, Layout, PlanError};
 
-use super::{Failure, Property};
+use super::{Failure, Property, Verdict};
 use crate::brute::Space;
 use crate::case::Algorithm;
 use crate::toy::{CLUSTERS_MAX, Clusters, Shape, Toy};
@@ -151,10 +151,18 @@ impl<'a> Planning<'a> {
         found.map(|(_, judge)| judge(self))
     }
 
+    /// What all of these properties say that can be asked.
+    pub fn verdicts(
+        &self,
+        of: impl Fn(Property) -> bool,
+    ) -> impl Iterator<Item = (Property, Verdict)> {
+        let asked = of_plans().filter(move |&property| of(property) && self.can_be_asked(property));
+        asked.filter_map(|property| Some((property, self.judge(property)?.into())))
+    }
+
     /// Whether a property can be asked of a plan for a large toy: brute force looks at every
     /// placement, and a set holds the first clusters only.
-    #[must_use]
-    pub fn can_be_asked(&self, property: Property) -> bool {
+    fn can_be_asked(&self, property: Property) -> bool {
         match property {
             Property::Terminates => true,
             Property::FitsWhenPossible
@@ -166,19 +174,14 @@ impl<'a> Planning<'a> {
 }
 
 /// The engine's geometry for a shape, with the cluster size that cases of it have.
-///
-/// # Panics
-///
-/// If the shape has no such geometry: B and E below 2^20, refblocks of whole bytes.
-#[must_use]
-pub fn geometry(shape: Shape) -> Geometry {
+pub fn geometry(shape: Shape) -> Result<Geometry, GeometryError> {
+    let (order, refblock) = (shape.refcount_order, shape.refblock_bits);
     Geometry::model(
         shape.cluster_bits(),
-        shape.refcount_order,
-        shape.refblock_bits,
+        order,
+        refblock,
         shape.reftable_entry_bits,
     )
-    .expect("a shape fits into clusters made for it")
 }
 
 /// Each try is larger than the one before, so that the reftable's clusters bound their number;
@@ -194,7 +197,8 @@ fn terminates(run: &Planning<'_>) -> Result<(), Failure> {
         Ok(layout) if run.algorithm == Algorithm::Planned => {
             let reserved = ClusterCount(run.brute.toy.old.count().into());
             let reftable = layout.reftable.count.0;
-            let proven = proven_tries(&geometry(run.brute.toy.shape), reserved);
+            let geometry = geometry(run.brute.toy.shape).expect("it was planned for");
+            let proven = proven_tries(&geometry, reserved);
             let bound = proven.map_or(reftable, |proven| proven.min(reftable));
             let tries = layout.tries;
             Failure::unless(tries <= bound, || {
@@ -260,12 +264,9 @@ fn no_overlap(run: &Planning<'_>) -> Result<(), Failure> {
     none(shared, |cluster| {
         format!("two new structures lie in cluster {cluster}")
     })?;
-    let capacity = run.brute.toy.capacity();
-    let capacity = capacity.filter(|&capacity| end > capacity.into());
-    capacity.map_or(Ok(()), |capacity| {
-        Err(Failure::new(format!(
-            "the new structures reach to cluster {end}; the storage has {capacity} clusters"
-        )))
+    let capacity = run.brute.toy.capacity().map_or(u64::MAX, u64::from);
+    Failure::unless(end <= capacity, || {
+        format!("the new structures reach to cluster {end}; the storage has {capacity} clusters")
     })
 }
 

@@ -4,25 +4,24 @@
 use recount::{CheckError, ImageError, Report, check};
 
 use super::Failure;
-use super::bytes::Seen;
 use crate::audit::{Audit, Counters, counters};
 use crate::disk::SimulatedDisk;
-use crate::run::Done;
+use crate::run::{Before, Done, Run};
 
 /// Of a repair that ended well. What a repair of nothing finds, whoever checks the image before has
 /// compared.
-pub(super) fn judge(seen: &Seen<'_>) -> Result<(), Failure> {
-    let Ok(Done::Image(outcome)) = &seen.run.outcome else {
+pub(super) fn judge(before: &Before, run: &Run) -> Result<(), Failure> {
+    let Ok(Done::Image(outcome)) = &run.outcome else {
         return Ok(());
     };
-    let disk = SimulatedDisk::new(seen.run.after.clone(), seen.before.sector, None);
+    let disk = SimulatedDisk::new(run.after.clone(), None);
     let checked = check(&disk, &mut ());
     let report = &outcome.report;
     let same = matches!(&checked, Ok(found) if found == report);
     Failure::unless(same, || {
         format!("the repair reports {report:?}, a check of what it leaves {checked:?}")
     })?;
-    agrees("after the repair", &checked, seen.after()?.audit())
+    agrees("after the repair", &checked, run.reading(before)?.audit())
 }
 
 /// The engine and the audit find the same, each on its own terms. `None`: the audit does not open

@@ -31,8 +31,7 @@ impl Kind {
                 let mut references: LiteMap<u64, u64> =
                     foreign.filter(|&(_, count)| count > 0).collect();
                 for (&cluster, &uses) in &own {
-                    let foreign = references.get(&cluster).copied().unwrap_or(0);
-                    references.insert(cluster, foreign + uses);
+                    *references.entry(cluster).or_insert(0) += uses;
                 }
                 Reading {
                     cluster_bits: toy.shape().cluster_bits().into(),
@@ -46,15 +45,6 @@ impl Kind {
             Self::Image => Reading::of_image(audit::audit(bytes)?, bytes)?,
         })
     }
-}
-
-/// How often each cluster belongs to the refcount structures.
-fn own_clusters(audit: &Audit) -> LiteMap<u64, u64> {
-    let own = audit.references.iter().map(|(&cluster, by)| {
-        let uses = by.iter().filter(|by| by.is_structure()).count();
-        (cluster, uses as u64)
-    });
-    own.filter(|&(_, uses)| uses > 0).collect()
 }
 
 /// What the audit says of some bytes.
@@ -93,10 +83,14 @@ impl Reading {
             .then(|| audit::audit_beside_the_header(bytes));
         let beside_the_header = beside.transpose()?.map(Box::new);
         let counted = beside_the_header.as_deref().unwrap_or(&audit);
+        let own = counted.references.iter().map(|(&cluster, by)| {
+            let uses = by.iter().filter(|by| by.is_structure());
+            (cluster, uses.count() as u64)
+        });
         Ok(Self {
             cluster_bits: audit.header.cluster_bits,
             max_refcount: audit.header.max_refcount(),
-            own: own_clusters(counted),
+            own: own.filter(|&(_, uses)| uses > 0).collect(),
             references: counted.references.iter().map(count).collect(),
             beside_the_header,
             found: Found::Image(Box::new(audit)),

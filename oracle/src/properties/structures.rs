@@ -1,10 +1,10 @@
 //! The new structures in the bytes after a repair: `no-overlap` and `bounded-cost`.
 
 use super::Failure;
-use super::bytes::Seen;
 use super::reading::{Kind, Reading};
 use crate::audit::Referrer;
 use crate::disk::Event;
+use crate::run::{Before, Run};
 
 /// One after each of these, at most: replaced table entries, a new snapshot table, new structures,
 /// the header's pointer to them, its pointer to the snapshot table, lowered refcounts, COPIED bits,
@@ -13,11 +13,11 @@ const FLUSHES_MAX: usize = 8;
 
 /// The new structures lie in clusters that nothing else refers to, each in its own, and, as long as
 /// the old ones are needed, not in theirs.
-pub(super) fn no_overlap(seen: &Seen<'_>) -> Result<(), Failure> {
-    let after = seen.after()?;
-    let is_reserved = |cluster: u64| match &seen.before.kind {
+pub(super) fn no_overlap(before: &Before, run: &Run) -> Result<(), Failure> {
+    let after = run.reading(before)?;
+    let is_reserved = |cluster: u64| match &before.kind {
         Kind::Toy(toy) => toy.old.iter().any(|&old| u64::from(old) == cluster),
-        Kind::Image => seen.before.reading.own.contains_key(&cluster),
+        Kind::Image => before.reading.own.contains_key(&cluster),
     };
     for (&cluster, &uses) in &after.own {
         Failure::unless(uses == 1, || {
@@ -27,7 +27,7 @@ pub(super) fn no_overlap(seen: &Seen<'_>) -> Result<(), Failure> {
             let by = after.referrers(cluster);
             format!("a new structure lies in cluster {cluster}: {by}")
         })?;
-        Failure::unless(seen.run.ask().reuse_old || !is_reserved(cluster), || {
+        Failure::unless(run.ask().options.reuse_old || !is_reserved(cluster), || {
             format!("a new structure lies in cluster {cluster}, which belongs to the old ones")
         })?;
     }
@@ -37,8 +37,8 @@ pub(super) fn no_overlap(seen: &Seen<'_>) -> Result<(), Failure> {
 /// At most [`FLUSHES_MAX`] flushes are made. Each cluster of new structures is written once, and once
 /// more where the old snapshot table is released after a new one has been switched to, or where an
 /// L2 table lay in the old structures and can be repaired only when these are given up.
-pub(super) fn bounded_cost(seen: &Seen<'_>) -> Result<(), Failure> {
-    let (old, after, trace) = (&seen.before.reading, seen.after()?, &seen.run.trace);
+pub(super) fn bounded_cost(before: &Before, run: &Run) -> Result<(), Failure> {
+    let (old, after, trace) = (&before.reading, run.reading(before)?, &run.trace);
     let flush = |event: &&Event| matches!(event, Event::Flush);
     let flushes = trace.events.iter().filter(flush).count();
     Failure::unless(flushes <= FLUSHES_MAX, || {

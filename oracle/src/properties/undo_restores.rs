@@ -19,7 +19,7 @@ use super::reading::Kind;
 use super::{Failure, Verdict};
 use crate::case::damage::SparseBytes;
 use crate::case::{Crash, Fault, FaultKind, Operation, Times};
-use crate::crash::Crashes;
+use crate::crash;
 use crate::disk::{Event, SimulatedDisk, Trace};
 use crate::run::{Before, Repair, Run};
 
@@ -47,7 +47,7 @@ pub fn judge(before: &Before, run: &Run, repair: &dyn Repair, points: Points) ->
     let asked = Undo::save(before, run, &repair.options()).and_then(|undo| {
         let after = undo.trace.events.len() as u32;
         let kept = u64::MAX;
-        let whole = undo.state(&before.bytes, &undo.trace, Crash { after, kept });
+        let whole = crash::state(&before.bytes, &undo.trace, Crash { after, kept });
         undo.gives_back(&undo.copy()?, &whole)?;
         match points {
             Points::Unasked => Ok(()),
@@ -123,7 +123,7 @@ impl<'a> Undo<'a> {
     fn survives(&self, crash: Crash) -> Result<(), Failure> {
         let named =
             |what| move |failure| Failure::new(format!("after a power cut of {what}: {failure}"));
-        let left = self.state(&self.before.bytes, &self.trace, crash);
+        let left = crash::state(&self.before.bytes, &self.trace, crash);
         let whole = self.gives_back(&self.copy()?, &left);
         let whole = whole.map_err(named("the repair"))?;
         let events = &whole.events;
@@ -145,7 +145,7 @@ impl<'a> Undo<'a> {
         })?;
         let (_, trace) = disk.into_parts();
         let after = trace.events.len() as u32;
-        let left = self.state(&left, &trace, Crash { after, ..crash });
+        let left = crash::state(&left, &trace, Crash { after, ..crash });
         let again = self.gives_back(&file, &left);
         again.map(drop).map_err(named("undoing"))
     }
@@ -155,14 +155,13 @@ impl<'a> Undo<'a> {
         let mut disk = self.disk(left, &[]);
         restore(file, &mut disk)
             .map_err(|error| Failure::new(format!("undoing fails: {error}")))?;
-        Failure::unless(*disk.live() == self.before.bytes, || {
-            "undoing leaves other bytes, or another length, than there were".to_owned()
-        })?;
+        Failure::unless(
+            *disk.live() == self.before.bytes,
+            || "undoing leaves other bytes, or another length, than there were",
+        )?;
         let (_, trace) = disk.into_parts();
         let is_flushed = trace.events.last().is_some_and(Event::is_flush);
-        Failure::unless(is_flushed, || {
-            "undoing does not end with a flush".to_owned()
-        })?;
+        Failure::unless(is_flushed, || "undoing does not end with a flush")?;
         Ok(trace)
     }
 
@@ -173,18 +172,8 @@ impl<'a> Undo<'a> {
         Ok(to)
     }
 
-    fn state(&self, bytes: &SparseBytes, trace: &Trace, crash: Crash) -> SparseBytes {
-        let crashes = Crashes {
-            before: bytes,
-            trace,
-            sector: self.before.sector,
-        };
-        crashes.state(crash)
-    }
-
     fn disk(&self, bytes: &SparseBytes, faults: &[Fault]) -> SimulatedDisk {
-        let before = self.before;
-        SimulatedDisk::new(bytes.clone(), before.sector, before.capacity).with_faults(faults)
+        SimulatedDisk::new(bytes.clone(), self.before.capacity).with_faults(faults)
     }
 }
 

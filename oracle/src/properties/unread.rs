@@ -6,7 +6,7 @@ use recount::check;
 
 use super::{Failure, Property};
 use crate::case::damage::SparseBytes;
-use crate::disk::{SECTOR, SimulatedDisk};
+use crate::disk::SimulatedDisk;
 use crate::run::{Done, ImageRepair, Repair as _};
 
 /// A property that does not hold.
@@ -14,7 +14,7 @@ pub type Broken = (Property, Failure);
 
 /// Of these bytes.
 pub fn judge(bytes: SparseBytes, capacity: Option<u64>, repair: ImageRepair) -> Result<(), Broken> {
-    let mut disk = SimulatedDisk::new(bytes, SECTOR, capacity);
+    let mut disk = SimulatedDisk::new(bytes, capacity);
     let broken = |property, message| Err((property, Failure::new(message)));
     let outcome = match repair.repair(&mut disk) {
         Err(_) if disk.trace().is_read_only() => return Ok(()),
@@ -29,7 +29,7 @@ pub fn judge(bytes: SparseBytes, capacity: Option<u64>, repair: ImageRepair) -> 
         let message = format!("it reports {:?}, a check {checked:?}", outcome.report);
         return broken(Property::PlanExact, message);
     }
-    let mut disk = SimulatedDisk::new(disk.into_parts().0, SECTOR, capacity);
+    let mut disk = SimulatedDisk::new(disk.into_parts().0, capacity);
     match repair.repair(&mut disk) {
         Ok(_) if disk.trace().is_read_only() => Ok(()),
         other => broken(Property::Idempotent, format!("a second repair: {other:?}")),

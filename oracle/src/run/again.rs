@@ -29,7 +29,7 @@ pub fn again(
     if matches!(kind, Kind::Toy(_)) {
         return Ok(None);
     }
-    let left = Before::new(bytes, before.sector, before.capacity, kind);
+    let left = Before::new(bytes, before.capacity, kind);
     let left =
         left.map_err(|error| Failure::new(format!("the image cannot be read any more: {error}")))?;
     let run = run(repair, &left, &[]);
@@ -46,19 +46,15 @@ pub fn again(
 /// The final counts of everything but refcount structures are the same (rule 9), whichever clusters
 /// these take; a repair that refuses refuses again.
 fn ends_alike(before: &Before, quiet: &Run, left: &Before, again: &Run) -> Result<(), Failure> {
-    match (&quiet.outcome, &again.outcome) {
-        (Ok(_), Ok(_)) => (),
+    let other = match (&quiet.outcome, &again.outcome) {
+        (Ok(_), Ok(_)) => None,
         (Err(_), Err(_)) => return Ok(()),
-        (Err(error), Ok(_)) => {
-            return Err(Failure::new(format!(
-                "the repair after the disturbed one goes through; that would have failed: {error}"
-            )));
-        }
-        (Ok(_), Err(error)) => {
-            return Err(Failure::new(format!(
-                "the repair after the disturbed one fails: {error}"
-            )));
-        }
+        (Err(error), Ok(_)) => Some(("goes through; that would have failed", error)),
+        (Ok(_), Err(error)) => Some(("fails", error)),
+    };
+    if let Some((how, error)) = other {
+        let message = format!("the repair after the disturbed one {how}: {error}");
+        return Err(Failure::new(message));
     }
     // Where there is none, `as-specified` says so.
     let (Some(first), Some(second)) = (quiet.repaired(before), again.repaired(left)) else {

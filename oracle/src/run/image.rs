@@ -5,7 +5,7 @@ use recount::RepairOptions;
 use super::{Before, Done, Outcome, Repair, SceneError};
 use crate::case::build;
 use crate::case::{Algorithm, Case};
-use crate::disk::{SECTOR, SimulatedDisk};
+use crate::disk::SimulatedDisk;
 use crate::properties::reading::Kind;
 
 /// The repair of an image, with these options.
@@ -29,7 +29,7 @@ impl ImageRepair {
     /// The image of a case, on its disk, and the repair that the case asks for.
     pub fn new(case: &Case) -> Result<(Before, Self), SceneError> {
         let built = build::build(case)?;
-        let before = Before::new(built.bytes, SECTOR, built.capacity, Kind::Image)?;
+        let before = Before::new(built.bytes, built.capacity, Kind::Image)?;
         Ok((before, Self::by(case.algorithm)))
     }
 }

@@ -12,27 +12,24 @@ use recount::{PlanError, RepairOptions, StorageError};
 
 use crate::audit::Unreadable;
 use crate::case::damage::SparseBytes;
-use crate::case::{Algorithm, Crash, Fault};
-use crate::crash::Crashes;
+use crate::case::{Algorithm, Fault};
 use crate::disk::{Asked, SimulatedDisk, Trace};
-use crate::judge::ask;
+use crate::judge::expect_of;
 use crate::properties::Failure;
 use crate::properties::reading::{Kind, Reading};
-use crate::spec::{Ask, Expected, Repaired, expect_of};
+use crate::spec::{Ask, Expected, Repaired};
 
 pub use again::{Again, again};
 pub use explore::{Bounds, Explored, explore_one};
 pub use image::ImageRepair;
 pub use scene::{SceneError, scene};
-pub use toy::ToyRepair;
+pub use toy::{Planner, ToyRepair};
 
 /// What a repair begins with.
 #[derive(Clone, Debug)]
 pub struct Before {
     /// The bytes on the disk, all durable.
     pub bytes: SparseBytes,
-    /// Bytes of a sector.
-    pub sector: u64,
     /// The length in bytes that the disk can never exceed; `None` when it can grow.
     pub capacity: Option<u64>,
     /// How the bytes are read.
@@ -43,42 +40,20 @@ pub struct Before {
 
 impl Before {
     /// Audits the bytes.
-    pub fn new(
-        bytes: SparseBytes,
-        sector: u64,
-        capacity: Option<u64>,
-        kind: Kind,
-    ) -> Result<Self, Unreadable> {
+    pub fn new(bytes: SparseBytes, capacity: Option<u64>, kind: Kind) -> Result<Self, Unreadable> {
         let reading = kind.read(&bytes)?;
         Ok(Self {
             bytes,
-            sector,
             capacity,
             kind,
             reading,
         })
     }
 
-    /// What may become of these bytes where this was done since.
-    #[must_use]
-    pub const fn crashes<'a>(&'a self, trace: &'a Trace) -> Crashes<'a> {
-        Crashes {
-            before: &self.bytes,
-            trace,
-            sector: self.sector,
-        }
-    }
-
-    /// What a power cut leaves of these bytes where this was done since.
-    #[must_use]
-    pub fn crashed(&self, trace: &Trace, crash: Crash) -> SparseBytes {
-        self.crashes(trace).state(crash)
-    }
-
     /// A disk with these bytes, on which these operations fail.
     #[must_use]
     pub fn disk(&self, faults: &[Fault]) -> SimulatedDisk {
-        SimulatedDisk::new(self.bytes.clone(), self.sector, self.capacity).with_faults(faults)
+        SimulatedDisk::new(self.bytes.clone(), self.capacity).with_faults(faults)
     }
 }
 
@@ -147,7 +122,7 @@ impl Run {
             outcome,
             after,
             asked: Asked::default(),
-            ask: ask(&RepairOptions::default(), None),
+            ask: Ask::default(),
             reading: OnceLock::new(),
             expected: OnceLock::new(),
         }
@@ -162,12 +137,12 @@ impl Run {
     /// What has to come of it, by the specification; `None` of a toy. `before` is what the run began
     /// with.
     pub fn expected(&self, before: &Before) -> Result<Option<&Expected>, Failure> {
-        let Some(audit) = before.reading.audit() else {
+        let Some(own) = before.reading.counted() else {
             return Ok(None);
         };
         // A repair that refuses has left no layout to be read.
         let left = self.outcome.is_ok().then_some(&self.after);
-        let expect = || expect_of(audit, &before.bytes, &self.ask, left);
+        let expect = || expect_of(own, &before.bytes, &self.ask, left);
         let expected = self.expected.get_or_init(expect).as_ref();
         expected
             .map(Some)
@@ -177,6 +152,12 @@ impl Run {
     /// The image that has to come of it, unless it has to be refused.
     pub fn repaired(&self, before: &Before) -> Option<&Repaired> {
         self.expected(before).ok()??.as_deref().ok()
+    }
+
+    /// The refcount that is kept of a cluster above its references; 0 where none is.
+    pub(crate) fn kept(&self, before: &Before, cluster: u64) -> u64 {
+        let kept = |repaired: &Repaired| repaired.kept.get(&cluster).copied();
+        self.repaired(before).and_then(kept).unwrap_or(0)
     }
 
     /// What the audit says of what a repair in which nothing went wrong has written; `None` where it
@@ -214,7 +195,10 @@ pub fn run(repair: &dyn Repair, before: &Before, faults: &[Fault]) -> Run {
     let asked = disk.asked();
     let (after, trace) = disk.into_parts();
     Run {
-        ask: ask(&repair.options(), before.capacity),
+        ask: Ask {
+            options: repair.options(),
+            capacity: before.capacity,
+        },
         asked,
         ..Run::observed(trace, outcome, after)
     }

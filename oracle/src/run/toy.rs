@@ -3,14 +3,19 @@
 
 use recount::rebuild::{self, Input};
 use recount::{
-    Cluster, ClusterCount, Geometry, Layout, Offset, PlanError, RefcountTable, Run, RunSet, Storage,
+    Cluster, ClusterCount, Layout, Offset, PlanError, RefcountTable, Run, RunSet, Storage,
 };
 
 use super::{Before, Done, Outcome, Repair, SceneError, engine_algorithm};
 use crate::case::build;
+use crate::case::model::Model;
 use crate::case::{Algorithm, Case, Image, StorageLimit};
 use crate::disk::SimulatedDisk;
+use crate::properties::plan::geometry;
 use crate::properties::reading::Kind;
+
+/// Something that plans as the engine does. Tests put one in its place that is broken.
+pub type Planner = fn(recount::Algorithm, &Input<'_>) -> Result<Layout, PlanError>;
 
 /// A toy with its plan.
 #[derive(Debug)]
@@ -22,13 +27,19 @@ pub struct ToyRepair {
 }
 
 impl ToyRepair {
-    /// The toy of a case, on its disk, and the plan for it. A sector is a cluster, so that refblocks
-    /// and reftable clusters are lost one by one.
+    /// The toy of a case, on its disk, and the engine's plan for it.
     pub fn new(case: &Case) -> Result<(Before, Self), SceneError> {
+        let (toy, repair) = Self::plan(rebuild::plan, case)?;
+        let built = build::build(case)?;
+        let before = Before::new(built.bytes, built.capacity, Kind::Toy(toy))?;
+        Ok((before, repair))
+    }
+
+    /// The toy of a case, as the algorithm takes it, and what a planner says of it.
+    pub fn plan(planner: Planner, case: &Case) -> Result<(Model, Self), SceneError> {
         let Image::Model(model) = &case.image else {
             return Err(SceneError::NotAToy);
         };
-        let built = build::build(case)?;
         let mut toy = model.clone();
         // QEMU's algorithms count the old structures like everything else.
         if case.algorithm != Algorithm::Planned {
@@ -36,45 +47,30 @@ impl ToyRepair {
                 toy.references[old as usize] = 1;
             }
         }
-        let mut references = RefcountTable::new(Geometry::model(
-            model.shape().cluster_bits(),
-            model.refcount_order,
-            model.refblock_bits,
-            model.reftable_entry_bits,
-        )?);
+        let mut references = RefcountTable::new(geometry(model.shape())?);
         for (cluster, &count) in (0..).zip(&toy.references) {
             references.set(Cluster(cluster), count)?;
         }
         let reserved = toy.old.iter().map(|&cluster| Cluster(cluster.into()));
         let clusters = model.references.len() as u64;
-        let algorithm = engine_algorithm(case.algorithm);
-        let planned = rebuild::plan(
-            algorithm,
-            &Input {
-                references: &references,
-                reserved: &reserved.map(Run::single).collect(),
-                doubtful: &RunSet::new(),
-                file: ClusterCount(clusters),
-                capacity: match case.storage {
-                    StorageLimit::Growing => None,
-                    StorageLimit::Fixed { spare } => {
-                        Some(ClusterCount(clusters + u64::from(spare)))
-                    }
-                },
+        let input = Input {
+            references: &references,
+            reserved: &reserved.map(Run::single).collect(),
+            doubtful: &RunSet::new(),
+            file: ClusterCount(clusters),
+            capacity: match case.storage {
+                StorageLimit::Growing => None,
+                StorageLimit::Fixed { spare } => Some(ClusterCount(clusters + u64::from(spare))),
             },
-        );
-        let before = Before::new(
-            built.bytes,
-            model.cluster_size(),
-            built.capacity,
-            Kind::Toy(toy),
-        )?;
+        };
+        let algorithm = engine_algorithm(case.algorithm);
+        let planned = planner(algorithm, &input);
         let repair = Self {
             algorithm,
             references,
             planned,
         };
-        Ok((before, repair))
+        Ok((toy, repair))
     }
 
     /// Writes the plan to any storage.

@@ -3,16 +3,15 @@
 use std::collections::BTreeSet;
 
 use super::place::Layout;
-use super::{Counts, Spec, write};
+use super::{Counts, Repaired, Spec};
 use crate::audit::{Corruption, Referrer, Wrong};
-use crate::case::damage::SparseBytes;
 use crate::case::refcount::Refcount;
 
 impl Spec<'_> {
     /// "In an image that is not sound every cluster with `said(c) > references(c)` keeps `said(c)`;
     /// `--release-unreachable` keeps nothing."
     pub(super) fn kept(&self) -> Counts {
-        let keeps = !self.damage.is_empty() && !self.ask.release_unreachable;
+        let keeps = !self.damage.is_empty() && !self.ask.options.release_unreachable;
         let allocated = self.own.disk.counts().iter().filter(|_| keeps);
         let kept = allocated.filter(|&(&cluster, _)| {
             cluster < self.own.clusters && self.said(cluster) > Some(self.references(cluster))
@@ -24,7 +23,7 @@ impl Spec<'_> {
     /// present ones where these are replaced. With `-r leaks` what is too low stays.
     pub(super) fn counts(&self, replaced: bool) -> Counts {
         let counted = self.own.references.keys().map(|&cluster| {
-            let stays = self.ask.only_leaks && self.is_low(cluster);
+            let stays = self.ask.only_leaks() && self.is_low(cluster);
             let said = self.said(cluster).filter(|_| stays);
             let uses = self.final_uses(cluster);
             let uses = uses.filter(|use_| !replaced || !use_.is_structure());
@@ -46,7 +45,7 @@ impl Spec<'_> {
     /// as nothing else; otherwise the structures are built anew." So they are where some lie past the
     /// end or are used as something else, but not with `-r leaks`.
     pub(super) fn builds_anew(&self, in_place: &BTreeSet<u64>) -> bool {
-        let all = !self.ask.only_leaks;
+        let all = !self.ask.only_leaks();
         let is_unsound = |found: &Corruption| match found.wrong {
             Wrong::TooManyReferences(_) => false,
             Wrong::PastTheEnd { .. } if !all => found.referrer == Referrer::Reftable,
@@ -76,61 +75,47 @@ impl Spec<'_> {
     }
 
     /// Sets the counts in the present refblocks; the clusters in which that changes something.
-    pub(super) fn write_in_place(&self, counts: &Counts, after: &mut SparseBytes) -> BTreeSet<u64> {
-        let readable = self.own.disk.refblocks();
-        let readable = readable.filter(|&(_, offset)| self.own.disk.is_readable(offset));
-        let set = |(range, offset)| {
-            let changes = self.write_refblock(range, offset, counts, self.own.clusters, after);
-            changes.then_some(offset / self.size)
-        };
-        readable.filter_map(set).collect()
+    pub(super) fn write_in_place(&self, repaired: &mut Repaired) -> BTreeSet<u64> {
+        let (refblocks, end) = (self.own.disk.refblocks(), self.own.clusters);
+        let readable = refblocks.filter(|&(_, at)| self.own.disk.is_readable(at));
+        let changed = readable.filter(|&(range, at)| self.write_refblock(repaired, range, at, end));
+        changed.map(|(_, at)| at / self.size).collect()
     }
 
     /// Writes new structures, a new snapshot table, and the header fields that lead to them.
-    pub(super) fn write_anew(
-        &self,
-        layout: &Layout,
-        counts: &Counts,
-        table: &[u8],
-        after: &mut SparseBytes,
-    ) {
+    pub(super) fn write_anew(&self, repaired: &mut Repaired, layout: &Layout, table: &[u8]) {
+        let new = layout.clusters(self.table()).map(|cluster| (cluster, 1));
+        repaired.counts.extend(new);
         let clusters = layout.reftable.end - layout.reftable.start;
-        let mut reftable = vec![0_u8; (clusters * self.size) as usize];
-        for (&range, &place) in &layout.refblocks {
-            let (offset, at) = (place * self.size, range as usize * 8);
-            write(after, offset, &vec![0; self.size as usize]);
-            self.write_refblock(range, offset, counts, u64::MAX, after);
-            reftable[at..at + 8].copy_from_slice(&offset.to_be_bytes());
-        }
-        let offset = layout.reftable.start * self.size;
-        write(after, offset, &reftable);
-        write(after, 48, &offset.to_be_bytes());
-        write(after, 56, &(clusters as u32).to_be_bytes());
+        let reftable = layout.reftable.start * self.size;
+        let after = &mut repaired.after;
+        after.put(reftable, &vec![0; (clusters * self.size) as usize]);
+        after.put(48, &reftable.to_be_bytes());
+        after.put(56, &(clusters as u32).to_be_bytes());
         if !table.is_empty() {
-            let offset = layout.snapshots.start * self.size;
-            write(after, 64, &offset.to_be_bytes());
-            write(after, offset, table);
+            let offset = layout.snapshots * self.size;
+            after.put(64, &offset.to_be_bytes());
+            after.put(offset, table);
+        }
+        for (&range, &place) in &layout.refblocks {
+            let at = place * self.size;
+            repaired.after.put(reftable + range * 8, &at.to_be_bytes());
+            repaired.after.put(at, &vec![0; self.size as usize]);
+            self.write_refblock(repaired, range, at, u64::MAX);
         }
     }
 
     /// Sets the counts of the clusters of a range before `end`, cut to the width, in the refblock at
     /// an offset; whether that changes something.
-    fn write_refblock(
-        &self,
-        range: u64,
-        offset: u64,
-        counts: &Counts,
-        end: u64,
-        after: &mut SparseBytes,
-    ) -> bool {
+    fn write_refblock(&self, repaired: &mut Repaired, range: u64, offset: u64, end: u64) -> bool {
         let (order, first) = (self.own.header.refcount_order as u32, range * self.range);
+        let (counts, after) = (&repaired.counts, &mut repaired.after);
         let mut changes = false;
         for cluster in first..end.min(first + self.range) {
             let count = counts.get(&cluster).map_or(0, |&count| count.min(self.max));
             let place = Refcount::new(order, offset, cluster - first);
             if place.read(after) != count {
-                let bytes = place.with(after, count);
-                write(after, place.at, &bytes);
+                place.write(after, count);
                 changes = true;
             }
         }

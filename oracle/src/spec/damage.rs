@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::mem::discriminant;
 
-use itertools::Itertools;
+use itertools::{Itertools, chain};
 
 use super::{Counts, Spec};
 use crate::audit::{
@@ -26,25 +26,24 @@ pub enum Damage {
 
 impl Spec<'_> {
     pub(super) fn damage(&self) -> Vec<Damage> {
-        let corruptions = self.own.corruptions.iter().copied();
-        let corruptions = corruptions.filter(|found| self.hides(*found));
-        let at_header = self.own.header_is_table.then_some(("table at header", 0));
-        let in_part = self.own.past_end.iter();
-        let in_part = in_part.filter(|region| region.is_in_part());
-        let in_part = in_part.map(|region| ("end missing", region.offset));
-        let snapshots = (0..).zip(&self.own.snapshots.entries);
+        let (own, snapshots) = (self.own, (0..).zip(&self.own.snapshots.entries));
+        let corruptions = own.corruptions.iter().filter(|found| self.hides(**found));
+        let in_part = own.past_end.iter().filter(|region| region.is_in_part());
         let blank = snapshots.filter(|(_, entry)| entry.blank);
-        let blank = blank.map(|(number, _)| ("blank snapshot", number));
-        let clusters = self.own.references.keys().copied();
-        let overlaps = clusters.filter(|&cluster| self.overlaps(cluster));
-        let overlaps = overlaps.map(|cluster| ("overlap", cluster));
-        let allocated = self.own.disk.counts().keys().copied();
-        let lost = allocated.filter(|&cluster| self.is_lost_table(cluster));
-        let lost = lost.map(|cluster| ("lost table", cluster));
-        let others = at_header.into_iter().chain(in_part).chain(blank);
-        let others = others.chain(overlaps).chain(self.wrong_tables());
-        let others = others.chain(lost).map(|(what, at)| Damage::At(what, at));
-        corruptions.map(Damage::Corruption).chain(others).collect()
+        let overlaps = own.references.keys().filter(|at| self.overlaps(**at));
+        let allocated = own.disk.counts().keys();
+        let lost = allocated.filter(|at| self.is_lost_table(**at));
+        let others = chain!(
+            own.header_is_table.then_some(("table at header", 0)),
+            in_part.map(|region| ("end missing", region.offset)),
+            blank.map(|(number, _)| ("blank snapshot", number)),
+            overlaps.map(|&cluster| ("overlap", cluster)),
+            self.wrong_tables(),
+            lost.map(|&cluster| ("lost table", cluster)),
+        );
+        let others = others.map(|(what, at)| Damage::At(what, at));
+        let corruptions = corruptions.copied().map(Damage::Corruption);
+        corruptions.chain(others).collect()
     }
 
     /// Whether clusters may be in use to which no reference is found because of it. What ends the
@@ -128,10 +127,7 @@ impl Spec<'_> {
         let own: BTreeSet<u64> = own.chain([table]).collect();
         let fits = |(&index, &offset): (&u64, &u64)| {
             let first = index * self.range;
-            if !header.is_aligned(offset) || offset >= self.own.length || first >= self.own.clusters
-            {
-                return false;
-            }
+            let in_file = offset < self.own.length && first < self.own.clusters;
             let refblock = self.image.bytes(offset, self.size as usize);
             let refcounts: Counts = nonzero_counts(&refblock, header.refcount_bits()).collect();
             let is_right = |index| {
@@ -144,7 +140,8 @@ impl Spec<'_> {
                     due => refcount == due.min(self.max) && !own.contains(&cluster),
                 }
             };
-            !refcounts.is_empty() && (0..self.range).all(is_right)
+            let counts_something = header.is_aligned(offset) && in_file && !refcounts.is_empty();
+            counts_something && (0..self.range).all(is_right)
         };
         refblocks.iter().all(fits)
     }

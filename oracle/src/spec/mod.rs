@@ -1,7 +1,7 @@
 //! What a repair is, as a small and naive program: from damaged bytes and options to the bytes that
 //! there have to be afterwards, or the reason why nothing is written. It shares nothing with the
-//! engine, reads the image through the audit, and may be slow. Each module is a rule of the contract
-//! or two, which are quoted.
+//! engine but the options, reads the image through the audit, and may be slow. Each module is a rule
+//! of the contract or two, which are quoted.
 
 mod counts;
 mod damage;
@@ -9,16 +9,18 @@ mod place;
 mod snapshots;
 mod tables;
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use recount::{RepairOptions, Scope};
+
+use crate::audit::{Audit, PastEnd, Referrer, Unreadable, audit, counters};
+use crate::case::damage::SparseBytes;
 
 pub use damage::Damage;
+pub use place::Layout;
 
-use crate::audit::{
-    Audit, PastEnd, Referrer, Unreadable, audit, audit_beside_the_header, counters,
-};
-use crate::case::Algorithm;
-use crate::case::damage::SparseBytes;
+use snapshots::Snapshots;
 
 /// Refcounts by cluster, those that are not 0.
 pub type Counts = BTreeMap<u64, u64>;
@@ -27,18 +29,20 @@ const DIRTY_AND_CORRUPT: u64 = 3;
 const KNOWN_AUTOCLEAR: u64 = 3;
 
 /// What a repair is asked to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Ask {
-    /// Only leaks (`-r leaks`), instead of everything.
-    pub only_leaks: bool,
-    /// Who places new structures.
-    pub algorithm: Algorithm,
-    /// New structures may overwrite the old ones.
-    pub reuse_old: bool,
-    /// What cannot be reached is given up.
-    pub release_unreachable: bool,
+    /// How it is to repair.
+    pub options: RepairOptions,
     /// Bytes that the storage can never exceed.
     pub capacity: Option<u64>,
+}
+
+impl Ask {
+    /// Only leaks (`-r leaks`), instead of everything.
+    #[must_use]
+    pub fn only_leaks(&self) -> bool {
+        self.options.scope == Scope::Leaks
+    }
 }
 
 /// Why nothing is written.
@@ -62,7 +66,7 @@ pub enum Refused {
 pub type Expected = Result<Box<Repaired>, Refused>;
 
 /// The image after a repair.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Repaired {
     /// All of its bytes.
     pub after: SparseBytes,
@@ -80,41 +84,21 @@ pub struct Repaired {
     pub rebuilt: bool,
     /// COPIED bits that stay wrong, in tables that are left alone.
     pub left_alone: u64,
-    /// Bytes of a cluster.
-    pub cluster_size: u64,
 }
 
-/// What has to come of a repair of these bytes. `after` is what came of it: the places of new
-/// structures are read there for the algorithms of QEMU, whose layouts qemu-img itself is compared with.
+/// What has to come of a repair of an image that can be opened; `own` is its audit as a repair sees it.
+/// `qemus` is where the algorithms of QEMU place new structures, whose layouts qemu-img itself is
+/// compared with.
 pub fn expect(
+    own: &Audit,
     image: &SparseBytes,
     ask: &Ask,
-    after: Option<&SparseBytes>,
+    qemus: Option<Layout>,
 ) -> Result<Expected, Unreadable> {
-    match audit(image) {
-        Ok(seen) => expect_of(&seen, image, ask, after),
-        Err(Unreadable::NotOpened { .. }) => Ok(Err(Refused::NotOpened)),
-        Err(error) => Err(error),
-    }
-}
-
-/// As [`expect`], of an image that has been audited.
-pub fn expect_of(
-    seen: &Audit,
-    image: &SparseBytes,
-    ask: &Ask,
-    after: Option<&SparseBytes>,
-) -> Result<Expected, Unreadable> {
-    let after = after.filter(|_| ask.algorithm != Algorithm::Planned);
-    let found = after.map(|after| audit(after)).transpose()?;
-    let spec = Spec::new(image, ask, seen)?;
-    let mut expected = spec.repair(found.as_ref());
+    let spec = Spec::new(image, ask, own);
+    let mut expected = spec.repair(qemus);
     if let Ok(repaired) = &mut expected {
         spec.write_features(repaired)?;
-        let is_full = |capacity| repaired.after.len() > capacity;
-        if ask.capacity.is_some_and(is_full) {
-            expected = Err(Refused::NoSpace);
-        }
     }
     Ok(expected)
 }
@@ -124,7 +108,7 @@ pub(crate) struct Spec<'a> {
     image: &'a SparseBytes,
     ask: &'a Ask,
     /// As a repair sees it: without tables in the header's cluster.
-    own: Cow<'a, Audit>,
+    own: &'a Audit,
     /// Bytes of a cluster, clusters that a refblock covers, the largest refcount, clusters of the file.
     size: u64,
     range: u64,
@@ -136,22 +120,12 @@ pub(crate) struct Spec<'a> {
     replaced: BTreeSet<Referrer>,
     pub(crate) damage: Vec<Damage>,
     pub(crate) kept: Counts,
-    /// How many entries are left of the snapshot table, and the bytes of a new one, if there has to
-    /// be one; unless the repair is refused for it.
-    snapshots: Result<(usize, Vec<u8>), Refused>,
+    /// What becomes of the snapshot table, unless the repair is refused for it.
+    snapshots: Result<Snapshots, Refused>,
 }
 
 impl<'a> Spec<'a> {
-    pub(crate) fn new(
-        image: &'a SparseBytes,
-        ask: &'a Ask,
-        seen: &'a Audit,
-    ) -> Result<Self, Unreadable> {
-        let own = if seen.header_is_table {
-            Cow::Owned(audit_beside_the_header(image)?)
-        } else {
-            Cow::Borrowed(seen)
-        };
+    pub(crate) fn new(image: &'a SparseBytes, ask: &'a Ask, own: &'a Audit) -> Self {
         let mut spec = Self {
             image,
             ask,
@@ -171,16 +145,16 @@ impl<'a> Spec<'a> {
             let counts = region.counted || region.referrer.is_structure();
             !counts && !spec.own.reads_as_zeros(region.referrer)
         });
-        if ask.release_unreachable {
+        if ask.options.release_unreachable {
             spec.snapshots = spec.snapshots();
         }
-        if !ask.only_leaks {
+        if !ask.only_leaks() {
             spec.replace_entries();
         }
         spec.damage = spec.damage();
         spec.kept = spec.kept();
         spec.snapshots = spec.snapshots();
-        Ok(spec)
+        spec
     }
 
     /// Clusters of the file that are a part of what ends past its end.
@@ -207,46 +181,54 @@ impl<'a> Spec<'a> {
 
     /// The same, but by what is given up of the snapshot table.
     fn final_uses(&self, cluster: u64) -> impl Iterator<Item = &Referrer> {
-        let given_up = self.is_given_up(cluster);
+        let given_up = self.given_up().contains(&cluster);
         let uses = self.uses(cluster);
         uses.filter(move |use_| !(given_up && **use_ == Referrer::SnapshotTable))
     }
 
-    /// Rule 1: all that is written, but for the feature bits. `found` is what was found after the
-    /// repair.
-    fn repair(&self, found: Option<&Audit>) -> Expected {
-        let (left, table) = self.snapshots.as_ref().map_err(|&refused| refused)?;
-        let mut counts = self.counts(false);
-        let mut after = self.image.clone();
-        let in_place = self.write_in_place(&counts, &mut after);
-        let rebuilt = !table.is_empty() && !self.ask.only_leaks || self.builds_anew(&in_place);
-        if rebuilt && self.ask.only_leaks {
-            return Err(Refused::NeedsRebuild);
-        }
-        if rebuilt {
-            after = self.image.clone();
-            let present = std::mem::replace(&mut counts, self.counts(true));
-            let new = table.len() as u64 / self.size;
-            let layout = self.place(&counts, &present, new, found)?;
-            counts.extend(layout.clusters().map(|cluster| (cluster, 1)));
-            self.write_anew(&layout, &counts, table, &mut after);
-        }
-        self.write_replaced(&mut after);
-        if *left as u64 != self.own.header.snapshots {
-            write(&mut after, 60, &(*left as u32).to_be_bytes());
-        }
-        let left_alone = self.write_copied(&counts, rebuilt, &mut after);
-        Ok(Box::new(Repaired {
-            writes: rebuilt || after != *self.image,
-            free: self.free(&counts),
-            after,
-            counts,
+    /// Clusters that the snapshot table takes up no more.
+    fn given_up(&self) -> Range<u64> {
+        let snapshots = self.snapshots.as_ref();
+        snapshots.map_or(0..0, |snapshots| snapshots.given_up.clone())
+    }
+
+    /// Rule 1: all that is written, but for the feature bits.
+    fn repair(&self, qemus: Option<Layout>) -> Expected {
+        let snapshots = self.snapshots.as_ref().map_err(|&refused| refused)?;
+        let only_leaks = self.ask.only_leaks();
+        let mut repaired = Box::new(Repaired {
+            after: self.image.clone(),
+            counts: self.counts(false),
             kept: self.kept.clone(),
             damage: self.damage.clone(),
-            rebuilt,
-            left_alone,
-            cluster_size: self.size,
-        }))
+            ..Repaired::default()
+        });
+        let in_place = self.write_in_place(&mut repaired);
+        let moves_snapshots = !snapshots.anew.is_empty() && !only_leaks;
+        repaired.rebuilt = moves_snapshots || self.builds_anew(&in_place);
+        if repaired.rebuilt && only_leaks {
+            return Err(Refused::NeedsRebuild);
+        }
+        if repaired.rebuilt {
+            repaired.after = self.image.clone();
+            repaired.counts = self.counts(true);
+            let layout = self.place(&repaired.counts, qemus)?;
+            self.write_anew(&mut repaired, &layout, &snapshots.anew);
+        }
+        self.write_replaced(&mut repaired.after);
+        if snapshots.left != self.own.header.snapshots {
+            repaired
+                .after
+                .put(60, &(snapshots.left as u32).to_be_bytes());
+        }
+        self.write_copied(&mut repaired);
+        let length = repaired.after.len();
+        if self.ask.capacity.is_some_and(|capacity| length > capacity) {
+            return Err(Refused::NoSpace);
+        }
+        repaired.writes = repaired.rebuilt || repaired.after != *self.image;
+        repaired.free = self.free(&repaired.counts);
+        Ok(repaired)
     }
 
     /// Rule 10: "Before the first other write, unknown autoclear bits are cleared; a repair that
@@ -258,12 +240,12 @@ impl<'a> Spec<'a> {
         let clean = left.corruptions + left.check_errors == 0 && !self.own.header_is_table;
         let incompatible = header.incompatible & !DIRTY_AND_CORRUPT;
         if clean && incompatible != header.incompatible {
-            write(&mut repaired.after, 72, &incompatible.to_be_bytes());
+            repaired.after.put(72, &incompatible.to_be_bytes());
             repaired.writes = true;
         }
         let autoclear = header.autoclear & KNOWN_AUTOCLEAR;
         if repaired.writes && autoclear != header.autoclear {
-            write(&mut repaired.after, 88, &autoclear.to_be_bytes());
+            repaired.after.put(88, &autoclear.to_be_bytes());
         }
         Ok(())
     }
@@ -280,10 +262,4 @@ impl<'a> Spec<'a> {
         });
         free.collect()
     }
-}
-
-/// Writes bytes, of which there is no more than memory holds.
-fn write(after: &mut SparseBytes, offset: u64, bytes: &[u8]) {
-    let written = after.write_at(offset, bytes);
-    written.expect("positions in a file are below 2^64");
 }

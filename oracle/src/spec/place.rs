@@ -6,37 +6,38 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use itertools::Itertools;
+use recount::Algorithm;
 
 use super::{Counts, Refused, Spec};
-use crate::audit::{Audit, Referrer, Wrong};
-use crate::case::Algorithm;
-
-const REFTABLE_MAX: u64 = 8 << 20;
+use crate::audit::{Referrer, Wrong};
+use crate::format::REFTABLE_MAX;
 
 /// Clusters of what is new.
 #[derive(Clone, Debug)]
-pub(super) struct Layout {
+pub struct Layout {
+    /// The reftable.
     pub reftable: Range<u64>,
     /// The refblock of each range.
     pub refblocks: BTreeMap<u64, u64>,
-    /// Empty where there is no new snapshot table.
-    pub snapshots: Range<u64>,
+    /// The first of a new snapshot table, where there is one.
+    pub snapshots: u64,
 }
 
 impl Layout {
-    /// All clusters of it.
-    pub fn clusters(&self) -> impl Iterator<Item = u64> {
-        let runs = self.reftable.clone().chain(self.snapshots.clone());
+    /// All clusters of it, with a snapshot table of so many.
+    pub(crate) fn clusters(&self, table: u64) -> impl Iterator<Item = u64> {
+        let table = self.snapshots..self.snapshots + table;
+        let runs = self.reftable.clone().chain(table);
         runs.chain(self.refblocks.values().copied())
     }
 }
 
-/// What is free.
+/// What is free: clusters before the limit that are not taken and have no count.
+#[derive(Clone, Copy)]
 struct Room<'a> {
     spec: &'a Spec<'a>,
-    counts: Counts,
+    counts: &'a Counts,
     taken: &'a BTreeSet<u64>,
-    /// The first cluster that must not be used.
     limit: u64,
 }
 
@@ -47,42 +48,40 @@ impl Room<'_> {
     }
 
     /// The lowest run of so many free clusters.
-    fn run_of(&self, clusters: u64) -> Result<Range<u64>, Refused> {
+    fn run_of(&self, clusters: u64) -> Option<Range<u64>> {
         let mut runs = (0..=self.limit).map(|first| first..first.saturating_add(clusters));
-        let found = runs.find(|run| run.clone().all(|cluster| self.is_free(cluster)));
-        found.ok_or(Refused::NoSpace)
+        runs.find(|run| run.clone().all(|cluster| self.is_free(cluster)))
     }
 
-    /// The placement of `planned`: the least reftable, in the lowest free run.
-    fn place(mut self, snapshots: &Range<u64>) -> Result<Layout, Refused> {
-        let new = snapshots.clone().map(|cluster| (cluster, 1));
-        self.counts.extend(new);
+    /// The placement of `planned`: the least reftable, in the lowest free run; `None` where there is
+    /// no room.
+    fn place(&self, snapshots: u64) -> Option<Result<Layout, Refused>> {
         let reach = |range: u64| (range + 1).div_ceil(self.spec.size / 8);
-        let highest = self.counts.keys().next_back().copied().unwrap_or(0);
-        let mut size = reach(highest / self.spec.range);
+        let highest = self.counts.keys().next_back();
+        let mut size = highest.map_or(1, |highest| reach(highest / self.spec.range));
         while size * self.spec.size <= REFTABLE_MAX {
             let reftable = self.run_of(size)?;
             let mut needed = reach((reftable.end - 1) / self.spec.range);
             if needed <= size {
-                let refblocks = self.place_refblocks(&reftable)?;
+                let refblocks = self.refblocks(&reftable)?;
                 needed = refblocks.keys().next_back().copied().map_or(0, reach);
                 if needed <= size {
-                    return Ok(Layout {
+                    return Some(Ok(Layout {
                         reftable,
                         refblocks,
-                        snapshots: snapshots.clone(),
-                    });
+                        snapshots,
+                    }));
                 }
             }
             size = needed;
         }
-        Err(Refused::ReftableTooLarge)
+        Some(Err(Refused::ReftableTooLarge))
     }
 
     /// A refblock for each range with a count, in the lowest free clusters of ranges in use; and
     /// while these are too few, of the lowest unused range with a free cluster, which then needs one
     /// too.
-    fn place_refblocks(&self, reftable: &Range<u64>) -> Result<BTreeMap<u64, u64>, Refused> {
+    fn refblocks(&self, reftable: &Range<u64>) -> Option<BTreeMap<u64, u64>> {
         let range = |cluster: u64| cluster / self.spec.range;
         let is_free = |cluster: &u64| self.is_free(*cluster) && !reftable.contains(cluster);
         let clusters = |range: u64| range * self.spec.range..(range + 1) * self.spec.range;
@@ -93,11 +92,11 @@ impl Room<'_> {
         let mut places: BTreeSet<u64> = places.take(ranges.len()).collect();
         while places.len() < ranges.len() {
             let mut unused = (0..self.limit).filter(|&at| !ranges.contains(&range(at)));
-            let opened = range(unused.find(is_free).ok_or(Refused::NoSpace)?);
+            let opened = range(unused.find(is_free)?);
             ranges.insert(opened);
             places.extend(free_in(opened).take(ranges.len() - places.len()));
         }
-        Ok(ranges.into_iter().zip(places).collect())
+        Some(ranges.into_iter().zip(places).collect())
     }
 }
 
@@ -121,15 +120,16 @@ impl Spec<'_> {
         missing.chain(counted).chain(snapshots).min()
     }
 
-    /// Where "`said` is unknown: the refblock is missing, unreadable, or contradicts itself".
+    /// Whether "`said` is unknown: the refblock is missing, unreadable, or contradicts itself", of each
+    /// range.
     fn doubtful(&self) -> BTreeSet<u64> {
         let mut known: BTreeSet<u64> = self.own.disk.entries.keys().copied().collect();
         for found in &self.own.corruptions {
-            match (found.referrer, found.wrong) {
-                (_, Wrong::TooManyReferences(_)) => false,
-                (Referrer::Refblock { index }, _) => known.remove(&index),
-                _ => false,
-            };
+            if let Referrer::Refblock { index } = found.referrer
+                && !matches!(found.wrong, Wrong::TooManyReferences(_))
+            {
+                known.remove(&index);
+            }
         }
         let low = self.own.references.keys().copied();
         for cluster in low.filter(|&cluster| self.is_low(cluster)) {
@@ -140,38 +140,43 @@ impl Spec<'_> {
         unknown.collect()
     }
 
-    /// Places what is new, with a snapshot table of `table` clusters; `counts` are the final ones
-    /// without it, `in_place` those with the present structures, and `found` is what was found after
-    /// the repair.
-    pub(super) fn place(
-        &self,
-        counts: &Counts,
-        in_place: &Counts,
-        table: u64,
-        found: Option<&Audit>,
-    ) -> Result<Layout, Refused> {
-        let planned = self.ask.algorithm == Algorithm::Planned;
+    /// Clusters of a new snapshot table.
+    pub(super) fn table(&self) -> u64 {
+        let snapshots = self.snapshots.as_ref();
+        snapshots.map_or(0, |snapshots| snapshots.anew.len() as u64 / self.size)
+    }
+
+    /// Places what is new where these are the final counts without it.
+    pub(super) fn place(&self, counts: &Counts, qemus: Option<Layout>) -> Result<Layout, Refused> {
+        let (options, table) = (&self.ask.options, self.table());
+        let planned = options.algorithm == Algorithm::Planned;
         // QEMU's algorithms count the present structures while they build.
-        let growth = self.growth_limit(if planned { counts } else { in_place });
+        let present = self.counts(false);
+        let growth = self.growth_limit(if planned { counts } else { &present });
         let growth = growth.unwrap_or(u64::MAX);
         let capacity = self.ask.capacity.unwrap_or(u64::MAX) / self.size;
         let limit = capacity.min(growth);
+        let mut taken = self.covered.clone();
         if !planned {
-            let found = found.and_then(|found| self.found(counts, limit, table, found));
-            return found.ok_or(Refused::NoSpace);
+            let mut is_free = |cluster: u64| {
+                let structure = self.own.uses(cluster).any(Referrer::is_structure);
+                let free = cluster < limit && !counts.contains_key(&cluster) && !structure;
+                free && taken.insert(cluster)
+            };
+            let lies_free = |layout: &Layout| layout.clusters(table).all(&mut is_free);
+            return qemus.filter(lies_free).ok_or(Refused::NoSpace);
         }
-        let mut reserved = self.covered.clone();
-        reserved.extend((0..self.file).filter(|&cluster| self.is_given_up(cluster)));
-        if !self.ask.reuse_old {
-            reserved.extend(self.structures());
+        taken.extend(self.given_up());
+        if !options.reuse_old {
+            taken.extend(self.structures());
         }
-        let credible = &reserved | &self.doubtful();
+        let credible = &taken | &self.doubtful();
         // Inside the present file first.
         let ends = [self.file.min(limit), limit];
-        let rooms = [&credible, &reserved].into_iter().cartesian_product(ends);
-        let rooms = rooms.map(|(taken, limit)| Room {
+        let rooms = [&credible, &taken].into_iter().cartesian_product(ends);
+        let mut rooms = rooms.map(|(taken, limit)| Room {
             spec: self,
-            counts: counts.clone(),
+            counts,
             taken,
             limit,
         });
@@ -180,36 +185,12 @@ impl Spec<'_> {
         } else {
             Refused::NoSpace
         };
-        let run = rooms.clone().find_map(|room| room.run_of(table).ok());
+        let run = rooms.clone().find_map(|room| room.run_of(table));
         let snapshots = run.ok_or(no_room)?;
-        let mut placed = rooms.map(|room| room.place(&snapshots));
-        let placed = placed.find(|placed| !matches!(placed, Err(Refused::NoSpace)));
+        let mut counts = counts.clone();
+        counts.extend(snapshots.clone().map(|cluster| (cluster, 1)));
+        let counts = &counts;
+        let placed = rooms.find_map(|room| Room { counts, ..room }.place(snapshots.start));
         placed.unwrap_or(Err(no_room))
-    }
-
-    /// The layout of QEMU's algorithms as it is found afterwards; nothing unless it lies in clusters
-    /// that are free. What was not written, as a header's damaged size says, is no layout.
-    fn found(&self, counts: &Counts, limit: u64, table: u64, found: &Audit) -> Option<Layout> {
-        let run = |offset: u64, clusters| {
-            let first = offset / self.size;
-            first..first.saturating_add(clusters)
-        };
-        let refblocks = found.disk.refblocks();
-        let refblocks = refblocks.map(|(range, offset)| (range, offset / self.size));
-        let layout = Layout {
-            reftable: run(found.disk.reftable_offset, found.disk.reftable_clusters),
-            refblocks: refblocks.collect(),
-            snapshots: run(found.header.snapshots_offset, table),
-        };
-        let end = found.length.div_ceil(self.size).min(limit);
-        let mut new = BTreeSet::new();
-        let is_free = layout.clusters().all(|cluster| {
-            cluster < end
-                && !counts.contains_key(&cluster)
-                && !self.covered.contains(&cluster)
-                && !self.own.uses(cluster).any(Referrer::is_structure)
-                && new.insert(cluster)
-        });
-        is_free.then_some(layout)
     }
 }

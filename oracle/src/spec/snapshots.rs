@@ -2,20 +2,31 @@
 //! the snapshot table stay as they are"; what can only be made right by giving something up is done
 //! with `--release-unreachable` alone.
 
+use std::ops::Range;
+
 use super::{Refused, Spec};
 use crate::audit::{SnapshotEntry, SnapshotFault};
+use crate::format::{SNAPSHOT_EXTRA_MAX as EXTRA_MAX, SNAPSHOT_EXTRA_MIN as EXTRA_MIN};
 
-const EXTRA_MAX: u64 = 1024;
-const EXTRA_MIN: u64 = 16;
 const NO_ICOUNT: u64 = u64::MAX;
 
+/// What becomes of the snapshot table.
+#[derive(Debug)]
+pub(super) struct Snapshots {
+    /// Entries that are left.
+    pub left: u64,
+    /// The bytes of a new one where one of these has too much extra data, or too little.
+    pub anew: Vec<u8>,
+    /// Clusters that the present one takes up no more.
+    pub given_up: Range<u64>,
+}
+
 impl Spec<'_> {
-    /// What becomes of the snapshot table: how many entries are left, and the bytes of a new one where
-    /// one of these has too much extra data, or too little.
-    pub(super) fn snapshots(&self) -> Result<(usize, Vec<u8>), Refused> {
+    pub(super) fn snapshots(&self) -> Result<Snapshots, Refused> {
         let (header, table) = (&self.own.header, &self.own.snapshots);
-        let released = self.ask.release_unreachable && !self.ask.only_leaks;
-        let may_change = !self.ask.only_leaks && (self.damage.is_empty() || released);
+        let all = !self.ask.only_leaks();
+        let released = self.ask.options.release_unreachable && all;
+        let may_change = all && (self.damage.is_empty() || released);
         let stays = table.past_end || !may_change;
         let goes_on = match table.fault {
             None => true,
@@ -35,29 +46,20 @@ impl Spec<'_> {
         let fits = |entry: &SnapshotEntry| {
             entry.extra <= EXTRA_MAX && (header.version == 2 || entry.extra >= EXTRA_MIN)
         };
-        let stays = stays || left.iter().all(fits);
-        let anew = (!stays).then(|| self.table_of(left));
-        Ok((left.len(), anew.unwrap_or_default()))
-    }
-
-    /// Whether a cluster is one that the snapshot table takes up no more.
-    pub(super) fn is_given_up(&self, cluster: u64) -> bool {
-        let (start, table) = (self.own.header.snapshots_offset, &self.own.snapshots);
-        let present = table.entries.len();
-        let left = match &self.snapshots {
-            Ok((_, anew)) if !anew.is_empty() => 0,
-            Ok((left, _)) => *left,
-            Err(_) => present,
-        };
-        let takes = |entries| {
-            let end = start + table.bytes(entries, start);
-            (start / self.size..end.div_ceil(self.size)).contains(&cluster)
-        };
-        takes(present) && !takes(left)
+        let anew = (!stays && !left.iter().all(fits)).then(|| self.table_of(left));
+        let anew = anew.unwrap_or_default();
+        let start = header.snapshots_offset;
+        let end = |entries| (start + table.bytes(entries, start)).div_ceil(self.size);
+        let in_place = if anew.is_empty() { left.len() } else { 0 };
+        Ok(Snapshots {
+            left: left.len() as u64,
+            anew,
+            given_up: end(in_place)..end(table.entries.len()),
+        })
     }
 
     /// A snapshot table with complete extra data: VM state size, disk size, instruction count.
-    pub(super) fn table_of(&self, entries: &[SnapshotEntry]) -> Vec<u8> {
+    fn table_of(&self, entries: &[SnapshotEntry]) -> Vec<u8> {
         let mut table: Vec<u8> = Vec::new();
         for entry in entries {
             table.resize(table.len().next_multiple_of(8), 0);

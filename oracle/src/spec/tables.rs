@@ -1,10 +1,12 @@
 //! Rules 5, 6 and 9: which tables are written to in place, which entries are replaced, and where
 //! COPIED is right.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use super::{Counts, Spec, write};
-use crate::audit::{COPIED, Mismatch, Referrer, TableUse, Wrong, be64, entries, reads_as_l1_table};
+use super::{Repaired, Spec};
+use crate::audit::{
+    COPIED, CopiedBit, Mismatch, Referrer, TableUse, Wrong, be64, reads_as_l1_table,
+};
 use crate::case::damage::SparseBytes;
 
 impl Spec<'_> {
@@ -22,13 +24,9 @@ impl Spec<'_> {
     }
 
     pub(super) fn write_replaced(&self, after: &mut SparseBytes) {
-        let (header, empty) = (&self.own.header, self.own.empty.iter());
+        let empty = self.own.empty.iter();
         for empty in empty.filter(|empty| self.replaced.contains(&empty.referrer)) {
-            let at = empty.table + empty.l2_index * header.l2_entry_bytes();
-            let raw = self.image.bytes(at, header.l2_entry_bytes() as usize);
-            for entry in entries(header, &raw) {
-                write(after, at, &entry.without_cluster(header));
-            }
+            after.put(empty.at, &empty.without_cluster);
         }
     }
 
@@ -36,7 +34,7 @@ impl Spec<'_> {
     /// Refcount structures that are replaced are no use.
     fn used_only(&self, cluster: u64, is_kind: impl Fn(&Referrer) -> bool) -> bool {
         let uses = self.final_uses(cluster);
-        let mut uses = uses.filter(|use_| !use_.is_structure() || self.ask.only_leaks);
+        let mut uses = uses.filter(|use_| !use_.is_structure() || self.ask.only_leaks());
         // What only the header leads to, taken for a table, is no use.
         cluster != 0
             && !self.covered.contains(&cluster)
@@ -72,49 +70,38 @@ impl Spec<'_> {
 
     /// Rule 9: "COPIED is right where it is set exactly if the true number of references (not cut to
     /// the width) is 1 and the disk says 1." `None` where the disk says nothing.
-    fn is_one(&self, cluster: u64, counts: &Counts, rebuilt: bool) -> Option<bool> {
-        let said = self.said(cluster);
+    fn is_one(&self, cluster: u64, repaired: &Repaired) -> Option<bool> {
+        let (said, rebuilt) = (self.said(cluster), repaired.rebuilt);
         if !rebuilt && cluster >= self.own.clusters {
             return Some(said? == 1);
         }
-        (rebuilt || said.is_some()).then(|| counts.get(&cluster) == Some(&1))
+        (rebuilt || said.is_some()).then(|| repaired.counts.get(&cluster) == Some(&1))
     }
 
-    /// Sets COPIED bits right; how many stay wrong.
-    pub(super) fn write_copied(
-        &self,
-        counts: &Counts,
-        rebuilt: bool,
-        after: &mut SparseBytes,
-    ) -> u64 {
-        let may_write = !self.ask.only_leaks || self.is_else_clean();
+    /// Sets COPIED bits right, where the table may be written to.
+    pub(super) fn write_copied(&self, repaired: &mut Repaired) {
+        let is_data = |bit: &CopiedBit| matches!(bit.referrer, Referrer::Data { .. });
+        let is_wrong = |bit: &&CopiedBit| {
+            let external = is_data(bit) && self.own.header.external_data();
+            let one = self.is_one(bit.cluster, repaired);
+            let one = if external { Some(true) } else { one };
+            let table = self.is_one(bit.table / self.size, repaired);
+            let is_wrong = table.and(one).is_some_and(|one| one != bit.copied);
+            is_wrong && !self.replaced.contains(&bit.referrer)
+        };
+        let wrong: Vec<&CopiedBit> = self.own.copied_bits.iter().filter(is_wrong).collect();
+        let may_write = !self.ask.only_leaks() || self.is_else_clean();
         let l1 = may_write && self.may_write_l1();
-        let mut l2 = BTreeMap::new();
-        let mut left = 0;
-        for bit in &self.own.copied_bits {
-            let data = matches!(bit.referrer, Referrer::Data { .. });
-            let one = if data && self.own.header.external_data() {
-                Some(true)
-            } else {
-                self.is_one(bit.cluster, counts, rebuilt)
-            };
-            let table = self.is_one(bit.table / self.size, counts, rebuilt);
-            let is_right = table.and(one).is_none_or(|one| one == bit.copied);
-            if is_right || self.replaced.contains(&bit.referrer) {
-                continue;
-            }
-            let mut l2 = || {
-                *l2.entry(bit.table)
-                    .or_insert_with(|| self.may_write_l2(bit.table))
-            };
-            if may_write && if data { l2() } else { l1 } {
+        let mut l2: BTreeSet<u64> = wrong.iter().map(|bit| bit.table).collect();
+        l2.retain(|&table| may_write && self.may_write_l2(table));
+        for bit in wrong {
+            if is_data(bit) && l2.contains(&bit.table) || !is_data(bit) && l1 {
                 let word = be64(&self.image.bytes(bit.at, 8)) ^ COPIED;
-                write(after, bit.at, &word.to_be_bytes());
+                repaired.after.put(bit.at, &word.to_be_bytes());
             } else {
-                left += 1;
+                repaired.left_alone += 1;
             }
         }
-        left
     }
 
     /// Rule 12: COPIED bits are set "where nothing else is wrong"; what of the snapshot table a new

@@ -34,14 +34,11 @@ impl ToyStructure {
         let reftable = first..first.saturating_add(self.reftable_clusters.min(ENTRIES_MAX));
         let refblocks = self.refblocks.values();
         let refblocks = refblocks.map(|&offset| offset >> bits);
-        let mut uses: Vec<(u64, u64)> = reftable.chain(refblocks).map(|at| (at, 1)).collect();
-        uses.sort_unstable();
-        uses.dedup_by(|next, kept| {
-            let same = next.0 == kept.0;
-            kept.1 += u64::from(same);
-            same
-        });
-        LiteMap::from_sorted_store_unchecked(uses)
+        let mut uses = LiteMap::new();
+        for cluster in reftable.chain(refblocks) {
+            *uses.entry(cluster).or_insert(0) += 1;
+        }
+        uses
     }
 }
 

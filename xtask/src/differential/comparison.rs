@@ -5,7 +5,8 @@ use recount_oracle::audit::{self, Audit, Unreadable, Wrong, audit_beside_the_hea
 use recount_oracle::case::damage::{Damage, SnapshotDamage, SparseBytes};
 use recount_oracle::case::observed::{Layout, Observed, Said};
 use recount_oracle::class::Class;
-use recount_oracle::spec::expect;
+use recount_oracle::judge::expect;
+use recount_oracle::spec::Ask;
 
 use super::differences::{Ours, find};
 use super::exhibit::Exhibit;
@@ -124,8 +125,7 @@ impl Trial<'_> {
         let (Ok(before), Some((_, theirs))) = (audit_beside_the_header(damaged), theirs) else {
             return Answer::NotApplicable;
         };
-        let ask = recount_oracle::judge::ask(&recount::RepairOptions::default(), None);
-        let left_alone = match expect(damaged, &ask, None) {
+        let left_alone = match expect(damaged, &Ask::default(), None) {
             Ok(Ok(repaired)) => repaired.left_alone,
             // That it is refused, and for the right reason, is what `as-specified` says.
             Ok(Err(_)) | Err(_) => return Answer::NotApplicable,

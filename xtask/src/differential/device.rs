@@ -7,8 +7,8 @@ use recount_oracle::audit;
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::Said;
 use recount_oracle::class::Class;
+use recount_oracle::judge::expect;
 use recount_oracle::properties::Verdict;
-use recount_oracle::spec::expect;
 
 use super::exhibit::Exhibit;
 use super::judge::has_wrong_refcounts;

@@ -91,7 +91,7 @@ impl<'a> Exhibit<'a> {
     /// Of an image of which no more is known.
     pub fn new(bench: Bench<'a>, damaged: SparseBytes) -> Self {
         let audit = audit::audit(&damaged);
-        let diagnose = |audit| class::diagnose_audited(&damaged, audit).ok();
+        let diagnose = |audit| class::diagnose(&damaged, audit).ok();
         Self {
             bench,
             diagnosis: audit.as_ref().ok().and_then(diagnose),

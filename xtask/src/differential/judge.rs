@@ -23,8 +23,6 @@ use crate::error::Result;
 
 /// Images with more clusters in use are not judged: every judge reads the whole image once more.
 const MOST_CLUSTERS: usize = 50_000;
-/// Sectors of the disks that are looked at.
-const SECTOR: u64 = 512;
 /// How many states after power cuts are looked at.
 const CRASHES: crash::Limits = crash::Limits {
     exhaustive_bits: 6,
@@ -55,7 +53,7 @@ impl<'a> Judged<'a> {
     /// long. `reference` is what recount makes of it.
     pub fn new(exhibit: &'a Exhibit<'_>, reference: &Repaired) -> Option<Self> {
         let damaged = exhibit.damaged.clone();
-        let before = Before::new(damaged, SECTOR, None, Kind::Image).ok()?;
+        let before = Before::new(damaged, None, Kind::Image).ok()?;
         let size = before.reading.references.len() + before.reading.counts().len();
         if size > MOST_CLUSTERS {
             return None;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use clap::ValueEnum as _;
-use recount_oracle::case::damage::find::{COMPRESSED, OFFSET_BITS};
+use recount_oracle::audit::{COMPRESSED, OFFSET};
 
 use crate::error::Result;
 use crate::process::output;
@@ -109,7 +109,7 @@ impl L2Tables {
     pub fn find(path: &Path) -> Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let l1 = read_table(&file, be64(&file, 40)?, be32(&file, 36)? as usize)?;
-        let offsets = l1.iter().map(|entry| entry & OFFSET_BITS);
+        let offsets = l1.iter().map(|entry| entry & OFFSET);
         Ok(Self {
             cluster_bits: be32(&file, 20)?,
             offsets: offsets.filter(|offset| *offset != 0).collect(),
@@ -180,7 +180,7 @@ fn compress(path: &Path) -> Result<()> {
     let length_shift = 62 - (tables.cluster_bits - 8);
     tables.change(|_, entries| {
         for pair in entries.chunks_mut(2) {
-            let host = pair[0] & OFFSET_BITS;
+            let host = pair[0] & OFFSET;
             for (position, entry) in (0..).zip(pair) {
                 let sectors = half / SECTOR - 1;
                 *entry = COMPRESSED | (sectors << length_shift) | (host + position * half);

@@ -2,11 +2,10 @@
 
 use super::super::corruption::{Corruption, Wrong};
 use super::super::header::Header;
+use crate::disk::SECTOR;
 
 /// Past it qemu reads nothing, not even zeros: 2^63 less its largest alignment.
 const POSITION_MAX: u64 = (1 << 63) - (1 << 30);
-/// Bytes of a sector.
-const SECTOR: u64 = 512;
 
 /// The length of a file in bytes: qemu rounds it up to sectors.
 pub fn length(bytes: u64) -> u64 {

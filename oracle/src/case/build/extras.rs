@@ -6,13 +6,10 @@ use super::synthetic::Builder;
 use super::{fields, luks};
 use crate::case::synthetic::Bitmap;
 use crate::case::validate::{Impossible, in_range};
+use crate::format::{ALL_ONES, BITMAP_BYTES_MAX};
 
-/// Most bytes of bits of one bitmap that qemu takes.
-const BITMAP_BYTES_MAX: u64 = 512 << 20;
 /// Bitmap type 1: dirty tracking.
 const DIRTY_TRACKING: u64 = 1;
-/// Bitmap table entry, bit 0: all ones, without a cluster.
-const ALL_ONES: u64 = 1;
 
 /// Lays out the extras of an image and points the header at them.
 pub(super) fn lay_out(

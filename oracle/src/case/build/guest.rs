@@ -5,15 +5,11 @@ use std::ops::Range;
 
 use super::deflate;
 use super::synthetic::Builder;
+use crate::audit::COMPRESSED;
 use crate::case::synthetic::{Content, Sharing, Synthetic};
 use crate::case::validate::Impossible;
-
-/// L2 entry, bit 62: compressed.
-const COMPRESSED: u64 = 1 << 62;
-/// L2 entry, bit 0: reads as zeros.
-const ZERO: u64 = 1;
-/// Bytes of a sector, in which a compressed cluster's length is counted.
-const SECTOR: u64 = 512;
+use crate::disk::SECTOR;
+use crate::format::ZERO;
 
 /// An L2 entry.
 #[derive(Clone)]

@@ -3,22 +3,14 @@
 use super::{fields, padded};
 use crate::case::synthetic::Synthetic;
 use crate::case::validate::{Impossible, in_range};
+use crate::format::{
+    BACKING_FORMAT, BITMAPS, BITMAPS_CONSISTENT, EXTENDED_L2, FEATURE_NAMES, LUKS_HEADER, MAGIC,
+};
 
-/// "QFI\xfb".
-const MAGIC: u64 = 0x5146_49fb;
 /// Bytes of a version 2 header.
 const LENGTH_VERSION_2: u64 = 72;
 /// Bytes of a version 3 header up to and with the compression type, padded to 8.
 const LENGTH_VERSION_3: u64 = 112;
-/// Incompatible feature bit 4: extended L2 entries.
-const EXTENDED_L2: u64 = 1 << 4;
-/// Autoclear feature bit 0: the bitmaps are consistent.
-const BITMAPS_CONSISTENT: u64 = 1;
-/// Header extension types.
-const BACKING_FORMAT: u64 = 0xe279_2aca;
-const FEATURE_NAMES: u64 = 0x6803_f857;
-const BITMAPS: u64 = 0x2385_2875;
-const ENCRYPTION_HEADER: u64 = 0x0537_be77;
 /// The first type of the extensions that nobody knows; those after it count up.
 const UNKNOWN: u64 = 0x7265_6300;
 /// Encryption method: LUKS.
@@ -92,7 +84,7 @@ fn extensions(image: &Synthetic, pointers: &Pointers) -> Vec<u8> {
         add(BACKING_FORMAT, b"raw");
     }
     if let Some((offset, bytes)) = pointers.luks {
-        add(ENCRYPTION_HEADER, &fields([(offset, 8), (bytes, 8)]));
+        add(LUKS_HEADER, &fields([(offset, 8), (bytes, 8)]));
     }
     if let Some((offset, bytes)) = pointers.bitmap_directory {
         let bitmaps = image.bitmaps.len() as u64;

@@ -1,9 +1,8 @@
 //! A LUKS version 1 header without any key: enough to be opened for a check, not for data.
 
 use super::{fields, padded};
+use crate::disk::SECTOR;
 
-/// Bytes of a sector.
-const SECTOR: u64 = 512;
 /// Bytes of the key.
 const KEY_BYTES: u64 = 32;
 /// Stripes that a key slot spreads the key over: always this many.

@@ -12,7 +12,6 @@ mod synthetic;
 mod toy;
 
 use super::damage::{self, Applied, SparseBytes};
-use super::refcount::Refcount;
 use super::validate::{Impossible, impossible};
 use super::{Case, Image, StorageLimit};
 
@@ -85,11 +84,4 @@ fn padded(text: &str, length: usize) -> Vec<u8> {
     let mut bytes = text.as_bytes().to_vec();
     bytes.resize(length, 0);
     bytes
-}
-
-/// Writes the `index`th refcount, of 2^`order` bits, of the refblock at byte `refblock`.
-fn put_refcount(image: &mut SparseBytes, order: u32, refblock: u64, index: u64, count: u64) {
-    let place = Refcount::new(order, refblock, index);
-    let bytes = place.with(image, count);
-    image.put(place.at, &bytes);
 }

@@ -2,12 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::put_refcount;
 use super::synthetic::Builder;
+use crate::case::refcount::Refcount;
 use crate::case::validate::{Impossible, in_range};
-
-/// The largest reftable that qemu opens, in bytes.
-const REFTABLE_MAX: u64 = 8 << 20;
+use crate::format::REFTABLE_MAX;
 
 /// Places and writes a refblock for each range in use and the reftable, with so many clusters to
 /// spare; the reftable's first cluster, and how many it has.
@@ -54,7 +52,7 @@ pub(super) fn lay_out(builder: &mut Builder<'_>, spare: u64) -> Result<(u64, u64
         let covered = builder.counts.range(first..first + sizes.refblock_entries);
         for (cluster, &count) in covered {
             let (order, index) = (builder.image.refcount_order, cluster - first);
-            put_refcount(&mut builder.bytes, order, refblock, index, count);
+            Refcount::new(order, refblock, index).write(&mut builder.bytes, count);
         }
     }
     Ok((reftable, clusters))

@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use super::allocator::Allocator;
 use super::header::{self, Pointers};
 use super::{extras, guest, refcounts};
+use crate::audit::COPIED;
 use crate::case::damage::SparseBytes;
 use crate::case::refcount;
 use crate::case::synthetic::{Structures, Synthetic};
 use crate::case::validate::{Impossible, refuse_overflow};
 
-/// L1 and L2 entry, bit 63: the refcount is exactly one.
-const COPIED: u64 = 1 << 63;
 /// Last byte position plus one that the offset fields can name (56 bits).
 const OFFSET_LIMIT: u64 = 1 << 56;
 /// Bytes of the marks at both ends of a data cluster.

@@ -1,9 +1,10 @@
 //! From a toy's value to its bytes: the 12-byte reftable pointer at byte 0, old structures in the
 //! `old` clusters, and something recognisable in every referenced cluster.
 
-use super::{fields, put_refcount};
+use super::fields;
 use crate::case::damage::SparseBytes;
 use crate::case::model::Model;
+use crate::case::refcount::Refcount;
 use crate::case::validate::Impossible;
 
 /// Lays out a toy.
@@ -42,7 +43,7 @@ pub(super) fn lay_out(model: &Model) -> Result<SparseBytes, Impossible> {
         let end = (first + (1 << model.refblock_bits)).min(model.references.len() as u64);
         for cluster in first..end {
             let (order, index) = (model.refcount_order, cluster - first);
-            put_refcount(&mut image, order, refblock, index, counted(cluster));
+            Refcount::new(order, refblock, index).write(&mut image, counted(cluster));
         }
     }
     Ok(image)

@@ -3,16 +3,15 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::find::{COMPRESSED, Entry, Structures};
+use super::find::{Entry, Structures};
 use super::{
     Among, Applied, BitmapDamage, Change, Damage, HeaderDamage, PointerDamage, RefblockDamage,
     ReftableDamage, SnapshotDamage, SparseBytes, To,
 };
+use crate::audit::COMPRESSED;
 use crate::case::Pick;
 use crate::case::refcount::{self, Refcount};
-
-/// A longer reftable nobody opens: 8 MiB.
-const LONGEST_REFTABLE: u64 = 8 << 20;
+use crate::format::REFTABLE_MAX;
 
 /// Byte positions of the header's fields.
 const L1_ENTRIES: u64 = 36;
@@ -37,7 +36,7 @@ impl Pen<'_> {
         match *damage {
             Damage::Reftable(how) => self.reftable(how),
             Damage::ReftableEntry { entry, becomes } => {
-                let used = found.reftable_entries.iter();
+                let used = found.reftable.iter();
                 let used = used.filter(|entry| entry.value != 0);
                 self.point(entry.among(used)?.at, becomes);
             }
@@ -48,7 +47,7 @@ impl Pen<'_> {
                 entry,
                 becomes,
             } => {
-                let tables = found.l1_tables.iter().map(|table| &table.entries);
+                let tables = found.l1_tables.iter();
                 let table = table.among(tables.filter(|entries| !entries.is_empty()))?;
                 self.point(entry.among(table)?.at, becomes);
             }
@@ -67,7 +66,7 @@ impl Pen<'_> {
                 zero,
             } => {
                 let entry = entry.among(&found.l2_entries)?;
-                if found.extended_l2 {
+                if found.header.extended_l2() {
                     // Low half: subclusters that are allocated; high half: that read as zeros.
                     let bitmap = u64::from(allocated) | u64::from(zero) << 32;
                     self.change(entry.at + 8, |_| bitmap);
@@ -113,7 +112,7 @@ impl Pen<'_> {
 
     fn truncate(&mut self, clusters: u8, odd_bytes: u16) -> Option<()> {
         let length = self.image.len();
-        let cut = u64::from(clusters) * self.found.cluster_size() + u64::from(odd_bytes);
+        let cut = u64::from(clusters) * self.found.header.cluster_size() + u64::from(odd_bytes);
         let at = length - cut.checked_rem(length)?;
         let before = self.image.bytes(at, (length - at) as usize);
         self.image.set_len(at);
@@ -123,7 +122,7 @@ impl Pen<'_> {
     }
 
     fn header(&mut self, how: HeaderDamage) {
-        let newer = self.found.version >= 3;
+        let newer = self.found.header.version >= 3;
         match how {
             HeaderDamage::L1Offset(becomes) => self.point(L1_OFFSET, becomes),
             HeaderDamage::L1Entries(entries) => self.set32(L1_ENTRIES, entries),
@@ -144,10 +143,11 @@ impl Pen<'_> {
     }
 
     fn reftable(&mut self, how: ReftableDamage) {
-        let (offset, clusters) = self.found.reftable;
-        let length = u64::from(clusters) * self.found.cluster_size();
-        // The header may name any number of clusters by now.
-        let length = length.min(LONGEST_REFTABLE);
+        let header = &self.found.header;
+        let (offset, clusters) = (header.reftable_offset, header.reftable_clusters);
+        let length = clusters * header.cluster_size();
+        // The header may name any number of clusters by now; of more than these nobody opens it.
+        let length = length.min(REFTABLE_MAX);
         let inside = length.min(self.found.length.saturating_sub(offset)) as usize;
         match how {
             ReftableDamage::Gone => self.write(REFTABLE_OFFSET, &[0; 12]),
@@ -192,7 +192,7 @@ impl Pen<'_> {
     fn refblock(&mut self, which: Pick, how: RefblockDamage) -> Option<()> {
         let refblocks: Vec<&Entry> = self.found.refblocks().map(|(_, entry)| entry).collect();
         let at = which.among(&refblocks)?.value;
-        let length = self.found.cluster_size() as usize;
+        let length = self.found.header.cluster_size() as usize;
         let bytes = match how {
             RefblockDamage::Zeroed => vec![0; length],
             RefblockDamage::Ones => vec![0xff; length],
@@ -213,7 +213,7 @@ impl Pen<'_> {
     /// Changes up to 16 refcounts, more often those of the refblock's first clusters.
     fn scatter(&mut self, refblock: u64, seed: u32) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed.into());
-        let refcounts = self.found.refcounts_per_refblock();
+        let refcounts = self.found.header.refblock_entries();
         let near = self.found.clusters().clamp(1, refcounts);
         for _ in 0..rng.random_range(1..=16) {
             let most = if rng.random_ratio(3, 4) {
@@ -222,7 +222,7 @@ impl Pen<'_> {
                 refcounts
             };
             let index = rng.random_range(0..most);
-            let place = Refcount::new(self.found.refcount_order, refblock, index);
+            let place = Refcount::new(self.found.header.refcount_order as u32, refblock, index);
             self.set_refcount(place, rng.random_range(0..5));
         }
     }
@@ -234,10 +234,13 @@ impl Pen<'_> {
 
     fn refcount(&mut self, among: Among, which: Pick, to: To) -> Option<()> {
         let found = self.found;
-        let (order, per_refblock) = (found.refcount_order, found.refcounts_per_refblock());
+        let (order, per_refblock) = (
+            found.header.refcount_order as u32,
+            found.header.refblock_entries(),
+        );
         let mut candidates = Vec::new();
         for (range, entry) in found.refblocks() {
-            let first = range as u64 * per_refblock;
+            let first = range * per_refblock;
             let (from, until) = match among {
                 Among::Allocated | Among::Free => (first, found.clusters()),
                 // A handful is enough to choose from.

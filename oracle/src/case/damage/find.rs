@@ -7,19 +7,11 @@
 use std::collections::BTreeSet;
 
 use super::SparseBytes;
+use crate::audit::{Header, OFFSET, be64, entries};
+use crate::format::{BITMAPS, L1_MAX, MAGIC};
 
-/// Bits 9..=55 of an L1 or L2 entry: the offset that it leads to.
-pub const OFFSET_BITS: u64 = 0x00ff_ffff_ffff_fe00;
-/// Bit 62 of an L2 entry: the cluster is compressed.
-pub const COMPRESSED: u64 = 1 << 62;
-/// Bit 63 of an L1 or L2 entry: the refcount is exactly one.
-pub const COPIED: u64 = 1 << 63;
-/// Header extension "Bitmaps".
-const BITMAPS_EXTENSION: u64 = 0x2385_2875;
 /// Tables longer than this are cut: enough for every image of the harness.
 const LONGEST_TABLE: u64 = 1 << 16;
-/// Entries of the longest L1 table that a snapshot may have: 32 MiB.
-const MOST_L1_ENTRIES: u64 = (32 << 20) / 8;
 
 /// One 64-bit field: where it is and what it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,18 +20,6 @@ pub struct Entry {
     pub at: u64,
     /// The field.
     pub value: u64,
-}
-
-/// The active L1 table, or a snapshot's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct L1Table {
-    /// The snapshot it belongs to, counted in the order of the snapshot table; `None` for the
-    /// active one.
-    pub snapshot: Option<usize>,
-    /// Where the table begins.
-    pub offset: u64,
-    /// Its entries that are not 0.
-    pub entries: Vec<Entry>,
 }
 
 /// A bitmap directory entry and the bitmap table's entries that are not 0.
@@ -54,24 +34,14 @@ pub struct Bitmap {
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Structures {
-    /// Binary logarithm of the cluster size.
-    pub cluster_bits: u32,
-    /// 2 or 3.
-    pub version: u32,
-    /// Binary logarithm of the refcount width.
-    pub refcount_order: u32,
-    /// L2 entries are 16 bytes, the second 8 a subcluster bitmap.
-    pub extended_l2: bool,
-    /// Guest data lies in a file of its own.
-    pub data_file: bool,
+    /// What the header says.
+    pub header: Header,
     /// Length of the file in bytes.
     pub length: u64,
-    /// The reftable's offset and clusters, as the header has them.
-    pub reftable: (u64, u32),
     /// All entries of the reftable that lie inside the file.
-    pub reftable_entries: Vec<Entry>,
-    /// The active L1 table, then each snapshot's that can be followed.
-    pub l1_tables: Vec<L1Table>,
+    pub reftable: Vec<Entry>,
+    /// The entries that are not 0 of the active L1 table, then of each snapshot's that can be followed.
+    pub l1_tables: Vec<Vec<Entry>>,
     /// L2 entries that are not 0, or have subclusters, each L2 table once.
     pub l2_entries: Vec<Entry>,
     /// Byte positions of the snapshot table's entries: L1 offset (8 bytes), L1 entries (4), …, extra
@@ -86,64 +56,40 @@ pub struct Structures {
 /// The structures of an image; `None` when it has no header that can be read.
 #[must_use]
 pub fn structures(image: &SparseBytes) -> Option<Structures> {
-    let (version, cluster_bits) = (image.number(4, 4) as u32, image.number(20, 4) as u32);
-    let newer = |at, bytes, older| {
-        if version >= 3 {
-            image.number(at, bytes)
-        } else {
-            older
-        }
-    };
-    let (incompatible, refcount_order) = (newer(72, 8, 0), newer(96, 4, 4) as u32);
-    let magic = image.number(0, 4);
-    if magic != 0x5146_49fb || !(9..=21).contains(&cluster_bits) || refcount_order > 6 {
+    let header = Header::parse(&image.bytes(0, 112));
+    let fits = (9..=21).contains(&header.cluster_bits) && header.refcount_order <= 6;
+    if image.number(0, 4) != MAGIC || !fits {
         return None;
     }
-    let reftable = (image.number(48, 8), image.number(56, 4) as u32);
-    let entries = u64::from(reftable.1) << (cluster_bits - 3);
+    let entries = header.reftable_clusters << (header.cluster_bits - 3);
     let mut found = Structures {
-        cluster_bits,
-        version,
-        refcount_order,
-        extended_l2: incompatible & 16 != 0,
-        data_file: incompatible & 4 != 0,
+        header,
         length: image.len(),
-        reftable,
-        reftable_entries: table(image, reftable.0, entries),
+        reftable: table(image, header.reftable_offset, entries),
         l1_tables: Vec::new(),
         l2_entries: Vec::new(),
-        snapshots: snapshots(image),
-        bitmaps_extension: None,
+        snapshots: snapshots(image, &header),
+        bitmaps_extension: bitmaps_extension(image, &header),
         bitmaps: Vec::new(),
     };
     found.find_l1_tables(image);
     found.find_l2_entries(image);
-    found.find_bitmaps(image);
+    if let Some(extension) = found.bitmaps_extension {
+        found.find_bitmaps(image, extension);
+    }
     Some(found)
 }
 
 impl Structures {
-    /// Bytes of a cluster.
-    #[must_use]
-    pub const fn cluster_size(&self) -> u64 {
-        1 << self.cluster_bits
-    }
-
     /// Clusters of the file, the last one perhaps in part.
     #[must_use]
     pub const fn clusters(&self) -> u64 {
-        self.length.div_ceil(self.cluster_size())
-    }
-
-    /// Refcounts of a refblock.
-    #[must_use]
-    pub const fn refcounts_per_refblock(&self) -> u64 {
-        1 << (self.cluster_bits + 3 - self.refcount_order)
+        self.length.div_ceil(self.header.cluster_size())
     }
 
     /// The reftable entries that lead to a whole cluster inside the file, with their indices.
-    pub fn refblocks(&self) -> impl Iterator<Item = (usize, &Entry)> {
-        let entries = self.reftable_entries.iter().enumerate();
+    pub fn refblocks(&self) -> impl Iterator<Item = (u64, &Entry)> {
+        let entries = (0..).zip(&self.reftable);
         entries.filter(|(_, entry)| self.is_table(entry.value))
     }
 
@@ -154,47 +100,41 @@ impl Structures {
 
     /// Whether an L1 or L2 table can be followed to `offset`; qemu reads even the header as one.
     const fn is_followed(&self, offset: u64) -> bool {
-        offset.is_multiple_of(self.cluster_size()) && offset < self.length
+        self.header.is_aligned(offset) && offset < self.length
     }
 
     fn find_l1_tables(&mut self, image: &SparseBytes) {
-        let active = (None, image.number(40, 8), image.number(36, 4));
-        let of_snapshots = self.snapshots.iter().enumerate();
-        let of_snapshots = of_snapshots.map(|(index, &at)| {
-            let (offset, entries) = (image.number(at, 8), image.number(at + 8, 4));
-            (Some(index), offset, entries)
-        });
+        let active = (self.header.l1_offset, self.header.l1_entries);
+        let of_snapshots = self.snapshots.iter();
+        let of_snapshots = of_snapshots.map(|&at| (image.number(at, 8), image.number(at + 8, 4)));
         // A longer L1 table of a snapshot nobody reads.
-        let of_snapshots = of_snapshots.filter(|(.., entries)| *entries <= MOST_L1_ENTRIES);
+        let of_snapshots = of_snapshots.filter(|(_, entries)| *entries <= L1_MAX / 8);
         let all = std::iter::once(active).chain(of_snapshots);
-        let followed = all.filter(|&(_, offset, _)| self.is_followed(offset));
-        let tables = followed.map(|(snapshot, offset, entries)| L1Table {
-            snapshot,
-            offset,
-            entries: used(image, offset, entries),
-        });
+        let followed = all.filter(|&(offset, _)| self.is_followed(offset));
+        let tables = followed.map(|(offset, entries)| used(image, offset, entries));
         self.l1_tables = tables.collect();
     }
 
     fn find_l2_entries(&mut self, image: &SparseBytes) {
-        let l1_entries = self.l1_tables.iter().flat_map(|table| &table.entries);
-        let tables: BTreeSet<u64> = l1_entries.map(|entry| entry.value & OFFSET_BITS).collect();
-        let fields = if self.extended_l2 { 2 } else { 1 };
+        let l1_entries = self.l1_tables.iter().flatten();
+        let tables: BTreeSet<u64> = l1_entries.map(|entry| entry.value & OFFSET).collect();
+        let most = self.header.cluster_size().min(8 * LONGEST_TABLE);
         for offset in tables {
             if self.is_followed(offset) {
-                let all = table(image, offset, self.cluster_size() / 8);
-                let is_used = |fields: &&[Entry]| fields.iter().any(|field| field.value != 0);
-                let used = all.chunks(fields).filter(is_used);
-                self.l2_entries.extend(used.map(|fields| fields[0]));
+                // Whole words inside the file.
+                let inside = most.min((self.length - offset) / 8 * 8) as usize;
+                let mut table = image.bytes(offset, inside);
+                table.resize(most as usize, 0);
+                let used = entries(&self.header, &table).map(|entry| Entry {
+                    at: offset + entry.index * self.header.l2_entry_bytes(),
+                    value: entry.word,
+                });
+                self.l2_entries.extend(used);
             }
         }
     }
 
-    fn find_bitmaps(&mut self, image: &SparseBytes) {
-        self.bitmaps_extension = self.find_bitmaps_extension(image);
-        let Some(extension) = self.bitmaps_extension else {
-            return;
-        };
+    fn find_bitmaps(&mut self, image: &SparseBytes, extension: u64) {
         let mut at = image.number(extension + 16, 8);
         let end = at.saturating_add(image.number(extension + 8, 8));
         for _ in 0..image.number(extension, 4) {
@@ -202,36 +142,33 @@ impl Structures {
                 break;
             }
             let (offset, entries) = (image.number(at, 8), image.number(at + 8, 4));
-            let entries = if self.is_table(offset) {
-                used(image, offset, entries)
-            } else {
-                Vec::new()
-            };
+            let followed = self.is_table(offset).then(|| used(image, offset, entries));
+            let entries = followed.unwrap_or_default();
             self.bitmaps.push(Bitmap { at, entries });
             let size = 24 + image.number(at + 18, 2) + image.number(at + 20, 4);
             at += size.next_multiple_of(8);
         }
     }
-
-    fn find_bitmaps_extension(&self, image: &SparseBytes) -> Option<u64> {
-        if self.version < 3 {
-            return None;
-        }
-        let mut at = image.number(100, 4);
-        while at + 8 <= self.cluster_size() {
-            match (image.number(at, 4), image.number(at + 4, 4)) {
-                (0, _) => break,
-                (BITMAPS_EXTENSION, _) => return Some(at + 8),
-                (_, length) => at += 8 + length.next_multiple_of(8),
-            }
-        }
-        None
-    }
 }
 
-fn snapshots(image: &SparseBytes) -> Vec<u64> {
+fn bitmaps_extension(image: &SparseBytes, header: &Header) -> Option<u64> {
+    if header.version < 3 {
+        return None;
+    }
+    let mut at = image.number(100, 4);
+    while at + 8 <= header.cluster_size() {
+        match (image.number(at, 4), image.number(at + 4, 4)) {
+            (0, _) => break,
+            (BITMAPS, _) => return Some(at + 8),
+            (_, length) => at += 8 + length.next_multiple_of(8),
+        }
+    }
+    None
+}
+
+fn snapshots(image: &SparseBytes, header: &Header) -> Vec<u64> {
     let mut snapshots = Vec::new();
-    let (claimed, mut at) = (image.number(60, 4), image.number(64, 8));
+    let (claimed, mut at) = (header.snapshots, header.snapshots_offset);
     for _ in 0..claimed.min(LONGEST_TABLE) {
         if at == 0 || at.checked_add(40).is_none_or(|end| end > image.len()) {
             break;
@@ -251,12 +188,8 @@ fn snapshots(image: &SparseBytes) -> Vec<u64> {
 fn table(image: &SparseBytes, offset: u64, entries: u64) -> Vec<Entry> {
     let entries = entries.min(image.len().saturating_sub(offset) / 8);
     let bytes = image.bytes(offset, 8 * entries.min(LONGEST_TABLE) as usize);
-    let fields = bytes.as_chunks().0.iter().zip((offset..).step_by(8));
-    let entry = |(field, at): (&[u8; 8], u64)| Entry {
-        at,
-        value: u64::from_be_bytes(*field),
-    };
-    fields.map(entry).collect()
+    let fields = (offset..).step_by(8).zip(bytes.chunks_exact(8).map(be64));
+    fields.map(|(at, value)| Entry { at, value }).collect()
 }
 
 /// Those that are not 0.

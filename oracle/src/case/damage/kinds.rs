@@ -4,7 +4,8 @@
 use arbitrary::Arbitrary;
 use serde::{Deserialize, Serialize};
 
-use super::find::{COMPRESSED, COPIED, OFFSET_BITS, Structures};
+use super::find::Structures;
+use crate::audit::{COMPRESSED, COPIED, OFFSET};
 use crate::case::Pick;
 
 /// What becomes of a 64-bit field that leads to a cluster: a reftable, L1, L2 or bitmap table entry.
@@ -31,9 +32,9 @@ pub enum PointerDamage {
 impl PointerDamage {
     /// What `entry` becomes in an image with these structures.
     pub(super) fn of(self, entry: u64, found: &Structures) -> u64 {
-        let offset = entry & OFFSET_BITS;
-        let cluster_size = found.cluster_size();
-        let moved = |offset: u64| entry & !OFFSET_BITS | offset & OFFSET_BITS;
+        let offset = entry & OFFSET;
+        let cluster_size = found.header.cluster_size();
+        let moved = |offset: u64| entry & !OFFSET | offset & OFFSET;
         match self {
             Self::Cleared => 0,
             Self::Shifted { sectors } => {

@@ -4,7 +4,7 @@ use itertools::Itertools as _;
 use serde::{Deserialize, Serialize};
 
 use crate::case::damage::SparseBytes;
-use crate::case::damage::find::structures;
+use crate::case::damage::find::{Structures, structures};
 
 /// Everything that a rebuild writes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,9 +32,11 @@ impl Layout {
     /// Reads it; `None` when there is no header.
     #[must_use]
     pub fn read(image: &SparseBytes) -> Option<Self> {
-        let found = structures(image)?;
-        let size = found.cluster_size() as usize;
-        let used = found.reftable_entries.iter().enumerate();
+        let Structures {
+            header, reftable, ..
+        } = structures(image)?;
+        let size = header.cluster_size() as usize;
+        let used = reftable.iter().enumerate();
         let used = used.filter(|(_, entry)| entry.value != 0);
         let refblocks = used.map(|(index, entry)| {
             let content = image.bytes(entry.value, size);
@@ -45,7 +47,7 @@ impl Layout {
             }
         });
         Some(Self {
-            reftable: found.reftable,
+            reftable: (header.reftable_offset, header.reftable_clusters as u32),
             refblocks: refblocks.collect(),
         })
     }

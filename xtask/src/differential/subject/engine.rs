@@ -12,7 +12,7 @@ use recount_oracle::audit;
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::{Counters, Ended, Said};
 use recount_oracle::case::{Fault, FaultKind, Operation, Times};
-use recount_oracle::disk::{SECTOR, SimulatedDisk};
+use recount_oracle::disk::SimulatedDisk;
 use recount_oracle::judge;
 use recount_oracle::spec::Ask;
 
@@ -70,7 +70,7 @@ impl Engine {
             error: FaultKind::Io,
             times: Times::Forever,
         });
-        let disk = SimulatedDisk::new(image.clone(), SECTOR, capacity);
+        let disk = SimulatedDisk::new(image.clone(), capacity);
         let mut disk = disk.with_faults(&endless);
         let work = || self.work(&mut disk, repair);
         let worked = catch_unwind(AssertUnwindSafe(work));
@@ -92,7 +92,8 @@ impl Engine {
 
     /// What the specification is asked about a repair.
     pub fn ask(self, repair: Repair, capacity: Option<u64>) -> Ask {
-        judge::ask(&self.options(repair), capacity)
+        let options = self.options(repair);
+        Ask { options, capacity }
     }
 
     fn options(self, repair: Repair) -> RepairOptions {

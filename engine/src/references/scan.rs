@@ -73,7 +73,7 @@ impl Scan {
             self.standard(words)
         };
         if scanned.is_err() {
-            self.collected.rewind(before);
+            self.collected.rewind(&before);
         }
         scanned.map(|()| self.tally)
     }

@@ -27,7 +27,7 @@ pub mod undo;
 mod units;
 
 pub use check::{Report, Survey, check};
-pub use finding::Finding;
+pub use finding::{Finding, Miscount};
 pub use geometry::{Geometry, GeometryError};
 pub use image::{Image, ImageError};
 pub use observer::{Action, Observer, Stage};

@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, ErrorKind, IsTerminal as _, Stderr, Write as _};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use recount::{Action, Finding, Observer, Stage, Step, StorageError};
+use recount::{Action, Cluster, Finding, Miscount, Observer, Stage, Step, StorageError};
 
 /// How long work goes on without a progress bar.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -20,6 +20,7 @@ pub struct Terminal {
     shows_progress_from: Option<Instant>,
     bar: Option<ProgressBar>,
     messages: BufWriter<Stderr>,
+    too_low: TooLowLine,
 }
 
 impl Terminal {
@@ -29,6 +30,7 @@ impl Terminal {
             shows_progress_from: is_seen.then(|| Instant::now() + PATIENCE),
             bar: None,
             messages: BufWriter::with_capacity(MESSAGE_BYTES, io::stderr()),
+            too_low: TooLowLine::default(),
         }
     }
 
@@ -36,6 +38,10 @@ impl Terminal {
     pub fn say(&mut self, message: fmt::Arguments<'_>) {
         let _ = self.messages.write_fmt(message);
         let _ = self.messages.write_all(b"\n");
+        self.flush_if_many();
+    }
+
+    fn flush_if_many(&mut self) {
         if self.messages.buffer().len() > MESSAGE_BYTES / 2 {
             self.flush();
         }
@@ -85,12 +91,12 @@ impl Observer for Terminal {
             (Action::Reported, Finding::Leak(_)) => {
                 self.say(format_args!("Leaked {finding}"));
             }
-            // Said here once more: an image that has lost its refcounts has one for each cluster,
-            // and going through the finding's own text would be most of the work.
-            (Action::Reported, Finding::TooLow(miscount)) => self.say(format_args!(
-                "ERROR cluster {} refcount={} reference={}",
-                miscount.cluster.0, miscount.refcount, miscount.references
-            )),
+            (Action::Reported, Finding::TooLow(miscount)) if miscount.cluster.0 >= 100 => {
+                for part in self.too_low.parts(miscount, &mut [0; 2]) {
+                    let _ = self.messages.write_all(part);
+                }
+                self.flush_if_many();
+            }
             (Action::Reported, _) => self.say(format_args!("ERROR {finding}")),
         }
     }
@@ -128,8 +134,62 @@ impl Observer for Terminal {
     }
 }
 
+/// The message about a refcount that is too low. An image that has lost its refcounts has one of these
+/// for each cluster, and putting numbers into words would be most of the work: mostly the next one
+/// differs in the last two digits of the cluster's number alone.
+#[derive(Default)]
+struct TooLowLine {
+    /// What it was last said of, with the cluster's number in hundreds.
+    last: Option<Miscount>,
+    before_digits: Vec<u8>,
+    behind_digits: Vec<u8>,
+}
+
+impl TooLowLine {
+    /// The line about a cluster whose number has more than two digits, which become `digits`.
+    fn parts<'a>(&'a mut self, miscount: &Miscount, digits: &'a mut [u8; 2]) -> [&'a [u8]; 3] {
+        let cluster = Cluster(miscount.cluster.0 / 100);
+        let last = Miscount {
+            cluster,
+            ..*miscount
+        };
+        if self.last != Some(last) {
+            let (refcount, references) = (last.refcount, last.references);
+            self.last = Some(last);
+            self.before_digits = format!("ERROR cluster {}", cluster.0).into();
+            self.behind_digits = format!(" refcount={refcount} reference={references}\n").into();
+        }
+        let number = (miscount.cluster.0 % 100) as u16;
+        // As one number: two bytes that have just been written one by one are slow to copy at once.
+        *digits = (0x3030 + number / 10 + number % 10 * 0x100).to_le_bytes();
+        [&self.before_digits, digits, &self.behind_digits]
+    }
+}
+
 fn new_bar() -> ProgressBar {
     let style = ProgressStyle::with_template("{elapsed:>4} [{wide_bar}] {percent:>3}%  {msg}");
     let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::no_length().with_style(style.progress_chars("=> "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_of_a_refcount_that_is_too_low_is_what_the_finding_says() {
+        let mut line = TooLowLine::default();
+        for number in (100..1_200).chain(9_990..10_020).chain([100, u64::MAX]) {
+            for (refcount, references) in [(0, 1), (0, 1), (0, 2), (3, 4), (0, u64::MAX)] {
+                let miscount = Miscount {
+                    cluster: Cluster(number),
+                    refcount,
+                    references,
+                };
+                let finding = Finding::TooLow(miscount);
+                let said = line.parts(&miscount, &mut [0; 2]).concat();
+                assert_eq!(said, format!("ERROR {finding}\n").as_bytes());
+            }
+        }
+    }
 }

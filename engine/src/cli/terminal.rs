@@ -6,7 +6,8 @@ use std::io::{self, BufWriter, ErrorKind, IsTerminal as _, Stderr, Write as _};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use recount::{Action, Finding, Observer, Stage, Step, StorageError};
+use recount::finding::{Finding, Miscount};
+use recount::{Action, Observer, Stage, Step, StorageError};
 
 /// How long work goes on without a progress bar.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -38,6 +39,29 @@ impl Terminal {
         if self.messages.buffer().len() > MESSAGE_BYTES / 2 {
             self.flush();
         }
+    }
+
+    /// Says of a refcount what the finding says itself: an image that has lost its refcounts has one
+    /// for each cluster, and making the text would be most of the work.
+    fn too_low(
+        &mut self,
+        Miscount {
+            cluster,
+            refcount,
+            references,
+        }: &Miscount,
+    ) {
+        let mut digits = itoa::Buffer::new();
+        let parts: [(&[u8], u64); 3] = [
+            (b"ERROR cluster ", cluster.0),
+            (b" refcount=", *refcount),
+            (b" reference=", *references),
+        ];
+        for (name, number) in parts {
+            let _ = self.messages.write_all(name);
+            let _ = self.messages.write_all(digits.format(number).as_bytes());
+        }
+        self.say("");
     }
 
     /// Brings out every message, above the progress bar.
@@ -84,12 +108,7 @@ impl Observer for Terminal {
         match (action, finding) {
             (Action::Repaired, _) => self.say(format_args!("Repairing {finding}")),
             (Action::Reported, Finding::Leak(_)) => self.say(format_args!("Leaked {finding}")),
-            // Said here once more: an image that has lost its refcounts has one for each cluster,
-            // and going through the finding's own text would be most of the work.
-            (Action::Reported, Finding::TooLow(miscount)) => self.say(format_args!(
-                "ERROR cluster {} refcount={} reference={}",
-                miscount.cluster.0, miscount.refcount, miscount.references
-            )),
+            (Action::Reported, Finding::TooLow(miscount)) => self.too_low(miscount),
             (Action::Reported, _) => self.say(format_args!("ERROR {finding}")),
         }
     }

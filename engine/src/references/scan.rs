@@ -1,7 +1,7 @@
 //! Counting what L2 tables lead to as long as nothing is unusual: the quick way that nearly all
 //! tables of nearly all images go. What is unusual is left to the walker, table by table.
 
-use super::compressed::Scratch;
+use super::compressed;
 use crate::format::entry::{COMPRESSED, COPIED, L2_RESERVED, L2Entry, L2Format, OFFSET_MASK, ZERO};
 use crate::image::Extent;
 use crate::table::Collected;
@@ -45,7 +45,6 @@ pub struct Scan {
     scanner: Scanner,
     /// The clusters that they lead to.
     pub collected: Collected,
-    scratch: Scratch,
     /// Of the last table.
     tally: Tally,
     next_contiguous: Option<u64>,
@@ -56,7 +55,6 @@ impl Scan {
         Self {
             scanner,
             collected: Collected::new(),
-            scratch: Scratch::new(),
             tally: Tally::default(),
             next_contiguous: None,
         }
@@ -73,7 +71,7 @@ impl Scan {
             self.standard(words)
         };
         if scanned.is_err() {
-            self.collected.rewind(before);
+            self.collected.rewind(&before);
         }
         scanned.map(|()| self.tally)
     }
@@ -147,9 +145,7 @@ impl Scan {
 
     /// Compressed clusters, as many as there are in a row up to some number; says how many.
     fn compressed(&mut self, words: &[[u8; 8]]) -> Result<usize, Unusual> {
-        let run = self
-            .scratch
-            .count(&self.scanner, words, &mut self.collected)?;
+        let run = compressed::count(&self.scanner, words, &mut self.collected)?;
         self.tally.allocated += run as u64;
         self.tally.compressed += run as u64;
         self.tally.fragmented += run as u64;

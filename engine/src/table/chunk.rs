@@ -26,8 +26,8 @@ pub enum Chunk {
     /// A few were counted, all as often: their indices, in the order in which they came.
     Few { indices: [u16; FEW], count: u64 },
     /// Each its own, as [`width`] reads them. They begin with a bit each and are widened when one
-    /// does not fit; the width follows from the length.
-    Each(Box<[u8]>),
+    /// does not fit.
+    Each(RefcountOrder, Box<[u8]>),
 }
 
 impl Chunk {
@@ -39,7 +39,7 @@ impl Chunk {
         match self {
             Self::Few { indices, .. } if !indices.contains(&(index as u16)) => 0,
             Self::Same(count) | Self::Few { count, .. } => *count,
-            Self::Each(bytes) => width::get(order_of(bytes), bytes, index),
+            Self::Each(order, bytes) => width::get(*order, bytes, index),
         }
     }
 
@@ -53,39 +53,8 @@ impl Chunk {
         Ok(())
     }
 
-    /// Adds `times` to each count of many runs, which stops at the end of 64 bits.
-    pub fn add(
-        &mut self,
-        mut runs: impl Iterator<Item = Range<usize>>,
-        times: u64,
-    ) -> Result<(), OutOfMemory> {
-        let mut next = runs.next();
-        while next.is_some() {
-            if let Self::Each(bytes) = self {
-                // Where clusters are not side by side there are many runs of one, and each fits.
-                let order = order_of(bytes);
-                while let Some(run) = &next
-                    && run.len() == 1
-                    && width::add_one(order, bytes, run.start, times)
-                {
-                    next = runs.next();
-                }
-            }
-            if let Some(run) = next {
-                self.add_run(run, times)?;
-                next = runs.next();
-            }
-        }
-        if let Self::Each(bytes) = self
-            && order_of(bytes) == RefcountOrder::BIT
-            && bytes.iter().all(|byte| *byte == 0xff)
-        {
-            *self = Self::Same(1);
-        }
-        Ok(())
-    }
-
-    fn add_run(&mut self, run: Range<usize>, times: u64) -> Result<(), OutOfMemory> {
+    /// Adds `times` to each count of a run, which stops at the end of 64 bits.
+    pub fn add(&mut self, run: Range<usize>, times: u64) -> Result<(), OutOfMemory> {
         if let Self::Same(count) = self
             && run.len() == CLUSTERS
         {
@@ -106,7 +75,28 @@ impl Chunk {
             // If that was not all, one of them needs more than there is.
             highest = times.max(order.max_refcount().saturating_add(1));
         }
+        self.unite();
         Ok(())
+    }
+
+    /// Adds `times` to the counts at many indices, where each count has its own, up to the first that
+    /// does not fit; says how many did.
+    pub fn add_each(&mut self, indices: impl Iterator<Item = usize>, times: u64) -> usize {
+        let Self::Each(order, bytes) = self else {
+            return 0;
+        };
+        let added = width::add_each(*order, bytes, indices, times);
+        self.unite();
+        added
+    }
+
+    /// Forgets about each where all are 1.
+    fn unite(&mut self) {
+        if let Self::Each(RefcountOrder::BIT, bytes) = self
+            && bytes.iter().all(|byte| *byte == 0xff)
+        {
+            *self = Self::Same(1);
+        }
     }
 
     /// Adds `times` to a count if few are counted then, all as often, and says whether it did.
@@ -130,23 +120,37 @@ impl Chunk {
 
     /// Which of a block of counts pass a test, the first in the lowest bit.
     pub fn passing(&self, block: usize, test: impl Fn(u64) -> bool) -> u64 {
+        // Those of a count, where all others are 0.
+        let (bits, count) = match self {
+            Self::Same(count) => (u64::MAX, *count),
+            Self::Few { indices, count } => {
+                let indices = indices.iter().map(|index| usize::from(*index));
+                let here = indices.filter(|index| index / BLOCK == block);
+                (
+                    here.fold(0, |bits, index| bits | 1 << (index % BLOCK)),
+                    *count,
+                )
+            }
+            Self::Each(RefcountOrder::BIT, bytes) => {
+                (width::word(RefcountOrder::BIT, bytes, block), 1)
+            }
+            Self::Each(order, bytes) => {
+                let bytes = block_of(*order, bytes, block);
+                let Some(count) = width::same(*order, bytes) else {
+                    let counts = width::decode(*order, bytes).into_iter().rev();
+                    return counts.fold(0, |bits, count| bits << 1 | u64::from(test(count)));
+                };
+                (u64::MAX, count)
+            }
+        };
         let all_if = |count| if test(count) { u64::MAX } else { 0 };
-        match (self, self.same(block)) {
-            (_, Some(count)) => all_if(count),
-            (Self::Each(bytes), _) if order_of(bytes) == RefcountOrder::BIT => {
-                let ones = width::word(RefcountOrder::BIT, bytes, block);
-                ones & all_if(1) | !ones & all_if(0)
-            }
-            _ => {
-                let counts = self.block(block).into_iter().rev();
-                counts.fold(0, |bits, count| bits << 1 | u64::from(test(count)))
-            }
-        }
+        bits & all_if(count) | !bits & all_if(0)
     }
 
-    /// A block of counts.
-    pub fn block(&self, block: usize) -> Counts {
-        match self {
+    /// The counts from an index on, as many as are in a block from there.
+    pub fn block(&self, first: usize) -> Counts {
+        let block = first / BLOCK;
+        let counts = match self {
             Self::Same(count) => [*count; BLOCK],
             Self::Few { indices, count } => {
                 let mut counts = [0; BLOCK];
@@ -155,27 +159,44 @@ impl Chunk {
                 here.for_each(|index| counts[index % BLOCK] = *count);
                 counts
             }
-            Self::Each(bytes) => width::decode(order_of(bytes), block_of(bytes, block)),
-        }
+            Self::Each(order, bytes) => width::decode(*order, block_of(*order, bytes, block)),
+        };
+        from_index(first, counts)
     }
 
-    /// The count that all of a block have, if that is so.
-    pub fn same(&self, block: usize) -> Option<u64> {
+    /// Fills `bytes`, which are 0, with the refcounts from an index on, each at most the maximum of
+    /// the width.
+    pub fn encode(&self, order: RefcountOrder, first: usize, bytes: &mut [u8]) {
+        let length = width::block_bytes(order);
         match self {
-            Self::Same(count) => Some(*count),
-            Self::Few { indices, .. } => {
-                let is_here = |index: &u16| usize::from(*index) / BLOCK == block;
-                (!indices.iter().any(is_here)).then_some(0)
+            Self::Same(0) => {}
+            Self::Same(count) => width::fill(order, *count, bytes),
+            Self::Few { indices, count } => {
+                let indices = indices.iter().filter(|index| **index != NONE);
+                for index in indices.filter_map(|index| usize::from(*index).checked_sub(first)) {
+                    width::set(order, bytes, index, *count);
+                }
             }
-            Self::Each(bytes) => width::same(order_of(bytes), block_of(bytes, block)),
+            Self::Each(RefcountOrder::BYTE, each) => {
+                let each = each.as_chunks().0[first / BLOCK..].iter();
+                for (counts, bytes) in each.zip(bytes.chunks_mut(length)) {
+                    width::encode(order, &from_index(first, *counts), bytes);
+                }
+            }
+            Self::Each(..) => {
+                let firsts = (first..).step_by(BLOCK);
+                for (first, bytes) in firsts.zip(bytes.chunks_mut(length)) {
+                    width::encode(order, &self.block(first), bytes);
+                }
+            }
         }
     }
 
-    /// Whether a count is above 1, or was.
-    pub fn has_shared(&self) -> bool {
+    /// What no count is above.
+    pub fn highest(&self) -> u64 {
         match self {
-            Self::Same(count) | Self::Few { count, .. } => *count > 1,
-            Self::Each(bytes) => order_of(bytes) > RefcountOrder::BIT,
+            Self::Same(count) | Self::Few { count, .. } => *count,
+            Self::Each(order, _) => order.max_refcount(),
         }
     }
 
@@ -183,28 +204,23 @@ impl Chunk {
     pub const fn memory(&self) -> usize {
         match self {
             Self::Same(_) | Self::Few { .. } => 0,
-            Self::Each(bytes) => bytes.len(),
+            Self::Each(_, bytes) => bytes.len(),
         }
     }
 
     /// Each count on its own, in a width that has `value`.
     fn each(&mut self, value: u64) -> Result<(RefcountOrder, &mut [u8]), OutOfMemory> {
-        let too_high = match self {
-            Self::Same(count) | Self::Few { count, .. } => Some(value.max(*count)),
-            Self::Each(bytes) => (value > order_of(bytes).max_refcount()).then_some(value),
-        };
-        if let Some(order) = too_high.map(order_for) {
+        if value > self.highest() || !matches!(self, Self::Each(..)) {
+            let order = order_for(value.max(self.highest()));
             let mut wide = Vec::new();
             let length = CLUSTERS / BLOCK * width::block_bytes(order);
             wide.try_reserve_exact(length).map_err(|_| OutOfMemory)?;
             wide.resize(length, 0);
-            for (number, bytes) in wide.chunks_mut(width::block_bytes(order)).enumerate() {
-                width::encode(order, &self.block(number), bytes);
-            }
-            *self = Self::Each(wide.into_boxed_slice());
+            self.encode(order, 0, &mut wide);
+            *self = Self::Each(order, wide.into_boxed_slice());
         }
         match self {
-            Self::Each(bytes) => Ok((order_of(bytes), bytes)),
+            Self::Each(order, bytes) => Ok((*order, bytes)),
             // It was turned to the other just now.
             Self::Same(_) | Self::Few { .. } => Err(OutOfMemory),
         }
@@ -222,15 +238,13 @@ fn order_for(value: u64) -> RefcountOrder {
         .unwrap_or(RefcountOrder::MAX)
 }
 
-/// The width of so many bytes of counts.
-const fn order_of(bytes: &[u8]) -> RefcountOrder {
-    match RefcountOrder::new(bytes.len().ilog2() + 3 - BITS) {
-        Some(order) => order,
-        None => RefcountOrder::MAX,
-    }
+fn block_of(order: RefcountOrder, bytes: &[u8], block: usize) -> &[u8] {
+    let length = width::block_bytes(order);
+    &bytes[block * length..][..length]
 }
 
-fn block_of(bytes: &[u8], block: usize) -> &[u8] {
-    let length = bytes.len() / (CLUSTERS / BLOCK);
-    &bytes[block * length..][..length]
+/// A block of counts as it is from an index on: only refblocks of models begin where no block does.
+fn from_index<T>(first: usize, mut counts: [T; BLOCK]) -> [T; BLOCK] {
+    counts.rotate_left(first % BLOCK);
+    counts
 }

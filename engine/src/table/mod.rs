@@ -73,7 +73,7 @@ impl RefcountTable {
     /// Whether a count is above 1, or was: when not, each is 0 or 1.
     #[must_use]
     pub fn has_shared(&self) -> bool {
-        self.chunks().any(Chunk::has_shared)
+        self.chunks().any(|chunk| chunk.highest() > 1)
     }
 
     /// The count of a cluster.
@@ -95,8 +95,7 @@ impl RefcountTable {
         while from < end && times > 0 {
             let (number, index) = split(from);
             let count = (chunk::CLUSTERS - index).min((end - from) as usize);
-            let run = std::iter::once(index..index + count);
-            self.chunk_mut(number)?.add(run, times)?;
+            self.chunk_mut(number)?.add(index..index + count, times)?;
             from += count as u64;
         }
         Ok(())
@@ -109,7 +108,10 @@ impl RefcountTable {
 
     /// The clusters whose count is above `max`, in ascending order.
     pub(crate) fn above(&self, max: u64) -> impl Iterator<Item = (Cluster, u64)> + '_ {
-        let blocks = self.passing(0..u64::MAX, move |count| count > max);
+        // Nearly always there are none.
+        let are_any = self.chunks().any(|chunk| chunk.highest() > max);
+        let clusters = 0..if are_any { u64::MAX } else { 0 };
+        let blocks = self.passing(clusters, move |count| count > max);
         let clusters = blocks.flat_map(|(first, bits)| {
             let above = (first..).take(BLOCK).zip(0..);
             above.filter(move |(_, position)| bits >> position & 1 == 1)
@@ -182,51 +184,48 @@ impl RefcountTable {
     /// most the largest that its width has; what is longer than the refblock becomes 0.
     pub fn encode(&self, refblock: RefblockIndex, bytes: &mut [u8]) {
         bytes.fill(0);
-        self.blocks(refblock, |at, block| {
-            let place = bytes.get_mut(at..at + block.len());
-            place.map(|place| place.copy_from_slice(block)).is_some()
-        });
+        for (part, chunk, first) in self.parts(refblock) {
+            if let Some(bytes) = bytes.get_mut(part) {
+                chunk.encode(self.geometry.order(), first, bytes);
+            }
+        }
     }
 
     /// Whether the refblock that begins with `bytes` is what [`Self::encode`] writes.
     pub(crate) fn equals(&self, refblock: RefblockIndex, bytes: &[u8]) -> bool {
-        let is_equal = |at, block: &[u8]| bytes.get(at..at + block.len()) == Some(block);
+        let mut expected = [0; chunk::CLUSTERS * size_of::<u64>()];
+        let is_equal = |(part, chunk, first): (Range<usize>, &Chunk, usize)| {
+            let expected = &mut expected[..part.len()];
+            expected.fill(0);
+            chunk.encode(self.geometry.order(), first, expected);
+            bytes.get(part) == Some(expected)
+        };
         let rest = bytes.get(self.geometry.refblock_bytes()..);
-        self.blocks(refblock, is_equal) && rest.is_some_and(width::is_zero)
+        self.parts(refblock).all(is_equal) && rest.is_some_and(width::is_zero)
     }
 
-    /// Hands over the blocks of a refblock as they are on disk, each with its place in it, for as long
-    /// as that says true, and says whether it always did.
-    fn blocks(&self, refblock: RefblockIndex, mut visit: impl FnMut(usize, &[u8]) -> bool) -> bool {
-        let order = self.geometry.order();
-        let length = width::block_bytes(order).min(self.geometry.refblock_bytes());
-        let mut bytes = [0; BLOCK * size_of::<u64>()];
-        // Where all of a block have one count, that is mostly the count of those before.
-        let mut held = Some(0);
-        let mut near_by = (0, self.chunk(0));
-        let places = (0..self.geometry.refblock_bytes()).step_by(length);
-        let firsts = (self.geometry.first_covered(refblock).0..).step_by(BLOCK);
-        places.zip(firsts).all(|(at, first)| {
+    /// The parts of a refblock that have a chunk each: where they are in it, the chunk, and where in
+    /// that they begin.
+    fn parts(
+        &self,
+        refblock: RefblockIndex,
+    ) -> impl Iterator<Item = (Range<usize>, &Chunk, usize)> {
+        let length = self.geometry.refblock_bytes();
+        let most = chunk::CLUSTERS / BLOCK * width::block_bytes(self.geometry.order());
+        let parts = (0..length)
+            .step_by(most)
+            .map(move |at| at..length.min(at + most));
+        let firsts = (self.geometry.first_covered(refblock).0..).step_by(chunk::CLUSTERS);
+        parts.zip(firsts).map(|(part, first)| {
             let (number, index) = split(first);
-            if near_by.0 != number {
-                near_by = (number, self.chunk(number));
-            }
-            let same = near_by.1.same(index / BLOCK);
-            if same.is_none() || same != held {
-                width::encode(order, &self.block(first), &mut bytes[..length]);
-                held = same;
-            }
-            visit(at, &bytes[..length])
+            (part, self.chunk(number), index)
         })
     }
 
     /// The counts of the clusters from `first` on, as many as are in a block of clusters from there.
     pub(crate) fn block(&self, first: u64) -> Counts {
         let (number, index) = split(first);
-        let mut counts = self.chunk(number).block(index / BLOCK);
-        // Only refblocks of models cover so few that they do not begin where a block does.
-        counts.rotate_left(index % BLOCK);
-        counts
+        self.chunk(number).block(index)
     }
 
     /// Bytes of memory that the counts take up.

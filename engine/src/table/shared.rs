@@ -14,6 +14,9 @@ use crate::geometry::Geometry;
 #[derive(Clone, Copy, Debug)]
 struct Piece(u64);
 
+/// The bits of a piece that say which cluster of the chunk is the first.
+const INDEX: u64 = (chunk::CLUSTERS as u64 - 1) << chunk::BITS;
+
 impl Piece {
     const fn new(first: u64, count: u64) -> Self {
         Self(first << chunk::BITS | (count - 1))
@@ -30,13 +33,17 @@ impl Piece {
     }
 }
 
+/// Locks for the near chunks, in turn.
+const LOCKS: usize = 32;
+
 /// What a thread has found to be referred to and is yet to count.
 ///
 /// Where memory runs out, it is counting what was collected that says so: adding here happens too
 /// often to look at a result each time.
 #[derive(Debug)]
 pub struct Collected {
-    pieces: Vec<Piece>,
+    /// By the lock that is needed to count them.
+    pieces: [Vec<Piece>; LOCKS],
     /// Whether something was left out for want of memory.
     pub(super) is_incomplete: bool,
 }
@@ -44,7 +51,7 @@ pub struct Collected {
 impl Collected {
     pub const fn new() -> Self {
         Self {
-            pieces: Vec::new(),
+            pieces: [const { Vec::new() }; LOCKS],
             is_incomplete: false,
         }
     }
@@ -56,37 +63,52 @@ impl Collected {
         while from < end {
             let (_, index) = split(from);
             let count = (end - from).min((chunk::CLUSTERS - index) as u64);
-            self.extend([Piece::new(from, count)].into_iter());
+            self.extend(from, std::iter::once(Piece::new(from, count)));
             from += count;
         }
     }
 
     /// Adds clusters one by one.
     pub fn push_each(&mut self, clusters: &[u64]) {
-        self.extend(clusters.iter().map(|cluster| Piece::new(*cluster, 1)));
+        let Some(first) = clusters.first() else {
+            return;
+        };
+        let differing = clusters
+            .iter()
+            .fold(0, |bits, other| bits | (first ^ other));
+        // Mostly all are in one chunk.
+        let together = if split(differing).0 == 0 {
+            clusters.len()
+        } else {
+            1
+        };
+        for clusters in clusters.chunks(together) {
+            let pieces = clusters.iter().map(|cluster| Piece::new(*cluster, 1));
+            self.extend(clusters[0], pieces);
+        }
     }
 
+    /// Adds pieces of the chunk that a cluster is in.
     #[inline]
-    fn extend(&mut self, pieces: impl ExactSizeIterator<Item = Piece>) {
-        match self.pieces.try_reserve(pieces.len()) {
-            Ok(()) => self.pieces.extend(pieces),
+    fn extend(&mut self, cluster: u64, pieces: impl ExactSizeIterator<Item = Piece>) {
+        let held = &mut self.pieces[split(cluster).0 % LOCKS];
+        match held.try_reserve(pieces.len()) {
+            Ok(()) => held.extend(pieces),
             Err(_) => self.is_incomplete = true,
         }
     }
 
     /// How much there is.
-    pub const fn mark(&self) -> usize {
-        self.pieces.len()
+    pub fn mark(&self) -> [usize; LOCKS] {
+        std::array::from_fn(|lock| self.pieces[lock].len())
     }
 
     /// Forgets what came after a mark, but not that something was left out.
-    pub fn rewind(&mut self, mark: usize) {
-        self.pieces.truncate(mark);
+    pub fn rewind(&mut self, mark: &[usize; LOCKS]) {
+        let pieces = self.pieces.iter_mut().zip(mark);
+        pieces.for_each(|(pieces, length)| pieces.truncate(*length));
     }
 }
-
-/// Locks for the near chunks, in turn.
-const LOCKS: usize = 64;
 
 /// A table with locks for parts of it. In which order references are counted makes no difference.
 pub struct SharedTable {
@@ -129,29 +151,32 @@ impl SharedTable {
         if collected.is_incomplete {
             return Err(OutOfMemory);
         }
-        let pieces = &mut collected.pieces;
-        let lock = |piece: &Piece| piece.chunk() % LOCKS;
-        // Every eighth tells whether they are in order. Locking costs as much as adding a few.
-        let is_jump = |pair: &&[Piece]| lock(&pair[0]) != lock(&pair[1]);
-        let pairs = pieces.windows(2).step_by(8);
-        if pairs.filter(is_jump).count() * 64 > pieces.len() {
-            pieces.sort_unstable_by_key(lock);
-        }
-        for pieces in pieces.chunk_by(|one, next| lock(one) == lock(next)) {
-            let mut near = locked(&self.near[lock(&pieces[0])]);
-            for pieces in pieces.chunk_by(|one, next| one.chunk() == next.chunk()) {
-                let number = pieces[0].chunk();
-                let runs = pieces.iter().map(|piece| piece.range());
-                if number < NEAR_CHUNKS {
-                    reach(&mut near, number / LOCKS)?.add(runs, times)?;
-                } else {
-                    let mut far = locked(&self.far);
-                    let group = far.entry(number / GROUP).or_default();
-                    reach(group, number % GROUP)?.add(runs, times)?;
-                }
+        for (pieces, near) in collected.pieces.iter_mut().zip(&self.near) {
+            if pieces.is_empty() {
+                continue;
             }
+            let mut near = locked(near);
+            let mut rest = &pieces[..];
+            while let Some(first) = rest.first() {
+                let number = first.chunk();
+                let mut far = (number >= NEAR_CHUNKS).then(|| locked(&self.far));
+                let chunk = match &mut far {
+                    None => reach(&mut near, number / LOCKS)?,
+                    Some(far) => reach(far.entry(number / GROUP).or_default(), number % GROUP)?,
+                };
+                // Where clusters are not side by side there are many of one, and nearly all fit.
+                let single = Piece::new((number as u64) << chunk::BITS, 1);
+                let index =
+                    |piece: &Piece| (piece.0 & !INDEX == single.0).then(|| piece.range().start);
+                let mut done = chunk.add_each(rest.iter().map_while(index), times);
+                if done == 0 {
+                    chunk.add(first.range(), times)?;
+                    done = 1;
+                }
+                rest = &rest[done..];
+            }
+            pieces.clear();
         }
-        collected.pieces.clear();
         Ok(())
     }
 }

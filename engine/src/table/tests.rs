@@ -250,7 +250,7 @@ fn what_came_after_a_mark_is_not_counted_nor_anything_where_memory_was_lacking()
     collected.push(1000, 100);
     collected.push_each(&[3, 7]);
     collected.is_incomplete = true;
-    collected.rewind(mark);
+    collected.rewind(&mark);
     assert_eq!(table.add(&mut collected, 1), Err(OutOfMemory));
     collected.is_incomplete = false;
     for _ in 0..2 {

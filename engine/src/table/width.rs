@@ -66,76 +66,120 @@ pub fn add(order: RefcountOrder, bytes: &mut [u8], run: Range<usize>, times: u64
     from
 }
 
-/// Adds `times` to one refcount, and says so: where the width is a bit or a byte, and the sum fits.
-#[inline]
-pub fn add_one(order: RefcountOrder, bytes: &mut [u8], index: usize, times: u64) -> bool {
+/// Adds `times` to the refcounts at many indices, where the width is a bit or a byte, up to the first
+/// that does not fit; says how many did.
+pub fn add_each(
+    order: RefcountOrder,
+    bytes: &mut [u8],
+    indices: impl Iterator<Item = usize>,
+    times: u64,
+) -> usize {
+    let mut added = 0;
     match order {
-        RefcountOrder::BIT => {
-            let (byte, bit) = (&mut bytes[index / 8], 1 << (index % 8));
-            let fits = *byte & bit == 0 && times == 1;
-            *byte |= if fits { bit } else { 0 };
-            fits
+        RefcountOrder::BIT if times == 1 => {
+            for index in indices {
+                let (byte, bit) = (&mut bytes[index / 8], 1 << (index % 8));
+                if *byte & bit != 0 {
+                    break;
+                }
+                *byte |= bit;
+                added += 1;
+            }
         }
         RefcountOrder::BYTE => {
-            let sum = times.saturating_add(u64::from(bytes[index]));
-            let fits = sum <= order.max_refcount();
-            if fits {
-                bytes[index] = sum as u8;
+            for index in indices {
+                let sum = times.saturating_add(bytes[index].into());
+                let Ok(sum) = u8::try_from(sum) else { break };
+                bytes[index] = sum;
+                added += 1;
             }
-            fits
         }
-        _ => false,
+        _ => {}
     }
+    added
 }
 
 /// The block of refcounts that `bytes` begin with; 0 past their end.
 pub fn decode(order: RefcountOrder, bytes: &[u8]) -> Counts {
-    match order.get() {
-        0 => decode_as::<1>(order, bytes),
-        1 => decode_as::<2>(order, bytes),
-        2 => decode_as::<4>(order, bytes),
-        3 => decode_as::<8>(order, bytes),
-        4 => decode_as::<16>(order, bytes),
-        5 => decode_as::<32>(order, bytes),
-        _ => decode_as::<64>(order, bytes),
-    }
-}
-
-#[inline]
-fn decode_as<const BITS: usize>(order: RefcountOrder, bytes: &[u8]) -> Counts {
     let mut counts = [0; BLOCK];
-    for (number, counts) in counts.chunks_exact_mut(64 / BITS).enumerate() {
-        let word = word(order, bytes, number);
-        for (position, count) in counts.iter_mut().enumerate() {
-            *count = word >> (position * BITS) & (u64::MAX >> (64 - BITS));
-        }
+    match order.get() {
+        0 => decode_narrow::<1>(bytes, &mut counts),
+        1 => decode_narrow::<2>(bytes, &mut counts),
+        2 => decode_narrow::<4>(bytes, &mut counts),
+        3 => decode_as(bytes, &mut counts, |[byte]| byte.into()),
+        4 => decode_as(bytes, &mut counts, |bytes| u16::from_be_bytes(bytes).into()),
+        5 => decode_as(bytes, &mut counts, |bytes| u32::from_be_bytes(bytes).into()),
+        _ => decode_as(bytes, &mut counts, u64::from_be_bytes),
     }
     counts
 }
 
-/// Fills `bytes`, those of a block at most, with refcounts, each at most the maximum of the width.
-pub fn encode(order: RefcountOrder, counts: &Counts, bytes: &mut [u8]) {
-    let fitting = counts.map(|count| count.min(order.max_refcount()));
-    match order.get() {
-        0..=2 => {
-            let (per_word, bits) = (64 >> order.get(), order.bits() as usize);
-            for (counts, bytes) in fitting.chunks_exact(per_word).zip(bytes.chunks_mut(8)) {
-                let shifted = counts.iter().zip((0..).step_by(bits));
-                let word = shifted.fold(0, |word, (count, shift)| word | count << shift);
-                store(order, word, bytes);
-            }
+fn decode_narrow<const BITS: usize>(bytes: &[u8], counts: &mut Counts) {
+    for (number, counts) in counts.chunks_exact_mut(64 / BITS).enumerate() {
+        let word = word(RefcountOrder::BIT, bytes, number);
+        for (position, count) in counts.iter_mut().enumerate() {
+            *count = word >> (position * BITS) & (u64::MAX >> (64 - BITS));
         }
-        3 => encode_as::<1>(&fitting, bytes),
-        4 => encode_as::<2>(&fitting, bytes),
-        5 => encode_as::<4>(&fitting, bytes),
-        _ => encode_as::<8>(&fitting, bytes),
     }
 }
 
-fn encode_as<const N: usize>(counts: &Counts, bytes: &mut [u8]) {
-    for (bytes, count) in bytes.as_chunks_mut().0.iter_mut().zip(counts) {
-        *bytes = std::array::from_fn::<_, N, _>(|byte| (count >> (8 * (N - 1 - byte))) as u8);
+fn decode_as<const N: usize>(bytes: &[u8], counts: &mut Counts, count_of: impl Fn([u8; N]) -> u64) {
+    for (count, bytes) in counts.iter_mut().zip(bytes.as_chunks().0) {
+        *count = count_of(*bytes);
     }
+}
+
+/// Fills `bytes`, those of a block at most, with refcounts, each at most the maximum of the width.
+pub fn encode<T: Copy + Into<u64>>(order: RefcountOrder, counts: &[T; BLOCK], bytes: &mut [u8]) {
+    let max = order.max_refcount();
+    // Nearly always all of them fit, which is quicker to see of all at once.
+    if counts.iter().fold(0, |any, count| any | (*count).into()) <= max {
+        encode_fitting(order, counts, bytes);
+    } else {
+        encode_fitting(order, &counts.map(|count| count.into().min(max)), bytes);
+    }
+}
+
+fn encode_fitting<T: Copy + Into<u64>>(
+    order: RefcountOrder,
+    counts: &[T; BLOCK],
+    bytes: &mut [u8],
+) {
+    match order.get() {
+        0..=2 => {
+            for (counts, bytes) in counts
+                .chunks_exact(64 >> order.get())
+                .zip(bytes.chunks_mut(8))
+            {
+                let shifted = counts.iter().zip((0..).step_by(order.bits() as usize));
+                let word = shifted.fold(0, |word, (count, shift)| word | (*count).into() << shift);
+                store(order, word, bytes);
+            }
+        }
+        3 => encode_as(counts, bytes, |count| [count as u8]),
+        4 => encode_as(counts, bytes, |count| (count as u16).to_be_bytes()),
+        5 => encode_as(counts, bytes, |count| (count as u32).to_be_bytes()),
+        _ => encode_as(counts, bytes, u64::to_be_bytes),
+    }
+}
+
+fn encode_as<T: Copy + Into<u64>, const N: usize>(
+    counts: &[T; BLOCK],
+    bytes: &mut [u8],
+    bytes_of: impl Fn(u64) -> [u8; N],
+) {
+    for (bytes, count) in bytes.as_chunks_mut().0.iter_mut().zip(counts) {
+        *bytes = bytes_of((*count).into());
+    }
+}
+
+/// Fills `bytes` with one refcount, at most the maximum of the width.
+pub fn fill(order: RefcountOrder, count: u64, bytes: &mut [u8]) {
+    let count = count.min(order.max_refcount());
+    let word = swapped(order, lowest_bits(order) * count).to_le_bytes();
+    let (words, rest) = bytes.as_chunks_mut();
+    words.fill(word);
+    rest.copy_from_slice(&word[..rest.len()]);
 }
 
 /// Whether all bytes are 0.

@@ -52,12 +52,12 @@ fn blocks_are_decoded_and_encoded_as_each_refcount_is() {
         let bytes = [0x81, 0x37, 0x5c].repeat(171)[..8 * order.bits() as usize].to_vec();
         // As much as there is, and parts of words.
         for length in [bytes.len(), bytes.len() / 2, 4.min(bytes.len()), 1, 0] {
-            let bytes = &bytes[..length];
-            let counts = decode(order, bytes);
-            let each = (0..BLOCK).map(|index| get(order, bytes, index));
+            let counts = decode(order, &bytes[..length]);
+            // Of one that is cut off there is nothing.
+            let whole = length - length % (order.bits() as usize).div_ceil(8);
+            let each = (0..BLOCK).map(|index| get(order, &bytes[..whole], index));
             assert!(each.eq(counts), "{order:?} {length}");
             let mut again = vec![7; length];
-            let whole = length - length % (order.bits() as usize).div_ceil(8);
             encode(order, &counts, &mut again[..whole]);
             assert_eq!(again[..whole], bytes[..whole], "{order:?}");
             encode(order, &[u64::MAX; BLOCK], &mut again[..whole]);
@@ -88,12 +88,17 @@ fn adding_to_a_run_is_adding_to_each_up_to_a_word_in_which_one_does_not_fit() {
                 past == run.end || (past..end.min(run.end)).any(does_not_fit),
                 "{order:?}"
             );
-            let mut expected = before.clone();
-            (run.start..past).for_each(|index| set(order, &mut expected, index, sum(index)));
-            assert_eq!(after, expected, "{order:?} {run:?} {times}");
-            if run.len() == 1 && add_one(order, &mut before, run.start, times) {
-                assert_eq!(before, after, "{order:?} {run:?} {times}");
-            }
+            let added_up_to = |past: usize| {
+                let mut expected = before.clone();
+                (run.start..past).for_each(|index| set(order, &mut expected, index, sum(index)));
+                expected
+            };
+            assert_eq!(after, added_up_to(past), "{order:?} {run:?} {times}");
+            let mut after = before.clone();
+            let past = run.start + add_each(order, &mut after, run.clone(), times);
+            assert_eq!(after, added_up_to(past), "{order:?} {run:?} {times}");
+            let stops_early = order != RefcountOrder::BYTE && (order.get(), times) != (0, 1);
+            assert!(past == run.end || stops_early || does_not_fit(past));
         }
     }
 }

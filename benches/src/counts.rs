@@ -111,7 +111,6 @@ pub fn all() -> Result<All, String> {
 }
 
 /// Where the numbers are kept.
-#[must_use]
 pub fn path() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("counts.toml")
 }
@@ -135,7 +134,6 @@ pub fn keep(counts: &All) -> Result<(), String> {
 }
 
 /// One line for each number that changed.
-#[must_use]
 pub fn changes(before: &All, after: &All) -> Vec<String> {
     let names: std::collections::BTreeSet<_> = before.keys().chain(after.keys()).collect();
     names

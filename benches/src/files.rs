@@ -36,7 +36,6 @@ impl ImageFile {
     }
 
     /// The same image with something to repair.
-    #[must_use]
     pub fn to_repair(&self, task: Task) -> ToRepair {
         let mut damaged = self.whole.clone();
         task.damage(&mut damaged);
@@ -52,7 +51,6 @@ impl ImageFile {
     }
 
     /// Where it is.
-    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -60,7 +58,6 @@ impl ImageFile {
 
 impl ToRepair {
     /// Where it is.
-    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }

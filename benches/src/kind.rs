@@ -50,7 +50,6 @@ impl Task {
     pub const ALL: [Self; 3] = [Self::Check, Self::RepairInPlace, Self::Rebuild];
 
     /// Its name in a bench.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Check => "check",
@@ -103,7 +102,6 @@ impl Kind {
     ];
 
     /// Its name in a bench.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Large => "large",

@@ -11,7 +11,6 @@ pub use kind::{Kind, Task};
 pub use pattern::Pattern;
 
 /// Whether criterion was told to be quick: `cargo bench -p recount-benches -- --quick`.
-#[must_use]
 pub fn is_quick() -> bool {
     std::env::args().any(|argument| argument == "--quick")
 }

@@ -20,7 +20,6 @@ impl Pattern {
     pub const ALL: [Self; 4] = [Self::Dense, Self::Sparse, Self::Striped, Self::Adversarial];
 
     /// Its name in a bench.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Dense => "dense",
@@ -31,7 +30,6 @@ impl Pattern {
     }
 
     /// A table in which `used` clusters are counted once, and the clusters that it spans.
-    #[must_use]
     pub fn table(self, geometry: Geometry, used: u64) -> (RefcountTable, ClusterCount) {
         let (run, step) = match self {
             Self::Dense => (used, used),

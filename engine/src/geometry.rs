@@ -108,13 +108,11 @@ impl Geometry {
     }
 
     /// Binary logarithm of the cluster size.
-    #[must_use]
     pub const fn cluster_bits(&self) -> u32 {
         self.cluster_bits
     }
 
     /// Bytes of a cluster.
-    #[must_use]
     pub const fn cluster_size(&self) -> u64 {
         1 << self.cluster_bits
     }
@@ -125,38 +123,32 @@ impl Geometry {
     }
 
     /// The largest refcount.
-    #[must_use]
     pub const fn max_refcount(&self) -> u64 {
         self.order.max_refcount()
     }
 
     /// **B**: refcounts of a refblock, which is also the number of clusters that it covers.
-    #[must_use]
     pub const fn refcounts_per_refblock(&self) -> u64 {
         1 << self.refblock_bits
     }
 
     /// Bytes of a refblock that hold refcounts: all of the cluster in a real image.
-    #[must_use]
     pub const fn refblock_bytes(&self) -> usize {
         1 << (self.refblock_bits + self.order.get() - 3)
     }
 
     /// **E**: reftable entries of a cluster.
-    #[must_use]
     pub const fn entries_per_reftable_cluster(&self) -> u64 {
         1 << self.reftable_entry_bits
     }
 
     /// The largest reftable, in clusters: 8 MiB, but at least one cluster (observed: qemu opens no
     /// image with a larger one).
-    #[must_use]
     pub const fn max_reftable_clusters(&self) -> ClusterCount {
         ClusterCount((8 << 20) >> self.cluster_bits)
     }
 
     /// Where in the file the header's reftable pointer is: 8 bytes of offset, 4 of clusters.
-    #[must_use]
     pub const fn reftable_pointer_offset(&self) -> Offset {
         self.pointer_offset
     }
@@ -190,7 +182,6 @@ impl Geometry {
     }
 
     /// The first cluster that a refblock covers; saturates past 2^64.
-    #[must_use]
     pub const fn first_covered(&self, refblock: RefblockIndex) -> Cluster {
         Cluster(refblock.0.saturating_mul(self.refcounts_per_refblock()))
     }

@@ -56,7 +56,6 @@ impl Image {
     }
 
     /// Cluster size and refcount width.
-    #[must_use]
     pub const fn geometry(&self) -> &Geometry {
         &self.header.geometry
     }

@@ -45,7 +45,6 @@ pub enum Step {
 }
 
 /// A number with its noun, which has a regular plural.
-#[must_use]
 pub fn of(number: u64, noun: &str) -> String {
     match noun.strip_suffix('y') {
         _ if number == 1 => format!("1 {noun}"),

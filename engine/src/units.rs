@@ -33,7 +33,6 @@ pub struct Region {
 
 impl Region {
     /// The byte after its last one, or the last representable one.
-    #[must_use]
     pub const fn end(self) -> u64 {
         self.offset.0.saturating_add(self.length)
     }

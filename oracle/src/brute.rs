@@ -19,7 +19,6 @@ pub struct Space {
 
 impl Space {
     /// The toy's file as it is.
-    #[must_use]
     pub const fn inside_file(toy: &Toy) -> Self {
         Self {
             shape: toy.shape,
@@ -32,7 +31,6 @@ impl Space {
     /// Everything that the toy's storage can hold. Where it can grow: as much as is certainly
     /// enough, and as no smaller reftable than that takes can reach beyond. `None` where that is
     /// more than a set of clusters holds.
-    #[must_use]
     pub fn whole_storage(toy: &Toy) -> Option<Self> {
         let clusters = toy.capacity().unwrap_or_else(|| {
             let (refcounts, entries) = (toy.shape.refcounts(), toy.shape.entries());
@@ -51,13 +49,11 @@ impl Space {
     }
 
     /// The fewest clusters of reftable with which there is a placement; `None` when there is none.
-    #[must_use]
     pub fn least_table(&self) -> Option<u32> {
         (1..=self.clusters).find(|tables| self.has_placement(*tables))
     }
 
     /// Whether there is a placement with a reftable of `tables` clusters.
-    #[must_use]
     pub fn has_placement(&self, tables: u32) -> bool {
         let covered = tables * self.shape.entries() * self.shape.refcounts();
         let reach = covered.min(self.clusters);

@@ -26,7 +26,6 @@ pub enum Ended {
 
 impl Ended {
     /// That of the engine.
-    #[must_use]
     pub const fn of(outcome: &Result<Outcome, RepairFailure>) -> Self {
         match outcome {
             Ok(_) => Self::Well,
@@ -35,7 +34,6 @@ impl Ended {
     }
 
     /// That of a repair that failed.
-    #[must_use]
     pub const fn of_failure(failure: &RepairFailure) -> Self {
         if failure.has_written {
             return Self::UNKNOWN;

@@ -23,7 +23,6 @@ impl Clusters {
     pub const NONE: Self = Self(0);
 
     /// `count` clusters from `first` on; those past the largest possible cluster are left out.
-    #[must_use]
     pub const fn run(first: u32, count: u32) -> Self {
         match (first, count) {
             (CLUSTERS_MAX.., _) | (_, 0) => Self::NONE,
@@ -33,43 +32,36 @@ impl Clusters {
     }
 
     /// How many there are.
-    #[must_use]
     pub const fn count(self) -> u32 {
         self.0.count_ones()
     }
 
     /// Whether there are none.
-    #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
     /// Whether a cluster is among them.
-    #[must_use]
     pub const fn contains(self, cluster: u32) -> bool {
         cluster < CLUSTERS_MAX && self.0 >> cluster & 1 == 1
     }
 
     /// Those of either.
-    #[must_use]
     pub const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
     /// Those of both.
-    #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
     /// Those that the other does not have.
-    #[must_use]
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
     /// The lowest.
-    #[must_use]
     pub const fn first(self) -> Option<u32> {
         match self.0 {
             0 => None,
@@ -78,7 +70,6 @@ impl Clusters {
     }
 
     /// The first cluster after the highest; 0 when there are none.
-    #[must_use]
     pub const fn end(self) -> u32 {
         u128::BITS - self.0.leading_zeros()
     }
@@ -127,7 +118,6 @@ pub struct Toy {
 
 impl Toy {
     /// Clusters that the storage can hold; `None` without limit.
-    #[must_use]
     pub const fn capacity(&self) -> Option<u32> {
         match self.room {
             StorageLimit::Growing => None,
@@ -136,7 +126,6 @@ impl Toy {
     }
 
     /// The toy as a case, for storing, replaying and building its bytes.
-    #[must_use]
     pub fn to_case(&self, algorithm: Algorithm) -> Case {
         let references = (0..self.clusters).map(|cluster| {
             u64::from(self.used.contains(cluster)) * self.shape.references_of(cluster)
@@ -157,7 +146,6 @@ impl Toy {
     }
 
     /// The toy of a case; `None` when the case is none, or too large for sets of clusters.
-    #[must_use]
     pub fn from_case(case: &Case) -> Option<Self> {
         let Image::Model(model) = &case.image else {
             return None;

@@ -26,7 +26,6 @@ pub struct Guest<'a> {
 
 impl<'a> Guest<'a> {
     /// Opens an image that is clean.
-    #[must_use]
     pub fn open(image: &'a mut SparseBytes) -> Self {
         let word = |at: u64, length: usize| {
             let bytes = image.bytes(at, length);
@@ -48,7 +47,6 @@ impl<'a> Guest<'a> {
     }
 
     /// Clusters of the virtual disk.
-    #[must_use]
     pub const fn clusters(&self) -> u64 {
         self.virtual_clusters
     }

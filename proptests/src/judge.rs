@@ -64,7 +64,6 @@ pub fn hold(verdicts: Vec<(Property, Verdict)>) -> Result<(), TestCaseError> {
 }
 
 /// Whether only refcounts can be wrong in an image, so that it has to be clean after this repair.
-#[must_use]
 pub fn is_sound(before: &Before, run: &Run) -> bool {
     let repaired = run.repaired(before);
     repaired.is_some_and(|repaired| repaired.damage.is_empty())
@@ -101,7 +100,6 @@ pub type Seen = (&'static str, u64, Vec<u8>);
 pub type View = BTreeMap<LayerId, BTreeMap<u64, Seen>>;
 
 /// What the guest sees in each layer of an image, cluster by cluster.
-#[must_use]
 pub fn view(audit: &Audit, bytes: &SparseBytes) -> View {
     let size = audit.header.cluster_size();
     let read = |offset: u64, length: u64| {

@@ -50,7 +50,6 @@ impl Report {
     }
 
     /// Whether nothing at all is wrong.
-    #[must_use]
     pub const fn is_clean(&self) -> bool {
         self.check_errors == 0 && self.corruptions == 0 && self.leaks == 0
     }

@@ -82,7 +82,6 @@ pub struct RepairPlan {
 
 impl RepairPlan {
     /// Whether there is nothing to do.
-    #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.phases.is_empty()
     }

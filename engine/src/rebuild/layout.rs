@@ -26,7 +26,6 @@ pub struct Layout {
 impl Layout {
     /// The clusters that the new structures count beside what they were built from: themselves
     /// and what was abandoned. Each of them is counted once.
-    #[must_use]
     pub fn allocated(&self) -> RunSet {
         let refblocks = self.refblocks.iter();
         let refblocks = refblocks.map(|(_, cluster)| Run::single(*cluster));
@@ -35,7 +34,6 @@ impl Layout {
     }
 
     /// The first cluster after the last one that it allocates.
-    #[must_use]
     pub fn end(&self) -> Cluster {
         self.allocated().runs().last().map_or(Cluster(0), Run::end)
     }

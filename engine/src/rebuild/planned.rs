@@ -191,7 +191,6 @@ const fn reach(geometry: &Geometry, cluster: Cluster) -> ClusterCount {
 /// added between them yield less than d + d', so more than y d' - d - d' of their clusters are
 /// reserved. Summed over k failing tries after the second, the second grown by at most M:
 /// S + M >= (y - 2) k.
-#[must_use]
 pub const fn proven_tries(geometry: &Geometry, reserved: ClusterCount) -> Option<u64> {
     let entries = geometry.entries_per_reftable_cluster();
     let yields = entries * (geometry.refcounts_per_refblock() - 1);

@@ -50,7 +50,6 @@ pub enum OpenError {
 
 /// A path as messages name it: in quotes, with control characters escaped, so that no file name can
 /// break a line or command a terminal.
-#[must_use]
 pub fn shown(path: &Path) -> String {
     let mut text = String::from("'");
     for character in path.to_string_lossy().chars() {

@@ -14,7 +14,6 @@ pub struct MemoryStorage {
 
 impl MemoryStorage {
     /// Storage that can grow.
-    #[must_use]
     pub const fn growing(bytes: Vec<u8>) -> Self {
         Self {
             bytes,
@@ -23,19 +22,16 @@ impl MemoryStorage {
     }
 
     /// Storage of a fixed size, as a block device is.
-    #[must_use]
     pub const fn fixed(bytes: Vec<u8>) -> Self {
         Self { bytes, fixed: true }
     }
 
     /// The bytes as they are now.
-    #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
     /// Takes the bytes out.
-    #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }

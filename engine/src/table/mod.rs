@@ -55,7 +55,6 @@ pub struct RefcountTable {
 
 impl RefcountTable {
     /// A table in which every count is 0.
-    #[must_use]
     pub const fn new(geometry: Geometry) -> Self {
         Self {
             geometry,
@@ -65,19 +64,16 @@ impl RefcountTable {
     }
 
     /// The geometry that it is laid out by.
-    #[must_use]
     pub const fn geometry(&self) -> &Geometry {
         &self.geometry
     }
 
     /// Whether a count is above 1, or was: when not, each is 0 or 1.
-    #[must_use]
     pub fn has_shared(&self) -> bool {
         self.chunks().any(|chunk| chunk.highest() > 1)
     }
 
     /// The count of a cluster.
-    #[must_use]
     pub fn get(&self, cluster: Cluster) -> u64 {
         let (number, index) = split(cluster.0);
         self.chunk(number).get(index)
@@ -127,7 +123,6 @@ impl RefcountTable {
     }
 
     /// The first cluster from `from` on whose count is 0. There always is one.
-    #[must_use]
     pub fn next_free(&self, from: Cluster) -> Cluster {
         let mut free = from.0;
         while free < u64::MAX && !matches!(self.chunk(split(free).0), Chunk::Same(0)) {
@@ -141,7 +136,6 @@ impl RefcountTable {
     }
 
     /// The first cluster from `from` on whose count is not 0.
-    #[must_use]
     pub fn next_used(&self, from: Cluster) -> Option<Cluster> {
         let mut used = self.passing(from.0..u64::MAX, |count| count != 0);
         let (first, bits) = used.next()?;
@@ -149,13 +143,11 @@ impl RefcountTable {
     }
 
     /// The last cluster whose count is not 0.
-    #[must_use]
     pub fn last_used(&self) -> Option<Cluster> {
         self.last_used_before(Cluster(u64::MAX))
     }
 
     /// The last cluster before `end` whose count is not 0.
-    #[must_use]
     pub fn last_used_before(&self, end: Cluster) -> Option<Cluster> {
         let (first, bits) = self.passing(0..end.0, |count| count != 0).next_back()?;
         Some(Cluster(first + u64::from(bits.ilog2())))
@@ -173,7 +165,6 @@ impl RefcountTable {
     }
 
     /// Whether any cluster that a refblock covers has a count.
-    #[must_use]
     pub fn is_used(&self, refblock: RefblockIndex) -> bool {
         let first = |refblock| self.geometry.first_covered(RefblockIndex(refblock)).0;
         let mut used = self.passing(first(refblock.0)..first(refblock.0 + 1), |count| count != 0);
@@ -229,7 +220,6 @@ impl RefcountTable {
     }
 
     /// Bytes of memory that the counts take up.
-    #[must_use]
     pub fn memory(&self) -> usize {
         let far = self.far.len() * size_of::<(usize, Vec<Chunk>)>();
         let held = self.far.values().chain([&self.near]).map(Vec::capacity);

@@ -14,13 +14,11 @@ pub struct Run {
 
 impl Run {
     /// A run of `count` clusters.
-    #[must_use]
     pub const fn new(first: Cluster, count: ClusterCount) -> Self {
         Self { first, count }
     }
 
     /// A run of one.
-    #[must_use]
     pub const fn single(cluster: Cluster) -> Self {
         Self {
             first: cluster,
@@ -29,13 +27,11 @@ impl Run {
     }
 
     /// The first cluster after it.
-    #[must_use]
     pub const fn end(&self) -> Cluster {
         self.first.saturating_add(self.count)
     }
 
     /// Whether a cluster is in it.
-    #[must_use]
     pub const fn contains(&self, cluster: Cluster) -> bool {
         self.first.0 <= cluster.0 && cluster.0 < self.end().0
     }
@@ -74,7 +70,6 @@ pub struct RunSet {
 
 impl RunSet {
     /// The empty set.
-    #[must_use]
     pub const fn new() -> Self {
         Self { runs: Vec::new() }
     }
@@ -85,25 +80,21 @@ impl RunSet {
     }
 
     /// Whether it holds no cluster.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
 
     /// How many clusters it holds.
-    #[must_use]
     pub fn count(&self) -> ClusterCount {
         ClusterCount(self.runs.iter().map(|run| run.count.0).sum())
     }
 
     /// Its runs, in ascending order.
-    #[must_use]
     pub fn runs(&self) -> &[Run] {
         &self.runs
     }
 
     /// The run that a cluster lies in.
-    #[must_use]
     pub fn run_at(&self, cluster: Cluster) -> Option<Run> {
         let after = self.runs.partition_point(|run| run.first <= cluster);
         let run = self.runs.get(after.checked_sub(1)?)?;
@@ -111,13 +102,11 @@ impl RunSet {
     }
 
     /// Whether it holds a cluster.
-    #[must_use]
     pub fn contains(&self, cluster: Cluster) -> bool {
         self.run_at(cluster).is_some()
     }
 
     /// The first cluster from `from` on that it holds.
-    #[must_use]
     pub fn next_from(&self, from: Cluster) -> Option<Cluster> {
         let position = self.runs.partition_point(|run| run.end() <= from);
         self.runs.get(position).map(|run| run.first.max(from))
@@ -155,7 +144,6 @@ impl RunSet {
     }
 
     /// The clusters that another set does not hold.
-    #[must_use]
     pub fn without(&self, other: &Self) -> Self {
         let mut left = Self::new();
         for run in &self.runs {

@@ -56,7 +56,6 @@ impl UndoFile {
     }
 
     /// Where the image was when it was repaired, as [`save`](super::save) was told.
-    #[must_use]
     pub fn image(&self) -> &Path {
         &self.image
     }

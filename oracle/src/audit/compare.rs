@@ -17,13 +17,11 @@ pub struct Mismatch {
 
 impl Mismatch {
     /// Whether it is only counted too high: space is lost, but no data in danger.
-    #[must_use]
     pub const fn is_leak(&self) -> bool {
         self.on_disk > self.references
     }
 
     /// Whether it is in use and counts as free: anything may be written over it.
-    #[must_use]
     pub const fn is_free_on_disk(&self) -> bool {
         self.on_disk == 0 && self.references > 0
     }

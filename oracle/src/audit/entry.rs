@@ -59,19 +59,16 @@ pub struct Entry {
 
 impl Entry {
     /// Whether some of its cluster is read, and not zeros or the backing file in its place.
-    #[must_use]
     pub const fn holds_data(&self) -> bool {
         self.bitmap & ALLOCATED != 0
     }
 
     /// Whether bit 63 is set.
-    #[must_use]
     pub const fn is_copied(&self) -> bool {
         self.word & COPIED != 0
     }
 
     /// Whether bits are set that mean nothing. A compressed entry has none.
-    #[must_use]
     pub const fn has_reserved_bits(&self) -> bool {
         !matches!(self.target, Target::Compressed { .. }) && self.word & L2_RESERVED != 0
     }
@@ -97,7 +94,6 @@ pub fn entries(header: &Header, table: &[u8]) -> impl Iterator<Item = Entry> {
 }
 
 /// Whether some bytes read as an L1 table: no more entries make no sense than do.
-#[must_use]
 pub fn reads_as_l1_table(header: &Header, table: &[u8]) -> bool {
     let words = table.chunks_exact(8).map(be64).filter(|&word| word != 0);
     most_make_sense(words.map(|word| {
@@ -107,7 +103,6 @@ pub fn reads_as_l1_table(header: &Header, table: &[u8]) -> bool {
 }
 
 /// The same of an L2 table, or of a part of one from its start, in a file of so many bytes.
-#[must_use]
 pub fn reads_as_l2_table(header: &Header, length: u64, table: &[u8]) -> bool {
     most_make_sense(entries(header, table).map(|entry| match entry.target {
         // What begins past the end of the file does so after a repair: it does not grow over it.

@@ -52,7 +52,6 @@ pub struct SnapshotTable {
 
 impl SnapshotTable {
     /// Bytes that its first so many entries take, of a table that begins at `start`.
-    #[must_use]
     pub fn bytes(&self, entries: usize, start: u64) -> u64 {
         let last = self.entries[..entries].last();
         last.map_or(0, |last| last.at + last.bytes - start)

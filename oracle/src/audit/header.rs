@@ -91,55 +91,46 @@ impl Header {
     }
 
     /// Bytes of a cluster.
-    #[must_use]
     pub const fn cluster_size(&self) -> u64 {
         1 << self.cluster_bits
     }
 
     /// Bits of a refcount.
-    #[must_use]
     pub const fn refcount_bits(&self) -> u64 {
         1 << self.refcount_order
     }
 
     /// The largest refcount.
-    #[must_use]
     pub const fn max_refcount(&self) -> u64 {
         u64::MAX >> (64 - self.refcount_bits())
     }
 
     /// Refcounts of a refblock: the clusters that it covers.
-    #[must_use]
     pub const fn refblock_entries(&self) -> u64 {
         self.cluster_size() * 8 / self.refcount_bits()
     }
 
     /// Whether L2 entries are 16 bytes and have subclusters.
-    #[must_use]
     pub const fn extended_l2(&self) -> bool {
         self.incompatible & EXTENDED_L2 != 0
     }
 
     /// Whether guest data lies in another file.
-    #[must_use]
     pub const fn external_data(&self) -> bool {
         self.incompatible & EXTERNAL_DATA != 0
     }
 
     /// Bytes of an L2 entry.
-    #[must_use]
     pub const fn l2_entry_bytes(&self) -> u64 {
         if self.extended_l2() { 16 } else { 8 }
     }
 
     /// Entries of an L2 table.
-    #[must_use]
     pub const fn l2_entries(&self) -> u64 {
         self.cluster_size() / self.l2_entry_bytes()
     }
 
     /// Whether an offset is the first byte of a cluster.
-    #[must_use]
     pub const fn is_aligned(&self, offset: u64) -> bool {
         offset.is_multiple_of(self.cluster_size())
     }

@@ -84,7 +84,6 @@ pub struct Audit {
 
 impl Audit {
     /// Whether nothing at all is wrong.
-    #[must_use]
     pub fn is_clean(&self) -> bool {
         counters(self).exit_code() == 0
     }
@@ -95,13 +94,11 @@ impl Audit {
     }
 
     /// References to a cluster.
-    #[must_use]
     pub fn references_to(&self, cluster: u64) -> u64 {
         self.references.get(&cluster).map_or(0, SmallVec::len) as u64
     }
 
     /// Whether an entry reads as zeros and has an impossible offset.
-    #[must_use]
     pub fn reads_as_zeros(&self, referrer: Referrer) -> bool {
         let mut empty = self.empty.iter();
         empty.any(|entry| entry.referrer == referrer)

@@ -26,7 +26,6 @@ pub struct OnDisk {
 impl OnDisk {
     /// A cluster's refcount; `None` where the reftable entry leads into the middle of a cluster, or
     /// so far that nothing can be read there.
-    #[must_use]
     pub fn count(&self, cluster: u64) -> Option<u64> {
         let entry = self
             .entries
@@ -38,13 +37,11 @@ impl OnDisk {
     }
 
     /// Whether a refblock at this offset can be read.
-    #[must_use]
     pub fn is_readable(&self, offset: u64) -> bool {
         self.header.is_aligned(offset) && can_be_read(offset, self.header.cluster_size())
     }
 
     /// All refcounts that are not 0, by cluster.
-    #[must_use]
     pub const fn counts(&self) -> &LiteMap<u64, u64> {
         &self.counts
     }

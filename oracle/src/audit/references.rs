@@ -95,13 +95,11 @@ pub type Referrers = SmallVec<[Referrer; 1]>;
 
 impl Referrer {
     /// Whether it refers to a part of the refcount structures.
-    #[must_use]
     pub const fn is_structure(&self) -> bool {
         matches!(self, Self::Reftable | Self::Refblock { .. })
     }
 
     /// Whose table the entry is in, or is referred to.
-    #[must_use]
     pub const fn layer(&self) -> Option<LayerId> {
         match *self {
             Self::L1 { layer }
@@ -166,7 +164,6 @@ pub struct PastEnd {
 impl PastEnd {
     /// Whether it is counted and the end of it is missing: what lies in whole clusters reads as
     /// zeros there.
-    #[must_use]
     pub const fn is_in_part(&self) -> bool {
         let whole_clusters = matches!(
             self.referrer,
@@ -189,7 +186,6 @@ pub struct TableUse {
 
 impl TableUse {
     /// The entry.
-    #[must_use]
     pub const fn referrer(&self) -> Referrer {
         let (layer, l1_index) = (self.layer, self.l1_index);
         Referrer::L2 { layer, l1_index }

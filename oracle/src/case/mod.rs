@@ -27,7 +27,6 @@ pub struct Pick(pub u32);
 
 impl Pick {
     /// The chosen index below `candidates`; `None` when there are none.
-    #[must_use]
     pub fn of(self, candidates: usize) -> Option<usize> {
         (self.0 as usize).checked_rem(candidates)
     }
@@ -127,7 +126,6 @@ pub enum Schedule {
 
 impl Schedule {
     /// Whether nothing goes wrong.
-    #[must_use]
     pub const fn is_quiet(&self) -> bool {
         matches!(self, Self::Quiet)
     }

@@ -47,20 +47,17 @@ pub struct Shape {
 
 impl Shape {
     /// B.
-    #[must_use]
     pub const fn refcounts(self) -> u32 {
         1 << self.refblock_bits
     }
 
     /// E.
-    #[must_use]
     pub const fn entries(self) -> u32 {
         1 << self.reftable_entry_bits
     }
 
     /// Binary logarithm of the cluster size: the smallest, from 512 bytes on, that holds a refblock
     /// and E reftable entries.
-    #[must_use]
     pub fn cluster_bits(self) -> u32 {
         let refblock = (self.refblock_bits + self.refcount_order).saturating_sub(3);
         let entries = self.reftable_entry_bits + ENTRY_BYTES.trailing_zeros();
@@ -69,7 +66,6 @@ impl Shape {
 
     /// The number of references that a used cluster has: 1, 2 and the maximum in turn. Planners
     /// only ask whether there are any.
-    #[must_use]
     pub const fn references_of(self, cluster: u32) -> u64 {
         match cluster % 3 {
             0 => 1,
@@ -81,7 +77,6 @@ impl Shape {
 
 impl Model {
     /// The sizes of its tables.
-    #[must_use]
     pub const fn shape(&self) -> Shape {
         Shape {
             refblock_bits: self.refblock_bits,
@@ -91,7 +86,6 @@ impl Model {
     }
 
     /// Bytes of a cluster.
-    #[must_use]
     pub fn cluster_size(&self) -> u64 {
         1 << self.shape().cluster_bits()
     }

@@ -25,7 +25,6 @@ const UNKNOWN_EXTENSION_MAX: u32 = 40;
 
 /// The case with a synthetic image that a seed stands for: the same one in every run of this
 /// version.
-#[must_use]
 #[expect(clippy::missing_panics_doc, reason = "no bytes are without a case")]
 pub fn generate(seed: u64) -> Case {
     let mut bytes = vec![0; ENTROPY];

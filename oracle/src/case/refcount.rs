@@ -4,7 +4,6 @@
 use super::damage::SparseBytes;
 
 /// The largest refcount of 2^`order` bits.
-#[must_use]
 pub const fn largest(order: u32) -> u64 {
     u64::MAX >> (64 - (1 << order))
 }

@@ -146,7 +146,6 @@ pub fn parse(file: &Path, text: &str) -> Result<CaseFile, TextError> {
 }
 
 /// The text of a case file; [`parse`] gives the same back.
-#[must_use]
 #[expect(
     clippy::missing_panics_doc,
     reason = "no value of the type is without a text"

@@ -56,7 +56,6 @@ impl Case {
 
 impl Synthetic {
     /// Guest clusters up to the last that holds something.
-    #[must_use]
     pub fn guest_clusters(&self) -> u64 {
         let runs = self.guest.iter();
         let lengths = runs.map(|run| run.skip.saturating_add(run.clusters.into()));
@@ -64,7 +63,6 @@ impl Synthetic {
     }
 
     /// The virtual disk's size in bytes.
-    #[must_use]
     pub fn virtual_size(&self) -> u64 {
         let guest = self.guest_clusters().saturating_mul(1 << self.cluster_bits);
         guest.saturating_add(self.slack_sectors.saturating_mul(SECTOR))

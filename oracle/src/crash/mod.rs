@@ -57,7 +57,6 @@ pub struct CrashState<'a> {
 impl CrashState<'_> {
     /// How a case names this state, so that it can be replayed; `None` where no seed was found, and
     /// between a durable write and what comes after it.
-    #[must_use]
     pub fn crash(&self) -> Option<Crash> {
         if self.between_events {
             return None;
@@ -150,7 +149,6 @@ fn all<B>(
 }
 
 /// The state that a case names.
-#[must_use]
 pub fn state(before: &SparseBytes, trace: &Trace, crash: Crash) -> SparseBytes {
     let after = crash.after as usize % (trace.events.len() + 1);
     let mut volatile = Volatile::new(before.clone());

@@ -71,7 +71,6 @@ pub struct Asked {
 impl SimulatedDisk {
     /// A disk with these bytes on it, all durable; `capacity` is the length in bytes that it can never
     /// exceed.
-    #[must_use]
     pub fn new(bytes: SparseBytes, capacity: Option<u64>) -> Self {
         Self {
             capacity,
@@ -83,32 +82,27 @@ impl SimulatedDisk {
     }
 
     /// The same disk, on which operations fail.
-    #[must_use]
     pub fn with_faults(mut self, faults: &[Fault]) -> Self {
         self.faults = faults.to_vec();
         self
     }
 
     /// The bytes as a program reads them now.
-    #[must_use]
     pub const fn live(&self) -> &SparseBytes {
         &self.live
     }
 
     /// What was done so far.
-    #[must_use]
     pub const fn trace(&self) -> &Trace {
         &self.trace
     }
 
     /// What was asked of it so far.
-    #[must_use]
     pub fn asked(&self) -> Asked {
         *self.counters()
     }
 
     /// The bytes as they are, and what was done.
-    #[must_use]
     pub fn into_parts(self) -> (SparseBytes, Trace) {
         (self.live, self.trace)
     }

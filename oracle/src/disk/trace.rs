@@ -34,7 +34,6 @@ pub enum Event {
 
 impl Event {
     /// Whether it changes no bytes.
-    #[must_use]
     pub const fn is_flush(&self) -> bool {
         matches!(self, Self::Flush | Self::FlushFailed)
     }
@@ -79,7 +78,6 @@ impl Trace {
     }
 
     /// Whether nothing was changed.
-    #[must_use]
     pub fn is_read_only(&self) -> bool {
         self.events.iter().all(Event::is_flush)
     }

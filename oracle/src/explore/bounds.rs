@@ -62,7 +62,6 @@ impl Bounds {
     pub const CLUSTERS_MAX: u32 = 24;
 
     /// Everything, for files of up to so many clusters.
-    #[must_use]
     pub fn up_to(clusters: u32) -> Self {
         Self {
             clusters,

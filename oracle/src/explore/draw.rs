@@ -12,13 +12,11 @@ pub const LEGEND: &str =
     "# used   o old structure   . free   T new reftable   0-9a-z new refblock   x given up";
 
 /// The toy before: a mark for each cluster of the file, then `|`, then the room after its end.
-#[must_use]
 pub fn before(toy: &Toy) -> String {
     line(toy, None)
 }
 
 /// The toy with the new structures in it, or why there are none.
-#[must_use]
 pub fn after(toy: &Toy, outcome: &Result<Layout, PlanError>) -> String {
     match outcome {
         Ok(layout) => line(toy, Some(layout)),

@@ -55,7 +55,6 @@ struct NamedImage {
 /// # Panics
 ///
 /// If the list is no such list, which a test would show.
-#[must_use]
 pub fn all(algorithms: &[Algorithm]) -> Vec<Named> {
     let lists: Lists = toml::from_str(include_str!("images.toml")).expect("images and damages");
     let of_images = lists.images.iter();

@@ -122,7 +122,6 @@ impl Default for Tally {
 
 impl Tally {
     /// What was found of a property of an algorithm.
-    #[must_use]
     pub fn cell(&self, algorithm: Algorithm, property: Property) -> &Cell {
         &self.cells[index(algorithm, property)]
     }
@@ -144,7 +143,6 @@ impl Tally {
     }
 
     /// What was found in either.
-    #[must_use]
     pub fn merge(self, other: Self) -> Self {
         let pairs = self.cells.into_iter().zip(other.cells);
         Self {

@@ -18,7 +18,6 @@ pub fn all() -> impl Iterator<Item = &'static str> {
 pub const OUT_OF_REACH: [&str; 1] = ["finding LostTablesNotSought"];
 
 /// The arms that an input reaches.
-#[must_use]
 pub fn reached(input: &[u8]) -> BTreeSet<String> {
     let mut arms = Arms::default();
     if input.len() > INPUT_MAX {

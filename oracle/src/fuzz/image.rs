@@ -60,13 +60,11 @@ const fn way(grows: bool, algorithm: Algorithm, also: fn(&mut RepairOptions)) ->
 
 impl Way {
     /// The way that an input asks for.
-    #[must_use]
     pub const fn of(input: &[u8]) -> Self {
         WAYS[input.len() % SECTOR as usize % WAYS.len()]
     }
 
     /// What the engine is told.
-    #[must_use]
     pub fn repair(&self) -> ImageRepair {
         let mut repair = ImageRepair::by(self.algorithm);
         (self.also)(&mut repair.options);

@@ -44,7 +44,6 @@ impl Target {
     pub const ALL: [Self; 4] = [Self::Crash, Self::Fault, Self::Image, Self::Rebuild];
 
     /// The name of the target, of its binary and of its folder in the corpus.
-    #[must_use]
     pub fn name(self) -> &'static str {
         self.into()
     }
@@ -104,7 +103,6 @@ pub struct Broken {
 
 impl Broken {
     /// With its message.
-    #[must_use]
     pub fn new(promise: &'static str, message: impl Into<String>) -> Self {
         Self {
             promise,

@@ -22,7 +22,6 @@ const LONG_TABLES: u32 = 512;
 
 /// Changes the image in the first `size` bytes of `data`, which may become as many as `data` has;
 /// how many it has then. The same seed changes the same image in the same way.
-#[must_use]
 pub fn mutate(data: &mut [u8], size: usize, seed: u32) -> usize {
     let mut rng = ChaCha8Rng::seed_from_u64(seed.into());
     let mut size = size.min(data.len());
@@ -57,7 +56,6 @@ fn damage(image: &mut [u8], rng: &mut ChaCha8Rng) -> usize {
 }
 
 /// Puts right what would end every run at the header; most of the time.
-#[must_use]
 pub fn keep_plausible(data: &mut [u8], size: usize, rng: &mut ChaCha8Rng) -> usize {
     let mut size = size;
     if size < SMALLEST {

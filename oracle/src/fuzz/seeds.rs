@@ -27,7 +27,6 @@ const CASES: usize = 48;
 const CASE_MAX: usize = 400;
 
 /// The seeds of a target.
-#[must_use]
 pub fn generate_seeds(target: Target) -> Vec<Vec<u8>> {
     match target {
         Target::Image => images(),

@@ -38,7 +38,6 @@ const OF_BYTES: [(Property, Applies, Judge); 11] = [
 ];
 
 /// What one property of bytes says; not applicable where bytes do not show it.
-#[must_use]
 pub fn judge(property: Property, before: &Before, run: &Run) -> Verdict {
     let mut rows = OF_BYTES.iter();
     match rows.find(|(one, ..)| *one == property) {
@@ -48,7 +47,6 @@ pub fn judge(property: Property, before: &Before, run: &Run) -> Verdict {
 }
 
 /// Asks every property; `undo-restores` after power cuts at these points.
-#[must_use]
 pub fn judge_all(
     before: &Before,
     run: &Run,

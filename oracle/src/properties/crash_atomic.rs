@@ -23,7 +23,6 @@ use crate::toy::ToyStructure;
 /// Of all states that a power cut may leave, whoever made the trace, and how many were looked at.
 /// `whole` is what the audit says of a run of the same repair in which nothing went wrong; `None`
 /// when that wrote no structures.
-#[must_use]
 pub fn judge(
     before: &Before,
     trace: &Trace,

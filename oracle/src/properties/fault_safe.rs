@@ -9,7 +9,6 @@ use crate::run::{Before, Run};
 
 /// Of a run in which operations fail, and how many crash states were looked at. `whole` is as for
 /// [`crash_atomic::judge`].
-#[must_use]
 pub fn judge(
     before: &Before,
     run: &Run,

@@ -84,14 +84,12 @@ impl Property {
         .expect("an array of the length of the slice");
 
     /// The name.
-    #[must_use]
     pub fn name(self) -> &'static str {
         self.into()
     }
 
     /// Whether the algorithm is known to fail the property on a toy, as `cargo xtask model` shows.
     /// What QEMU's leak is not clean afterwards either. On an image none fails any.
-    #[must_use]
     pub const fn is_known_of_toys(self, algorithm: Algorithm) -> bool {
         !matches!(algorithm, Algorithm::Planned)
             && matches!(
@@ -140,7 +138,6 @@ pub struct Failure {
 
 impl Failure {
     /// With its message.
-    #[must_use]
     pub fn new(message: impl Display) -> Self {
         Self {
             message: message.to_string(),
@@ -158,19 +155,16 @@ impl Failure {
 
 impl Verdict {
     /// A failure with its message.
-    #[must_use]
     pub fn fails(message: impl Display) -> Self {
         Self::Fails(Failure::new(message))
     }
 
     /// Whether the property fails.
-    #[must_use]
     pub const fn is_failure(&self) -> bool {
         matches!(self, Self::Fails(_))
     }
 
     /// This one if it fails, else the other's word.
-    #[must_use]
     pub fn and(self, other: impl FnOnce() -> Self) -> Self {
         match self {
             Self::Fails(failure) => Self::Fails(failure),

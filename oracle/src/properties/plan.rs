@@ -43,7 +43,6 @@ pub struct Brute {
 
 impl Brute {
     /// For a toy.
-    #[must_use]
     pub const fn new(toy: Toy) -> Self {
         Self {
             toy,
@@ -85,7 +84,6 @@ pub struct Places {
 
 impl Places {
     /// Those of a layout. Clusters past the largest that a set can hold only count for `end`.
-    #[must_use]
     pub fn of(layout: &Layout) -> Self {
         let mut places = Self::default();
         places.reftable = places.take(&layout.reftable);
@@ -111,7 +109,6 @@ impl Places {
     }
 
     /// Everything that the new structures count beside what is referenced.
-    #[must_use]
     pub const fn allocated(&self) -> Clusters {
         self.reftable.or(self.refblocks).or(self.abandoned)
     }
@@ -130,7 +127,6 @@ pub struct Planning<'a> {
 
 impl<'a> Planning<'a> {
     /// Of an outcome.
-    #[must_use]
     pub fn new(
         algorithm: Algorithm,
         outcome: &'a Result<Layout, PlanError>,
@@ -145,7 +141,6 @@ impl<'a> Planning<'a> {
     }
 
     /// What a property says of it; `None` when a plan alone does not show it.
-    #[must_use]
     pub fn judge(&self, property: Property) -> Option<Result<(), Failure>> {
         let found = OF_PLANS.iter().find(|(one, _)| *one == property);
         found.map(|(_, judge)| judge(self))

@@ -98,13 +98,11 @@ impl Reading {
     }
 
     /// Bytes of a cluster.
-    #[must_use]
     pub const fn cluster_size(&self) -> u64 {
         1 << self.cluster_bits
     }
 
     /// The header's pointer to the reftable: byte offset and clusters.
-    #[must_use]
     pub const fn pointer(&self) -> (u64, u64) {
         match &self.found {
             Found::Toy(toy) => (toy.reftable_offset, toy.reftable_clusters),
@@ -113,19 +111,16 @@ impl Reading {
     }
 
     /// References to a cluster.
-    #[must_use]
     pub fn references_to(&self, cluster: u64) -> u64 {
         self.references.get(&cluster).copied().unwrap_or(0)
     }
 
     /// References to a cluster but for those of the refcount structures.
-    #[must_use]
     pub fn foreign_references_to(&self, cluster: u64) -> u64 {
         self.references_to(cluster) - self.own.get(&cluster).copied().unwrap_or(0)
     }
 
     /// The refcounts on disk that are not 0.
-    #[must_use]
     pub const fn counts(&self) -> &LiteMap<u64, u64> {
         match &self.found {
             Found::Toy(toy) => &toy.counts,
@@ -134,7 +129,6 @@ impl Reading {
     }
 
     /// The refcount of a cluster on disk; `None` where it cannot be read.
-    #[must_use]
     pub fn count(&self, cluster: u64) -> Option<u64> {
         match &self.found {
             Found::Toy(toy) => Some(toy.counts.get(&cluster).copied().unwrap_or(0)),
@@ -144,7 +138,6 @@ impl Reading {
 
     /// Whether a check looks at a cluster: those past the end of the file that nothing refers to
     /// are not looked at, whatever their refcounts.
-    #[must_use]
     pub const fn is_checked(&self, cluster: u64) -> bool {
         match &self.found {
             Found::Toy(_) => true,
@@ -159,13 +152,11 @@ impl Reading {
     }
 
     /// The audit of an image as a repair counts: without tables in the header's cluster.
-    #[must_use]
     pub fn counted(&self) -> Option<&Audit> {
         self.beside_the_header.as_deref().or_else(|| self.audit())
     }
 
     /// The audit of an image.
-    #[must_use]
     pub const fn audit(&self) -> Option<&Audit> {
         match &self.found {
             Found::Toy(_) => None,
@@ -174,7 +165,6 @@ impl Reading {
     }
 
     /// Who refers to a cluster, for a person.
-    #[must_use]
     pub fn referrers(&self, cluster: u64) -> String {
         match &self.found {
             Found::Toy(_) => {

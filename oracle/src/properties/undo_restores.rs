@@ -39,7 +39,6 @@ pub enum Points {
 
 /// Of a repair as a whole, and after power cuts. Where a plan is empty the program saves no undo file,
 /// as nothing is replaced.
-#[must_use]
 pub fn judge(before: &Before, run: &Run, repair: &dyn Repair, points: Points) -> Verdict {
     if run.trace.is_read_only() || matches!(points, Points::Unasked) {
         return Verdict::NotApplicable;

@@ -49,7 +49,6 @@ pub struct Explored {
 
 impl Explored {
     /// What a property says; not applicable where it was not asked.
-    #[must_use]
     pub fn verdict(&self, property: Property) -> Verdict {
         let mut verdicts = self.verdicts.iter();
         let found = verdicts.find(|(asked, _)| *asked == property);

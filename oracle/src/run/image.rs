@@ -17,7 +17,6 @@ pub struct ImageRepair {
 
 impl ImageRepair {
     /// By one algorithm, everything else as it is by default.
-    #[must_use]
     pub fn by(algorithm: Algorithm) -> Self {
         let options = RepairOptions {
             algorithm: super::engine_algorithm(algorithm),

@@ -51,7 +51,6 @@ impl Before {
     }
 
     /// A disk with these bytes, on which these operations fail.
-    #[must_use]
     pub fn disk(&self, faults: &[Fault]) -> SimulatedDisk {
         SimulatedDisk::new(self.bytes.clone(), self.capacity).with_faults(faults)
     }
@@ -115,7 +114,6 @@ pub struct Run {
 
 impl Run {
     /// A repair of which nothing is known but how it ended, what it wrote, and what it left.
-    #[must_use]
     pub fn observed(trace: Trace, outcome: Outcome, after: SparseBytes) -> Self {
         Self {
             trace,
@@ -129,7 +127,6 @@ impl Run {
     }
 
     /// What it was asked.
-    #[must_use]
     pub const fn ask(&self) -> &Ask {
         &self.ask
     }

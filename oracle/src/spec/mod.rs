@@ -39,7 +39,6 @@ pub struct Ask {
 
 impl Ask {
     /// Only leaks (`-r leaks`), instead of everything.
-    #[must_use]
     pub fn only_leaks(&self) -> bool {
         self.options.scope == Scope::Leaks
     }

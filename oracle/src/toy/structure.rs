@@ -27,7 +27,6 @@ pub struct ToyStructure {
 
 impl ToyStructure {
     /// How often each cluster is used by the structures themselves.
-    #[must_use]
     pub fn own_clusters(&self, model: &Model) -> LiteMap<u64, u64> {
         let bits = model.shape().cluster_bits();
         let first = self.reftable_offset >> bits;

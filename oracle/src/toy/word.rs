@@ -22,7 +22,6 @@ impl Word {
     pub const PREFIX: &str = "toy:";
 
     /// The case that it stands for.
-    #[must_use]
     pub fn to_case(&self) -> Case {
         self.toy.to_case(self.algorithm)
     }

@@ -28,7 +28,6 @@ pub struct Counters {
 
 impl Counters {
     /// The exit code: 0 clean, 1 the check had errors, 2 corruptions, 3 leaks only.
-    #[must_use]
     pub const fn exit_code(&self) -> i32 {
         if self.gives_up || self.check_errors > 0 {
             1
@@ -42,7 +41,6 @@ impl Counters {
     }
 
     /// Under the names of the JSON.
-    #[must_use]
     pub const fn named(&self) -> [(&'static str, u64); 8] {
         [
             ("check-errors", self.check_errors),
@@ -58,7 +56,6 @@ impl Counters {
 }
 
 /// The figures of an audit.
-#[must_use]
 pub fn counters(audit: &Audit) -> Counters {
     let leaks = audit.mismatches.iter().filter(|wrong| wrong.is_leak());
     let low = |wrong: &&Mismatch| !wrong.is_leak();

@@ -17,7 +17,6 @@ pub struct SparseBytes {
 
 impl SparseBytes {
     /// `length` zeros.
-    #[must_use]
     pub const fn zeros(length: u64) -> Self {
         Self {
             length,
@@ -34,7 +33,6 @@ impl SparseBytes {
 
     /// The first byte from `offset` on that is on a page with something other than zeros; `None`
     /// when there is none.
-    #[must_use]
     pub fn next_data(&self, offset: u64) -> Option<u64> {
         let (page, _) = split(offset);
         let (found, _) = self.pages.range(page..).next()?;
@@ -43,7 +41,6 @@ impl SparseBytes {
     }
 
     /// The bytes from `offset` on, `length` of them, zeros past the end.
-    #[must_use]
     pub fn bytes(&self, offset: u64, length: usize) -> Vec<u8> {
         let mut buffer = vec![0; length];
         self.read_at(offset, &mut buffer);
@@ -51,7 +48,6 @@ impl SparseBytes {
     }
 
     /// The big-endian number of `bytes` bytes, 8 at most, at byte `offset`.
-    #[must_use]
     pub fn number(&self, offset: u64, bytes: usize) -> u64 {
         let mut number = [0; 8];
         self.read_at(offset, &mut number[8 - bytes..]);
@@ -59,13 +55,11 @@ impl SparseBytes {
     }
 
     /// The present length, in bytes.
-    #[must_use]
     pub const fn len(&self) -> u64 {
         self.length
     }
 
     /// Whether there are no bytes at all.
-    #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.length == 0
     }

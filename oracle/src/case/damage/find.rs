@@ -54,7 +54,6 @@ pub struct Structures {
 }
 
 /// The structures of an image; `None` when it has no header that can be read.
-#[must_use]
 pub fn structures(image: &SparseBytes) -> Option<Structures> {
     let header = Header::parse(&image.bytes(0, 112));
     let fits = (9..=21).contains(&header.cluster_bits) && header.refcount_order <= 6;
@@ -82,7 +81,6 @@ pub fn structures(image: &SparseBytes) -> Option<Structures> {
 
 impl Structures {
     /// Clusters of the file, the last one perhaps in part.
-    #[must_use]
     pub const fn clusters(&self) -> u64 {
         self.length.div_ceil(self.header.cluster_size())
     }

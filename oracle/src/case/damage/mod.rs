@@ -89,7 +89,6 @@ pub struct Applied {
 
 impl Applied {
     /// Whether the image is as it was.
-    #[must_use]
     pub fn is_nothing(&self) -> bool {
         self.changes
             .iter()

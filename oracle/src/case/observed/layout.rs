@@ -30,7 +30,6 @@ struct Refblock {
 
 impl Layout {
     /// Reads it; `None` when there is no header.
-    #[must_use]
     pub fn read(image: &SparseBytes) -> Option<Self> {
         let Structures {
             header, reftable, ..
@@ -53,7 +52,6 @@ impl Layout {
     }
 
     /// The first difference, in words.
-    #[must_use]
     pub fn difference(&self, other: &Self) -> Option<String> {
         let mut lines = self.lines().zip_longest(other.lines());
         let pair = lines.find(|pair| {

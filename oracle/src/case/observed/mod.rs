@@ -37,7 +37,6 @@ pub struct Observed {
 
 impl Observed {
     /// As it comes back from text: without the programs' messages.
-    #[must_use]
     pub fn as_recorded(&self) -> Self {
         let mut recorded = self.clone();
         recorded.check.stderr.clear();

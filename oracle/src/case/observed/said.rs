@@ -45,25 +45,21 @@ pub type Counters = BTreeMap<String, i64>;
 
 impl Said {
     /// Nothing is wrong with the image.
-    #[must_use]
     pub fn is_clean(&self) -> bool {
         self.ended == Ended::Code(0)
     }
 
     /// It ended by itself.
-    #[must_use]
     pub const fn is_answer(&self) -> bool {
         matches!(self.ended, Ended::Code(_))
     }
 
     /// Same exit code and same counters; two refusals are the same whatever their messages.
-    #[must_use]
     pub fn agrees_with(&self, other: &Self) -> bool {
         self.ended == other.ended && self.counters == other.counters
     }
 
     /// A counter; 0 without JSON.
-    #[must_use]
     pub fn counter(&self, name: &str) -> i64 {
         let all = self.counters.as_ref();
         all.and_then(|all| all.get(name)).copied().unwrap_or(0)

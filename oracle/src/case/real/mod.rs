@@ -117,7 +117,6 @@ pub enum Step {
 
 impl Recipe {
     /// The nearest recipe that qemu makes: ranges kept, and what it refuses to combine left out.
-    #[must_use]
     pub fn settled(&self) -> Self {
         let mut recipe = self.clone();
         let version_3 = !recipe.version_2;
@@ -145,7 +144,6 @@ impl Recipe {
     }
 
     /// The guest's disk in bytes.
-    #[must_use]
     pub fn virtual_size(&self) -> u64 {
         (u64::from(self.virtual_clusters) << self.cluster_bits) - u64::from(self.short_by)
     }

@@ -114,8 +114,11 @@ pub fn view(audit: &Audit, bytes: &SparseBytes) -> View {
             zero,
         } => {
             let parts = u64::from(allocated) << 32 | u64::from(zero);
-            let length = if offset == 0 { 0 } else { size };
-            ("subclusters", parts, read(offset, length))
+            let length = size / u64::from(u32::BITS);
+            // What lies in the others is not the guest's.
+            let indices = (0..u32::BITS).filter(|index| allocated >> index & 1 == 1);
+            let bytes = indices.flat_map(|index| read(offset + u64::from(index) * length, length));
+            ("subclusters", parts, bytes.collect())
         }
         Mapping::Preallocated { .. } | Mapping::Zero => ("zeros", 0, Vec::new()),
         Mapping::Compressed { offset, bytes } => ("compressed", 0, read(offset, bytes)),

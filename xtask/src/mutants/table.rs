@@ -36,7 +36,7 @@ impl Table {
             (row.remove("mutant").unwrap_or_default(), row)
         });
         Self {
-            introduction: introduction.to_owned(),
+            introduction: introduction.trim_end().to_owned(),
             rows: rows.collect(),
         }
     }
@@ -70,7 +70,7 @@ impl Table {
         let rows = mutants.iter().filter(asked);
         let rows = rows.map(|mutant| self.row(mutant, &DETECTORS) + "\n");
         let rows: String = rows.collect();
-        format!("{}\n{}\n{rows}", self.introduction, head(&DETECTORS))
+        format!("{}\n\n{}\n{rows}", self.introduction, head(&DETECTORS))
     }
 }
 

@@ -103,6 +103,7 @@ fn fuzz(target: Target, seed: u64, time: Duration, jobs: u32) -> Result<(u64, us
         seed: Some(seed),
         jobs,
         go_on: true,
+        no_store: false,
     };
     let (progress, findings) = crate::fuzz::search(&Fuzzer::ready()?, target, &stretch)?;
     Ok((progress.executions, findings))

@@ -68,6 +68,9 @@ pub struct Args {
     /// be; qemu-img makes the others.
     #[arg(long, value_name = "PERCENT", default_value_t = 25, value_parser = clap::value_parser!(u32).range(0..=100))]
     synthetic: u32,
+    /// End at the first case that fails, and make it no smaller.
+    #[arg(long)]
+    fail_fast: bool,
     /// Run only this part of the cases: the parts have none in common, and leave none out.
     #[arg(
         long,

@@ -32,11 +32,7 @@ pub fn why_refused(target: Target, input: &[u8]) -> String {
 
 /// Stores the input in a file and prints how to see it again.
 pub fn store(target: Target, artifact: &Path) -> Result<()> {
-    store_input(target, &std::fs::read(artifact).at(artifact.display())?)
-}
-
-/// Stores an input and prints how to see it again.
-pub fn store_input(target: Target, input: &[u8]) -> Result<()> {
+    let input = &std::fs::read(artifact).at(artifact.display())?;
     let name = format!("finding-{}", name_of(input));
     let seed = super::tools::seeds(target).join(&name);
     std::fs::write(&seed, input)?;
@@ -71,7 +67,7 @@ pub fn distinct(target: Target, artifacts: Vec<PathBuf>) -> Result<Vec<PathBuf>>
 }
 
 /// What is wrong with an input, for a person. It may be one whose repair does not end.
-fn message(target: Target, input: &[u8]) -> String {
+pub fn message(target: Target, input: &[u8]) -> String {
     let (sender, receiver) = mpsc::channel();
     let input = input.to_vec();
     std::thread::spawn(move || {

@@ -83,6 +83,15 @@ pub fn search(fuzzer: &Fuzzer, target: Target, stretch: &Stretch) -> Result<(Pro
     let ran = fuzzer.run(target, stretch)?;
     let distinct = finding::distinct(target, ran.artifacts)?;
     for artifact in &distinct {
+        if stretch.no_store {
+            let message = finding::message(target, &std::fs::read(artifact)?);
+            println!(
+                "finding after {} executions: {message}",
+                ran.progress.executions
+            );
+            std::fs::remove_file(artifact)?;
+            continue;
+        }
         let artifact = fuzzer.minimize(target, artifact.clone())?;
         finding::store(target, &artifact)?;
     }

@@ -12,7 +12,9 @@ use wait4::Wait4 as _;
 use super::tools::{Fuzzer, files, seeds};
 use crate::error::Result;
 
-/// libFuzzer's name of the peak of memory, in MiB.
+/// libFuzzer's name of the number of executions.
+pub const EXECUTIONS: &str = "number_of_executed_units";
+/// The same of the peak of memory, in MiB.
 const PEAK: &str = "peak_rss_mb";
 /// How long a target is measured where no time is given.
 const TIME: Duration = Duration::from_secs(20);
@@ -140,7 +142,7 @@ fn measured(target: Target, command: &mut Command) -> Result<Measured> {
     let tell = |name| statistic(&text, name).filter(|_| used.status.success());
     let ended_early = || format!("{target} ended early:\n{text}");
     Ok(Measured {
-        executions: tell("number_of_executed_units").ok_or_else(ended_early)?,
+        executions: tell(EXECUTIONS).ok_or_else(ended_early)?,
         seconds: (used.rusage.utime + used.rusage.stime).as_secs_f64(),
         memory: tell(PEAK).ok_or_else(ended_early)?,
     })
@@ -152,7 +154,7 @@ const fn grows(once: u64, often: u64) -> bool {
 }
 
 /// A figure of libFuzzer's final statistics.
-fn statistic(text: &str, name: &str) -> Option<u64> {
+pub fn statistic(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find(|line| line.contains(name))?;
     line.split_whitespace().last()?.parse().ok()
 }

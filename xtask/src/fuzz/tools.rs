@@ -9,6 +9,7 @@ use std::time::Duration;
 use recount_oracle::fuzz::Target;
 
 use super::progress::Progress;
+use super::rate::{EXECUTIONS, statistic};
 use crate::error::{At as _, Result};
 use crate::process::{check, have, output, succeeds};
 
@@ -30,6 +31,9 @@ pub struct Stretch {
     /// Go on behind a finding until the time is up, and store the smallest of each kind.
     #[arg(long, requires = "time", conflicts_with = "rate")]
     pub go_on: bool,
+    /// Only say what is found, and store none of it: the same executions find it again.
+    #[arg(long, requires = "runs")]
+    pub no_store: bool,
     /// Where libFuzzer's random numbers begin; a fresh one each time unless given.
     #[arg(long, conflicts_with = "rate")]
     pub seed: Option<u64>,
@@ -50,6 +54,8 @@ impl Stretch {
             // Which inputs take long is not the same every time.
             command.arg(format!("-runs={runs}"));
             command.arg("-entropic_scale_per_exec_time=0");
+            // Its last status line may be far from where a finding ends it.
+            command.arg("-print_final_stats=1");
         }
         if let Some(seed) = self.seed {
             // 32 bits, and 0 means a fresh one.
@@ -78,8 +84,6 @@ pub struct Fuzzer {
     top: PathBuf,
     /// Where they are built.
     build: PathBuf,
-    /// Whether only what changed is compiled again, at the price of slower targets.
-    incremental: bool,
 }
 
 impl Fuzzer {
@@ -102,26 +106,12 @@ impl Fuzzer {
             host,
             top: std::env::current_dir()?,
             build: std::path::absolute(build)?,
-            incremental: false,
         })
-    }
-
-    /// The same for a copy of the tree that is changed and built again many times.
-    pub fn of_copy(self, top: PathBuf, build: PathBuf) -> Self {
-        Self {
-            top,
-            build,
-            incremental: true,
-            ..self
-        }
     }
 
     pub fn build(&self, target: Target) -> Result<()> {
         let mut command = Command::new("cargo");
         command.args(["fuzz", "build"]);
-        if self.incremental {
-            command.env("CARGO_INCREMENTAL", "1");
-        }
         if let Some(theirs) = std::env::var_os("RUSTC_WRAPPER") {
             self.wrap(&mut command, theirs);
         }
@@ -184,6 +174,8 @@ impl Fuzzer {
             eprintln!("{line}");
             let read = Progress::read(&line, stretch.forks());
             progress = read.unwrap_or(progress);
+            let executions = statistic(&line, EXECUTIONS).filter(|_| !stretch.forks());
+            progress.executions = executions.unwrap_or(progress.executions);
         }
         let status = child.wait()?;
         let mut artifacts = files(&artifacts)?;
@@ -244,7 +236,6 @@ mod tests {
             host: String::new(),
             top: Path::new(env!("CARGO_MANIFEST_DIR")).join(".."),
             build: PathBuf::new(),
-            incremental: false,
         };
         let wrapper = fuzzer.top.join("fuzz/rustc");
         let told = |flags: &[&str]| {

@@ -24,6 +24,11 @@ pub struct Mutant {
     pub new: String,
     /// The mistake that it stands for.
     pub why: String,
+    /// The rule of the contract of a repair that it breaks, where it is the one chosen for that rule.
+    pub rule: Option<u8>,
+    /// Whether it is one that was made once and that much of the judge did not see.
+    #[serde(default)]
+    pub mistake: bool,
 }
 
 /// A mutant that no test can see.
@@ -57,6 +62,11 @@ fn read<T: DeserializeOwned>(table: &str, file: &str, text: &str) -> Result<Vec<
 }
 
 impl Mutant {
+    /// Whether every part of the judge has to see it.
+    pub const fn is_of_rules(&self) -> bool {
+        self.rule.is_some() || self.mistake
+    }
+
     /// The file's text with the mistake in it.
     pub fn apply(&self, text: &str) -> Result<String> {
         let times = text.matches(&self.old).count();
@@ -84,6 +94,8 @@ mod tests {
         let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let mutants = mutants().expect("a list");
         assert!(mutants.len() >= 25, "only {}", mutants.len());
+        let rules: BTreeSet<_> = mutants.iter().filter_map(|mutant| mutant.rule).collect();
+        assert!(rules.into_iter().eq(1..=12), "a rule has no mutant");
         let names: BTreeSet<_> = mutants.iter().map(|mutant| &mutant.name).collect();
         assert_eq!(names.len(), mutants.len(), "a name is there twice");
         for mutant in &mutants {

@@ -61,18 +61,11 @@ impl Scratch {
 
     /// What comes of some work while a mistake is in the copy.
     pub fn broken<T>(&self, mutant: &Mutant, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let original = self.read(&mutant.file)?;
-        self.write(&mutant.file, &mutant.apply(&original)?)?;
+        let path = self.top.join(&mutant.file);
+        let original = fs::read_to_string(&path).at(&mutant.file)?;
+        fs::write(&path, mutant.apply(&original)?)?;
         let outcome = work();
-        self.write(&mutant.file, &original)?;
+        fs::write(&path, original)?;
         outcome
-    }
-
-    fn read(&self, file: &str) -> Result<String> {
-        fs::read_to_string(self.top.join(file)).at(file)
-    }
-
-    fn write(&self, file: &str, text: &str) -> Result<()> {
-        fs::write(self.top.join(file), text).at(file)
     }
 }

@@ -8,8 +8,12 @@ use super::{
 };
 use crate::case::Pick;
 
+/// The autoclear bits, as [`HeaderDamage::Feature`] numbers the fields; two of them are known.
+const AUTOCLEAR: u8 = 2;
+
 /// Up to four acts of damage; none in one case of thirty. In one of eight, an entry that leads
-/// nowhere and nothing else: what lies behind it is whole, and can come back.
+/// nowhere and nothing else: what lies behind it is whole, and can come back. In one of forty, beside
+/// the others, an autoclear bit that nobody knows, and that whoever repairs something has to clear.
 pub fn random_damage(rng: &mut impl Rng) -> Vec<Damage> {
     if rng.random_ratio(1, 8) {
         return vec![nowhere(rng)];
@@ -21,7 +25,12 @@ pub fn random_damage(rng: &mut impl Rng) -> Vec<Damage> {
         25..=27 => 3,
         _ => 4,
     };
-    (0..acts).map(|_| act(rng)).collect()
+    let mut acts: Vec<_> = (0..acts).map(|_| act(rng)).collect();
+    if rng.random_ratio(1, 40) {
+        let (field, bit) = (AUTOCLEAR, rng.random_range(2..64));
+        acts.push(Damage::Header(HeaderDamage::Feature { field, bit }));
+    }
+    acts
 }
 
 fn act(rng: &mut impl Rng) -> Damage {

@@ -245,6 +245,13 @@ impl<'a> Session<'a> {
         self.bar.set_position(tally.report().cases);
         self.bar
             .set_message(format!("{} failures", tally.report().counting()));
+        let mut failures = tally.report().failures.iter().filter(|one| one.counts);
+        if let Some(first) = failures.next().filter(|_| self.args.fail_fast) {
+            let (cases, what) = (tally.report().cases, &first.what);
+            println!("finding after {cases} cases: {what} of {}", first.subject);
+            self.interrupted.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
         drop(tally);
         // A case that is looked at by itself is looked at as it is.
         let (CaseName::Random(id), None) = (name, self.args.only) else {

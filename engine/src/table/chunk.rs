@@ -126,10 +126,8 @@ impl Chunk {
             Self::Few { indices, count } => {
                 let indices = indices.iter().map(|index| usize::from(*index));
                 let here = indices.filter(|index| index / BLOCK == block);
-                (
-                    here.fold(0, |bits, index| bits | 1 << (index % BLOCK)),
-                    *count,
-                )
+                let bits = here.fold(0, |bits, index| bits | 1 << (index % BLOCK));
+                (bits, *count)
             }
             Self::Each(RefcountOrder::BIT, bytes) => {
                 (width::word(RefcountOrder::BIT, bytes, block), 1)
@@ -151,13 +149,9 @@ impl Chunk {
     pub fn block(&self, first: usize) -> Counts {
         let block = first / BLOCK;
         let counts = match self {
-            Self::Same(count) => [*count; BLOCK],
-            Self::Few { indices, count } => {
-                let mut counts = [0; BLOCK];
-                let indices = indices.iter().map(|index| usize::from(*index));
-                let here = indices.filter(|index| index / BLOCK == block);
-                here.for_each(|index| counts[index % BLOCK] = *count);
-                counts
+            Self::Same(count) | Self::Few { count, .. } => {
+                let counted = self.passing(block, |count| count != 0);
+                std::array::from_fn(|position| (counted >> position & 1) * count)
             }
             Self::Each(order, bytes) => width::decode(*order, block_of(*order, bytes, block)),
         };

@@ -126,11 +126,8 @@ impl Pair {
         let geometry = table.geometry();
         let counts = model.iter().map(|entry| (at(entry), *entry.1));
         let max = geometry.max_refcount();
-        assert!(
-            table
-                .above(max)
-                .eq(counts.filter(|(_, count)| *count > max))
-        );
+        let over = counts.filter(|(_, count)| *count > max);
+        assert!(table.above(max).eq(over));
         assert!(table.has_shared() || model.values().all(|count| *count == 1));
         assert_eq!(table.last_used(), model.iter().next_back().map(at));
         let mut used: Vec<_> = model

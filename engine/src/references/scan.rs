@@ -21,6 +21,13 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Adds compressed clusters: each is fragmented by nature (observed).
+    pub(super) const fn add_compressed(&mut self, clusters: u64) {
+        self.allocated += clusters;
+        self.fragmented += clusters;
+        self.compressed += clusters;
+    }
+
     /// Adds `times` what another adds up to.
     pub const fn add(&mut self, times: u64, other: &Self) {
         self.allocated += times * other.allocated;
@@ -139,9 +146,7 @@ impl Scan {
     /// Compressed clusters, as many as there are in a row up to some number; says how many.
     fn compressed(&mut self, words: &[[u8; 8]]) -> Option<usize> {
         let run = compressed::count(self.format, self.extent, words, &mut self.collected)?;
-        self.tally.allocated += run as u64;
-        self.tally.compressed += run as u64;
-        self.tally.fragmented += run as u64;
+        self.tally.add_compressed(run as u64);
         Some(run)
     }
 }

@@ -158,14 +158,14 @@ impl Chunk {
         from_index(first, counts)
     }
 
-    /// Fills `bytes`, which are 0, with the refcounts from an index on, each at most the maximum of
+    /// Fills `bytes` with the refcounts from an index on, each at most the maximum of
     /// the width.
     pub fn encode(&self, order: RefcountOrder, first: usize, bytes: &mut [u8]) {
         let length = width::block_bytes(order);
         match self {
-            Self::Same(0) => {}
             Self::Same(count) => width::fill(order, *count, bytes),
             Self::Few { indices, count } => {
+                bytes.fill(0);
                 let indices = indices.iter().filter(|index| **index != NONE);
                 for index in indices.filter_map(|index| usize::from(*index).checked_sub(first)) {
                     width::set(order, bytes, index, *count);

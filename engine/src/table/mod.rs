@@ -162,22 +162,15 @@ impl RefcountTable {
     /// Fills `bytes`, of a refblock at least, with the counts as the refblock has them on disk, each at
     /// most the largest that its width has; what is longer than the refblock becomes 0.
     pub fn encode(&self, refblock: RefblockIndex, bytes: &mut [u8]) {
-        bytes.fill(0);
         let order = self.geometry.order();
-        let length = bytes.len().min(self.geometry.refblock_bytes());
-        let parts = bytes[..length].chunks_mut(chunk::CLUSTERS / BLOCK * width::block_bytes(order));
+        let (bytes, rest) = bytes.split_at_mut(bytes.len().min(self.geometry.refblock_bytes()));
+        rest.fill(0);
+        let parts = bytes.chunks_mut(chunk::CLUSTERS / BLOCK * width::block_bytes(order));
         let firsts = (self.geometry.first_covered(refblock).0..).step_by(chunk::CLUSTERS);
         for (part, first) in parts.zip(firsts) {
             let (number, index) = split(first);
             self.chunk(number).encode(order, index, part);
         }
-    }
-
-    /// Whether the refblock that begins with `bytes` is what [`Self::encode`] writes.
-    pub(crate) fn equals(&self, refblock: RefblockIndex, bytes: &[u8]) -> bool {
-        let mut expected = vec![0; bytes.len()];
-        self.encode(refblock, &mut expected);
-        expected == bytes
     }
 
     /// The counts of the clusters from `first` on, as many as are in a block of clusters from there.

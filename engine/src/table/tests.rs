@@ -177,13 +177,6 @@ impl Pair {
         let mut bytes = vec![0xff; geometry.refblock_bytes() + 8];
         table.encode(refblock, &mut bytes);
         assert_eq!(bytes, expected);
-        assert!(table.equals(refblock, &bytes));
-        // One other bit is noticed; which ones are tried differs from time to time.
-        for bit in (self.model.len() % 97..8 * bytes.len()).step_by(97) {
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            assert!(!table.equals(refblock, &bytes), "bit {bit}");
-            bytes[bit / 8] ^= 1 << (bit % 8);
-        }
     }
 }
 

@@ -149,11 +149,14 @@ impl Chunk {
     pub fn block(&self, first: usize) -> Counts {
         let block = first / BLOCK;
         let counts = match self {
-            Self::Same(count) | Self::Few { count, .. } => {
-                let counted = self.passing(block, |count| count != 0);
+            Self::Each(order, bytes) if *order != RefcountOrder::BIT => {
+                width::decode(*order, block_of(*order, bytes, block))
+            }
+            // What is counted is counted alike.
+            _ => {
+                let (counted, count) = (self.passing(block, |count| count != 0), self.highest());
                 std::array::from_fn(|position| (counted >> position & 1) * count)
             }
-            Self::Each(order, bytes) => width::decode(*order, block_of(*order, bytes, block)),
         };
         from_index(first, counts)
     }

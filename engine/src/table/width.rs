@@ -113,6 +113,16 @@ pub fn decode(order: RefcountOrder, bytes: &[u8]) -> Counts {
 
 /// Fills `bytes`, those of a block at most, with refcounts, each at most the maximum of the width.
 pub fn encode<T: Copy + Into<u64>>(order: RefcountOrder, counts: &[T; BLOCK], bytes: &mut [u8]) {
+    match order.get() {
+        3 => encode_wide::<1, T>(counts, bytes),
+        4 => encode_wide::<2, T>(counts, bytes),
+        5 => encode_wide::<4, T>(counts, bytes),
+        6 => encode_wide::<8, T>(counts, bytes),
+        _ => encode_narrow(order, counts, bytes),
+    }
+}
+
+fn encode_narrow<T: Copy + Into<u64>>(order: RefcountOrder, counts: &[T], bytes: &mut [u8]) {
     let words = counts.chunks_exact(64 >> order.get());
     for (counts, bytes) in words.zip(bytes.chunks_mut(8)) {
         let refcounts = counts
@@ -121,6 +131,14 @@ pub fn encode<T: Copy + Into<u64>>(order: RefcountOrder, counts: &[T; BLOCK], by
         let shifted = refcounts.zip((0..).step_by(order.bits() as usize));
         let word = shifted.fold(0, |word, (refcount, shift)| word | refcount << shift);
         store(order, word, bytes);
+    }
+}
+
+/// Refcounts of `N` bytes each: how many is known when this is compiled, for it to be quick.
+fn encode_wide<const N: usize, T: Copy + Into<u64>>(counts: &[T], bytes: &mut [u8]) {
+    for (bytes, count) in bytes.as_chunks_mut::<N>().0.iter_mut().zip(counts) {
+        let refcount = (*count).into().min(u64::MAX >> (64 - 8 * N));
+        bytes.copy_from_slice(&refcount.to_be_bytes()[8 - N..]);
     }
 }
 

@@ -32,7 +32,7 @@ fn counts_stop_at_the_end_of_64_bits() {
             }
             assert!(run.iter().all(|cluster| table.get(cluster) == u64::MAX));
         }
-        let over = table.over_maximum().count();
+        let over = table.above(geometry.max_refcount()).count();
         assert_eq!(over, if order == 6 { 0 } else { 4096 });
     }
 }

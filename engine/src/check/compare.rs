@@ -168,11 +168,14 @@ fn differing(
     places: &[(Offset, RefblockIndex)],
     observer: &mut dyn Observer,
 ) -> Result<BTreeMap<RefblockIndex, Arc<[u8]>>, StorageError> {
+    let size = table.geometry().cluster_size();
     let find = || {
+        let mut expected = vec![0; size as usize];
         // Entries that lead to one refblock share its bytes.
         let mut last: Option<(Offset, Arc<[u8]>)> = None;
         move |(offset, refblock): &(Offset, RefblockIndex), bytes: &[u8]| {
-            if table.equals(*refblock, bytes) {
+            table.encode(*refblock, &mut expected);
+            if expected == bytes {
                 return Ok(None);
             }
             let same = last.take().filter(|(place, _)| place == offset);
@@ -181,7 +184,6 @@ fn differing(
             Ok::<_, StorageError>(Some((*refblock, bytes)))
         }
     };
-    let size = table.geometry().cluster_size();
     let found = find_in_tables(storage, size, places, find, (Stage::Refcounts, observer))?;
     Ok(found.into_iter().collect())
 }

@@ -77,7 +77,7 @@ impl Look {
 fn report_overflow(table: &RefcountTable, observer: &mut dyn Observer) -> u64 {
     let most = table.geometry().max_refcount();
     let mut sum = 0_u64;
-    for (cluster, count) in table.over_maximum() {
+    for (cluster, count) in table.above(most) {
         observer.finding(&Finding::Overflow(cluster, count - most), Action::Reported);
         sum = sum.saturating_add(count - most);
     }

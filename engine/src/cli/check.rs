@@ -7,7 +7,7 @@ use recount::guest::lost_ranges;
 use recount::plan::{Kept, RepairError, RepairOptions};
 use recount::repair::{self, Outcome};
 use recount::storage::{Access, FileStorage, Storage};
-use recount::{Survey, undo};
+use recount::{RunSet, Survey, undo};
 use serde::Serialize;
 
 use super::args::{CheckArguments, OutputFormat};
@@ -87,7 +87,7 @@ fn repair(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<Outcome
     let undo = match &arguments.undo {
         Some(path) if !plan.is_empty() => {
             // What is given back to the file system cannot be put back.
-            plan.released.clear();
+            plan.released = RunSet::new();
             let saved = undo::save(path, &storage, &std::path::absolute(file)?, &|write| {
                 plan.for_each_write(&storage, &mut |_, offset, bytes| write(offset, bytes))
             });

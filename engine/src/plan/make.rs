@@ -183,7 +183,7 @@ impl<'a> Draft<'a> {
     fn structures(&mut self) -> Result<Vec<Phase>, RepairError> {
         let all = self.options.scope == Scope::All;
         let rebuilds = self.look.needs_rebuild()
-            || (all && self.look.old.repair_rebuilds)
+            || (all && self.look.old.repair_rebuilds())
             || (!all && !self.image.header.has_usable_reftable)
             || self.remedy.is_some_and(|remedy| remedy.rewrites)
             || self.writes_over_something();

@@ -34,7 +34,8 @@ impl Draft<'_> {
         if !phases.is_empty() {
             phases.splice(0..0, self.features());
         }
-        let is_overflowing = self.look.overflow > 0 || self.counts.over_maximum().next().is_some();
+        let most = self.image.geometry().max_refcount();
+        let is_overflowing = self.look.overflow > 0 || self.counts.above(most).next().is_some();
         let mut plan = RepairPlan {
             changes_only_refcounts: self.is_sound_walk
                 && !self.look.references.header_is_table
@@ -68,7 +69,7 @@ impl Draft<'_> {
             self.look.overflow
         } else {
             let most = self.image.geometry().max_refcount();
-            let over = self.counts.over_maximum();
+            let over = self.counts.above(most);
             over.map(|(_, count)| count - most).sum()
         };
         let left = self.left.saturating_sub(self.look.overflow) + overflow;

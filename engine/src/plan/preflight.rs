@@ -57,7 +57,7 @@ impl RepairPlan {
         let is_right = comparison.corruptions == 0
             && comparison.leaks == 0
             && comparison.unreadable.is_empty();
-        if present.corruptions > 0 || present.repair_rebuilds || !is_alone || !is_right {
+        if present.repair_rebuilds() || !is_alone || !is_right {
             let what = "the refcounts would not be the references".to_owned();
             return Err(RepairError::NotAsPlanned { what });
         }

@@ -115,9 +115,9 @@ impl Space<'_> {
         let first = geometry.refblock_of(reftable.first).0;
         let last = geometry.refblock_of(Cluster(reftable.end().0 - 1)).0;
         let own = (first..=last).map(RefblockIndex);
-        let own = own.filter(|refblock| !references.is_used(*refblock));
         let mut ranges: Vec<_> = references.used_refblocks().chain(own).collect();
         ranges.sort_unstable();
+        ranges.dedup();
         ranges
     }
 

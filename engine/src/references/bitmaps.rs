@@ -9,8 +9,6 @@ use crate::image::is_addressable;
 use crate::table::push;
 use crate::units::{Offset, Region};
 
-const TABLE_ENTRY_BYTES: u64 = 8;
-
 impl Walker<'_> {
     /// Counts what the bitmaps take up, up to the first directory entry that makes no sense. What
     /// makes none is passed over and reported; qemu gives up there (observed).
@@ -42,7 +40,7 @@ impl Walker<'_> {
 
     fn walk_bitmap(&mut self, bitmap: &BitmapEntry) -> Result<()> {
         let (table, entries) = (bitmap.table_offset, u64::from(bitmap.table_size));
-        let (offset, length) = (table, entries * TABLE_ENTRY_BYTES);
+        let (offset, length) = (table, entries * 8);
         let region = Region { offset, length };
         let malformed = |index, entry| Finding::BitmapTableEntry(table, index, entry);
         self.count_region(Referrer::BitmapTable, region, 1)?;

@@ -2,31 +2,32 @@
 //! one begins in the same host cluster and whether it ends there: no branch depends on that, since
 //! half of them would be guessed wrong.
 
-use super::scan::{Scanner, Unusual};
-use crate::format::entry::{COMPRESSED, COPIED, SECTOR_BITS, compressed_sectors};
+use crate::format::entry::{COMPRESSED, COPIED, L2Format, SECTOR_BITS, compressed_sectors};
+use crate::image::Extent;
 use crate::table::Collected;
 
 /// Entries that are looked at in one go: as many as a `u8` can number with two clusters each.
 const BLOCK: usize = 127;
 
 /// Collects the host clusters of the compressed entries that `words` begins with, as many as are
-/// looked at in one go; says how many that were.
+/// looked at in one go; says how many that were, or nothing where one of them is unusual.
 pub fn count(
-    scanner: &Scanner,
+    format: L2Format,
+    extent: Extent,
     words: &[[u8; 8]],
     collected: &mut Collected,
-) -> Result<usize, Unusual> {
+) -> Option<usize> {
     let words = &words[..words.len().min(BLOCK)];
     let run = compressed_at_start(words);
-    let bits = scanner.format.geometry.cluster_bits() - SECTOR_BITS;
-    let file_sectors = scanner.extent.bytes >> SECTOR_BITS;
-    let mut unusual = u64::from(scanner.format.data_file);
+    let bits = format.geometry.cluster_bits() - SECTOR_BITS;
+    let file_sectors = extent.bytes >> SECTOR_BITS;
+    let mut unusual = u64::from(format.data_file);
     // As many as a `u8` can say, so that no position lies outside.
     let mut clusters = [0; 256];
     let mut filled = 0_u8;
     for word in &words[..run] {
         let raw = u64::from_be_bytes(*word);
-        let (first_sector, last_sector) = compressed_sectors(raw, scanner.format);
+        let (first_sector, last_sector) = compressed_sectors(raw, format);
         let (first, last) = (first_sector >> bits, last_sector >> bits);
         clusters[usize::from(filled)] = first;
         // Written over by the next one if it is the same.
@@ -39,10 +40,10 @@ pub fn count(
             | (last.wrapping_sub(first) & !1);
     }
     if unusual != 0 {
-        return Err(Unusual);
+        return None;
     }
     collected.push_each(&clusters[..usize::from(filled)]);
-    Ok(run)
+    Some(run)
 }
 
 /// How many entries are compressed before the first that is not.

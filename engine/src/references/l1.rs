@@ -76,13 +76,16 @@ impl Walker<'_> {
     fn l1_tables(&mut self) -> Vec<L1Table> {
         let header = &self.image.header;
         let mut tables = BTreeMap::new();
-        let active = L1Table {
-            offset: header.l1_table_offset,
-            entries: header.l1_size,
-            layer: Layer::Active,
-            layers: 1,
+        let mut add = |offset, entries, layer| {
+            let table = tables.entry((offset, entries)).or_insert(L1Table {
+                offset,
+                entries,
+                layer,
+                layers: 0,
+            });
+            table.layers += 1;
         };
-        tables.insert((header.l1_table_offset, header.l1_size), active);
+        add(header.l1_table_offset, header.l1_size, Layer::Active);
         let count = self.references.snapshots.entries.len() as u32;
         if header.has_data_file() && count > 0 {
             self.corruption(Finding::SnapshotsInDataFile { count }, 1);
@@ -95,14 +98,7 @@ impl Walker<'_> {
             } else if entries > MAX_L1_ENTRIES {
                 self.corruption(Finding::SnapshotL1TooLarge { snapshot, entries }, 1);
             } else {
-                let layer = Layer::Snapshot(snapshot);
-                let table = tables.entry((offset, entries)).or_insert(L1Table {
-                    offset,
-                    entries,
-                    layer,
-                    layers: 0,
-                });
-                table.layers += 1;
+                add(offset, entries, Layer::Snapshot(snapshot));
             }
         }
         tables.into_values().collect()

@@ -152,26 +152,17 @@ impl Walker<'_> {
     }
 
     fn visit_compressed(&mut self, place: L2Place, entry: L2Entry, region: Region) -> Result<()> {
+        let (L2Entry { raw, subclusters }, uses) = (entry, self.uses);
         if entry.copied() {
-            self.corruption(Finding::CompressedCopied(place, entry.raw), self.uses.all);
+            self.corruption(Finding::CompressedCopied(place, raw), uses.all);
         }
         if self.format.data_file {
-            self.corruption(
-                Finding::CompressedInDataFile(place, entry.raw),
-                self.uses.all,
-            );
-        } else if entry.subclusters != 0 {
-            self.corruption(
-                Finding::CompressedSubclusters(place, entry.raw),
-                self.uses.all,
-            );
+            self.corruption(Finding::CompressedInDataFile(place, raw), uses.all);
+        } else if subclusters != 0 {
+            self.corruption(Finding::CompressedSubclusters(place, raw), uses.all);
         } else {
-            // A compressed cluster is fragmented by nature (observed).
-            let tally = &mut self.references.tally;
-            tally.allocated += self.uses.active;
-            tally.compressed += self.uses.active;
-            tally.fragmented += self.uses.active;
-            self.count_region(Referrer::Compressed, region, self.uses.all)?;
+            self.references.tally.add_compressed(uses.active);
+            self.count_region(Referrer::Compressed, region, uses.all)?;
         }
         Ok(())
     }

@@ -25,9 +25,6 @@ pub struct OldStructures {
     pub corruptions: u64,
     /// Whether they can only be built anew, as qemu sees it.
     pub needs_rebuild: bool,
-    /// Whether a repair has to build them anew: also when an entry leads past the end of the file.
-    /// qemu would grow the file to where it leads, exabytes if a hostile entry says so.
-    pub repair_rebuilds: bool,
     /// Refblocks whose contents cannot be trusted: unaligned, outside, shared, reserved bits.
     pub untrusted: Vec<RefblockIndex>,
     /// Whether a cluster of theirs is used as something else as well, or twice.
@@ -64,8 +61,13 @@ impl OldStructures {
         let mut old = counter.old;
         let mut clusters = old.counted.iter().flat_map(Run::iter);
         old.is_shared = clusters.any(|cluster| table.get(cluster) != 1);
-        old.repair_rebuilds |= old.is_shared;
         Ok(old)
+    }
+
+    /// Whether a repair has to build them anew: also when an entry leads past the end of the file.
+    /// qemu would grow the file to where it leads, exabytes if a hostile entry says so.
+    pub const fn repair_rebuilds(&self) -> bool {
+        self.corruptions > 0 || self.is_shared
     }
 
     /// Where the reftable says that a refblock is; 0 where there is none.
@@ -98,7 +100,6 @@ impl Counter<'_> {
     fn rebuild(&mut self, finding: &Finding) {
         self.old.corruptions += 1;
         self.old.needs_rebuild |= !matches!(finding, Finding::RefblockOutside(..));
-        self.old.repair_rebuilds = true;
         self.observer.finding(finding, Action::Reported);
     }
 

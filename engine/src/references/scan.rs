@@ -21,6 +21,13 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Adds compressed clusters: each is fragmented by nature (observed).
+    pub(super) const fn add_compressed(&mut self, clusters: u64) {
+        self.allocated += clusters;
+        self.fragmented += clusters;
+        self.compressed += clusters;
+    }
+
     /// Adds `times` what another adds up to.
     pub const fn add(&mut self, times: u64, other: &Self) {
         self.allocated += times * other.allocated;
@@ -30,19 +37,10 @@ impl Tally {
     }
 }
 
-/// What tables are scanned by.
-#[derive(Clone, Copy, Debug)]
-pub struct Scanner {
-    pub format: L2Format,
-    pub extent: Extent,
-}
-
-/// Something that the quick way does not know.
-pub struct Unusual;
-
 /// Tables that are scanned one after the other.
 pub struct Scan {
-    scanner: Scanner,
+    format: L2Format,
+    extent: Extent,
     /// The clusters that they lead to.
     pub collected: Collected,
     /// Of the last table.
@@ -51,33 +49,35 @@ pub struct Scan {
 }
 
 impl Scan {
-    pub fn new(scanner: Scanner) -> Self {
+    pub fn new(format: L2Format, extent: Extent) -> Self {
         Self {
-            scanner,
+            format,
+            extent,
             collected: Collected::new(),
             tally: Tally::default(),
             next_contiguous: None,
         }
     }
 
-    /// Collects the clusters that a table leads to; none where there is something unusual about it.
-    pub fn table(&mut self, table: &[u8]) -> Result<Tally, Unusual> {
+    /// Collects the clusters that a table leads to; `None` and none of them where there is something
+    /// unusual about it.
+    pub fn table(&mut self, table: &[u8]) -> Option<Tally> {
         let words = table.as_chunks::<8>().0;
         (self.tally, self.next_contiguous) = (Tally::default(), None);
         let before = self.collected.mark();
-        let scanned = if self.scanner.format.extended {
+        let scanned = if self.format.extended {
             self.extended(words.as_chunks::<2>().0)
         } else {
             self.standard(words)
         };
-        if scanned.is_err() {
+        if scanned.is_none() {
             self.collected.rewind(&before);
         }
         scanned.map(|()| self.tally)
     }
 
-    fn standard(&mut self, words: &[[u8; 8]]) -> Result<(), Unusual> {
-        let cluster_size = self.scanner.format.geometry.cluster_size();
+    fn standard(&mut self, words: &[[u8; 8]]) -> Option<()> {
+        let cluster_size = self.format.geometry.cluster_size();
         let mut rest = words;
         while let Some((word, following)) = rest.split_first() {
             let raw = u64::from_be_bytes(*word);
@@ -92,13 +92,13 @@ impl Scan {
                 rest = &rest[count - 1..];
                 self.mapped(raw, count as u64)?;
             } else if raw & !(COPIED | ZERO) != 0 || raw & ZERO == 0 {
-                return Err(Unusual);
+                return None;
             }
         }
-        Ok(())
+        Some(())
     }
 
-    fn extended(&mut self, entries: &[[[u8; 8]; 2]]) -> Result<(), Unusual> {
+    fn extended(&mut self, entries: &[[[u8; 8]; 2]]) -> Option<()> {
         for [raw, subclusters] in entries {
             let entry = L2Entry {
                 raw: u64::from_be_bytes(*raw),
@@ -109,28 +109,28 @@ impl Scan {
             }
             if entry.raw & COMPRESSED != 0 && entry.subclusters == 0 {
                 self.compressed(&[*raw])?;
-            } else if entry.is_plain(&self.scanner.format.geometry) {
+            } else if entry.is_plain(&self.format.geometry) {
                 self.mapped(entry.raw, 1)?;
             } else {
-                return Err(Unusual);
+                return None;
             }
         }
-        Ok(())
+        Some(())
     }
 
     /// Clusters side by side.
-    fn mapped(&mut self, raw: u64, count: u64) -> Result<(), Unusual> {
-        let geometry = &self.scanner.format.geometry;
+    fn mapped(&mut self, raw: u64, count: u64) -> Option<()> {
+        let geometry = &self.format.geometry;
         let offset = Offset(raw & OFFSET_MASK);
         let first = geometry.cluster_of(offset);
-        let data_file = self.scanner.format.data_file;
+        let data_file = self.format.data_file;
         let end = first.saturating_add(ClusterCount(count));
-        let inside = data_file || end.0 <= self.scanner.extent.clusters.0;
+        let inside = data_file || end.0 <= self.extent.clusters.0;
         let addressable = geometry
             .offset_of(end)
             .is_some_and(|end| end.0 <= OFFSET_MASK);
         if raw & L2_RESERVED != 0 || !geometry.is_aligned(offset) || !inside || !addressable {
-            return Err(Unusual);
+            return None;
         }
         self.tally.allocated += count;
         self.tally.not_copied += if raw & COPIED == 0 { count } else { 0 };
@@ -140,16 +140,14 @@ impl Scan {
         if !data_file {
             self.collected.push(first.0, count);
         }
-        Ok(())
+        Some(())
     }
 
     /// Compressed clusters, as many as there are in a row up to some number; says how many.
-    fn compressed(&mut self, words: &[[u8; 8]]) -> Result<usize, Unusual> {
-        let run = compressed::count(&self.scanner, words, &mut self.collected)?;
-        self.tally.allocated += run as u64;
-        self.tally.compressed += run as u64;
-        self.tally.fragmented += run as u64;
-        Ok(run)
+    fn compressed(&mut self, words: &[[u8; 8]]) -> Option<usize> {
+        let run = compressed::count(self.format, self.extent, words, &mut self.collected)?;
+        self.tally.add_compressed(run as u64);
+        Some(run)
     }
 }
 
@@ -205,22 +203,18 @@ mod tests {
     use crate::format::entry::L2Kind;
     use crate::geometry::Geometry;
     use crate::table::{RefcountTable, SharedTable};
-    use crate::units::{Cluster, Region};
+    use crate::units::Region;
 
     const CLUSTER_BITS: u32 = 12;
 
-    fn scanner() -> Scanner {
-        Scanner {
-            format: L2Format {
-                geometry: Geometry::new(CLUSTER_BITS, 4).expect("valid"),
-                extended: false,
-                data_file: false,
-            },
-            extent: Extent {
-                bytes: 1 << 30,
-                clusters: ClusterCount(1 << (30 - CLUSTER_BITS)),
-            },
-        }
+    fn scan() -> Scan {
+        let format = L2Format {
+            geometry: Geometry::new(CLUSTER_BITS, 4).expect("valid"),
+            extended: false,
+            data_file: false,
+        };
+        let (bytes, clusters) = (1 << 30, ClusterCount(1 << (30 - CLUSTER_BITS)));
+        Scan::new(format, Extent { bytes, clusters })
     }
 
     /// Entries with gaps of a plain cluster or nothing between runs of compressed ones.
@@ -245,39 +239,32 @@ mod tests {
 
     #[test]
     fn compressed_clusters_are_counted_as_they_are_one_by_one() {
-        let scanner = scanner();
-        let entries = entries(5_000);
-        let mut expected = RefcountTable::new(scanner.format.geometry);
+        let mut scan = scan();
+        let (format, entries) = (scan.format, entries(5_000));
+        let mut expected = RefcountTable::new(format.geometry);
         let mut compressed = 0;
         for raw in entries.iter().copied() {
             let subclusters = 0;
-            let (offset, length) = match (L2Entry { raw, subclusters }).kind(scanner.format) {
+            let (offset, length) = match (L2Entry { raw, subclusters }).kind(format) {
                 L2Kind::Compressed(Region { offset, length }) => (offset, length),
                 L2Kind::Normal(offset) => (offset, 1),
                 _ => continue,
             };
             compressed += u64::from(raw & COMPRESSED != 0);
-            let run = Region { offset, length }.clusters(&scanner.format.geometry);
+            let run = Region { offset, length }.clusters(&format.geometry);
             expected.add(run, 1).expect("memory");
         }
         let bytes: Vec<u8> = entries.iter().flat_map(|raw| raw.to_be_bytes()).collect();
-        let mut scan = Scan::new(scanner);
-        let Ok(tally) = scan.table(&bytes) else {
-            panic!("nothing is unusual about the table");
-        };
+        let tally = scan.table(&bytes).expect("nothing unusual");
         assert_eq!(tally.compressed, compressed);
-        let table = SharedTable::new(RefcountTable::new(scanner.format.geometry));
+        let table = SharedTable::new(RefcountTable::new(format.geometry));
         table.add(&mut scan.collected, 1).expect("memory");
-        let table = table.into_table();
-        assert_eq!(table.last_used(), expected.last_used());
-        for cluster in (0..=table.last_used().map_or(0, |last| last.0)).map(Cluster) {
-            assert_eq!(table.get(cluster), expected.get(cluster), "{cluster}");
-        }
+        assert!(table.into_table().above(0).eq(expected.above(0)));
     }
 
     #[test]
     fn a_compressed_cluster_past_the_end_is_unusual() {
         let table = (COMPRESSED | (1 << 30)).to_be_bytes();
-        assert!(Scan::new(scanner()).table(&table).is_err());
+        assert!(scan().table(&table).is_none());
     }
 }

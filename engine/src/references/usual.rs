@@ -1,7 +1,7 @@
 //! Counting L2 tables on all cores, those aside that have something unusual about them.
 
 use super::batches::{BATCH_BYTES, for_each_table};
-use super::scan::{Scan, Scanner, Tally};
+use super::scan::{Scan, Tally};
 use super::{L2Uses, Result, Walker};
 use crate::observer::Stage;
 use crate::table::{SharedTable, width};
@@ -14,17 +14,14 @@ impl Walker<'_> {
         &mut self,
         tables: &[(Offset, L2Uses)],
     ) -> Result<Vec<(Offset, L2Uses)>> {
-        let scanner = Scanner {
-            format: self.format,
-            extent: self.image.extent,
-        };
+        let (format, extent) = (self.format, self.image.extent);
         let table = SharedTable::new(self.references.take_table());
         let mut counters = for_each_table(
             self.storage,
             self.geometry.cluster_size(),
             tables,
             || Counter {
-                scan: Scan::new(scanner),
+                scan: Scan::new(format, extent),
                 scanned: 0,
                 times: 1,
                 table: &table,
@@ -72,7 +69,7 @@ impl Counter<'_> {
             self.times = uses.all;
         }
         self.scanned += bytes.len();
-        if let Ok(tally) = self.scan.table(bytes) {
+        if let Some(tally) = self.scan.table(bytes) {
             self.sum.add(uses.active, &tally);
             self.has_empty |= tally.allocated == 0 && width::is_zero(bytes);
         } else {

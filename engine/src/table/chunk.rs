@@ -126,10 +126,8 @@ impl Chunk {
             Self::Few { indices, count } => {
                 let indices = indices.iter().map(|index| usize::from(*index));
                 let here = indices.filter(|index| index / BLOCK == block);
-                (
-                    here.fold(0, |bits, index| bits | 1 << (index % BLOCK)),
-                    *count,
-                )
+                let bits = here.fold(0, |bits, index| bits | 1 << (index % BLOCK));
+                (bits, *count)
             }
             Self::Each(RefcountOrder::BIT, bytes) => {
                 (width::word(RefcountOrder::BIT, bytes, block), 1)
@@ -151,27 +149,26 @@ impl Chunk {
     pub fn block(&self, first: usize) -> Counts {
         let block = first / BLOCK;
         let counts = match self {
-            Self::Same(count) => [*count; BLOCK],
-            Self::Few { indices, count } => {
-                let mut counts = [0; BLOCK];
-                let indices = indices.iter().map(|index| usize::from(*index));
-                let here = indices.filter(|index| index / BLOCK == block);
-                here.for_each(|index| counts[index % BLOCK] = *count);
-                counts
+            Self::Each(order, bytes) if *order != RefcountOrder::BIT => {
+                width::decode(*order, block_of(*order, bytes, block))
             }
-            Self::Each(order, bytes) => width::decode(*order, block_of(*order, bytes, block)),
+            // What is counted is counted alike.
+            _ => {
+                let (counted, count) = (self.passing(block, |count| count != 0), self.highest());
+                std::array::from_fn(|position| (counted >> position & 1) * count)
+            }
         };
         from_index(first, counts)
     }
 
-    /// Fills `bytes`, which are 0, with the refcounts from an index on, each at most the maximum of
+    /// Fills `bytes` with the refcounts from an index on, each at most the maximum of
     /// the width.
     pub fn encode(&self, order: RefcountOrder, first: usize, bytes: &mut [u8]) {
         let length = width::block_bytes(order);
         match self {
-            Self::Same(0) => {}
             Self::Same(count) => width::fill(order, *count, bytes),
             Self::Few { indices, count } => {
+                bytes.fill(0);
                 let indices = indices.iter().filter(|index| **index != NONE);
                 for index in indices.filter_map(|index| usize::from(*index).checked_sub(first)) {
                     width::set(order, bytes, index, *count);

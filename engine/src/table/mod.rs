@@ -97,13 +97,8 @@ impl RefcountTable {
         Ok(())
     }
 
-    /// The clusters whose count is above the largest refcount, ascending, each with its count.
-    pub fn over_maximum(&self) -> impl Iterator<Item = (Cluster, u64)> + '_ {
-        self.above(self.geometry.max_refcount())
-    }
-
-    /// The clusters whose count is above `max`, in ascending order.
-    pub(crate) fn above(&self, max: u64) -> impl Iterator<Item = (Cluster, u64)> + '_ {
+    /// The clusters whose count is above `max`, ascending, each with its count.
+    pub fn above(&self, max: u64) -> impl Iterator<Item = (Cluster, u64)> + '_ {
         // Nearly always there are none.
         let are_any = self.chunks().any(|chunk| chunk.highest() > max);
         let clusters = 0..if are_any { u64::MAX } else { 0 };
@@ -164,53 +159,18 @@ impl RefcountTable {
         })
     }
 
-    /// Whether any cluster that a refblock covers has a count.
-    pub fn is_used(&self, refblock: RefblockIndex) -> bool {
-        let first = |refblock| self.geometry.first_covered(RefblockIndex(refblock)).0;
-        let mut used = self.passing(first(refblock.0)..first(refblock.0 + 1), |count| count != 0);
-        used.next().is_some()
-    }
-
     /// Fills `bytes`, of a refblock at least, with the counts as the refblock has them on disk, each at
     /// most the largest that its width has; what is longer than the refblock becomes 0.
     pub fn encode(&self, refblock: RefblockIndex, bytes: &mut [u8]) {
-        bytes.fill(0);
-        for (part, chunk, first) in self.parts(refblock) {
-            if let Some(bytes) = bytes.get_mut(part) {
-                chunk.encode(self.geometry.order(), first, bytes);
-            }
-        }
-    }
-
-    /// Whether the refblock that begins with `bytes` is what [`Self::encode`] writes.
-    pub(crate) fn equals(&self, refblock: RefblockIndex, bytes: &[u8]) -> bool {
-        let mut expected = [0; chunk::CLUSTERS * size_of::<u64>()];
-        let is_equal = |(part, chunk, first): (Range<usize>, &Chunk, usize)| {
-            let expected = &mut expected[..part.len()];
-            expected.fill(0);
-            chunk.encode(self.geometry.order(), first, expected);
-            bytes.get(part) == Some(expected)
-        };
-        let rest = bytes.get(self.geometry.refblock_bytes()..);
-        self.parts(refblock).all(is_equal) && rest.is_some_and(width::is_zero)
-    }
-
-    /// The parts of a refblock that have a chunk each: where they are in it, the chunk, and where in
-    /// that they begin.
-    fn parts(
-        &self,
-        refblock: RefblockIndex,
-    ) -> impl Iterator<Item = (Range<usize>, &Chunk, usize)> {
-        let length = self.geometry.refblock_bytes();
-        let most = chunk::CLUSTERS / BLOCK * width::block_bytes(self.geometry.order());
-        let parts = (0..length)
-            .step_by(most)
-            .map(move |at| at..length.min(at + most));
+        let order = self.geometry.order();
+        let (bytes, rest) = bytes.split_at_mut(bytes.len().min(self.geometry.refblock_bytes()));
+        rest.fill(0);
+        let parts = bytes.chunks_mut(chunk::CLUSTERS / BLOCK * width::block_bytes(order));
         let firsts = (self.geometry.first_covered(refblock).0..).step_by(chunk::CLUSTERS);
-        parts.zip(firsts).map(|(part, first)| {
+        for (part, first) in parts.zip(firsts) {
             let (number, index) = split(first);
-            (part, self.chunk(number), index)
-        })
+            self.chunk(number).encode(order, index, part);
+        }
     }
 
     /// The counts of the clusters from `first` on, as many as are in a block of clusters from there.

@@ -74,11 +74,6 @@ impl RunSet {
         Self { runs: Vec::new() }
     }
 
-    /// Empties it, keeping its memory.
-    pub fn clear(&mut self) {
-        self.runs.clear();
-    }
-
     /// Whether it holds no cluster.
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
@@ -96,9 +91,8 @@ impl RunSet {
 
     /// The run that a cluster lies in.
     pub fn run_at(&self, cluster: Cluster) -> Option<Run> {
-        let after = self.runs.partition_point(|run| run.first <= cluster);
-        let run = self.runs.get(after.checked_sub(1)?)?;
-        run.contains(cluster).then_some(*run)
+        self.ending_after(cluster)
+            .filter(|run| run.contains(cluster))
     }
 
     /// Whether it holds a cluster.
@@ -108,8 +102,13 @@ impl RunSet {
 
     /// The first cluster from `from` on that it holds.
     pub fn next_from(&self, from: Cluster) -> Option<Cluster> {
-        let position = self.runs.partition_point(|run| run.end() <= from);
-        self.runs.get(position).map(|run| run.first.max(from))
+        self.ending_after(from).map(|run| run.first.max(from))
+    }
+
+    /// The first run that ends after a cluster.
+    fn ending_after(&self, cluster: Cluster) -> Option<Run> {
+        let position = self.runs.partition_point(|run| run.end() <= cluster);
+        self.runs.get(position).copied()
     }
 
     /// Adds the clusters of a run. Runs that come in ascending order are added at the end.

@@ -125,8 +125,9 @@ impl Pair {
         let (table, model) = (&self.table, &self.model);
         let geometry = table.geometry();
         let counts = model.iter().map(|entry| (at(entry), *entry.1));
-        let over = counts.filter(|(_, count)| *count > geometry.max_refcount());
-        assert!(table.over_maximum().eq(over));
+        let max = geometry.max_refcount();
+        let over = counts.filter(|(_, count)| *count > max);
+        assert!(table.above(max).eq(over));
         assert!(table.has_shared() || model.values().all(|count| *count == 1));
         assert_eq!(table.last_used(), model.iter().next_back().map(at));
         let mut used: Vec<_> = model
@@ -136,7 +137,6 @@ impl Pair {
         used.dedup();
         assert!(table.used_refblocks().eq(used.iter().copied()));
         for refblock in refblocks(geometry).map(RefblockIndex) {
-            assert_eq!(table.is_used(refblock), used.contains(&refblock));
             self.compare_refblock(refblock);
         }
     }
@@ -177,13 +177,6 @@ impl Pair {
         let mut bytes = vec![0xff; geometry.refblock_bytes() + 8];
         table.encode(refblock, &mut bytes);
         assert_eq!(bytes, expected);
-        assert!(table.equals(refblock, &bytes));
-        // One other bit is noticed; which ones are tried differs from time to time.
-        for bit in (self.model.len() % 97..8 * bytes.len()).step_by(97) {
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            assert!(!table.equals(refblock, &bytes), "bit {bit}");
-            bytes[bit / 8] ^= 1 << (bit % 8);
-        }
     }
 }
 

@@ -102,74 +102,43 @@ pub fn add_each(
 /// The block of refcounts that `bytes` begin with; 0 past their end.
 pub fn decode(order: RefcountOrder, bytes: &[u8]) -> Counts {
     let mut counts = [0; BLOCK];
-    match order.get() {
-        0 => decode_narrow::<1>(bytes, &mut counts),
-        1 => decode_narrow::<2>(bytes, &mut counts),
-        2 => decode_narrow::<4>(bytes, &mut counts),
-        3 => decode_as(bytes, &mut counts, |[byte]| byte.into()),
-        4 => decode_as(bytes, &mut counts, |bytes| u16::from_be_bytes(bytes).into()),
-        5 => decode_as(bytes, &mut counts, |bytes| u32::from_be_bytes(bytes).into()),
-        _ => decode_as(bytes, &mut counts, u64::from_be_bytes),
+    for (number, counts) in counts.chunks_exact_mut(64 >> order.get()).enumerate() {
+        let word = word(order, bytes, number);
+        for (count, shift) in counts.iter_mut().zip((0..).step_by(order.bits() as usize)) {
+            *count = word >> shift & order.max_refcount();
+        }
     }
     counts
 }
 
-fn decode_narrow<const BITS: usize>(bytes: &[u8], counts: &mut Counts) {
-    for (number, counts) in counts.chunks_exact_mut(64 / BITS).enumerate() {
-        let word = word(RefcountOrder::BIT, bytes, number);
-        for (position, count) in counts.iter_mut().enumerate() {
-            *count = word >> (position * BITS) & (u64::MAX >> (64 - BITS));
-        }
-    }
-}
-
-fn decode_as<const N: usize>(bytes: &[u8], counts: &mut Counts, count_of: impl Fn([u8; N]) -> u64) {
-    for (count, bytes) in counts.iter_mut().zip(bytes.as_chunks().0) {
-        *count = count_of(*bytes);
-    }
-}
-
 /// Fills `bytes`, those of a block at most, with refcounts, each at most the maximum of the width.
 pub fn encode<T: Copy + Into<u64>>(order: RefcountOrder, counts: &[T; BLOCK], bytes: &mut [u8]) {
-    let max = order.max_refcount();
-    // Nearly always all of them fit, which is quicker to see of all at once.
-    if counts.iter().fold(0, |any, count| any | (*count).into()) <= max {
-        encode_fitting(order, counts, bytes);
-    } else {
-        encode_fitting(order, &counts.map(|count| count.into().min(max)), bytes);
-    }
-}
-
-fn encode_fitting<T: Copy + Into<u64>>(
-    order: RefcountOrder,
-    counts: &[T; BLOCK],
-    bytes: &mut [u8],
-) {
     match order.get() {
-        0..=2 => {
-            for (counts, bytes) in counts
-                .chunks_exact(64 >> order.get())
-                .zip(bytes.chunks_mut(8))
-            {
-                let shifted = counts.iter().zip((0..).step_by(order.bits() as usize));
-                let word = shifted.fold(0, |word, (count, shift)| word | (*count).into() << shift);
-                store(order, word, bytes);
-            }
-        }
-        3 => encode_as(counts, bytes, |count| [count as u8]),
-        4 => encode_as(counts, bytes, |count| (count as u16).to_be_bytes()),
-        5 => encode_as(counts, bytes, |count| (count as u32).to_be_bytes()),
-        _ => encode_as(counts, bytes, u64::to_be_bytes),
+        3 => encode_wide::<1, T>(counts, bytes),
+        4 => encode_wide::<2, T>(counts, bytes),
+        5 => encode_wide::<4, T>(counts, bytes),
+        6 => encode_wide::<8, T>(counts, bytes),
+        _ => encode_narrow(order, counts, bytes),
     }
 }
 
-fn encode_as<T: Copy + Into<u64>, const N: usize>(
-    counts: &[T; BLOCK],
-    bytes: &mut [u8],
-    bytes_of: impl Fn(u64) -> [u8; N],
-) {
-    for (bytes, count) in bytes.as_chunks_mut().0.iter_mut().zip(counts) {
-        *bytes = bytes_of((*count).into());
+fn encode_narrow<T: Copy + Into<u64>>(order: RefcountOrder, counts: &[T], bytes: &mut [u8]) {
+    let words = counts.chunks_exact(64 >> order.get());
+    for (counts, bytes) in words.zip(bytes.chunks_mut(8)) {
+        let refcounts = counts
+            .iter()
+            .map(|count| (*count).into().min(order.max_refcount()));
+        let shifted = refcounts.zip((0..).step_by(order.bits() as usize));
+        let word = shifted.fold(0, |word, (refcount, shift)| word | refcount << shift);
+        store(order, word, bytes);
+    }
+}
+
+/// Refcounts of `N` bytes each: how many is known when this is compiled, for it to be quick.
+fn encode_wide<const N: usize, T: Copy + Into<u64>>(counts: &[T], bytes: &mut [u8]) {
+    for (bytes, count) in bytes.as_chunks_mut::<N>().0.iter_mut().zip(counts) {
+        let refcount = (*count).into().min(u64::MAX >> (64 - 8 * N));
+        bytes.copy_from_slice(&refcount.to_be_bytes()[8 - N..]);
     }
 }
 

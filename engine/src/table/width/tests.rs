@@ -28,40 +28,30 @@ fn narrow_widths_fill_a_byte_from_its_low_bits_up_and_wide_ones_are_big_endian()
 }
 
 #[test]
-fn what_is_set_is_cut_to_the_maximum_and_leaves_its_neighbours_alone() {
+fn a_block_is_what_was_set_one_by_one_cut_to_the_maximum_and_to_its_bytes() {
     for order in orders() {
-        let mut block = [0; 32];
-        let entries = block.len() * 8 / order.bits() as usize;
-        for index in 0..entries {
-            set(order, &mut block, index, u64::MAX);
-            assert_eq!(get(order, &block, index), order.max_refcount());
-            set(order, &mut block, index, u64::from(index % 2 == 1));
-        }
-        set(order, &mut block, entries, 1);
-        let all = (0..=entries).map(|index| get(order, &block, index));
-        assert!(
-            all.eq((0..entries as u64).map(|index| index % 2).chain([0])),
-            "{order:?}"
-        );
-    }
-}
-
-#[test]
-fn blocks_are_decoded_and_encoded_as_each_refcount_is() {
-    for order in orders() {
-        let bytes = [0x81, 0x37, 0x5c].repeat(171)[..8 * order.bits() as usize].to_vec();
+        let counts = std::array::from_fn(|index| [u64::MAX, 0, 1, index as u64][index % 4]);
+        let length = block_bytes(order);
         // As much as there is, and parts of words.
-        for length in [bytes.len(), bytes.len() / 2, 4.min(bytes.len()), 1, 0] {
-            let counts = decode(order, &bytes[..length]);
-            // Of one that is cut off there is nothing.
-            let whole = length - length % (order.bits() as usize).div_ceil(8);
-            let each = (0..BLOCK).map(|index| get(order, &bytes[..whole], index));
-            assert!(each.eq(counts), "{order:?} {length}");
+        for length in [length, length / 2, 4.min(length), 1, 0] {
+            // None is cut off.
+            let length = length - length % (order.bits() as usize).div_ceil(8);
+            let there = length * 8 / order.bits() as usize;
+            let mut bytes = vec![0; length];
+            for (index, count) in counts.into_iter().enumerate() {
+                for value in [u64::MAX, count] {
+                    set(order, &mut bytes, index, value);
+                }
+            }
+            let refcounts = counts.map(|count| count.min(order.max_refcount()));
+            let expected =
+                std::array::from_fn(|index| if index < there { refcounts[index] } else { 0 });
+            let all = 0..BLOCK;
+            assert!(all.map(|index| get(order, &bytes, index)).eq(expected));
+            assert_eq!(decode(order, &bytes), expected, "{order:?} {length}");
             let mut again = vec![7; length];
-            encode(order, &counts, &mut again[..whole]);
-            assert_eq!(again[..whole], bytes[..whole], "{order:?}");
-            encode(order, &[u64::MAX; BLOCK], &mut again[..whole]);
-            assert_eq!(again[..whole], vec![0xff; whole]);
+            encode(order, &counts, &mut again);
+            assert_eq!(again, bytes, "{order:?} {length}");
         }
     }
 }

@@ -21,7 +21,8 @@
 //! # Why it ends, and soon
 //!
 //! R only grows and no image may have a reftable over 8 MiB. The number of tries is bounded much
-//! lower, see [`proven_tries`].
+//! lower: three do at any geometry of the format, where nothing is reserved. The oracle proves the
+//! bound and holds each plan against it.
 
 use super::layout::Layout;
 use super::space::Space;
@@ -166,46 +167,4 @@ impl Space<'_> {
 /// The least reftable that covers a cluster.
 const fn reach(geometry: &Geometry, cluster: Cluster) -> ClusterCount {
     geometry.reftable_clusters_for(geometry.refblock_of(cluster).0 + 1)
-}
-
-/// The number of tries within which a placement is found or ruled out, in the file or with the
-/// space after it, when `reserved` clusters must be worked around. `None`: no bound but that R
-/// grows (only toys with E(B-1) <= 2).
-///
-/// Let D(R) be the free clusters of the first R*E ranges, less R, less one refblock for each of
-/// those ranges that is in use or has a free cluster; a try fails, and the next is larger, exactly
-/// if D(R) < 0. Let R' = R + d be the next try. R' was chosen so that its ranges have places enough
-/// for a table of R clusters; the d clusters more are all that can be missing then, so D(R') >= -d.
-/// That the table may have to be larger still to cover itself only adds ranges, and d.
-///
-/// Nothing reserved: as the first try covers the highest counted cluster, the ranges that a further
-/// d' clusters of reftable add are empty, and worth B - 1 places each, y d' in all with
-/// y = E(B-1). Missing s places, the next try has d' = ceil(s/y), which leaves a surplus of
-/// y d' - s against the d' clusters that the table has grown by: what is missing next is
-/// s - (y-1) d' <= s/y. Before the first try at most all of its own clusters are missing, R for the
-/// table and R*E for refblocks, so the second is larger by at most ceil(M(E+1)/y), with M the
-/// largest reftable, and misses no more than that; from there each misses at most a yth of the one
-/// before. At every geometry of the format that is less than y, and the third try is the last.
-///
-/// With S reserved clusters: if a try grown by d and the next, grown by d', both fail, the ranges
-/// added between them yield less than d + d', so more than y d' - d - d' of their clusters are
-/// reserved. Summed over k failing tries after the second, the second grown by at most M:
-/// S + M >= (y - 2) k.
-pub const fn proven_tries(geometry: &Geometry, reserved: ClusterCount) -> Option<u64> {
-    let entries = geometry.entries_per_reftable_cluster();
-    let yields = entries * (geometry.refcounts_per_refblock() - 1);
-    let largest = geometry.max_reftable_clusters().0;
-    if yields < 2 || (yields == 2 && reserved.0 > 0) {
-        return None;
-    }
-    if reserved.0 > 0 {
-        return Some(3 + (reserved.0 + largest) / (yields - 2));
-    }
-    let mut tries = 2;
-    let mut missing = (largest * (entries + 1)).div_ceil(yields);
-    while missing > 0 {
-        missing /= yields;
-        tries += 1;
-    }
-    Some(tries)
 }

@@ -24,6 +24,8 @@
 //! lower: three do at any geometry of the format, where nothing is reserved. The oracle proves the
 //! bound and holds each plan against it.
 
+use std::collections::BTreeSet;
+
 use super::layout::Layout;
 use super::space::Space;
 use super::{Input, New, PlanError, within_reftable_limit};
@@ -92,7 +94,7 @@ impl Space<'_> {
             ..*self
         };
         let mut ranges = self.ranges_in_use(reftable);
-        let mut places = space.places_in(&ranges, ranges.len());
+        let mut places = space.places_in(ranges.iter().copied(), ranges.len());
         let mut unused = RefblockIndex(0);
         while places.len() < ranges.len() {
             let Some(opened) = space.next_unused(&ranges, unused) else {
@@ -100,35 +102,34 @@ impl Space<'_> {
                 return Err(self.no_space(New::Structures(needed, reftable.count)));
             };
             unused = RefblockIndex(opened.0 + 1);
-            // Sorted, as the searches below expect.
-            let position = ranges.partition_point(|range| *range < opened);
-            ranges.insert(position, opened);
-            places.extend(space.places_in(&[opened], ranges.len() - places.len()));
+            ranges.insert(opened);
+            places.extend(space.places_in([opened], ranges.len() - places.len()));
         }
         // Neighbouring ranges get neighbouring refblocks, which are written together.
         places.sort_unstable();
         Ok(ranges.into_iter().zip(places).collect())
     }
 
-    /// The ranges with a counted cluster, those of the reftable included, in ascending order.
-    fn ranges_in_use(&self, reftable: Run) -> Vec<RefblockIndex> {
-        let (geometry, references) = (self.geometry(), self.references);
+    /// The ranges with a counted cluster, those of the reftable included.
+    fn ranges_in_use(&self, reftable: Run) -> BTreeSet<RefblockIndex> {
+        let geometry = self.geometry();
         let first = geometry.refblock_of(reftable.first).0;
         let last = geometry.refblock_of(Cluster(reftable.end().0 - 1)).0;
         let own = (first..=last).map(RefblockIndex);
-        let own = own.filter(|refblock| !references.is_used(*refblock));
-        let mut ranges: Vec<_> = references.used_refblocks().chain(own).collect();
-        ranges.sort_unstable();
-        ranges
+        self.references.used_refblocks().chain(own).collect()
     }
 
     /// The lowest free clusters of some ranges, as many as there are and are wanted.
-    fn places_in(&self, ranges: &[RefblockIndex], most: usize) -> Vec<Cluster> {
+    fn places_in(
+        &self,
+        ranges: impl IntoIterator<Item = RefblockIndex>,
+        most: usize,
+    ) -> Vec<Cluster> {
         let mut places = Vec::with_capacity(most);
         let mut from = Cluster(0);
         for range in ranges {
             let end = self.geometry().first_covered(RefblockIndex(range.0 + 1));
-            from = from.max(self.geometry().first_covered(*range));
+            from = from.max(self.geometry().first_covered(range));
             while from < end && places.len() < most {
                 let Some(place) = self.next_free(from) else {
                     return places;
@@ -146,13 +147,13 @@ impl Space<'_> {
     /// The lowest range from `from` on that is not in use and has a free cluster.
     fn next_unused(
         &self,
-        ranges: &[RefblockIndex],
+        ranges: &BTreeSet<RefblockIndex>,
         mut from: RefblockIndex,
     ) -> Option<RefblockIndex> {
         loop {
             let place = self.next_free(self.geometry().first_covered(from))?;
             let range = self.geometry().refblock_of(place);
-            if ranges.binary_search(&range).is_err() {
+            if !ranges.contains(&range) {
                 return Some(range);
             }
             from = RefblockIndex(range.0 + 1);

@@ -164,13 +164,6 @@ impl RefcountTable {
         })
     }
 
-    /// Whether any cluster that a refblock covers has a count.
-    pub fn is_used(&self, refblock: RefblockIndex) -> bool {
-        let first = |refblock| self.geometry.first_covered(RefblockIndex(refblock)).0;
-        let mut used = self.passing(first(refblock.0)..first(refblock.0 + 1), |count| count != 0);
-        used.next().is_some()
-    }
-
     /// Fills `bytes`, of a refblock at least, with the counts as the refblock has them on disk, each at
     /// most the largest that its width has; what is longer than the refblock becomes 0.
     pub fn encode(&self, refblock: RefblockIndex, bytes: &mut [u8]) {

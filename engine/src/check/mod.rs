@@ -74,7 +74,7 @@ impl Look {
 }
 
 /// Reports where there are more references than refcounts can count; how many more, summed.
-fn report_overflow(table: &RefcountTable, observer: &mut dyn Observer) -> u64 {
+pub(crate) fn report_overflow(table: &RefcountTable, observer: &mut dyn Observer) -> u64 {
     let most = table.geometry().max_refcount();
     let mut sum = 0_u64;
     for (cluster, count) in table.over_maximum() {

@@ -4,7 +4,7 @@ use super::make::Draft;
 use super::phase::{Phase, PhaseKind, Target};
 use super::tables::{Mended, MendedTable};
 use super::{RepairError, RepairPlan, Scope};
-use crate::check::Report;
+use crate::check::{Report, report_overflow};
 use crate::format::header::{
     AUTOCLEAR_FEATURES_POSITION, CORRUPT, DIRTY, INCOMPATIBLE_FEATURES_POSITION, KNOWN_AUTOCLEAR,
     SNAPSHOTS_POSITION,
@@ -67,11 +67,9 @@ impl Draft<'_> {
             // The final counts are not the references: nothing is raised.
             self.look.overflow
         } else {
-            let most = self.image.geometry().max_refcount();
-            let over = self.counts.over_maximum();
-            over.map(|(_, count)| count - most).sum()
+            report_overflow(&self.counts, &mut ())
         };
-        let left = self.left.saturating_sub(self.look.overflow) + overflow;
+        let left = self.after.corruptions.saturating_sub(self.look.overflow) + overflow;
         let snapshots = self.look.references.snapshots.corruptions;
         let snapshots = self.remedy.map_or(snapshots, |_| 0);
         let unreadable = self.look.comparison.unreadable_clusters;
@@ -79,8 +77,8 @@ impl Draft<'_> {
             check_errors: if is_rebuilt { 0 } else { unreadable },
             corruptions: left + left_in_tables + snapshots,
             leaks: self.kept.clusters,
-            needs_rebuild: self.before.needs_rebuild && !is_rebuilt,
-            ..self.before.clone()
+            needs_rebuild: self.after.needs_rebuild && !is_rebuilt,
+            ..self.after.clone()
         }
     }
 

@@ -10,6 +10,7 @@ use crate::format::entry::L2Entry;
 use crate::image::Image;
 use crate::observer::{Action, Observer};
 use crate::references::{L2Run, l2_runs};
+use crate::table::push;
 use crate::units::Offset;
 
 /// A table that is written.
@@ -82,8 +83,9 @@ impl Draft<'_> {
     ) -> Result<(), RepairError> {
         let (image, storage, look) = (&self.image, self.storage, &self.look);
         // With `-r leaks` only where nothing else is wrong once refcounts are lowered.
-        let is_else_clean =
-            self.left == 0 && look.comparison.unreadable_clusters == 0 && self.kept.clusters == 0;
+        let is_else_clean = self.after.corruptions == 0
+            && look.comparison.unreadable_clusters == 0
+            && self.kept.clusters == 0;
         let may_write = self.options.scope == Scope::All || is_else_clean;
         let references = |cluster| match self.kept_references.get(cluster) {
             0 => self.counts.get(cluster),
@@ -161,8 +163,7 @@ impl Mended {
             }
             self.left += times * u64::from(table.clears + table.sets);
         } else if table.changes_first() || table.sets > 0 {
-            self.tables.try_reserve(1)?;
-            self.tables.push(table);
+            push(&mut self.tables, table)?;
         }
         Ok(())
     }

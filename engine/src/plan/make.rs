@@ -39,6 +39,7 @@ pub(super) struct Draft<'a> {
     pub kept_references: RefcountTable,
     pub layout: Option<Layout>,
     pub fixed: Fixed,
+    /// What is released, as far as it is free in the end.
     pub released: RunSet,
 }
 
@@ -50,9 +51,7 @@ impl<'a> Draft<'a> {
         options: &'a RepairOptions,
     ) -> Result<Self, RepairError> {
         let after = Report::of(&survey.image, survey.checked());
-        let Survey {
-            image, mut look, ..
-        } = survey;
+        let (image, mut look) = (survey.image, survey.look);
         let none = RefcountTable::new(*image.geometry());
         let mut going = none.clone();
         for run in &look.old.counted {
@@ -93,9 +92,7 @@ impl<'a> Draft<'a> {
         let gives_up = self.options.release_unreachable;
         if gives_up {
             self.remedy = self.remedy()?;
-            for run in self.released_by_remedy().runs() {
-                self.going.add(*run, 1)?;
-            }
+            self.going.add(self.released_by_remedy(), 1)?;
         }
         if all {
             self.replace_entries()?;
@@ -177,11 +174,8 @@ impl<'a> Draft<'a> {
         if rebuilds && !all {
             return Err(RepairError::NeedsRebuild);
         }
-        let doubtful = if rebuilds {
-            room::doubtful(&self.look, &self.counts, self.image.extent.clusters)
-        } else {
-            RunSet::new()
-        };
+        let file = self.image.extent.clusters;
+        let doubtful = rebuilds.then(|| room::doubtful(&self.look, &self.counts, file));
         if !self.keeps {
             let comparison = &self.look.comparison;
             self.fixed.leaks += comparison.leaks_of(&self.counts).count() as u64;
@@ -195,7 +189,7 @@ impl<'a> Draft<'a> {
             self.follow_disk(rebuilds)?;
         }
         self.shorten_snapshots()?;
-        if rebuilds {
+        if let Some(doubtful) = doubtful {
             return self.build(doubtful);
         }
         if all {

@@ -141,11 +141,8 @@ impl Draft<'_> {
 }
 
 fn header_field(kind: PhaseKind, step: Step, position: u64, value: &[u8]) -> Phase {
-    Phase::new(
-        kind,
-        [step],
-        [Target::Bytes(Offset(position), value.to_vec())],
-    )
+    let target = Target::Bytes(Offset(position), value.to_vec());
+    Phase::new(kind, [step], [target])
 }
 
 /// Clears COPIED bits and replaces entries; in tables within the old refcount structures only once

@@ -69,14 +69,11 @@ impl Draft<'_> {
         if self.image.header.has_data_file() || !self.image.holds(entry.region) {
             return Ok(());
         }
-        let run = entry.region.clusters(geometry);
+        let (run, times) = (entry.region.clusters(geometry), entry.uses.all);
         if adds {
-            return Ok(self.counts.add(run, entry.uses.all)?);
-        }
-        for cluster in run.iter() {
-            let count = self.counts.get(cluster);
-            self.counts
-                .set(cluster, count.saturating_sub(entry.uses.all))?;
+            self.counts.add(run, times)?;
+        } else {
+            self.counts.remove(run, times)?;
         }
         Ok(())
     }

@@ -36,7 +36,7 @@ impl Draft<'_> {
             reusable = present.count();
             reserved.extend(&present);
         }
-        reserved.extend(&self.released_by_remedy());
+        reserved.insert(self.released_by_remedy());
         // Whole clusters only: a refblock does not fit into a part of one.
         let bits = counts.geometry().cluster_bits();
         let capacity = self.storage.capacity();

@@ -51,11 +51,9 @@ impl Draft<'_> {
         if header.l1_table_offset.0 >= header.geometry.cluster_size() {
             self.mend_copied(&mut mended, observer)?;
         }
-        let replaced = self.replaced.keys();
-        mended
-            .tables
-            .extend(replaced.map(|offset| self.untouched(*offset, false)));
         let tables = &mut mended.tables;
+        let replaced = self.replaced.keys();
+        tables.extend(replaced.map(|offset| self.untouched(*offset, false)));
         tables.sort_by_key(|table| (table.is_late, !table.is_l1, table.offset));
         // With its COPIED bits a table has come first.
         tables.dedup_by_key(|table| (table.is_l1, table.offset));

@@ -97,6 +97,14 @@ impl RefcountTable {
         Ok(())
     }
 
+    /// Takes `times` from the counts of a run, as far as there is something to take.
+    pub(crate) fn remove(&mut self, run: Run, times: u64) -> Result<(), OutOfMemory> {
+        run.iter().try_for_each(|cluster| {
+            let count = self.get(cluster);
+            self.set(cluster, count.saturating_sub(times))
+        })
+    }
+
     /// The clusters whose count is above the largest refcount, ascending, each with its count.
     pub fn over_maximum(&self) -> impl Iterator<Item = (Cluster, u64)> + '_ {
         self.above(self.geometry.max_refcount())

@@ -5,22 +5,12 @@
 //! A table of that many counts does not fit into memory, so the number of tries is worked out here
 //! from sums; the engine's planner is held against these sums wherever the table is small.
 
-use recount::rebuild::{self, Input, proven_tries};
+use recount::rebuild::{self, Input};
 use recount::{Algorithm, Cluster, ClusterCount, Geometry, PlanError, RefcountTable, Run, RunSet};
+use recount_oracle::properties::tries::Sizes;
 
 /// Clusters of images that the planner itself is run on, at most.
 const PLANNED_MAX: u64 = 1 << 19;
-
-/// The sizes of the tables.
-#[derive(Clone, Copy)]
-struct Sizes {
-    /// Refcounts of a refblock.
-    refcounts: u64,
-    /// Entries of a reftable cluster.
-    entries: u64,
-    /// Clusters of the largest reftable.
-    most: u64,
-}
 
 /// What comes of planning: the reftable's clusters and the number of tries; `None` when the table
 /// would be too large.
@@ -112,7 +102,7 @@ fn edges(sizes: Sizes, tables: u64) -> impl Iterator<Item = u64> {
 fn a_full_image_of_any_geometry_is_planned_within_the_proven_number_of_tries() {
     let (mut images, mut most, mut too_large) = (0_u64, 0, 0_u64);
     for (geometry, sizes) in geometries() {
-        let bound = proven_tries(&geometry, ClusterCount(0)).expect("a bound for the format");
+        let bound = sizes.proven_tries(0).expect("a bound for the format");
         assert_eq!(bound, 3, "{geometry:?}");
         for tables in 1..=sizes.most {
             for used in edges(sizes, tables) {
@@ -166,7 +156,7 @@ fn a_full_toy_of_any_size_is_planned_within_the_proven_number_of_tries() {
             entries: 1 << entry_bits,
             most: geometry.max_reftable_clusters().0,
         };
-        let bound = proven_tries(&geometry, ClusterCount(0)).expect("a bound");
+        let bound = sizes.proven_tries(0).expect("a bound");
         for used in 1..=1500 {
             let planned = by_planner(geometry, used);
             assert_eq!(planned, by_sums(sizes, used), "{geometry:?} {used}");

@@ -89,11 +89,6 @@ impl Comparison {
         Ok(result)
     }
 
-    /// Whether all refcounts are the references.
-    pub fn is_equal(&self) -> bool {
-        self.differing.is_empty() && self.unreadable.is_empty()
-    }
-
     /// The clusters that a refblock covers whose refcount differs.
     pub(crate) fn differences_of(
         &self,
@@ -139,11 +134,8 @@ impl Comparison {
         let mut refblocks: BTreeMap<_, _> = needed.map(|at| (at, Offset(0))).collect();
         if let Some(last) = self.compared.0.checked_sub(1) {
             let last = table.geometry().refblock_of(Cluster(last));
-            let present = old
-                .reftable
-                .iter()
-                .map(|(at, entry)| (*at, entry.refblock()));
-            refblocks.extend(present.filter(|(refblock, _)| *refblock <= last));
+            let present = old.reftable.iter().take_while(|(at, _)| *at <= last);
+            refblocks.extend(present.map(|(at, entry)| (*at, entry.refblock())));
         }
         refblocks
     }

@@ -8,7 +8,7 @@ use crate::format::entry::{COPIED, L1Entry, L2Kind};
 use crate::image::Image;
 use crate::observer::{Action, Observer, Stage};
 use crate::references::{CheckError, find_in_tables, for_each_entry, l2_runs};
-use crate::storage::{Storage, StorageError};
+use crate::storage::Storage;
 use crate::table::{Run, push};
 use crate::units::{ClusterCount, Offset};
 
@@ -32,10 +32,10 @@ pub fn check_copied(
     let mut buffer = vec![0; image.geometry().cluster_size() as usize];
     for (table, times) in with_wrong(&tables, counts_of_thread, observer)? {
         storage.read_at(table, &mut buffer)?;
-        check_l2(&buffer, counts, &mut |wrong| {
+        for wrong in check_l2(&buffer, counts)? {
             observer.finding(&wrong.finding(Some(table)), Action::Reported);
             sum += times;
-        })?;
+        }
     }
     Ok(sum)
 }
@@ -45,13 +45,12 @@ pub fn with_wrong<'a>(
     tables: &[(Offset, u64)],
     counts: impl Fn() -> DiskCounts<'a>,
     observer: &mut dyn Observer,
-) -> Result<Vec<(Offset, u64)>, StorageError> {
+) -> Result<Vec<(Offset, u64)>, CheckError> {
     let find = || {
         let mut counts = counts();
         move |table: &(Offset, u64), bytes: &[u8]| {
-            let mut is_wrong = false;
-            check_l2(bytes, &mut counts, &mut |_| is_wrong = true)?;
-            Ok::<_, StorageError>(is_wrong.then_some(*table))
+            let wrong = check_l2(bytes, &mut counts)?;
+            Ok::<_, CheckError>((!wrong.is_empty()).then_some(*table))
         }
     };
     let DiskCounts { image, storage, .. } = counts();
@@ -117,12 +116,9 @@ pub fn check_l1(counts: &mut DiskCounts<'_>) -> Result<L1Check, CheckError> {
     Ok((all_wrong, tables.into_iter().collect()))
 }
 
-/// Hands over the wrong entries of an L2 table.
-pub fn check_l2(
-    bytes: &[u8],
-    counts: &mut DiskCounts<'_>,
-    visit: &mut dyn FnMut(WrongCopied),
-) -> Result<(), StorageError> {
+/// The wrong entries of an L2 table.
+pub fn check_l2(bytes: &[u8], counts: &mut DiskCounts<'_>) -> Result<Vec<WrongCopied>, CheckError> {
+    let mut all_wrong = Vec::new();
     let (geometry, format) = (*counts.image.geometry(), counts.image.format());
     for run in l2_runs(format, bytes) {
         let (entry, copied) = (run.entry, run.entry.copied());
@@ -149,10 +145,13 @@ pub fn check_l2(
                 } else {
                     counts.get(cluster)?
                 };
-                let wrong = refcount.and_then(|refcount| wrong(run.index + at, raw, refcount));
-                wrong.into_iter().for_each(&mut *visit);
+                if let Some(refcount) = refcount
+                    && let Some(wrong) = wrong(run.index + at, raw, refcount)
+                {
+                    push(&mut all_wrong, wrong)?;
+                }
             }
         }
     }
-    Ok(())
+    Ok(all_wrong)
 }

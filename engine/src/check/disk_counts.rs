@@ -86,15 +86,11 @@ impl<'a> DiskCounts<'a> {
     pub fn ones_if_equal(&self, run: Run) -> Option<u64> {
         let geometry = self.image.geometry();
         let refblock = geometry.refblock_of(run.first);
-        if self.unreadable.binary_search(&refblock).is_ok() {
-            return None;
-        }
         let differs = |other: &Comparison| other.differing.contains_key(&refblock);
-        if self.comparison.is_some_and(differs) {
-            return None;
-        }
-        let ones = || self.table.count_ones(run, self.most());
-        (run.end().0 <= self.compared.0).then(ones)
+        let is_equal = self.unreadable.binary_search(&refblock).is_err()
+            && !self.comparison.is_some_and(differs)
+            && run.end().0 <= self.compared.0;
+        is_equal.then(|| self.table.count_ones(run, self.most()))
     }
 
     /// The largest count that `table` is asked for: the disk has refcounts, not true numbers.
@@ -116,8 +112,7 @@ impl<'a> DiskCounts<'a> {
         if !is_readable(&geometry, offset) {
             return Ok(None);
         }
-        let is_held = |held: &(RefblockIndex, _)| held.0 == refblock;
-        if !self.beyond.as_ref().is_some_and(is_held) {
+        if self.beyond.as_ref().is_none_or(|held| held.0 != refblock) {
             let mut bytes = vec![0; geometry.cluster_size() as usize];
             self.storage.read_at(offset, &mut bytes)?;
             self.beyond = Some((refblock, bytes));

@@ -61,20 +61,14 @@ impl Look {
     /// Whether the COPIED bits need not be looked at: by the references they are right, and the
     /// refcounts on disk are the references.
     pub fn copied_is_right(&self) -> bool {
-        self.references.copied_is_right() && self.comparison.is_equal()
-    }
-
-    /// Corruptions but those of the COPIED bits and of the snapshot table.
-    pub const fn corruptions(&self) -> u64 {
-        self.references.corruptions
-            + self.old.corruptions
-            + self.comparison.corruptions
-            + self.overflow
+        let comparison = &self.comparison;
+        let is_equal = comparison.differing.is_empty() && comparison.unreadable.is_empty();
+        is_equal && self.references.copied_is_right()
     }
 }
 
 /// Reports where there are more references than refcounts can count; how many more, summed.
-fn report_overflow(table: &RefcountTable, observer: &mut dyn Observer) -> u64 {
+pub(crate) fn report_overflow(table: &RefcountTable, observer: &mut dyn Observer) -> u64 {
     let most = table.geometry().max_refcount();
     let mut sum = 0_u64;
     for (cluster, count) in table.above(most) {

@@ -33,11 +33,12 @@ pub struct Report {
 impl Report {
     /// The counters of a look; COPIED bits and the snapshot table come on top.
     pub(crate) fn of(image: &Image, look: &Look) -> Self {
-        let (references, comparison) = (&look.references, &look.comparison);
+        let (references, old, comparison) = (&look.references, &look.old, &look.comparison);
+        let in_structures = old.corruptions + comparison.corruptions + look.overflow;
         let last = comparison.last_used.unwrap_or_default();
         Self {
             check_errors: comparison.unreadable_clusters,
-            corruptions: look.corruptions(),
+            corruptions: references.corruptions + in_structures,
             leaks: comparison.leaks,
             image_end_offset: (last.0 + 1) << image.geometry().cluster_bits(),
             total_clusters: image.virtual_clusters().0,

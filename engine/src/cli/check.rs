@@ -4,7 +4,7 @@
 use std::fmt::Display;
 
 use recount::guest::lost_ranges;
-use recount::plan::{Kept, RepairError, RepairOptions};
+use recount::plan::{Kept, RepairError, RepairOptions, RepairPlan};
 use recount::repair::{self, Outcome};
 use recount::storage::{Access, FileStorage, Storage};
 use recount::{RunSet, Survey, undo};
@@ -70,7 +70,7 @@ fn plan(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Failu
     let survey = Survey::take(&storage, terminal).map_err(|error| Failure::of(file, error))?;
     // Where a check gives up for what a repair mends, its exit code is 1.
     let found = survey.report(&storage, terminal).ok();
-    let output = repair::plan_for(&storage, survey, &options, &mut ())
+    let output = RepairPlan::of(&storage, survey, &options, &mut ())
         .and_then(|plan| PlanOutput::new(file, found.as_ref(), plan, options.scope, &storage))
         .map_err(|error| planning_failed(arguments, error, &storage, terminal))?;
     terminal.say_all(&what_is_kept(&output.plan.kept, &storage));

@@ -22,14 +22,9 @@ impl Draft<'_> {
             // There are no snapshots any more that should not be there.
             self.mend_corruptions(1);
         }
-        for cluster in self.released_by_remedy().runs().iter().flat_map(Run::iter) {
-            let count = self.counts.get(cluster).saturating_sub(1);
-            self.counts.set(cluster, count)?;
-            if count == 0 {
-                self.released.insert(Run::single(cluster));
-            }
-        }
-        Ok(())
+        let released = self.released_by_remedy();
+        self.released.insert(released);
+        Ok(self.counts.remove(released, 1)?)
     }
 
     /// Plans new structures, and a new snapshot table where that is due.

@@ -30,7 +30,7 @@ pub(super) fn look_for(
     if draft.image.header.has_data_file() {
         return Ok(());
     }
-    for cluster in leaked {
+    'clusters: for cluster in leaked {
         seen += 1;
         if damage.count >= FOUND_MAX {
             break;
@@ -48,16 +48,13 @@ pub(super) fn look_for(
         if data.0 >= end {
             continue;
         }
-        let sample = SAMPLE.min(buffer.len());
-        draft.storage.read_at(offset, &mut buffer[..sample])?;
-        read += sample as u64;
-        if !looks_like_l2_table(&draft.image, &buffer[..sample]) {
-            continue;
-        }
-        draft.storage.read_at(offset, &mut buffer)?;
-        read += geometry.cluster_size();
-        if !looks_like_l2_table(&draft.image, &buffer) {
-            continue;
+        for length in [SAMPLE.min(buffer.len()), buffer.len()] {
+            let bytes = &mut buffer[..length];
+            draft.storage.read_at(offset, bytes)?;
+            read += length as u64;
+            if !looks_like_l2_table(&draft.image, bytes) {
+                continue 'clusters;
+            }
         }
         let clusters = leads_to(draft, cluster, &buffer)?;
         if clusters > 0 && !is_new_reftable(draft, cluster, &buffer)? {
@@ -117,7 +114,7 @@ fn is_new_reftable(draft: &Draft<'_>, table: Cluster, bytes: &[u8]) -> Result<bo
             let cluster = covers.saturating_add(ClusterCount(index));
             let refcount = width::get(geometry.order(), &block, index as usize);
             let counted = draft.counts.get(cluster);
-            match counted.saturating_sub(draft.going(cluster)) {
+            match counted.saturating_sub(draft.going.get(cluster)) {
                 references if is_own(cluster) => refcount == 1 && references == 0,
                 0 => refcount <= 1,
                 references => refcount == references.min(geometry.max_refcount()),

@@ -1,11 +1,8 @@
 //! From a survey to a plan.
 
-use std::collections::BTreeMap;
-
 use super::phase::Phase;
 use super::replace::Replaced;
 use super::snapshots::Remedy;
-use super::uses::of_structures;
 use super::{Fixed, Kept, RepairError, RepairOptions, RepairPlan, Scope, room};
 use crate::check::{Look, Report, Survey};
 use crate::image::Image;
@@ -14,7 +11,6 @@ use crate::rebuild::Layout;
 use crate::references::Beyond;
 use crate::storage::Storage;
 use crate::table::{RefcountTable, Run, RunSet};
-use crate::units::Cluster;
 
 /// What is decided, one thing after the other.
 pub(super) struct Draft<'a> {
@@ -22,8 +18,9 @@ pub(super) struct Draft<'a> {
     pub options: &'a RepairOptions,
     pub image: Image,
     pub look: Look,
-    /// What a check reports now, wrong COPIED bits aside.
-    pub before: Report,
+    /// What a check reports, as far as it is decided; of corruptions those that stay, wrong COPIED bits
+    /// and the snapshot table aside.
+    pub after: Report,
     /// Whether nothing can be wrong but refcounts, as far as the walk shows it.
     pub is_sound_walk: bool,
     /// The references; those of entries that are replaced are taken out, what is kept is added, and
@@ -34,7 +31,7 @@ pub(super) struct Draft<'a> {
     pub replaced: Replaced,
     /// How often what goes away uses a cluster: the refcount structures, if they are built anew, and
     /// a snapshot table that is given up.
-    pub going: BTreeMap<Cluster, u64>,
+    pub going: RefcountTable,
     pub keeps: bool,
     pub remedy: Option<Remedy>,
     pub kept: Kept,
@@ -42,57 +39,51 @@ pub(super) struct Draft<'a> {
     pub kept_references: RefcountTable,
     pub layout: Option<Layout>,
     pub fixed: Fixed,
+    /// What is released, as far as it is free in the end.
     pub released: RunSet,
-    /// Corruptions that stay, COPIED bits aside.
-    pub left: u64,
-}
-
-impl RepairPlan {
-    /// Plans a repair of what was surveyed. Findings that it makes go to the observer.
-    pub fn of(
-        storage: &dyn Storage,
-        survey: Survey,
-        options: &RepairOptions,
-        observer: &mut dyn Observer,
-    ) -> Result<Self, RepairError> {
-        let mut draft = Draft::of(storage, survey, options);
-        draft.decide()?;
-        let structures = draft.structures()?;
-        let mended = draft.mended(observer)?;
-        draft.finish(structures, &mended)
-    }
 }
 
 impl<'a> Draft<'a> {
-    fn of(storage: &'a dyn Storage, survey: Survey, options: &'a RepairOptions) -> Self {
-        let checked = survey.checked();
-        let mut before = Report::of(&survey.image, checked);
-        let left = before.corruptions;
-        before.corruptions += checked.references.snapshots.corruptions;
-        let Survey {
-            image, mut look, ..
-        } = survey;
-        let kept_references = RefcountTable::new(*image.geometry());
-        Self {
+    /// Nothing is decided yet.
+    pub fn of(
+        storage: &'a dyn Storage,
+        survey: Survey,
+        options: &'a RepairOptions,
+    ) -> Result<Self, RepairError> {
+        let after = Report::of(&survey.image, survey.checked());
+        let (image, mut look) = (survey.image, survey.look);
+        let none = RefcountTable::new(*image.geometry());
+        let mut going = none.clone();
+        for run in &look.old.counted {
+            going.add(*run, 1)?;
+        }
+        Ok(Self {
             storage,
             options,
-            before,
+            after,
             is_sound_walk: look.references.are_sound(),
             counts: look.references.take_table(),
             beyond: look.references.beyond.clone(),
-            going: of_structures(&look.old),
+            going,
             image,
             look,
             replaced: Replaced::new(),
             keeps: false,
             remedy: None,
             kept: Kept::default(),
-            kept_references,
+            kept_references: none,
             layout: None,
             fixed: Fixed::default(),
             released: RunSet::new(),
-            left,
-        }
+        })
+    }
+
+    /// Decides everything.
+    pub fn plan(mut self, observer: &mut dyn Observer) -> Result<RepairPlan, RepairError> {
+        self.decide()?;
+        let structures = self.structures()?;
+        let mended = self.mended(observer)?;
+        self.finish(structures, &mended)
     }
 
     /// Which entries are replaced, what is damaged, what is kept, what becomes of the snapshots.
@@ -101,9 +92,7 @@ impl<'a> Draft<'a> {
         let gives_up = self.options.release_unreachable;
         if gives_up {
             self.remedy = self.remedy()?;
-            for cluster in self.released_by_remedy().runs().iter().flat_map(Run::iter) {
-                *self.going.entry(cluster).or_default() += 1;
-            }
+            self.going.add(self.released_by_remedy(), 1)?;
         }
         if all {
             self.replace_entries()?;
@@ -127,11 +116,6 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// How often what goes away uses a cluster.
-    pub(super) fn going(&self, cluster: Cluster) -> u64 {
-        self.going.get(&cluster).copied().unwrap_or(0)
-    }
-
     /// Keeps refcounts that are above the references; with `-r leaks` those that are too low stay so.
     fn follow_disk(&mut self, rebuilds: bool) -> Result<(), RepairError> {
         let leaves_low = self.options.scope == Scope::Leaks;
@@ -141,7 +125,7 @@ impl<'a> Draft<'a> {
             for miscount in differences.collect::<Vec<_>>() {
                 let (cluster, refcount) = (miscount.cluster, miscount.refcount);
                 // The structures that go are counted no more.
-                let going = if rebuilds { self.going(cluster) } else { 0 };
+                let going = if rebuilds { self.going.get(cluster) } else { 0 };
                 if self.keeps && refcount.saturating_sub(miscount.references) > going {
                     let references = self.counts.get(cluster);
                     self.kept_references.set(cluster, references)?;
@@ -190,11 +174,8 @@ impl<'a> Draft<'a> {
         if rebuilds && !all {
             return Err(RepairError::NeedsRebuild);
         }
-        let doubtful = if rebuilds {
-            room::doubtful(&self.look, &self.counts, self.image.extent.clusters)
-        } else {
-            RunSet::new()
-        };
+        let file = self.image.extent.clusters;
+        let doubtful = rebuilds.then(|| room::doubtful(&self.look, &self.counts, file));
         if !self.keeps {
             let comparison = &self.look.comparison;
             self.fixed.leaks += comparison.leaks_of(&self.counts).count() as u64;
@@ -208,7 +189,7 @@ impl<'a> Draft<'a> {
             self.follow_disk(rebuilds)?;
         }
         self.shorten_snapshots()?;
-        if rebuilds {
+        if let Some(doubtful) = doubtful {
             return self.build(doubtful);
         }
         if all {
@@ -219,6 +200,6 @@ impl<'a> Draft<'a> {
 
     pub(super) fn mend_corruptions(&mut self, corruptions: u64) {
         self.fixed.corruptions += corruptions;
-        self.left = self.left.saturating_sub(corruptions);
+        self.after.corruptions = self.after.corruptions.saturating_sub(corruptions);
     }
 }

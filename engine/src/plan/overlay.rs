@@ -53,9 +53,9 @@ impl<'a> Overlay<'a> {
         for (place, target) in &self.patches {
             let planned = self.bytes_of(target)?;
             found.resize(planned.len(), 0);
-            self.base.read_at(Offset(place.start), &mut found)?;
+            let offset = Offset(place.start);
+            self.base.read_at(offset, &mut found)?;
             if *found != *planned {
-                let offset = Offset(place.start);
                 return Err(RepairError::ReadBack { offset });
             }
         }

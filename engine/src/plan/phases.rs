@@ -4,7 +4,7 @@ use super::make::Draft;
 use super::phase::{Phase, PhaseKind, Target};
 use super::tables::{Mended, MendedTable};
 use super::{RepairError, RepairPlan, Scope};
-use crate::check::Report;
+use crate::check::{Report, report_overflow};
 use crate::format::header::{
     AUTOCLEAR_FEATURES_POSITION, CORRUPT, DIRTY, INCOMPATIBLE_FEATURES_POSITION, KNOWN_AUTOCLEAR,
     SNAPSHOTS_POSITION,
@@ -68,11 +68,9 @@ impl Draft<'_> {
             // The final counts are not the references: nothing is raised.
             self.look.overflow
         } else {
-            let most = self.image.geometry().max_refcount();
-            let over = self.counts.above(most);
-            over.map(|(_, count)| count - most).sum()
+            report_overflow(&self.counts, &mut ())
         };
-        let left = self.left.saturating_sub(self.look.overflow) + overflow;
+        let left = self.after.corruptions.saturating_sub(self.look.overflow) + overflow;
         let snapshots = self.look.references.snapshots.corruptions;
         let snapshots = self.remedy.map_or(snapshots, |_| 0);
         let unreadable = self.look.comparison.unreadable_clusters;
@@ -80,8 +78,8 @@ impl Draft<'_> {
             check_errors: if is_rebuilt { 0 } else { unreadable },
             corruptions: left + left_in_tables + snapshots,
             leaks: self.kept.clusters,
-            needs_rebuild: self.before.needs_rebuild && !is_rebuilt,
-            ..self.before.clone()
+            needs_rebuild: self.after.needs_rebuild && !is_rebuilt,
+            ..self.after.clone()
         }
     }
 
@@ -144,11 +142,8 @@ impl Draft<'_> {
 }
 
 fn header_field(kind: PhaseKind, step: Step, position: u64, value: &[u8]) -> Phase {
-    Phase::new(
-        kind,
-        [step],
-        [Target::Bytes(Offset(position), value.to_vec())],
-    )
+    let target = Target::Bytes(Offset(position), value.to_vec());
+    Phase::new(kind, [step], [target])
 }
 
 /// Clears COPIED bits and replaces entries; in tables within the old refcount structures only once

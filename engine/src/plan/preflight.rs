@@ -1,18 +1,35 @@
 //! Looking at an image with the plan laid over it, before anything is written: so a case that nobody
 //! thought of is refused instead of doing damage.
 
+use super::make::Draft;
 use super::overlay::Overlay;
 use super::{RepairError, RepairOptions, RepairPlan};
 use crate::check::{Comparison, Report, Survey, check};
 use crate::image::Image;
+use crate::observer::Observer;
 use crate::references::{CheckError, OldStructures};
 use crate::storage::Storage;
 use crate::table::{RefcountTable, Run};
 
 impl RepairPlan {
+    /// Plans a repair of what was surveyed on this storage, for [`RepairOptions::verify`] with a look
+    /// at the image with the plan laid over it. Findings that it makes go to the observer.
+    pub fn of(
+        storage: &dyn Storage,
+        survey: Survey,
+        options: &RepairOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, RepairError> {
+        let mut plan = Draft::of(storage, survey, options)?.plan(observer)?;
+        if options.verify {
+            plan.preflight(storage, options)?;
+        }
+        Ok(plan)
+    }
+
     /// Surveys the image as it will be. It has to be as the plan says: its refcounts, the report of a
     /// check, and nothing left to do. Takes over of the report what a plan alone does not know.
-    pub fn preflight(
+    fn preflight(
         &mut self,
         storage: &dyn Storage,
         options: &RepairOptions,
@@ -72,7 +89,7 @@ impl RepairPlan {
     fn whole(overlay: &Overlay<'_>, options: &RepairOptions) -> Result<Report, RepairError> {
         let survey = Survey::take(overlay, &mut ())?;
         let report = survey.report(overlay, &mut ())?;
-        let next = Self::of(overlay, survey, options, &mut ())?;
+        let next = Draft::of(overlay, survey, options)?.plan(&mut ())?;
         if let Some(phase) = next.phases.first() {
             let what = format!("there would be more to repair: {:?}", phase.kind);
             return Err(RepairError::NotAsPlanned { what });

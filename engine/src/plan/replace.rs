@@ -25,7 +25,8 @@ impl Draft<'_> {
         let mut bytes = vec![0; self.image.geometry().cluster_size() as usize];
         loop {
             let mut staying = BTreeSet::new();
-            let references = |cluster| self.counts.get(cluster).saturating_sub(self.going(cluster));
+            let (counts, going) = (&self.counts, &self.going);
+            let references = |cluster| counts.get(cluster).saturating_sub(going.get(cluster));
             for table in self.replaced.keys() {
                 self.storage.read_at(*table, &mut bytes)?;
                 if !self.l2_is_writable(*table, &bytes, &references) {
@@ -46,7 +47,8 @@ impl Draft<'_> {
             let is_past_end = !self.image.holds(entry.region) && !self.image.header.has_data_file();
             if self.replaced.contains_key(&entry.table) {
                 let corruptions = entry.uses.all * if is_past_end { 2 } else { 1 };
-                self.left = self.left.saturating_sub(corruptions);
+                let left = &mut self.after.corruptions;
+                *left = left.saturating_sub(corruptions);
                 self.fixed.corruptions += 1;
             } else if is_past_end {
                 self.beyond.dangling(&self.image, entry.region);
@@ -56,7 +58,8 @@ impl Draft<'_> {
         let (clusters, old) = (before.compared, &self.look.old);
         self.look.comparison =
             Comparison::compare(clusters, self.storage, &self.counts, old, &mut ())?;
-        self.left = self.left.saturating_sub(before.corruptions) + self.look.comparison.corruptions;
+        let left = &mut self.after.corruptions;
+        *left = left.saturating_sub(before.corruptions) + self.look.comparison.corruptions;
         Ok(())
     }
 
@@ -66,14 +69,11 @@ impl Draft<'_> {
         if self.image.header.has_data_file() || !self.image.holds(entry.region) {
             return Ok(());
         }
-        let run = entry.region.clusters(geometry);
+        let (run, times) = (entry.region.clusters(geometry), entry.uses.all);
         if adds {
-            return Ok(self.counts.add(run, entry.uses.all)?);
-        }
-        for cluster in run.iter() {
-            let count = self.counts.get(cluster);
-            self.counts
-                .set(cluster, count.saturating_sub(entry.uses.all))?;
+            self.counts.add(run, times)?;
+        } else {
+            self.counts.remove(run, times)?;
         }
         Ok(())
     }

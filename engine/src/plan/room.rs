@@ -36,7 +36,7 @@ impl Draft<'_> {
             reusable = present.count();
             reserved.extend(&present);
         }
-        reserved.extend(&self.released_by_remedy());
+        reserved.insert(self.released_by_remedy());
         // Whole clusters only: a refblock does not fit into a part of one.
         let bits = counts.geometry().cluster_bits();
         let capacity = self.storage.capacity();
@@ -61,7 +61,7 @@ impl Draft<'_> {
 }
 
 impl Room {
-    /// Seeks a place for something with these counts.
+    /// Seeks a place for something with these counts. The error is as it is for this storage.
     pub fn seek<T>(
         &self,
         counts: &RefcountTable,
@@ -74,24 +74,21 @@ impl Room {
             file: self.file,
             capacity: self.capacity,
         };
-        place(&input).map_err(|error| self.explain(error))
-    }
-
-    /// The error as it is for this storage: it is not full where it could grow but for what that
-    /// would hide.
-    fn explain(&self, mut error: PlanError) -> RepairError {
-        if let PlanError::NoSpace { what, reserved, .. } = &mut error {
-            let (New::Structures(needed, _) | New::SnapshotTable(needed)) = *what;
-            if let Some((missing, length)) = self.hidden {
-                return RepairError::GrowthWouldHide {
-                    needed,
-                    missing,
-                    length,
-                };
+        place(&input).map_err(|mut error| {
+            if let PlanError::NoSpace { what, reserved, .. } = &mut error {
+                let (New::Structures(needed, _) | New::SnapshotTable(needed)) = *what;
+                // The storage is not full where it could grow but for what that would hide.
+                if let Some((missing, length)) = self.hidden {
+                    return RepairError::GrowthWouldHide {
+                        needed,
+                        missing,
+                        length,
+                    };
+                }
+                *reserved = self.reusable.min(*reserved);
             }
-            *reserved = self.reusable.min(*reserved);
-        }
-        error.into()
+            error.into()
+        })
     }
 }
 

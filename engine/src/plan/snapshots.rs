@@ -10,7 +10,7 @@ use crate::image::Image;
 use crate::references::{CheckError, SnapshotRefusal};
 use crate::step::Step;
 use crate::storage::Storage;
-use crate::table::RunSet;
+use crate::table::Run;
 use crate::units::{Offset, Region};
 
 /// Extra data as it is written now: VM state size, disk size, instruction count (8 bytes each).
@@ -76,18 +76,17 @@ impl Draft<'_> {
     }
 
     /// The clusters that the snapshot table takes up no more.
-    pub(super) fn released_by_remedy(&self) -> RunSet {
+    pub(super) fn released_by_remedy(&self) -> Run {
         let table = &self.look.references.snapshots;
         let left = match self.remedy {
-            None => return RunSet::new(),
+            None => table.region.length,
             Some(Remedy { rewrites: true, .. }) => 0,
             Some(Remedy { snapshots, .. }) => table.length_of(snapshots as usize),
         };
         let offset = table.region.offset;
         let clusters = |length| Region { offset, length }.clusters(self.image.geometry());
-        let [before, after] = [table.region.length, left]
-            .map(|length| RunSet::of_ascending([clusters(length)].into_iter()));
-        before.without(&after)
+        let (all, left) = (clusters(table.region.length), clusters(left));
+        Run::new(left.end(), all.end().since(left.end()))
     }
 }
 

@@ -10,6 +10,7 @@ use crate::format::entry::L2Entry;
 use crate::image::Image;
 use crate::observer::{Action, Observer};
 use crate::references::{L2Run, l2_runs};
+use crate::table::push;
 use crate::units::Offset;
 
 /// A table that is written.
@@ -50,11 +51,9 @@ impl Draft<'_> {
         if header.l1_table_offset.0 >= header.geometry.cluster_size() {
             self.mend_copied(&mut mended, observer)?;
         }
-        let replaced = self.replaced.keys();
-        mended
-            .tables
-            .extend(replaced.map(|offset| self.untouched(*offset, false)));
         let tables = &mut mended.tables;
+        let replaced = self.replaced.keys();
+        tables.extend(replaced.map(|offset| self.untouched(*offset, false)));
         tables.sort_by_key(|table| (table.is_late, !table.is_l1, table.offset));
         // With its COPIED bits a table has come first.
         tables.dedup_by_key(|table| (table.is_l1, table.offset));
@@ -82,8 +81,9 @@ impl Draft<'_> {
     ) -> Result<(), RepairError> {
         let (image, storage, look) = (&self.image, self.storage, &self.look);
         // With `-r leaks` only where nothing else is wrong once refcounts are lowered.
-        let is_else_clean =
-            self.left == 0 && look.comparison.unreadable_clusters == 0 && self.kept.clusters == 0;
+        let is_else_clean = self.after.corruptions == 0
+            && look.comparison.unreadable_clusters == 0
+            && self.kept.clusters == 0;
         let may_write = self.options.scope == Scope::All || is_else_clean;
         let references = |cluster| match self.kept_references.get(cluster) {
             0 => self.counts.get(cluster),
@@ -91,44 +91,28 @@ impl Draft<'_> {
         };
         let is_rebuilt = self.layout.is_some();
         let counts = || look.counts_after(&self.counts, is_rebuilt, image, storage);
-        let (wrong_l1, tables) = check_l1(&mut counts())?;
-        if !wrong_l1.is_empty() {
+        let (wrong, tables) = check_l1(&mut counts())?;
+        if !wrong.is_empty() {
             let is_writable = may_write && self.l1_is_writable(&references)?;
-            let mut table = self.untouched(image.header.l1_table_offset, true);
-            for wrong in &wrong_l1 {
-                observer.finding(&wrong.finding(None), action_in(is_writable));
-                table.note(wrong.is_to_set());
-            }
-            mended.settle(table, 1, is_writable, may_write, observer)?;
+            let table = self.untouched(image.header.l1_table_offset, true);
+            mended.settle(table, 1, &wrong, is_writable, may_write, observer)?;
         }
         let mut bytes = vec![0; image.geometry().cluster_size() as usize];
         for (offset, times) in with_wrong(&tables, counts, observer)? {
             storage.read_at(offset, &mut bytes)?;
             let is_writable = may_write && self.l2_is_writable(offset, &bytes, &references);
-            let mut table = self.untouched(offset, false);
+            let table = self.untouched(offset, false);
             if table.replaced > 0 {
                 replace(image, &mut bytes);
             }
-            check_l2(&bytes, &mut counts(), &mut |wrong| {
-                observer.finding(&wrong.finding(Some(offset)), action_in(is_writable));
-                table.note(wrong.is_to_set());
-            })?;
-            mended.settle(table, times, is_writable, may_write, observer)?;
+            let wrong = check_l2(&bytes, &mut counts())?;
+            mended.settle(table, times, &wrong, is_writable, may_write, observer)?;
         }
         Ok(())
     }
 }
 
 impl MendedTable {
-    /// Takes note of a COPIED bit that becomes as given.
-    const fn note(&mut self, copied: bool) {
-        if copied {
-            self.sets += 1;
-        } else {
-            self.clears += 1;
-        }
-    }
-
     /// Whether something changes in it before the counts do.
     pub const fn changes_first(&self) -> bool {
         self.clears > 0 || self.replaced > 0
@@ -145,15 +129,28 @@ impl MendedTable {
 }
 
 impl Mended {
-    /// Writes a table that is referred to so often, or leaves it alone, and tells of that.
+    /// Writes a table that is referred to so often, and in which this is wrong, or leaves it alone, and
+    /// tells of that.
     fn settle(
         &mut self,
-        table: MendedTable,
+        mut table: MendedTable,
         times: u64,
+        wrong: &[WrongCopied],
         is_writable: bool,
         tells: bool,
         observer: &mut dyn Observer,
     ) -> Result<(), RepairError> {
+        let action = if is_writable {
+            Action::Repaired
+        } else {
+            Action::Reported
+        };
+        for wrong in wrong {
+            let l2_table = (!table.is_l1).then_some(table.offset);
+            observer.finding(&wrong.finding(l2_table), action);
+            table.sets += u32::from(wrong.is_to_set());
+            table.clears += u32::from(!wrong.is_to_set());
+        }
         if !is_writable {
             if tells {
                 let table = table.offset;
@@ -161,19 +158,9 @@ impl Mended {
             }
             self.left += times * u64::from(table.clears + table.sets);
         } else if table.changes_first() || table.sets > 0 {
-            self.tables.try_reserve(1)?;
-            self.tables.push(table);
+            push(&mut self.tables, table)?;
         }
         Ok(())
-    }
-}
-
-/// What becomes of a finding in a table that may be written to or not.
-const fn action_in(writable: bool) -> Action {
-    if writable {
-        Action::Repaired
-    } else {
-        Action::Reported
     }
 }
 
@@ -191,23 +178,18 @@ pub(super) fn mend(
     if table.replaced > 0 {
         replace(image, bytes);
     }
-    let mut words = Vec::new();
-    let mut note = |wrong: WrongCopied, entry_bytes: u64| {
-        if stage == Stage::Final || !wrong.is_to_set() {
-            words.push(((wrong.index * entry_bytes) as usize, wrong.mended()));
-        }
-    };
-    if table.is_l1 {
-        for wrong in check_l1(counts)?.0 {
-            note(wrong, 8);
-        }
+    let (wrong, entry_bytes) = if table.is_l1 {
+        (check_l1(counts)?.0, 8)
     } else if table.clears + table.sets > 0 {
-        let entry_bytes = image.format().entry_bytes();
-        check_l2(bytes, counts, &mut |wrong| note(wrong, entry_bytes))?;
-    }
-    for (position, word) in words {
+        (check_l2(bytes, counts)?, image.format().entry_bytes())
+    } else {
+        return Ok(());
+    };
+    let done = |wrong: &WrongCopied| stage == Stage::Final || !wrong.is_to_set();
+    for wrong in wrong.into_iter().filter(done) {
+        let position = (wrong.index * entry_bytes) as usize;
         if let Some(place) = bytes.get_mut(position..position + 8) {
-            place.copy_from_slice(&word.to_be_bytes());
+            place.copy_from_slice(&wrong.mended().to_be_bytes());
         }
     }
     Ok(())

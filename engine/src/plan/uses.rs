@@ -1,12 +1,9 @@
 //! What else uses the clusters of a table: a table is written to only where nothing does.
 
-use std::collections::BTreeMap;
-
 use super::RepairError;
 use super::make::Draft;
 use crate::format::entry::L1Entry;
-use crate::references::{OldStructures, for_each_entry, looks_like_l2_table};
-use crate::table::Run;
+use crate::references::{for_each_entry, looks_like_l2_table};
 use crate::units::{Cluster, Offset, Region};
 
 /// How many references to a cluster stay.
@@ -61,13 +58,4 @@ impl Draft<'_> {
         })?;
         Ok(unsound <= sound)
     }
-}
-
-/// How often each cluster is used by the present refcount structures.
-pub(super) fn of_structures(old: &OldStructures) -> BTreeMap<Cluster, u64> {
-    let mut uses = BTreeMap::new();
-    for cluster in old.counted.iter().flat_map(Run::iter) {
-        *uses.entry(cluster).or_default() += 1;
-    }
-    uses
 }

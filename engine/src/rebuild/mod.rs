@@ -6,7 +6,6 @@ mod qemu;
 mod space;
 
 pub use layout::Layout;
-pub use planned::proven_tries;
 
 use space::Space;
 

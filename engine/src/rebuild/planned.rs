@@ -21,7 +21,10 @@
 //! # Why it ends, and soon
 //!
 //! R only grows and no image may have a reftable over 8 MiB. The number of tries is bounded much
-//! lower, see [`proven_tries`].
+//! lower: three do at any geometry of the format, where nothing is reserved. The oracle proves the
+//! bound and holds each plan against it.
+
+use std::collections::BTreeSet;
 
 use super::layout::Layout;
 use super::space::Space;
@@ -91,7 +94,7 @@ impl Space<'_> {
             ..*self
         };
         let mut ranges = self.ranges_in_use(reftable);
-        let mut places = space.places_in(&ranges, ranges.len());
+        let mut places = space.places_in(ranges.iter().copied(), ranges.len());
         let mut unused = RefblockIndex(0);
         while places.len() < ranges.len() {
             let Some(opened) = space.next_unused(&ranges, unused) else {
@@ -99,35 +102,34 @@ impl Space<'_> {
                 return Err(self.no_space(New::Structures(needed, reftable.count)));
             };
             unused = RefblockIndex(opened.0 + 1);
-            // Sorted, as the searches below expect.
-            let position = ranges.partition_point(|range| *range < opened);
-            ranges.insert(position, opened);
-            places.extend(space.places_in(&[opened], ranges.len() - places.len()));
+            ranges.insert(opened);
+            places.extend(space.places_in([opened], ranges.len() - places.len()));
         }
         // Neighbouring ranges get neighbouring refblocks, which are written together.
         places.sort_unstable();
         Ok(ranges.into_iter().zip(places).collect())
     }
 
-    /// The ranges with a counted cluster, those of the reftable included, in ascending order.
-    fn ranges_in_use(&self, reftable: Run) -> Vec<RefblockIndex> {
-        let (geometry, references) = (self.geometry(), self.references);
+    /// The ranges with a counted cluster, those of the reftable included.
+    fn ranges_in_use(&self, reftable: Run) -> BTreeSet<RefblockIndex> {
+        let geometry = self.geometry();
         let first = geometry.refblock_of(reftable.first).0;
         let last = geometry.refblock_of(Cluster(reftable.end().0 - 1)).0;
         let own = (first..=last).map(RefblockIndex);
-        let mut ranges: Vec<_> = references.used_refblocks().chain(own).collect();
-        ranges.sort_unstable();
-        ranges.dedup();
-        ranges
+        self.references.used_refblocks().chain(own).collect()
     }
 
     /// The lowest free clusters of some ranges, as many as there are and are wanted.
-    fn places_in(&self, ranges: &[RefblockIndex], most: usize) -> Vec<Cluster> {
+    fn places_in(
+        &self,
+        ranges: impl IntoIterator<Item = RefblockIndex>,
+        most: usize,
+    ) -> Vec<Cluster> {
         let mut places = Vec::with_capacity(most);
         let mut from = Cluster(0);
         for range in ranges {
             let end = self.geometry().first_covered(RefblockIndex(range.0 + 1));
-            from = from.max(self.geometry().first_covered(*range));
+            from = from.max(self.geometry().first_covered(range));
             while from < end && places.len() < most {
                 let Some(place) = self.next_free(from) else {
                     return places;
@@ -145,13 +147,13 @@ impl Space<'_> {
     /// The lowest range from `from` on that is not in use and has a free cluster.
     fn next_unused(
         &self,
-        ranges: &[RefblockIndex],
+        ranges: &BTreeSet<RefblockIndex>,
         mut from: RefblockIndex,
     ) -> Option<RefblockIndex> {
         loop {
             let place = self.next_free(self.geometry().first_covered(from))?;
             let range = self.geometry().refblock_of(place);
-            if ranges.binary_search(&range).is_err() {
+            if !ranges.contains(&range) {
                 return Some(range);
             }
             from = RefblockIndex(range.0 + 1);
@@ -166,46 +168,4 @@ impl Space<'_> {
 /// The least reftable that covers a cluster.
 const fn reach(geometry: &Geometry, cluster: Cluster) -> ClusterCount {
     geometry.reftable_clusters_for(geometry.refblock_of(cluster).0 + 1)
-}
-
-/// The number of tries within which a placement is found or ruled out, in the file or with the
-/// space after it, when `reserved` clusters must be worked around. `None`: no bound but that R
-/// grows (only toys with E(B-1) <= 2).
-///
-/// Let D(R) be the free clusters of the first R*E ranges, less R, less one refblock for each of
-/// those ranges that is in use or has a free cluster; a try fails, and the next is larger, exactly
-/// if D(R) < 0. Let R' = R + d be the next try. R' was chosen so that its ranges have places enough
-/// for a table of R clusters; the d clusters more are all that can be missing then, so D(R') >= -d.
-/// That the table may have to be larger still to cover itself only adds ranges, and d.
-///
-/// Nothing reserved: as the first try covers the highest counted cluster, the ranges that a further
-/// d' clusters of reftable add are empty, and worth B - 1 places each, y d' in all with
-/// y = E(B-1). Missing s places, the next try has d' = ceil(s/y), which leaves a surplus of
-/// y d' - s against the d' clusters that the table has grown by: what is missing next is
-/// s - (y-1) d' <= s/y. Before the first try at most all of its own clusters are missing, R for the
-/// table and R*E for refblocks, so the second is larger by at most ceil(M(E+1)/y), with M the
-/// largest reftable, and misses no more than that; from there each misses at most a yth of the one
-/// before. At every geometry of the format that is less than y, and the third try is the last.
-///
-/// With S reserved clusters: if a try grown by d and the next, grown by d', both fail, the ranges
-/// added between them yield less than d + d', so more than y d' - d - d' of their clusters are
-/// reserved. Summed over k failing tries after the second, the second grown by at most M:
-/// S + M >= (y - 2) k.
-pub const fn proven_tries(geometry: &Geometry, reserved: ClusterCount) -> Option<u64> {
-    let entries = geometry.entries_per_reftable_cluster();
-    let yields = entries * (geometry.refcounts_per_refblock() - 1);
-    let largest = geometry.max_reftable_clusters().0;
-    if yields < 2 || (yields == 2 && reserved.0 > 0) {
-        return None;
-    }
-    if reserved.0 > 0 {
-        return Some(3 + (reserved.0 + largest) / (yields - 2));
-    }
-    let mut tries = 2;
-    let mut missing = (largest * (entries + 1)).div_ceil(yields);
-    while missing > 0 {
-        missing /= yields;
-        tries += 1;
-    }
-    Some(tries)
 }

@@ -33,18 +33,10 @@ impl Space<'_> {
         Some(Run::new(gap.first, count))
     }
 
-    /// How many clusters are free, and how long the longest run of them is.
-    pub fn measure(&self) -> (ClusterCount, ClusterCount) {
-        let lengths = self.runs(Cluster(0)).map(|run| run.count.0);
-        let (free, longest) = lengths.fold((0, 0), |(sum, most), length| {
-            (sum + length, length.max(most))
-        });
-        (ClusterCount(free), ClusterCount(longest))
-    }
-
     /// The error where something does not fit.
     pub fn no_space(&self, what: New) -> PlanError {
-        let (free, longest_run) = self.measure();
+        let lengths = || self.runs(Cluster(0)).map(|run| run.count);
+        let free = ClusterCount(lengths().map(|length| length.0).sum());
         let reserved = match what {
             New::Structures(..) => self.taken.count(),
             New::SnapshotTable(_) => ClusterCount(0),
@@ -52,7 +44,7 @@ impl Space<'_> {
         PlanError::NoSpace {
             what,
             free,
-            longest_run,
+            longest_run: lengths().max().unwrap_or_default(),
             reserved,
         }
     }

@@ -80,11 +80,8 @@ impl OldStructures {
 
     /// Takes the references that were added for them out of the counts again.
     pub fn uncount(&self, table: &mut RefcountTable) -> Result<(), OutOfMemory> {
-        for cluster in self.counted.iter().flat_map(Run::iter) {
-            let count = table.get(cluster);
-            table.set(cluster, count.saturating_sub(1))?;
-        }
-        Ok(())
+        let mut counted = self.counted.iter();
+        counted.try_for_each(|run| table.remove(*run, 1))
     }
 }
 

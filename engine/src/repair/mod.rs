@@ -50,21 +50,7 @@ pub fn plan(
     options: &RepairOptions,
     observer: &mut dyn Observer,
 ) -> Result<RepairPlan, RepairError> {
-    plan_for(storage, Survey::take(storage, observer)?, options, observer)
-}
-
-/// Like [`plan`], for a survey of this storage.
-pub fn plan_for(
-    storage: &dyn Storage,
-    survey: Survey,
-    options: &RepairOptions,
-    observer: &mut dyn Observer,
-) -> Result<RepairPlan, RepairError> {
-    let mut plan = RepairPlan::of(storage, survey, options, observer)?;
-    if options.verify {
-        plan.preflight(storage, options)?;
-    }
-    Ok(plan)
+    RepairPlan::of(storage, Survey::take(storage, observer)?, options, observer)
 }
 
 /// Repairs an image. Findings and steps go to the observer as they come.

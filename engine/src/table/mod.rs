@@ -97,6 +97,14 @@ impl RefcountTable {
         Ok(())
     }
 
+    /// Takes `times` from the counts of a run, as far as there is something to take.
+    pub(crate) fn remove(&mut self, run: Run, times: u64) -> Result<(), OutOfMemory> {
+        run.iter().try_for_each(|cluster| {
+            let count = self.get(cluster);
+            self.set(cluster, count.saturating_sub(times))
+        })
+    }
+
     /// The clusters whose count is above `max`, ascending, each with its count.
     pub fn above(&self, max: u64) -> impl Iterator<Item = (Cluster, u64)> + '_ {
         // Nearly always there are none.

@@ -13,6 +13,7 @@ pub mod plan;
 mod plan_exact;
 pub mod reading;
 mod structures;
+pub mod tries;
 pub mod undo_restores;
 pub mod unread;
 

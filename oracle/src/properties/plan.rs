@@ -4,9 +4,9 @@
 
 use std::cell::OnceCell;
 
-use recount::rebuild::proven_tries;
-use recount::{ClusterCount, Geometry, GeometryError, Layout, PlanError};
+use recount::{Geometry, GeometryError, Layout, PlanError};
 
+use super::tries::Sizes;
 use super::{Failure, Property, Verdict};
 use crate::brute::Space;
 use crate::case::Algorithm;
@@ -190,10 +190,9 @@ fn terminates(run: &Planning<'_>) -> Result<(), Failure> {
             clusters.0
         ))),
         Ok(layout) if run.algorithm == Algorithm::Planned => {
-            let reserved = ClusterCount(run.brute.toy.old.count().into());
+            let toy = run.brute.toy;
             let reftable = layout.reftable.count.0;
-            let geometry = geometry(run.brute.toy.shape).expect("it was planned for");
-            let proven = proven_tries(&geometry, reserved);
+            let proven = Sizes::of(toy.shape).proven_tries(toy.old.count().into());
             let bound = proven.map_or(reftable, |proven| proven.min(reftable));
             let tries = layout.tries;
             Failure::unless(tries <= bound, || {

@@ -40,7 +40,7 @@ pub fn run(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Fa
     if arguments.plan {
         return plan(arguments, terminal);
     }
-    let outcome = match arguments.repair {
+    let outcome = &match arguments.repair {
         None => Outcome {
             report: recount::check(&open_read_only(arguments)?, terminal)
                 .map_err(|error| Failure::of(file, error))?,
@@ -49,14 +49,7 @@ pub fn run(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Fa
         // Locks and buffers of the system go before the result is out.
         Some(_) => repair(arguments, terminal)?,
     };
-    print(
-        arguments,
-        &Counters {
-            outcome: &outcome,
-            file,
-        },
-        terminal,
-    )?;
+    print(arguments, &Counters { outcome, file }, terminal)?;
     if outcome.report.check_errors > 0 {
         terminal.say("recount: the check did not complete: see the errors above");
     }

@@ -169,7 +169,7 @@ impl UndoFile {
         let mut body = Body::new(BufReader::with_capacity(BUFFER_BYTES, &self.file));
         body.file.seek(SeekFrom::Start(SECTOR_BYTES))?;
         // The header bounds what is allocated.
-        let mut image = vec![0; self.header.path_length];
+        let mut image = vec![0; self.header.path_length as usize];
         body.read(&mut image)?;
         let mut free = 0..whole_sectors(self.header.new_length);
         while let Some(sector) = Sector::read(&mut body, &free)? {

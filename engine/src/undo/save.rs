@@ -99,7 +99,7 @@ fn fill(
         modified: 0,
         old_length: image.len(),
         new_length: window.new_length,
-        path_length: image_path.len(),
+        path_length: image_path.len() as u64,
         body_sum: body.sum(),
     };
     // That all is there is said once all is durable.

@@ -44,17 +44,16 @@ pub struct Extensions {
 impl Extensions {
     /// Where the space for extensions ends: at the backing file's name, else at the first
     /// cluster's end.
-    pub const fn end(header: &Header) -> Offset {
-        if header.backing_file_offset.0 == 0 {
-            Offset(header.geometry.cluster_size())
-        } else {
-            header.backing_file_offset
+    pub const fn end(header: &Header) -> u64 {
+        match header.backing_file_offset {
+            Offset(0) => header.geometry.cluster_size(),
+            Offset(name) => name,
         }
     }
 
     /// Parses the extensions that follow the header in `first_cluster`.
     pub fn parse(header: &Header, first_cluster: &[u8]) -> Result<Self, ImageError> {
-        let end = Self::end(header).0;
+        let end = Self::end(header);
         let mut extensions = Self::default();
         let mut data_file = false;
         let mut position = u64::from(header.length);

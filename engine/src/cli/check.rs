@@ -22,13 +22,10 @@ pub fn run(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Fa
     match arguments.format.as_deref() {
         None | Some("qcow2") => {}
         Some("raw") => {
-            return Err(Failure {
-                exit_code: 63,
-                ..Failure::of(
-                    file,
-                    "this image format does not support checks (raw images have none)",
-                )
-            });
+            let what = "this image format does not support checks (raw images have none)";
+            let mut failure = Failure::of(file, what);
+            failure.exit_code = 63;
+            return Err(failure);
         }
         Some(other) => {
             return Err(Failure::new(format_args!(
@@ -127,9 +124,7 @@ fn what_is_kept(kept: &Kept, storage: &dyn Storage) -> Vec<String> {
     )];
     lines.extend(kept.examples.iter().map(|example| format!("    {example}")));
     let more = kept.damage.saturating_sub(kept.examples.len() as u64);
-    if more > 0 {
-        lines.push(format!("    and {more} more"));
-    }
+    lines.extend((more > 0).then(|| format!("    and {more} more")));
     lines.extend(what_is_lost(storage));
     let mend = "Mend what is damaged and repair again: what it referred to is back then.";
     lines.push(mend.to_owned());
@@ -153,9 +148,7 @@ fn what_is_lost(storage: &dyn Storage) -> Vec<String> {
         lines.extend(ranges.map(|range| format!("      {} to {}", range.start, range.end - 1)));
         let named = lost.ranges.iter().map(|range| range.end - range.start);
         let more = lost.bytes.saturating_sub(named.sum());
-        if more > 0 {
-            lines.push(format!("      and {more} bytes more"));
-        }
+        lines.extend((more > 0).then(|| format!("      and {more} bytes more")));
     }
     lines
 }

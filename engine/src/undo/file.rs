@@ -88,11 +88,10 @@ impl UndoFile {
         }
         // From here on the time of modification says nothing.
         self.set_status(Status::Begun, 0)?;
-        let restored = self
-            .put_back(image)
-            .map_err(|error| UndoError::Interrupted(Box::new(error)))?;
-        self.set_status(Status::Applied, 0)
-            .map_err(|error| UndoError::Unmarked(Box::new(error)))?;
+        let restored = self.put_back(image);
+        let restored = restored.map_err(|error| UndoError::Interrupted(Box::new(error)))?;
+        let marked = self.set_status(Status::Applied, 0);
+        marked.map_err(|error| UndoError::Unmarked(Box::new(error)))?;
         Ok(restored)
     }
 

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use recount::guest::lost_ranges;
 use recount::plan::{Kept, RepairError, RepairOptions};
 use recount::repair::{self, Outcome};
-use recount::storage::{Access, FileStorage, Storage};
+use recount::storage::{Access, FileStorage, Storage, shown};
 use recount::{Survey, undo};
 use serde::Serialize;
 
@@ -23,9 +23,8 @@ pub fn run(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Fa
         None | Some("qcow2") => {}
         Some("raw") => {
             let what = "this image format does not support checks (raw images have none)";
-            let mut failure = Failure::of(file, what);
-            failure.exit_code = 63;
-            return Err(failure);
+            terminal.say(format_args!("recount: {}: {what}", shown(file)));
+            return Ok(63);
         }
         Some(other) => {
             return Err(Failure::new(format_args!(

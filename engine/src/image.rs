@@ -64,8 +64,7 @@ impl Image {
     /// Whether a region ends before, or less than a cluster after, the end: qemu lets a table
     /// reach into the rest of a last cluster that the file holds in part.
     pub(crate) fn holds(&self, region: Region) -> bool {
-        let end = u128::from(region.offset.0) + u128::from(region.length);
-        end < u128::from(self.extent.bytes) + u128::from(self.geometry().cluster_size())
+        region.end().saturating_sub(self.extent.bytes) < self.geometry().cluster_size()
     }
 
     /// Clusters of the virtual disk, from its size in whole sectors, as qemu counts them.

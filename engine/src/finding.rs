@@ -2,6 +2,7 @@
 
 use derive_more::Display;
 
+use crate::table::Run;
 use crate::units::{Cluster, Offset, RefblockIndex, Region};
 
 /// Which L1 table something belongs to.
@@ -175,14 +176,10 @@ pub enum Finding {
     RefblockShared(RefblockIndex, u64),
     /// Refcounts that cannot be read because their refblock is unaligned.
     #[error(
-        "cannot read the refcounts of {clusters} clusters from {first} on: their refcount block is \
-         at {offset}"
+        "cannot read the refcounts of {count} clusters from {first} on: their refcount block is at \
+         {1}", count = .0.count, first = .0.first
     )]
-    RefcountsUnreadable {
-        first: Cluster,
-        clusters: u64,
-        offset: Offset,
-    },
+    RefcountsUnreadable(Run, Offset),
     /// A refcount below the references, the mark of data that the next write destroys.
     #[error("{0}")]
     TooLow(Miscount),

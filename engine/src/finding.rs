@@ -2,6 +2,7 @@
 
 use derive_more::Display;
 
+use crate::table::Run;
 use crate::units::{Cluster, Offset, RefblockIndex, Region};
 
 /// Which L1 table something belongs to.
@@ -92,13 +93,12 @@ pub struct WrongCopied {
 /// the texts show in hexadecimal are the entry itself, or the bitmap of its subclusters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-#[expect(missing_docs, reason = "the fields are what their names and types say")]
+#[expect(missing_docs, reason = "they are what their names and texts say")]
 pub enum Finding {
     /// A region that reaches a cluster or more past the end of the file.
     #[error("{0} at offset {at}, {length} bytes long, lies past the end of the file",
         at = .1.offset, length = .1.length)]
     PastEnd(Referrer, Region),
-    /// A table that is said to be where the header is.
     #[error("{0} at offset {1} would be where the header is")]
     AtHeader(Referrer, Offset),
     /// More references than the refcount width can count: how many more.
@@ -107,94 +107,68 @@ pub enum Finding {
          refcounts, `qemu-img convert` makes a clean copy"
     )]
     Overflow(Cluster, u64),
-    /// Reserved bits in an L1 entry.
     #[error("{0}, {1:#x}, has reserved bits set")]
     L1Reserved(L1Place, u64),
-    /// An L1 entry that does not lead to the beginning of a cluster.
     #[error("{0}: L2 table at {1} is not cluster aligned")]
     L1Unaligned(L1Place, Offset),
-    /// Reserved bits in an L2 entry.
     #[error("{0}, {1:#x}, has reserved bits set")]
     L2Reserved(L2Place, u64),
-    /// A compressed cluster with the COPIED bit.
     #[error("{0}, {1:#x}: COPIED is set on a compressed cluster")]
     CompressedCopied(L2Place, u64),
-    /// A compressed cluster in an image with an external data file.
     #[error("{0}, {1:#x}: a compressed cluster in an image with an external data file")]
     CompressedInDataFile(L2Place, u64),
-    /// A compressed cluster with a subcluster bitmap.
     #[error("{0}, {1:#x}: a compressed cluster with subclusters")]
     CompressedSubclusters(L2Place, u64),
-    /// Subclusters both allocated and zero.
     #[error("{0}: subclusters {1:#x} are both allocated and zero")]
     SubclustersContradict(L2Place, u64),
-    /// Allocated subclusters without a cluster.
     #[error("{0}: subclusters {1:#x} allocated in no cluster")]
     SubclustersUnallocated(L2Place, u64),
-    /// Guest data that does not begin at a cluster.
     #[error("{0}: data at {1} is not cluster aligned")]
     DataUnaligned(L2Place, Offset),
     /// A cluster without data that does not begin at a cluster.
     #[error("{0}: preallocated cluster at {1} is not cluster aligned")]
     EmptyUnaligned(L2Place, Offset),
-    /// Snapshots in an image with an external data file.
     #[error("{count} snapshots in an image with an external data file")]
     SnapshotsInDataFile { count: u32 },
-    /// A snapshot whose L1 table does not begin at a cluster.
     #[error("snapshot {snapshot}: L1 table at {offset} is not cluster aligned")]
     SnapshotL1Unaligned { snapshot: u32, offset: Offset },
-    /// A snapshot whose L1 table is over 32 MiB.
     #[error("snapshot {snapshot}: L1 table of {entries} entries is over 32 MiB")]
     SnapshotL1TooLarge { snapshot: u32, entries: u32 },
-    /// A snapshot table entry without the extra data that version 3 demands.
     #[error("snapshot table entry {snapshot} has {bytes} bytes of extra data, version 3 needs 16")]
     SnapshotIncomplete { snapshot: u32, bytes: u32 },
-    /// A snapshot table entry with more extra data than anyone reads.
     #[error("snapshot table entry {snapshot} has {bytes} bytes of extra data, over 1024")]
     SnapshotExtraData { snapshot: u32, bytes: u32 },
-    /// A snapshot table entry of zeros.
     #[error("snapshot table entry {snapshot} is blank")]
     SnapshotBlank { snapshot: u32 },
-    /// The bitmap directory makes no sense from a byte on.
     #[error("the bitmap directory at offset {offset} makes no sense from its byte {position} on")]
     BitmapDirectory { offset: Offset, position: u64 },
-    /// An entry of a bitmap's table that makes no sense.
     #[error("entry {1}, {2:#x}, of the bitmap table at offset {0} is malformed")]
     BitmapTableEntry(Offset, u64, u64),
-    /// An L2 table that does not look like one.
     #[error("the L2 table at {table} does not look like one")]
     NotATable { table: Offset },
-    /// An L2 table that two entries of one L1 table lead to.
     #[error("two L1 entries of one layer lead to the L2 table at {table}")]
     DoubledTable { table: Offset },
-    /// A cluster that is used as two things, or twice by one layer.
     #[error("cluster {cluster} is used as two things, or twice by one layer")]
     Overlap { cluster: Cluster },
     /// An allocated cluster that nothing refers to and that looks like an L2 table which leads to
     /// others of the kind.
     #[error("an L2 table that nothing refers to, at {table}, with {clusters} clusters of data")]
     LostTable { table: Offset, clusters: u64 },
-    /// More allocated clusters that nothing refers to than are looked at.
     #[error(
         "{clusters} allocated clusters that nothing refers to are more than are searched for lost \
          L2 tables"
     )]
     LostTablesNotSought { clusters: u64 },
-    /// L2 tables without an entry, beside so many allocated clusters that nothing refers to.
     #[error(
         "an L2 table has not a single entry, and nothing refers to {clusters} allocated clusters"
     )]
     EmptiedTables { clusters: u64 },
-    /// No reftable can be where the header says that it is.
     #[error("no refcount table of {clusters} clusters can be at {offset} (header bytes 48 to 59)")]
     ReftableUnusable { offset: Offset, clusters: u32 },
-    /// Reserved bits in a reftable entry.
     #[error("refcount table entry {0}, {1:#x}, has reserved bits set")]
     ReftableReserved(RefblockIndex, u64),
-    /// A reftable entry that does not lead to the beginning of a cluster.
     #[error("refcount block {0} at {1} is not cluster aligned")]
     RefblockUnaligned(RefblockIndex, Offset),
-    /// A reftable entry that leads past the end of the file.
     #[error("refcount block {0} at {1} is outside the image")]
     RefblockOutside(RefblockIndex, Offset),
     /// A refblock whose cluster is referred to other than once: how often.
@@ -202,14 +176,10 @@ pub enum Finding {
     RefblockShared(RefblockIndex, u64),
     /// Refcounts that cannot be read because their refblock is unaligned.
     #[error(
-        "cannot read the refcounts of {clusters} clusters from {first} on: their refcount block is \
-         at {offset}"
+        "cannot read the refcounts of {count} clusters from {first} on: their refcount block is at \
+         {1}", count = .0.count, first = .0.first
     )]
-    RefcountsUnreadable {
-        first: Cluster,
-        clusters: u64,
-        offset: Offset,
-    },
+    RefcountsUnreadable(Run, Offset),
     /// A refcount below the references, the mark of data that the next write destroys.
     #[error("{0}")]
     TooLow(Miscount),
@@ -224,8 +194,6 @@ pub enum Finding {
     #[error("OFLAG_COPIED of L2 entry {at} of the table at {0}, {entry:#x}: data cluster with refcount={refcount}",
         at = .1.index, entry = .1.entry, refcount = .1.refcount)]
     L2Copied(Offset, WrongCopied),
-    /// A table is not written to: its cluster serves as something else as well, or may never have
-    /// been that table.
     #[error(
         "the table at {table} is left as it is: its cluster has other uses too, does not look like \
          a table, or lay past the end of the file in part"

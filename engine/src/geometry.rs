@@ -17,12 +17,8 @@ impl RefcountOrder {
     pub(crate) const BYTE: Self = Self(3);
 
     /// From the header field; `None` above 6.
-    pub(crate) const fn new(order: u32) -> Option<Self> {
-        if order <= 6 {
-            Some(Self(order as u8))
-        } else {
-            None
-        }
+    pub(crate) fn new(order: u32) -> Option<Self> {
+        (order <= Self::MAX.get()).then_some(Self(order as u8))
     }
 
     /// The header field.
@@ -154,11 +150,8 @@ impl Geometry {
     }
 
     /// The first byte of a cluster; `None` past 2^64.
-    pub(crate) const fn offset_of(&self, cluster: Cluster) -> Option<Offset> {
-        if cluster.0 > u64::MAX >> self.cluster_bits {
-            return None;
-        }
-        Some(Offset(cluster.0 << self.cluster_bits))
+    pub(crate) fn offset_of(&self, cluster: Cluster) -> Option<Offset> {
+        cluster.0.checked_mul(self.cluster_size()).map(Offset)
     }
 
     /// The cluster that a byte lies in.

@@ -30,11 +30,8 @@ impl Image {
         storage.read_at(Offset(0), &mut known)?;
         let header = Header::parse(&known)?;
         // At most 2 MiB, and no more than there is: the rest reads as zeros.
-        let length = Extensions::end(&header)
-            .0
-            .min(storage.len())
-            .max(KNOWN_BYTES as u64);
-        let mut first_cluster = vec![0; length as usize];
+        let length = Extensions::end(&header).min(storage.len()) as usize;
+        let mut first_cluster = vec![0; length.max(KNOWN_BYTES)];
         storage.read_at(Offset(0), &mut first_cluster)?;
         let extensions = Extensions::parse(&header, &first_cluster)?;
         if let Some(Region { offset, length }) = extensions.luks {
@@ -45,8 +42,7 @@ impl Image {
                 return Err(ImageError::Luks { offset });
             }
         }
-        let bytes = storage.len().checked_next_multiple_of(SECTOR);
-        let bytes = bytes.unwrap_or(u64::MAX);
+        let bytes = storage.len().div_ceil(SECTOR).saturating_mul(SECTOR);
         let clusters = header.geometry.clusters_for(bytes);
         Ok(Self {
             header,
@@ -62,14 +58,13 @@ impl Image {
 
     /// What its L2 entries depend on.
     pub(crate) const fn format(&self) -> L2Format {
-        L2Format::of(&self.header)
+        self.header.l2_format()
     }
 
     /// Whether a region ends before, or less than a cluster after, the end: qemu lets a table
     /// reach into the rest of a last cluster that the file holds in part.
     pub(crate) fn holds(&self, region: Region) -> bool {
-        let end = u128::from(region.offset.0) + u128::from(region.length);
-        end < u128::from(self.extent.bytes) + u128::from(self.geometry().cluster_size())
+        region.end().saturating_sub(self.extent.bytes) < self.geometry().cluster_size()
     }
 
     /// Clusters of the virtual disk, from its size in whole sectors, as qemu counts them.
@@ -98,7 +93,7 @@ const LARGEST_END: u64 = (1 << 63) - (1 << 30);
 
 /// Whether qemu can read a region at all.
 pub const fn is_addressable(region: Region) -> bool {
-    region.length <= LARGEST_END && region.offset.0 <= LARGEST_END - region.length
+    region.end() <= LARGEST_END
 }
 
 /// How far a file reaches, in whole sectors.

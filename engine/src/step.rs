@@ -30,10 +30,8 @@ pub enum Step {
     /// The header names so many snapshots now, no more than there are.
     #[error("set the number of snapshots to {0}")]
     ShortenedSnapshotTable(u32),
-    /// Refcounts of so many clusters were raised to the references.
     #[error("raised the refcounts of {}", of(*.0, "cluster"))]
     Raised(u64),
-    /// Refcounts of so many clusters were lowered to the references.
     #[error("lowered the refcounts of {}", of(*.0, "cluster"))]
     Lowered(u64),
     /// COPIED bits of clusters with one reference were set in so many entries.

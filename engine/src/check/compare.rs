@@ -62,11 +62,7 @@ impl Comparison {
         for (refblock, offset) in refblocks {
             let range = result.range(geometry, refblock);
             if !is_readable(geometry, offset) {
-                let finding = Finding::RefcountsUnreadable {
-                    first: range.first,
-                    clusters: range.count.0,
-                    offset,
-                };
+                let finding = Finding::RefcountsUnreadable(range, offset);
                 observer.finding(&finding, Action::Reported);
                 result.unreadable_clusters += range.count.0;
                 result.unreadable.push(refblock);

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use recount::guest::lost_ranges;
 use recount::plan::{Kept, RepairError, RepairOptions, RepairPlan};
 use recount::repair::{self, Outcome};
-use recount::storage::{Access, FileStorage, Storage};
+use recount::storage::{Access, FileStorage, Storage, shown};
 use recount::{RunSet, Survey, undo};
 use serde::Serialize;
 
@@ -22,13 +22,9 @@ pub fn run(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Fa
     match arguments.format.as_deref() {
         None | Some("qcow2") => {}
         Some("raw") => {
-            return Err(Failure {
-                exit_code: 63,
-                ..Failure::of(
-                    file,
-                    "this image format does not support checks (raw images have none)",
-                )
-            });
+            let what = "this image format does not support checks (raw images have none)";
+            terminal.say(format_args!("recount: {}: {what}", shown(file)));
+            return Ok(63);
         }
         Some(other) => {
             return Err(Failure::new(format_args!(
@@ -40,7 +36,7 @@ pub fn run(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Fa
     if arguments.plan {
         return plan(arguments, terminal);
     }
-    let outcome = match arguments.repair {
+    let outcome = &match arguments.repair {
         None => Outcome {
             report: recount::check(&open_read_only(arguments)?, terminal)
                 .map_err(|error| Failure::of(file, error))?,
@@ -49,14 +45,7 @@ pub fn run(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Fa
         // Locks and buffers of the system go before the result is out.
         Some(_) => repair(arguments, terminal)?,
     };
-    print(
-        arguments,
-        &Counters {
-            outcome: &outcome,
-            file,
-        },
-        terminal,
-    )?;
+    print(arguments, &Counters { outcome, file }, terminal)?;
     if outcome.report.check_errors > 0 {
         terminal.say("recount: the check did not complete: see the errors above");
     }
@@ -134,9 +123,7 @@ fn what_is_kept(kept: &Kept, storage: &dyn Storage) -> Vec<String> {
     )];
     lines.extend(kept.examples.iter().map(|example| format!("    {example}")));
     let more = kept.damage.saturating_sub(kept.examples.len() as u64);
-    if more > 0 {
-        lines.push(format!("    and {more} more"));
-    }
+    lines.extend((more > 0).then(|| format!("    and {more} more")));
     lines.extend(what_is_lost(storage));
     let mend = "Mend what is damaged and repair again: what it referred to is back then.";
     lines.push(mend.to_owned());
@@ -160,9 +147,7 @@ fn what_is_lost(storage: &dyn Storage) -> Vec<String> {
         lines.extend(ranges.map(|range| format!("      {} to {}", range.start, range.end - 1)));
         let named = lost.ranges.iter().map(|range| range.end - range.start);
         let more = lost.bytes.saturating_sub(named.sum());
-        if more > 0 {
-            lines.push(format!("      and {more} bytes more"));
-        }
+        lines.extend((more > 0).then(|| format!("      and {more} bytes more")));
     }
     lines
 }

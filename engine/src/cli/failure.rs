@@ -10,19 +10,12 @@ use recount::repair::RepairFailure;
 use recount::storage::{OpenError, shown};
 use recount::undo::UndoError;
 
-/// Why the command ended without a result.
-pub struct Failure {
-    pub message: String,
-    /// What the process exits with.
-    pub exit_code: u8,
-}
+/// Why the command ended without a result. The process exits with 1 then.
+pub struct Failure(pub String);
 
 impl Failure {
     pub fn new(message: impl Display) -> Self {
-        Self {
-            message: message.to_string(),
-            exit_code: 1,
-        }
+        Self(message.to_string())
     }
 
     /// Something is wrong with a file.

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use args::Command;
+use failure::Failure;
 use terminal::Terminal;
 
 fn main() -> ExitCode {
@@ -30,9 +31,9 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::run(arguments, &mut terminal),
         Command::Undo(arguments) => undo::run(arguments, &mut terminal),
     };
-    let code = result.unwrap_or_else(|failure| {
-        terminal.say(format_args!("recount: {}", failure.message));
-        failure.exit_code
+    let code = result.unwrap_or_else(|Failure(message)| {
+        terminal.say(format_args!("recount: {message}"));
+        1
     });
     terminal.finish();
     ExitCode::from(code)

@@ -43,19 +43,12 @@ impl Terminal {
 
     /// Says of a refcount what the finding says itself: an image that has lost its refcounts has one
     /// for each cluster, and making the text would be most of the work.
-    fn too_low(
-        &mut self,
-        Miscount {
-            cluster,
-            refcount,
-            references,
-        }: &Miscount,
-    ) {
+    fn too_low(&mut self, miscount: &Miscount) {
         let mut digits = itoa::Buffer::new();
         let parts: [(&[u8], u64); 3] = [
-            (b"ERROR cluster ", cluster.0),
-            (b" refcount=", *refcount),
-            (b" reference=", *references),
+            (b"ERROR cluster ", miscount.cluster.0),
+            (b" refcount=", miscount.refcount),
+            (b" reference=", miscount.references),
         ];
         for (name, number) in parts {
             let _ = self.messages.write_all(name);

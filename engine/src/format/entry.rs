@@ -1,6 +1,5 @@
 //! Entries of the tables that refer to clusters: L1, L2, reftable, bitmap table.
 
-use super::header::Header;
 use crate::geometry::Geometry;
 use crate::units::{Offset, Region};
 
@@ -54,15 +53,6 @@ pub struct L2Format {
 }
 
 impl L2Format {
-    /// That of an image.
-    pub const fn of(header: &Header) -> Self {
-        Self {
-            geometry: header.geometry,
-            extended: header.has_extended_l2(),
-            data_file: header.has_data_file(),
-        }
-    }
-
     /// Bytes of an entry.
     pub const fn entry_bytes(self) -> u64 {
         if self.extended { 16 } else { 8 }
@@ -254,6 +244,8 @@ mod tests {
             let offset = Offset(offset);
             Compressed(Region { offset, length })
         };
+        let short = compressed(0x1234, 4 * 512 - 0x34);
+        let long = compressed(0x200, 256 * 512);
         for (raw, format, expected) in [
             (COPIED | 0x5_0000, plain, Normal(at)),
             (0x5_0001, plain, PreallocatedZero(at)),
@@ -261,16 +253,8 @@ mod tests {
             (1, plain, PlainZero),
             (COPIED, plain, Unallocated),
             (COPIED, data_file, Normal(Offset(0))),
-            (
-                sectors(3) | 0x1234,
-                plain,
-                compressed(0x1234, 4 * 512 - 0x34),
-            ),
-            (
-                COPIED | sectors(0xff) | 0x200,
-                plain,
-                compressed(0x200, 256 * 512),
-            ),
+            (sectors(3) | 0x1234, plain, short),
+            (COPIED | sectors(0xff) | 0x200, plain, long),
         ] {
             assert_eq!(entry(raw, 0).kind(format), expected, "{raw:#x}");
         }

@@ -62,22 +62,12 @@ pub enum ImageError {
     #[error("crypt_method (bytes 32 to 35) is {0}; only 0, 1 and 2 are known")]
     CryptMethod(u32),
     #[error(
-        "header extension {magic:#010x} at offset {position}: its length, {length}, reaches past \
-         the end of the extensions at {end}"
+        "header extension {0:#010x} at offset {1}: its length, {2}, reaches past the end of the \
+         extensions at {3}"
     )]
-    ExtensionTooLong {
-        magic: u32,
-        position: Offset,
-        length: u32,
-        end: Offset,
-    },
-    #[error("header extension {magic:#010x} at offset {position}: {field} is {value:#x}")]
-    ExtensionField {
-        magic: u32,
-        position: Offset,
-        field: &'static str,
-        value: u64,
-    },
+    ExtensionTooLong(u32, Offset, u64, Offset),
+    #[error("header extension {0:#010x} at offset {1}: {2} is {3:#x}")]
+    ExtensionField(u32, Offset, &'static str, u64),
     #[error("crypt_method (bytes 32 to 35) says LUKS, but the header has no extension 0x0537be77")]
     NoLuksHeader,
     #[error(

@@ -15,13 +15,13 @@ const DATA_FILE: u32 = 0x4441_5441;
 /// What a LUKS header begins with (specification, "Full disk encryption header pointer").
 pub const LUKS_MAGIC: [u8; 6] = *b"LUKS\xba\xbe";
 
-const PREFIX_BYTES: usize = 8;
-const CRYPTO_BYTES: u32 = 16;
-const BITMAPS_BYTES: u32 = 24;
+const PREFIX_BYTES: u64 = 8;
+const CRYPTO_BYTES: u64 = 16;
+const BITMAPS_BYTES: u64 = 24;
 const MAX_BITMAPS: u32 = 65_535;
 const MAX_DIRECTORY_BYTES: u64 = 64 << 20;
 /// qemu keeps the format's name in a buffer of this size, with its final zero.
-const BACKING_FORMAT_BUFFER: u32 = 16;
+const BACKING_FORMAT_BUFFER: u64 = 16;
 
 /// Where the bitmap directory is (specification, "Bitmaps extension").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,46 +44,33 @@ pub struct Extensions {
 impl Extensions {
     /// Where the space for extensions ends: at the backing file's name, else at the first
     /// cluster's end.
-    pub const fn end(header: &Header) -> Offset {
-        if header.backing_file_offset.0 == 0 {
-            Offset(header.geometry.cluster_size())
-        } else {
-            header.backing_file_offset
+    pub const fn end(header: &Header) -> u64 {
+        match header.backing_file_offset {
+            Offset(0) => header.geometry.cluster_size(),
+            Offset(name) => name,
         }
     }
 
     /// Parses the extensions that follow the header in `first_cluster`.
     pub fn parse(header: &Header, first_cluster: &[u8]) -> Result<Self, ImageError> {
-        let end = Self::end(header).0;
+        let end = Self::end(header);
         let mut extensions = Self::default();
         let mut data_file = false;
         let mut position = u64::from(header.length);
         while position < end {
-            let data_start = position + PREFIX_BYTES as u64;
+            let (at, data_start) = (Offset(position), position + PREFIX_BYTES);
             let magic = be32(first_cluster, position as usize);
-            let length = be32(first_cluster, position as usize + 4);
-            if data_start > end || u64::from(length) > end - data_start {
-                let (position, end) = (Offset(position), Offset(end));
-                return Err(ImageError::ExtensionTooLong {
-                    magic,
-                    position,
-                    length,
-                    end,
-                });
+            let length = u64::from(be32(first_cluster, position as usize + 4));
+            if data_start > end || length > end - data_start {
+                return Err(ImageError::ExtensionTooLong(magic, at, length, Offset(end)));
             }
             let data = first_cluster.get(data_start as usize..).unwrap_or_default();
             // A field is held to a rule.
             let hold = |field, value, holds| {
-                let position = Offset(position);
-                let broken = ImageError::ExtensionField {
-                    magic,
-                    position,
-                    field,
-                    value,
-                };
+                let broken = ImageError::ExtensionField(magic, at, field, value);
                 if holds { Ok(()) } else { Err(broken) }
             };
-            let length_is = |holds| hold("length", length.into(), holds);
+            let length_is = |holds| hold("length", length, holds);
             let aligned = |offset| header.geometry.is_aligned(offset);
             match magic {
                 END => break,
@@ -115,7 +102,7 @@ impl Extensions {
                 }
                 _ => {}
             }
-            position = data_start + u64::from(length).next_multiple_of(8);
+            position = data_start + length.next_multiple_of(8);
         }
         if header.crypt_method == CRYPT_LUKS && extensions.luks.is_none() {
             return Err(ImageError::NoLuksHeader);

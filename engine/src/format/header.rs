@@ -150,11 +150,13 @@ impl Header {
         // 0 is zlib and 1 is zstd; the bit stands for "not zlib".
         let bit = self.incompatible_features & COMPRESSION != 0;
         let is_known = compression <= 1 && bit == (compression == 1);
-        let too_small = self.has_extended_l2() && cluster_size / SUBCLUSTERS < MIN_SUBCLUSTER_BYTES;
+        let too_small =
+            self.l2_format().extended && cluster_size / SUBCLUSTERS < MIN_SUBCLUSTER_BYTES;
         let is_raw = self.autoclear_features & DATA_FILE_RAW != 0;
         let (crypt, l1_at, size) = (self.crypt_method, self.l1_table_offset, self.size);
         let (l1_size, l1_bytes) = (self.l1_size, u64::from(self.l1_size) * TABLE_ENTRY_BYTES);
         let needed = size.div_ceil(self.l2_entries() << self.geometry.cluster_bits());
+        let is_enough = u64::from(l1_size) >= needed;
         let too_short = self.version >= 3 && self.length < V3_MIN_LENGTH;
         let rules = [
             (!too_short, E::TooShort(length)),
@@ -168,10 +170,7 @@ impl Header {
             (crypt <= CRYPT_LUKS, E::CryptMethod(crypt)),
             (l1_bytes <= MAX_L1_BYTES, E::L1TooLarge(l1_bytes)),
             (self.can_be_at(l1_at, l1_bytes), E::L1Offset(l1_at)),
-            (
-                u64::from(l1_size) >= needed,
-                E::L1TooSmall(l1_size, size, needed),
-            ),
+            (is_enough, E::L1TooSmall(l1_size, size, needed)),
         ];
         let broken = rules.into_iter().find(|(holds, _)| !holds);
         broken.map(|(_, error)| error)
@@ -182,9 +181,13 @@ impl Header {
         self.incompatible_features & DATA_FILE != 0
     }
 
-    /// Whether L2 entries have subclusters.
-    pub const fn has_extended_l2(&self) -> bool {
-        self.incompatible_features & EXTENDED_L2 != 0
+    /// What its L2 entries depend on.
+    pub const fn l2_format(&self) -> L2Format {
+        L2Format {
+            geometry: self.geometry,
+            extended: self.incompatible_features & EXTENDED_L2 != 0,
+            data_file: self.has_data_file(),
+        }
     }
 
     /// Whether the bitmaps are to be believed.
@@ -194,7 +197,7 @@ impl Header {
 
     /// Entries of an L2 table.
     pub const fn l2_entries(&self) -> u64 {
-        self.geometry.cluster_size() / L2Format::of(self).entry_bytes()
+        self.geometry.cluster_size() / self.l2_format().entry_bytes()
     }
 
     /// Whether a table can be there: at the beginning of a cluster, and before 2^63.

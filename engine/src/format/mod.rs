@@ -14,11 +14,8 @@ pub use error::ImageError;
 
 /// The `N` bytes at `position`. What lies past the end is 0, as it is of a file.
 fn bytes_at<const N: usize>(bytes: &[u8], position: usize) -> [u8; N] {
-    let present = bytes.get(position..).unwrap_or_default();
-    let present = &present[..present.len().min(N)];
-    let mut field = [0; N];
-    field[..present.len()].copy_from_slice(present);
-    field
+    let mut present = bytes.get(position..).unwrap_or_default().iter();
+    std::array::from_fn(|_| present.next().copied().unwrap_or(0))
 }
 
 pub(crate) fn be16(bytes: &[u8], position: usize) -> u16 {

@@ -23,7 +23,7 @@ pub const V3_MIN_EXTRA_DATA: u32 = 16;
 /// A larger L1 table nobody opens.
 pub const MAX_L1_ENTRIES: u32 = (32 << 20) / 8;
 
-/// The parts of an entry that refer to clusters, and its sizes.
+/// The parts of an entry that refer to clusters, and its sizes, in bytes where nothing else is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotEntry {
     /// Where the entry begins.
@@ -32,11 +32,8 @@ pub struct SnapshotEntry {
     pub l1_table_offset: Offset,
     /// Entries of its L1 table, not yet validated.
     pub l1_size: u32,
-    /// Bytes of its extra data.
     pub extra_data_size: u32,
-    /// Bytes of its id.
     pub id_size: u16,
-    /// Bytes of its name.
     pub name_size: u16,
     /// Whether it is zeros only: no snapshot, but what follows the table.
     pub is_blank: bool,

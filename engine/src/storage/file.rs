@@ -73,10 +73,10 @@ impl FileStorage {
     }
 
     /// Refuses what the device cannot hold before any of it is written, and what no file can.
-    fn require_room(&self, end: u64) -> Result<(), ErrorKind> {
+    fn require_room(&self, end: u64) -> io::Result<()> {
         match self.capacity {
-            _ if i64::try_from(end).is_err() => Err(ErrorKind::FileTooLarge),
-            Some(capacity) if end > capacity => Err(ErrorKind::StorageFull),
+            _ if i64::try_from(end).is_err() => Err(ErrorKind::FileTooLarge.into()),
+            Some(capacity) if end > capacity => Err(ErrorKind::StorageFull.into()),
             _ => Ok(()),
         }
     }
@@ -125,7 +125,7 @@ impl Storage for FileStorage {
     fn write_at(&mut self, offset: Offset, bytes: &[u8]) -> Result<(), StorageError> {
         let length = bytes.len() as u64;
         let end = offset.0.saturating_add(length);
-        let room = self.require_room(end).map_err(io::Error::from);
+        let room = self.require_room(end);
         room.and_then(|()| self.file.write_all_at(bytes, offset.0))
             .map_err(failed(Operation::Write, offset, length))?;
         self.length = self.length.max(end);
@@ -134,10 +134,9 @@ impl Storage for FileStorage {
 
     fn set_len(&mut self, length: u64) -> Result<(), StorageError> {
         let set = match self.require_room(length) {
-            Err(kind) => Err(kind.into()),
             Ok(()) if length == self.length => Ok(()),
             Ok(()) if self.capacity.is_some() => Err(ErrorKind::Unsupported.into()),
-            Ok(()) => self.file.set_len(length),
+            room => room.and_then(|()| self.file.set_len(length)),
         };
         set.map_err(failed(Operation::SetLen, Offset(length), 0))?;
         self.length = length;

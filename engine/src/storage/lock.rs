@@ -84,7 +84,6 @@ fn is_held(file: &File, byte: u8) -> Result<bool, Errno> {
 
 fn lock(byte: u8, kind: i32) -> libc::flock {
     // Field types differ between platforms; the values are tiny constants on all of them.
-    #[expect(clippy::cast_possible_truncation, reason = "lock kinds are 0 to 2")]
     libc::flock {
         l_type: kind as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,

@@ -63,14 +63,13 @@ pub(crate) fn failed<E: Into<std::io::Error>>(
 }
 
 /// Something that holds the bytes of an image.
+#[expect(
+    clippy::len_without_is_empty,
+    reason = "what holds no bytes is no image"
+)]
 pub trait Storage: Send + Sync {
     /// The present length, in bytes.
     fn len(&self) -> u64;
-
-    /// Whether it holds no bytes at all.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 
     /// The length, in bytes, that it can never exceed; `None` when it can grow, as a file can.
     fn capacity(&self) -> Option<u64>;

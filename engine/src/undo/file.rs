@@ -88,11 +88,10 @@ impl UndoFile {
         }
         // From here on the time of modification says nothing.
         self.set_status(Status::Begun, 0)?;
-        let restored = self
-            .put_back(image)
-            .map_err(|error| UndoError::Interrupted(Box::new(error)))?;
-        self.set_status(Status::Applied, 0)
-            .map_err(|error| UndoError::Unmarked(Box::new(error)))?;
+        let restored = self.put_back(image);
+        let restored = restored.map_err(|error| UndoError::Interrupted(Box::new(error)))?;
+        let marked = self.set_status(Status::Applied, 0);
+        marked.map_err(|error| UndoError::Unmarked(Box::new(error)))?;
         Ok(restored)
     }
 
@@ -169,7 +168,7 @@ impl UndoFile {
         let mut body = Body::new(BufReader::with_capacity(BUFFER_BYTES, &self.file));
         body.file.seek(SeekFrom::Start(SECTOR_BYTES))?;
         // The header bounds what is allocated.
-        let mut image = vec![0; self.header.path_length];
+        let mut image = vec![0; self.header.path_length as usize];
         body.read(&mut image)?;
         let mut free = 0..whole_sectors(self.header.new_length);
         while let Some(sector) = Sector::read(&mut body, &free)? {

@@ -24,7 +24,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use twox_hash::XxHash64;
 
 use super::error::UndoError;
-use crate::format::UNDO_MAGIC;
+use crate::format::{UNDO_MAGIC, be64};
 use crate::storage::{Storage, StorageError};
 use crate::units::Offset;
 
@@ -69,7 +69,7 @@ pub fn read(image: &dyn Storage, at: u64) -> Result<[u8; SECTOR], StorageError> 
 }
 
 /// What has become of an undo file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, strum::FromRepr)]
 pub enum Status {
     /// It is being saved: the repair has not begun.
     #[default]
@@ -95,7 +95,7 @@ pub struct Header {
     /// Its length after the last write; never less.
     pub new_length: u64,
     /// The bytes of the path of the image.
-    pub path_length: usize,
+    pub path_length: u64,
     /// The checksum of the body.
     pub body_sum: Sum,
 }
@@ -109,10 +109,10 @@ impl Header {
             self.modified,
             self.old_length,
             self.new_length,
-            self.path_length as u64,
+            self.path_length,
+            u64::from_be_bytes(self.body_sum),
         ];
-        let numbers = numbers.map(u64::to_be_bytes);
-        let fields = [&UNDO_MAGIC, numbers.as_flattened(), &self.body_sum].concat();
+        let fields = [&UNDO_MAGIC, numbers.map(u64::to_be_bytes).as_flattened()].concat();
         let mut block = [0; SECTOR];
         block[..fields.len()].copy_from_slice(&fields);
         let (checked, sum) = block.split_at_mut(SECTOR - 8);
@@ -127,31 +127,25 @@ impl Header {
             return Err(UndoError::NotUndo);
         }
         let block: &[u8; SECTOR] = bytes.try_into().map_err(|_| UndoError::Damaged)?;
-        let (fields, _) = block.as_chunks();
-        let number = |index: usize| u64::from_be_bytes(fields[index]);
+        let number = |index: usize| be64(block, UNDO_MAGIC.len() + 8 * index);
+        let version = number(0);
         let header = Self {
-            status: match number(3) {
-                0 => Status::Unfinished,
-                1 => Status::Saved,
-                2 => Status::Sealed,
-                3 => Status::Begun,
-                _ => Status::Applied,
-            },
-            modified: number(4),
-            old_length: number(5),
-            new_length: number(6),
-            path_length: number(7) as usize,
-            body_sum: fields[8],
+            status: Status::from_repr(number(1) as usize).unwrap_or(Status::Applied),
+            modified: number(2),
+            old_length: number(3),
+            new_length: number(4),
+            path_length: number(5),
+            body_sum: number(6).to_be_bytes(),
         };
         let is_sound = header.encode() == *block
             && header.old_length <= header.new_length
             && i64::try_from(header.new_length).is_ok()
-            && header.path_length as u64 <= MAX_PATH;
+            && header.path_length <= MAX_PATH;
         let (checked, sum) = block.split_at(SECTOR - 8);
         match header.status {
             // Every version has its checksum here, so that a damaged number is taken for none.
             _ if checksum(checked) != *sum => Err(UndoError::Damaged),
-            _ if number(2) != VERSION => Err(UndoError::Version(number(2))),
+            _ if version != VERSION => Err(UndoError::Version(version)),
             _ if !is_sound => Err(UndoError::Damaged),
             Status::Unfinished => Err(UndoError::Unfinished),
             Status::Applied => Err(UndoError::Applied),

@@ -28,10 +28,10 @@ const BUFFER_BYTES: usize = 1 << 20;
 const MAX_FOLLOWED: usize = 1 << 16;
 
 /// Sectors followed at the start of the file, where the tables of most images are.
-const SAMPLES_FIRST: u64 = 1024;
+const SAMPLES_FIRST: usize = 1024;
 
 /// Sectors followed evenly over the whole length.
-const SAMPLES_SPREAD: u64 = 1024;
+const SAMPLES_SPREAD: usize = 1024;
 
 /// What is called with each write of a repair: where, and the new bytes.
 pub type OnWrite<'a> = dyn FnMut(Offset, &[u8]) -> Result<(), UndoError> + 'a;
@@ -99,12 +99,11 @@ fn fill(
         modified: 0,
         old_length: image.len(),
         new_length: window.new_length,
-        path_length: image_path.len(),
+        path_length: image_path.len() as u64,
         body_sum: body.sum(),
     };
     // That all is there is said once all is durable.
     body.file.flush()?;
-    drop(body);
     file.sync_all()?;
     file.write_all_at(&header.encode(), 0)?;
     file.sync_all()?;
@@ -115,10 +114,10 @@ fn fill(
 /// The sectors by which the image is told from others, of a hole its end.
 fn samples(image: &dyn Storage) -> Vec<u64> {
     let length = image.len();
-    let first = (0..length.min(SAMPLES_FIRST * SECTOR_BYTES)).step_by(SECTOR);
-    let step = (length / SAMPLES_SPREAD).max(SECTOR_BYTES);
-    let spread = (0..SAMPLES_SPREAD).map(|index| step * index);
-    let spread = spread.take_while(|at| *at < length).map(|at| {
+    let first = (0..length).step_by(SECTOR).take(SAMPLES_FIRST);
+    let step = (length / SAMPLES_SPREAD as u64).max(SECTOR_BYTES);
+    let spread = (0..length).step_by(step as usize).take(SAMPLES_SPREAD);
+    let spread = spread.map(|at| {
         let data = image.next_data(Offset(at));
         let data = data.filter(|data| data.0 < at + step);
         sector_of(data.map_or(at, |data| data.0))

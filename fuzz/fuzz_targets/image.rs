@@ -8,7 +8,7 @@ use recount_oracle::fuzz::{Target, Use, mutate, settings};
 fuzz_target!(init: settings::settle(Target::Image), |input: &[u8]| -> Corpus {
     match Target::Image.judge(input) {
         Ok(Use::Judged) => Corpus::Keep,
-        Ok(Use::Costly | Use::Refused) => Corpus::Reject,
+        Ok(Use::Costly | Use::TooMuchWork | Use::Refused) => Corpus::Reject,
         Err(broken) => panic!("{broken}"),
     }
 });

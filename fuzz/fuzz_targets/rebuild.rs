@@ -8,7 +8,7 @@ use recount_oracle::fuzz::{Target, Use, settings};
 fuzz_target!(init: settings::settle(Target::Rebuild), |input: &[u8]| -> Corpus {
     match Target::Rebuild.judge(input) {
         Ok(Use::Judged) => Corpus::Keep,
-        Ok(Use::Costly | Use::Refused) => Corpus::Reject,
+        Ok(Use::Costly | Use::TooMuchWork | Use::Refused) => Corpus::Reject,
         Err(broken) => panic!("{broken}"),
     }
 });

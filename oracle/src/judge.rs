@@ -97,23 +97,38 @@ fn layout(found: &Audit) -> Option<Layout> {
     inside.then_some(layout)
 }
 
+/// What the specification has of a repair that did not break it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Specified {
+    /// A repair: the image is the one that has to come of it.
+    Repaired,
+    /// A refusal: nothing was written, for the reason that it gives.
+    Refused,
+    /// Nothing, and nothing was asked: the image goes past the budget of its audit.
+    TooMuchWork,
+}
+
 /// The image is what the specification says, byte for byte, or nothing was written and for the
-/// reason that it gives. Whether it is a repair that was specified: nothing is asked of an image that
-/// goes past the budget of its audit.
+/// reason that it gives.
 pub fn as_specified(
     ask: &Ask,
     before: &SparseBytes,
     after: &SparseBytes,
     ended: Ended,
     has_written: bool,
-) -> Result<bool, String> {
+) -> Result<Specified, String> {
     let left = (ended == Ended::Well).then_some(after);
     let expected = match expect(before, ask, left) {
-        Err(Unreadable::TooMuchWork) if audit(before).is_err() => return Ok(false),
+        Err(Unreadable::TooMuchWork) if audit(before).is_err() => {
+            return Ok(Specified::TooMuchWork);
+        }
         expected => expected.map_err(|error| format!("what is left cannot be judged: {error}"))?,
     };
     against(ask, &expected, before, after, ended, has_written)?;
-    Ok(ended == Ended::Well)
+    Ok(match ended {
+        Ended::Well => Specified::Repaired,
+        Ended::Refused { .. } => Specified::Refused,
+    })
 }
 
 /// The same where what has to come of it is known.

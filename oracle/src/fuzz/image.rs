@@ -100,14 +100,18 @@ pub fn judge(input: &[u8]) -> Result<Use, Broken> {
         .as_ref()
         .ok()
         .and_then(|before| before.reading.audit());
-    let is_costly = matches!(before, Err(Unreadable::Io(_) | Unreadable::TooMuchWork));
-    if !is_costly {
+    let is_too_much = matches!(before, Err(Unreadable::Io(_) | Unreadable::TooMuchWork));
+    if !is_too_much {
         agrees("before the repair", &checked, audit)
             .map_err(|failure| Broken::new("agrees-with-the-audit", failure.message))?;
     }
     let Ok(before) = before else {
         unread::judge(sparse(input), capacity, repair)?;
-        return Ok(if is_costly { Use::Costly } else { Use::Judged });
+        return Ok(if is_too_much {
+            Use::TooMuchWork
+        } else {
+            Use::Judged
+        });
     };
     let run = run(&repair, &before, &[]);
     for (property, verdict) in judge_all(&before, &run, &repair, cuts) {

@@ -87,6 +87,9 @@ pub enum Use {
     Judged,
     /// The same, but it takes so much work that a fuzzer does better to change others.
     Costly,
+    /// It goes past the budget of the audit: nothing is wrong that shows without one, and what the
+    /// specification says of it was not asked.
+    TooMuchWork,
     /// It is nothing that can be run: a corpus need not keep it.
     Refused,
 }

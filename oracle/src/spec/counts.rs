@@ -12,22 +12,21 @@ impl Spec<'_> {
     /// `--release-unreachable` keeps nothing."
     pub(super) fn kept(&self) -> Counts {
         let keeps = !self.damage.is_empty() && !self.ask.options.release_unreachable;
-        let allocated = self.own.disk.counts().iter().filter(|_| keeps);
-        let kept = allocated.filter(|&(&cluster, _)| {
-            cluster < self.own.clusters && self.said(cluster) > Some(self.references(cluster))
+        let allocated = self.own.disk.counts().iter();
+        let kept = allocated.filter(|&(&cluster, &said)| {
+            keeps && cluster < self.own.clusters && said > self.references(cluster)
         });
         kept.map(|(&cluster, &said)| (cluster, said)).collect()
     }
 
-    /// Rule 2: "`final(c) = max(references(c), kept(c))`", without new structures, and without the
-    /// present ones where these are replaced. With `-r leaks` what is too low stays.
-    pub(super) fn counts(&self, replaced: bool) -> Counts {
+    /// Rule 2: "`final(c) = max(references(c), kept(c))`", without new structures, and with the
+    /// present ones unless these are replaced. With `-r leaks` what is too low stays.
+    pub(super) fn counts(&self, structures: bool) -> Counts {
         let counted = self.own.references.keys().map(|&cluster| {
             let stays = self.ask.only_leaks() && self.is_low(cluster);
             let said = self.said(cluster).filter(|_| stays);
-            let uses = self.final_uses(cluster);
-            let uses = uses.filter(|use_| !replaced || !use_.is_structure());
-            (cluster, said.unwrap_or(uses.count() as u64))
+            let uses = self.final_uses(cluster, structures).count() as u64;
+            (cluster, said.unwrap_or(uses))
         });
         let mut counts: Counts = counted.collect();
         counts.extend(&self.kept);
@@ -51,25 +50,20 @@ impl Spec<'_> {
             Wrong::PastTheEnd { .. } if !all => found.referrer == Referrer::Reftable,
             _ => found.referrer.is_structure(),
         };
-        let is_free = |cluster: &u64| self.is_low(*cluster) && self.said(*cluster) == Some(0);
-        let is_shared = |cluster: u64| {
-            let structure = self.own.uses(cluster).any(Referrer::is_structure);
-            structure && self.own.references_to(cluster) > 1
-        };
-        let is_alone = |cluster: &u64| {
-            let structure = self.uses(*cluster).any(Referrer::is_structure);
-            structure && self.references(*cluster) == 1 && !self.covered.contains(cluster)
-        };
-        let mut in_use = self.own.references.keys();
+        let is_free = |cluster| self.is_low(cluster) && self.said(cluster) == Some(0);
+        let is_shared = |cluster| self.is_structure(cluster) && self.own.references_to(cluster) > 1;
+        let is_alone = |at: &u64| self.is_structure(*at) && self.references(*at) == 1;
+        let mut in_use = self.own.references.keys().copied();
         self.own.corruptions.iter().any(is_unsound)
-            || in_use.any(|cluster| is_free(cluster) || all && is_shared(*cluster))
+            || in_use.any(|cluster| is_free(cluster) || all && is_shared(cluster))
             || !in_place.iter().all(is_alone)
+            || !in_place.is_disjoint(&self.covered)
     }
 
     /// The clusters of the present structures, as far as they are in the file.
     pub(super) fn structures(&self) -> BTreeSet<u64> {
         let used = self.own.references.keys().copied();
-        let used = used.filter(|&cluster| self.own.uses(cluster).any(Referrer::is_structure));
+        let used = used.filter(|&cluster| self.is_structure(cluster));
         let cut = self.past_end(|region| region.referrer.is_structure());
         used.chain(cut).collect()
     }
@@ -84,8 +78,8 @@ impl Spec<'_> {
 
     /// Writes new structures, a new snapshot table, and the header fields that lead to them.
     pub(super) fn write_anew(&self, repaired: &mut Repaired, layout: &Layout, table: &[u8]) {
-        let new = layout.clusters(self.table()).map(|cluster| (cluster, 1));
-        repaired.counts.extend(new);
+        let new = layout.clusters(table.len() as u64 / self.size);
+        repaired.counts.extend(new.map(|cluster| (cluster, 1)));
         let clusters = layout.reftable.end - layout.reftable.start;
         let reftable = layout.reftable.start * self.size;
         let after = &mut repaired.after;

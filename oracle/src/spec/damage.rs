@@ -8,9 +8,9 @@ use itertools::{Itertools, chain};
 
 use super::{Counts, Spec};
 use crate::audit::{
-    Bytes, Corruption, Entry, Referrer, Target, Wrong, be64, entries, nonzero_counts,
-    reads_as_l2_table,
+    Bytes, Corruption, Entry, Referrer, Target, Wrong, be64, entries, reads_as_l2_table,
 };
+use crate::case::refcount::Refcount;
 
 /// "At least 16 allocated clusters are referred to by nothing" where a table was emptied.
 const EMPTIED: usize = 16;
@@ -31,14 +31,15 @@ impl Spec<'_> {
         let in_part = own.past_end.iter().filter(|region| region.is_in_part());
         let blank = snapshots.filter(|(_, entry)| entry.blank);
         let overlaps = own.references.keys().filter(|at| self.overlaps(**at));
-        let allocated = own.disk.counts().keys();
-        let lost = allocated.filter(|at| self.is_lost_table(**at));
+        let allocated = own.disk.counts().keys().copied();
+        let leaked: Vec<u64> = allocated.filter(|&at| self.is_leaked(at)).collect();
+        let lost = leaked.iter().filter(|at| self.is_lost_table(**at));
         let others = chain!(
             own.header_is_table.then_some(("table at header", 0)),
             in_part.map(|region| ("end missing", region.offset)),
             blank.map(|(number, _)| ("blank snapshot", number)),
             overlaps.map(|&cluster| ("overlap", cluster)),
-            self.wrong_tables(),
+            self.wrong_tables(leaked.len() >= EMPTIED),
             lost.map(|&cluster| ("lost table", cluster)),
         );
         let others = others.map(|(what, at)| Damage::At(what, at));
@@ -48,16 +49,14 @@ impl Spec<'_> {
 
     /// Whether clusters may be in use to which no reference is found because of it. What ends the
     /// reading of the snapshot table is dealt with in rule 7.
-    fn hides(&self, found: Corruption) -> bool {
-        let harmless = match found.wrong {
+    fn hides(&self, Corruption { referrer, wrong }: Corruption) -> bool {
+        let harmless = match wrong {
             Wrong::TooManyReferences(_) | Wrong::ShortExtraData(_) => true,
-            Wrong::Unaligned(_) | Wrong::PastTheEnd { .. } => {
-                self.own.reads_as_zeros(found.referrer)
-            }
-            Wrong::Unreadable(..) => found.referrer == Referrer::SnapshotTable,
+            Wrong::Unaligned(_) | Wrong::PastTheEnd { .. } => self.own.reads_as_zeros(referrer),
+            Wrong::Unreadable(..) => referrer == Referrer::SnapshotTable,
             _ => false,
         };
-        !harmless && !found.referrer.is_structure()
+        !harmless && !referrer.is_structure()
     }
 
     /// Uses of two kinds, or two "within one layer (compressed clusters share clusters with each
@@ -70,26 +69,23 @@ impl Spec<'_> {
             || !uses.clone().any(compressed) && !by_layer.all_unique()
     }
 
-    /// L2 tables in use that do not read as one, or have no entry.
-    fn wrong_tables(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let allocated = self.own.disk.counts().keys();
-        let leaked = allocated.filter(|&&cluster| self.is_leaked(cluster));
-        let emptied = leaked.count() >= EMPTIED;
+    /// L2 tables in use that do not read as one, or that may have been emptied.
+    fn wrong_tables(&self, emptied: bool) -> impl Iterator<Item = (&'static str, u64)> {
         let offsets: BTreeSet<u64> = self.own.tables.iter().map(|table| table.offset).collect();
         offsets.into_iter().filter_map(move |offset| {
-            let bytes = self.image.bytes(offset, self.size as usize);
-            if !self.reads_as_l2_table(&bytes) {
-                Some(("no L2 table", offset))
-            } else if emptied && bytes.iter().all(|&byte| byte == 0) {
-                Some(("emptied L2 table", offset))
-            } else {
-                None
+            let has_entry = |table: Vec<u8>| table.iter().any(|&byte| byte != 0);
+            match self.l2_table(offset).map(has_entry) {
+                None => Some(("no L2 table", offset)),
+                Some(false) if emptied => Some(("emptied L2 table", offset)),
+                Some(_) => None,
             }
         })
     }
 
-    pub(super) fn reads_as_l2_table(&self, bytes: &[u8]) -> bool {
-        reads_as_l2_table(&self.own.header, self.own.length, bytes)
+    /// The cluster at an offset where it reads as an L2 table.
+    pub(super) fn l2_table(&self, offset: u64) -> Option<Vec<u8>> {
+        let bytes = self.image.bytes(offset, self.size as usize);
+        reads_as_l2_table(&self.own.header, self.own.length, &bytes).then_some(bytes)
     }
 
     fn is_leaked(&self, cluster: u64) -> bool {
@@ -100,21 +96,19 @@ impl Spec<'_> {
     /// one entry leads to another allocated cluster that nothing refers to."
     fn is_lost_table(&self, cluster: u64) -> bool {
         let (header, offset) = (&self.own.header, cluster * self.size);
-        let is_empty = || self.image.is_hole(offset, self.size);
-        if header.external_data() || !self.is_leaked(cluster) || is_empty() {
-            return false;
-        }
-        let bytes = self.image.bytes(offset, self.size as usize);
         let leads_to_another = |entry: Entry| match entry.target {
             Target::Cluster { offset } | Target::Compressed { offset, .. } => {
                 offset / self.size != cluster && self.is_leaked(offset / self.size)
             }
             Target::Nothing => false,
         };
-        self.reads_as_l2_table(&bytes)
-            && self.reads_as_l2_table(&bytes[..512])
-            && entries(header, &bytes).any(leads_to_another)
-            && !self.is_new_reftable(cluster, &bytes)
+        !header.external_data()
+            && !self.image.is_hole(offset, self.size)
+            && self.l2_table(offset).is_some_and(|bytes| {
+                reads_as_l2_table(header, self.own.length, &bytes[..512])
+                    && entries(header, &bytes).any(leads_to_another)
+                    && !self.is_new_reftable(cluster, &bytes)
+            })
     }
 
     /// A reftable that a disturbed repair did not come to switch to is no lost table: each entry leads
@@ -122,26 +116,27 @@ impl Spec<'_> {
     /// reftable and its refblocks, and nothing else more than once.
     fn is_new_reftable(&self, table: u64, bytes: &[u8]) -> bool {
         let (header, words) = (&self.own.header, bytes.chunks_exact(8).map(be64));
+        let order = header.refcount_order as u32;
         let refblocks: Counts = (0..).zip(words).filter(|(_, at)| *at > 0).collect();
         let own = refblocks.values().map(|at| at / self.size);
         let own: BTreeSet<u64> = own.chain([table]).collect();
         let fits = |(&index, &offset): (&u64, &u64)| {
             let first = index * self.range;
             let in_file = offset < self.own.length && first < self.own.clusters;
-            let refblock = self.image.bytes(offset, self.size as usize);
-            let refcounts: Counts = nonzero_counts(&refblock, header.refcount_bits()).collect();
+            let refcount = |index| Refcount::new(order, offset, index).read(self.image);
             let is_right = |index| {
-                let refcount = refcounts.get(&index).copied().unwrap_or(0);
                 let cluster = first + index;
                 let uses = self.uses(cluster).filter(|use_| !use_.is_structure());
                 match uses.count() as u64 {
-                    0 if own.contains(&cluster) => refcount == 1,
-                    0 => refcount <= 1,
-                    due => refcount == due.min(self.max) && !own.contains(&cluster),
+                    0 if own.contains(&cluster) => refcount(index) == 1,
+                    0 => refcount(index) <= 1,
+                    due => refcount(index) == due.min(self.max) && !own.contains(&cluster),
                 }
             };
-            let counts_something = header.is_aligned(offset) && in_file && !refcounts.is_empty();
-            counts_something && (0..self.range).all(is_right)
+            header.is_aligned(offset)
+                && in_file
+                && (0..self.range).any(|index| refcount(index) > 0)
+                && (0..self.range).all(is_right)
         };
         refblocks.iter().all(fits)
     }

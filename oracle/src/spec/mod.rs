@@ -10,8 +10,8 @@ mod snapshots;
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 
+use itertools::chain;
 use recount::{RepairOptions, Scope};
 
 use crate::audit::{Audit, PastEnd, Referrer, Unreadable, audit, counters};
@@ -119,8 +119,8 @@ pub(crate) struct Spec<'a> {
     replaced: BTreeSet<Referrer>,
     pub(crate) damage: Vec<Damage>,
     pub(crate) kept: Counts,
-    /// What becomes of the snapshot table, unless the repair is refused for it.
-    snapshots: Result<Snapshots, Refused>,
+    /// What becomes of the snapshot table, unless a check gives up.
+    snapshots: Option<Snapshots>,
 }
 
 impl<'a> Spec<'a> {
@@ -137,7 +137,7 @@ impl<'a> Spec<'a> {
             replaced: BTreeSet::new(),
             damage: Vec::new(),
             kept: Counts::new(),
-            snapshots: Err(Refused::CheckGivesUp),
+            snapshots: None,
         };
         // Each needs those before it.
         spec.covered = spec.past_end(|region| {
@@ -168,6 +168,11 @@ impl<'a> Spec<'a> {
         self.own.disk.count(cluster)
     }
 
+    /// Whether a present structure lies there.
+    fn is_structure(&self, cluster: u64) -> bool {
+        self.own.uses(cluster).any(Referrer::is_structure)
+    }
+
     /// Uses of a cluster but by entries that are replaced.
     fn uses(&self, cluster: u64) -> impl Iterator<Item = &Referrer> + Clone {
         let uses = self.own.uses(cluster);
@@ -178,48 +183,38 @@ impl<'a> Spec<'a> {
         self.uses(cluster).count() as u64
     }
 
-    /// The same, but by what is given up of the snapshot table.
-    fn final_uses(&self, cluster: u64) -> impl Iterator<Item = &Referrer> {
-        let given_up = self.given_up().contains(&cluster);
-        let uses = self.uses(cluster);
-        uses.filter(move |use_| !(given_up && **use_ == Referrer::SnapshotTable))
-    }
-
-    /// Clusters that the snapshot table takes up no more.
-    fn given_up(&self) -> Range<u64> {
+    /// The same, but by what is given up of the snapshot table; with or without the structures.
+    fn final_uses(&self, cluster: u64, structures: bool) -> impl Iterator<Item = &Referrer> {
         let snapshots = self.snapshots.as_ref();
-        snapshots.map_or(0..0, |snapshots| snapshots.given_up.clone())
+        let given_up = snapshots.is_some_and(|table| table.given_up.contains(&cluster));
+        let uses = self.uses(cluster);
+        let uses = uses.filter(move |use_| structures || !use_.is_structure());
+        uses.filter(move |use_| !(given_up && **use_ == Referrer::SnapshotTable))
     }
 
     /// Rule 1: all that is written, but for the feature bits.
     fn repair(&self, qemus: Option<Layout>) -> Expected {
-        let snapshots = self.snapshots.as_ref().map_err(|&refused| refused)?;
-        let only_leaks = self.ask.only_leaks();
+        let snapshots = self.snapshots.as_ref().ok_or(Refused::CheckGivesUp)?;
         let mut repaired = Box::new(Repaired {
             after: self.image.clone(),
-            counts: self.counts(false),
+            counts: self.counts(true),
             kept: self.kept.clone(),
             damage: self.damage.clone(),
             ..Repaired::default()
         });
         let in_place = self.write_in_place(&mut repaired);
-        let moves_snapshots = !snapshots.anew.is_empty() && !only_leaks;
-        repaired.rebuilt = moves_snapshots || self.builds_anew(&in_place);
-        if repaired.rebuilt && only_leaks {
+        repaired.rebuilt = !snapshots.anew.is_empty() || self.builds_anew(&in_place);
+        if repaired.rebuilt && self.ask.only_leaks() {
             return Err(Refused::NeedsRebuild);
         }
         if repaired.rebuilt {
             repaired.after = self.image.clone();
-            repaired.counts = self.counts(true);
-            let layout = self.place(&repaired.counts, qemus)?;
+            repaired.counts = self.counts(false);
+            let layout = self.place(&repaired.counts, snapshots, qemus)?;
             self.write_anew(&mut repaired, &layout, &snapshots.anew);
         }
         self.write_replaced(&mut repaired.after);
-        if snapshots.left != self.own.header.snapshots {
-            repaired
-                .after
-                .put(60, &(snapshots.left as u32).to_be_bytes());
-        }
+        repaired.after.put(60, &snapshots.left.to_be_bytes());
         self.write_copied(&mut repaired);
         let length = repaired.after.len();
         if self.ask.capacity.is_some_and(|capacity| length > capacity) {
@@ -254,11 +249,9 @@ impl<'a> Spec<'a> {
         let used = self.own.references.keys().copied();
         let used = used.filter(|&cluster| self.references(cluster) > 0);
         let allocated = self.own.disk.counts().keys().copied();
-        let all = allocated.chain(used).chain(self.structures());
-        let free = all.filter(|cluster| {
-            let matters = counts.contains_key(cluster) || self.covered.contains(cluster);
-            self.kept.is_empty() && !matters
-        });
-        free.collect()
+        let mut free: BTreeSet<u64> = chain!(allocated, used, self.structures()).collect();
+        let matters = |at: &u64| counts.contains_key(at) || self.covered.contains(at);
+        free.retain(|at| self.kept.is_empty() && !matters(at));
+        free
     }
 }

@@ -5,9 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use itertools::Itertools;
+use itertools::{Itertools, chain};
 use recount::Algorithm;
 
+use super::snapshots::Snapshots;
 use super::{Counts, Refused, Spec};
 use crate::audit::{Referrer, Wrong};
 use crate::format::REFTABLE_MAX;
@@ -23,12 +24,15 @@ pub struct Layout {
     pub snapshots: u64,
 }
 
+/// Where what is new goes, or why there is no place for it.
+type Placed = Result<Layout, Refused>;
+
 impl Layout {
     /// All clusters of it, with a snapshot table of so many.
     pub(crate) fn clusters(&self, table: u64) -> impl Iterator<Item = u64> {
         let table = self.snapshots..self.snapshots + table;
-        let runs = self.reftable.clone().chain(table);
-        runs.chain(self.refblocks.values().copied())
+        let refblocks = self.refblocks.values().copied();
+        chain!(self.reftable.clone(), table, refblocks)
     }
 }
 
@@ -42,9 +46,8 @@ struct Room<'a> {
 }
 
 impl Room<'_> {
-    fn is_free(&self, cluster: u64) -> bool {
-        let taken = self.counts.contains_key(&cluster) || self.taken.contains(&cluster);
-        cluster < self.limit && !taken
+    fn is_free(&self, at: u64) -> bool {
+        at < self.limit && !self.counts.contains_key(&at) && !self.taken.contains(&at)
     }
 
     /// The lowest run of so many free clusters.
@@ -55,7 +58,7 @@ impl Room<'_> {
 
     /// The placement of `planned`: the least reftable, in the lowest free run; `None` where there is
     /// no room.
-    fn place(&self, snapshots: u64) -> Option<Result<Layout, Refused>> {
+    fn place(&self, snapshots: u64) -> Option<Placed> {
         let reach = |range: u64| (range + 1).div_ceil(self.spec.size / 8);
         let highest = self.counts.keys().next_back();
         let mut size = highest.map_or(1, |highest| reach(highest / self.spec.range));
@@ -84,8 +87,7 @@ impl Room<'_> {
     fn refblocks(&self, reftable: &Range<u64>) -> Option<BTreeMap<u64, u64>> {
         let range = |cluster: u64| cluster / self.spec.range;
         let is_free = |cluster: &u64| self.is_free(*cluster) && !reftable.contains(cluster);
-        let clusters = |range: u64| range * self.spec.range..(range + 1) * self.spec.range;
-        let free_in = |range: u64| clusters(range).filter(is_free);
+        let free_in = |at: u64| (at * self.spec.range..(at + 1) * self.spec.range).filter(is_free);
         let used = self.counts.keys().copied().chain(reftable.clone());
         let mut ranges: BTreeSet<u64> = used.map(range).collect();
         let places = ranges.iter().copied().flat_map(free_in);
@@ -105,68 +107,54 @@ impl Spec<'_> {
     fn growth_limit(&self, counts: &Counts) -> Option<u64> {
         let present = self.own.length / self.size;
         let missing = self.own.past_end.iter().filter(|region| {
-            let matters = !region.counted || region.is_in_part();
-            let replaced = self.replaced.contains(&region.referrer);
-            matters && !replaced && !region.referrer.is_structure()
+            !self.replaced.contains(&region.referrer) && !region.referrer.is_structure()
         });
-        let missing = missing.map(|region| {
+        let missing = missing.filter_map(|region| {
+            if region.counted {
+                return region.is_in_part().then_some(present);
+            }
             let end = region.offset.saturating_add(region.bytes);
-            let last = end.saturating_sub(self.size) / self.size;
-            let first = self.file.max(region.offset / self.size).min(last);
-            if region.counted { present } else { first }
+            let first = self.file.max(region.offset / self.size);
+            Some(first.min(end.saturating_sub(self.size) / self.size))
         });
         let counted = counts.range(self.file..).map(|(&cluster, _)| cluster);
         let snapshots = self.own.snapshots.past_end.then_some(present);
         missing.chain(counted).chain(snapshots).min()
     }
 
-    /// Whether "`said` is unknown: the refblock is missing, unreadable, or contradicts itself", of each
-    /// range.
+    /// Clusters of the file of which "`said` is unknown: the refblock is missing, unreadable, or
+    /// contradicts itself".
     fn doubtful(&self) -> BTreeSet<u64> {
-        let mut known: BTreeSet<u64> = self.own.disk.entries.keys().copied().collect();
-        for found in &self.own.corruptions {
-            if let Referrer::Refblock { index } = found.referrer
-                && !matches!(found.wrong, Wrong::TooManyReferences(_))
-            {
-                known.remove(&index);
-            }
-        }
-        let low = self.own.references.keys().copied();
-        for cluster in low.filter(|&cluster| self.is_low(cluster)) {
-            known.remove(&(cluster / self.range));
-        }
-        let clusters = 0..self.file;
-        let unknown = clusters.filter(|at| !known.contains(&(at / self.range)));
+        let corruptions = self.own.corruptions.iter();
+        let wrong = corruptions.filter_map(|found| match (found.referrer, found.wrong) {
+            (_, Wrong::TooManyReferences(_)) => None,
+            (Referrer::Refblock { index }, _) => Some(index),
+            _ => None,
+        });
+        let low = self.own.references.keys().filter(|at| self.is_low(**at));
+        let doubtful = low.map(|at| at / self.range).chain(wrong).collect();
+        let entries: BTreeSet<u64> = self.own.disk.entries.keys().copied().collect();
+        let known = &entries - &doubtful;
+        let unknown = (0..self.file).filter(|at| !known.contains(&(at / self.range)));
         unknown.collect()
     }
 
-    /// Clusters of a new snapshot table.
-    pub(super) fn table(&self) -> u64 {
-        let snapshots = self.snapshots.as_ref();
-        snapshots.map_or(0, |snapshots| snapshots.anew.len() as u64 / self.size)
-    }
-
     /// Places what is new where these are the final counts without it.
-    pub(super) fn place(&self, counts: &Counts, qemus: Option<Layout>) -> Result<Layout, Refused> {
-        let (options, table) = (&self.ask.options, self.table());
-        let planned = options.algorithm == Algorithm::Planned;
-        // QEMU's algorithms count the present structures while they build.
-        let present = self.counts(false);
-        let growth = self.growth_limit(if planned { counts } else { &present });
-        let growth = growth.unwrap_or(u64::MAX);
+    pub(super) fn place(&self, counts: &Counts, new: &Snapshots, qemus: Option<Layout>) -> Placed {
+        let (options, table) = (&self.ask.options, new.anew.len() as u64 / self.size);
+        let growth = self.growth_limit(counts).unwrap_or(u64::MAX);
         let capacity = self.ask.capacity.unwrap_or(u64::MAX) / self.size;
         let limit = capacity.min(growth);
         let mut taken = self.covered.clone();
-        if !planned {
+        if options.algorithm != Algorithm::Planned {
             let mut is_free = |cluster: u64| {
-                let structure = self.own.uses(cluster).any(Referrer::is_structure);
-                let free = cluster < limit && !counts.contains_key(&cluster) && !structure;
-                free && taken.insert(cluster)
+                let used = counts.contains_key(&cluster) || self.is_structure(cluster);
+                cluster < limit && !used && taken.insert(cluster)
             };
             let lies_free = |layout: &Layout| layout.clusters(table).all(&mut is_free);
             return qemus.filter(lies_free).ok_or(Refused::NoSpace);
         }
-        taken.extend(self.given_up());
+        taken.extend(new.given_up.clone());
         if !options.reuse_old {
             taken.extend(self.structures());
         }
@@ -186,11 +174,11 @@ impl Spec<'_> {
             Refused::NoSpace
         };
         let run = rooms.clone().find_map(|room| room.run_of(table));
-        let snapshots = run.ok_or(no_room)?;
+        let run = run.ok_or(no_room)?;
         let mut counts = counts.clone();
-        counts.extend(snapshots.clone().map(|cluster| (cluster, 1)));
+        counts.extend(run.clone().map(|cluster| (cluster, 1)));
         let counts = &counts;
-        let placed = rooms.find_map(|room| Room { counts, ..room }.place(snapshots.start));
+        let placed = rooms.find_map(|room| Room { counts, ..room }.place(run.start));
         placed.unwrap_or(Err(no_room))
     }
 }

@@ -14,27 +14,22 @@ impl Spec<'_> {
     /// stay may lead to tables, which then are not written to either.
     pub(super) fn replace_entries(&mut self) {
         let mut left = self.own.empty.clone();
-        loop {
+        while left.len() != self.replaced.len() {
             self.replaced = left.iter().map(|entry| entry.referrer).collect();
             left.retain(|entry| self.may_write_l2(entry.table));
-            if left.len() == self.replaced.len() {
-                return;
-            }
         }
     }
 
     pub(super) fn write_replaced(&self, after: &mut SparseBytes) {
-        let empty = self.own.empty.iter();
-        for empty in empty.filter(|empty| self.replaced.contains(&empty.referrer)) {
-            after.put(empty.at, &empty.without_cluster);
-        }
+        let entries = self.own.empty.iter();
+        let replaced = entries.filter(|entry| self.replaced.contains(&entry.referrer));
+        replaced.for_each(|entry| after.put(entry.at, &entry.without_cluster));
     }
 
     /// Rule 5: "only if, in the final state, every use of it is as the table that is being written".
     /// Refcount structures that are replaced are no use.
     fn used_only(&self, cluster: u64, is_kind: impl Fn(&Referrer) -> bool) -> bool {
-        let uses = self.final_uses(cluster);
-        let mut uses = uses.filter(|use_| !use_.is_structure() || self.ask.only_leaks());
+        let mut uses = self.final_uses(cluster, self.ask.only_leaks());
         // What only the header leads to, taken for a table, is no use.
         cluster != 0
             && !self.covered.contains(&cluster)
@@ -44,38 +39,40 @@ impl Spec<'_> {
 
     /// The same of an L2 table, "and it reads as such a table".
     fn may_write_l2(&self, offset: u64) -> bool {
-        let tables = self.own.tables.iter();
         // Another table that lies over this one is not this one.
-        let tables = tables.filter(|table| table.offset == offset);
-        let by: BTreeSet<Referrer> = tables.map(TableUse::referrer).collect();
+        let here = self
+            .own
+            .tables
+            .iter()
+            .filter(|table| table.offset == offset);
+        let by: BTreeSet<Referrer> = here.map(TableUse::referrer).collect();
         let is_l2 = |use_: &Referrer| by.contains(use_);
         self.own.header.is_aligned(offset)
             && offset + self.size <= self.own.length
             && self.used_only(offset / self.size, is_l2)
-            && self.reads_as_l2_table(&self.image.bytes(offset, self.size as usize))
+            && self.l2_table(offset).is_some()
     }
 
     /// The same of the active L1 table.
     fn may_write_l1(&self) -> bool {
         let header = &self.own.header;
         let (offset, bytes) = (header.l1_offset, header.l1_entries * 8);
-        if offset.saturating_add(bytes) > self.own.length {
-            return false;
-        }
+        let end = offset.saturating_add(bytes);
         let is_l1 = |referrer: &Referrer| matches!(referrer, Referrer::L1 { .. });
-        let mut clusters = offset / self.size..(offset + bytes).div_ceil(self.size);
-        reads_as_l1_table(header, &self.image.bytes(offset, bytes as usize))
+        let mut clusters = offset / self.size..end.div_ceil(self.size);
+        end <= self.own.length
+            && reads_as_l1_table(header, &self.image.bytes(offset, bytes as usize))
             && clusters.all(|cluster| self.used_only(cluster, is_l1))
     }
 
     /// Rule 9: "COPIED is right where it is set exactly if the true number of references (not cut to
     /// the width) is 1 and the disk says 1." `None` where the disk says nothing.
     fn is_one(&self, cluster: u64, repaired: &Repaired) -> Option<bool> {
-        let (said, rebuilt) = (self.said(cluster), repaired.rebuilt);
-        if !rebuilt && cluster >= self.own.clusters {
-            return Some(said? == 1);
+        match self.said(cluster) {
+            None if !repaired.rebuilt => None,
+            Some(said) if !repaired.rebuilt && cluster >= self.own.clusters => Some(said == 1),
+            _ => Some(repaired.counts.get(&cluster) == Some(&1)),
         }
-        (rebuilt || said.is_some()).then(|| repaired.counts.get(&cluster) == Some(&1))
     }
 
     /// Sets COPIED bits right, where the table may be written to.

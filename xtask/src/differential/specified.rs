@@ -4,7 +4,7 @@
 use recount_oracle::audit;
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::Ended;
-use recount_oracle::judge;
+use recount_oracle::judge::{self, Specified};
 use recount_oracle::properties::Verdict;
 use recount_oracle::spec::Ask;
 
@@ -13,22 +13,20 @@ use super::exhibit::Exhibit;
 use super::subject::{Checker, Repair, Repaired, Subject};
 use crate::error::Result;
 
-/// Whether what recount did is what the specification says; nothing of it where that takes the naive
-/// program too long to say.
+/// Whether what recount did is what the specification says; not applicable where that takes the naive
+/// program too long to say, which the report counts.
 pub fn as_specified(damaged: &SparseBytes, ask: &Ask, repaired: &Repaired) -> Verdict {
     let (Some(ended), Some(trace)) = (repaired.ended, &repaired.trace) else {
         return Verdict::NotApplicable;
     };
     let wrote = !trace.is_read_only();
-    let specified = judge::as_specified(ask, damaged, &repaired.image, ended, wrote);
-    let said = |held| {
-        if held {
-            says_what_is_there(repaired)
-        } else {
-            Ok(())
-        }
+    let said = match judge::as_specified(ask, damaged, &repaired.image, ended, wrote) {
+        Ok(Specified::TooMuchWork) => return Verdict::NotApplicable,
+        Ok(Specified::Refused) => Ok(()),
+        Ok(Specified::Repaired) => says_what_is_there(repaired),
+        Err(message) => Err(message),
     };
-    match specified.and_then(said) {
+    match said {
         Ok(()) => Verdict::Holds,
         Err(message) => Verdict::fails(format!("{ask:?}: {message}\n    {}", repaired.said)),
     }
@@ -68,7 +66,7 @@ pub fn program_agrees(
     let ended = library.ended.unwrap_or(judge::Ended::UNKNOWN);
     let wrote = file.image != *damaged;
     let specified = || judge::as_specified(ask, damaged, &file.image, ended, wrote);
-    let same = file.image == library.image || specified() == Ok(true);
+    let same = file.image == library.image || specified() == Ok(Specified::Repaired);
     if same && file.said.agrees_with(&library.said) {
         return Ok(Verdict::Holds);
     }

@@ -112,6 +112,10 @@ fn replay(target: Target, file: &PathBuf) -> Result<ExitCode> {
             println!("nothing is wrong");
             Ok(ExitCode::SUCCESS)
         }
+        Ok(Use::TooMuchWork) => {
+            println!("it takes the audit too long: what the specification says was not asked");
+            Ok(ExitCode::SUCCESS)
+        }
         Ok(Use::Refused) => {
             let why = finding::why_refused(target, &input);
             Err(format!("{}: {why}", file.display()).into())

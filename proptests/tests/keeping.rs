@@ -4,6 +4,7 @@
 //! is back, and the image is clean. A failure shrinks to a case file; seeds that once failed are in
 //! `proptest-regressions/` and are tried first.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use proptest::collection::vec;
@@ -57,11 +58,9 @@ fn everything_is_back_when_the_entry_is_put_right() {
         let right = Before::new(bytes, None, Kind::Image).map_err(fails)?;
         let run = judged(&right, &repair)?;
         let damage = run.repaired(&right).map(|repaired| &repaired.damage);
-        // An old reftable with a refcount above its one use is kept like anything else, and then
-        // reads as an L2 table that was lost if one of its refblocks is a leak as well.
-        let header = &whole.0.header;
-        let first = header.reftable_offset / header.cluster_size();
-        let old = first..first + header.reftable_clusters;
+        // What an old reftable or refblock holds can look like entries of an L2 table. Where something
+        // kept one, or a table gone astray lay over it, it reads as a lost one.
+        let old = structures(&whole.0);
         let is_old =
             |damage: &Damaged| matches!(damage, Damaged::At("lost table", at) if old.contains(at));
         prop_assert!(
@@ -91,6 +90,15 @@ fn undamaged(case: &Case) -> Result<(Audit, SparseBytes), TestCaseError> {
     let bytes = build(&whole).map_err(fails)?.bytes;
     let audit = audit(&bytes).map_err(fails)?;
     Ok((audit, bytes))
+}
+
+/// The clusters of the reftable and the refblocks.
+fn structures(audit: &Audit) -> BTreeSet<u64> {
+    let (header, size) = (&audit.header, audit.header.cluster_size());
+    let first = header.reftable_offset / size;
+    let reftable = first..first + header.reftable_clusters;
+    let refblocks = audit.disk.refblocks().map(|(_, at)| at / size);
+    reftable.chain(refblocks).collect()
 }
 
 /// Whether there is anything that cannot be followed: with clusters of one sector an entry that

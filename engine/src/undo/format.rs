@@ -17,7 +17,7 @@
 //! Sectors are always whole here; what lies past the end of the image counts as zeros.
 
 use std::hash::Hasher as _;
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -180,6 +180,18 @@ impl<F: Read> Body<F> {
     }
 }
 
+impl<F: BufRead> Body<F> {
+    /// Whether all is read. A signal that comes meanwhile is no error, as it is none in `read`.
+    fn is_at_end(&mut self) -> io::Result<bool> {
+        loop {
+            match self.file.fill_buf() {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                rest => return Ok(rest?.is_empty()),
+            }
+        }
+    }
+}
+
 impl<F: Write> Body<F> {
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.sum.write(bytes);
@@ -220,7 +232,7 @@ impl Sector {
         body: &mut Body<impl BufRead>,
         free: &Range<u64>,
     ) -> Result<Option<Self>, UndoError> {
-        if body.file.fill_buf()?.is_empty() {
+        if body.is_at_end()? {
             return Ok(None);
         }
         let mut head = [[0; 8]; 3];
@@ -254,4 +266,36 @@ impl Sector {
 pub fn nanoseconds(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH);
     since.unwrap_or_else(|before| before.duration()).as_nanos() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every other read is interrupted by a signal.
+    struct Signalled<'a>(&'a [u8], bool);
+
+    impl Read for Signalled<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.1 = !self.1;
+            if self.1 {
+                return Err(ErrorKind::Interrupted.into());
+            }
+            self.0.read(buffer)
+        }
+    }
+
+    #[test]
+    fn records_are_read_whatever_signals_come() {
+        let mut body = Body::new(Vec::new());
+        let (at, old, sums) = (512, [7; SECTOR], vec![[1; 8], [2; 8]]);
+        Sector { at, old, sums }.write(&mut body).expect("memory");
+        let mut body = Body::new(io::BufReader::with_capacity(
+            8,
+            Signalled(&body.file, false),
+        ));
+        let mut next = || Sector::read(&mut body, &(0..1024)).expect("a record, or the end");
+        assert!(next().is_some_and(|sector| sector.at == at && sector.old == old));
+        assert!(next().is_none());
+    }
 }

@@ -21,6 +21,9 @@ pub struct Terminal {
     shows_progress_from: Option<Instant>,
     bar: Option<ProgressBar>,
     messages: BufWriter<Stderr>,
+    /// How the last message of a refcount that is too low ends, and of which numbers: mostly the next
+    /// one ends alike.
+    counts: ((u64, u64), String),
 }
 
 impl Terminal {
@@ -30,31 +33,37 @@ impl Terminal {
             shows_progress_from: is_seen.then(|| Instant::now() + PATIENCE),
             bar: None,
             messages: BufWriter::with_capacity(MESSAGE_BYTES, io::stderr()),
+            counts: Default::default(),
         }
     }
 
     /// Prints one line of a message; beside a progress bar, when that moves on.
     pub fn say(&mut self, message: impl fmt::Display) {
         let _ = writeln!(self.messages, "{message}");
-        if self.messages.buffer().len() > MESSAGE_BYTES / 2 {
-            self.flush();
-        }
+        self.flush_if_many();
     }
 
     /// Says of a refcount what the finding says itself: an image that has lost its refcounts has one
     /// for each cluster, and making the text would be most of the work.
     fn too_low(&mut self, miscount: &Miscount) {
-        let mut digits = itoa::Buffer::new();
-        let parts: [(&[u8], u64); 3] = [
-            (b"ERROR cluster ", miscount.cluster.0),
-            (b" refcount=", miscount.refcount),
-            (b" reference=", miscount.references),
-        ];
-        for (name, number) in parts {
-            let _ = self.messages.write_all(name);
-            let _ = self.messages.write_all(digits.format(number).as_bytes());
+        let counts = (miscount.refcount, miscount.references);
+        if self.counts.0 != counts {
+            let (refcount, references) = counts;
+            let text = format!(" refcount={refcount} reference={references}\n");
+            self.counts = (counts, text);
         }
-        self.say("");
+        let mut digits = itoa::Buffer::new();
+        let number = digits.format(miscount.cluster.0);
+        for part in ["ERROR cluster ", number, &self.counts.1] {
+            let _ = self.messages.write_all(part.as_bytes());
+        }
+        self.flush_if_many();
+    }
+
+    fn flush_if_many(&mut self) {
+        if self.messages.buffer().len() > MESSAGE_BYTES / 2 {
+            self.flush();
+        }
     }
 
     /// Brings out every message, above the progress bar.

@@ -21,9 +21,9 @@ pub struct Terminal {
     shows_progress_from: Option<Instant>,
     bar: Option<ProgressBar>,
     messages: BufWriter<Stderr>,
-    /// How the last message of a refcount that is too low ends, and of which numbers: mostly the next
-    /// one ends alike.
-    counts: ((u64, u64), String),
+    /// The refcount and the references of the last refcount that was too low, and how its message
+    /// ended: most have the same as the one before.
+    last_too_low: ((u64, u64), String),
 }
 
 impl Terminal {
@@ -33,7 +33,7 @@ impl Terminal {
             shows_progress_from: is_seen.then(|| Instant::now() + PATIENCE),
             bar: None,
             messages: BufWriter::with_capacity(MESSAGE_BYTES, io::stderr()),
-            counts: Default::default(),
+            last_too_low: Default::default(),
         }
     }
 
@@ -47,14 +47,14 @@ impl Terminal {
     /// for each cluster, and making the text would be most of the work.
     fn too_low(&mut self, miscount: &Miscount) {
         let counts = (miscount.refcount, miscount.references);
-        if self.counts.0 != counts {
+        if self.last_too_low.0 != counts {
             let (refcount, references) = counts;
             let text = format!(" refcount={refcount} reference={references}\n");
-            self.counts = (counts, text);
+            self.last_too_low = (counts, text);
         }
         let mut digits = itoa::Buffer::new();
         let number = digits.format(miscount.cluster.0);
-        for part in ["ERROR cluster ", number, &self.counts.1] {
+        for part in ["ERROR cluster ", number, &self.last_too_low.1] {
             let _ = self.messages.write_all(part.as_bytes());
         }
         self.flush_if_many();

@@ -69,18 +69,14 @@ impl Judge<'_> {
                 continue;
             }
             let planned = ToyRepair::plan(self.planner, &toy.to_case(algorithm));
-            let (
-                _,
-                ToyRepair {
-                    planned: outcome, ..
-                },
-            ) = planned.expect("a small toy");
+            let (_, repair) = planned.expect("a small toy");
+            let outcome = &repair.planned;
             self.tally.runs += 1;
             let mut failed = Vec::new();
             if !only_bytes {
-                failed = self.plan(toy, &Planning::new(algorithm, &outcome, &brute));
+                failed = self.plan(toy, &Planning::new(algorithm, outcome, &brute));
             }
-            if let Ok(layout) = &outcome
+            if let Ok(layout) = outcome
                 && with_bytes
                 && self.seen.insert(Signature::of(toy, algorithm, layout))
             {

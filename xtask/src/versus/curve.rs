@@ -18,8 +18,8 @@ const CLUSTER: u64 = 64 << 10;
 const SIZES: [u32; 5] = [10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
 /// What is in use of the device, in bytes.
 const IN_USE: u64 = 1 << 30;
-/// The device, and on ext4 a file as long that can still grow: new structures go behind its end,
-/// since the refcounts that are gone say of no cluster that it is free.
+/// The device, in bytes: a sparse file that ext4, whose files end at 16 TiB, lets grow. A rebuild writes
+/// behind its end, since without refcounts no cluster inside is known to be free.
 const DEVICE: u64 = 15 << 40;
 
 /// What was measured.

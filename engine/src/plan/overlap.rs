@@ -14,13 +14,20 @@ use crate::references::{for_each_entry, l2_runs};
 use crate::table::RefcountTable;
 use crate::units::{Cluster, Region};
 
-/// The first cluster that is found. The uses of refcount structures are no matter: a rebuild takes them away.
+/// The first cluster that is found. The uses of refcount structures are no matter: a rebuild takes them
+/// away. Nor are those by entries that read as zeros and have an impossible offset: nothing can be lost
+/// behind them, whether a repair replaces them or not.
 pub(super) fn look_for(draft: &Draft<'_>) -> Result<Option<Cluster>, RepairError> {
     if !draft.counts.has_shared() {
         return Ok(None);
     }
     let mut counts = draft.counts.clone();
     draft.look.old.uncount(&mut counts)?;
+    for entry in &draft.look.references.unaligned_empty {
+        if !draft.replaced.contains_key(&entry.table) {
+            entry.count(&draft.image, &mut counts, false)?;
+        }
+    }
     let walked = &draft.look.references;
     let mut shares_data = false;
     for (cluster, count) in counts.above(1) {
@@ -50,11 +57,11 @@ fn among_data(draft: &Draft<'_>, counts: &RefcountTable) -> Result<Option<Cluste
     let mut bytes = vec![0; geometry.cluster_size() as usize];
     for ((table, _), own) in draft.look.references.l2_tables.iter().zip(of_table) {
         draft.storage.read_at(*table, &mut bytes)?;
-        let is_replaced = draft.replaced.contains_key(table);
         for run in l2_runs(draft.image.format(), &bytes) {
             let (region, set) = match run.entry.kind(draft.image.format()) {
                 L2Kind::Normal(offset) | L2Kind::PreallocatedZero(offset) => {
-                    if !geometry.is_aligned(offset) && is_replaced {
+                    // Any other that is not aligned is damage, which has been found before.
+                    if !geometry.is_aligned(offset) {
                         continue;
                     }
                     let length = run.count * geometry.cluster_size();

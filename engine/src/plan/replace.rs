@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::RepairError;
 use super::make::Draft;
 use crate::check::Comparison;
+use crate::image::Image;
 use crate::references::UnalignedEmpty;
+use crate::table::RefcountTable;
 use crate::units::Offset;
 
 /// The tables in which entries are replaced, and how many.
@@ -15,12 +17,17 @@ impl Draft<'_> {
     /// Decides in which tables they are replaced, and counts what these entries lead to no more.
     pub(super) fn replace_entries(&mut self) -> Result<(), RepairError> {
         let entries = std::mem::take(&mut self.look.references.unaligned_empty);
-        if entries.is_empty() {
-            return Ok(());
+        if !entries.is_empty() {
+            self.replace(&entries)?;
         }
-        for entry in &entries {
+        self.look.references.unaligned_empty = entries;
+        Ok(())
+    }
+
+    fn replace(&mut self, entries: &[UnalignedEmpty]) -> Result<(), RepairError> {
+        for entry in entries {
             *self.replaced.entry(entry.table).or_default() += 1;
-            self.count(entry, false)?;
+            entry.count(&self.image, &mut self.counts, false)?;
         }
         let mut bytes = vec![0; self.image.geometry().cluster_size() as usize];
         loop {
@@ -39,11 +46,11 @@ impl Draft<'_> {
             // What they refer to may be a table, which then stays as it is as well.
             let stays = |entry: &&UnalignedEmpty| staying.contains(&entry.table);
             for entry in entries.iter().filter(stays) {
-                self.count(entry, true)?;
+                entry.count(&self.image, &mut self.counts, true)?;
             }
             self.replaced.retain(|table, _| !staying.contains(table));
         }
-        for entry in &entries {
+        for entry in entries {
             let is_past_end = !self.image.holds(entry.region) && !self.image.header.has_data_file();
             if self.replaced.contains_key(&entry.table) {
                 let corruptions = entry.uses.all * if is_past_end { 2 } else { 1 };
@@ -62,18 +69,24 @@ impl Draft<'_> {
         *left = left.saturating_sub(before.corruptions) + self.look.comparison.corruptions;
         Ok(())
     }
+}
 
-    /// Counts what an entry leads to once more or once less, if that is counted.
-    fn count(&mut self, entry: &UnalignedEmpty, adds: bool) -> Result<(), RepairError> {
-        let geometry = self.image.geometry();
-        if self.image.header.has_data_file() || !self.image.holds(entry.region) {
+impl UnalignedEmpty {
+    /// Counts what the entry leads to as often as it is referred to, or no more, if that is counted.
+    pub(super) fn count(
+        &self,
+        image: &Image,
+        counts: &mut RefcountTable,
+        adds: bool,
+    ) -> Result<(), RepairError> {
+        if image.header.has_data_file() || !image.holds(self.region) {
             return Ok(());
         }
-        let (run, times) = (entry.region.clusters(geometry), entry.uses.all);
+        let (run, times) = (self.region.clusters(image.geometry()), self.uses.all);
         if adds {
-            self.counts.add(run, times)?;
+            counts.add(run, times)?;
         } else {
-            self.counts.remove(run, times)?;
+            counts.remove(run, times)?;
         }
         Ok(())
     }

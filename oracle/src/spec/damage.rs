@@ -59,14 +59,14 @@ impl Spec<'_> {
         !harmless && !referrer.is_structure()
     }
 
-    /// Uses of two kinds, or two "within one layer (compressed clusters share clusters with each
-    /// other; snapshots share with the active layer)".
+    /// Uses of two kinds, or two "within one layer (compressed clusters share clusters with each other;
+    /// snapshots share with the active layer)". An entry that is no damage makes none, replaced or not.
     fn overlaps(&self, cluster: u64) -> bool {
-        let uses = self.uses(cluster).filter(|use_| !use_.is_structure());
-        let mut by_layer = uses.clone().map(|use_| (discriminant(use_), use_.layer()));
+        let harmless = |use_: &Referrer| use_.is_structure() || self.own.reads_as_zeros(*use_);
+        let uses = self.uses(cluster).filter(|use_| !harmless(use_));
         let compressed = |use_: &Referrer| matches!(use_, Referrer::Compressed { .. });
         !uses.clone().map(discriminant).all_equal()
-            || !uses.clone().any(compressed) && !by_layer.all_unique()
+            || !uses.clone().any(compressed) && !uses.map(Referrer::layer).all_unique()
     }
 
     /// L2 tables in use that do not read as one, or that may have been emptied.
@@ -115,8 +115,8 @@ impl Spec<'_> {
     /// to a refblock in the file that counts what is referred to, but for present structures, the
     /// reftable and its refblocks, and nothing else more than once.
     fn is_new_reftable(&self, table: u64, bytes: &[u8]) -> bool {
-        let (header, words) = (&self.own.header, bytes.chunks_exact(8).map(be64));
-        let order = header.refcount_order as u32;
+        let (header, order) = (&self.own.header, self.own.header.refcount_order as u32);
+        let words = bytes.chunks_exact(8).map(be64);
         let refblocks: Counts = (0..).zip(words).filter(|(_, at)| *at > 0).collect();
         let own = refblocks.values().map(|at| at / self.size);
         let own: BTreeSet<u64> = own.chain([table]).collect();

@@ -120,6 +120,11 @@ impl Header {
         self.incompatible & EXTERNAL_DATA != 0
     }
 
+    /// Whether compressed clusters are zstd: the only compression type that has the feature bit.
+    pub const fn zstd(&self) -> bool {
+        self.incompatible & COMPRESSION_TYPE != 0
+    }
+
     /// Bytes of an L2 entry.
     pub const fn l2_entry_bytes(&self) -> u64 {
         if self.extended_l2() { 16 } else { 8 }
@@ -185,8 +190,7 @@ fn judge_fields(header: &Header, raw: &[u8], header_length: u64) -> Result<(), U
     let raw_fits = header.external_data() || autoclear & DATA_FILE_RAW == 0;
     let has_type = header_length > 104;
     let compression = if has_type { raw[104].into() } else { 0 };
-    let named = features & COMPRESSION_TYPE != 0;
-    let type_fits = compression <= 1 && named == (compression != 0);
+    let type_fits = compression <= 1 && header.zstd() == (compression != 0);
     let l1_can_be = can_be(header, l1, entries * 8, L1_MAX);
     let covered = cluster_size * header.l2_entries();
     let needed = header.virtual_size.div_ceil(covered);

@@ -226,10 +226,11 @@ impl Trial<'_> {
             return answer;
         };
         let ours = Ours {
+            asked,
             said: &ours.said,
             after: audit::audit(&ours.image).ok(),
         };
-        let found = find(asked, before, self.observed, &ours, theirs);
+        let found = find(before, self.observed, &ours, theirs);
         found.map_or(answer, |found| Answer::OnPurpose(found.name))
     }
 }

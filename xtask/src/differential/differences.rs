@@ -45,6 +45,7 @@ type OursIs = fn(&Audit, &Ours<'_>) -> bool;
 
 /// How recount ended.
 pub struct Ours<'a> {
+    pub asked: Question,
     pub said: &'a Said,
     /// What the audit says of what it left, where that is known.
     pub after: Option<Audit>,
@@ -82,14 +83,10 @@ fn is_as_audited(_: &Audit, ours: &Ours<'_>) -> bool {
     })
 }
 
-/// All snapshots are there, and nothing is wrong, or no leak is left and it says what the audit says.
+/// All snapshots are there, and it is repaired.
 fn keeps_snapshots(before: &Audit, ours: &Ours<'_>) -> bool {
-    let Some(after) = &ours.after else {
-        return false;
-    };
-    let has_leak = after.mismatches.iter().any(Mismatch::is_leak);
-    after.header.snapshots == before.header.snapshots
-        && (is_repaired(before, ours) || !has_leak && is_as_audited(before, ours))
+    let has_all = |after: &Audit| after.header.snapshots == before.header.snapshots;
+    ours.after.as_ref().is_some_and(has_all) && is_repaired(before, ours)
 }
 
 fn has_refused(_: &Audit, ours: &Ours<'_>) -> bool {
@@ -114,6 +111,10 @@ fn refuses(observed: &Observed) -> bool {
 const fn needs_more(audit: &Audit) -> bool {
     let header = &audit.header;
     header.crypt_method != 0 || header.external_data() || header.backing
+}
+
+const fn lacks_zstd(audit: &Audit, observed: &Observed) -> bool {
+    observed.lacks_zstd && audit.header.zstd()
 }
 
 fn has_bitmaps(audit: &Audit) -> bool {
@@ -182,6 +183,20 @@ pub const ALL: &[Difference] = &[
         shows_in: CHECK,
         holds_of: |audit, _| audit.qemu.gives_up,
         ends: (is_as_audited, gave_up),
+    },
+    Difference {
+        name: "checks images of compression type zstd",
+        theirs: "may be built without zstd, as Debian's 5.2 is, and opens none",
+        shows_in: CHECK,
+        holds_of: lacks_zstd,
+        ends: (is_as_audited, gave_up),
+    },
+    Difference {
+        name: "repairs images of compression type zstd",
+        theirs: "may be built without zstd, and then repairs none",
+        shows_in: REPAIRS,
+        holds_of: lacks_zstd,
+        ends: (is_repaired, gave_up),
     },
     Difference {
         name: "checks without other files and without the key",
@@ -269,8 +284,9 @@ pub const ALL: &[Difference] = &[
     },
 ];
 
-/// Whether recount left nothing wrong but what a narrow refcount cannot count, and said so; or refused
-/// `-r leaks` where structures have to be built anew.
+/// Whether recount left nothing wrong but what it was not asked to mend, with `-r leaks` all but leaks,
+/// or what a narrow refcount cannot count, and said so; or refused `-r leaks` where structures have to
+/// be built anew.
 fn is_repaired(before: &Audit, ours: &Ours<'_>) -> bool {
     let narrow = |after: &Audit| {
         let mut corruptions = after.corruptions.iter();
@@ -279,14 +295,18 @@ fn is_repaired(before: &Audit, ours: &Ours<'_>) -> bool {
             && after.mismatches.is_empty()
             && corruptions.all(|corruption| overflow(&corruption.wrong))
     };
+    let has_no_leak = |after: &Audit| !after.mismatches.iter().any(Mismatch::is_leak);
+    let is_mended = |after| match ours.asked {
+        LeaksRepair => has_no_leak(after),
+        _ => narrow(after),
+    };
     is_clean(before, ours)
-        || is_as_audited(before, ours) && ours.after.as_ref().is_some_and(narrow)
+        || is_as_audited(before, ours) && ours.after.as_ref().is_some_and(is_mended)
         || gave_up(ours.said) && (before.qemu.rebuild_needed || reftable_is_cut(before))
 }
 
 /// The difference that explains how both ended.
 pub fn find(
-    asked: Question,
     before: &Audit,
     observed: &Observed,
     ours: &Ours<'_>,
@@ -294,7 +314,7 @@ pub fn find(
 ) -> Option<&'static Difference> {
     ALL.iter().find(|one| {
         let (ours_is, theirs_is) = one.ends;
-        one.shows_in.contains(&asked)
+        one.shows_in.contains(&ours.asked)
             && (one.holds_of)(before, observed)
             && ours_is(before, ours)
             && theirs_is(theirs)

@@ -12,6 +12,9 @@ const REBUILDING: &str = "Rebuilding refcount structure";
 /// qemu-img says this where its overlap check keeps it from writing.
 pub const STOPPED_BY_OVERLAP: &str = "Preventing invalid write on metadata";
 
+/// qemu-img says this of images of compression type zstd where it was built without that.
+const WITHOUT_ZSTD: &str = "unknown compression type: 1";
+
 /// What qemu-img says of images that it cannot open, with nothing wrong in what recount looks at:
 /// key material that is damaged, a header that asks for a key that nobody has, the name of a backing
 /// file that is not there, and zstd where qemu-img was built without it.
@@ -20,7 +23,7 @@ const BEYOND: [&str; 5] = [
     "cannot unlock any keyslot",
     "'encrypt.key-secret' is required",
     "Could not open backing file",
-    "unknown compression type: 1",
+    WITHOUT_ZSTD,
 ];
 
 /// Whether qemu has not looked at the image at all.
@@ -55,6 +58,7 @@ pub fn observe(
         rebuilds,
         loses_snapshots: snapshots(damaged) > 0 && snapshots(&all.image) == 0,
         stopped_by_overlap: all.said.stderr.contains(STOPPED_BY_OVERLAP),
+        lacks_zstd: check.stderr.contains(WITHOUT_ZSTD),
         check,
         leaks,
         settled,

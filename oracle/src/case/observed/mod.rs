@@ -12,6 +12,10 @@ pub use said::{Counters, Ended, Said};
 /// Everything that a comparison needs to know of one qemu-img.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is something that was seen or not"
+)]
 pub struct Observed {
     /// Its version: major, minor.
     pub qemu: (u32, u32),
@@ -23,6 +27,9 @@ pub struct Observed {
     /// Whether its overlap check stopped `-r all` from writing over a structure.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stopped_by_overlap: bool,
+    /// Whether it was built without zstd, and opens no image of that compression type.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lacks_zstd: bool,
     /// A check without repair.
     pub check: Said,
     /// `-r leaks`.

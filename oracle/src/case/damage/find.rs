@@ -186,8 +186,8 @@ fn snapshots(image: &SparseBytes, header: &Header) -> Vec<u64> {
 fn table(image: &SparseBytes, offset: u64, entries: u64) -> Vec<Entry> {
     let entries = entries.min(image.len().saturating_sub(offset) / 8);
     let bytes = image.bytes(offset, 8 * entries.min(LONGEST_TABLE) as usize);
-    let fields = (offset..).step_by(8).zip(bytes.chunks_exact(8).map(be64));
-    fields.map(|(at, value)| Entry { at, value }).collect()
+    let fields = bytes.chunks_exact(8).map(be64).zip((offset..).step_by(8));
+    fields.map(|(value, at)| Entry { at, value }).collect()
 }
 
 /// Those that are not 0.
@@ -195,4 +195,20 @@ fn used(image: &SparseBytes, offset: u64, entries: u64) -> Vec<Entry> {
     let mut table = table(image, offset, entries);
     table.retain(|entry| entry.value != 0);
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reftable_said_to_lie_at_the_end_of_all_offsets_has_no_entries() {
+        let mut image = SparseBytes::default();
+        for (at, value) in [(4, 3_u32), (20, 9), (56, 1), (100, 112)] {
+            image.put(at, &value.to_be_bytes());
+        }
+        image.put(0, b"QFI\xfb");
+        image.put(48, &u64::MAX.to_be_bytes());
+        assert!(structures(&image).unwrap().reftable.is_empty());
+    }
 }

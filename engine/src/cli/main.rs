@@ -4,6 +4,7 @@
 mod args;
 mod check;
 mod failure;
+mod findings;
 mod output;
 mod plan;
 mod terminal;
@@ -26,7 +27,8 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::from(error.use_stderr()));
         }
     };
-    let mut terminal = Terminal::new();
+    let shows_all = matches!(&command, Command::Check(arguments) if arguments.verbose);
+    let mut terminal = Terminal::new(shows_all);
     let result = match &command {
         Command::Check(arguments) => check::run(arguments, &mut terminal),
         Command::Undo(arguments) => undo::run(arguments, &mut terminal),

@@ -29,7 +29,7 @@ pub struct PlanOutput {
     /// Bytes of the file afterwards.
     length: u64,
     phases: Vec<Phase>,
-    rebuild: Option<Rebuild>,
+    rebuild: Option<Value>,
     released_clusters: u64,
     #[serde(skip)]
     pub plan: RepairPlan,
@@ -48,14 +48,6 @@ struct Phase {
 struct Write {
     offset: u64,
     bytes: u64,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct Rebuild {
-    reftable_offset: u64,
-    reftable_clusters: u64,
-    refblocks: Vec<Value>,
 }
 
 impl PlanOutput {
@@ -92,11 +84,11 @@ impl PlanOutput {
             let refblocks = layout.refblocks.iter().map(|(refblock, cluster)| {
                 json!({"index": refblock.0, "offset": cluster.0 * cluster_size})
             });
-            Rebuild {
-                reftable_offset: layout.reftable.first.0 * cluster_size,
-                reftable_clusters: layout.reftable.count.0,
-                refblocks: refblocks.collect(),
-            }
+            json!({
+                "reftable-offset": layout.reftable.first.0 * cluster_size,
+                "reftable-clusters": layout.reftable.count.0,
+                "refblocks": refblocks.collect::<Vec<_>>(),
+            })
         };
         Ok(Self {
             filename: file.to_string_lossy().into_owned(),

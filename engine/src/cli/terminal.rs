@@ -6,8 +6,10 @@ use std::io::{self, BufWriter, ErrorKind, IsTerminal as _, Stderr, Write as _};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use recount::finding::{Finding, Miscount};
+use recount::finding::Finding;
 use recount::{Action, Observer, Stage, Step, StorageError};
+
+use super::findings::{Findings, start};
 
 /// How long work goes on without a progress bar.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -21,43 +23,38 @@ pub struct Terminal {
     shows_progress_from: Option<Instant>,
     bar: Option<ProgressBar>,
     messages: BufWriter<Stderr>,
-    /// The refcount and the references of the last refcount that was too low, and how its message
-    /// ended: most have the same as the one before.
-    last_too_low: ((u64, u64), String),
+    findings: Findings,
+    shows_all: bool,
 }
 
 impl Terminal {
-    pub fn new() -> Self {
+    /// With `shows_all` each finding has a line of its own, in the words of qemu-img.
+    pub fn new(shows_all: bool) -> Self {
         let is_seen = io::stderr().is_terminal();
         Self {
             shows_progress_from: is_seen.then(|| Instant::now() + PATIENCE),
             bar: None,
             messages: BufWriter::with_capacity(MESSAGE_BYTES, io::stderr()),
-            last_too_low: Default::default(),
+            findings: Findings::default(),
+            shows_all,
         }
     }
 
     /// Prints one line of a message; beside a progress bar, when that moves on.
     pub fn say(&mut self, message: impl fmt::Display) {
-        let _ = writeln!(self.messages, "{message}");
+        self.end_findings();
+        self.put(message);
+    }
+
+    fn put(&mut self, line: impl fmt::Display) {
+        let _ = writeln!(self.messages, "{line}");
         self.flush_if_many();
     }
 
-    /// Says of a refcount what the finding says itself: an image that has lost its refcounts has one
-    /// for each cluster, and making the text would be most of the work.
-    fn too_low(&mut self, miscount: &Miscount) {
-        let counts = (miscount.refcount, miscount.references);
-        if self.last_too_low.0 != counts {
-            let (refcount, references) = counts;
-            let text = format!(" refcount={refcount} reference={references}\n");
-            self.last_too_low = (counts, text);
+    fn end_findings(&mut self) {
+        for line in self.findings.end() {
+            self.put(line);
         }
-        let mut digits = itoa::Buffer::new();
-        let number = digits.format(miscount.cluster.0);
-        for part in ["ERROR cluster ", number, &self.last_too_low.1] {
-            let _ = self.messages.write_all(part.as_bytes());
-        }
-        self.flush_if_many();
     }
 
     fn flush_if_many(&mut self) {
@@ -85,6 +82,7 @@ impl Terminal {
 
     /// Takes the bar away and brings out every message.
     pub fn finish(&mut self) {
+        self.end_findings();
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
@@ -105,13 +103,11 @@ impl Terminal {
 }
 
 impl Observer for Terminal {
-    /// In the manner of `qemu-img check`, whose messages scripts may look for.
     fn finding(&mut self, finding: &Finding, action: Action) {
-        match (action, finding) {
-            (Action::Repaired, _) => self.say(format_args!("Repairing {finding}")),
-            (Action::Reported, Finding::Leak(_)) => self.say(format_args!("Leaked {finding}")),
-            (Action::Reported, Finding::TooLow(miscount)) => self.too_low(miscount),
-            (Action::Reported, _) => self.say(format_args!("ERROR {finding}")),
+        if self.shows_all {
+            self.put(format_args!("{}{finding}", start(finding, action)));
+        } else if let Some(line) = self.findings.add(*finding, action) {
+            self.put(line);
         }
     }
 

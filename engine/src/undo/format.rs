@@ -290,10 +290,8 @@ mod tests {
         let mut body = Body::new(Vec::new());
         let (at, old, sums) = (512, [7; SECTOR], vec![[1; 8], [2; 8]]);
         Sector { at, old, sums }.write(&mut body).expect("memory");
-        let mut body = Body::new(io::BufReader::with_capacity(
-            8,
-            Signalled(&body.file, false),
-        ));
+        let signalled = Signalled(&body.file, false);
+        let mut body = Body::new(io::BufReader::with_capacity(8, signalled));
         let mut next = || Sector::read(&mut body, &(0..1024)).expect("a record, or the end");
         assert!(next().is_some_and(|sector| sector.at == at && sector.old == old));
         assert!(next().is_none());

@@ -213,3 +213,25 @@ fn the_data_of_the_test_image_is_where_the_tests_think() {
     let data = image::data(&path);
     assert_eq!((data[0], data[3 * CLUSTER]), (0xa0, 0xa3));
 }
+
+#[test]
+fn every_way_in_which_scripts_write_the_options_of_qemu_img_is_understood() {
+    let mut image = Image::clean();
+    image.bytes.resize((CLUSTERS + 1) * CLUSTER, 0);
+    image.set_refcount(CLUSTERS, 1);
+    for options in [
+        "-f qcow2 -r leaks --output json",
+        "-fqcow2 -rleaks --output=json",
+        "--format=qcow2 --repair=leaks --output=json",
+        "--format qcow2 --repair leaks --out json",
+        "-r all -r leaks -f raw -f qcow2 --output=human --output=json",
+        "-T none -f qcow2 -r leaks --output=json --",
+    ] {
+        let (_directory, path) = image.write();
+        let options: Vec<&str> = options.split(' ').collect();
+        let run = recount(&options, &path);
+        assert_eq!(run.code, Some(0), "{options:?}: {run:?}");
+        let json: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON");
+        assert_eq!(json["leaks-fixed"], 1, "{options:?}: {run:?}");
+    }
+}

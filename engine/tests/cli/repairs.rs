@@ -72,9 +72,13 @@ fn releasing_leaks_where_a_rebuild_is_needed_fails_and_writes_nothing() {
 }
 
 #[test]
-fn the_line_of_a_refcount_that_is_too_low_is_what_the_finding_says() {
+fn alike_neighbours_share_a_line_unless_all_are_wanted() {
     let (_directory, path) = without_refcounts().write();
     let run = recount(&[], &path);
+    let last = CLUSTERS - 1;
+    let line = format!("ERROR clusters 0 to {last}: refcount 0, 1 reference each");
+    assert_eq!(run.stderr.lines().next(), Some(&*line), "{run:?}");
+    let run = recount(&["-v"], &path);
     for cluster in 0..CLUSTERS {
         let finding = Finding::TooLow(Miscount {
             cluster: Cluster(cluster as u64),
@@ -84,6 +88,27 @@ fn the_line_of_a_refcount_that_is_too_low_is_what_the_finding_says() {
         let line = run.stderr.lines().nth(cluster);
         assert_eq!(line, Some(&*format!("ERROR {finding}")), "{run:?}");
     }
+}
+
+#[test]
+fn of_a_kind_20_lines_are_shown_and_the_last_with_how_many_are_left_out() {
+    let mut image = Image::clean();
+    // Every other cluster behind the image is a leak.
+    image.bytes.resize((CLUSTERS + 60) * CLUSTER, 0);
+    let leaks = (CLUSTERS..CLUSTERS + 60).step_by(2);
+    leaks.for_each(|cluster| image.set_refcount(cluster, 2));
+    let (_directory, path) = image.write();
+    let run = recount(&[], &path);
+    let lines: Vec<&str> = run.stderr.lines().collect();
+    let line = |number: usize| {
+        let cluster = CLUSTERS + 2 * number;
+        format!("Leaked cluster {cluster}: refcount 2, 0 references")
+    };
+    let mut expected: Vec<String> = (0..20).map(line).collect();
+    let last = line(29);
+    expected.push(format!("... and 10 more (-v shows all), the last: {last}"));
+    assert_eq!(lines, expected);
+    assert_eq!(recount(&["-v"], &path).stderr.lines().count(), 30);
 }
 
 #[test]

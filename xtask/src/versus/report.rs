@@ -22,9 +22,9 @@ const TITLE: &str = "\
 All on this page is written by `cargo xtask versus --write`: recount and qemu-img in turn on the
 same images, warm cache, medians of whole processes. `check` is read-only; before `-r all` the
 header's reftable pointer was set to zeros, so that both build the refcount structures anew, and
-say of every cluster that its refcount was lost. The *floor* is the time of reading the same L2
-tables and refblocks one by one and nothing else; for `-r all`, of writing the refblocks and of three
-flushes as well. Where one pair of runs takes long there are fewer of them.
+say which clusters have lost their refcounts, qemu-img on a line for each. The *floor* is the time of
+reading the same L2 tables and refblocks one by one and nothing else; for `-r all`, of writing the
+refblocks and of three flushes as well. Where one pair of runs takes long there are fewer of them.
 
 ";
 /// And between the tables.

@@ -4,7 +4,8 @@ use itertools::Itertools;
 
 use crate::audit::{Audit, Referrer, Unreadable, audit_beside_the_header};
 use crate::case::damage::SparseBytes;
-use crate::spec::{Ask, Counts, Damage, Spec};
+use crate::spec::{Counts, Damage, Spec};
+use crate::subject::Ask;
 
 /// Whether only refcounts can be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

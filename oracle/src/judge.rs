@@ -2,57 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use recount::plan::RepairError;
-use recount::{Algorithm, CheckError, ImageError, Outcome, PlanError, RepairFailure};
-
 use crate::audit::{Audit, Unreadable, audit, audit_beside_the_header};
+use crate::case::Algorithm;
 use crate::case::damage::SparseBytes;
 use crate::case::damage::bytes::PAGE;
-use crate::spec::{self, Ask, Expected, Layout, Refused, Repaired};
-
-/// How a repair ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// By repairing what it could.
-    Well,
-    /// With an error.
-    Refused {
-        /// As the specification puts it; `None` for an error that it knows nothing of.
-        reason: Option<Refused>,
-        /// Whether it is the placement that failed.
-        by_placement: bool,
-    },
-}
-
-impl Ended {
-    /// That of the engine.
-    pub const fn of(outcome: &Result<Outcome, RepairFailure>) -> Self {
-        match outcome {
-            Ok(_) => Self::Well,
-            Err(failure) => Self::of_failure(failure),
-        }
-    }
-
-    /// That of a repair that failed.
-    pub const fn of_failure(failure: &RepairFailure) -> Self {
-        if failure.has_written {
-            return Self::UNKNOWN;
-        }
-        Self::Refused {
-            reason: reason(&failure.error),
-            by_placement: matches!(
-                failure.error,
-                RepairError::Plan(_) | RepairError::GrowthWouldHide { .. }
-            ),
-        }
-    }
-
-    /// In a way that the specification knows nothing of.
-    pub const UNKNOWN: Self = Self::Refused {
-        reason: None,
-        by_placement: false,
-    };
-}
+use crate::spec::{self, Expected, Layout, Refused, Repaired};
+use crate::subject::{Ask, Outcome};
 
 /// What has to come of a repair of these bytes. `after` is what came of it, where it ended well: the
 /// places of new structures are read there for the algorithms of QEMU.
@@ -114,20 +69,20 @@ pub fn as_specified(
     ask: &Ask,
     before: &SparseBytes,
     after: &SparseBytes,
-    ended: Ended,
+    outcome: &Outcome,
     has_written: bool,
 ) -> Result<Specified, String> {
-    let left = (ended == Ended::Well).then_some(after);
+    let left = outcome.is_ok().then_some(after);
     let expected = match expect(before, ask, left) {
         Err(Unreadable::TooMuchWork) if audit(before).is_err() => {
             return Ok(Specified::TooMuchWork);
         }
         expected => expected.map_err(|error| format!("what is left cannot be judged: {error}"))?,
     };
-    against(ask, &expected, before, after, ended, has_written)?;
-    Ok(match ended {
-        Ended::Well => Specified::Repaired,
-        Ended::Refused { .. } => Specified::Refused,
+    against(ask, &expected, before, after, outcome, has_written)?;
+    Ok(match outcome {
+        Ok(_) => Specified::Repaired,
+        Err(_) => Specified::Refused,
     })
 }
 
@@ -137,11 +92,11 @@ pub fn against(
     expected: &Expected,
     before: &SparseBytes,
     after: &SparseBytes,
-    ended: Ended,
+    outcome: &Outcome,
     has_written: bool,
 ) -> Result<(), String> {
-    match (ended, expected) {
-        (Ended::Well, Ok(repaired)) => {
+    match (outcome, expected) {
+        (Ok(_), Ok(repaired)) => {
             let wrote = if has_written { "something" } else { "nothing" };
             let wrote = (has_written != repaired.writes).then(|| format!("it wrote {wrote}"));
             let wrong = difference(repaired, before, after).or(wrote);
@@ -149,19 +104,17 @@ pub fn against(
                 Err(format!("{wrong}; it should {}", described(expected)))
             })
         }
-        (Ended::Well, Err(_)) => Err(format!("repaired, it should {}", described(expected))),
-        (Ended::Refused { .. }, _) if has_written => {
-            Err("something was written before it failed".to_owned())
-        }
-        (Ended::Refused { reason, .. }, Err(refused)) if reason == Some(*refused) => Ok(()),
+        (Ok(_), Err(_)) => Err(format!("repaired, it should {}", described(expected))),
+        (Err(_), _) if has_written => Err("something was written before it failed".to_owned()),
+        (Err(stopped), Err(refused)) if stopped.reason == Some(*refused) => Ok(()),
         // QEMU's algorithms place structures as they do; whether that fits is theirs to say.
-        (Ended::Refused { by_placement, .. }, _)
-            if by_placement && ask.options.algorithm != Algorithm::Planned =>
+        (Err(stopped), _)
+            if stopped.by_placement && ask.options.algorithm != Algorithm::Planned =>
         {
             Ok(())
         }
-        (Ended::Refused { reason, .. }, _) => {
-            let should = described(expected);
+        (Err(stopped), _) => {
+            let (reason, should) = (stopped.reason, described(expected));
             Err(format!("refused for {reason:?}, it should {should}"))
         }
     }
@@ -211,20 +164,4 @@ fn described(expected: &Expected) -> String {
     let place = if repaired.rebuilt { "anew" } else { "in place" };
     let (kept, damage) = (repaired.kept.len(), repaired.damage.first());
     format!("{wrote}, structures {place}, {kept} refcounts kept, damage {damage:?}")
-}
-
-/// Why a repair was refused, as the specification puts it.
-const fn reason(error: &RepairError) -> Option<Refused> {
-    Some(match error {
-        RepairError::Check(CheckError::Image(ImageError::Luks { .. })) => Refused::CheckGivesUp,
-        RepairError::Check(CheckError::Image(_)) => Refused::NotOpened,
-        RepairError::Check(_) => Refused::CheckGivesUp,
-        RepairError::NeedsRebuild => Refused::NeedsRebuild,
-        RepairError::Plan(PlanError::ReftableTooLarge { .. }) => Refused::ReftableTooLarge,
-        RepairError::Plan(PlanError::NoSpace { .. }) | RepairError::PastCapacity { .. } => {
-            Refused::NoSpace
-        }
-        RepairError::GrowthWouldHide { .. } => Refused::GrowthWouldHide,
-        _ => return None,
-    })
 }

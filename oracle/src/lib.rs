@@ -14,4 +14,5 @@ pub mod properties;
 pub mod replay;
 pub mod run;
 pub mod spec;
+pub mod subject;
 pub mod toy;

@@ -12,7 +12,7 @@ use crate::explore::{BYTES, draw, images};
 use crate::properties::plan::{Brute, Planning};
 use crate::properties::undo_restores::{self, Points};
 use crate::properties::{Property, Verdict};
-use crate::run::{self, Before, Bounds, Done, Planner, Repair, Run, SceneError, ToyRepair};
+use crate::run::{self, Before, Bounds, Planner, Repair, Run, SceneError, ToyRepair};
 use crate::toy::Toy;
 
 /// Most events of a run that are told one by one.
@@ -120,8 +120,7 @@ impl Story {
             self.line(format_args!("  and {} more", more + 1));
         }
         match &run.outcome {
-            Ok(Done::Toy) => self.line("the new structures are written"),
-            Ok(Done::Image(_)) => self.line("the repair ends well"),
+            Ok(_) => self.line("the repair ends well"),
             Err(stopped) => self.line(format_args!("it stops: {stopped}")),
         }
         self.after(before, &run.after);

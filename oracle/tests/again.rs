@@ -7,7 +7,8 @@ use recount_oracle::case::{Algorithm, Case, Crash, Image, Schedule, StorageLimit
 use recount_oracle::disk::SimulatedDisk;
 use recount_oracle::properties::Property;
 use recount_oracle::replay::replay;
-use recount_oracle::run::{Done, Outcome, Repair, again, run, scene};
+use recount_oracle::run::{Repair, again, run, scene};
+use recount_oracle::subject::{Done, Outcome};
 
 /// An image of three clusters of data that has no refcount structures, and a power cut at once.
 fn case() -> Case {
@@ -37,7 +38,7 @@ struct Idle;
 
 impl Repair for Idle {
     fn repair(&self, _disk: &mut SimulatedDisk) -> Outcome {
-        Ok(Done::Toy)
+        Ok(Done::default())
     }
 }
 

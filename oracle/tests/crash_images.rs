@@ -13,9 +13,8 @@ use recount_oracle::case::{Algorithm, Case, Image, Pick, Schedule, StorageLimit}
 use recount_oracle::crash::{self, Limits};
 use recount_oracle::disk::{SimulatedDisk, log};
 use recount_oracle::properties::{Property, Verdict, crash_atomic, judge, reading};
-use recount_oracle::run::{
-    Before, Bounds, Explored, ImageRepair, Outcome, Repair, explore_one, run,
-};
+use recount_oracle::run::{Before, Bounds, Explored, ImageRepair, Repair, explore_one, run};
+use recount_oracle::subject::{Outcome, Stopped};
 
 /// Little enough that some dozens of images take seconds.
 const BOUNDS: Bounds = Bounds {
@@ -218,7 +217,8 @@ struct AndThen(ImageRepair, u64, Vec<u8>);
 impl Repair for AndThen {
     fn repair(&self, disk: &mut SimulatedDisk) -> Outcome {
         let done = self.0.repair(disk)?;
-        disk.write_at(Offset(self.1), &self.2)?;
+        disk.write_at(Offset(self.1), &self.2)
+            .map_err(|error| Stopped::unknown(&error))?;
         Ok(done)
     }
 }

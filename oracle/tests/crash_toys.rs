@@ -10,7 +10,8 @@ use recount_oracle::case::{
 use recount_oracle::crash::{self, CrashState, Limits};
 use recount_oracle::disk::SimulatedDisk;
 use recount_oracle::properties::{Property, Verdict, crash_atomic};
-use recount_oracle::run::{Before, Bounds, Explored, Outcome, Repair, ToyRepair, explore_one, run};
+use recount_oracle::run::{Before, Bounds, Explored, Repair, ToyRepair, explore_one, run};
+use recount_oracle::subject::{Done, Outcome, Stopped};
 
 /// `#` is a referenced cluster, `2` one with two references, `o` one of the old structures. B = 4
 /// refcounts of a refblock, E = 2 entries of a reftable cluster.
@@ -230,8 +231,9 @@ impl Repair for Careless {
         };
         let done = self.repair.commit(&mut storage)?;
         if let Some(offset) = self.reuses {
-            storage.write_at(offset, &[0xee; 16])?;
-            storage.flush()?;
+            let reused = storage.write_at(offset, &[0xee; 16]);
+            let reused = reused.and_then(|()| storage.flush());
+            reused.map_err(|error| Stopped::unknown(&error))?;
         }
         Ok(done)
     }
@@ -285,7 +287,7 @@ struct Liar(ToyRepair);
 impl Repair for Liar {
     fn repair(&self, disk: &mut SimulatedDisk) -> Outcome {
         let _ = self.0.commit(disk);
-        Ok(recount_oracle::run::Done::Toy)
+        Ok(Done::default())
     }
 }
 

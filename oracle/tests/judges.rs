@@ -7,7 +7,8 @@ use recount_oracle::case::{Algorithm, Case, Image, Schedule, StorageLimit};
 use recount_oracle::disk::SimulatedDisk;
 use recount_oracle::properties::undo_restores::Points;
 use recount_oracle::properties::{Property, Verdict, judge, judge_all};
-use recount_oracle::run::{Before, Outcome, Repair, Run, ToyRepair, run};
+use recount_oracle::run::{Before, Repair, Run, ToyRepair, run};
+use recount_oracle::subject::Outcome;
 
 /// Bytes of its clusters.
 const CLUSTER: u64 = 512;

@@ -1,7 +1,6 @@
 //! The specification by itself, on images made by hand: what is lowered, built anew, kept, refused;
 //! and that what it expects of a repair is final, over the whole corpus of images.
 
-use recount::{RepairOptions, Scope};
 use recount_oracle::audit::{Bytes, audit, counters};
 use recount_oracle::case::Algorithm;
 use recount_oracle::case::damage::SparseBytes;
@@ -10,17 +9,17 @@ use recount_oracle::properties::judge_all;
 use recount_oracle::properties::reading::Kind;
 use recount_oracle::properties::undo_restores::Points;
 use recount_oracle::run::{Before, ImageRepair, run};
-use recount_oracle::spec::{Ask, Damage, Refused, Repaired};
+use recount_oracle::spec::{Damage, Refused, Repaired};
+use recount_oracle::subject::{Ask, Options};
 
 const CLUSTER: u64 = 512;
 const ENTRIES: u64 = CLUSTER / 8;
 const ASK: Ask = Ask {
-    options: RepairOptions {
-        scope: Scope::All,
-        algorithm: recount::Algorithm::Planned,
+    options: Options {
+        algorithm: Algorithm::Planned,
+        only_leaks: false,
         reuse_old: false,
         release_unreachable: false,
-        verify: true,
     },
     capacity: None,
 };
@@ -131,7 +130,7 @@ fn a_leak_is_lowered_in_place_and_a_count_of_zero_builds_anew() {
     assert!(repaired.rebuilt);
     assert!(is_clean(&repaired.after));
     let mut leaks = ASK;
-    leaks.options.scope = Scope::Leaks;
+    leaks.options.only_leaks = true;
     assert_eq!(image.refused(&leaks), Some(Refused::NeedsRebuild));
 }
 

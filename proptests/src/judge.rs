@@ -33,7 +33,7 @@ pub fn check_opened(
         let repair = ImageRepair::by(case.algorithm);
         match Before::new(built.bytes.clone(), built.capacity, Kind::Image) {
             Ok(before) => property(case, &before, &repair),
-            Err(_) => match unread::judge(built.bytes, built.capacity, repair) {
+            Err(_) => match unread::judge(built.bytes, built.capacity, &repair) {
                 Ok(()) => Ok(Asked::Nothing),
                 Err((property, failure)) => Err(fails(format!("{property}: {failure}"))),
             },

@@ -10,6 +10,7 @@ use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::{Algorithm, Case};
 use recount_oracle::disk::SimulatedDisk;
 use recount_oracle::properties::agrees;
+use recount_oracle::run::engine;
 use recount_proptests::judge::fails;
 use recount_proptests::{Asked, check, damaged, refcounts_damaged};
 
@@ -37,7 +38,7 @@ fn a_check_counts_what_the_audit_counts() {
                 // Beyond what the audit reads in bounded time.
                 Err(_) => return Ok(Asked::Nothing),
             };
-            let checked = recount::check(&disk, &mut ());
+            let checked = engine::check(&disk);
             agrees("in the damaged image", &checked, audited.as_ref()).map_err(fails)?;
             Ok(Asked::Judged)
         },

@@ -6,14 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use recount::PlanError;
-use recount::RepairError;
 use recount_oracle::case::synthetic::{
     Allocation, Content, Run as GuestRun, Structures, Synthetic,
 };
 use recount_oracle::case::{Algorithm, Case, Image, Schedule, StorageLimit};
 use recount_oracle::disk::Event;
-use recount_oracle::run::{Before, Stopped};
+use recount_oracle::run::Before;
+use recount_oracle::spec::Refused;
 use recount_proptests::judge::{check_opened, judged};
 use recount_proptests::{Asked, refcounts_damaged};
 
@@ -121,11 +120,11 @@ fn no_space_is_said_only_where_counting_finds_none() {
         nearly_full(),
         |_, before, repair| {
             let run = judged(before, repair)?;
-            let Err(Stopped::Repair(failure)) = &run.outcome else {
+            let Err(stopped) = &run.outcome else {
                 return Ok(Asked::Judged);
             };
-            let no_space = matches!(failure.error, RepairError::Plan(PlanError::NoSpace { .. }));
-            prop_assert!(no_space, "{failure}");
+            prop_assert_eq!(stopped.reason, Some(Refused::NoSpace), "{}", stopped);
+            prop_assert!(stopped.by_placement, "{stopped}");
             prop_assert!(run.trace.is_read_only(), "it fails for space after writing");
             let place = Space::of(before).place();
             prop_assert_eq!(

@@ -8,6 +8,7 @@ use recount::{Action, Finding, MemoryStorage, Observer, check, repair};
 
 use super::image::{INPUT_MAX, Way};
 use crate::audit::{Unreadable, audit};
+use crate::run::engine;
 
 /// All arms that an image of at most [`INPUT_MAX`] bytes can reach, as [`reached`] names them.
 pub fn all() -> impl Iterator<Item = &'static str> {
@@ -27,7 +28,8 @@ pub fn reached(input: &[u8]) -> BTreeSet<String> {
     if let Err(error) = check(&storage, &mut arms) {
         arms.add("check ends with", &error);
     }
-    if let Ok(report) = repair(&mut storage, &Way::of(input).repair().options, &mut arms) {
+    let options = engine::options(&Way::of(input).repair().options);
+    if let Ok(report) = repair(&mut storage, &options, &mut arms) {
         for step in &report.steps {
             arms.add("step", step);
         }

@@ -39,7 +39,7 @@ impl Scene {
             Err(SceneError::Unreadable(_)) => {
                 if let Ok(built) = build(&case) {
                     let repair = ImageRepair::by(case.algorithm);
-                    unread::judge(built.bytes, built.capacity, repair)?;
+                    unread::judge(built.bytes, built.capacity, &repair)?;
                 }
                 return Ok(None);
             }

@@ -4,7 +4,7 @@
 //! is repaired: their number, modulo the number of [`WAYS`]. A file of whole sectors is repaired as
 //! `recount check -r all` does.
 
-use recount::{MemoryStorage, RepairOptions, Scope, check};
+use recount::MemoryStorage;
 
 use super::rebuild::holds;
 use super::{Broken, Use, cuts_of};
@@ -14,7 +14,8 @@ use crate::case::damage::SparseBytes;
 use crate::disk::SECTOR;
 use crate::properties::reading::Kind;
 use crate::properties::{agrees, judge_all, unread};
-use crate::run::{Before, ImageRepair, run};
+use crate::run::{Before, ImageRepair, engine, run};
+use crate::subject::Options;
 
 /// Bytes that a repair reads, beyond which an image costs a fuzzer more than it shows.
 const COSTLY: u64 = 512 << 10;
@@ -35,7 +36,7 @@ pub struct Way {
     /// Who rebuilds.
     pub algorithm: Algorithm,
     /// What else the engine is told.
-    also: fn(&mut RepairOptions),
+    also: fn(&mut Options),
 }
 
 /// The ways in which images are repaired.
@@ -44,13 +45,13 @@ pub const WAYS: [Way; 8] = [
     way(false, Algorithm::Planned, |_| ()),
     way(true, Algorithm::FirstFit, |_| ()),
     way(true, Algorithm::Tail, |_| ()),
-    way(true, Algorithm::Planned, |to| to.scope = Scope::Leaks),
+    way(true, Algorithm::Planned, |to| to.only_leaks = true),
     way(false, Algorithm::Planned, |to| to.reuse_old = true),
     way(true, Algorithm::Planned, |to| to.release_unreachable = true),
     way(false, Algorithm::FirstFit, |_| ()),
 ];
 
-const fn way(grows: bool, algorithm: Algorithm, also: fn(&mut RepairOptions)) -> Way {
+const fn way(grows: bool, algorithm: Algorithm, also: fn(&mut Options)) -> Way {
     Way {
         grows,
         algorithm,
@@ -88,7 +89,7 @@ pub fn judge(input: &[u8]) -> Result<Use, Broken> {
     let input = &input[..input.len() - odd];
     // By its type a check cannot write; the bytes are compared all the same.
     let storage = MemoryStorage::growing(input.to_vec());
-    let checked = check(&storage, &mut ());
+    let checked = engine::check(&storage);
     if storage.bytes() != input {
         let message = "a read-only check changed the image";
         return Err(Broken::new("check-writes-nothing", message));
@@ -106,7 +107,7 @@ pub fn judge(input: &[u8]) -> Result<Use, Broken> {
             .map_err(|failure| Broken::new("agrees-with-the-audit", failure.message))?;
     }
     let Ok(before) = before else {
-        unread::judge(sparse(input), capacity, repair)?;
+        unread::judge(sparse(input), capacity, &repair)?;
         return Ok(if is_too_much {
             Use::TooMuchWork
         } else {

@@ -7,8 +7,8 @@ use super::{
     Failure, Property, Verdict, counts, crash_atomic, idempotent, leaves_data_alone, plan_exact,
     structures, undo_restores,
 };
-use crate::judge::{Ended, against};
-use crate::run::{Before, Repair, Run, Stopped};
+use crate::judge::against;
+use crate::run::{Before, Repair, Run};
 use crate::spec::Repaired;
 
 /// Whether a property says something of a repair.
@@ -17,9 +17,8 @@ type Applies = fn(&Before, &Run) -> bool;
 type Judge = fn(&Before, &Run) -> Result<(), Failure>;
 
 /// What the bytes show; `crash-atomic` as far as one run shows it: that what it has done lasts.
-const OF_BYTES: [(Property, Applies, Judge); 11] = [
+const OF_BYTES: [(Property, Applies, Judge); 10] = [
     (Property::AsSpecified, is_specified, as_specified),
-    (Property::PlanExact, has_plan, plan_exact::judge),
     (Property::EvidenceStays, keeps, counts::evidence_stays),
     (
         Property::CountsEveryCluster,
@@ -55,6 +54,8 @@ pub fn judge_all(
 ) -> Vec<(Property, Verdict)> {
     let of_bytes = OF_BYTES.map(|(property, ..)| (property, judge(property, before, run)));
     let mut verdicts = of_bytes.to_vec();
+    let exact = plan_exact::judge(before, run, repair);
+    verdicts.push((Property::PlanExact, exact));
     verdicts.extend(idempotent::judge(before, run, repair));
     let restores = undo_restores::judge(before, run, repair, cuts);
     verdicts.push((Property::UndoRestores, restores));
@@ -106,7 +107,7 @@ fn is_mended(before: &Before, run: &Run) -> bool {
     };
     let is_toy = matches!(before.kind, Kind::Toy(_));
     ends_well(before, run)
-        && !run.ask().only_leaks()
+        && !run.ask().options.only_leaks
         && (is_toy || run.repaired(before).is_some_and(sound))
 }
 
@@ -114,14 +115,9 @@ fn is_mended(before: &Before, run: &Run) -> bool {
 /// written, for the reason that it gives.
 fn as_specified(before: &Before, run: &Run) -> Result<(), Failure> {
     let has_written = !run.trace.is_read_only();
-    let ended = match &run.outcome {
-        Ok(_) => Ended::Well,
-        Err(Stopped::Repair(failure)) => Ended::of_failure(failure),
-        Err(_) => Ended::UNKNOWN,
-    };
     let Some(expected) = run.expected(before)? else {
         return Failure::unless(!has_written, || "something was written before it failed");
     };
-    let (left, ask) = (&run.after, run.ask());
+    let (left, ended, ask) = (&run.after, &run.outcome, run.ask());
     against(ask, expected, &before.bytes, left, ended, has_written).map_err(Failure::new)
 }

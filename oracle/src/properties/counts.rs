@@ -20,7 +20,7 @@ pub(super) fn every_cluster(before: &Before, run: &Run) -> Result<(), Failure> {
         let due = references
             .max(run.kept(before, cluster))
             .min(after.max_refcount);
-        let due = if run.ask().only_leaks() {
+        let due = if run.ask().options.only_leaks {
             let said = before.reading.count(cluster);
             said.map(|said| said.min(due))
         } else {

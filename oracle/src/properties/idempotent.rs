@@ -3,7 +3,7 @@
 use super::bytes::has_plan;
 use super::{Property, Verdict};
 use crate::disk::SimulatedDisk;
-use crate::run::{Before, Done, Repair, Run};
+use crate::run::{Before, Repair, Run};
 
 /// Of the bytes after a repair, which are repaired once more. Where nothing was written, the second
 /// repair is the first.
@@ -27,15 +27,14 @@ pub(super) fn judge(before: &Before, first: &Run, repair: &dyn Repair) -> [(Prop
         (&again.0, &again.1)
     };
     let planned = match done {
-        Ok(Done::Image(outcome)) => outcome.steps.first(),
-        Ok(Done::Toy) => None,
+        Ok(done) => done.steps.first(),
         Err(error) => {
             let failure = Verdict::fails(format!("a second repair fails: {error}"));
             return both(failure.clone(), failure);
         }
     };
     let planned = planned.map_or(Verdict::Holds, |step| {
-        Verdict::fails(format!("the plan of a second repair has {step:?}"))
+        Verdict::fails(format!("the plan of a second repair has this: {step}"))
     });
     let mut events = trace.events.iter();
     let written = events.find(|event| !event.is_flush());

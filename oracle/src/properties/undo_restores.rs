@@ -21,7 +21,8 @@ use crate::case::damage::SparseBytes;
 use crate::case::{Crash, Fault, FaultKind, Operation, Times};
 use crate::crash;
 use crate::disk::{Event, SimulatedDisk, Trace};
-use crate::run::{Before, Repair, Run};
+use crate::run::{Before, Repair, Run, engine};
+use crate::subject::Options;
 
 /// A write: where, and the new bytes.
 type Write = (Offset, Vec<u8>);
@@ -68,7 +69,7 @@ struct Undo<'a> {
 impl<'a> Undo<'a> {
     /// Saves what the plan says that the repair replaces, which is what it does replace, byte for
     /// byte (rule 1). A toy's plan does not say.
-    fn save(before: &'a Before, run: &Run, options: &RepairOptions) -> Result<Self, Failure> {
+    fn save(before: &'a Before, run: &Run, options: &Options) -> Result<Self, Failure> {
         let events = run.trace.events.iter();
         // What is given back to the file system a repair that is to be undone keeps.
         let stays = |event: &&Event| !matches!(event, Event::Discard { .. });
@@ -200,11 +201,11 @@ const fn operation(event: &Event) -> Operation {
 }
 
 /// Every write of the plan for an image.
-fn planned(before: &Before, options: &RepairOptions) -> Result<Vec<Write>, RepairError> {
+fn planned(before: &Before, options: &Options) -> Result<Vec<Write>, RepairError> {
     let disk = before.disk(&[]);
     let options = RepairOptions {
         verify: false,
-        ..*options
+        ..engine::options(options)
     };
     let mut writes = Vec::new();
     plan(&disk, &options, &mut ())?.for_each_write(&disk, &mut |_, offset, bytes| {

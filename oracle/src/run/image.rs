@@ -1,26 +1,25 @@
 //! An image is repaired by the engine from end to end, as `recount check -r all` does it.
 
-use recount::RepairOptions;
-
-use super::{Before, Done, Outcome, Repair, SceneError};
+use super::{Before, Repair, SceneError, engine};
 use crate::case::build;
 use crate::case::{Algorithm, Case};
 use crate::disk::SimulatedDisk;
 use crate::properties::reading::Kind;
+use crate::subject::{Checked, Options, Outcome};
 
 /// The repair of an image, with these options.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ImageRepair {
     /// How to repair.
-    pub options: RepairOptions,
+    pub options: Options,
 }
 
 impl ImageRepair {
     /// By one algorithm, everything else as it is by default.
     pub fn by(algorithm: Algorithm) -> Self {
-        let options = RepairOptions {
-            algorithm: super::engine_algorithm(algorithm),
-            ..RepairOptions::default()
+        let options = Options {
+            algorithm,
+            ..Options::default()
         };
         Self { options }
     }
@@ -35,11 +34,15 @@ impl ImageRepair {
 
 impl Repair for ImageRepair {
     fn repair(&self, disk: &mut SimulatedDisk) -> Outcome {
-        let outcome = recount::repair(disk, &self.options, &mut ())?;
-        Ok(Done::Image(Box::new(outcome)))
+        let options = engine::options(&self.options);
+        engine::outcome(&recount::repair(disk, &options, &mut ()))
     }
 
-    fn options(&self) -> RepairOptions {
+    fn options(&self) -> Options {
         self.options
+    }
+
+    fn check(&self, disk: &SimulatedDisk) -> Option<Checked> {
+        Some(engine::check(disk))
     }
 }

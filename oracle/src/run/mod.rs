@@ -1,6 +1,7 @@
 //! Driving a repair on the simulated disk, and keeping everything that happened.
 
 mod again;
+pub mod engine;
 mod explore;
 mod image;
 mod scene;
@@ -8,16 +9,15 @@ mod toy;
 
 use std::sync::OnceLock;
 
-use recount::{PlanError, RepairOptions, StorageError};
-
 use crate::audit::Unreadable;
+use crate::case::Fault;
 use crate::case::damage::SparseBytes;
-use crate::case::{Algorithm, Fault};
 use crate::disk::{Asked, SimulatedDisk, Trace};
 use crate::judge::expect_of;
 use crate::properties::Failure;
 use crate::properties::reading::{Kind, Reading};
-use crate::spec::{Ask, Expected, Repaired};
+use crate::spec::{Expected, Repaired};
+use crate::subject::{Ask, Checked, Options, Outcome};
 
 pub use again::{Again, again};
 pub use explore::{Bounds, Explored, explore_one};
@@ -62,35 +62,14 @@ pub trait Repair: Sync {
     fn repair(&self, disk: &mut SimulatedDisk) -> Outcome;
 
     /// How it is asked to.
-    fn options(&self) -> RepairOptions {
-        RepairOptions::default()
+    fn options(&self) -> Options {
+        Options::default()
     }
-}
 
-/// How a repair ended.
-pub type Outcome = Result<Done, Stopped>;
-
-/// What a repair that ended well says.
-#[derive(Debug)]
-pub enum Done {
-    /// A toy's new structures are written.
-    Toy,
-    /// What was done to an image, and what is found in it now.
-    Image(Box<recount::Outcome>),
-}
-
-/// Why a repair ended early.
-#[derive(Debug, thiserror::Error)]
-pub enum Stopped {
-    /// There is no place for the new structures.
-    #[error(transparent)]
-    Plan(#[from] PlanError),
-    /// They could not be written.
-    #[error(transparent)]
-    Write(#[from] StorageError),
-    /// The repair of an image failed.
-    #[error(transparent)]
-    Repair(#[from] recount::RepairFailure),
+    /// Checks what is on a disk; nothing is found of a toy.
+    fn check(&self, _disk: &SimulatedDisk) -> Option<Checked> {
+        None
+    }
 }
 
 /// A repair that was driven to its end, and everything that happened.
@@ -173,15 +152,6 @@ impl Run {
         let reading = self.reading.get_or_init(|| before.kind.read(&self.after));
         let failed = |error| Failure::new(format!("after the repair, {error}"));
         reading.as_ref().map_err(failed)
-    }
-}
-
-/// The engine's name for an algorithm.
-pub(crate) const fn engine_algorithm(algorithm: Algorithm) -> recount::Algorithm {
-    match algorithm {
-        Algorithm::Planned => recount::Algorithm::Planned,
-        Algorithm::FirstFit => recount::Algorithm::FirstFit,
-        Algorithm::Tail => recount::Algorithm::Tail,
     }
 }
 

@@ -4,15 +4,17 @@
 use recount::rebuild::{self, Input};
 use recount::{
     Cluster, ClusterCount, Layout, Offset, PlanError, RefcountTable, Run, RunSet, Storage,
+    StorageError,
 };
 
-use super::{Before, Done, Outcome, Repair, SceneError, engine_algorithm};
+use super::{Before, Repair, SceneError, engine};
 use crate::case::build;
 use crate::case::model::Model;
 use crate::case::{Algorithm, Case, Image, StorageLimit};
 use crate::disk::SimulatedDisk;
 use crate::properties::plan::geometry;
 use crate::properties::reading::Kind;
+use crate::subject::{Done, Outcome, Stopped};
 
 /// Something that plans as the engine does. Tests put one in its place that is broken.
 pub type Planner = fn(recount::Algorithm, &Input<'_>) -> Result<Layout, PlanError>;
@@ -63,7 +65,7 @@ impl ToyRepair {
                 StorageLimit::Fixed { spare } => Some(ClusterCount(clusters + u64::from(spare))),
             },
         };
-        let algorithm = engine_algorithm(case.algorithm);
+        let algorithm = engine::algorithm(case.algorithm);
         let planned = planner(algorithm, &input);
         let repair = Self {
             algorithm,
@@ -75,12 +77,18 @@ impl ToyRepair {
 
     /// Writes the plan to any storage.
     pub fn commit(&self, storage: &mut dyn Storage) -> Outcome {
-        let layout = self.planned.as_ref().map_err(|error| *error)?;
+        let planned = self.planned.as_ref().map_err(Stopped::unknown)?;
+        let written = self.write(planned, storage);
+        written.map_err(|error| Stopped::unknown(&error))?;
+        Ok(Done::default())
+    }
+
+    fn write(&self, layout: &Layout, storage: &mut dyn Storage) -> Result<(), StorageError> {
         let geometry = self.references.geometry();
         let offset_of = |cluster: Cluster| cluster.0 << geometry.cluster_bits();
         let mut counts = self.references.clone();
         for cluster in layout.allocated().runs().iter().flat_map(Run::iter) {
-            counts.set(cluster, 1).map_err(PlanError::from)?;
+            counts.set(cluster, 1).expect("memory for a toy");
         }
         let mut block = vec![0; geometry.cluster_size() as usize];
         let refblocks = layout.order.iter();
@@ -110,8 +118,7 @@ impl ToyRepair {
         }
         let pointer = [&start.to_be_bytes()[..], &(clusters as u32).to_be_bytes()].concat();
         storage.write_at(geometry.reftable_pointer_offset(), &pointer)?;
-        storage.flush()?;
-        Ok(Done::Toy)
+        storage.flush()
     }
 }
 

@@ -23,7 +23,7 @@ impl Spec<'_> {
     /// present ones unless these are replaced. With `-r leaks` what is too low stays.
     pub(super) fn counts(&self, structures: bool) -> Counts {
         let counted = self.own.references.keys().map(|&cluster| {
-            let stays = self.ask.only_leaks() && self.is_low(cluster);
+            let stays = self.ask.options.only_leaks && self.is_low(cluster);
             let said = self.said(cluster).filter(|_| stays);
             let uses = self.final_uses(cluster, structures).count() as u64;
             (cluster, said.unwrap_or(uses))
@@ -44,7 +44,7 @@ impl Spec<'_> {
     /// as nothing else; otherwise the structures are built anew." So they are where some lie past the
     /// end or are used as something else, but not with `-r leaks`.
     pub(super) fn builds_anew(&self, in_place: &BTreeSet<u64>) -> bool {
-        let all = !self.ask.only_leaks();
+        let all = !self.ask.options.only_leaks;
         let is_unsound = |found: &Corruption| match found.wrong {
             Wrong::TooManyReferences(_) => false,
             Wrong::PastTheEnd { .. } if !all => found.referrer == Referrer::Reftable,

@@ -1,6 +1,6 @@
 //! What a repair is, as a small and naive program: from damaged bytes and options to the bytes that
 //! there have to be afterwards, or the reason why nothing is written. It shares nothing with the
-//! engine but the options, reads the image through the audit, and may be slow. Each module is a rule
+//! engine, reads the image through the audit, and may be slow. Each module is a rule
 //! of the contract or two, which are quoted.
 
 mod counts;
@@ -12,10 +12,10 @@ mod tables;
 use std::collections::{BTreeMap, BTreeSet};
 
 use itertools::chain;
-use recount::{RepairOptions, Scope};
 
 use crate::audit::{Audit, PastEnd, Referrer, Unreadable, audit, counters};
 use crate::case::damage::SparseBytes;
+use crate::subject::Ask;
 
 pub use damage::Damage;
 pub use place::Layout;
@@ -27,22 +27,6 @@ pub type Counts = BTreeMap<u64, u64>;
 
 const DIRTY_AND_CORRUPT: u64 = 3;
 const KNOWN_AUTOCLEAR: u64 = 3;
-
-/// What a repair is asked to do.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Ask {
-    /// How it is to repair.
-    pub options: RepairOptions,
-    /// Bytes that the storage can never exceed.
-    pub capacity: Option<u64>,
-}
-
-impl Ask {
-    /// Only leaks (`-r leaks`), instead of everything.
-    pub fn only_leaks(&self) -> bool {
-        self.options.scope == Scope::Leaks
-    }
-}
 
 /// Why nothing is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -147,7 +131,7 @@ impl<'a> Spec<'a> {
         if ask.options.release_unreachable {
             spec.snapshots = spec.snapshots();
         }
-        if !ask.only_leaks() {
+        if !ask.options.only_leaks {
             spec.replace_entries();
         }
         spec.damage = spec.damage();
@@ -204,7 +188,7 @@ impl<'a> Spec<'a> {
         });
         let in_place = self.write_in_place(&mut repaired);
         repaired.rebuilt = !snapshots.anew.is_empty() || self.builds_anew(&in_place);
-        if repaired.rebuilt && self.ask.only_leaks() {
+        if repaired.rebuilt && self.ask.options.only_leaks {
             return Err(Refused::NeedsRebuild);
         }
         if repaired.rebuilt {

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use itertools::{Itertools, chain};
-use recount::Algorithm;
 
 use super::snapshots::Snapshots;
 use super::{Counts, Refused, Spec};
 use crate::audit::{Referrer, Wrong};
+use crate::case::Algorithm;
 use crate::format::REFTABLE_MAX;
 
 /// Clusters of what is new.

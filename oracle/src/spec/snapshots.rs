@@ -25,7 +25,7 @@ impl Spec<'_> {
         let (header, table) = (&self.own.header, &self.own.snapshots);
         let release = self.ask.options.release_unreachable;
         let may_change = release || self.damage.is_empty();
-        let stays = !may_change || self.ask.only_leaks() || table.past_end;
+        let stays = !may_change || self.ask.options.only_leaks || table.past_end;
         let releases = release && !stays;
         let goes_on = match table.fault {
             None => true,

@@ -29,7 +29,7 @@ impl Spec<'_> {
     /// Rule 5: "only if, in the final state, every use of it is as the table that is being written".
     /// Refcount structures that are replaced are no use.
     fn used_only(&self, cluster: u64, is_kind: impl Fn(&Referrer) -> bool) -> bool {
-        let mut uses = self.final_uses(cluster, self.ask.only_leaks());
+        let mut uses = self.final_uses(cluster, self.ask.options.only_leaks);
         // What only the header leads to, taken for a table, is no use.
         cluster != 0
             && !self.covered.contains(&cluster)
@@ -87,7 +87,7 @@ impl Spec<'_> {
             is_wrong && !self.replaced.contains(&bit.referrer)
         };
         let wrong: Vec<&CopiedBit> = self.own.copied_bits.iter().filter(is_wrong).collect();
-        let may_write = !self.ask.only_leaks() || self.is_else_clean();
+        let may_write = !self.ask.options.only_leaks || self.is_else_clean();
         let l1 = may_write && self.may_write_l1();
         let mut l2: BTreeSet<u64> = wrong.iter().map(|bit| bit.table).collect();
         l2.retain(|&table| may_write && self.may_write_l2(table));

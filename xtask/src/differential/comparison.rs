@@ -6,7 +6,7 @@ use recount_oracle::case::damage::{Damage, SnapshotDamage, SparseBytes};
 use recount_oracle::case::observed::{Layout, Observed, Said};
 use recount_oracle::class::Class;
 use recount_oracle::judge::expect;
-use recount_oracle::spec::Ask;
+use recount_oracle::subject::Ask;
 
 use super::differences::{Ours, find};
 use super::exhibit::Exhibit;

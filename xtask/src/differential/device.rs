@@ -4,6 +4,7 @@
 mod block;
 
 use recount_oracle::audit;
+use recount_oracle::case::Algorithm;
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::Said;
 use recount_oracle::class::Class;
@@ -54,7 +55,7 @@ impl<'a> Device<'a> {
         // What led past the end of the file may lead into the device. Of a damaged image more may be
         // kept than others have to keep.
         let exhibit = Exhibit::new(exhibit.bench, bytes);
-        let ask = Engine::by(recount::Algorithm::Planned).ask(Repair::All, Some(exhibit.length()));
+        let ask = Engine::by(Algorithm::Planned).ask(Repair::All, Some(exhibit.length()));
         let repaired = expect(&exhibit.damaged, &ask, None);
         Some(Self {
             has_room: exhibit.is(Class::Sound) && matches!(repaired, Ok(Ok(_))),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use recount::Algorithm;
+use recount_oracle::case::Algorithm;
 
 use super::question::Question;
 use super::subject::{Checker, Command, Engine, Subject};

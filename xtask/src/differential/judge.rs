@@ -1,7 +1,6 @@
 //! What each property says of one subject's repair of one image, whoever the subject is: judged from
 //! the bytes before and after alone, and from what it said.
 
-use recount::{RepairError, RepairFailure};
 use recount_oracle::audit::{self, Audit};
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::Ended;
@@ -10,7 +9,8 @@ use recount_oracle::crash;
 use recount_oracle::disk::Trace;
 use recount_oracle::properties::reading::Kind;
 use recount_oracle::properties::{Failure, Property, Verdict, crash_atomic, judge, keeps};
-use recount_oracle::run::{Before, Done, Run, Stopped};
+use recount_oracle::run::{Before, Run};
+use recount_oracle::subject::{Done, Stopped};
 
 use super::disk::difference;
 use super::exhibit::Exhibit;
@@ -76,13 +76,9 @@ impl<'a> Judged<'a> {
         let trace = repaired.trace.clone();
         let trace = trace.unwrap_or_else(|| difference(&self.before.bytes, &repaired.image));
         let outcome = if ends == Verdict::Holds && ended_well(repaired) {
-            Ok(Done::Image(Box::default()))
+            Ok(Done::default())
         } else {
-            Err(Stopped::Repair(RepairFailure {
-                error: RepairError::NeedsRebuild,
-                has_written: false,
-                done: Vec::new(),
-            }))
+            Err(Stopped::unknown(&repaired.said))
         };
         let run = Run::observed(trace, outcome, repaired.image.clone());
         let mut answers = vec![
@@ -262,7 +258,7 @@ pub fn afterwards<'a>(
 mod tests {
     use std::path::Path;
 
-    use recount::Algorithm;
+    use recount_oracle::case::Algorithm;
     use recount_oracle::case::text;
 
     use super::super::exhibit::Whole;

@@ -6,7 +6,7 @@ use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::Ended;
 use recount_oracle::judge::{self, Specified};
 use recount_oracle::properties::Verdict;
-use recount_oracle::spec::Ask;
+use recount_oracle::subject::{Ask, Stopped};
 
 use super::disk::difference;
 use super::exhibit::Exhibit;
@@ -16,7 +16,7 @@ use crate::error::Result;
 /// Whether what recount did is what the specification says; not applicable where that takes the naive
 /// program too long to say, which the report counts.
 pub fn as_specified(damaged: &SparseBytes, ask: &Ask, repaired: &Repaired) -> Verdict {
-    let (Some(ended), Some(trace)) = (repaired.ended, &repaired.trace) else {
+    let (Some(ended), Some(trace)) = (&repaired.outcome, &repaired.trace) else {
         return Verdict::NotApplicable;
     };
     let wrote = !trace.is_read_only();
@@ -63,9 +63,10 @@ pub fn program_agrees(
 ) -> Result<Verdict> {
     let damaged = &exhibit.damaged;
     let file = program.run(exhibit.bench, damaged, Repair::All)?;
-    let ended = library.ended.unwrap_or(judge::Ended::UNKNOWN);
+    let unknown = || Err(Stopped::unknown("it is not known how"));
+    let ended = library.outcome.clone().unwrap_or_else(unknown);
     let wrote = file.image != *damaged;
-    let specified = || judge::as_specified(ask, damaged, &file.image, ended, wrote);
+    let specified = || judge::as_specified(ask, damaged, &file.image, &ended, wrote);
     let same = file.image == library.image || specified() == Ok(Specified::Repaired);
     if same && file.said.agrees_with(&library.said) {
         return Ok(Verdict::Holds);

@@ -4,17 +4,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use recount::{
-    Access, Action, Algorithm, FileStorage, Finding, Observer, OpenError, Outcome, RepairOptions,
-    Report, Scope, Storage,
-};
-use recount_oracle::audit;
+use recount::{Access, Action, FileStorage, Finding, Observer, OpenError, Report, Storage};
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::{Counters, Ended, Said};
-use recount_oracle::case::{Fault, FaultKind, Operation, Times};
+use recount_oracle::case::{Algorithm, Fault, FaultKind, Operation, Times};
 use recount_oracle::disk::SimulatedDisk;
-use recount_oracle::judge;
-use recount_oracle::spec::Ask;
+use recount_oracle::run::engine;
+use recount_oracle::subject::{Ask, Done, Options, Outcome, Stopped};
 
 use super::program::TIME;
 use super::{Bench, Repair, Repaired, Subject, said};
@@ -74,9 +70,9 @@ impl Engine {
         let mut disk = disk.with_faults(&endless);
         let work = || self.work(&mut disk, repair);
         let worked = catch_unwind(AssertUnwindSafe(work));
-        let (mut said, ended) = worked.unwrap_or_else(|_| {
+        let (mut said, outcome) = worked.unwrap_or_else(|_| {
             let said = said(Ended::Signal(ABORT), "panicked".to_owned());
-            (said, judge::Ended::UNKNOWN)
+            (said, Err(Stopped::unknown("panicked")))
         });
         if disk.asked().faults_hit > 0 {
             said.ended = Ended::TimedOut;
@@ -86,7 +82,7 @@ impl Engine {
             said,
             image,
             trace: Some(trace),
-            ended: Some(ended),
+            outcome: Some(outcome),
         }
     }
 
@@ -96,33 +92,31 @@ impl Engine {
         Ask { options, capacity }
     }
 
-    fn options(self, repair: Repair) -> RepairOptions {
-        RepairOptions {
-            scope: match repair {
-                Repair::Leaks => Scope::Leaks,
-                _ => Scope::All,
-            },
+    fn options(self, repair: Repair) -> Options {
+        Options {
+            only_leaks: repair == Repair::Leaks,
             algorithm: match repair {
                 Repair::Alike(algorithm) => algorithm,
                 _ => self.algorithm,
             },
-            ..RepairOptions::default()
+            ..Options::default()
         }
     }
 
-    fn work(self, disk: &mut dyn Storage, repair: Repair) -> (Said, judge::Ended) {
+    fn work(self, disk: &mut dyn Storage, repair: Repair) -> (Said, Outcome) {
         let mut messages = Messages::default();
         let (result, how) = if repair == Repair::None {
             let checked = recount::check(disk, &mut messages);
             let checked = checked.map(|report| counters(&report, 0, 0));
             (
                 checked.map_err(|error| error.to_string()),
-                judge::Ended::Well,
+                Ok(Done::default()),
             )
         } else {
-            let outcome = recount::repair(disk, &self.options(repair), &mut messages);
-            let how = judge::Ended::of(&outcome);
-            let counted = outcome.map(|Outcome { report, fixed, .. }| {
+            let options = engine::options(&self.options(repair));
+            let outcome = recount::repair(disk, &options, &mut messages);
+            let how = engine::outcome(&outcome);
+            let counted = outcome.map(|recount::Outcome { report, fixed, .. }| {
                 counters(&report, fixed.corruptions, fixed.leaks)
             });
             (counted.map_err(|failure| failure.to_string()), how)
@@ -158,17 +152,7 @@ impl Subject for Engine {
 /// Exit code and counters as the command prints them: those that are 0 are left out, but for
 /// check-errors.
 fn counters(report: &Report, corruptions_fixed: u64, leaks_fixed: u64) -> (i32, Counters) {
-    let figures = audit::Counters {
-        gives_up: false,
-        check_errors: report.check_errors,
-        image_end_offset: report.image_end_offset,
-        corruptions: report.corruptions,
-        leaks: report.leaks,
-        total_clusters: report.total_clusters,
-        allocated_clusters: report.allocated_clusters,
-        fragmented_clusters: report.fragmented_clusters,
-        compressed_clusters: report.compressed_clusters,
-    };
+    let figures = engine::counters(report);
     let fixed = [
         ("corruptions-fixed", corruptions_fixed),
         ("leaks-fixed", leaks_fixed),

@@ -8,11 +8,11 @@ mod qemu_img;
 
 use std::path::{Path, PathBuf};
 
-use recount::Algorithm;
+use recount_oracle::case::Algorithm;
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::{Ended, Said};
 use recount_oracle::disk::Trace;
-use recount_oracle::judge;
+use recount_oracle::subject::Outcome;
 
 use super::disk;
 use crate::error::{At as _, Result};
@@ -72,7 +72,7 @@ impl Bench<'_> {
             said,
             image,
             trace: None,
-            ended: None,
+            outcome: None,
         })
     }
 
@@ -97,8 +97,8 @@ pub struct Repaired {
     pub image: SparseBytes,
     /// What was done to the disk, in order, where that is known.
     pub trace: Option<Trace>,
-    /// How it ended, as the specification puts it, where that is known.
-    pub ended: Option<judge::Ended>,
+    /// How it ended, where what it says is known in the words of the harness.
+    pub outcome: Option<Outcome>,
 }
 
 /// What is said without counters.

@@ -96,7 +96,10 @@ impl Counter<'_> {
     /// Something wrong, for which a repair builds the structures anew.
     fn rebuild(&mut self, finding: &Finding) {
         self.old.corruptions += 1;
-        self.old.needs_rebuild |= !matches!(finding, Finding::RefblockOutside(..));
+        self.old.needs_rebuild |= !matches!(
+            finding,
+            Finding::RefblockOutside(..) | Finding::PastEnd(Referrer::Refblock, _)
+        );
         self.observer.finding(finding, Action::Reported);
     }
 

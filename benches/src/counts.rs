@@ -9,6 +9,7 @@ use recount::repair::plan;
 use recount::{RepairOptions, Storage, Survey, check, repair};
 use recount_oracle::case::Operation;
 use recount_oracle::disk::SimulatedDisk;
+use recount_oracle::run::engine::Lent;
 use serde::{Deserialize, Serialize};
 
 use crate::{Kind, Task};
@@ -52,12 +53,16 @@ pub type All = BTreeMap<String, Counts>;
 pub fn of(kind: Kind, task: Task) -> Result<Counts, String> {
     let bytes = kind.build(CLUSTERS, task)?;
     let planned = SimulatedDisk::new(bytes.clone(), None);
-    let (planner_tries, table_bytes) = beforehand(&planned)?;
+    let (planner_tries, table_bytes) = beforehand(&Lent::Shown(&planned))?;
     let mut disk = SimulatedDisk::new(bytes, None);
     let report = match task {
-        Task::Check => check(&disk, &mut ()).map_err(said)?,
+        Task::Check => check(&Lent::Shown(&disk), &mut ()).map_err(said)?,
         Task::RepairInPlace | Task::Rebuild => {
-            let outcome = repair(&mut disk, &RepairOptions::default(), &mut ());
+            let outcome = repair(
+                &mut Lent::Whole(&mut disk),
+                &RepairOptions::default(),
+                &mut (),
+            );
             outcome.map_err(said)?.report
         }
     };

@@ -4,7 +4,7 @@
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::synthetic::{Content, Run as Guest, Structures, Synthetic};
 use recount_oracle::case::{Algorithm, Case, Crash, Image, Schedule, StorageLimit};
-use recount_oracle::disk::SimulatedDisk;
+use recount_oracle::disk::Disk;
 use recount_oracle::properties::Property;
 use recount_oracle::replay::replay;
 use recount_oracle::run::{Repair, again, run, scene};
@@ -37,7 +37,7 @@ fn case() -> Case {
 struct Idle;
 
 impl Repair for Idle {
-    fn repair(&self, _disk: &mut SimulatedDisk) -> Outcome {
+    fn repair(&self, _disk: &mut dyn Disk) -> Outcome {
         Ok(Done::default())
     }
 }

@@ -4,14 +4,13 @@
 use std::ops::ControlFlow;
 use std::process::Command;
 
-use recount::{Offset, Storage};
 use recount_needs::needs;
 use recount_oracle::case::damage::{Damage, PointerDamage, SnapshotDamage, SparseBytes};
 use recount_oracle::case::generate;
 use recount_oracle::case::synthetic::{Content, Run, Sharing, Snapshots, Structures, Synthetic};
 use recount_oracle::case::{Algorithm, Case, Image, Pick, Schedule, StorageLimit};
 use recount_oracle::crash::{self, Limits};
-use recount_oracle::disk::{SimulatedDisk, log};
+use recount_oracle::disk::{Disk, log};
 use recount_oracle::properties::{Property, Verdict, crash_atomic, judge, reading};
 use recount_oracle::run::{Before, Bounds, Explored, ImageRepair, Repair, explore_one, run};
 use recount_oracle::subject::{Outcome, Stopped};
@@ -206,7 +205,7 @@ fn what_is_kept_while_an_entry_leads_nowhere_is_lost_when_it_is_released() {
 struct Unasked(ImageRepair);
 
 impl Repair for Unasked {
-    fn repair(&self, disk: &mut SimulatedDisk) -> Outcome {
+    fn repair(&self, disk: &mut dyn Disk) -> Outcome {
         self.0.repair(disk)
     }
 }
@@ -215,9 +214,9 @@ impl Repair for Unasked {
 struct AndThen(ImageRepair, u64, Vec<u8>);
 
 impl Repair for AndThen {
-    fn repair(&self, disk: &mut SimulatedDisk) -> Outcome {
+    fn repair(&self, disk: &mut dyn Disk) -> Outcome {
         let done = self.0.repair(disk)?;
-        disk.write_at(Offset(self.1), &self.2)
+        disk.write_at(self.1, &self.2)
             .map_err(|error| Stopped::unknown(&error))?;
         Ok(done)
     }

@@ -1,14 +1,15 @@
 //! Power cuts and failing disks on toys: `planned` survives all of them, the algorithms as QEMU has
 //! them do not, and neither does a commit that leaves out a flush.
 
-use recount::{MemoryStorage, Offset, Storage, StorageError};
+use std::io;
+
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::model::Model;
 use recount_oracle::case::{
-    Algorithm, Case, Fault, FaultKind, Image, Operation, Schedule, StorageLimit, Times,
+    Algorithm, Case, Crash, Fault, FaultKind, Image, Operation, Schedule, StorageLimit, Times,
 };
 use recount_oracle::crash::{self, CrashState, Limits};
-use recount_oracle::disk::SimulatedDisk;
+use recount_oracle::disk::Disk;
 use recount_oracle::properties::{Property, Verdict, crash_atomic};
 use recount_oracle::run::{Before, Bounds, Explored, Repair, ToyRepair, explore_one, run};
 use recount_oracle::subject::{Done, Outcome, Stopped};
@@ -150,23 +151,20 @@ fn the_faults_of_a_case_are_played() {
 }
 
 #[test]
-fn a_disk_without_faults_ends_up_as_memory_does() {
+fn the_trace_of_a_repair_makes_of_the_bytes_before_those_after() {
     for algorithm in [Algorithm::Planned, Algorithm::FirstFit, Algorithm::Tail] {
         for picture in PICTURES {
             for storage in storages() {
                 let case = case(algorithm, picture, storage);
                 let (before, repair) = ToyRepair::new(&case).expect("a toy");
-                let bytes = bytes_of(&before.bytes);
-                let mut memory = match before.capacity {
-                    None => MemoryStorage::growing(bytes),
-                    Some(_) => MemoryStorage::fixed(bytes),
-                };
-                let outcome = repair.commit(&mut memory);
                 let run = run(&repair, &before, &[]);
-                assert_eq!(run.outcome.is_ok(), outcome.is_ok());
+                let whole = Crash {
+                    after: run.trace.events.len() as u32,
+                    kept: u64::MAX,
+                };
                 assert_eq!(
-                    bytes_of(&run.after),
-                    memory.bytes(),
+                    crash::state(&before.bytes, &run.trace, whole),
+                    run.after,
                     "{algorithm:?} {picture}"
                 );
             }
@@ -176,12 +174,12 @@ fn a_disk_without_faults_ends_up_as_memory_does() {
 
 /// Passes everything on but the nth flush, which it says was done.
 struct SwallowFlush<'a> {
-    disk: &'a mut SimulatedDisk,
+    disk: &'a mut dyn Disk,
     swallowed: u32,
     flushes: u32,
 }
 
-impl Storage for SwallowFlush<'_> {
+impl Disk for SwallowFlush<'_> {
     fn len(&self) -> u64 {
         self.disk.len()
     }
@@ -190,19 +188,19 @@ impl Storage for SwallowFlush<'_> {
         self.disk.capacity()
     }
 
-    fn read_at(&self, offset: Offset, buffer: &mut [u8]) -> Result<(), StorageError> {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         self.disk.read_at(offset, buffer)
     }
 
-    fn write_at(&mut self, offset: Offset, bytes: &[u8]) -> Result<(), StorageError> {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.disk.write_at(offset, bytes)
     }
 
-    fn set_len(&mut self, length: u64) -> Result<(), StorageError> {
+    fn set_len(&mut self, length: u64) -> io::Result<()> {
         self.disk.set_len(length)
     }
 
-    fn flush(&mut self) -> Result<(), StorageError> {
+    fn flush(&mut self) -> io::Result<()> {
         self.flushes += 1;
         if self.flushes - 1 == self.swallowed {
             return Ok(());
@@ -210,7 +208,7 @@ impl Storage for SwallowFlush<'_> {
         self.disk.flush()
     }
 
-    fn discard(&mut self, offset: Offset, length: u64) -> Result<(), StorageError> {
+    fn discard(&mut self, offset: u64, length: u64) -> io::Result<()> {
         self.disk.discard(offset, length)
     }
 }
@@ -219,11 +217,11 @@ impl Storage for SwallowFlush<'_> {
 struct Careless {
     repair: ToyRepair,
     swallowed: u32,
-    reuses: Option<Offset>,
+    reuses: Option<u64>,
 }
 
 impl Repair for Careless {
-    fn repair(&self, disk: &mut SimulatedDisk) -> Outcome {
+    fn repair(&self, disk: &mut dyn Disk) -> Outcome {
         let mut storage = SwallowFlush {
             disk,
             swallowed: self.swallowed,
@@ -239,7 +237,7 @@ impl Repair for Careless {
     }
 }
 
-fn careless(swallowed: u32, reuses: Option<Offset>) -> (Before, Careless) {
+fn careless(swallowed: u32, reuses: Option<u64>) -> (Before, Careless) {
     let case = case(Algorithm::Planned, "#oo.2...", StorageLimit::Growing);
     let (before, repair) = ToyRepair::new(&case).expect("a toy");
     let careless = Careless {
@@ -263,7 +261,7 @@ fn a_missing_flush_before_the_switch_is_seen() {
 
 #[test]
 fn a_missing_flush_after_the_switch_is_seen_when_the_old_structures_are_used_again() {
-    let old = Some(Offset(512));
+    let old = Some(512);
     let (before, repair) = careless(1, old);
     let explored = explore_one(&repair, &before, &Bounds::default());
     let Verdict::Fails(failure) = explored.verdict(Property::CrashAtomic) else {
@@ -285,7 +283,7 @@ fn a_missing_flush_after_the_switch_is_seen_when_the_old_structures_are_used_aga
 struct Liar(ToyRepair);
 
 impl Repair for Liar {
-    fn repair(&self, disk: &mut SimulatedDisk) -> Outcome {
+    fn repair(&self, disk: &mut dyn Disk) -> Outcome {
         let _ = self.0.commit(disk);
         Ok(Done::default())
     }
@@ -309,9 +307,9 @@ fn an_error_that_is_not_passed_on_is_seen() {
 /// Tries every write again, and flushes again, when it fails.
 struct Stubborn(ToyRepair);
 
-struct Retrying<'a>(&'a mut SimulatedDisk);
+struct Retrying<'a>(&'a mut dyn Disk);
 
-impl Storage for Retrying<'_> {
+impl Disk for Retrying<'_> {
     fn len(&self) -> u64 {
         self.0.len()
     }
@@ -320,31 +318,31 @@ impl Storage for Retrying<'_> {
         self.0.capacity()
     }
 
-    fn read_at(&self, offset: Offset, buffer: &mut [u8]) -> Result<(), StorageError> {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         self.0.read_at(offset, buffer)
     }
 
-    fn write_at(&mut self, offset: Offset, bytes: &[u8]) -> Result<(), StorageError> {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.0
             .write_at(offset, bytes)
             .or_else(|_| self.0.write_at(offset, bytes))
     }
 
-    fn set_len(&mut self, length: u64) -> Result<(), StorageError> {
+    fn set_len(&mut self, length: u64) -> io::Result<()> {
         self.0.set_len(length)
     }
 
-    fn flush(&mut self) -> Result<(), StorageError> {
+    fn flush(&mut self) -> io::Result<()> {
         self.0.flush().or_else(|_| self.0.flush())
     }
 
-    fn discard(&mut self, offset: Offset, length: u64) -> Result<(), StorageError> {
+    fn discard(&mut self, offset: u64, length: u64) -> io::Result<()> {
         self.0.discard(offset, length)
     }
 }
 
 impl Repair for Stubborn {
-    fn repair(&self, disk: &mut SimulatedDisk) -> Outcome {
+    fn repair(&self, disk: &mut dyn Disk) -> Outcome {
         self.0.commit(&mut Retrying(disk))
     }
 }

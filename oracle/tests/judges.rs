@@ -1,10 +1,9 @@
 //! Each property of bytes is shown to see what it is there to see: a toy is repaired well, and then
 //! one thing is done wrong.
 
-use recount::{Offset, Storage};
 use recount_oracle::case::model::Model;
 use recount_oracle::case::{Algorithm, Case, Image, Schedule, StorageLimit};
-use recount_oracle::disk::SimulatedDisk;
+use recount_oracle::disk::Disk;
 use recount_oracle::properties::undo_restores::Points;
 use recount_oracle::properties::{Property, Verdict, judge, judge_all};
 use recount_oracle::run::{Before, Repair, Run, ToyRepair, run};
@@ -36,9 +35,9 @@ fn toy() -> (Before, ToyRepair) {
 struct AndThen(ToyRepair, u64, Vec<u8>);
 
 impl Repair for AndThen {
-    fn repair(&self, disk: &mut SimulatedDisk) -> Outcome {
+    fn repair(&self, disk: &mut dyn Disk) -> Outcome {
         let done = self.0.repair(disk)?;
-        disk.write_at(Offset(self.1), &self.2).expect("no fault");
+        disk.write_at(self.1, &self.2).expect("no fault");
         Ok(done)
     }
 }

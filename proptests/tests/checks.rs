@@ -8,9 +8,9 @@ use recount_oracle::audit::{Unreadable, audit};
 use recount_oracle::case::build::build;
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::{Algorithm, Case};
-use recount_oracle::disk::SimulatedDisk;
+use recount_oracle::disk::{Disk, SimulatedDisk};
 use recount_oracle::properties::agrees;
-use recount_oracle::run::engine;
+use recount_oracle::run::engine::{self, Lent};
 use recount_proptests::judge::fails;
 use recount_proptests::{Asked, check, damaged, refcounts_damaged};
 
@@ -38,7 +38,7 @@ fn a_check_counts_what_the_audit_counts() {
                 // Beyond what the audit reads in bounded time.
                 Err(_) => return Ok(Asked::Nothing),
             };
-            let checked = engine::check(&disk);
+            let checked = engine::check(&Lent::Shown(&disk));
             agrees("in the damaged image", &checked, audited.as_ref()).map_err(fails)?;
             Ok(Asked::Judged)
         },
@@ -57,12 +57,13 @@ fn neither_a_check_nor_a_plan_writes() {
             // Whatever they say: the storage is only lent to them, and must not have been changed
             // through it.
             let outcomes = (
-                recount::check(&disk, &mut ()).is_ok(),
-                recount::repair::plan(&disk, &RepairOptions::default(), &mut ()).is_ok(),
+                recount::check(&Lent::Shown(&disk), &mut ()).is_ok(),
+                recount::repair::plan(&Lent::Shown(&disk), &RepairOptions::default(), &mut ())
+                    .is_ok(),
             );
             prop_assert!(disk.trace().events.is_empty(), "{outcomes:?}");
             prop_assert!(*disk.live() == bytes);
-            prop_assert_eq!(Storage::len(&disk), bytes.len());
+            prop_assert_eq!(Disk::len(&disk), bytes.len());
             Ok(if outcomes.0 {
                 Asked::Judged
             } else {
@@ -85,18 +86,19 @@ fn the_repair_writes_what_the_plan_says_and_leaves_what_it_predicts() {
             // Neither what nobody opens, nor what an audit does not read in bounded time.
             prop_assume!(audit(&bytes).is_ok());
             let options = RepairOptions::default();
-            let plan = recount::repair::plan(&disk, &options, &mut ());
+            let plan = recount::repair::plan(&Lent::Shown(&disk), &options, &mut ());
             let plan = plan.map_err(fails)?;
             let mut planned = SimulatedDisk::new(bytes, None);
-            plan.for_each_write::<recount::RepairError>(&disk, &mut |_, offset, bytes| {
-                Ok(planned.write_at(offset, bytes)?)
-            })
+            plan.for_each_write::<recount::RepairError>(
+                &Lent::Shown(&disk),
+                &mut |_, offset, bytes| Ok(Lent::Whole(&mut planned).write_at(offset, bytes)?),
+            )
             .map_err(fails)?;
-            let outcome = recount::repair(&mut disk, &options, &mut ());
+            let outcome = recount::repair(&mut Lent::Whole(&mut disk), &options, &mut ());
             let outcome = outcome.map_err(fails)?;
             let size = plan.counts.geometry().cluster_size();
             for run in plan.released.runs() {
-                let offset = recount::Offset(run.first.0 * size);
+                let offset = run.first.0 * size;
                 planned
                     .discard(offset, run.count.0 * size)
                     .expect("no fault");
@@ -107,9 +109,9 @@ fn the_repair_writes_what_the_plan_says_and_leaves_what_it_predicts() {
             );
             prop_assert_eq!(disk.len(), plan.length);
             prop_assert_eq!(&outcome.report, &plan.after);
-            let report = recount::check(&disk, &mut ()).map_err(fails)?;
+            let report = recount::check(&Lent::Shown(&disk), &mut ()).map_err(fails)?;
             prop_assert_eq!(&report, &plan.after);
-            let next = recount::repair::plan(&disk, &options, &mut ());
+            let next = recount::repair::plan(&Lent::Shown(&disk), &options, &mut ());
             prop_assert!(next.map_err(fails)?.is_empty());
             Ok(Asked::Judged)
         },

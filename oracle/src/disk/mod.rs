@@ -30,9 +30,6 @@ mod trace;
 use std::io;
 use std::sync::{Mutex, MutexGuard};
 
-use recount::storage::Operation;
-use recount::{Offset, Storage, StorageError};
-
 use crate::case::damage::SparseBytes;
 use crate::case::{self, Fault, FaultKind, Times};
 
@@ -40,6 +37,32 @@ pub use trace::{Event, Trace, Written};
 
 /// Bytes of a sector, which is written whole or not at all.
 pub const SECTOR: u64 = 512;
+
+/// What has an image on it. All offsets and lengths are in bytes.
+#[expect(
+    clippy::len_without_is_empty,
+    reason = "what holds no bytes has no image"
+)]
+pub trait Disk: Send + Sync {
+    /// How long it is.
+    fn len(&self) -> u64;
+    /// How long it can ever be; `None` when it can grow.
+    fn capacity(&self) -> Option<u64>;
+    /// Fills the buffer; what lies past the end reads as zeros.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+    /// The first byte from there on that may be other than zero; `None` when there is none.
+    fn next_data(&self, offset: u64) -> Option<u64> {
+        (offset < self.len()).then_some(offset)
+    }
+    /// Writes, past the end too where it can grow.
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Cuts it, or makes it longer by zeros.
+    fn set_len(&mut self, length: u64) -> io::Result<()>;
+    /// Makes all that was written durable.
+    fn flush(&mut self) -> io::Result<()>;
+    /// Says that the content of these bytes is of no use any more.
+    fn discard(&mut self, offset: u64, length: u64) -> io::Result<()>;
+}
 
 /// The disk.
 #[derive(Debug)]
@@ -140,8 +163,51 @@ impl SimulatedDisk {
             _ => Err(io::ErrorKind::StorageFull.into()),
         }
     }
+}
 
-    fn try_write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+/// How many of `length` bytes at `offset` are done when the operation fails half-way: whole sectors,
+/// not all of them.
+const fn short(offset: u64, length: u64) -> u64 {
+    let middle = offset.saturating_add(length / 2);
+    (middle - middle % SECTOR).saturating_sub(offset)
+}
+
+/// How an operation ends that a fault strikes, or none.
+fn outcome(fault: Option<FaultKind>) -> io::Result<()> {
+    match fault {
+        None => Ok(()),
+        Some(FaultKind::NoSpace) => Err(io::ErrorKind::StorageFull.into()),
+        // EIO has no kind of its own.
+        Some(FaultKind::Io | FaultKind::Short) => Err(io::Error::from_raw_os_error(5)),
+    }
+}
+
+impl Disk for SimulatedDisk {
+    fn len(&self) -> u64 {
+        self.live.len()
+    }
+
+    fn capacity(&self) -> Option<u64> {
+        self.capacity
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.counters().bytes_read += buffer.len() as u64;
+        let fault = self.fault(case::Operation::Read);
+        let read = match fault {
+            None => buffer.len(),
+            Some(FaultKind::Short) => buffer.len() / 2,
+            Some(_) => 0,
+        };
+        self.live.read_at(offset, &mut buffer[..read]);
+        outcome(fault)
+    }
+
+    fn next_data(&self, offset: u64) -> Option<u64> {
+        self.live.next_data(offset)
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let length = bytes.len() as u64;
         let fault = self.fault(case::Operation::Write);
         self.check_end(offset.checked_add(length))?;
@@ -168,7 +234,7 @@ impl SimulatedDisk {
         outcome(fault)
     }
 
-    fn try_set_len(&mut self, mut length: u64) -> io::Result<()> {
+    fn set_len(&mut self, mut length: u64) -> io::Result<()> {
         let fault = self.fault(case::Operation::SetLen);
         self.check_end(Some(length))?;
         let present = self.live.len();
@@ -184,7 +250,16 @@ impl SimulatedDisk {
         outcome(fault)
     }
 
-    fn try_discard(&mut self, offset: u64, length: u64) -> io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
+        let fault = self.fault(case::Operation::Flush);
+        self.trace.events.push(match fault {
+            None => Event::Flush,
+            Some(_) => Event::FlushFailed,
+        });
+        outcome(fault)
+    }
+
+    fn discard(&mut self, offset: u64, length: u64) -> io::Result<()> {
         let end = offset.saturating_add(length).min(self.live.len());
         // Only whole sectors are given back.
         let (offset, end) = (offset.next_multiple_of(SECTOR), end - end % SECTOR);
@@ -206,88 +281,5 @@ impl SimulatedDisk {
         let length = end - offset;
         self.trace.events.push(Event::Discard { offset, length });
         Ok(())
-    }
-}
-
-/// How many of `length` bytes at `offset` are done when the operation fails half-way: whole sectors,
-/// not all of them.
-const fn short(offset: u64, length: u64) -> u64 {
-    let middle = offset.saturating_add(length / 2);
-    (middle - middle % SECTOR).saturating_sub(offset)
-}
-
-/// How an operation ends that a fault strikes, or none.
-fn outcome(fault: Option<FaultKind>) -> io::Result<()> {
-    match fault {
-        None => Ok(()),
-        Some(FaultKind::NoSpace) => Err(io::ErrorKind::StorageFull.into()),
-        // EIO has no kind of its own.
-        Some(FaultKind::Io | FaultKind::Short) => Err(io::Error::from_raw_os_error(5)),
-    }
-}
-
-/// Names the operation that failed.
-fn failed(
-    operation: Operation,
-    offset: Offset,
-    length: u64,
-) -> impl FnOnce(io::Error) -> StorageError {
-    move |source| StorageError {
-        operation,
-        offset,
-        length,
-        source,
-    }
-}
-
-impl Storage for SimulatedDisk {
-    fn len(&self) -> u64 {
-        self.live.len()
-    }
-
-    fn capacity(&self) -> Option<u64> {
-        self.capacity
-    }
-
-    fn read_at(&self, offset: Offset, buffer: &mut [u8]) -> Result<(), StorageError> {
-        let length = buffer.len() as u64;
-        self.counters().bytes_read += length;
-        let fault = self.fault(case::Operation::Read);
-        let read = match fault {
-            None => buffer.len(),
-            Some(FaultKind::Short) => buffer.len() / 2,
-            Some(_) => 0,
-        };
-        self.live.read_at(offset.0, &mut buffer[..read]);
-        outcome(fault).map_err(failed(Operation::Read, offset, length))
-    }
-
-    fn next_data(&self, offset: Offset) -> Option<Offset> {
-        self.live.next_data(offset.0).map(Offset)
-    }
-
-    fn write_at(&mut self, offset: Offset, bytes: &[u8]) -> Result<(), StorageError> {
-        let length = bytes.len() as u64;
-        self.try_write(offset.0, bytes)
-            .map_err(failed(Operation::Write, offset, length))
-    }
-
-    fn set_len(&mut self, length: u64) -> Result<(), StorageError> {
-        self.try_set_len(length)
-            .map_err(failed(Operation::SetLen, Offset(length), length))
-    }
-
-    fn flush(&mut self) -> Result<(), StorageError> {
-        let fault = self.fault(case::Operation::Flush);
-        self.trace.events.push(match fault {
-            None => Event::Flush,
-            Some(_) => Event::FlushFailed,
-        });
-        outcome(fault).map_err(failed(Operation::Flush, Offset(0), 0))
-    }
-
-    fn discard(&mut self, offset: Offset, length: u64) -> Result<(), StorageError> {
-        self.try_discard(offset.0, length)
-            .map_err(failed(Operation::Discard, offset, length))
     }
 }

@@ -21,7 +21,8 @@ use crate::case::damage::SparseBytes;
 use crate::case::{Crash, Fault, FaultKind, Operation, Times};
 use crate::crash;
 use crate::disk::{Event, SimulatedDisk, Trace};
-use crate::run::{Before, Repair, Run, engine};
+use crate::run::engine::{self, Lent};
+use crate::run::{Before, Repair, Run};
 use crate::subject::Options;
 
 /// A write: where, and the new bytes.
@@ -98,7 +99,7 @@ impl<'a> Undo<'a> {
             let mut writes = writes.iter();
             writes.try_for_each(|(offset, bytes)| on_write(*offset, bytes))
         };
-        save(&file, &disk, Path::new(SAVED), &all).map_err(Failure::new)?;
+        save(&file, &Lent::Shown(&disk), Path::new(SAVED), &all).map_err(Failure::new)?;
         Ok(undo)
     }
 
@@ -181,7 +182,9 @@ impl<'a> Undo<'a> {
 const SAVED: &str = "undo";
 
 fn restore(file: &Path, disk: &mut SimulatedDisk) -> Result<(), UndoError> {
-    UndoFile::open(file)?.restore(disk, None).map(drop)
+    UndoFile::open(file)?
+        .restore(&mut Lent::Whole(disk), None)
+        .map(drop)
 }
 
 fn written(event: &Event) -> Option<Write> {
@@ -208,6 +211,7 @@ fn planned(before: &Before, options: &Options) -> Result<Vec<Write>, RepairError
         ..engine::options(options)
     };
     let mut writes = Vec::new();
+    let disk = Lent::Shown(&disk);
     plan(&disk, &options, &mut ())?.for_each_write(&disk, &mut |_, offset, bytes| {
         if !bytes.is_empty() {
             writes.push((offset, bytes.to_vec()));

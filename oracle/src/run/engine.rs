@@ -1,14 +1,99 @@
 //! What the engine is asked and what it says, in the words of the harness.
 
+use std::io;
+
+use recount::storage::Operation;
 use recount::{
-    CheckError, ImageError, PlanError, RepairError, RepairFailure, RepairOptions, Report, Scope,
-    Storage,
+    CheckError, ImageError, Offset, PlanError, RepairError, RepairFailure, RepairOptions, Report,
+    Scope, Storage, StorageError,
 };
 
 use crate::audit::Counters;
 use crate::case::Algorithm;
+use crate::disk::Disk;
 use crate::spec::Refused;
 use crate::subject::{Checked, Done, Options, Outcome, Stopped};
+
+/// A disk as the engine takes it.
+pub enum Lent<'a> {
+    /// To repair it.
+    Whole(&'a mut dyn Disk),
+    /// To look at it: writing to it fails.
+    Shown(&'a dyn Disk),
+}
+
+impl Lent<'_> {
+    fn disk(&self) -> &dyn Disk {
+        match self {
+            Self::Whole(disk) => &**disk,
+            Self::Shown(disk) => *disk,
+        }
+    }
+
+    /// Does something to it; an error says to which bytes.
+    fn change(
+        &mut self,
+        operation: Operation,
+        offset: Offset,
+        length: u64,
+        change: impl FnOnce(&mut dyn Disk) -> io::Result<()>,
+    ) -> Result<(), StorageError> {
+        let changed = match self {
+            Self::Whole(disk) => change(&mut **disk),
+            Self::Shown(_) => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
+        };
+        changed.map_err(|source| StorageError {
+            operation,
+            offset,
+            length,
+            source,
+        })
+    }
+}
+
+impl Storage for Lent<'_> {
+    fn len(&self) -> u64 {
+        self.disk().len()
+    }
+
+    fn capacity(&self) -> Option<u64> {
+        self.disk().capacity()
+    }
+
+    fn read_at(&self, offset: Offset, buffer: &mut [u8]) -> Result<(), StorageError> {
+        let read = self.disk().read_at(offset.0, buffer);
+        read.map_err(|source| StorageError {
+            operation: Operation::Read,
+            offset,
+            length: buffer.len() as u64,
+            source,
+        })
+    }
+
+    fn next_data(&self, offset: Offset) -> Option<Offset> {
+        self.disk().next_data(offset.0).map(Offset)
+    }
+
+    fn write_at(&mut self, offset: Offset, bytes: &[u8]) -> Result<(), StorageError> {
+        let length = bytes.len() as u64;
+        let write = |disk: &mut dyn Disk| disk.write_at(offset.0, bytes);
+        self.change(Operation::Write, offset, length, write)
+    }
+
+    fn set_len(&mut self, length: u64) -> Result<(), StorageError> {
+        let set = |disk: &mut dyn Disk| disk.set_len(length);
+        self.change(Operation::SetLen, Offset(length), length, set)
+    }
+
+    fn flush(&mut self) -> Result<(), StorageError> {
+        self.change(Operation::Flush, Offset(0), 0, |disk| disk.flush())
+    }
+
+    fn discard(&mut self, offset: Offset, length: u64) -> Result<(), StorageError> {
+        let discard = |disk: &mut dyn Disk| disk.discard(offset.0, length);
+        self.change(Operation::Discard, offset, length, discard)
+    }
+}
 
 /// The engine's name for an algorithm.
 pub const fn algorithm(algorithm: Algorithm) -> recount::Algorithm {

@@ -1,9 +1,10 @@
 //! An image is repaired by the engine from end to end, as `recount check -r all` does it.
 
+use super::engine::Lent;
 use super::{Before, Repair, SceneError, engine};
 use crate::case::build;
 use crate::case::{Algorithm, Case};
-use crate::disk::SimulatedDisk;
+use crate::disk::Disk;
 use crate::properties::reading::Kind;
 use crate::subject::{Checked, Options, Outcome};
 
@@ -33,16 +34,16 @@ impl ImageRepair {
 }
 
 impl Repair for ImageRepair {
-    fn repair(&self, disk: &mut SimulatedDisk) -> Outcome {
+    fn repair(&self, disk: &mut dyn Disk) -> Outcome {
         let options = engine::options(&self.options);
-        engine::outcome(&recount::repair(disk, &options, &mut ()))
+        engine::outcome(&recount::repair(&mut Lent::Whole(disk), &options, &mut ()))
     }
 
     fn options(&self) -> Options {
         self.options
     }
 
-    fn check(&self, disk: &SimulatedDisk) -> Option<Checked> {
-        Some(engine::check(disk))
+    fn check(&self, disk: &dyn Disk) -> Option<Checked> {
+        Some(engine::check(&Lent::Shown(disk)))
     }
 }

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use crate::audit::Unreadable;
 use crate::case::Fault;
 use crate::case::damage::SparseBytes;
-use crate::disk::{Asked, SimulatedDisk, Trace};
+use crate::disk::{Asked, Disk, SimulatedDisk, Trace};
 use crate::judge::expect_of;
 use crate::properties::Failure;
 use crate::properties::reading::{Kind, Reading};
@@ -59,7 +59,7 @@ impl Before {
 /// Something that repairs what is on a disk.
 pub trait Repair: Sync {
     /// Repairs it.
-    fn repair(&self, disk: &mut SimulatedDisk) -> Outcome;
+    fn repair(&self, disk: &mut dyn Disk) -> Outcome;
 
     /// How it is asked to.
     fn options(&self) -> Options {
@@ -67,7 +67,7 @@ pub trait Repair: Sync {
     }
 
     /// Checks what is on a disk; nothing is found of a toy.
-    fn check(&self, _disk: &SimulatedDisk) -> Option<Checked> {
+    fn check(&self, _disk: &dyn Disk) -> Option<Checked> {
         None
     }
 }

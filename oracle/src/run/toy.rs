@@ -1,17 +1,16 @@
 //! A toy is planned by the engine's planners and written as each algorithm has it, nothing else:
 //! there is nothing to check in it.
 
+use std::io;
+
 use recount::rebuild::{self, Input};
-use recount::{
-    Cluster, ClusterCount, Layout, Offset, PlanError, RefcountTable, Run, RunSet, Storage,
-    StorageError,
-};
+use recount::{Cluster, ClusterCount, Layout, PlanError, RefcountTable, Run, RunSet};
 
 use super::{Before, Repair, SceneError, engine};
 use crate::case::build;
 use crate::case::model::Model;
 use crate::case::{Algorithm, Case, Image, StorageLimit};
-use crate::disk::SimulatedDisk;
+use crate::disk::Disk;
 use crate::properties::plan::geometry;
 use crate::properties::reading::Kind;
 use crate::subject::{Done, Outcome, Stopped};
@@ -75,15 +74,15 @@ impl ToyRepair {
         Ok((toy, repair))
     }
 
-    /// Writes the plan to any storage.
-    pub fn commit(&self, storage: &mut dyn Storage) -> Outcome {
+    /// Writes the plan.
+    pub fn commit(&self, disk: &mut dyn Disk) -> Outcome {
         let planned = self.planned.as_ref().map_err(Stopped::unknown)?;
-        let written = self.write(planned, storage);
+        let written = self.write(planned, disk);
         written.map_err(|error| Stopped::unknown(&error))?;
         Ok(Done::default())
     }
 
-    fn write(&self, layout: &Layout, storage: &mut dyn Storage) -> Result<(), StorageError> {
+    fn write(&self, layout: &Layout, disk: &mut dyn Disk) -> io::Result<()> {
         let geometry = self.references.geometry();
         let offset_of = |cluster: Cluster| cluster.0 << geometry.cluster_bits();
         let mut counts = self.references.clone();
@@ -100,7 +99,7 @@ impl ToyRepair {
                 block.clone()
             });
             let blocks: Vec<_> = blocks.collect();
-            storage.write_at(Offset(offset_of(run[0].1)), &blocks)?;
+            disk.write_at(offset_of(run[0].1), &blocks)?;
         }
         let (start, clusters) = (offset_of(layout.reftable.first), layout.reftable.count.0);
         let mut reftable = block.repeat(clusters as usize);
@@ -111,19 +110,19 @@ impl ToyRepair {
             let entry = (offset_of(Cluster(at)) + index * 8) as usize;
             reftable[entry..entry + 8].copy_from_slice(&offset_of(*cluster).to_be_bytes());
         }
-        storage.write_at(Offset(start), &reftable)?;
+        disk.write_at(start, &reftable)?;
         // QEMU has no flush there (observed with qemu-img 5.2 to 11.1).
         if self.algorithm == recount::Algorithm::Planned {
-            storage.flush()?;
+            disk.flush()?;
         }
         let pointer = [&start.to_be_bytes()[..], &(clusters as u32).to_be_bytes()].concat();
-        storage.write_at(geometry.reftable_pointer_offset(), &pointer)?;
-        storage.flush()
+        disk.write_at(geometry.reftable_pointer_offset().0, &pointer)?;
+        disk.flush()
     }
 }
 
 impl Repair for ToyRepair {
-    fn repair(&self, disk: &mut SimulatedDisk) -> Outcome {
+    fn repair(&self, disk: &mut dyn Disk) -> Outcome {
         self.commit(disk)
     }
 }

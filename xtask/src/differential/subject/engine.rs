@@ -9,7 +9,7 @@ use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::{Counters, Ended, Said};
 use recount_oracle::case::{Algorithm, Fault, FaultKind, Operation, Times};
 use recount_oracle::disk::SimulatedDisk;
-use recount_oracle::run::engine;
+use recount_oracle::run::engine::{self, Lent};
 use recount_oracle::subject::{Ask, Done, Options, Outcome, Stopped};
 
 use super::program::TIME;
@@ -68,7 +68,7 @@ impl Engine {
         });
         let disk = SimulatedDisk::new(image.clone(), capacity);
         let mut disk = disk.with_faults(&endless);
-        let work = || self.work(&mut disk, repair);
+        let work = || self.work(&mut Lent::Whole(&mut disk), repair);
         let worked = catch_unwind(AssertUnwindSafe(work));
         let (mut said, outcome) = worked.unwrap_or_else(|_| {
             let said = said(Ended::Signal(ABORT), "panicked".to_owned());

@@ -15,8 +15,7 @@ use crate::table::RefcountTable;
 use crate::units::{Cluster, Region};
 
 /// The first cluster that is found. The uses of refcount structures are no matter: a rebuild takes them
-/// away. Nor are those by entries that read as zeros and have an impossible offset: nothing can be lost
-/// behind them, whether a repair replaces them or not.
+/// away; nor are those by entries that read as zeros and have an impossible offset: nothing is lost there.
 pub(super) fn look_for(draft: &Draft<'_>) -> Result<Option<Cluster>, RepairError> {
     if !draft.counts.has_shared() {
         return Ok(None);

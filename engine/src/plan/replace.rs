@@ -83,11 +83,7 @@ impl UnalignedEmpty {
             return Ok(());
         }
         let (run, times) = (self.region.clusters(image.geometry()), self.uses.all);
-        if adds {
-            counts.add(run, times)?;
-        } else {
-            counts.remove(run, times)?;
-        }
-        Ok(())
+        let change = [RefcountTable::remove, RefcountTable::add][usize::from(adds)];
+        Ok(change(counts, run, times)?)
     }
 }

@@ -10,6 +10,7 @@ pub mod explore;
 mod format;
 pub mod fuzz;
 pub mod judge;
+pub mod placement;
 pub mod properties;
 pub mod replay;
 pub mod run;

@@ -61,8 +61,8 @@ impl Story {
         if let Ok(layout) = &planned {
             self.line(format_args!(
                 "plan    a reftable of {} clusters at cluster {} and {} refblocks, after {} tries",
-                layout.reftable.count,
-                layout.reftable.first,
+                layout.reftable_clusters(),
+                layout.reftable.start,
                 layout.refblocks.len(),
                 layout.tries
             ));

@@ -2,10 +2,12 @@
 //! brute force finds room without them, `planned` stays away from them.
 
 use recount::rebuild::{self, Input};
-use recount::{Algorithm, Cluster, ClusterCount, PlanError, RefcountTable, Run, RunSet};
+use recount::{Algorithm, Cluster, ClusterCount, RefcountTable, Run, RunSet};
 use recount_oracle::brute::Space;
 use recount_oracle::case::StorageLimit;
-use recount_oracle::properties::plan::{Places, geometry};
+use recount_oracle::placement::NoPlacement;
+use recount_oracle::properties::plan::Places;
+use recount_oracle::run::engine;
 use recount_oracle::toy::{Clusters, Shape, Toy};
 
 const SHAPE: Shape = Shape {
@@ -20,10 +22,10 @@ fn runs(clusters: Clusters) -> RunSet {
 }
 
 /// Plans for a toy some of whose free clusters are doubtful.
-fn planned(toy: &Toy, doubtful: Clusters) -> Result<Places, PlanError> {
-    let mut references = RefcountTable::new(geometry(toy.shape).expect("a toy"));
+fn planned(toy: &Toy, doubtful: Clusters) -> Result<Places, NoPlacement> {
+    let mut references = RefcountTable::new(engine::geometry(toy.shape).expect("a toy"));
     for run in runs(toy.used).runs() {
-        references.add(*run, 1)?;
+        references.add(*run, 1).expect("memory");
     }
     let input = Input {
         references: &references,
@@ -32,7 +34,8 @@ fn planned(toy: &Toy, doubtful: Clusters) -> Result<Places, PlanError> {
         file: ClusterCount(toy.clusters.into()),
         capacity: toy.capacity().map(|clusters| ClusterCount(clusters.into())),
     };
-    rebuild::plan(Algorithm::Planned, &input).map(|layout| Places::of(&layout))
+    let planned = engine::placement(rebuild::plan(Algorithm::Planned, &input));
+    planned.map(|placement| Places::of(&placement))
 }
 
 #[test]

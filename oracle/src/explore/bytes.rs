@@ -1,10 +1,9 @@
 //! Whose bytes are looked at: for each plan that differs in what is written in which order, after
 //! every power cut and every fault.
 
-use recount::Layout;
-
 use crate::case::Algorithm;
 use crate::crash::Limits;
+use crate::placement::Placement;
 use crate::run;
 use crate::toy::{Clusters, Toy};
 
@@ -40,8 +39,9 @@ pub(super) struct Signature {
 }
 
 impl Signature {
-    pub(super) fn of(toy: &Toy, algorithm: Algorithm, layout: &Layout) -> Self {
-        let mut steps = Vec::with_capacity(layout.order.len() + layout.reftable.count.0 as usize);
+    pub(super) fn of(toy: &Toy, algorithm: Algorithm, layout: &Placement) -> Self {
+        let mut steps =
+            Vec::with_capacity(layout.order.len() + layout.reftable_clusters() as usize);
         let mut seen: Vec<usize> = Vec::new();
         let mut expected = u64::MAX;
         let mut step = |refblock, cluster: u64| {
@@ -58,10 +58,10 @@ impl Signature {
                 seen.push(*position);
                 seen.len() - 1
             });
-            step(Some(number as u32), layout.refblocks[*position].1.0);
+            step(Some(number as u32), layout.refblocks[*position].1);
         }
-        for cluster in layout.reftable.iter() {
-            step(None, cluster.0);
+        for cluster in layout.reftable.clone() {
+            step(None, cluster);
         }
         Self {
             algorithm,

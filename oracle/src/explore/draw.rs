@@ -2,8 +2,7 @@
 
 use std::fmt::Write as _;
 
-use recount::{Layout, PlanError};
-
+use crate::placement::{NoPlacement, Placement};
 use crate::properties::plan::Places;
 use crate::toy::Toy;
 
@@ -17,14 +16,14 @@ pub fn before(toy: &Toy) -> String {
 }
 
 /// The toy with the new structures in it, or why there are none.
-pub fn after(toy: &Toy, outcome: &Result<Layout, PlanError>) -> String {
+pub fn after(toy: &Toy, outcome: &Result<Placement, NoPlacement>) -> String {
     match outcome {
         Ok(layout) => line(toy, Some(layout)),
         Err(error) => error.to_string(),
     }
 }
 
-fn line(toy: &Toy, layout: Option<&Layout>) -> String {
+fn line(toy: &Toy, layout: Option<&Placement>) -> String {
     let places = layout.map(Places::of).unwrap_or_default();
     let file = u64::from(toy.clusters);
     let end = file.max(places.end).max(toy.capacity().unwrap_or(0).into());
@@ -43,15 +42,15 @@ fn line(toy: &Toy, layout: Option<&Layout>) -> String {
     line
 }
 
-fn mark(toy: &Toy, layout: Option<&Layout>, places: &Places, cluster: u32) -> char {
+fn mark(toy: &Toy, layout: Option<&Placement>, places: &Places, cluster: u32) -> char {
     if places.reftable.contains(cluster) {
         return 'T';
     }
     if places.refblocks.contains(cluster) {
         let refblocks = layout.map(|layout| layout.refblocks.as_slice());
         let mut refblocks = refblocks.unwrap_or_default().iter();
-        let found = refblocks.find(|(_, place)| place.0 == u64::from(cluster));
-        let number = found.map_or(0, |(refblock, _)| refblock.0);
+        let found = refblocks.find(|(_, place)| *place == u64::from(cluster));
+        let number = found.map_or(0, |(refblock, _)| *refblock);
         return char::from_digit(u32::try_from(number).unwrap_or(u32::MAX) % 36, 36).unwrap_or('?');
     }
     if places.abandoned.contains(cluster) {

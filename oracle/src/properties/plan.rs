@@ -1,16 +1,16 @@
 //! What a plan for a toy shows, nothing having been written: where the new structures go, against
 //! what brute force finds. `counts-every-cluster`, `no-leaks` and `bounded-cost` are shown in full by
-//! the bytes; here is the part of them that a layout shows.
+//! the bytes; here is the part of them that a placement shows.
 
 use std::cell::OnceCell;
-
-use recount::{Geometry, GeometryError, Layout, PlanError};
+use std::ops::Range;
 
 use super::tries::Sizes;
 use super::{Failure, Property, Verdict};
 use crate::brute::Space;
 use crate::case::Algorithm;
-use crate::toy::{CLUSTERS_MAX, Clusters, Shape, Toy};
+use crate::placement::{NoPlacement, Placement};
+use crate::toy::{CLUSTERS_MAX, Clusters, Toy};
 
 /// A property of a plan.
 type Judge = fn(&Planning<'_>) -> Result<(), Failure>;
@@ -67,7 +67,7 @@ impl Brute {
     }
 }
 
-/// Where a layout puts what, as sets.
+/// Where a placement puts what, as sets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Places {
     /// The reftable.
@@ -83,15 +83,15 @@ pub struct Places {
 }
 
 impl Places {
-    /// Those of a layout. Clusters past the largest that a set can hold only count for `end`.
-    pub fn of(layout: &Layout) -> Self {
+    /// Those of a placement. Clusters past the largest that a set can hold only count for `end`.
+    pub fn of(placement: &Placement) -> Self {
         let mut places = Self::default();
-        places.reftable = places.take(&layout.reftable);
-        for (_, cluster) in &layout.refblocks {
-            let one = places.take(&recount::Run::single(*cluster));
+        places.reftable = places.take(&placement.reftable);
+        for (_, cluster) in &placement.refblocks {
+            let one = places.take(&(*cluster..cluster + 1));
             places.refblocks = places.refblocks.or(one);
         }
-        for run in layout.abandoned.runs() {
+        for run in &placement.abandoned {
             let run = places.take(run);
             places.abandoned = places.abandoned.or(run);
         }
@@ -99,12 +99,12 @@ impl Places {
     }
 
     /// The clusters of a run, noted where they meet refblocks or the reftable.
-    fn take(&mut self, run: &recount::Run) -> Clusters {
+    fn take(&mut self, run: &Range<u64>) -> Clusters {
         let clamped = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-        let clusters = Clusters::run(clamped(run.first.0), clamped(run.count.0));
+        let clusters = Clusters::run(clamped(run.start), clamped(run.end - run.start));
         let taken = self.reftable.or(self.refblocks);
         self.shared = self.shared.or(taken.and(clusters));
-        self.end = self.end.max(run.end().0);
+        self.end = self.end.max(run.end);
         clusters
     }
 
@@ -120,7 +120,7 @@ pub struct Planning<'a> {
     /// The algorithm.
     pub algorithm: Algorithm,
     /// What the planner said.
-    pub outcome: &'a Result<Layout, PlanError>,
+    pub outcome: &'a Result<Placement, NoPlacement>,
     places: Places,
     brute: &'a Brute,
 }
@@ -129,7 +129,7 @@ impl<'a> Planning<'a> {
     /// Of an outcome.
     pub fn new(
         algorithm: Algorithm,
-        outcome: &'a Result<Layout, PlanError>,
+        outcome: &'a Result<Placement, NoPlacement>,
         brute: &'a Brute,
     ) -> Self {
         Self {
@@ -168,33 +168,20 @@ impl<'a> Planning<'a> {
     }
 }
 
-/// The engine's geometry for a shape, with the cluster size that cases of it have.
-pub fn geometry(shape: Shape) -> Result<Geometry, GeometryError> {
-    let (order, refblock) = (shape.refcount_order, shape.refblock_bits);
-    Geometry::model(
-        shape.cluster_bits(),
-        order,
-        refblock,
-        shape.reftable_entry_bits,
-    )
-}
-
 /// Each try is larger than the one before, so that the reftable's clusters bound their number;
 /// mostly far fewer are proven. QEMU's algorithms have no proven bound; they fail where they are
 /// certain never to end.
 fn terminates(run: &Planning<'_>) -> Result<(), Failure> {
     match run.outcome {
-        Err(PlanError::Diverges { clusters }) => Err(Failure::new(format!(
-            "it would not end: a reftable of {} clusters after the end of everything needs a \
-             larger one, and so does that",
-            clusters.0
-        ))),
-        Ok(layout) if run.algorithm == Algorithm::Planned => {
+        Err(error @ NoPlacement::Endless(_)) => {
+            Err(Failure::new(format!("it would not end: {error}")))
+        }
+        Ok(placement) if run.algorithm == Algorithm::Planned => {
             let toy = run.brute.toy;
-            let reftable = layout.reftable.count.0;
+            let reftable = placement.reftable_clusters();
             let proven = Sizes::of(toy.shape).proven_tries(toy.old.count().into());
             let bound = proven.map_or(reftable, |proven| proven.min(reftable));
-            let tries = layout.tries;
+            let tries = placement.tries;
             Failure::unless(tries <= bound, || {
                 format!("it took {tries} tries; at most {bound} are proven to do")
             })
@@ -206,23 +193,23 @@ fn terminates(run: &Planning<'_>) -> Result<(), Failure> {
 /// Whatever has a count has a refblock, which has an entry and is written; and no other refblock
 /// exists.
 fn counts_every_cluster(run: &Planning<'_>) -> Result<(), Failure> {
-    let Ok(layout) = run.outcome else {
+    let Ok(placement) = run.outcome else {
         return Ok(());
     };
     let shape = run.brute.toy.shape;
     let counted = run.brute.toy.used.or(run.places.allocated());
-    let entries = layout.reftable.count.0 * u64::from(shape.entries());
+    let entries = placement.reftable_clusters() * u64::from(shape.entries());
     let mut covered = Clusters::NONE;
     let mut least = 0;
-    for (position, (refblock, _)) in layout.refblocks.iter().enumerate() {
-        let refblock = refblock.0;
+    for (position, (refblock, _)) in placement.refblocks.iter().enumerate() {
+        let refblock = *refblock;
         Failure::unless(refblock >= least, || {
             format!("refblock {refblock} is there twice, or out of order")
         })?;
         Failure::unless(refblock < entries, || {
             format!("refblock {refblock} lies past the last of the reftable's {entries} entries")
         })?;
-        Failure::unless(layout.order.contains(&position), || {
+        Failure::unless(placement.order.contains(&position), || {
             format!("refblock {refblock} is never written")
         })?;
         least = refblock + 1;
@@ -269,7 +256,7 @@ fn fits_when_possible(run: &Planning<'_>) -> Result<(), Failure> {
     let may_diverge = run.brute.toy.capacity().is_none();
     match run.outcome {
         Ok(_) => Ok(()),
-        Err(PlanError::Diverges { .. }) if may_diverge => Ok(()),
+        Err(NoPlacement::Endless(_)) if may_diverge => Ok(()),
         Err(_) => run.brute.least_in_storage().map_or(Ok(()), |reftable| {
             Err(Failure::new(format!(
                 "it fails for space, but there is a placement with a reftable of {reftable} \
@@ -295,10 +282,10 @@ fn grows_only_when_needed(run: &Planning<'_>) -> Result<(), Failure> {
 /// The smallest there is. A smaller one than brute force finds would mean that one of the two is
 /// wrong.
 fn smallest_table(run: &Planning<'_>) -> Result<(), Failure> {
-    let Ok(layout) = run.outcome else {
+    let Ok(placement) = run.outcome else {
         return Ok(());
     };
-    let clusters = layout.reftable.count.0;
+    let clusters = placement.reftable_clusters();
     match run.brute.least_in_storage().map(u64::from) {
         Some(least) if least == clusters => Ok(()),
         Some(least) if least < clusters => Err(Failure::new(format!(
@@ -319,14 +306,17 @@ fn no_leaks(run: &Planning<'_>) -> Result<(), Failure> {
 
 /// Every refblock is written once.
 fn bounded_cost(run: &Planning<'_>) -> Result<(), Failure> {
-    let Ok(layout) = run.outcome else {
+    let Ok(placement) = run.outcome else {
         return Ok(());
     };
-    for (position, (refblock, _)) in layout.refblocks.iter().enumerate() {
-        let times = layout.order.iter().filter(|&&written| written == position);
+    for (position, (refblock, _)) in placement.refblocks.iter().enumerate() {
+        let times = placement
+            .order
+            .iter()
+            .filter(|&&written| written == position);
         let times = times.count();
         Failure::unless(times <= 1, || {
-            format!("refblock {} is written {times} times", refblock.0)
+            format!("refblock {refblock} is written {times} times")
         })?;
     }
     Ok(())

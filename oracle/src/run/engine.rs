@@ -4,15 +4,17 @@ use std::io;
 
 use recount::storage::Operation;
 use recount::{
-    CheckError, ImageError, Offset, PlanError, RepairError, RepairFailure, RepairOptions, Report,
-    Scope, Storage, StorageError,
+    CheckError, Geometry, GeometryError, ImageError, Layout, Offset, PlanError, RepairError,
+    RepairFailure, RepairOptions, Report, Run, Scope, Storage, StorageError,
 };
 
 use crate::audit::Counters;
 use crate::case::Algorithm;
 use crate::disk::Disk;
+use crate::placement::{NoPlacement, Placement};
 use crate::spec::Refused;
 use crate::subject::{Checked, Done, Options, Outcome, Stopped};
+use crate::toy::Shape;
 
 /// A disk as the engine takes it.
 pub enum Lent<'a> {
@@ -101,6 +103,33 @@ pub const fn algorithm(algorithm: Algorithm) -> recount::Algorithm {
         Algorithm::Planned => recount::Algorithm::Planned,
         Algorithm::FirstFit => recount::Algorithm::FirstFit,
         Algorithm::Tail => recount::Algorithm::Tail,
+    }
+}
+
+/// Its geometry for a shape, with the cluster size that cases of it have.
+pub fn geometry(shape: Shape) -> Result<Geometry, GeometryError> {
+    let (order, refblock) = (shape.refcount_order, shape.refblock_bits);
+    let entries = shape.reftable_entry_bits;
+    Geometry::model(shape.cluster_bits(), order, refblock, entries)
+}
+
+/// Where it would put new structures.
+pub fn placement(planned: Result<Layout, PlanError>) -> Result<Placement, NoPlacement> {
+    let range = |run: &Run| run.first.0..run.end().0;
+    let refblocks = |layout: &Layout| {
+        let refblocks = layout.refblocks.iter();
+        refblocks.map(|(number, at)| (number.0, at.0)).collect()
+    };
+    match planned {
+        Ok(layout) => Ok(Placement {
+            reftable: range(&layout.reftable),
+            refblocks: refblocks(&layout),
+            abandoned: layout.abandoned.runs().iter().map(range).collect(),
+            order: layout.order,
+            tries: layout.tries,
+        }),
+        Err(PlanError::Diverges { clusters }) => Err(NoPlacement::Endless(clusters.0)),
+        Err(error) => Err(NoPlacement::NoRoom(error.to_string())),
     }
 }
 

@@ -4,14 +4,16 @@
 use std::io;
 
 use recount::rebuild::{self, Input};
-use recount::{Cluster, ClusterCount, Layout, PlanError, RefcountTable, Run, RunSet};
+use recount::{
+    Cluster, ClusterCount, Layout, PlanError, RefblockIndex, RefcountTable, Run, RunSet,
+};
 
 use super::{Before, Repair, SceneError, engine};
 use crate::case::build;
 use crate::case::model::Model;
 use crate::case::{Algorithm, Case, Image, StorageLimit};
 use crate::disk::Disk;
-use crate::properties::plan::geometry;
+use crate::placement::{NoPlacement, Placement};
 use crate::properties::reading::Kind;
 use crate::subject::{Done, Outcome, Stopped};
 
@@ -24,7 +26,7 @@ pub struct ToyRepair {
     algorithm: recount::Algorithm,
     references: RefcountTable,
     /// What the planner said.
-    pub planned: Result<Layout, PlanError>,
+    pub planned: Result<Placement, NoPlacement>,
 }
 
 impl ToyRepair {
@@ -48,7 +50,7 @@ impl ToyRepair {
                 toy.references[old as usize] = 1;
             }
         }
-        let mut references = RefcountTable::new(geometry(model.shape())?);
+        let mut references = RefcountTable::new(engine::geometry(model.shape())?);
         for (cluster, &count) in (0..).zip(&toy.references) {
             references.set(Cluster(cluster), count)?;
         }
@@ -65,7 +67,7 @@ impl ToyRepair {
             },
         };
         let algorithm = engine::algorithm(case.algorithm);
-        let planned = planner(algorithm, &input);
+        let planned = engine::placement(planner(algorithm, &input));
         let repair = Self {
             algorithm,
             references,
@@ -82,32 +84,35 @@ impl ToyRepair {
         Ok(Done::default())
     }
 
-    fn write(&self, layout: &Layout, disk: &mut dyn Disk) -> io::Result<()> {
+    fn write(&self, placement: &Placement, disk: &mut dyn Disk) -> io::Result<()> {
         let geometry = self.references.geometry();
-        let offset_of = |cluster: Cluster| cluster.0 << geometry.cluster_bits();
+        let offset_of = |cluster: u64| cluster << geometry.cluster_bits();
         let mut counts = self.references.clone();
-        for cluster in layout.allocated().runs().iter().flat_map(Run::iter) {
-            counts.set(cluster, 1).expect("memory for a toy");
+        for cluster in placement.allocated() {
+            counts.set(Cluster(cluster), 1).expect("memory for a toy");
         }
         let mut block = vec![0; geometry.cluster_size() as usize];
-        let refblocks = layout.order.iter();
-        let refblocks: Vec<_> = refblocks.map(|at| layout.refblocks[*at]).collect();
+        let refblocks = placement.order.iter();
+        let refblocks: Vec<_> = refblocks.map(|at| placement.refblocks[*at]).collect();
         // Neighbours are written at once.
-        for run in refblocks.chunk_by(|(_, one), (_, next)| one.0 + 1 == next.0) {
+        for run in refblocks.chunk_by(|(_, one), (_, next)| one + 1 == *next) {
             let blocks = run.iter().flat_map(|(refblock, _)| {
-                counts.encode(*refblock, &mut block);
+                counts.encode(RefblockIndex(*refblock), &mut block);
                 block.clone()
             });
             let blocks: Vec<_> = blocks.collect();
             disk.write_at(offset_of(run[0].1), &blocks)?;
         }
-        let (start, clusters) = (offset_of(layout.reftable.first), layout.reftable.count.0);
+        let (start, clusters) = (
+            offset_of(placement.reftable.start),
+            placement.reftable_clusters(),
+        );
         let mut reftable = block.repeat(clusters as usize);
         reftable.fill(0);
         let entries = geometry.entries_per_reftable_cluster();
-        for (refblock, cluster) in &layout.refblocks {
-            let (at, index) = (refblock.0 / entries, refblock.0 % entries);
-            let entry = (offset_of(Cluster(at)) + index * 8) as usize;
+        for (refblock, cluster) in &placement.refblocks {
+            let (at, index) = (refblock / entries, refblock % entries);
+            let entry = (offset_of(at) + index * 8) as usize;
             reftable[entry..entry + 8].copy_from_slice(&offset_of(*cluster).to_be_bytes());
         }
         disk.write_at(start, &reftable)?;

@@ -68,6 +68,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let mut chosen: Vec<&Mutant> = mutants.iter().collect();
     chosen.retain(|mutant| args.only.is_empty() || is_named(&mutant.name));
     chosen.retain(|mutant| !args.rules || mutant.is_of_rules());
+    if chosen.is_empty() {
+        let names = args.only.join(", ");
+        return Err(format!("no mutant is named like {names}; --list shows all").into());
+    }
     if args.list {
         for mutant in chosen {
             println!("{}: {} ({})", mutant.name, mutant.why, mutant.file);

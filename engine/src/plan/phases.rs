@@ -62,7 +62,7 @@ impl Draft<'_> {
     }
 
     /// The report of a check afterwards, but for figures that only a walk gives.
-    fn report_after(&self, left_in_tables: u64) -> Report {
+    fn report_after(&mut self, left_in_tables: u64) -> Report {
         let is_rebuilt = self.layout.is_some();
         let overflow = if self.options.scope == Scope::Leaks {
             // The final counts are not the references: nothing is raised.
@@ -70,6 +70,9 @@ impl Draft<'_> {
         } else {
             report_overflow(&self.counts, &mut ())
         };
+        // References of the structures that go.
+        self.fixed.corruptions +=
+            u64::from(is_rebuilt) * self.look.overflow.saturating_sub(overflow);
         let left = self.after.corruptions.saturating_sub(self.look.overflow) + overflow;
         let snapshots = self.look.references.snapshots.corruptions;
         let snapshots = self.remedy.map_or(snapshots, |_| 0);

@@ -248,3 +248,23 @@ fn what_releasing_leaks_cannot_repair_is_counted_as_a_check_counts_it() {
         assert!(repair.stdout.contains(counter), "{repair:?}");
     }
 }
+
+#[test]
+fn references_that_go_with_the_old_structures_are_counted_as_repaired() {
+    let mut image = Image::clean();
+    // Refcounts of one bit, and two reftable entries to the refblock: it cannot count them.
+    image.put32(96, 0);
+    image.put(REFBLOCK, &[0; CLUSTER]);
+    image.put(REFBLOCK, &[0xff, 1]);
+    image.put64(REFTABLE + 8, REFBLOCK as u64);
+    let (_directory, path) = image.write();
+    let count = |options: &[&str], key: &str| {
+        let run = recount(options, &path);
+        let json: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON");
+        json[key].as_u64()
+    };
+    let found = count(&["--output=json"], "corruptions");
+    assert!(found.is_some_and(|found| found > 0), "{found:?}");
+    let repaired = count(&["-r", "all", "--output=json"], "corruptions-fixed");
+    assert_eq!(repaired, found);
+}

@@ -264,7 +264,7 @@ pub const ALL: &[Difference] = &[
     Difference {
         name: "goes on where refcounts cannot be read",
         theirs: "marks the image as corrupt when it meets a refblock that is not aligned, and gives up in the middle of the repair",
-        shows_in: &[RebuildVerdict],
+        shows_in: &[InPlaceRepair, RebuildVerdict],
         holds_of: |audit, _| audit.qemu.check_errors > 0,
         ends: (is_clean, gave_up),
     },

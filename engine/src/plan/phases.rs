@@ -70,9 +70,8 @@ impl Draft<'_> {
         } else {
             report_overflow(&self.counts, &mut ())
         };
-        // References of the structures that go.
-        self.fixed.corruptions +=
-            u64::from(is_rebuilt) * self.look.overflow.saturating_sub(overflow);
+        let gone = self.look.overflow.saturating_sub(overflow);
+        self.fixed.corruptions += u64::from(is_rebuilt) * gone;
         let left = self.after.corruptions.saturating_sub(self.look.overflow) + overflow;
         let snapshots = self.look.references.snapshots.corruptions;
         let snapshots = self.remedy.map_or(snapshots, |_| 0);

@@ -82,11 +82,8 @@ impl UnalignedEmpty {
         if image.header.has_data_file() || !image.holds(self.region) {
             return Ok(());
         }
+        let (run, times) = (self.region.clusters(image.geometry()), self.uses.all);
         let change = [RefcountTable::remove, RefcountTable::add][usize::from(adds)];
-        Ok(change(
-            counts,
-            self.region.clusters(image.geometry()),
-            self.uses.all,
-        )?)
+        Ok(change(counts, run, times)?)
     }
 }

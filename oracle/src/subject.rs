@@ -29,8 +29,15 @@ pub struct Ask {
 /// What a check says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Checked {
-    /// What it finds, and whether the refcount structures have to be built anew.
-    Found(Counters, bool),
+    /// What it finds.
+    Found {
+        /// The figures.
+        counters: Counters,
+        /// Whether the refcount structures have to be built anew.
+        needs_rebuild: bool,
+        /// How often what refers to clusters is wrong, and the first of it, in words.
+        damage: (u64, Vec<String>),
+    },
     /// It does not open the image.
     NotOpened(String),
     /// It does not open the image, for its LUKS header alone.

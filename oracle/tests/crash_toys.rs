@@ -3,10 +3,11 @@
 
 use std::io;
 
+use recount::{MemoryStorage, Offset, Storage as _};
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::model::Model;
 use recount_oracle::case::{
-    Algorithm, Case, Crash, Fault, FaultKind, Image, Operation, Schedule, StorageLimit, Times,
+    Algorithm, Case, Fault, FaultKind, Image, Operation, Schedule, StorageLimit, Times,
 };
 use recount_oracle::crash::{self, CrashState, Limits};
 use recount_oracle::disk::Disk;
@@ -150,21 +151,60 @@ fn the_faults_of_a_case_are_played() {
     assert_eq!(reading.pointer(), before.reading.pointer());
 }
 
+/// Memory of the engine as a disk.
+struct Memory(MemoryStorage);
+
+impl Disk for Memory {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    fn capacity(&self) -> Option<u64> {
+        self.0.capacity()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let read = self.0.read_at(Offset(offset), buffer);
+        read.map_err(|error| error.source)
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let written = self.0.write_at(Offset(offset), bytes);
+        written.map_err(|error| error.source)
+    }
+
+    fn set_len(&mut self, length: u64) -> io::Result<()> {
+        self.0.set_len(length).map_err(|error| error.source)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(|error| error.source)
+    }
+
+    fn discard(&mut self, offset: u64, length: u64) -> io::Result<()> {
+        let discarded = self.0.discard(Offset(offset), length);
+        discarded.map_err(|error| error.source)
+    }
+}
+
 #[test]
-fn the_trace_of_a_repair_makes_of_the_bytes_before_those_after() {
+fn a_disk_without_faults_ends_up_as_memory_does() {
     for algorithm in [Algorithm::Planned, Algorithm::FirstFit, Algorithm::Tail] {
         for picture in PICTURES {
             for storage in storages() {
                 let case = case(algorithm, picture, storage);
                 let (before, repair) = ToyRepair::new(&case).expect("a toy");
+                let bytes = bytes_of(&before.bytes);
+                let mut memory = Memory(match before.capacity {
+                    None => MemoryStorage::growing(bytes),
+                    Some(_) => MemoryStorage::fixed(bytes),
+                });
+                let outcome = repair.commit(&mut memory);
                 let run = run(&repair, &before, &[]);
-                let whole = Crash {
-                    after: run.trace.events.len() as u32,
-                    kept: u64::MAX,
-                };
+                assert_eq!(run.outcome.is_ok(), outcome.is_ok());
                 assert_eq!(
-                    crash::state(&before.bytes, &run.trace, whole),
-                    run.after,
+                    bytes_of(&run.after),
+                    memory.0.bytes(),
                     "{algorithm:?} {picture}"
                 );
             }

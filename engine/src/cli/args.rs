@@ -17,8 +17,8 @@ pub enum Command {
     /// Check an image, and with -r repair it: options, output and exit codes of `qemu-img check`
     ///
     /// What every table refers to is counted, and the counts are compared with those that the image
-    /// stores. Without -r nothing is written. The result goes to standard output, a message for
-    /// each finding to standard error.
+    /// stores. Without -r nothing is written. The result goes to standard output, messages about
+    /// what is found to standard error.
     ///
     /// With -r what is found is repaired, and the image is checked once more; that second result is
     /// printed. Structures are rebuilt in free clusters and come into use by one write to the

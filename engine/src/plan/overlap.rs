@@ -23,8 +23,10 @@ pub(super) fn look_for(draft: &Draft<'_>) -> Result<Option<Cluster>, RepairError
     let mut counts = draft.counts.clone();
     draft.look.old.uncount(&mut counts)?;
     for entry in &draft.look.references.unaligned_empty {
-        if !draft.replaced.contains_key(&entry.table) {
-            entry.count(&draft.image, &mut counts, false)?;
+        if !draft.replaced.contains_key(&entry.table)
+            && let Some(run) = entry.counted(&draft.image)
+        {
+            counts.remove(run, entry.uses.all)?;
         }
     }
     let walked = &draft.look.references;

@@ -70,8 +70,8 @@ impl Draft<'_> {
         } else {
             report_overflow(&self.counts, &mut ())
         };
-        let gone = self.look.overflow.saturating_sub(overflow);
-        self.fixed.corruptions += u64::from(is_rebuilt) * gone;
+        let by_old_structures = self.look.overflow.saturating_sub(overflow);
+        self.fixed.corruptions += u64::from(is_rebuilt) * by_old_structures;
         let left = self.after.corruptions.saturating_sub(self.look.overflow) + overflow;
         let snapshots = self.look.references.snapshots.corruptions;
         let snapshots = self.remedy.map_or(snapshots, |_| 0);

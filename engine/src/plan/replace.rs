@@ -7,7 +7,7 @@ use super::make::Draft;
 use crate::check::Comparison;
 use crate::image::Image;
 use crate::references::UnalignedEmpty;
-use crate::table::RefcountTable;
+use crate::table::Run;
 use crate::units::Offset;
 
 /// The tables in which entries are replaced, and how many.
@@ -27,7 +27,9 @@ impl Draft<'_> {
     fn replace(&mut self, entries: &[UnalignedEmpty]) -> Result<(), RepairError> {
         for entry in entries {
             *self.replaced.entry(entry.table).or_default() += 1;
-            entry.count(&self.image, &mut self.counts, false)?;
+            if let Some(run) = entry.counted(&self.image) {
+                self.counts.remove(run, entry.uses.all)?;
+            }
         }
         let mut bytes = vec![0; self.image.geometry().cluster_size() as usize];
         loop {
@@ -46,7 +48,9 @@ impl Draft<'_> {
             // What they refer to may be a table, which then stays as it is as well.
             let stays = |entry: &&UnalignedEmpty| staying.contains(&entry.table);
             for entry in entries.iter().filter(stays) {
-                entry.count(&self.image, &mut self.counts, true)?;
+                if let Some(run) = entry.counted(&self.image) {
+                    self.counts.add(run, entry.uses.all)?;
+                }
             }
             self.replaced.retain(|table, _| !staying.contains(table));
         }
@@ -72,18 +76,9 @@ impl Draft<'_> {
 }
 
 impl UnalignedEmpty {
-    /// Counts what the entry leads to as often as it is referred to, or no more, if that is counted.
-    pub(super) fn count(
-        &self,
-        image: &Image,
-        counts: &mut RefcountTable,
-        adds: bool,
-    ) -> Result<(), RepairError> {
-        if image.header.has_data_file() || !image.holds(self.region) {
-            return Ok(());
-        }
-        let (run, times) = (self.region.clusters(image.geometry()), self.uses.all);
-        let change = [RefcountTable::remove, RefcountTable::add][usize::from(adds)];
-        Ok(change(counts, run, times)?)
+    /// The clusters that the entry leads to, if they are counted.
+    pub(super) fn counted(&self, image: &Image) -> Option<Run> {
+        let is_counted = !image.header.has_data_file() && image.holds(self.region);
+        is_counted.then(|| self.region.clusters(image.geometry()))
     }
 }

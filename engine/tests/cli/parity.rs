@@ -2,10 +2,13 @@
 //! results in the table were recorded from qemu-img 10.0; where one is installed, it is asked
 //! again.
 
+use std::ffi::OsStr;
+use std::path::Path;
+
 use recount_needs::needs;
 
 use crate::image::{self, CLUSTER, CLUSTERS, Image, L1, L2, REFTABLE};
-use crate::run::{qemu_img, recount};
+use crate::run::{command, qemu_img, recount};
 
 /// A damage and what comes of it: exit code, corruptions, leaks, check errors.
 struct Situation {
@@ -216,22 +219,40 @@ fn the_data_of_the_test_image_is_where_the_tests_think() {
 
 #[test]
 fn every_way_in_which_scripts_write_the_options_of_qemu_img_is_understood() {
-    let mut image = Image::clean();
-    image.bytes.resize((CLUSTERS + 1) * CLUSTER, 0);
-    image.set_refcount(CLUSTERS, 1);
-    for options in [
-        "-f qcow2 -r leaks --output json",
-        "-fqcow2 -rleaks --output=json",
-        "--format=qcow2 --repair=leaks --output=json",
-        "--format qcow2 --repair leaks --out json",
-        "-r all -r leaks -f raw -f qcow2 --output=human --output=json",
-        "-T none -f qcow2 -r leaks --output=json --",
+    let mut leaky = Image::clean();
+    leaky.bytes.resize((CLUSTERS + 1) * CLUSTER, 0);
+    leaky.set_refcount(CLUSTERS, 1);
+    let mut without_refcounts = Image::clean();
+    without_refcounts.put64(REFTABLE, 0);
+    for line in [
+        "check -f qcow2 -r leaks --output json x",
+        "check -fqcow2 -rleaks --output=json x",
+        "check --format=qcow2 --repair=leaks --output=json x",
+        "check x --format qcow2 --repair leaks --out json",
+        "check -r all -r leaks -f raw -f qcow2 --output=human --output=json x",
+        "check -q -T none -f qcow2 -r leaks --output=json -- x",
     ] {
-        let (_directory, path) = image.write();
-        let options: Vec<&str> = options.split(' ').collect();
-        let run = recount(&options, &path);
-        assert_eq!(run.code, Some(0), "{options:?}: {run:?}");
-        let json: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON");
-        assert_eq!(json["leaks-fixed"], 1, "{options:?}: {run:?}");
+        let run = |path: &Path| {
+            let words = line.split(' ').map(OsStr::new);
+            command(words.map(|word| if word == "x" { path.as_os_str() } else { word }))
+        };
+        let (_directory, path) = leaky.write();
+        let repaired = run(&path);
+        assert_eq!(repaired.code, Some(0), "{line}: {repaired:?}");
+        if line.contains("-q") {
+            assert_eq!(repaired.stdout, "", "{line}");
+        } else {
+            let json: serde_json::Value = serde_json::from_str(&repaired.stdout).expect("JSON");
+            assert_eq!(json["leaks-fixed"], 1, "{line}: {repaired:?}");
+        }
+        assert_eq!(recount(&[], &path).code, Some(0), "{line}: a leak stays");
+        // Only leaks: what -r all repairs is refused.
+        let (_directory, path) = without_refcounts.write();
+        let refused = run(&path);
+        assert_eq!(refused.code, Some(1), "{line}: {refused:?}");
+        assert!(
+            refused.stderr.contains("use `-r all`"),
+            "{line}: {refused:?}"
+        );
     }
 }

@@ -54,7 +54,8 @@ pub fn judge_all(
 ) -> Vec<(Property, Verdict)> {
     let of_bytes = OF_BYTES.map(|(property, ..)| (property, judge(property, before, run)));
     let mut verdicts = of_bytes.to_vec();
-    let exact = plan_exact::judge(before, run, repair);
+    let exact = has_plan(before, run).then(|| plan_exact::judge(before, run, repair));
+    let exact = exact.map_or(Verdict::NotApplicable, Verdict::from);
     verdicts.push((Property::PlanExact, exact));
     verdicts.extend(idempotent::judge(before, run, repair));
     let restores = undo_restores::judge(before, run, repair, cuts);

@@ -44,12 +44,21 @@ impl Lent<'_> {
             Self::Whole(disk) => change(&mut **disk),
             Self::Shown(_) => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
         };
-        changed.map_err(|source| StorageError {
-            operation,
-            offset,
-            length,
-            source,
-        })
+        changed.map_err(failed(operation, offset, length))
+    }
+}
+
+/// Says which operation failed.
+fn failed(
+    operation: Operation,
+    offset: Offset,
+    length: u64,
+) -> impl FnOnce(io::Error) -> StorageError {
+    move |source| StorageError {
+        operation,
+        offset,
+        length,
+        source,
     }
 }
 
@@ -64,12 +73,7 @@ impl Storage for Lent<'_> {
 
     fn read_at(&self, offset: Offset, buffer: &mut [u8]) -> Result<(), StorageError> {
         let read = self.disk().read_at(offset.0, buffer);
-        read.map_err(|source| StorageError {
-            operation: Operation::Read,
-            offset,
-            length: buffer.len() as u64,
-            source,
-        })
+        read.map_err(failed(Operation::Read, offset, buffer.len() as u64))
     }
 
     fn next_data(&self, offset: Offset) -> Option<Offset> {
@@ -160,8 +164,16 @@ pub fn check(storage: &dyn Storage) -> Checked {
     }
 }
 
-const fn found(report: &Report) -> Checked {
-    Checked::Found(counters(report), report.needs_rebuild)
+fn found(report: &Report) -> Checked {
+    let examples = report.dead_ends.examples.iter();
+    Checked::Found {
+        counters: counters(report),
+        needs_rebuild: report.needs_rebuild,
+        damage: (
+            report.dead_ends.count,
+            examples.map(ToString::to_string).collect(),
+        ),
+    }
 }
 
 /// A report as the audit puts it.

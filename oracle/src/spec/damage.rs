@@ -60,7 +60,8 @@ impl Spec<'_> {
     }
 
     /// Uses of two kinds, or two "within one layer (compressed clusters share clusters with each other;
-    /// snapshots share with the active layer)". An entry that is no damage makes none, replaced or not.
+    /// snapshots share with the active layer)". A use by an entry that reads as zeros and has an
+    /// impossible offset makes none, whether or not the entry is replaced.
     fn overlaps(&self, cluster: u64) -> bool {
         let harmless = |use_: &Referrer| use_.is_structure() || self.own.reads_as_zeros(*use_);
         let uses = self.uses(cluster).filter(|use_| !harmless(use_));

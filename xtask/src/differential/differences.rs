@@ -284,7 +284,8 @@ pub const ALL: &[Difference] = &[
     },
 ];
 
-/// Whether recount left nothing wrong but what it was not asked to mend, with `-r leaks` all but leaks,
+/// Whether recount left nothing wrong but what it was not asked to mend, with `-r leaks` all but leaks
+/// (contract, rule 12),
 /// or what a narrow refcount cannot count, and said so; or refused `-r leaks` where structures have to
 /// be built anew.
 fn is_repaired(before: &Audit, ours: &Ours<'_>) -> bool {

@@ -34,7 +34,6 @@ fn planners(criterion: &mut Criterion) {
             let input = Input {
                 references: &references,
                 reserved: &none,
-                doubtful: &none,
                 file,
                 capacity: None,
             };

@@ -25,7 +25,6 @@ fn plan(algorithm: Algorithm, picture: &str, capacity: Option<u64>) -> Result<La
     let input = Input {
         references: &references,
         reserved: &reserved,
-        doubtful: &RunSet::new(),
         file: ClusterCount(picture.len() as u64),
         capacity: capacity.map(ClusterCount),
     };
@@ -132,7 +131,6 @@ fn a_cluster_counted_after_the_end_of_the_file_is_not_taken() {
     let input = Input {
         references: &references,
         reserved: &none,
-        doubtful: &none,
         file: ClusterCount(4),
         capacity: None,
     };

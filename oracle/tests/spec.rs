@@ -207,6 +207,25 @@ fn a_file_does_not_grow_over_what_is_missing_of_it() {
 }
 
 #[test]
+fn where_nothing_tells_what_is_free_damage_keeps_all_clusters() {
+    let mut image = Image::whole();
+    let end = image.bytes.len() / CLUSTER;
+    // Without refcounts; the first cluster of data is referred to no more, by a flipped bit.
+    image.put(CLUSTER, &[0; 8]);
+    image.entry(4 * CLUSTER, end);
+    assert_eq!(image.refused(&ASK), Some(Refused::GrowthWouldHide));
+    let mut release = ASK;
+    release.options.release_unreachable = true;
+    let layout = image.repaired(&release).counts;
+    assert_eq!(layout.get(&6), Some(&1), "the cluster is taken");
+    // Farther away the entry leaves room after the end of the file.
+    image.entry(4 * CLUSTER, end + 8);
+    let repaired = image.repaired(&ASK);
+    assert_eq!(repaired.counts.get(&6), None);
+    assert!(repaired.after.len() > image.bytes.len());
+}
+
+#[test]
 fn unknown_autoclear_bits_are_cleared_only_where_something_is_written() {
     let mut image = Image::whole();
     image.put(88, &0x8000_u64.to_be_bytes());

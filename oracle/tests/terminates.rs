@@ -53,7 +53,6 @@ fn by_planner(geometry: Geometry, used: u64) -> Planned {
     let input = Input {
         references: &references,
         reserved: &RunSet::new(),
-        doubtful: &RunSet::new(),
         file: ClusterCount(used),
         capacity: None,
     };

@@ -164,7 +164,13 @@ fn the_algorithms_of_qemu_say_that_they_would_not_end_on_the_sparse_image() {
         let start = Instant::now();
         let failure = recount::repair(&mut storage, &by(algorithm), &mut ());
         let failure = failure.expect_err("no end");
-        let diverges = matches!(failure.error, RepairError::Plan(PlanError::Diverges { .. }));
+        let diverges = matches!(
+            failure.error,
+            RepairError::Plan {
+                error: PlanError::Diverges { .. },
+                ..
+            }
+        );
         assert!(diverges, "{algorithm:?}: {failure}");
         assert!(
             start.elapsed() < LONG,
@@ -190,7 +196,13 @@ fn repair_full_tail(
         let before = read(&*device);
         let failure = recount::repair(&mut *device, &by(algorithm), &mut ());
         let failure = failure.expect_err("no room after what a refblock covers");
-        let no_space = matches!(failure.error, RepairError::Plan(PlanError::NoSpace { .. }));
+        let no_space = matches!(
+            failure.error,
+            RepairError::Plan {
+                error: PlanError::NoSpace { .. },
+                ..
+            }
+        );
         assert!(no_space, "{algorithm:?}: {failure}");
         assert!(read(&*device) == before, "{algorithm:?} wrote");
     }

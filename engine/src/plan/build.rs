@@ -40,7 +40,7 @@ impl Draft<'_> {
             table = self.place_snapshots(&room, remedy.snapshots)?;
         }
         let algorithm = self.options.algorithm;
-        let layout = room.seek(&self.counts, |input| rebuild::plan(algorithm, input))?;
+        let layout = room.seek(self, |input| rebuild::plan(algorithm, input))?;
         // A reftable that was given up for a larger one is not counted.
         for (_, cluster) in &layout.refblocks {
             self.counts.add(Run::single(*cluster), 1)?;
@@ -106,9 +106,7 @@ impl Draft<'_> {
             return Ok((Offset(0), bytes));
         }
         bytes.resize((clusters.0 << geometry.cluster_bits()) as usize, 0);
-        let place = room.seek(&self.counts, |input| {
-            rebuild::lowest_free_run(input, clusters)
-        })?;
+        let place = room.seek(self, |input| rebuild::lowest_free_run(input, clusters))?;
         let offset = Offset(place.first.0 << geometry.cluster_bits());
         self.counts.add(place, 1)?;
         Ok((offset, bytes))

@@ -28,12 +28,25 @@ impl Draft<'_> {
                 return Ok(damage);
             }
         }
-        if let Some(cluster) = overlap::look_for(self)? {
-            damage.push(Finding::Overlap { cluster });
-            return Ok(damage);
+        if self.counts.has_shared() {
+            let mut counts = self.counts.clone();
+            self.look.old.uncount(&mut counts)?;
+            if let Some(cluster) = overlap::look_for(self, counts)? {
+                damage.push(Finding::Overlap { cluster });
+                return Ok(damage);
+            }
         }
         lost::look_for(self, &mut leaked(), &mut damage)?;
         Ok(damage)
+    }
+
+    /// Whether something is damaged and not to be passed over, where nothing leaked and the present
+    /// structures are counted no more.
+    pub(super) fn is_damaged(&self) -> Result<bool, RepairError> {
+        if self.keeps || self.options.release_unreachable {
+            return Ok(self.keeps);
+        }
+        Ok(overlap::look_for(self, self.counts.clone())?.is_some())
     }
 
     /// Whether an allocated cluster has no reference.

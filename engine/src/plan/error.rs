@@ -21,14 +21,19 @@ pub enum RepairError {
     )]
     NeedsRebuild,
     /// There is no place for new refcount structures.
-    #[error(transparent)]
-    Plan(#[from] PlanError),
+    #[error("{error}{}", or_overwrite(*in_danger))]
+    Plan {
+        /// What there is no place for.
+        error: PlanError,
+        /// Whether there is one in clusters that damaged entries may have led to.
+        in_danger: bool,
+    },
     /// There is only a place where the file would grow over what is missing of it.
     #[error(
         "no room for the {needed} clusters that have to be written: at least {missing} bytes at \
          the end of the file are missing, and growing over them would hide what is lost. Get the rest of the \
          file, or, where there is no more of it, make the missing part read as zeros with \
-         `truncate -s {length}`, and repair then"
+         `truncate -s {length}`, and repair then{}", or_overwrite(*in_danger)
     )]
     GrowthWouldHide {
         /// Clusters that do not fit inside the file.
@@ -37,6 +42,8 @@ pub enum RepairError {
         missing: u64,
         /// The length in bytes that the file would have with them.
         length: u64,
+        /// Whether there is room in clusters that damaged entries may have led to.
+        in_danger: bool,
     },
     /// What has to be written reaches past the end of the storage.
     #[error(
@@ -70,6 +77,16 @@ pub enum RepairError {
     /// Memory ran out.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
+}
+
+/// The way out that is left where only clusters in danger are.
+const fn or_overwrite(in_danger: bool) -> &'static str {
+    if in_danger {
+        "; or use --release-unreachable: new structures then take clusters of which no refcount tells \
+         whether they are in use, and what damaged entries led to there is lost"
+    } else {
+        ""
+    }
 }
 
 impl From<TryReserveError> for RepairError {

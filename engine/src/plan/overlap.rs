@@ -16,12 +16,11 @@ use crate::units::{Cluster, Region};
 
 /// The first cluster that is found. The uses of refcount structures are no matter: a rebuild takes them
 /// away; nor are those by entries that read as zeros and have an impossible offset: nothing is lost there.
-pub(super) fn look_for(draft: &Draft<'_>) -> Result<Option<Cluster>, RepairError> {
-    if !draft.counts.has_shared() {
-        return Ok(None);
-    }
-    let mut counts = draft.counts.clone();
-    draft.look.old.uncount(&mut counts)?;
+/// `counts` are the references but for those of present refcount structures.
+pub(super) fn look_for(
+    draft: &Draft<'_>,
+    mut counts: RefcountTable,
+) -> Result<Option<Cluster>, RepairError> {
     for entry in &draft.look.references.unaligned_empty {
         if !draft.replaced.contains_key(&entry.table)
             && let Some(run) = entry.counted(&draft.image)

@@ -10,6 +10,7 @@ use crate::units::{Cluster, ClusterCount, RefblockIndex};
 /// What is free, and how far. See [`Input`].
 pub(super) struct Room {
     reserved: RunSet,
+    /// Clusters of which the disk does not say whether they are free.
     doubtful: RunSet,
     file: ClusterCount,
     capacity: Option<ClusterCount>,
@@ -23,13 +24,14 @@ pub(super) struct Room {
 impl Draft<'_> {
     /// The structures that there are take up room as long as they are in use: refblocks and reftable,
     /// unless they may be overwritten, and the snapshot table that another takes the place of.
-    pub(super) fn room(&self, doubtful: RunSet) -> Room {
+    pub(super) fn room(&self, mut doubtful: RunSet) -> Room {
         let counts = &self.counts;
         let mut reserved = self.beyond.covered.clone();
         let mut reusable = ClusterCount(0);
         if self.options.algorithm != Algorithm::Planned {
-            // QEMU's algorithms never overwrite them.
+            // QEMU's algorithms never overwrite them, and heed no doubt.
             reserved.extend(&self.look.old.clusters);
+            doubtful = RunSet::new();
         } else if !self.options.reuse_old {
             let mut present = self.look.old.clusters.clone();
             present.extend(&self.look.old.claimed);
@@ -61,34 +63,53 @@ impl Draft<'_> {
 }
 
 impl Room {
-    /// Seeks a place for something with these counts. The error is as it is for this storage.
+    /// Seeks a place beside the counts of a draft, in doubtful clusters only where there is none
+    /// without them, and not at all in an image that is damaged, as damage may have led to them. The
+    /// error is as it is for this storage.
     pub fn seek<T>(
         &self,
-        counts: &RefcountTable,
-        place: impl FnOnce(&Input<'_>) -> Result<T, PlanError>,
+        draft: &Draft<'_>,
+        place: impl Fn(&Input<'_>) -> Result<T, PlanError>,
     ) -> Result<T, RepairError> {
-        let input = Input {
-            references: counts,
-            reserved: &self.reserved,
-            doubtful: &self.doubtful,
-            file: self.file,
-            capacity: self.capacity,
+        let place = |reserved: &RunSet| {
+            place(&Input {
+                references: &draft.counts,
+                reserved,
+                file: self.file,
+                capacity: self.capacity,
+            })
         };
-        place(&input).map_err(|mut error| {
-            if let PlanError::NoSpace { what, reserved, .. } = &mut error {
-                let (New::Structures(needed, _) | New::SnapshotTable(needed)) = *what;
-                // The storage is not full where it could grow but for what that would hide.
-                if let Some((missing, length)) = self.hidden {
-                    return RepairError::GrowthWouldHide {
-                        needed,
-                        missing,
-                        length,
-                    };
+        let mut not_free = self.reserved.clone();
+        not_free.extend(&self.doubtful);
+        match place(&not_free) {
+            Err(error @ PlanError::NoSpace { .. }) if !self.doubtful.is_empty() => {
+                let placed = place(&self.reserved);
+                if draft.is_damaged()? {
+                    return Err(self.explain(error, placed.is_ok()));
                 }
-                *reserved = self.reusable.min(*reserved);
+                placed
             }
-            error.into()
-        })
+            placed => placed,
+        }
+        .map_err(|error| self.explain(error, false))
+    }
+
+    /// Why there is no place; `in_danger`: but for that in clusters that may hold data.
+    fn explain(&self, mut error: PlanError, in_danger: bool) -> RepairError {
+        if let PlanError::NoSpace { what, reserved, .. } = &mut error {
+            let (New::Structures(needed, _) | New::SnapshotTable(needed)) = *what;
+            // The storage is not full where it could grow but for what that would hide.
+            if let Some((missing, length)) = self.hidden {
+                return RepairError::GrowthWouldHide {
+                    needed,
+                    missing,
+                    length,
+                    in_danger,
+                };
+            }
+            *reserved = self.reusable.min(*reserved);
+        }
+        RepairError::Plan { error, in_danger }
     }
 }
 

@@ -35,9 +35,6 @@ pub struct Input<'a> {
     /// and what references that reach past the end of the file cover. QEMU's algorithms take them for
     /// clusters in use, which need refblocks.
     pub reserved: &'a RunSet,
-    /// Free clusters that are taken only when nothing else is left, because what the disk said of
-    /// them cannot be read. Only [`Algorithm::Planned`] heeds it.
-    pub doubtful: &'a RunSet,
     /// Clusters of the file as it is, the last one perhaps in part.
     pub file: ClusterCount,
     /// Clusters that the file can never exceed; `None` when it can grow.
@@ -111,33 +108,22 @@ impl Input<'_> {
         Cluster(capacity.min(addressable))
     }
 
-    /// Looks for a place inside the file as it is, then, if it can grow, with the space after its end;
-    /// among doubtful clusters only where there is none without them.
+    /// Looks for a place inside the file as it is, then, if it can grow, with the space after its end.
     fn first_place<T>(
         &self,
         place: impl Fn(Space<'_>) -> Result<T, PlanError>,
     ) -> Result<T, PlanError> {
-        let mut credible = self.reserved.clone();
-        credible.extend(self.doubtful);
-        let (limit, has_doubtful) = (self.limit(), !self.doubtful.is_empty());
-        let inside = Cluster(self.file.0).min(limit);
-        let space = |taken, limit| Space {
+        let space = |limit| Space {
             references: self.references,
-            taken,
+            taken: self.reserved,
             limit,
         };
-        let attempts = [
-            (has_doubtful && inside < limit, &credible, inside),
-            (has_doubtful, &credible, limit),
-            (inside < limit, self.reserved, inside),
-        ];
-        for (_, taken, limit) in attempts.into_iter().filter(|attempt| attempt.0) {
-            match place(space(taken, limit)) {
-                Err(PlanError::NoSpace { .. }) => {}
-                placed => return placed,
-            }
+        let limit = self.limit();
+        let inside = Cluster(self.file.0).min(limit);
+        match place(space(inside)) {
+            Err(PlanError::NoSpace { .. }) if inside < limit => place(space(limit)),
+            placed => placed,
         }
-        place(space(self.reserved, limit))
     }
 }
 

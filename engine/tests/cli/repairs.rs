@@ -48,6 +48,27 @@ fn what_a_check_gives_up_for_keeps_an_image_from_being_repaired() {
 }
 
 #[test]
+fn where_nothing_tells_what_is_free_what_a_damaged_entry_led_to_is_not_written_over() {
+    let mut image = without_refcounts();
+    for entry in 0..2 {
+        let past_the_end = (CLUSTERS + entry) * CLUSTER;
+        image.put64(L2 + 8 * entry, 1 << 63 | past_the_end as u64);
+    }
+    let (_directory, path) = image.write();
+    let before = Untouched::of(&path);
+    let run = recount(&["-r", "all"], &path);
+    assert_eq!(run.code, Some(1), "{run:?}");
+    for part in ["1024 bytes", "truncate -s", "--release-unreachable"] {
+        assert!(run.stderr.contains(part), "{part}: {run:?}");
+    }
+    before.assert_still(&path, "refused");
+    // Given up, it is written over, and what stays wrong is said.
+    let run = recount(&["-r", "all", "--release-unreachable"], &path);
+    assert_eq!(run.code, Some(2), "{run:?}");
+    assert!(run.stdout.contains("2 errors were found"), "{run:?}");
+}
+
+#[test]
 fn a_second_repair_writes_nothing() {
     let (_directory, path) = without_refcounts().write();
     assert_eq!(recount(&["-r", "all"], &path).code, Some(0));

@@ -210,7 +210,7 @@ fn stopped(failure: &RepairFailure) -> Stopped {
         reason: reason(&failure.error),
         by_placement: matches!(
             failure.error,
-            RepairError::Plan(_) | RepairError::GrowthWouldHide { .. }
+            RepairError::Plan { .. } | RepairError::GrowthWouldHide { .. }
         ),
         message: failure.to_string(),
     }
@@ -223,10 +223,12 @@ const fn reason(error: &RepairError) -> Option<Refused> {
         RepairError::Check(CheckError::Image(_)) => Refused::NotOpened,
         RepairError::Check(_) => Refused::CheckGivesUp,
         RepairError::NeedsRebuild => Refused::NeedsRebuild,
-        RepairError::Plan(PlanError::ReftableTooLarge { .. }) => Refused::ReftableTooLarge,
-        RepairError::Plan(PlanError::NoSpace { .. }) | RepairError::PastCapacity { .. } => {
-            Refused::NoSpace
-        }
+        RepairError::Plan { error, .. } => match error {
+            PlanError::ReftableTooLarge { .. } => Refused::ReftableTooLarge,
+            PlanError::NoSpace { .. } => Refused::NoSpace,
+            _ => return None,
+        },
+        RepairError::PastCapacity { .. } => Refused::NoSpace,
         RepairError::GrowthWouldHide { .. } => Refused::GrowthWouldHide,
         _ => return None,
     })

@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 use crate::audit::Unreadable;
 use crate::case::Fault;
 use crate::case::damage::SparseBytes;
+use crate::class::{Diagnosis, diagnose};
 use crate::disk::{Asked, Disk, SimulatedDisk, Trace};
 use crate::judge::expect_of;
 use crate::properties::Failure;
@@ -89,6 +90,8 @@ pub struct Run {
     reading: OnceLock<Result<Reading, Unreadable>>,
     /// See [`Run::expected`].
     expected: OnceLock<Result<Expected, Unreadable>>,
+    /// See [`Run::kept`].
+    diagnosed: OnceLock<Result<Diagnosis, Unreadable>>,
 }
 
 impl Run {
@@ -102,6 +105,7 @@ impl Run {
             ask: Ask::default(),
             reading: OnceLock::new(),
             expected: OnceLock::new(),
+            diagnosed: OnceLock::new(),
         }
     }
 
@@ -132,8 +136,17 @@ impl Run {
 
     /// The refcount that is kept of a cluster above its references; 0 where none is.
     pub(crate) fn kept(&self, before: &Before, cluster: u64) -> u64 {
-        let kept = |repaired: &Repaired| repaired.kept.get(&cluster).copied();
-        self.repaired(before).and_then(kept).unwrap_or(0)
+        // A program may repair what has to be refused. What is damaged is to be kept all the same.
+        let of_refused = || {
+            let seen = before.reading.audit()?;
+            let diagnosed = self.diagnosed.get_or_init(|| diagnose(&before.bytes, seen));
+            diagnosed.as_ref().ok().map(|found| &found.kept)
+        };
+        let repaired = self.repaired(before).map(|repaired| &repaired.kept);
+        let kept = repaired.or_else(of_refused);
+        kept.and_then(|kept| kept.get(&cluster))
+            .copied()
+            .unwrap_or(0)
     }
 
     /// What the audit says of what a repair in which nothing went wrong has written; `None` where it

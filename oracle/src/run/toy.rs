@@ -4,9 +4,7 @@
 use std::io;
 
 use recount::rebuild::{self, Input};
-use recount::{
-    Cluster, ClusterCount, Layout, PlanError, RefblockIndex, RefcountTable, Run, RunSet,
-};
+use recount::{Cluster, ClusterCount, Layout, PlanError, RefblockIndex, RefcountTable, Run};
 
 use super::{Before, Repair, SceneError, engine};
 use crate::case::build;
@@ -59,7 +57,6 @@ impl ToyRepair {
         let input = Input {
             references: &references,
             reserved: &reserved.map(Run::single).collect(),
-            doubtful: &RunSet::new(),
             file: ClusterCount(clusters),
             capacity: match case.storage {
                 StorageLimit::Growing => None,

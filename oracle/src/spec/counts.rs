@@ -11,12 +11,16 @@ impl Spec<'_> {
     /// "In an image that is not sound every cluster with `said(c) > references(c)` keeps `said(c)`;
     /// `--release-unreachable` keeps nothing."
     pub(super) fn kept(&self) -> Counts {
-        let keeps = !self.damage.is_empty() && !self.ask.options.release_unreachable;
         let allocated = self.own.disk.counts().iter();
         let kept = allocated.filter(|&(&cluster, &said)| {
-            keeps && cluster < self.own.clusters && said > self.references(cluster)
+            self.keeps() && cluster < self.own.clusters && said > self.references(cluster)
         });
         kept.map(|(&cluster, &said)| (cluster, said)).collect()
+    }
+
+    /// Whether the image is not sound, and that is not to be passed over.
+    pub(super) fn keeps(&self) -> bool {
+        !self.damage.is_empty() && !self.ask.options.release_unreachable
     }
 
     /// Rule 2: "`final(c) = max(references(c), kept(c))`", without new structures, and with the

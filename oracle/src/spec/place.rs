@@ -1,6 +1,7 @@
 //! Rule 4: where new structures go. "Only where `references` is 0, nothing is kept, no present
 //! structure lies (unless `--reuse-old`), and nothing that leads past the end reaches; clusters of
-//! which `said` is unknown come last. The file never grows over a place that something refers to."
+//! which `said` is unknown come last, and not at all in an image that is not sound, since damage may
+//! have led to them. The file never grows over a place that something refers to."
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -161,7 +162,8 @@ impl Spec<'_> {
         let credible = &taken | &self.doubtful();
         // Inside the present file first.
         let ends = [self.file.min(limit), limit];
-        let rooms = [&credible, &taken].into_iter().cartesian_product(ends);
+        let last = if self.keeps() { &credible } else { &taken };
+        let rooms = [&credible, last].into_iter().cartesian_product(ends);
         let mut rooms = rooms.map(|(taken, limit)| Room {
             spec: self,
             counts,

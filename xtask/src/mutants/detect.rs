@@ -25,7 +25,7 @@ pub struct Detector {
 /// package, all are built with the same features, and share what they are built from.
 pub const DETECTORS: [Detector; 12] = [
     // The explorer within small bounds.
-    detector("model", "--test model --test doubtful"),
+    detector("model", "--test model"),
     // Small images, repaired from end to end.
     detector("images", "--test images --test again"),
     detector("engine", "-p recount --lib --test rebuild"),

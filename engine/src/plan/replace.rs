@@ -16,16 +16,11 @@ pub(super) type Replaced = BTreeMap<Offset, u32>;
 impl Draft<'_> {
     /// Decides in which tables they are replaced, and counts what these entries lead to no more.
     pub(super) fn replace_entries(&mut self) -> Result<(), RepairError> {
-        let entries = std::mem::take(&mut self.look.references.unaligned_empty);
-        if !entries.is_empty() {
-            self.replace(&entries)?;
+        let entries = self.look.references.unaligned_empty.clone();
+        if entries.is_empty() {
+            return Ok(());
         }
-        self.look.references.unaligned_empty = entries;
-        Ok(())
-    }
-
-    fn replace(&mut self, entries: &[UnalignedEmpty]) -> Result<(), RepairError> {
-        for entry in entries {
+        for entry in &entries {
             *self.replaced.entry(entry.table).or_default() += 1;
             if let Some(run) = entry.counted(&self.image) {
                 self.counts.remove(run, entry.uses.all)?;
@@ -54,7 +49,7 @@ impl Draft<'_> {
             }
             self.replaced.retain(|table, _| !staying.contains(table));
         }
-        for entry in entries {
+        for entry in &entries {
             let is_past_end = !self.image.holds(entry.region) && !self.image.header.has_data_file();
             if self.replaced.contains_key(&entry.table) {
                 let corruptions = entry.uses.all * if is_past_end { 2 } else { 1 };

@@ -17,7 +17,7 @@
 //! Sectors are always whole here; what lies past the end of the image counts as zeros.
 
 use std::hash::Hasher as _;
-use std::io::{self, BufRead, ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -180,18 +180,6 @@ impl<F: Read> Body<F> {
     }
 }
 
-impl<F: BufRead> Body<F> {
-    /// Whether all is read. A signal that comes meanwhile is no error, as it is none in `read`.
-    fn is_at_end(&mut self) -> io::Result<bool> {
-        loop {
-            match self.file.fill_buf() {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                rest => return Ok(rest?.is_empty()),
-            }
-        }
-    }
-}
-
 impl<F: Write> Body<F> {
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.sum.write(bytes);
@@ -228,16 +216,17 @@ impl Sector {
     }
 
     /// Reads the next record, whose sector has to lie in `free`; `None` at the end of the file.
-    pub fn read(
-        body: &mut Body<impl BufRead>,
-        free: &Range<u64>,
-    ) -> Result<Option<Self>, UndoError> {
-        if body.is_at_end()? {
+    pub fn read(body: &mut Body<impl Read>, free: &Range<u64>) -> Result<Option<Self>, UndoError> {
+        let mut head = Vec::new();
+        body.file.by_ref().take(24).read_to_end(&mut head)?;
+        if head.is_empty() {
             return Ok(None);
         }
-        let mut head = [[0; 8]; 3];
-        body.read(head.as_flattened_mut())?;
-        let [at, states, has_bytes] = head.map(u64::from_be_bytes);
+        body.sum.write(&head);
+        let (&[at, states, has_bytes], []) = head.as_chunks() else {
+            return Err(UndoError::Damaged);
+        };
+        let [at, states, has_bytes] = [at, states, has_bytes].map(u64::from_be_bytes);
         // A sector with no state but the old one needs no old bytes.
         let is_sound = at.is_multiple_of(SECTOR_BYTES)
             && free.contains(&at)
@@ -271,6 +260,7 @@ pub fn nanoseconds(time: SystemTime) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::ErrorKind;
 
     /// Every other read is interrupted by a signal.
     struct Signalled<'a>(&'a [u8], bool);

@@ -136,13 +136,10 @@ impl Reading {
         }
     }
 
-    /// Whether a check looks at a cluster: those past the end of the file that nothing refers to
-    /// are not looked at, whatever their refcounts.
-    pub const fn is_checked(&self, cluster: u64) -> bool {
-        match &self.found {
-            Found::Toy(_) => true,
-            Found::Image(audit) => cluster < audit.clusters,
-        }
+    /// Whether a cluster is looked at: those past the end of the file to which nothing refers that a
+    /// repair counts are not, whatever their refcounts.
+    pub fn is_checked(&self, cluster: u64) -> bool {
+        self.counted().is_none_or(|own| cluster < own.clusters)
     }
 
     /// Clusters with references or a refcount.

@@ -48,18 +48,14 @@ impl Terminal {
 
     fn put(&mut self, line: impl fmt::Display) {
         let _ = writeln!(self.messages, "{line}");
-        self.flush_if_many();
+        if self.messages.buffer().len() > MESSAGE_BYTES / 2 {
+            self.flush();
+        }
     }
 
     fn end_findings(&mut self) {
         for line in self.findings.end() {
             self.put(line);
-        }
-    }
-
-    fn flush_if_many(&mut self) {
-        if self.messages.buffer().len() > MESSAGE_BYTES / 2 {
-            self.flush();
         }
     }
 

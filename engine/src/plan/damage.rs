@@ -21,12 +21,11 @@ impl Draft<'_> {
             return Ok(damage);
         }
         let leaked = || self.look.comparison.unreferenced(&self.counts);
-        if self.look.references.has_empty_table {
-            let clusters = leaked().count() as u64;
-            if clusters >= EMPTIED_MIN {
-                damage.push(Finding::EmptiedTables { clusters });
-                return Ok(damage);
-            }
+        let may_be_emptied = self.look.references.has_empty_table;
+        let clusters = may_be_emptied.then(|| leaked().count() as u64);
+        if let Some(clusters @ EMPTIED_MIN..) = clusters {
+            damage.push(Finding::EmptiedTables { clusters });
+            return Ok(damage);
         }
         if self.counts.has_shared() {
             let mut counts = self.counts.clone();
@@ -43,18 +42,14 @@ impl Draft<'_> {
     /// Whether something is damaged and not to be passed over, where nothing leaked and the present
     /// structures are counted no more.
     pub(super) fn is_damaged(&self) -> Result<bool, RepairError> {
-        if self.keeps || self.options.release_unreachable {
-            return Ok(self.keeps);
-        }
-        Ok(overlap::look_for(self, self.counts.clone())?.is_some())
+        let overlaps = || overlap::look_for(self, self.counts.clone());
+        Ok(self.keeps || !self.options.release_unreachable && overlaps()?.is_some())
     }
 
     /// Whether an allocated cluster has no reference.
     pub fn is_leaked(&self, cluster: Cluster) -> Result<bool, RepairError> {
-        if cluster.0 >= self.look.comparison.compared.0 || self.counts.get(cluster) > 0 {
-            return Ok(false);
-        }
         let mut on_disk = self.look.disk_counts(&self.image, self.storage);
-        Ok(on_disk.get(cluster)?.is_some_and(|said| said > 0))
+        let may_be = cluster.0 < self.look.comparison.compared.0 && self.counts.get(cluster) == 0;
+        Ok(may_be && on_disk.get(cluster)?.is_some_and(|said| said > 0))
     }
 }

@@ -21,7 +21,7 @@ pub enum RepairError {
     )]
     NeedsRebuild,
     /// There is no place for new refcount structures.
-    #[error("{error}{}", or_overwrite(*in_danger))]
+    #[error("{error}{}", if *in_danger { OR_OVERWRITE } else { "" })]
     Plan {
         /// What there is no place for.
         error: PlanError,
@@ -33,7 +33,7 @@ pub enum RepairError {
         "no room for the {needed} clusters that have to be written: at least {missing} bytes at \
          the end of the file are missing, and growing over them would hide what is lost. Get the rest of the \
          file, or, where there is no more of it, make the missing part read as zeros with \
-         `truncate -s {length}`, and repair then{}", or_overwrite(*in_danger)
+         `truncate -s {length}`, and repair then{}", if *in_danger { OR_OVERWRITE } else { "" }
     )]
     GrowthWouldHide {
         /// Clusters that do not fit inside the file.
@@ -80,14 +80,8 @@ pub enum RepairError {
 }
 
 /// The way out that is left where only clusters in danger are.
-const fn or_overwrite(in_danger: bool) -> &'static str {
-    if in_danger {
-        "; or use --release-unreachable: new structures then take clusters of which no refcount tells \
-         whether they are in use, and what damaged entries led to there is lost"
-    } else {
-        ""
-    }
-}
+const OR_OVERWRITE: &str = "; or use --release-unreachable: new structures then take clusters of which no \
+     refcount tells whether they are in use, and what damaged entries led to there is lost";
 
 impl From<TryReserveError> for RepairError {
     fn from(_: TryReserveError) -> Self {

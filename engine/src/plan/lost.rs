@@ -98,13 +98,12 @@ fn is_new_reftable(draft: &Draft<'_>, table: Cluster, bytes: &[u8]) -> Result<bo
         let covers = geometry.first_covered(RefblockIndex(number));
         let extent = draft.image.extent;
         let is_in_file = offset.0 < extent.bytes && covers.0 < extent.clusters.0;
-        if offset == Offset(0) {
-            continue;
+        if offset != Offset(0) {
+            if !geometry.is_aligned(offset) || !is_in_file {
+                return Ok(false);
+            }
+            refblocks.insert(geometry.cluster_of(offset), (offset, covers));
         }
-        if !geometry.is_aligned(offset) || !is_in_file {
-            return Ok(false);
-        }
-        refblocks.insert(geometry.cluster_of(offset), (offset, covers));
     }
     let is_own = |cluster| cluster == table || refblocks.contains_key(&cluster);
     let mut block = vec![0; bytes.len()];

@@ -10,6 +10,7 @@ use arbitrary::Unstructured;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use recount_oracle::case::Case;
 use recount_oracle::explore::{Bounds, explore};
+use recount_subjects::Recount;
 use time::brief;
 
 /// Files of up to this many clusters are explored.
@@ -28,7 +29,7 @@ fn bounds() -> Bounds {
 /// Explores everything within the bounds; how many planner runs that took.
 fn explore_all() -> u64 {
     let never = AtomicBool::new(false);
-    let explored = explore(recount::rebuild::plan, &bounds(), &never, &|_| ());
+    let explored = explore(&Recount, &bounds(), &never, &|_| ());
     assert_eq!(explored.stopped, None);
     explored.tally.runs
 }

@@ -9,7 +9,7 @@ use recount::repair::plan;
 use recount::{RepairOptions, Storage, Survey, check, repair};
 use recount_oracle::case::Operation;
 use recount_oracle::disk::SimulatedDisk;
-use recount_oracle::run::engine::Lent;
+use recount_subjects::engine::Lent;
 use serde::{Deserialize, Serialize};
 
 use crate::{Kind, Task};

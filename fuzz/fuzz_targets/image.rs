@@ -4,9 +4,10 @@
 
 use libfuzzer_sys::{Corpus, fuzz_mutator, fuzz_target, fuzzer_mutate};
 use recount_oracle::fuzz::{Target, Use, mutate, settings};
+use recount_subjects::Recount;
 
 fuzz_target!(init: settings::settle(Target::Image), |input: &[u8]| -> Corpus {
-    match Target::Image.judge(input) {
+    match Target::Image.judge(&Recount, input) {
         Ok(Use::Judged) => Corpus::Keep,
         Ok(Use::Costly | Use::TooMuchWork | Use::Refused) => Corpus::Reject,
         Err(broken) => panic!("{broken}"),

@@ -1,4 +1,5 @@
-//! The independent judge of qcow2 refcount repairs.
+//! The independent judge of qcow2 refcount repairs. It depends on no program that it judges: each is a
+//! [`subject::Subject`].
 
 pub mod audit;
 pub mod brute;

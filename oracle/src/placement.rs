@@ -44,4 +44,7 @@ pub enum NoPlacement {
     /// What it said.
     #[error("{0}")]
     NoRoom(String),
+    /// It does not know tables of this size, as it says.
+    #[error("{0}")]
+    Unsupported(String),
 }

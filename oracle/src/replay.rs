@@ -12,7 +12,8 @@ use crate::explore::{BYTES, draw, images};
 use crate::properties::plan::{Brute, Planning};
 use crate::properties::undo_restores::{self, Points};
 use crate::properties::{Property, Verdict};
-use crate::run::{self, Before, Bounds, Planner, Repair, Run, SceneError, ToyRepair};
+use crate::run::{self, Before, Bounds, Run, SceneError, ToyRepair};
+use crate::subject::{Repair, Subject};
 use crate::toy::Toy;
 
 /// Most events of a run that are told one by one.
@@ -27,17 +28,12 @@ pub struct Story {
     pub verdicts: Vec<(Property, Verdict)>,
 }
 
-/// Runs a case again.
-pub fn replay(case: &Case) -> Result<Story, SceneError> {
-    replay_with(recount::rebuild::plan, case)
-}
-
-/// As [`replay`], but what a toy's plan shows is that of another planner.
-pub fn replay_with(planner: Planner, case: &Case) -> Result<Story, SceneError> {
-    let (before, repair) = run::scene(case)?;
+/// Has a program repair the image of a case again.
+pub fn replay(subject: &dyn Subject, case: &Case) -> Result<Story, SceneError> {
+    let (before, repair) = run::scene(subject, case)?;
     let mut story = Story::default();
     if let Some(toy) = Toy::from_case(case) {
-        story.plan(planner, &toy, case)?;
+        story.plan(subject, &toy, case)?;
     }
     let bounds = match case.image {
         Image::Model(_) => &BYTES,
@@ -53,8 +49,8 @@ impl Story {
     }
 
     /// What a toy's plan shows.
-    fn plan(&mut self, planner: Planner, toy: &Toy, case: &Case) -> Result<(), SceneError> {
-        let (_, ToyRepair { planned, .. }) = ToyRepair::plan(planner, case)?;
+    fn plan(&mut self, subject: &dyn Subject, toy: &Toy, case: &Case) -> Result<(), SceneError> {
+        let ToyRepair { planned, .. } = ToyRepair::plan(subject, case)?;
         self.line(draw::LEGEND);
         self.line(format_args!("before  {}", draw::before(toy)));
         self.line(format_args!("after   {}", draw::after(toy, &planned)));
@@ -168,6 +164,3 @@ impl Story {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,8 +1,80 @@
-//! What somebody who checks and repairs images is asked, and how that ends.
+//! Who is judged: a program that checks and repairs images; what it is asked, and how that ends.
+
+use std::path::Path;
 
 use crate::audit::Counters;
-use crate::case::Algorithm;
+use crate::case::model::Model;
+use crate::case::{Algorithm, StorageLimit};
+use crate::disk::Disk;
+use crate::placement::{NoPlacement, Placement};
 use crate::spec::Refused;
+
+/// A program under test.
+pub trait Subject: Sync {
+    /// Where an algorithm puts new structures in a toy, on such storage.
+    fn place(
+        &self,
+        algorithm: Algorithm,
+        toy: &Model,
+        storage: StorageLimit,
+    ) -> Result<Placement, NoPlacement>;
+
+    /// Its repair of images.
+    fn images(&self, options: Options) -> Box<dyn Repair + '_>;
+
+    /// Its undo files, if it has any.
+    fn undo(&self) -> Option<&dyn Undo> {
+        None
+    }
+}
+
+/// Something that repairs what is on a disk.
+pub trait Repair: Sync {
+    /// Repairs it.
+    fn repair(&self, disk: &mut dyn Disk) -> Outcome;
+
+    /// How it is asked to.
+    fn options(&self) -> Options {
+        Options::default()
+    }
+
+    /// Checks what is on a disk; nothing is found of a toy.
+    fn check(&self, _disk: &dyn Disk) -> Option<Checked> {
+        None
+    }
+
+    /// Every write that it plans, in order, if it says so before it writes; an error is its message.
+    fn planned(&self, _disk: &dyn Disk) -> Option<Result<Vec<Write>, String>> {
+        None
+    }
+
+    /// Its undo files, if it has any.
+    fn undo(&self) -> Option<&dyn Undo> {
+        None
+    }
+}
+
+/// A write: its offset in bytes, and the new bytes.
+pub type Write = (u64, Vec<u8>);
+
+/// Undo files: saved before a repair, they give back what it replaced.
+pub trait Undo {
+    /// Saves in a new file what these writes replace on a disk; an error is its message.
+    fn save(&self, file: &Path, disk: &dyn Disk, writes: &[Write]) -> Result<(), String>;
+
+    /// Puts back what was saved.
+    fn restore(&self, file: &Path, disk: &mut dyn Disk) -> Result<(), NotRestored>;
+}
+
+/// Why not all was put back.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct NotRestored {
+    /// Whether a part of it may have been put back, and the same file will do again.
+    pub interrupted: bool,
+    /// What the program said.
+    pub message: String,
+}
 
 /// How to repair.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +87,16 @@ pub struct Options {
     pub reuse_old: bool,
     /// What damage may hide is given up.
     pub release_unreachable: bool,
+}
+
+impl Options {
+    /// By one algorithm, everything else as it is by default.
+    pub fn by(algorithm: Algorithm) -> Self {
+        Self {
+            algorithm,
+            ..Self::default()
+        }
+    }
 }
 
 /// What a repair is asked to do.

@@ -11,7 +11,8 @@ use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::properties::reading::Kind;
 use recount_oracle::properties::undo_restores::Points;
 use recount_oracle::properties::{Property, Verdict, judge_all, unread};
-use recount_oracle::run::{Before, ImageRepair, Run, run};
+use recount_oracle::run::{Before, Run, run};
+use recount_subjects::ImageRepair;
 
 use crate::{Asked, check};
 

@@ -10,9 +10,9 @@ use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::{Algorithm, Case};
 use recount_oracle::disk::{Disk, SimulatedDisk};
 use recount_oracle::properties::agrees;
-use recount_oracle::run::engine::{self, Lent};
 use recount_proptests::judge::fails;
 use recount_proptests::{Asked, check, damaged, refcounts_damaged};
+use recount_subjects::engine::{self, Lent};
 
 const REGRESSIONS: Option<&str> = Some("proptest-regressions/checks.txt");
 

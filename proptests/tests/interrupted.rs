@@ -9,9 +9,10 @@ use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::{Algorithm, Case, Schedule};
 use recount_oracle::crash::{self, Limits};
 use recount_oracle::properties::{Property, Verdict, crash_atomic, fault_safe};
-use recount_oracle::run::{Before, ImageRepair, Run, again, run};
+use recount_oracle::run::{Before, Run, again, run};
 use recount_proptests::judge::{check_opened, fails, hold, view};
 use recount_proptests::{Asked, entry_damaged, refcounts_damaged, schedule};
+use recount_subjects::ImageRepair;
 
 const REGRESSIONS: Option<&str> = Some("proptest-regressions/interrupted.txt");
 const ALL: &[Algorithm] = &[Algorithm::Planned, Algorithm::FirstFit, Algorithm::Tail];

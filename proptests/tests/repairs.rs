@@ -8,9 +8,10 @@ use recount_oracle::audit::audit;
 use recount_oracle::case::damage::Damage;
 use recount_oracle::case::synthetic::{Structures, Synthetic};
 use recount_oracle::case::{Algorithm, Case, Image, Schedule, StorageLimit};
-use recount_oracle::run::{ImageRepair, run};
+use recount_oracle::run::run;
 use recount_proptests::judge::{check_opened, fails, is_sound, judged, view};
 use recount_proptests::{Asked, damaged, refcounts_damaged};
+use recount_subjects::ImageRepair;
 
 const REGRESSIONS: Option<&str> = Some("proptest-regressions/repairs.txt");
 const ALL: &[Algorithm] = &[Algorithm::Planned, Algorithm::FirstFit, Algorithm::Tail];

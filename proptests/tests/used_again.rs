@@ -14,9 +14,9 @@ use recount_oracle::case::build::build;
 use recount_oracle::case::damage::{Damage, PointerDamage, SparseBytes, apply};
 use recount_oracle::case::synthetic::{Content, Run, Synthetic};
 use recount_oracle::case::{Algorithm, Case, Image, Pick, Schedule, StorageLimit};
-use recount_oracle::run::ImageRepair;
 use recount_proptests::judge::{View, fails, repaired, view};
 use recount_proptests::{Guest, refcounts, synthetic};
+use recount_subjects::ImageRepair;
 
 /// Clusters larger than this only make writing slower.
 const CLUSTER_BITS_MAX: u32 = 16;

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
 
-use recount_oracle::fuzz::{Target, Use, arms, seeds};
+use recount_oracle::fuzz::{Target, Use};
+use recount_subjects::{Recount, arms, seeds};
 
 use crate::error::Result;
 use crate::fuzz::finding::{name_of, why_refused};
@@ -145,7 +146,7 @@ fn verify(fuzzer: &Fuzzer, target: Target) -> Result<usize> {
     let (mut refused, mut idle) = (0, 0);
     for file in files(&folder)? {
         let input = std::fs::read(&file)?;
-        match target.judge(&input) {
+        match target.judge(&Recount, &input) {
             Ok(Use::Refused) => {
                 let why = why_refused(target, &input);
                 println!("{}: no longer decodes: {why}", file.display());

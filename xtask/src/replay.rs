@@ -9,6 +9,7 @@ use recount_oracle::case::text;
 use recount_oracle::explore::images::{self, Named};
 use recount_oracle::replay;
 use recount_oracle::toy::Word;
+use recount_subjects::Recount;
 
 use crate::error::Result;
 
@@ -27,7 +28,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let words = ["xtask", "differential", "--only", &args.case];
         return crate::Cli::parse_from(words).command.run();
     }
-    let story = replay::replay(&case(&args.case)?)?;
+    let story = replay::replay(&Recount, &case(&args.case)?)?;
     print!("{}", story.text);
     let fails = story
         .verdicts

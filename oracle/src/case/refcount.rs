@@ -41,6 +41,15 @@ impl Refcount {
         number.to_be_bytes()[8 - self.bytes..].to_vec()
     }
 
+    /// Adds a value, no more than the width holds, to one of 0 in the bytes of a refblock.
+    pub(crate) fn add(self, refblock: &mut [u8], value: u64) {
+        let place = &mut refblock[self.at as usize..][..self.bytes];
+        let number = (value << self.shift).to_be_bytes();
+        for (byte, new) in place.iter_mut().zip(&number[8 - self.bytes..]) {
+            *byte |= new;
+        }
+    }
+
     /// Sets it to this value, cut to the width.
     pub(crate) fn write(self, image: &mut SparseBytes, value: u64) {
         let bytes = self.with(image, value);

@@ -10,13 +10,14 @@ use super::units::Unit;
 use crate::case::Algorithm;
 use crate::properties::Property;
 use crate::properties::plan::{Brute, Planning, of_plans};
-use crate::run::{ImageRepair, Planner, ToyRepair, explore_one};
+use crate::run::{ToyRepair, explore_one, scene};
+use crate::subject::Subject as Program;
 use crate::toy::Toy;
 
 /// Everything that a unit shows.
-pub(super) fn unit(planner: Planner, unit: &Unit, bounds: &Bounds) -> Tally {
+pub(super) fn unit(program: &dyn Program, unit: &Unit, bounds: &Bounds) -> Tally {
     let mut judge = Judge {
-        planner,
+        program,
         bounds,
         seen: HashSet::new(),
         tally: Tally::default(),
@@ -38,10 +39,10 @@ pub(super) fn unit(planner: Planner, unit: &Unit, bounds: &Bounds) -> Tally {
 }
 
 /// Everything that a whole image shows. All of them can be built and opened.
-pub(super) fn image(index: usize, image: &Named, bounds: &Bounds) -> Tally {
+pub(super) fn image(program: &dyn Program, index: usize, image: &Named, bounds: &Bounds) -> Tally {
     let mut tally = Tally::default();
-    let (before, repair) = ImageRepair::new(&image.case).expect("an image of the list");
-    let explored = explore_one(&repair, &before, &images::BOUNDS);
+    let (before, repair) = scene(program, &image.case).expect("an image of the list");
+    let explored = explore_one(&*repair, &before, &images::BOUNDS);
     tally.states = explored.states + explored.runs;
     for (property, verdict) in explored.verdicts {
         if bounds.properties.contains(&property) {
@@ -52,7 +53,7 @@ pub(super) fn image(index: usize, image: &Named, bounds: &Bounds) -> Tally {
 }
 
 struct Judge<'a> {
-    planner: Planner,
+    program: &'a dyn Program,
     bounds: &'a Bounds,
     /// The plans of the unit whose bytes were looked at.
     seen: HashSet<Signature>,
@@ -68,8 +69,8 @@ impl Judge<'_> {
             if only_bytes && !with_bytes {
                 continue;
             }
-            let planned = ToyRepair::plan(self.planner, &toy.to_case(algorithm));
-            let (_, repair) = planned.expect("a small toy");
+            let planned = ToyRepair::plan(self.program, &toy.to_case(algorithm));
+            let repair = planned.expect("a small toy");
             let outcome = &repair.planned;
             self.tally.runs += 1;
             let mut failed = Vec::new();
@@ -101,7 +102,7 @@ impl Judge<'_> {
     /// Asks what the bytes show. A property that the plan shows as well has been counted.
     fn bytes(&mut self, toy: &Toy, algorithm: Algorithm, failed: &[Property]) {
         let subject = Subject::Toy(toy, algorithm);
-        let built = ToyRepair::new(&toy.to_case(algorithm));
+        let built = ToyRepair::new(self.program, &toy.to_case(algorithm));
         let (before, repair) = built.expect("every toy of the explorer can be built");
         let explored = explore_one(&repair, &before, &bytes::BOUNDS);
         self.tally.states += explored.states + explored.runs;

@@ -24,7 +24,7 @@ use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 use images::Named;
 use units::Unit;
 
-use crate::run::Planner;
+use crate::subject::Subject;
 
 pub use bounds::Bounds;
 pub use bytes::BOUNDS as BYTES;
@@ -63,10 +63,10 @@ pub struct Explored {
     pub stopped: Option<u32>,
 }
 
-/// Explores everything, whole images last, with the plans of this planner, until `stop` becomes true.
+/// Explores everything, whole images last, as this program plans and repairs, until `stop` becomes true.
 /// Calls `report` now and then.
 pub fn explore(
-    planner: Planner,
+    subject: &dyn Subject,
     bounds: &Bounds,
     stop: &AtomicBool,
     report: &(dyn Fn(Progress) + Sync),
@@ -94,8 +94,8 @@ pub fn explore(
             };
         }
         let found = wave.par_iter().map(|piece| match piece {
-            Piece::Unit(unit) => judge::unit(planner, unit, bounds),
-            Piece::Image(index, image) => judge::image(*index, image, bounds),
+            Piece::Unit(unit) => judge::unit(subject, unit, bounds),
+            Piece::Image(index, image) => judge::image(subject, *index, image, bounds),
         });
         tally = tally.merge(found.reduce(Tally::default, Tally::merge));
     }
@@ -104,6 +104,3 @@ pub fn explore(
         stopped: None,
     }
 }
-
-#[cfg(test)]
-mod tests;

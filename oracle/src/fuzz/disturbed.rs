@@ -11,7 +11,8 @@ use crate::crash::{self, Limits};
 use crate::properties::crash_atomic::StateJudge;
 use crate::properties::undo_restores::Points;
 use crate::properties::{Property, Verdict, fault_safe, judge_all, unread};
-use crate::run::{Before, ImageRepair, Repair, Run, SceneError, again, run, scene};
+use crate::run::{Before, Run, SceneError, again, run, scene};
+use crate::subject::{Options, Repair, Subject};
 
 /// Crash states that are looked at after a fault: few, as the fuzzer asks again and again.
 const AFTER_A_FAULT: Limits = Limits {
@@ -21,25 +22,25 @@ const AFTER_A_FAULT: Limits = Limits {
 };
 
 /// Something to repair, who repairs it, and what comes of it when nothing goes wrong.
-struct Scene {
+struct Scene<'a> {
     case: Case,
     before: Before,
-    repair: Box<dyn Repair>,
+    repair: Box<dyn Repair + 'a>,
     quiet: Run,
 }
 
-impl Scene {
+impl<'a> Scene<'a> {
     /// `None` of what is no case, or no image that can be opened; judged until then.
-    fn of(target: Target, input: &[u8]) -> Result<Option<Self>, Broken> {
+    fn of(subject: &'a dyn Subject, target: Target, input: &[u8]) -> Result<Option<Self>, Broken> {
         let Ok(case) = decode(target, input) else {
             return Ok(None);
         };
-        let (before, repair) = match scene(&case) {
+        let (before, repair) = match scene(subject, &case) {
             Ok(scene) => scene,
             Err(SceneError::Unreadable(_)) => {
                 if let Ok(built) = build(&case) {
-                    let repair = ImageRepair::by(case.algorithm);
-                    unread::judge(built.bytes, built.capacity, &repair)?;
+                    let repair = subject.images(Options::by(case.algorithm));
+                    unread::judge(built.bytes, built.capacity, &*repair)?;
                 }
                 return Ok(None);
             }
@@ -80,8 +81,8 @@ impl Scene {
 }
 
 /// The power fails where the case says.
-pub fn crash(input: &[u8]) -> Result<Use, Broken> {
-    let Some(scene) = Scene::of(Target::Crash, input)? else {
+pub fn crash(subject: &dyn Subject, input: &[u8]) -> Result<Use, Broken> {
+    let Some(scene) = Scene::of(subject, Target::Crash, input)? else {
         return Ok(Use::Refused);
     };
     let Schedule::Crash(crash) = scene.case.schedule else {
@@ -100,8 +101,8 @@ pub fn crash(input: &[u8]) -> Result<Use, Broken> {
 }
 
 /// Operations fail as the case says.
-pub fn fault(input: &[u8]) -> Result<Use, Broken> {
-    let Some(scene) = Scene::of(Target::Fault, input)? else {
+pub fn fault(subject: &dyn Subject, input: &[u8]) -> Result<Use, Broken> {
+    let Some(scene) = Scene::of(subject, Target::Fault, input)? else {
         return Ok(Use::Refused);
     };
     let Schedule::Faults(faults) = &scene.case.schedule else {

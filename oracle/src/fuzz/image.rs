@@ -4,18 +4,16 @@
 //! is repaired: their number, modulo the number of [`WAYS`]. A file of whole sectors is repaired as
 //! `recount check -r all` does.
 
-use recount::MemoryStorage;
-
 use super::rebuild::holds;
 use super::{Broken, Use, cuts_of};
 use crate::audit::Unreadable;
 use crate::case::Algorithm;
 use crate::case::damage::SparseBytes;
-use crate::disk::SECTOR;
+use crate::disk::{SECTOR, SimulatedDisk};
 use crate::properties::reading::Kind;
 use crate::properties::{agrees, judge_all, unread};
-use crate::run::{Before, ImageRepair, engine, run};
-use crate::subject::Options;
+use crate::run::{Before, run};
+use crate::subject::{Options, Subject};
 
 /// Bytes that a repair reads, beyond which an image costs a fuzzer more than it shows.
 const COSTLY: u64 = 512 << 10;
@@ -35,7 +33,7 @@ pub struct Way {
     pub grows: bool,
     /// Who rebuilds.
     pub algorithm: Algorithm,
-    /// What else the engine is told.
+    /// What else the program is told.
     also: fn(&mut Options),
 }
 
@@ -65,16 +63,16 @@ impl Way {
         WAYS[input.len() % SECTOR as usize % WAYS.len()]
     }
 
-    /// What the engine is told.
-    pub fn repair(&self) -> ImageRepair {
-        let mut repair = ImageRepair::by(self.algorithm);
-        (self.also)(&mut repair.options);
-        repair
+    /// What the program is told.
+    pub fn options(&self) -> Options {
+        let mut options = Options::by(self.algorithm);
+        (self.also)(&mut options);
+        options
     }
 }
 
 /// Runs and judges one input.
-pub fn judge(input: &[u8]) -> Result<Use, Broken> {
+pub fn judge(subject: &dyn Subject, input: &[u8]) -> Result<Use, Broken> {
     if input.len() > INPUT_MAX {
         return Ok(Use::Refused);
     }
@@ -87,35 +85,35 @@ pub fn judge(input: &[u8]) -> Result<Use, Broken> {
     };
     let cuts = cuts_of(input);
     let input = &input[..input.len() - odd];
+    let repair = subject.images(way.options());
     // By its type a check cannot write; the bytes are compared all the same.
-    let storage = MemoryStorage::growing(input.to_vec());
-    let checked = engine::check(&storage);
-    if storage.bytes() != input {
+    let disk = SimulatedDisk::new(sparse(input), None);
+    let checked = repair.check(&disk);
+    if *disk.live() != sparse(input) {
         let message = "a read-only check changed the image";
         return Err(Broken::new("check-writes-nothing", message));
     }
     let capacity = (!way.grows).then_some(input.len() as u64);
-    let repair = way.repair();
     let before = Before::new(sparse(input), capacity, Kind::Image);
     let audit = before
         .as_ref()
         .ok()
         .and_then(|before| before.reading.audit());
     let is_too_much = matches!(before, Err(Unreadable::Io(_) | Unreadable::TooMuchWork));
-    if !is_too_much {
+    if let Some(checked) = checked.filter(|_| !is_too_much) {
         agrees("before the repair", &checked, audit)
             .map_err(|failure| Broken::new("agrees-with-the-audit", failure.message))?;
     }
     let Ok(before) = before else {
-        unread::judge(sparse(input), capacity, &repair)?;
+        unread::judge(sparse(input), capacity, &*repair)?;
         return Ok(if is_too_much {
             Use::TooMuchWork
         } else {
             Use::Judged
         });
     };
-    let run = run(&repair, &before, &[]);
-    for (property, verdict) in judge_all(&before, &run, &repair, cuts) {
+    let run = run(&*repair, &before, &[]);
+    for (property, verdict) in judge_all(&before, &run, &*repair, cuts) {
         holds(way.algorithm, &before, property, verdict)?;
     }
     Ok(if run.asked.bytes_read > COSTLY || is_long(input) {

@@ -1,17 +1,16 @@
-//! What the fuzz targets do with an input: read it, run the engine on it, judge. The targets
+//! What the fuzz targets do with an input: read it, run a program on it, judge. The targets
 //! themselves only call [`Target::judge`], and so does `cargo test`, over the whole corpus.
 
-pub mod arms;
 mod disturbed;
 pub mod encoding;
 pub mod image;
 pub mod mutate;
 mod rebuild;
-pub mod seeds;
 pub mod settings;
 
 use crate::properties::undo_restores::Points;
 use crate::properties::unread;
+use crate::subject::Subject;
 
 /// What a fuzzer feeds.
 #[derive(
@@ -48,13 +47,13 @@ impl Target {
         self.into()
     }
 
-    /// Runs and judges one input.
-    pub fn judge(self, input: &[u8]) -> Result<Use, Broken> {
+    /// Has a program run one input, and judges it.
+    pub fn judge(self, subject: &dyn Subject, input: &[u8]) -> Result<Use, Broken> {
         match self {
-            Self::Crash => disturbed::crash(input),
-            Self::Fault => disturbed::fault(input),
-            Self::Image => image::judge(input),
-            Self::Rebuild => rebuild::judge(input),
+            Self::Crash => disturbed::crash(subject, input),
+            Self::Fault => disturbed::fault(subject, input),
+            Self::Image => image::judge(subject, input),
+            Self::Rebuild => rebuild::judge(subject, input),
         }
     }
 }

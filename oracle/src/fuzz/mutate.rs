@@ -249,7 +249,7 @@ fn cluster_size(image: &[u8]) -> usize {
 }
 
 /// A big-endian number; 0 where there are no bytes.
-pub(super) fn read(bytes: &[u8], at: usize, count: usize) -> u64 {
+pub fn read(bytes: &[u8], at: usize, count: usize) -> u64 {
     let field = at.checked_add(count).and_then(|end| bytes.get(at..end));
     field.map_or(0, |field| {
         field
@@ -259,7 +259,7 @@ pub(super) fn read(bytes: &[u8], at: usize, count: usize) -> u64 {
 }
 
 /// Writes the low bytes of a number, big-endian, where there is room for them.
-pub(super) fn write(bytes: &mut [u8], at: usize, count: usize, value: u64) {
+pub fn write(bytes: &mut [u8], at: usize, count: usize, value: u64) {
     let field = at.checked_add(count).and_then(|end| bytes.get_mut(at..end));
     if let Some(field) = field {
         field.copy_from_slice(&value.to_be_bytes()[8 - count..]);

@@ -8,10 +8,11 @@ use crate::properties::plan::{Brute, Planning};
 use crate::properties::reading::Kind;
 use crate::properties::{Property, Verdict, judge_all};
 use crate::run::{Before, ToyRepair, run};
+use crate::subject::Subject;
 use crate::toy::{Clusters, Toy};
 
 /// Runs and judges one input.
-pub fn judge(input: &[u8]) -> Result<Use, Broken> {
+pub fn judge(subject: &dyn Subject, input: &[u8]) -> Result<Use, Broken> {
     let Ok(mut case) = decode(Target::Rebuild, input) else {
         return Ok(Use::Refused);
     };
@@ -21,7 +22,7 @@ pub fn judge(input: &[u8]) -> Result<Use, Broken> {
     for algorithm in [Algorithm::Planned, Algorithm::FirstFit, Algorithm::Tail] {
         case.algorithm = algorithm;
         // A toy without a place in memory, or without a geometry, is none.
-        let Ok((before, repair)) = ToyRepair::new(&case) else {
+        let Ok((before, repair)) = ToyRepair::new(subject, &case) else {
             return Ok(Use::Refused);
         };
         let brute = Brute::new(seen_by(algorithm, &toy));

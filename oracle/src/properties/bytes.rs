@@ -8,8 +8,9 @@ use super::{
     structures, undo_restores,
 };
 use crate::judge::against;
-use crate::run::{Before, Repair, Run};
+use crate::run::{Before, Run};
 use crate::spec::Repaired;
+use crate::subject::Repair;
 
 /// Whether a property says something of a repair.
 type Applies = fn(&Before, &Run) -> bool;

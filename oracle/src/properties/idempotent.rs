@@ -3,7 +3,8 @@
 use super::bytes::has_plan;
 use super::{Property, Verdict};
 use crate::disk::SimulatedDisk;
-use crate::run::{Before, Repair, Run};
+use crate::run::{Before, Run};
+use crate::subject::Repair;
 
 /// Of the bytes after a repair, which are repaired once more. Where nothing was written, the second
 /// repair is the first.

@@ -4,8 +4,9 @@
 use super::Failure;
 use crate::audit::{Audit, counters};
 use crate::disk::SimulatedDisk;
-use crate::run::{Before, Repair, Run};
+use crate::run::{Before, Run};
 use crate::subject::Checked;
+use crate::subject::Repair;
 
 /// Of a repair of an image that ended well. What a repair of nothing finds, whoever checks the image
 /// before has compared.

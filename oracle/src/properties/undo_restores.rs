@@ -9,24 +9,15 @@
 
 use std::path::Path;
 
-use recount::plan::RepairError;
-use recount::repair::plan;
-use recount::undo::{OnWrite, UndoError, UndoFile, save};
-use recount::{Offset, RepairOptions};
 use tempfile::TempDir;
 
-use super::reading::Kind;
 use super::{Failure, Verdict};
 use crate::case::damage::SparseBytes;
 use crate::case::{Crash, Fault, FaultKind, Operation, Times};
 use crate::crash;
 use crate::disk::{Event, SimulatedDisk, Trace};
-use crate::run::engine::{self, Lent};
-use crate::run::{Before, Repair, Run};
-use crate::subject::Options;
-
-/// A write: where, and the new bytes.
-type Write = (Offset, Vec<u8>);
+use crate::run::{Before, Run};
+use crate::subject::{NotRestored, Repair, Undo, Write};
 
 /// Where the power is cut.
 #[derive(Clone, Copy, Debug)]
@@ -39,13 +30,16 @@ pub enum Points {
     Spread(u32),
 }
 
-/// Of a repair as a whole, and after power cuts. Where a plan is empty the program saves no undo file,
-/// as nothing is replaced.
+/// Of a repair as a whole, and after power cuts, by a program with undo files. Where a plan is empty
+/// it saves none, as nothing is replaced.
 pub fn judge(before: &Before, run: &Run, repair: &dyn Repair, points: Points) -> Verdict {
-    if run.trace.is_read_only() || matches!(points, Points::Unasked) {
+    let (false, Some(files)) = (run.trace.is_read_only(), repair.undo()) else {
+        return Verdict::NotApplicable;
+    };
+    if matches!(points, Points::Unasked) {
         return Verdict::NotApplicable;
     }
-    let asked = Undo::save(before, run, &repair.options()).and_then(|undo| {
+    let asked = Saved::of(before, run, repair, files).and_then(|undo| {
         let after = undo.trace.events.len() as u32;
         let kept = u64::MAX;
         let whole = crash::state(&before.bytes, &undo.trace, Crash { after, kept });
@@ -60,25 +54,34 @@ pub fn judge(before: &Before, run: &Run, repair: &dyn Repair, points: Points) ->
 }
 
 /// A repair and its undo file.
-struct Undo<'a> {
+struct Saved<'a> {
     before: &'a Before,
+    files: &'a dyn Undo,
     /// What the repair does.
     trace: Trace,
     directory: TempDir,
 }
 
-impl<'a> Undo<'a> {
+impl<'a> Saved<'a> {
     /// Saves what the plan says that the repair replaces, which is what it does replace, byte for
     /// byte (rule 1). A toy's plan does not say.
-    fn save(before: &'a Before, run: &Run, options: &Options) -> Result<Self, Failure> {
+    fn of(
+        before: &'a Before,
+        run: &Run,
+        repair: &dyn Repair,
+        files: &'a dyn Undo,
+    ) -> Result<Self, Failure> {
         let events = run.trace.events.iter();
         // What is given back to the file system a repair that is to be undone keeps.
         let stays = |event: &&Event| !matches!(event, Event::Discard { .. });
         let events = events.filter(stays).cloned().collect();
         let trace = Trace { events };
         let writes: Vec<Write> = trace.events.iter().filter_map(written).collect();
-        if matches!(before.kind, Kind::Image) && run.outcome.is_ok() {
-            let planned = planned(before, options).map_err(Failure::new)?;
+        let disk = before.disk(&[]);
+        if run.outcome.is_ok()
+            && let Some(planned) = repair.planned(&disk)
+        {
+            let planned = planned.map_err(Failure::new)?;
             let mut both = planned.iter().zip(&writes);
             let other = both.find(|(planned, written)| planned != written);
             Failure::unless(planned.len() == writes.len() && other.is_none(), || {
@@ -90,16 +93,13 @@ impl<'a> Undo<'a> {
         let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         let undo = Self {
             before,
+            files,
             trace,
             directory: directory.map_err(Failure::new)?,
         };
         let file = undo.directory.path().join(SAVED);
-        let disk = before.disk(&[]);
-        let all = |on_write: &mut OnWrite<'_>| {
-            let mut writes = writes.iter();
-            writes.try_for_each(|(offset, bytes)| on_write(*offset, bytes))
-        };
-        save(&file, &Lent::Shown(&disk), Path::new(SAVED), &all).map_err(Failure::new)?;
+        let saved = files.save(&file, &disk, &writes);
+        saved.map_err(Failure::new)?;
         Ok(undo)
     }
 
@@ -107,7 +107,7 @@ impl<'a> Undo<'a> {
     fn drawn(&self, count: u32) -> impl Iterator<Item = Crash> {
         let mut hash = crc32fast::Hasher::new();
         for (offset, bytes) in self.trace.events.iter().filter_map(written) {
-            hash.update(&offset.0.to_be_bytes());
+            hash.update(&offset.to_be_bytes());
             hash.update(&bytes);
         }
         let drawn = hash.finalize();
@@ -139,8 +139,14 @@ impl<'a> Undo<'a> {
         };
         let file = self.copy()?;
         let mut disk = self.disk(&left, &[fault]);
-        let interrupted = restore(&file, &mut disk);
-        let is_told = matches!(interrupted, Err(UndoError::Interrupted { .. }));
+        let interrupted = self.files.restore(&file, &mut disk);
+        let is_told = matches!(
+            interrupted,
+            Err(NotRestored {
+                interrupted: true,
+                ..
+            })
+        );
         Failure::unless(is_told, || {
             format!("undoing on a disk that fails ends with {interrupted:?}")
         })?;
@@ -154,8 +160,8 @@ impl<'a> Undo<'a> {
     /// Undoing gives the bytes before, and flushes them; what it did.
     fn gives_back(&self, file: &Path, left: &SparseBytes) -> Result<Trace, Failure> {
         let mut disk = self.disk(left, &[]);
-        restore(file, &mut disk)
-            .map_err(|error| Failure::new(format!("undoing fails: {error}")))?;
+        let restored = self.files.restore(file, &mut disk);
+        restored.map_err(|error| Failure::new(format!("undoing fails: {error}")))?;
         Failure::unless(
             *disk.live() == self.before.bytes,
             || "undoing leaves other bytes, or another length, than there were",
@@ -181,15 +187,9 @@ impl<'a> Undo<'a> {
 /// The name of the undo file.
 const SAVED: &str = "undo";
 
-fn restore(file: &Path, disk: &mut SimulatedDisk) -> Result<(), UndoError> {
-    UndoFile::open(file)?
-        .restore(&mut Lent::Whole(disk), None)
-        .map(drop)
-}
-
 fn written(event: &Event) -> Option<Write> {
     match event {
-        Event::Write { offset, bytes, .. } => Some((Offset(*offset), bytes.to_vec())),
+        Event::Write { offset, bytes, .. } => Some((*offset, bytes.to_vec())),
         _ => None,
     }
 }
@@ -201,22 +201,4 @@ const fn operation(event: &Event) -> Operation {
         Event::SetLen { .. } => Operation::SetLen,
         _ => Operation::Write,
     }
-}
-
-/// Every write of the plan for an image.
-fn planned(before: &Before, options: &Options) -> Result<Vec<Write>, RepairError> {
-    let disk = before.disk(&[]);
-    let options = RepairOptions {
-        verify: false,
-        ..engine::options(options)
-    };
-    let mut writes = Vec::new();
-    let disk = Lent::Shown(&disk);
-    plan(&disk, &options, &mut ())?.for_each_write(&disk, &mut |_, offset, bytes| {
-        if !bytes.is_empty() {
-            writes.push((offset, bytes.to_vec()));
-        }
-        Ok::<_, RepairError>(())
-    })?;
-    Ok(writes)
 }

@@ -5,7 +5,7 @@
 use super::{Failure, Property};
 use crate::case::damage::SparseBytes;
 use crate::disk::SimulatedDisk;
-use crate::run::Repair;
+use crate::subject::Repair;
 
 /// A property that does not hold.
 pub type Broken = (Property, Failure);

@@ -1,30 +1,27 @@
 //! Driving a repair on the simulated disk, and keeping everything that happened.
 
 mod again;
-pub mod engine;
 mod explore;
-mod image;
 mod scene;
 mod toy;
 
 use std::sync::OnceLock;
 
 use crate::audit::Unreadable;
-use crate::case::Fault;
 use crate::case::damage::SparseBytes;
+use crate::case::{Case, Fault, build};
 use crate::class::{Diagnosis, diagnose};
-use crate::disk::{Asked, Disk, SimulatedDisk, Trace};
+use crate::disk::{Asked, SimulatedDisk, Trace};
 use crate::judge::expect_of;
 use crate::properties::Failure;
 use crate::properties::reading::{Kind, Reading};
 use crate::spec::{Expected, Repaired};
-use crate::subject::{Ask, Checked, Options, Outcome};
+use crate::subject::{Ask, Outcome, Repair};
 
 pub use again::{Again, again};
 pub use explore::{Bounds, Explored, explore_one};
-pub use image::ImageRepair;
 pub use scene::{SceneError, scene};
-pub use toy::{Planner, ToyRepair};
+pub use toy::ToyRepair;
 
 /// What a repair begins with.
 #[derive(Clone, Debug)]
@@ -51,25 +48,15 @@ impl Before {
         })
     }
 
+    /// The image of a case, on its disk.
+    pub fn of(case: &Case) -> Result<Self, SceneError> {
+        let built = build::build(case)?;
+        Ok(Self::new(built.bytes, built.capacity, Kind::Image)?)
+    }
+
     /// A disk with these bytes, on which these operations fail.
     pub fn disk(&self, faults: &[Fault]) -> SimulatedDisk {
         SimulatedDisk::new(self.bytes.clone(), self.capacity).with_faults(faults)
-    }
-}
-
-/// Something that repairs what is on a disk.
-pub trait Repair: Sync {
-    /// Repairs it.
-    fn repair(&self, disk: &mut dyn Disk) -> Outcome;
-
-    /// How it is asked to.
-    fn options(&self) -> Options {
-        Options::default()
-    }
-
-    /// Checks what is on a disk; nothing is found of a toy.
-    fn check(&self, _disk: &dyn Disk) -> Option<Checked> {
-        None
     }
 }
 

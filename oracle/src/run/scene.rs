@@ -1,7 +1,8 @@
 //! What a case begins with, and who repairs it.
 
-use super::{Before, ImageRepair, Repair, ToyRepair};
+use super::{Before, ToyRepair};
 use crate::case::{Case, Image};
+use crate::subject::{Options, Repair, Subject};
 
 /// Why a case cannot be run.
 #[derive(Debug, thiserror::Error)]
@@ -15,20 +16,20 @@ pub enum SceneError {
     /// It cannot be audited, and so not repaired.
     #[error(transparent)]
     Unreadable(#[from] crate::audit::Unreadable),
-    /// The engine has no such geometry.
-    #[error(transparent)]
-    Geometry(#[from] recount::GeometryError),
-    /// The engine has not enough memory.
-    #[error(transparent)]
-    OutOfMemory(#[from] recount::OutOfMemory),
+    /// The program knows no tables of this size.
+    #[error("{0}")]
+    Unsupported(String),
 }
 
-/// What a case begins with, and who repairs it.
-pub fn scene(case: &Case) -> Result<(Before, Box<dyn Repair>), SceneError> {
+/// What a case begins with, and how a program repairs it.
+pub fn scene<'a>(
+    subject: &'a dyn Subject,
+    case: &Case,
+) -> Result<(Before, Box<dyn Repair + 'a>), SceneError> {
     if matches!(case.image, Image::Model(_)) {
-        let (before, repair) = ToyRepair::new(case)?;
+        let (before, repair) = ToyRepair::new(subject, case)?;
         return Ok((before, Box::new(repair)));
     }
-    let (before, repair) = ImageRepair::new(case)?;
-    Ok((before, Box::new(repair)))
+    let options = Options::by(case.algorithm);
+    Ok((Before::of(case)?, subject.images(options)))
 }

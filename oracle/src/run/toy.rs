@@ -1,43 +1,39 @@
-//! A toy is planned by the engine's planners and written as each algorithm has it, nothing else:
-//! there is nothing to check in it.
+//! A toy is planned by a program and written as each algorithm has it, nothing else: there is nothing
+//! to check in it.
 
 use std::io;
 
-use recount::rebuild::{self, Input};
-use recount::{Cluster, ClusterCount, Layout, PlanError, RefblockIndex, RefcountTable, Run};
-
-use super::{Before, Repair, SceneError, engine};
-use crate::case::build;
+use super::{Before, SceneError};
 use crate::case::model::Model;
-use crate::case::{Algorithm, Case, Image, StorageLimit};
+use crate::case::refcount::{Refcount, largest};
+use crate::case::{Algorithm, Case, Image, build};
 use crate::disk::Disk;
 use crate::placement::{NoPlacement, Placement};
 use crate::properties::reading::Kind;
-use crate::subject::{Done, Outcome, Stopped};
-
-/// Something that plans as the engine does. Tests put one in its place that is broken.
-pub type Planner = fn(recount::Algorithm, &Input<'_>) -> Result<Layout, PlanError>;
+use crate::subject::{Done, Outcome, Repair, Stopped, Subject, Undo};
 
 /// A toy with its plan.
-#[derive(Debug)]
-pub struct ToyRepair {
-    algorithm: recount::Algorithm,
-    references: RefcountTable,
-    /// What the planner said.
+pub struct ToyRepair<'a> {
+    subject: &'a dyn Subject,
+    algorithm: Algorithm,
+    /// As the algorithm takes it.
+    toy: Model,
+    /// What the program said.
     pub planned: Result<Placement, NoPlacement>,
 }
 
-impl ToyRepair {
-    /// The toy of a case, on its disk, and the engine's plan for it.
-    pub fn new(case: &Case) -> Result<(Before, Self), SceneError> {
-        let (toy, repair) = Self::plan(rebuild::plan, case)?;
+impl<'a> ToyRepair<'a> {
+    /// The toy of a case, on its disk, and a program's plan for it.
+    pub fn new(subject: &'a dyn Subject, case: &Case) -> Result<(Before, Self), SceneError> {
+        let repair = Self::plan(subject, case)?;
         let built = build::build(case)?;
-        let before = Before::new(built.bytes, built.capacity, Kind::Toy(toy))?;
+        let kind = Kind::Toy(repair.toy.clone());
+        let before = Before::new(built.bytes, built.capacity, kind)?;
         Ok((before, repair))
     }
 
-    /// The toy of a case, as the algorithm takes it, and what a planner says of it.
-    pub fn plan(planner: Planner, case: &Case) -> Result<(Model, Self), SceneError> {
+    /// What a program says of the toy of a case.
+    pub fn plan(subject: &'a dyn Subject, case: &Case) -> Result<Self, SceneError> {
         let Image::Model(model) = &case.image else {
             return Err(SceneError::NotAToy);
         };
@@ -48,29 +44,16 @@ impl ToyRepair {
                 toy.references[old as usize] = 1;
             }
         }
-        let mut references = RefcountTable::new(engine::geometry(model.shape())?);
-        for (cluster, &count) in (0..).zip(&toy.references) {
-            references.set(Cluster(cluster), count)?;
-        }
-        let reserved = toy.old.iter().map(|&cluster| Cluster(cluster.into()));
-        let clusters = model.references.len() as u64;
-        let input = Input {
-            references: &references,
-            reserved: &reserved.map(Run::single).collect(),
-            file: ClusterCount(clusters),
-            capacity: match case.storage {
-                StorageLimit::Growing => None,
-                StorageLimit::Fixed { spare } => Some(ClusterCount(clusters + u64::from(spare))),
-            },
+        let planned = match subject.place(case.algorithm, &toy, case.storage) {
+            Err(NoPlacement::Unsupported(why)) => return Err(SceneError::Unsupported(why)),
+            planned => planned,
         };
-        let algorithm = engine::algorithm(case.algorithm);
-        let planned = engine::placement(planner(algorithm, &input));
-        let repair = Self {
-            algorithm,
-            references,
+        Ok(Self {
+            subject,
+            algorithm: case.algorithm,
+            toy,
             planned,
-        };
-        Ok((toy, repair))
+        })
     }
 
     /// Writes the plan.
@@ -82,31 +65,40 @@ impl ToyRepair {
     }
 
     fn write(&self, placement: &Placement, disk: &mut dyn Disk) -> io::Result<()> {
-        let geometry = self.references.geometry();
-        let offset_of = |cluster: u64| cluster << geometry.cluster_bits();
-        let mut counts = self.references.clone();
-        for cluster in placement.allocated() {
-            counts.set(Cluster(cluster), 1).expect("memory for a toy");
-        }
-        let mut block = vec![0; geometry.cluster_size() as usize];
+        let shape = self.toy.shape();
+        let offset_of = |cluster: u64| cluster << shape.cluster_bits();
+        let (size, most) = (1 << shape.cluster_bits(), largest(shape.refcount_order));
+        let new: Vec<u64> = placement.allocated().collect();
+        let count = |cluster: u64| {
+            let references = self.toy.references.get(cluster as usize);
+            let is_new = new.contains(&cluster);
+            references
+                .map_or(0, |&count| count.min(most))
+                .max(is_new.into())
+        };
+        let encoded = |number: u64| {
+            let mut block = vec![0; size];
+            let covered = u64::from(shape.refcounts());
+            for index in 0..covered {
+                let count = count(number * covered + index);
+                Refcount::new(shape.refcount_order, 0, index).add(&mut block, count);
+            }
+            block
+        };
         let refblocks = placement.order.iter();
         let refblocks: Vec<_> = refblocks.map(|at| placement.refblocks[*at]).collect();
         // Neighbours are written at once.
         for run in refblocks.chunk_by(|(_, one), (_, next)| one + 1 == *next) {
-            let blocks = run.iter().flat_map(|(refblock, _)| {
-                counts.encode(RefblockIndex(*refblock), &mut block);
-                block.clone()
-            });
-            let blocks: Vec<_> = blocks.collect();
+            let blocks: Vec<_> = run
+                .iter()
+                .flat_map(|(number, _)| encoded(*number))
+                .collect();
             disk.write_at(offset_of(run[0].1), &blocks)?;
         }
-        let (start, clusters) = (
-            offset_of(placement.reftable.start),
-            placement.reftable_clusters(),
-        );
-        let mut reftable = block.repeat(clusters as usize);
-        reftable.fill(0);
-        let entries = geometry.entries_per_reftable_cluster();
+        let clusters = placement.reftable_clusters();
+        let start = offset_of(placement.reftable.start);
+        let mut reftable = vec![0; size * clusters as usize];
+        let entries = u64::from(shape.entries());
         for (refblock, cluster) in &placement.refblocks {
             let (at, index) = (refblock / entries, refblock % entries);
             let entry = (offset_of(at) + index * 8) as usize;
@@ -114,17 +106,21 @@ impl ToyRepair {
         }
         disk.write_at(start, &reftable)?;
         // QEMU has no flush there (observed with qemu-img 5.2 to 11.1).
-        if self.algorithm == recount::Algorithm::Planned {
+        if self.algorithm == Algorithm::Planned {
             disk.flush()?;
         }
         let pointer = [&start.to_be_bytes()[..], &(clusters as u32).to_be_bytes()].concat();
-        disk.write_at(geometry.reftable_pointer_offset().0, &pointer)?;
+        disk.write_at(0, &pointer)?;
         disk.flush()
     }
 }
 
-impl Repair for ToyRepair {
+impl Repair for ToyRepair<'_> {
     fn repair(&self, disk: &mut dyn Disk) -> Outcome {
         self.commit(disk)
+    }
+
+    fn undo(&self) -> Option<&dyn Undo> {
+        self.subject.undo()
     }
 }

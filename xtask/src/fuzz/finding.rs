@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use recount_oracle::case::text::{CaseFile, print};
 use recount_oracle::fuzz::{Target, encoding};
+use recount_subjects::Recount;
 
 use crate::error::{At as _, Result};
 
@@ -72,7 +73,7 @@ pub fn message(target: Target, input: &[u8]) -> String {
     let input = input.to_vec();
     std::thread::spawn(move || {
         // Nobody may be there to hear it any more.
-        let _ = sender.send(target.judge(&input));
+        let _ = sender.send(target.judge(&Recount, &input));
     });
     match receiver.recv_timeout(PATIENCE) {
         Ok(Err(broken)) => broken.to_string(),

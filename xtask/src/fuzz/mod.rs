@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use recount_oracle::fuzz::{Target, Use};
+use recount_subjects::Recount;
 
 use crate::error::{At as _, Result};
 use tools::{Fuzzer, Stretch};
@@ -107,7 +108,7 @@ fn print_totals(totals: &[(Target, Progress, usize)]) {
 
 fn replay(target: Target, file: &PathBuf) -> Result<ExitCode> {
     let input = std::fs::read(file).at(file.display())?;
-    match target.judge(&input) {
+    match target.judge(&Recount, &input) {
         Ok(Use::Judged | Use::Costly) => {
             println!("nothing is wrong");
             Ok(ExitCode::SUCCESS)

@@ -14,6 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use recount_oracle::case::Algorithm;
 use recount_oracle::explore::{Bounds, Explored, Progress, explore};
 use recount_oracle::properties::Property;
+use recount_subjects::Recount;
 
 use crate::error::Result;
 use expected::Expected;
@@ -113,7 +114,7 @@ fn search(args: &Args, bounds: &Bounds, stop: &AtomicBool) -> Result<Explored> {
             stop.store(true, Ordering::Relaxed);
         }
     };
-    let explored = threads.install(|| explore(recount::rebuild::plan, bounds, stop, &report));
+    let explored = threads.install(|| explore(&Recount, bounds, stop, &report));
     bar.finish_and_clear();
     Ok(explored)
 }

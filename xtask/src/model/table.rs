@@ -5,7 +5,6 @@ use std::path::Path;
 use recount_oracle::case::Algorithm;
 use recount_oracle::case::text::{self, CaseFile, Verdict};
 use recount_oracle::explore::{Bounds, Cell, Counterexample, Tally, draw};
-use recount_oracle::run::ToyRepair;
 use recount_oracle::toy::Toy;
 
 use crate::error::{At as _, Result};
@@ -74,7 +73,7 @@ fn verdict(cell: &Cell) -> String {
 fn explain(example: &Counterexample) {
     println!("  {}", example.message);
     if let Some(toy) = Toy::from_case(&example.case)
-        && let Ok((_, repair)) = ToyRepair::new(&example.case)
+        && let Ok((_, repair)) = recount_subjects::toy(&example.case)
     {
         println!("  before  {}", draw::before(&toy));
         println!("  after   {}", draw::after(&toy, &repair.planned));

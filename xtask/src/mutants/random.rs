@@ -20,7 +20,12 @@ use crate::process::{check, have, output, wait};
 /// The files that are changed.
 const FILES: &str = "engine/src/**";
 /// Whose tests are run.
-const PACKAGES: [&str; 3] = ["recount", "recount-oracle", "recount-proptests"];
+const PACKAGES: [&str; 4] = [
+    "recount",
+    "recount-oracle",
+    "recount-subjects",
+    "recount-proptests",
+];
 /// Where cargo-mutants keeps its copy and leaves its results.
 const FOLDER: &str = "target/mutants/random";
 /// Longer than any sample takes.

@@ -9,8 +9,8 @@ use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::{Counters, Ended, Said};
 use recount_oracle::case::{Algorithm, Fault, FaultKind, Operation, Times};
 use recount_oracle::disk::SimulatedDisk;
-use recount_oracle::run::engine::{self, Lent};
 use recount_oracle::subject::{Ask, Done, Options, Outcome, Stopped};
+use recount_subjects::engine::{self, Lent};
 
 use super::program::TIME;
 use super::{Bench, Repair, Repaired, Subject, said};

@@ -7,8 +7,10 @@ use recount_oracle::case::{Algorithm, Case, Crash, Image, Schedule, StorageLimit
 use recount_oracle::disk::Disk;
 use recount_oracle::properties::Property;
 use recount_oracle::replay::replay;
-use recount_oracle::run::{Repair, again, run, scene};
+use recount_oracle::run::{again, run, scene};
+use recount_oracle::subject::Repair;
 use recount_oracle::subject::{Done, Outcome};
+use recount_subjects::Recount;
 
 /// An image of three clusters of data that has no refcount structures, and a power cut at once.
 fn case() -> Case {
@@ -45,7 +47,7 @@ impl Repair for Idle {
 #[test]
 fn the_next_repair_is_judged() {
     let case = case();
-    let (before, repair) = scene(&case).expect("an image");
+    let (before, repair) = scene(&Recount, &case).expect("an image");
     let quiet = run(&*repair, &before, &[]);
     let judged = |repair: &dyn Repair| {
         let again = again(&before, repair, &quiet, before.bytes.clone());
@@ -66,7 +68,7 @@ fn the_next_repair_is_judged() {
 #[test]
 fn what_cannot_be_read_any_more_is_a_failure() {
     let case = case();
-    let (before, repair) = scene(&case).expect("an image");
+    let (before, repair) = scene(&Recount, &case).expect("an image");
     let quiet = run(&*repair, &before, &[]);
     let nothing = again(&before, &*repair, &quiet, SparseBytes::default());
     let failure = nothing.err().expect("no header");
@@ -78,7 +80,7 @@ fn what_cannot_be_read_any_more_is_a_failure() {
 
 #[test]
 fn a_story_goes_on_to_the_next_repair() {
-    let story = replay(&case()).expect("an image");
+    let story = replay(&Recount, &case()).expect("an image");
     let (_, next) = story
         .text
         .split_once("the next repair")

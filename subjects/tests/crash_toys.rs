@@ -12,7 +12,8 @@ use recount_oracle::case::{
 use recount_oracle::crash::{self, CrashState, Limits};
 use recount_oracle::disk::Disk;
 use recount_oracle::properties::{Property, Verdict, crash_atomic};
-use recount_oracle::run::{Before, Bounds, Explored, Repair, ToyRepair, explore_one, run};
+use recount_oracle::run::{Before, Bounds, Explored, ToyRepair, explore_one, run};
+use recount_oracle::subject::Repair;
 use recount_oracle::subject::{Done, Outcome, Stopped};
 
 /// `#` is a referenced cluster, `2` one with two references, `o` one of the old structures. B = 4
@@ -55,7 +56,8 @@ fn storages() -> [StorageLimit; 3] {
 }
 
 fn explored(algorithm: Algorithm, picture: &str, storage: StorageLimit) -> Explored {
-    let (before, repair) = ToyRepair::new(&case(algorithm, picture, storage)).expect("a toy");
+    let (before, repair) =
+        recount_subjects::toy(&case(algorithm, picture, storage)).expect("a toy");
     explore_one(&repair, &before, &Bounds::default())
 }
 
@@ -112,7 +114,7 @@ fn the_algorithms_of_qemu_switch_to_structures_that_may_not_be_there() {
 #[test]
 fn the_state_that_a_failure_names_is_replayed_from_the_case() {
     let case = case(Algorithm::FirstFit, "#.......", StorageLimit::Growing);
-    let (before, repair) = ToyRepair::new(&case).expect("a toy");
+    let (before, repair) = recount_subjects::toy(&case).expect("a toy");
     let quiet = run(&repair, &before, &[]);
     let whole = before.kind.read(&quiet.after).expect("a toy");
     let visit = |state: &CrashState<'_>| {
@@ -125,7 +127,7 @@ fn the_state_that_a_failure_names_is_replayed_from_the_case() {
     };
     let (_, crash) = crash::each(&before.bytes, &quiet.trace, &Limits::default(), visit);
     let crash = crash.expect("not crash-atomic");
-    let (before, repair) = ToyRepair::new(&case).expect("a toy");
+    let (before, repair) = recount_subjects::toy(&case).expect("a toy");
     let again = run(&repair, &before, &[]);
     let left = crash::state(&before.bytes, &again.trace, crash);
     let reading = before.kind.read(&left).expect("a toy");
@@ -137,7 +139,7 @@ fn the_state_that_a_failure_names_is_replayed_from_the_case() {
 #[test]
 fn the_faults_of_a_case_are_played() {
     let case = case(Algorithm::Planned, "#oo.2...", StorageLimit::Growing);
-    let (before, repair) = ToyRepair::new(&case).expect("a toy");
+    let (before, repair) = recount_subjects::toy(&case).expect("a toy");
     let fault = Fault {
         operation: Operation::Flush,
         nth: 0,
@@ -193,7 +195,7 @@ fn a_disk_without_faults_ends_up_as_memory_does() {
         for picture in PICTURES {
             for storage in storages() {
                 let case = case(algorithm, picture, storage);
-                let (before, repair) = ToyRepair::new(&case).expect("a toy");
+                let (before, repair) = recount_subjects::toy(&case).expect("a toy");
                 let bytes = bytes_of(&before.bytes);
                 let mut memory = Memory(match before.capacity {
                     None => MemoryStorage::growing(bytes),
@@ -255,7 +257,7 @@ impl Disk for SwallowFlush<'_> {
 
 /// A repair on a disk that swallows a flush, and perhaps writes over an old structure at the end.
 struct Careless {
-    repair: ToyRepair,
+    repair: ToyRepair<'static>,
     swallowed: u32,
     reuses: Option<u64>,
 }
@@ -279,7 +281,7 @@ impl Repair for Careless {
 
 fn careless(swallowed: u32, reuses: Option<u64>) -> (Before, Careless) {
     let case = case(Algorithm::Planned, "#oo.2...", StorageLimit::Growing);
-    let (before, repair) = ToyRepair::new(&case).expect("a toy");
+    let (before, repair) = recount_subjects::toy(&case).expect("a toy");
     let careless = Careless {
         repair,
         swallowed,
@@ -320,7 +322,7 @@ fn a_missing_flush_after_the_switch_is_seen_when_the_old_structures_are_used_aga
 }
 
 /// Says that all is well whatever happens.
-struct Liar(ToyRepair);
+struct Liar(ToyRepair<'static>);
 
 impl Repair for Liar {
     fn repair(&self, disk: &mut dyn Disk) -> Outcome {
@@ -332,7 +334,7 @@ impl Repair for Liar {
 #[test]
 fn an_error_that_is_not_passed_on_is_seen() {
     let case = case(Algorithm::Planned, "#oo.2...", StorageLimit::Growing);
-    let (before, repair) = ToyRepair::new(&case).expect("a toy");
+    let (before, repair) = recount_subjects::toy(&case).expect("a toy");
     let explored = explore_one(&Liar(repair), &before, &Bounds::default());
     let Verdict::Fails(failure) = explored.verdict(Property::FaultSafe) else {
         panic!("not seen");
@@ -345,7 +347,7 @@ fn an_error_that_is_not_passed_on_is_seen() {
 }
 
 /// Tries every write again, and flushes again, when it fails.
-struct Stubborn(ToyRepair);
+struct Stubborn(ToyRepair<'static>);
 
 struct Retrying<'a>(&'a mut dyn Disk);
 
@@ -390,7 +392,7 @@ impl Repair for Stubborn {
 #[test]
 fn a_second_flush_after_a_failed_one_is_not_taken_for_durable() {
     let case = case(Algorithm::Planned, "#oo.2...", StorageLimit::Growing);
-    let (before, repair) = ToyRepair::new(&case).expect("a toy");
+    let (before, repair) = recount_subjects::toy(&case).expect("a toy");
     let stubborn = Stubborn(repair);
     let fails_once = Fault {
         operation: Operation::Flush,

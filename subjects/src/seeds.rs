@@ -5,13 +5,15 @@ use std::collections::BTreeSet;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::arms::reached;
-use super::image::WAYS;
-use super::mutate::{read, write};
-use super::{Target, Use, encoding, mutate};
-use crate::case::build;
-use crate::case::generate;
-use crate::case::{Image, StorageLimit};
+use recount_oracle::case::build;
+use recount_oracle::case::generate;
+use recount_oracle::case::{Image, StorageLimit};
+use recount_oracle::fuzz::image::WAYS;
+use recount_oracle::fuzz::mutate::{read, write};
+use recount_oracle::fuzz::{Target, Use, encoding, mutate};
+
+use crate::Recount;
+use crate::arms::reached;
 
 /// Bytes of an image that is written down, at most.
 const SPECIAL_MAX: usize = 128 << 10;
@@ -44,7 +46,7 @@ fn cases(target: Target) -> Vec<Vec<u8>> {
         bytes
     });
     // One with a finding is kept: it fails the tests until the finding is mended.
-    let runs = |bytes: &Vec<u8>| target.judge(bytes) != Ok(Use::Refused);
+    let runs = |bytes: &Vec<u8>| target.judge(&Recount, bytes) != Ok(Use::Refused);
     random.filter(runs).take(CASES).collect()
 }
 
@@ -157,7 +159,10 @@ struct Images {
 impl Images {
     fn offer(&mut self, image: Vec<u8>) {
         // What shows a finding is no seed: fuzzing comes upon it, minimises it and stores it.
-        if !matches!(Target::Image.judge(&image), Ok(Use::Judged | Use::Costly)) {
+        if !matches!(
+            Target::Image.judge(&Recount, &image),
+            Ok(Use::Judged | Use::Costly)
+        ) {
             return;
         }
         let arms = reached(&image);

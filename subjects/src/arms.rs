@@ -6,9 +6,10 @@ use std::fmt::Debug;
 
 use recount::{Action, Finding, MemoryStorage, Observer, check, repair};
 
-use super::image::{INPUT_MAX, Way};
-use crate::audit::{Unreadable, audit};
-use crate::run::engine;
+use recount_oracle::audit::{Unreadable, audit};
+use recount_oracle::fuzz::image::{INPUT_MAX, Way};
+
+use crate::engine;
 
 /// All arms that an image of at most [`INPUT_MAX`] bytes can reach, as [`reached`] names them.
 pub fn all() -> impl Iterator<Item = &'static str> {
@@ -28,7 +29,7 @@ pub fn reached(input: &[u8]) -> BTreeSet<String> {
     if let Err(error) = check(&storage, &mut arms) {
         arms.add("check ends with", &error);
     }
-    let options = engine::options(&Way::of(input).repair().options);
+    let options = engine::options(&Way::of(input).options());
     if let Ok(report) = repair(&mut storage, &options, &mut arms) {
         for step in &report.steps {
             arms.add("step", step);

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use recount_oracle::case::Algorithm;
 use recount_oracle::explore::{Bounds, explore};
 use recount_oracle::properties::Property;
+use recount_subjects::Recount;
 
 const EXPECTED: &str = include_str!("../../corpus/expected.toml");
 
@@ -19,7 +20,7 @@ fn the_explorer_finds_the_known_failures_and_no_others() {
         ..Bounds::up_to(8)
     };
     let never = AtomicBool::new(false);
-    let explored = explore(recount::rebuild::plan, &bounds, &never, &|_| ());
+    let explored = explore(&Recount, &bounds, &never, &|_| ());
     let mut differences = Vec::new();
     for algorithm in [Algorithm::Planned, Algorithm::FirstFit, Algorithm::Tail] {
         let name: &str = algorithm.into();

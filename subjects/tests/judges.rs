@@ -6,15 +6,16 @@ use recount_oracle::case::{Algorithm, Case, Image, Schedule, StorageLimit};
 use recount_oracle::disk::Disk;
 use recount_oracle::properties::undo_restores::Points;
 use recount_oracle::properties::{Property, Verdict, judge, judge_all};
-use recount_oracle::run::{Before, Repair, Run, ToyRepair, run};
+use recount_oracle::run::{Before, Run, ToyRepair, run};
 use recount_oracle::subject::Outcome;
+use recount_oracle::subject::Repair;
 
 /// Bytes of its clusters.
 const CLUSTER: u64 = 512;
 
 /// `#..o#...` with B = 4, E = 2 and 16-bit refcounts: the reftable goes to cluster 1, the refblocks
 /// to clusters 2 and 5; the old reftable is cluster 3.
-fn toy() -> (Before, ToyRepair) {
+fn toy() -> (Before, ToyRepair<'static>) {
     let case = Case {
         image: Image::Model(Model {
             refblock_bits: 2,
@@ -28,11 +29,11 @@ fn toy() -> (Before, ToyRepair) {
         algorithm: Algorithm::Planned,
         schedule: Schedule::Quiet,
     };
-    ToyRepair::new(&case).expect("a toy")
+    recount_subjects::toy(&case).expect("a toy")
 }
 
 /// Does it well, and then writes some bytes somewhere.
-struct AndThen(ToyRepair, u64, Vec<u8>);
+struct AndThen(ToyRepair<'static>, u64, Vec<u8>);
 
 impl Repair for AndThen {
     fn repair(&self, disk: &mut dyn Disk) -> Outcome {

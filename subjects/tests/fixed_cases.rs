@@ -6,6 +6,7 @@ use std::path::Path;
 use recount_oracle::case::{Algorithm, text};
 use recount_oracle::properties::{Property, Verdict};
 use recount_oracle::replay::replay;
+use recount_subjects::Recount;
 
 #[test]
 fn stored_mistakes_stay_mended() {
@@ -21,7 +22,7 @@ fn stored_mistakes_stay_mended() {
         let story = file.story.expect("what failed");
         let (failed, _) = story.split_once(':').expect("a property and what it said");
         let failed: Property = failed.parse().expect("a property");
-        let verdicts = replay(&file.case).expect("an image").verdicts;
+        let verdicts = replay(&Recount, &file.case).expect("an image").verdicts;
         for (property, verdict) in verdicts {
             // qemu's algorithms are known to fail some.
             if property == failed || file.case.algorithm == Algorithm::Planned {

@@ -6,7 +6,7 @@ use recount::{MemoryStorage, Offset, Storage};
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::{Fault, FaultKind, Operation, Times};
 use recount_oracle::disk::{Disk, Event, SimulatedDisk};
-use recount_oracle::run::engine::Lent;
+use recount_subjects::engine::Lent;
 
 fn disk(length: u64) -> SimulatedDisk {
     SimulatedDisk::new(SparseBytes::zeros(length), None)

@@ -8,9 +8,10 @@ use recount_oracle::judge::expect;
 use recount_oracle::properties::judge_all;
 use recount_oracle::properties::reading::Kind;
 use recount_oracle::properties::undo_restores::Points;
-use recount_oracle::run::{Before, ImageRepair, run};
+use recount_oracle::run::{Before, run};
 use recount_oracle::spec::{Damage, Refused, Repaired};
 use recount_oracle::subject::{Ask, Options};
+use recount_subjects::ImageRepair;
 
 const CLUSTER: u64 = 512;
 const ENTRIES: u64 = CLUSTER / 8;

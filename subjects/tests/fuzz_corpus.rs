@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use recount_oracle::disk::SECTOR;
 use recount_oracle::fuzz::encoding::{NotACase, VERSION, decode};
 use recount_oracle::fuzz::image::WAYS;
-use recount_oracle::fuzz::{Target, Use, arms, seeds};
+use recount_oracle::fuzz::{Target, Use};
+use recount_subjects::{Recount, arms, seeds};
 
 fn corpus(target: Target) -> Vec<(PathBuf, Vec<u8>)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus");
@@ -31,7 +32,7 @@ fn corpus(target: Target) -> Vec<(PathBuf, Vec<u8>)> {
 fn every_file_of_the_corpus_runs_and_nothing_is_wrong() {
     for target in Target::ALL {
         for (path, bytes) in corpus(target) {
-            match target.judge(&bytes) {
+            match target.judge(&Recount, &bytes) {
                 Ok(Use::Judged | Use::Costly) => (),
                 Ok(Use::TooMuchWork) => panic!("{} is not judged", path.display()),
                 // What once went wrong may since have to be refused.
@@ -53,7 +54,7 @@ fn every_image_of_the_corpus_is_repaired_as_specified_in_every_way() {
         for way in 0..WAYS.len() {
             let mut image = bytes[..whole].to_vec();
             image.resize(whole + way, 0);
-            let judged = Target::Image.judge(&image);
+            let judged = Target::Image.judge(&Recount, &image);
             let said = judged.as_ref().err().map(ToString::to_string);
             let shown = path.display();
             assert_ne!(judged, Ok(Use::Refused), "{shown}");
@@ -113,7 +114,7 @@ fn an_input_of_another_version_is_refused_with_that_version() {
             let error = decode(target, &bytes).unwrap_err();
             assert_eq!(error, NotACase::Version { found: VERSION + 1 });
             assert!(error.to_string().contains("version 2"), "{error}");
-            assert_eq!(target.judge(&bytes), Ok(Use::Refused));
+            assert_eq!(target.judge(&Recount, &bytes), Ok(Use::Refused));
         }
     }
 }

@@ -1,11 +1,12 @@
 //! The explorer finds what is known by itself, and says where it was stopped.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use super::*;
-use crate::case::Algorithm;
-use crate::properties::Property;
-use crate::properties::plan::of_plans;
+use recount_oracle::case::Algorithm;
+use recount_oracle::explore::{Bounds, Progress, explore};
+use recount_oracle::properties::Property;
+use recount_oracle::properties::plan::of_plans;
+use recount_subjects::Recount;
 
 #[test]
 fn planned_holds_whatever_a_plan_shows() {
@@ -15,7 +16,7 @@ fn planned_holds_whatever_a_plan_shows() {
         ..Bounds::up_to(9)
     };
     let never = AtomicBool::new(false);
-    let explored = explore(recount::rebuild::plan, &bounds, &never, &|_| ());
+    let explored = explore(&Recount, &bounds, &never, &|_| ());
     assert_eq!(explored.stopped, None);
     for property in of_plans() {
         let cell = explored.tally.cell(Algorithm::Planned, property);
@@ -27,14 +28,19 @@ fn planned_holds_whatever_a_plan_shows() {
 #[test]
 fn an_exploration_that_is_stopped_says_where_and_what_it_found_until_then() {
     let stop = AtomicBool::new(false);
-    let second = |progress: Progress| stop.store(progress.done > 0, Ordering::Relaxed);
+    let next = AtomicU32::new(0);
+    let second = |progress: Progress| {
+        next.store(progress.clusters, Ordering::Relaxed);
+        stop.store(progress.done > 0, Ordering::Relaxed);
+    };
     let bounds = Bounds {
         images: false,
         clusters_with_bytes: 0,
         ..Bounds::up_to(12)
     };
-    let explored = explore(recount::rebuild::plan, &bounds, &stop, &second);
-    let next = units::all(&bounds)[WAVE].clusters;
+    let explored = explore(&Recount, &bounds, &stop, &second);
+    let next = next.into_inner();
+    assert!(next > 1, "the second wave has larger files");
     assert_eq!(explored.stopped, Some(next));
     let cell = explored
         .tally

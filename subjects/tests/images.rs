@@ -9,7 +9,9 @@ use recount_oracle::case::{Algorithm, StorageLimit};
 use recount_oracle::explore::images;
 use recount_oracle::fuzz::{Target, Use};
 use recount_oracle::properties::Property;
-use recount_oracle::run::{ImageRepair, explore_one};
+use recount_oracle::run::explore_one;
+use recount_subjects::ImageRepair;
+use recount_subjects::Recount;
 
 #[test]
 fn planned_holds_every_property_on_every_small_image() {
@@ -42,7 +44,7 @@ fn a_check_of_every_small_image_counts_what_the_audit_counts() {
     for images::Named { name, case } in images::all(&[Algorithm::Planned]) {
         let bytes = build(&case).expect("an image that can be built").bytes;
         let length = usize::try_from(bytes.len()).expect("small");
-        let judged = Target::Image.judge(&bytes.bytes(0, length));
+        let judged = Target::Image.judge(&Recount, &bytes.bytes(0, length));
         let said = judged.as_ref().err().map(ToString::to_string);
         assert!(
             matches!(judged, Ok(Use::Judged | Use::Costly)),

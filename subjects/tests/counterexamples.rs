@@ -5,6 +5,7 @@ use std::path::Path;
 use recount_oracle::case::{Algorithm, text};
 use recount_oracle::properties::{Property, Verdict};
 use recount_oracle::replay::replay;
+use recount_subjects::Recount;
 
 #[test]
 fn stored_counterexamples_fail_the_same_property_with_the_same_message() {
@@ -19,7 +20,7 @@ fn stored_counterexamples_fail_the_same_property_with_the_same_message() {
         let file = text::read(&path).expect("a case file");
         let algorithm = file.case.algorithm;
         assert_ne!(algorithm, Algorithm::Planned, "{}", path.display());
-        let story = replay(&file.case).expect("a toy");
+        let story = replay(&Recount, &file.case).expect("a toy");
         for (property, message) in &file.verdicts[<&str>::from(algorithm)].properties {
             let property: Property = property.parse().expect("a property");
             let found = story.verdicts.iter().find(|(asked, _)| *asked == property);

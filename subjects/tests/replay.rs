@@ -2,17 +2,19 @@
 
 use std::sync::atomic::AtomicBool;
 
-use recount::rebuild::Input;
-use recount::{Layout, PlanError};
-
-use super::*;
-use crate::case::Algorithm;
-use crate::explore::{Bounds, explore};
-use crate::toy::Word;
+use recount_oracle::case::model::Model;
+use recount_oracle::case::{Algorithm, StorageLimit};
+use recount_oracle::explore::{Bounds, explore};
+use recount_oracle::placement::{NoPlacement, Placement};
+use recount_oracle::properties::{Property, Verdict};
+use recount_oracle::replay::{Story, replay};
+use recount_oracle::subject::{Options, Repair, Subject};
+use recount_oracle::toy::Word;
+use recount_subjects::Recount;
 
 fn failing(word: &str) -> (Story, Vec<Property>) {
     let word: Word = word.parse().expect("a toy");
-    let story = replay(&word.to_case()).expect("a toy can be run");
+    let story = replay(&Recount, &word.to_case()).expect("a toy can be run");
     let failing = story.verdicts.iter();
     let failing = failing.filter(|(_, verdict)| verdict.is_failure());
     let failing = failing.map(|(property, _)| *property).collect();
@@ -45,14 +47,27 @@ fn a_failure_that_the_model_checker_printed_fails_again() {
     assert_eq!(failing, [Property::Terminates], "{}", story.text);
 }
 
-/// The engine's planner with a mistake: a third refblock is forgotten.
-fn broken(algorithm: recount::Algorithm, input: &Input<'_>) -> Result<Layout, PlanError> {
-    let mut layout = recount::rebuild::plan(algorithm, input)?;
-    if layout.refblocks.len() == 3 {
-        layout.refblocks.pop();
-        layout.order.pop();
+/// The engine with a mistake: a third refblock is forgotten.
+struct Broken;
+
+impl Subject for Broken {
+    fn place(
+        &self,
+        algorithm: Algorithm,
+        toy: &Model,
+        storage: StorageLimit,
+    ) -> Result<Placement, NoPlacement> {
+        let mut placement = Recount.place(algorithm, toy, storage)?;
+        if placement.refblocks.len() == 3 {
+            placement.refblocks.pop();
+            placement.order.pop();
+        }
+        Ok(placement)
     }
-    Ok(layout)
+
+    fn images(&self, options: Options) -> Box<dyn Repair + '_> {
+        Recount.images(options)
+    }
 }
 
 #[test]
@@ -64,13 +79,13 @@ fn the_line_printed_for_a_broken_algorithm_gives_the_same_failure_again() {
         ..Bounds::up_to(6)
     };
     let never = AtomicBool::new(false);
-    let explored = explore(broken, &bounds, &never, &|_| ());
+    let explored = explore(&Broken, &bounds, &never, &|_| ());
     let property = Property::CountsEveryCluster;
     let cell = explored.tally.cell(Algorithm::Planned, property);
     let example = cell.smallest.clone().expect("the mistake is seen");
     let word: Word = example.word.parse().expect("a toy");
     assert_eq!(word.to_case(), example.case);
-    let story = replay_with(broken, &word.to_case()).expect("a toy can be run");
+    let story = replay(&Broken, &word.to_case()).expect("a toy can be run");
     let expected = Verdict::fails(example.message.as_str());
     assert!(
         story.verdicts.contains(&(property, expected)),
@@ -79,6 +94,6 @@ fn the_line_printed_for_a_broken_algorithm_gives_the_same_failure_again() {
     );
     assert!(story.text.contains(&format!("FAILS: {}", example.message)));
     // The mistake mended, the same line shows nothing.
-    let story = replay(&word.to_case()).expect("a toy can be run");
+    let story = replay(&Recount, &word.to_case()).expect("a toy can be run");
     assert!(!story.text.contains("FAILS"), "{}", story.text);
 }

@@ -8,13 +8,13 @@ use recount::{
     RepairFailure, RepairOptions, Report, Run, Scope, Storage, StorageError,
 };
 
-use crate::audit::Counters;
-use crate::case::Algorithm;
-use crate::disk::Disk;
-use crate::placement::{NoPlacement, Placement};
-use crate::spec::Refused;
-use crate::subject::{Checked, Done, Options, Outcome, Stopped};
-use crate::toy::Shape;
+use recount_oracle::audit::Counters;
+use recount_oracle::case::Algorithm;
+use recount_oracle::disk::Disk;
+use recount_oracle::placement::{NoPlacement, Placement};
+use recount_oracle::spec::Refused;
+use recount_oracle::subject::{Checked, Done, Options, Outcome, Stopped};
+use recount_oracle::toy::Shape;
 
 /// A disk as the engine takes it.
 pub enum Lent<'a> {

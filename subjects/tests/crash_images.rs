@@ -12,8 +12,9 @@ use recount_oracle::case::{Algorithm, Case, Image, Pick, Schedule, StorageLimit}
 use recount_oracle::crash::{self, Limits};
 use recount_oracle::disk::{Disk, log};
 use recount_oracle::properties::{Property, Verdict, crash_atomic, judge, reading};
-use recount_oracle::run::{Before, Bounds, Explored, ImageRepair, Repair, explore_one, run};
-use recount_oracle::subject::{Outcome, Stopped};
+use recount_oracle::run::{Before, Bounds, Explored, explore_one, run};
+use recount_oracle::subject::{Outcome, Repair, Stopped, Undo, Write};
+use recount_subjects::ImageRepair;
 
 /// Little enough that some dozens of images take seconds.
 const BOUNDS: Bounds = Bounds {
@@ -219,6 +220,14 @@ impl Repair for AndThen {
         disk.write_at(self.1, &self.2)
             .map_err(|error| Stopped::unknown(&error))?;
         Ok(done)
+    }
+
+    fn planned(&self, disk: &dyn Disk) -> Option<Result<Vec<Write>, String>> {
+        self.0.planned(disk)
+    }
+
+    fn undo(&self) -> Option<&dyn Undo> {
+        self.0.undo()
     }
 }
 

@@ -26,11 +26,21 @@ fn judged(command: &str) -> (Output, Value) {
     judged_with(&["--subject", &format!("it={command}")])
 }
 
+/// The same image, with its refcount structures.
+fn undamaged() -> String {
+    CASE.replace("structures = \"absent\"\n", "")
+}
+
 /// Runs the case with these options; the output and the report.
 fn judged_with(options: &[&str]) -> (Output, Value) {
+    judged_on(CASE, options)
+}
+
+/// Runs a case with these options; the output and the report.
+fn judged_on(text: &str, options: &[&str]) -> (Output, Value) {
     let folder = TempDir::new().unwrap();
     let case = folder.path().join("case.toml");
-    fs::write(&case, CASE).unwrap();
+    fs::write(&case, text).unwrap();
     let report = folder.path().join("report");
     let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
         .args(["differential", "--subject-time", "3s", "--case"])
@@ -66,6 +76,65 @@ fn assert_found_out(command: &str, property: &str, name: &str) {
 fn a_subject_that_copies_the_image_repairs_nothing() {
     let copy = "sh -c 'cp \"$1\" copy && cp copy \"$1\"' sh {image}";
     assert_found_out(copy, "repairs", "repairs nothing");
+}
+
+#[test]
+fn a_subject_that_fails_after_it_has_written_has_not_declined() {
+    let append = "sh -c 'echo >>\"$1\"; exit 1' sh {image}";
+    assert_found_out(append, "repairs", "changed the image and failed then");
+}
+
+#[test]
+fn a_subject_that_declines_every_image_was_not_judged() {
+    let (output, report) = judged("/bin/false {image}");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("it declined every image"), "{said}");
+    assert_eq!(report["properties"]["it"]["repairs"]["declined"], 1);
+    assert_eq!(story(&report, "it", "repairs"), "");
+    let (output, report) = judged_with(&["--subject", "it=/bin/false {image}", "--must-repair"]);
+    assert_eq!(output.status.code(), Some(1));
+    let story = story(&report, "it", "repairs");
+    assert!(story.contains("repairs nothing"), "{story:?}");
+}
+
+#[test]
+fn a_subject_that_breaks_an_undamaged_image_is_told_so() {
+    // The first refcount of the refblock, which is cluster 7.
+    let zero = "it=dd if=/dev/zero of={image} bs=2 seek=1792 count=1 conv=notrunc";
+    let (output, report) = judged_on(&undamaged(), &["--subject", zero]);
+    assert_eq!(output.status.code(), Some(1));
+    let broken = story(&report, "it", "healthy-stays-healthy");
+    assert!(
+        broken.contains("an undamaged image is broken"),
+        "{broken:?}"
+    );
+    // One that changes nothing and says so is as good as one that finds nothing to do.
+    let (_, report) = judged_on(&undamaged(), &["--subject", "it=/bin/true {image}"]);
+    let healthy = &report["properties"]["it"]["healthy-stays-healthy"];
+    assert_eq!(healthy["passed"], 1, "{report:#}");
+}
+
+#[test]
+fn a_subject_is_judged_without_a_qemu_img_as_well() {
+    let programs = TempDir::new().unwrap();
+    for name in ["true", "sh"] {
+        std::os::unix::fs::symlink(format!("/bin/{name}"), programs.path().join(name)).unwrap();
+    }
+    let recount = recount();
+    let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
+        .args(["differential", "--cases", "16", "--seed", "1", "--recount"])
+        .arg(recount)
+        .args(["--subject", "it=true {image}", "--report"])
+        .arg(programs.path().join("report"))
+        .env("PATH", programs.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said} {output:?}");
+    assert!(said.contains("no qemu-img"), "{said}");
+    assert!(said.contains("it: repairs"), "{said}");
+    assert!(said.contains("16 cases (16 synthetic)"), "{said}");
 }
 
 #[test]

@@ -121,12 +121,14 @@ pub fn keeps(
 ) -> Result<(), Failure> {
     let old = &before.reading;
     let bytes = [&before.bytes, &run.after];
+    let damage = damage.map_or("damage".to_owned(), Damage::to_string);
     for (&cluster, &count) in kept {
         let now = after.count(cluster);
         Failure::unless(now.is_none_or(|now| now >= count), || {
+            let now = now.unwrap_or_default();
             format!(
-                "cluster {cluster} had refcount {count} and has {now:?}, although the image is \
-                 damaged: {damage:?}"
+                "cluster {cluster} had refcount {count} and has {now}, although the image is \
+                 damaged: {damage}"
             )
         })?;
         let [before, after] = bytes.map(|bytes| {
@@ -136,7 +138,7 @@ pub fn keeps(
         Failure::unless(old.references_to(cluster) > 0 || before == after, || {
             format!(
                 "cluster {cluster} was allocated and has been written over, although the image is \
-                 damaged: {damage:?}"
+                 damaged: {damage}"
             )
         })?;
     }

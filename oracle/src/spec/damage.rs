@@ -16,11 +16,13 @@ use crate::case::refcount::Refcount;
 const EMPTIED: usize = 16;
 
 /// Something that may hide that clusters are in use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
     /// A corruption of what refers to clusters.
+    #[error("{0}")]
     Corruption(Corruption),
     /// Something else, and where: the cluster, the offset or the number of the snapshot.
+    #[error("{0} at {1:#x}")]
     At(&'static str, u64),
 }
 

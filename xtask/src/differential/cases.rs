@@ -11,6 +11,7 @@ use recount_oracle::case::build;
 use recount_oracle::case::damage;
 use recount_oracle::case::generate;
 use recount_oracle::case::real::{self, Recipe};
+use recount_oracle::case::synthetic::Structures;
 use recount_oracle::case::{Algorithm, Case, Image, Schedule, StorageLimit};
 
 /// So many cases in a row damage the same image: making one takes longer than checking it.
@@ -156,15 +157,23 @@ impl CaseId {
         real::random_recipe(&mut generator(self.seed, 2 * group))
     }
 
+    /// Whether the image stays as it was made: the first of a group, as every program should first be
+    /// tried on what is whole.
+    const fn is_undamaged(self) -> bool {
+        self.index.is_multiple_of(CASES_PER_IMAGE)
+    }
+
     /// The case as the value that is stored and replayed.
     pub fn case(self) -> Case {
         if self.synthetic {
             return self.synthetic();
         }
+        // This case's own.
+        let mut damage = damage::random_damage(&mut generator(self.seed, 2 * self.index + 1));
+        damage.retain(|_| !self.is_undamaged());
         Case {
             image: Image::Real(self.recipe()),
-            // This case's own.
-            damage: damage::random_damage(&mut generator(self.seed, 2 * self.index + 1)),
+            damage,
             storage: StorageLimit::default(),
             algorithm: Algorithm::default(),
             schedule: Schedule::default(),
@@ -188,6 +197,12 @@ impl CaseId {
                 break;
             }
             made.image = generate(rng.random()).image;
+        }
+        if let Image::Synthetic(image) = &mut made.image
+            && self.is_undamaged()
+        {
+            made.damage.clear();
+            image.structures = Structures::default();
         }
         made
     }

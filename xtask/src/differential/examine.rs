@@ -126,7 +126,11 @@ pub fn examine(field: &Field, exhibit: &Exhibit<'_>, depth: Depth) -> Result<Fin
             let name = subject.name();
             findings.extend(
                 &name,
-                judged.answers(repaired, depth.takes(Look::PowerCuts)),
+                judged.answers(
+                    repaired,
+                    field.may_decline(&name),
+                    depth.takes(Look::PowerCuts),
+                ),
             );
             if depth.takes(Look::Afterwards) {
                 let checkers = field.all().filter(|one| one.is_checker());

@@ -19,6 +19,8 @@ pub struct Field {
     pub commands: Vec<Command>,
     /// What writes to repaired images.
     pub qemu_io: PathBuf,
+    /// Whether a command may not decline an image.
+    must_repair: bool,
 }
 
 impl Field {
@@ -40,7 +42,13 @@ impl Field {
             theirs,
             qemu_io: PathBuf::from("qemu-io"),
             commands,
+            must_repair: args.must_repair,
         })
+    }
+
+    /// Whether a subject may say of an image that it does not repair it.
+    pub fn may_decline(&self, subject: &str) -> bool {
+        !self.must_repair && self.commands.iter().any(|one| one.name() == subject)
     }
 
     /// All of them, in the order of the report.

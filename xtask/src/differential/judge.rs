@@ -16,7 +16,7 @@ use super::disk::difference;
 use super::exhibit::Exhibit;
 use super::guest::GuestData;
 use super::observe::is_beyond;
-use super::question::Question;
+use super::question::{Answer, Question};
 use super::subject::program::{FILE_SIZE_EXCEEDED, Limits};
 use super::subject::{Bench, Repair, Repaired, Subject};
 use crate::error::Result;
@@ -30,6 +30,9 @@ const CRASHES: crash::Limits = crash::Limits {
     seed: 1,
 };
 
+/// Bits 0 and 1 of the incompatible features (specification, "Header").
+const DIRTY_AND_CORRUPT: u64 = 3;
+
 /// What the oracle's judge is asked of every repair that changed something.
 const OF_BYTES: [(Question, Property); 3] = [
     (Question::NoOverlap, Property::NoOverlap),
@@ -42,6 +45,8 @@ pub struct Judged<'a> {
     before: Before,
     diagnosis: &'a Diagnosis,
     guest: GuestData,
+    /// Whether nothing is wrong with it.
+    healthy: bool,
     /// Whether recount repairs it: the refcounts are right afterwards, and were not before.
     repairable: bool,
     /// A file of so many bytes is longer than any repair in process needs.
@@ -65,14 +70,26 @@ impl<'a> Judged<'a> {
             guest: GuestData::of(&exhibit.damaged, exhibit.audit.as_ref().ok()?),
             diagnosis: exhibit.diagnosis.as_ref()?,
             runaway: runaway(exhibit.length(), exhibit.audit.as_ref().ok()?),
+            healthy: exhibit.audit.as_ref().is_ok_and(is_healthy),
             repairable: wrong && right.unwrap_or(false),
             before,
         })
     }
 
-    /// What the bytes say of one repair; of power cuts only with `crashes`.
-    pub fn answers(&self, repaired: &Repaired, crashes: bool) -> Vec<(Question, Verdict)> {
+    /// What the bytes say of one repair; of power cuts only with `crashes`. A subject that may decline
+    /// an image need not repair it.
+    pub fn answers(
+        &self,
+        repaired: &Repaired,
+        may_decline: bool,
+        crashes: bool,
+    ) -> Vec<(Question, Answer)> {
         let ends = self.ends(repaired);
+        if may_decline && self.declines(repaired) {
+            let healthy = self.healthy.then_some(Question::HealthyStaysHealthy);
+            let declined = healthy.into_iter().chain([Question::Repairs]);
+            return declined.map(|one| (one, Answer::Declined)).collect();
+        }
         let trace = repaired.trace.clone();
         let trace = trace.unwrap_or_else(|| difference(&self.before.bytes, &repaired.image));
         let outcome = if ends == Verdict::Holds && ended_well(repaired) {
@@ -109,7 +126,48 @@ impl<'a> Judged<'a> {
             let crashes = self.crash_atomic(&run.trace, &repaired.image);
             answers.push((Question::CrashAtomic, crashes));
         }
+        if self.healthy {
+            answers.push((Question::HealthyStaysHealthy, self.stays_healthy(repaired)));
+        }
+        let answers = answers.into_iter();
         answers
+            .map(|(one, verdict)| (one, verdict.into()))
+            .collect()
+    }
+
+    /// Whether it says that it did not repair the image, and left it as it was.
+    fn declines(&self, repaired: &Repaired) -> bool {
+        let fails = matches!(repaired.said.ended, Ended::Code(_)) && !ended_well(repaired);
+        fails && self.is_unchanged(repaired)
+    }
+
+    fn is_unchanged(&self, repaired: &Repaired) -> bool {
+        repaired.image == self.before.bytes
+    }
+
+    /// An image with nothing wrong can be opened afterwards, has nothing wrong, and reads the same.
+    fn stays_healthy(&self, repaired: &Repaired) -> Verdict {
+        let said = &repaired.said;
+        match audit::audit(&repaired.image) {
+            Err(error) => Verdict::fails(format!(
+                "an undamaged image cannot be opened any more: {error}\n    the repair: {said}"
+            )),
+            Ok(after) if !after.is_clean() => {
+                let wrong = after.corruptions.first().map(ToString::to_string);
+                let count = after.mismatches.first().map(|one| {
+                    let (cluster, refcount, references) =
+                        (one.cluster, one.on_disk, one.references);
+                    format!("cluster {cluster} has refcount {refcount} and {references} references")
+                });
+                let what = wrong
+                    .or(count)
+                    .unwrap_or("a COPIED bit is wrong".to_owned());
+                Verdict::fails(format!(
+                    "an undamaged image is broken afterwards: {what}\n    the repair: {said}"
+                ))
+            }
+            Ok(_) => self.guest_data(repaired).and(|| Verdict::Holds),
+        }
     }
 
     fn ends(&self, repaired: &Repaired) -> Verdict {
@@ -177,11 +235,15 @@ impl<'a> Judged<'a> {
     }
 
     fn repairs(&self, ends: &Verdict, repaired: &Repaired, run: &Run) -> Verdict {
+        let said = &repaired.said;
+        let fails = matches!(said.ended, Ended::Code(1 | 4..)) && !ended_well(repaired);
+        if fails && !self.is_unchanged(repaired) {
+            return Verdict::fails(format!("it changed the image and failed then: {said}"));
+        }
         if !self.repairable || *ends != Verdict::Holds {
             return Verdict::NotApplicable;
         }
-        if run.trace.is_read_only() || repaired.image == self.before.bytes {
-            let said = &repaired.said;
+        if run.trace.is_read_only() || self.is_unchanged(repaired) {
             return Verdict::fails(format!(
                 "repairs nothing, though the refcounts are wrong and can be set right: {said}"
             ));
@@ -201,6 +263,11 @@ fn runaway(length: u64, audit: &Audit) -> u64 {
     let range = audit.header.refblock_entries() * audit.header.cluster_size();
     let ranges = ends.fold(length, u64::max).div_ceil(range);
     Limits::for_image(ranges.saturating_mul(range)).file
+}
+
+/// Whether there is nothing that anyone could repair.
+fn is_healthy(audit: &Audit) -> bool {
+    audit.is_clean() && audit.header.incompatible & DIRTY_AND_CORRUPT == 0
 }
 
 /// Whether refcounts are not the references, or cannot be read.

@@ -60,6 +60,9 @@ pub struct Args {
     /// How long each of these programs may take over one image: 20, 20s, 1m.
     #[arg(long, value_name = "TIME", value_parser = crate::duration::parse, default_value = "20s")]
     subject_time: Duration,
+    /// That one of these programs declines an image, that is fails and changes nothing, is a failure.
+    #[arg(long, requires = "subjects")]
+    must_repair: bool,
     /// The program `recount`, which has to do the same as the engine in process; built by cargo unless
     /// given.
     #[arg(long, value_name = "PATH")]

@@ -54,6 +54,8 @@ pub enum Question {
     #[strum(serialize = "keeps what it cannot follow")]
     Keeping,
 
+    /// An image with nothing wrong is accepted or declined, and is as good afterwards.
+    HealthyStaysHealthy,
     /// It ends by itself, within the limits.
     Ends,
     /// It repairs what can be repaired.
@@ -113,7 +115,8 @@ impl Question {
     pub const fn is_required(self) -> bool {
         matches!(
             self,
-            Self::Ends
+            Self::HealthyStaysHealthy
+                | Self::Ends
                 | Self::Repairs
                 | Self::KeepsGuestData
                 | Self::CountsEveryCluster
@@ -133,6 +136,8 @@ pub enum Answer {
     Failed(String),
     /// There is nothing to say of such a case.
     NotApplicable,
+    /// The subject says that it does not repair such an image, and leaves it as it is.
+    Declined,
     /// They differ as documented, under this name.
     OnPurpose(&'static str),
 }

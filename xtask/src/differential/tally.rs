@@ -112,6 +112,7 @@ impl Tally {
             match &finding.answer {
                 Answer::Passed => count.passed += 1,
                 Answer::NotApplicable => count.not_applicable += 1,
+                Answer::Declined => count.declined += 1,
                 Answer::Failed(_) => count.failed += 1,
                 Answer::OnPurpose(name) => {
                     count.on_purpose += 1;
@@ -190,6 +191,14 @@ pub fn print(report: &Report) {
     }
     print_comparisons(report);
     print_properties(report);
+    for (subject, by) in &report.properties {
+        let declined =
+            |question: Question| by.get(&question.to_string()).map_or(0, |one| one.declined);
+        if let all @ 1.. = declined(Question::Repairs) {
+            let healthy = declined(Question::HealthyStaysHealthy);
+            println!("{subject} declined {all} images, {healthy} of them undamaged");
+        }
+    }
     for (name, times) in &report.on_purpose {
         println!("differs on purpose: {name}: in {times} cases");
         if let Some(one) = differences::ALL.iter().find(|one| one.name == name) {

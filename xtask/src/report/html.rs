@@ -119,11 +119,12 @@ fn table(columns: &[(Markup, &BTreeMap<String, Count>)]) -> Markup {
 fn cell(count: Option<&Count>) -> Markup {
     let count = count.copied().unwrap_or_default();
     html! {
-        @if count.said() == 0 {
+        @if count.said() == 0 && count.declined == 0 {
             td .none { "–" }
         } @else {
             td class=(if count.failed > 0 { "bad" } else { "good" }) {
                 b { (count.failed) } " of " (count.said())
+                @if count.declined > 0 { small { (count.declined) " declined" } }
                 @if count.on_purpose > 0 { small { (count.on_purpose) " on purpose" } }
             }
         }

@@ -72,6 +72,9 @@ pub struct Count {
     /// Otherwise, as documented.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub on_purpose: u64,
+    /// The subject said that it does not repair such an image, and left it as it was.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub declined: u64,
     /// It said nothing of the case.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub not_applicable: u64,
@@ -200,6 +203,7 @@ fn add_counts(counts: &mut Counts, others: Counts) {
             count.passed += other.passed;
             count.failed += other.failed;
             count.on_purpose += other.on_purpose;
+            count.declined += other.declined;
             count.not_applicable += other.not_applicable;
         }
     }

@@ -19,13 +19,16 @@ const SNAPSHOT_DISK: u64 = 48;
 const EXTRA_WITH_DISK: u64 = 16;
 
 /// One cluster of the guest's disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Content {
     /// Reads as zeros.
+    #[error("zeros")]
     Zeros,
     /// The fingerprint of stored bytes.
+    #[error("bytes with the fingerprint {0:016x}")]
     Stored(u64),
     /// Where in the external data file it lies.
+    #[error("its data at offset {0:#x} of the data file")]
     External(u64),
 }
 
@@ -62,10 +65,11 @@ impl GuestData {
     /// The first cluster that can be read here and reads otherwise in `other`, in words.
     pub fn first_loss(&self, other: &Self) -> Option<String> {
         self.0.iter().find_map(|(at, was)| {
-            let now = other.0.get(at);
-            let (layer, cluster) = at;
-            (now != Some(was))
-                .then(|| format!("guest cluster {cluster} of {layer} was {was:x?} and is {now:x?}"))
+            let ((layer, cluster), now) = (at, other.0.get(at));
+            (now != Some(was)).then(|| {
+                let now = now.map_or("cannot be read".to_owned(), |now| format!("has {now}"));
+                format!("guest cluster {cluster} of {layer} had {was} and {now} now")
+            })
         })
     }
 }

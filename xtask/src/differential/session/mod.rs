@@ -19,7 +19,9 @@ use super::examine::{Depth, Findings, examine, examine_recorded};
 use super::exhibit::{Exhibit, Whole, bench};
 use super::field::Field;
 use super::make::Maker;
+use super::question::Question;
 use super::shrink::Shrinker;
+use super::subject::Subject;
 use super::tally::{self, Tally};
 use super::{Args, differences, disk, record};
 use crate::error::Result;
@@ -41,6 +43,8 @@ pub struct Session<'a> {
     pub maker: Maker,
     folder: TempDir,
     seed: u64,
+    /// Percent of the images that the harness lays out.
+    synthetic: u32,
     deadline: Option<Instant>,
     interrupted: Arc<AtomicBool>,
     tally: Mutex<Tally>,
@@ -56,7 +60,7 @@ impl<'a> Session<'a> {
         args: &'a Args,
         field: Field,
         maker: Maker,
-        seed: u64,
+        (seed, synthetic): (u64, u32),
         earlier: Option<Report>,
     ) -> io::Result<Self> {
         let interrupted = Arc::new(AtomicBool::new(false));
@@ -66,7 +70,7 @@ impl<'a> Session<'a> {
         let run = Run {
             seed,
             shard: (args.shard.number, args.shard.of),
-            synthetic_share: args.synthetic,
+            synthetic_share: synthetic,
             seconds: 0.0,
             done: Vec::new(),
         };
@@ -77,6 +81,7 @@ impl<'a> Session<'a> {
             maker,
             folder: work_folder()?,
             seed,
+            synthetic,
             deadline: args.time.map(|time| Instant::now() + time),
             interrupted,
             saved: Mutex::new(Instant::now()),
@@ -101,8 +106,24 @@ impl<'a> Session<'a> {
         for line in &too_frequent {
             println!("{line}");
         }
-        let failed = report.counting() > 0 || !too_frequent.is_empty();
+        let unjudged = self.declined_all(&report);
+        for subject in &unjudged {
+            println!("{subject} declined every image: nothing of it was judged");
+        }
+        let failed = report.counting() > 0 || !too_frequent.is_empty() || !unjudged.is_empty();
         Ok(ExitCode::from(u8::from(failed)))
+    }
+
+    /// The commands that repaired nothing, as they say themselves.
+    fn declined_all(&self, report: &Report) -> Vec<String> {
+        let declined_all = |name: &String| {
+            let by = report.properties.get(name);
+            let repairs = by.and_then(|by| by.get(&Question::Repairs.to_string()));
+            let ends = by.is_some_and(|by| by.contains_key(&Question::Ends.to_string()));
+            repairs.is_some_and(|count| count.declined > 0) && !ends
+        };
+        let names = self.field.commands.iter().map(Subject::name);
+        names.filter(declined_all).collect()
     }
 
     fn tally(&self) -> MutexGuard<'_, Tally> {
@@ -131,7 +152,7 @@ impl<'a> Session<'a> {
         Selection {
             seed: self.seed,
             cases: self.args.time.map_or(self.args.cases, |_| u32::MAX.into()),
-            synthetic_share: self.args.synthetic,
+            synthetic_share: self.synthetic,
             shard: self.args.shard,
         }
     }

@@ -1,6 +1,8 @@
 //! A copy of the tree to break, with a target folder of its own.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -29,7 +31,9 @@ impl Scratch {
             "--exclude-standard",
         ]);
         let listed = output(list.current_dir(&source))?;
-        for name in listed.split_terminator('\0') {
+        let names: BTreeSet<&Path> = listed.split_terminator('\0').map(Path::new).collect();
+        scratch.remove_all_but(&names, Path::new(""))?;
+        for name in names {
             let path = source.join(name);
             let link = fs::symlink_metadata(&path).is_ok_and(|found| found.is_symlink());
             if link || !path.is_file() {
@@ -48,6 +52,24 @@ impl Scratch {
             fs::copy(&path, &target)?;
         }
         Ok(scratch)
+    }
+
+    /// Removes what the tree has no more, from a folder of the copy.
+    fn remove_all_but(&self, names: &BTreeSet<&Path>, folder: &Path) -> Result<()> {
+        let found = match fs::read_dir(self.top.join(folder)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            found => found?,
+        };
+        for entry in found {
+            let entry = entry?;
+            let name = folder.join(entry.file_name());
+            if entry.file_type()?.is_dir() {
+                self.remove_all_but(names, &name)?;
+            } else if !names.contains(name.as_path()) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     pub fn top(&self) -> &Path {

@@ -23,9 +23,7 @@ pub trait Subject: Sync {
     fn images(&self, options: Options) -> Box<dyn Repair + '_>;
 
     /// Its undo files, if it has any.
-    fn undo(&self) -> Option<&dyn Undo> {
-        None
-    }
+    fn undo(&self) -> Option<&dyn Undo>;
 }
 
 /// Something that repairs what is on a disk.
@@ -49,9 +47,7 @@ pub trait Repair: Sync {
     }
 
     /// Its undo files, if it has any.
-    fn undo(&self) -> Option<&dyn Undo> {
-        None
-    }
+    fn undo(&self) -> Option<&dyn Undo>;
 }
 
 /// A write: its offset in bytes, and the new bytes.

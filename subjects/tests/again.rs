@@ -8,8 +8,8 @@ use recount_oracle::disk::Disk;
 use recount_oracle::properties::Property;
 use recount_oracle::replay::replay;
 use recount_oracle::run::{again, run, scene};
-use recount_oracle::subject::Repair;
 use recount_oracle::subject::{Done, Outcome};
+use recount_oracle::subject::{Repair, Undo};
 use recount_subjects::Recount;
 
 /// An image of three clusters of data that has no refcount structures, and a power cut at once.
@@ -39,6 +39,10 @@ fn case() -> Case {
 struct Idle;
 
 impl Repair for Idle {
+    fn undo(&self) -> Option<&dyn Undo> {
+        Some(&Recount)
+    }
+
     fn repair(&self, _disk: &mut dyn Disk) -> Outcome {
         Ok(Done::default())
     }

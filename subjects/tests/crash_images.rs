@@ -1,6 +1,8 @@
 //! Whole images, repaired from end to end on disks that fail and lose power: what the engine
 //! promises holds, and what it would do wrong is seen.
 
+mod common;
+
 use std::ops::ControlFlow;
 use std::process::Command;
 
@@ -14,7 +16,9 @@ use recount_oracle::disk::{Disk, log};
 use recount_oracle::properties::{Property, Verdict, crash_atomic, judge, reading};
 use recount_oracle::run::{Before, Bounds, Explored, explore_one, run};
 use recount_oracle::subject::{Outcome, Repair, Stopped, Undo, Write};
-use recount_subjects::ImageRepair;
+use recount_subjects::{ImageRepair, Recount};
+
+use common::fails_with;
 
 /// Little enough that some dozens of images take seconds.
 const BOUNDS: Bounds = Bounds {
@@ -70,14 +74,6 @@ fn dangling() -> Case {
 fn explored(case: &Case) -> Explored {
     let (before, repair) = ImageRepair::new(case).expect("an image");
     explore_one(&repair, &before, &BOUNDS)
-}
-
-#[track_caller]
-fn fails_with(verdict: Verdict, text: &str) {
-    match verdict {
-        Verdict::Fails(failure) => assert!(failure.message.contains(text), "{failure}"),
-        other => panic!("{other:?}"),
-    }
 }
 
 #[test]
@@ -206,6 +202,10 @@ fn what_is_kept_while_an_entry_leads_nowhere_is_lost_when_it_is_released() {
 struct Unasked(ImageRepair);
 
 impl Repair for Unasked {
+    fn undo(&self) -> Option<&dyn Undo> {
+        Some(&Recount)
+    }
+
     fn repair(&self, disk: &mut dyn Disk) -> Outcome {
         self.0.repair(disk)
     }

@@ -13,8 +13,9 @@ use recount_oracle::crash::{self, CrashState, Limits};
 use recount_oracle::disk::Disk;
 use recount_oracle::properties::{Property, Verdict, crash_atomic};
 use recount_oracle::run::{Before, Bounds, Explored, ToyRepair, explore_one, run};
-use recount_oracle::subject::Repair;
 use recount_oracle::subject::{Done, Outcome, Stopped};
+use recount_oracle::subject::{Repair, Undo};
+use recount_subjects::Recount;
 
 /// `#` is a referenced cluster, `2` one with two references, `o` one of the old structures. B = 4
 /// refcounts of a refblock, E = 2 entries of a reftable cluster.
@@ -263,6 +264,10 @@ struct Careless {
 }
 
 impl Repair for Careless {
+    fn undo(&self) -> Option<&dyn Undo> {
+        Some(&Recount)
+    }
+
     fn repair(&self, disk: &mut dyn Disk) -> Outcome {
         let mut storage = SwallowFlush {
             disk,
@@ -325,6 +330,10 @@ fn a_missing_flush_after_the_switch_is_seen_when_the_old_structures_are_used_aga
 struct Liar(ToyRepair<'static>);
 
 impl Repair for Liar {
+    fn undo(&self) -> Option<&dyn Undo> {
+        Some(&Recount)
+    }
+
     fn repair(&self, disk: &mut dyn Disk) -> Outcome {
         let _ = self.0.commit(disk);
         Ok(Done::default())
@@ -384,6 +393,10 @@ impl Disk for Retrying<'_> {
 }
 
 impl Repair for Stubborn {
+    fn undo(&self) -> Option<&dyn Undo> {
+        Some(&Recount)
+    }
+
     fn repair(&self, disk: &mut dyn Disk) -> Outcome {
         self.0.commit(&mut Retrying(disk))
     }

@@ -1,14 +1,19 @@
 //! Each property of bytes is shown to see what it is there to see: a toy is repaired well, and then
 //! one thing is done wrong.
 
+mod common;
+
 use recount_oracle::case::model::Model;
 use recount_oracle::case::{Algorithm, Case, Image, Schedule, StorageLimit};
 use recount_oracle::disk::Disk;
 use recount_oracle::properties::undo_restores::Points;
 use recount_oracle::properties::{Property, Verdict, judge, judge_all};
 use recount_oracle::run::{Before, Run, ToyRepair, run};
-use recount_oracle::subject::Outcome;
 use recount_oracle::subject::Repair;
+use recount_oracle::subject::{Outcome, Undo};
+use recount_subjects::Recount;
+
+use common::fails_with;
 
 /// Bytes of its clusters.
 const CLUSTER: u64 = 512;
@@ -36,6 +41,10 @@ fn toy() -> (Before, ToyRepair<'static>) {
 struct AndThen(ToyRepair<'static>, u64, Vec<u8>);
 
 impl Repair for AndThen {
+    fn undo(&self) -> Option<&dyn Undo> {
+        Some(&Recount)
+    }
+
     fn repair(&self, disk: &mut dyn Disk) -> Outcome {
         let done = self.0.repair(disk)?;
         disk.write_at(self.1, &self.2).expect("no fault");
@@ -47,14 +56,6 @@ fn and_then(offset: u64, bytes: &[u8]) -> (Before, Run) {
     let (before, repair) = toy();
     let run = run(&AndThen(repair, offset, bytes.to_vec()), &before, &[]);
     (before, run)
-}
-
-#[track_caller]
-fn fails_with(verdict: Verdict, text: &str) {
-    match verdict {
-        Verdict::Fails(failure) => assert!(failure.message.contains(text), "{failure}"),
-        other => panic!("{other:?}"),
-    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use recount_oracle::case::Algorithm;
 use recount_oracle::explore::{Bounds, explore};
 use recount_oracle::properties::Property;
+use recount_oracle::properties::plan::of_plans;
 use recount_subjects::Recount;
 
 const EXPECTED: &str = include_str!("../../corpus/expected.toml");
@@ -46,4 +47,21 @@ fn the_explorer_finds_the_known_failures_and_no_others() {
         differences.join("\n")
     );
     assert_eq!(explored.stopped, None);
+}
+
+#[test]
+fn planned_holds_whatever_a_plan_shows() {
+    let bounds = Bounds {
+        algorithms: vec![Algorithm::Planned],
+        clusters_with_old: 9,
+        ..Bounds::up_to(9)
+    };
+    let never = AtomicBool::new(false);
+    let explored = explore(&Recount, &bounds, &never, &|_| ());
+    assert_eq!(explored.stopped, None);
+    for property in of_plans() {
+        let cell = explored.tally.cell(Algorithm::Planned, property);
+        assert_eq!(cell.smallest, None, "{property}");
+        assert!(cell.holds > 50_000, "{property}: {}", cell.holds);
+    }
 }

@@ -8,7 +8,7 @@ use recount_oracle::explore::{Bounds, explore};
 use recount_oracle::placement::{NoPlacement, Placement};
 use recount_oracle::properties::{Property, Verdict};
 use recount_oracle::replay::{Story, replay};
-use recount_oracle::subject::{Options, Repair, Subject};
+use recount_oracle::subject::{Options, Repair, Subject, Undo};
 use recount_oracle::toy::Word;
 use recount_subjects::Recount;
 
@@ -67,6 +67,10 @@ impl Subject for Broken {
 
     fn images(&self, options: Options) -> Box<dyn Repair + '_> {
         Recount.images(options)
+    }
+
+    fn undo(&self) -> Option<&dyn Undo> {
+        Recount.undo()
     }
 }
 

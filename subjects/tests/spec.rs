@@ -224,6 +224,13 @@ fn where_nothing_tells_what_is_free_damage_keeps_all_clusters() {
     let repaired = image.repaired(&ASK);
     assert_eq!(repaired.counts.get(&6), None);
     assert!(repaired.after.len() > image.bytes.len());
+    // What lies behind all that is in use a disturbed repair may have appended.
+    image.bytes.set_len((end + 4) * CLUSTER);
+    image.entry(4 * CLUSTER, end + 4);
+    let repaired = image.repaired(&ASK);
+    assert_eq!(repaired.counts.get(&6), None);
+    assert_eq!(repaired.counts.get(&end), Some(&1));
+    assert_eq!(repaired.after.len(), image.bytes.len());
 }
 
 #[test]

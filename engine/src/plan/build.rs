@@ -39,8 +39,7 @@ impl Draft<'_> {
         if let Some(remedy) = self.remedy.filter(|remedy| remedy.rewrites) {
             table = self.place_snapshots(&room, remedy.snapshots)?;
         }
-        let algorithm = self.options.algorithm;
-        let layout = room.seek(self, |input| rebuild::plan(algorithm, input))?;
+        let layout = room.seek(self, |input| rebuild::plan(self.options.algorithm, input))?;
         // A reftable that was given up for a larger one is not counted.
         for (_, cluster) in &layout.refblocks {
             self.counts.add(Run::single(*cluster), 1)?;

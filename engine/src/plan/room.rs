@@ -63,15 +63,17 @@ impl Draft<'_> {
 }
 
 impl Room {
-    /// Seeks a place beside the counts of a draft, in doubtful clusters only where there is none
-    /// without them, and not at all in an image that is damaged, as damage may have led to them. The
-    /// error is as it is for this storage.
+    /// Seeks a place beside the counts of a draft, in doubtful clusters only where there is no other.
+    /// In an image that is damaged it takes of these only those behind all that is in use, which a
+    /// disturbed repair may have appended: damage may have led to the others.
     pub fn seek<T>(
         &self,
         draft: &Draft<'_>,
         place: impl Fn(&Input<'_>) -> Result<T, PlanError>,
     ) -> Result<T, RepairError> {
-        let place = |reserved: &RunSet| {
+        let place = |doubtful: &RunSet| {
+            let reserved = self.reserved.runs().iter().chain(doubtful.runs());
+            let reserved = &reserved.copied().collect();
             place(&Input {
                 references: &draft.counts,
                 reserved,
@@ -79,19 +81,19 @@ impl Room {
                 capacity: self.capacity,
             })
         };
-        let mut not_free = self.reserved.clone();
-        not_free.extend(&self.doubtful);
-        match place(&not_free) {
-            Err(error @ PlanError::NoSpace { .. }) if !self.doubtful.is_empty() => {
-                let placed = place(&self.reserved);
-                if draft.is_damaged()? {
-                    return Err(self.explain(error, placed.is_ok()));
-                }
-                placed
-            }
-            placed => placed,
+        let error = match place(&self.doubtful) {
+            Err(error @ PlanError::NoSpace { .. }) if !self.doubtful.is_empty() => error,
+            placed => return placed.map_err(|error| self.explain(error, false)),
+        };
+        let anywhere = place(&RunSet::new());
+        if !draft.is_damaged()? {
+            return anywhere.map_err(|error| self.explain(error, false));
         }
-        .map_err(|error| self.explain(error, false))
+        let last = draft.counts.last_used().unwrap_or_default();
+        let end = last.saturating_add(ClusterCount(1));
+        let behind = Run::new(end, Cluster(u64::MAX).since(end));
+        let in_danger = self.doubtful.without(&[behind].into_iter().collect());
+        place(&in_danger).map_err(|_| self.explain(error, anywhere.is_ok()))
     }
 
     /// Why there is no place; `in_danger`: but for that in clusters that may hold data.
@@ -121,13 +123,12 @@ pub(super) fn doubtful(look: &Look, counts: &RefcountTable, file: ClusterCount) 
     let untrusted = [&look.old.untrusted, &look.comparison.unreadable];
     let is_credible = |refblock: &RefblockIndex| {
         let mut differences = look.comparison.differences_of(counts, *refblock);
-        untrusted
-            .iter()
-            .all(|these| these.binary_search(refblock).is_err())
+        let mut untrusted = untrusted.iter();
+        untrusted.all(|these| these.binary_search(refblock).is_err())
             && differences.all(|one| one.refcount >= one.references)
     };
-    let present = look.old.reftable.iter();
-    let credible = present.map(|(refblock, _)| *refblock).filter(is_credible);
+    let credible = look.old.reftable.iter().map(|entry| entry.0);
+    let credible = credible.filter(is_credible);
     let covered = ClusterCount(geometry.refcounts_per_refblock());
     let credible = credible.map(|refblock| Run::new(geometry.first_covered(refblock), covered));
     let all: RunSet = [Run::new(Cluster(0), file)].into_iter().collect();

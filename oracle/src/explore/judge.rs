@@ -5,19 +5,19 @@ use std::collections::HashSet;
 use super::bounds::{Bounds, ROOMS};
 use super::bytes::{self, Signature};
 use super::images::{self, Named};
-use super::tally::{Subject, Tally};
+use super::tally::{Sample, Tally};
 use super::units::Unit;
 use crate::case::Algorithm;
 use crate::properties::Property;
 use crate::properties::plan::{Brute, Planning, of_plans};
 use crate::run::{ToyRepair, explore_one, scene};
-use crate::subject::Subject as Program;
+use crate::subject::Subject;
 use crate::toy::Toy;
 
 /// Everything that a unit shows.
-pub(super) fn unit(program: &dyn Program, unit: &Unit, bounds: &Bounds) -> Tally {
+pub(super) fn unit(subject: &dyn Subject, unit: &Unit, bounds: &Bounds) -> Tally {
     let mut judge = Judge {
-        program,
+        subject,
         bounds,
         seen: HashSet::new(),
         tally: Tally::default(),
@@ -39,21 +39,21 @@ pub(super) fn unit(program: &dyn Program, unit: &Unit, bounds: &Bounds) -> Tally
 }
 
 /// Everything that a whole image shows. All of them can be built and opened.
-pub(super) fn image(program: &dyn Program, index: usize, image: &Named, bounds: &Bounds) -> Tally {
+pub(super) fn image(subject: &dyn Subject, index: usize, image: &Named, bounds: &Bounds) -> Tally {
     let mut tally = Tally::default();
-    let (before, repair) = scene(program, &image.case).expect("an image of the list");
+    let (before, repair) = scene(subject, &image.case).expect("an image of the list");
     let explored = explore_one(&*repair, &before, &images::BOUNDS);
     tally.states = explored.states + explored.runs;
     for (property, verdict) in explored.verdicts {
         if bounds.properties.contains(&property) {
-            tally.note(Subject::Image(index, image), property, verdict);
+            tally.note(Sample::Image(index, image), property, verdict);
         }
     }
     tally
 }
 
 struct Judge<'a> {
-    program: &'a dyn Program,
+    subject: &'a dyn Subject,
     bounds: &'a Bounds,
     /// The plans of the unit whose bytes were looked at.
     seen: HashSet<Signature>,
@@ -69,7 +69,7 @@ impl Judge<'_> {
             if only_bytes && !with_bytes {
                 continue;
             }
-            let planned = ToyRepair::plan(self.program, &toy.to_case(algorithm));
+            let planned = ToyRepair::plan(self.subject, &toy.to_case(algorithm));
             let repair = planned.expect("a small toy");
             let outcome = &repair.planned;
             self.tally.runs += 1;
@@ -88,12 +88,12 @@ impl Judge<'_> {
 
     /// Asks what a plan shows; which properties fail.
     fn plan(&mut self, toy: &Toy, run: &Planning<'_>) -> Vec<Property> {
-        let subject = Subject::Toy(toy, run.algorithm);
+        let sample = Sample::Toy(toy, run.algorithm);
         let mut failed = Vec::new();
         for &property in &self.bounds.properties {
             if let Some(verdict) = run.judge(property) {
                 failed.extend(verdict.is_err().then_some(property));
-                self.tally.note(subject, property, verdict.into());
+                self.tally.note(sample, property, verdict.into());
             }
         }
         failed
@@ -101,8 +101,8 @@ impl Judge<'_> {
 
     /// Asks what the bytes show. A property that the plan shows as well has been counted.
     fn bytes(&mut self, toy: &Toy, algorithm: Algorithm, failed: &[Property]) {
-        let subject = Subject::Toy(toy, algorithm);
-        let built = ToyRepair::new(self.program, &toy.to_case(algorithm));
+        let sample = Sample::Toy(toy, algorithm);
+        let built = ToyRepair::new(self.subject, &toy.to_case(algorithm));
         let (before, repair) = built.expect("every toy of the explorer can be built");
         let explored = explore_one(&repair, &before, &bytes::BOUNDS);
         self.tally.states += explored.states + explored.runs;
@@ -112,7 +112,7 @@ impl Judge<'_> {
                 && !failed.contains(&property)
                 && (verdict.is_failure() || !is_counted)
             {
-                self.tally.note(subject, property, verdict);
+                self.tally.note(sample, property, verdict);
             }
         }
     }

@@ -104,3 +104,6 @@ pub fn explore(
         stopped: None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,14 +25,14 @@ type Size = (Option<usize>, [u32; 6], [u128; 2]);
 
 /// What a property was asked of.
 #[derive(Clone, Copy)]
-pub(super) enum Subject<'a> {
+pub(super) enum Sample<'a> {
     /// A toy, as an algorithm repairs it.
     Toy(&'a Toy, Algorithm),
     /// A whole image, the so-many-th.
     Image(usize, &'a Named),
 }
 
-impl Subject<'_> {
+impl Sample<'_> {
     const fn algorithm(&self) -> Algorithm {
         match self {
             Self::Toy(_, algorithm) => *algorithm,
@@ -127,16 +127,16 @@ impl Tally {
     }
 
     /// Counts what a property says.
-    pub(super) fn note(&mut self, subject: Subject<'_>, property: Property, verdict: Verdict) {
-        let cell = &mut self.cells[index(subject.algorithm(), property)];
+    pub(super) fn note(&mut self, sample: Sample<'_>, property: Property, verdict: Verdict) {
+        let cell = &mut self.cells[index(sample.algorithm(), property)];
         match verdict {
             Verdict::Holds => cell.holds += 1,
             Verdict::NotApplicable => (),
             Verdict::Fails(failure) => {
                 cell.fails += 1;
-                let size = subject.size();
+                let size = sample.size();
                 if cell.smallest.as_ref().is_none_or(|known| size < known.size) {
-                    cell.smallest = Some(subject.counterexample(failure));
+                    cell.smallest = Some(sample.counterexample(failure));
                 }
             }
         }

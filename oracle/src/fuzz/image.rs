@@ -86,15 +86,16 @@ pub fn judge(subject: &dyn Subject, input: &[u8]) -> Result<Use, Broken> {
     let cuts = cuts_of(input);
     let input = &input[..input.len() - odd];
     let repair = subject.images(way.options());
+    let bytes = sparse(input);
     // By its type a check cannot write; the bytes are compared all the same.
-    let disk = SimulatedDisk::new(sparse(input), None);
+    let disk = SimulatedDisk::new(bytes.clone(), None);
     let checked = repair.check(&disk);
-    if *disk.live() != sparse(input) {
+    if *disk.live() != bytes {
         let message = "a read-only check changed the image";
         return Err(Broken::new("check-writes-nothing", message));
     }
     let capacity = (!way.grows).then_some(input.len() as u64);
-    let before = Before::new(sparse(input), capacity, Kind::Image);
+    let before = Before::new(bytes.clone(), capacity, Kind::Image);
     let audit = before
         .as_ref()
         .ok()
@@ -105,7 +106,7 @@ pub fn judge(subject: &dyn Subject, input: &[u8]) -> Result<Use, Broken> {
             .map_err(|failure| Broken::new("agrees-with-the-audit", failure.message))?;
     }
     let Ok(before) = before else {
-        unread::judge(sparse(input), capacity, &*repair)?;
+        unread::judge(bytes, capacity, &*repair)?;
         return Ok(if is_too_much {
             Use::TooMuchWork
         } else {

@@ -1,6 +1,7 @@
 //! A toy is planned by a program and written as each algorithm has it, nothing else: there is nothing
 //! to check in it.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use super::{Before, SceneError};
@@ -68,20 +69,18 @@ impl<'a> ToyRepair<'a> {
         let shape = self.toy.shape();
         let offset_of = |cluster: u64| cluster << shape.cluster_bits();
         let (size, most) = (1 << shape.cluster_bits(), largest(shape.refcount_order));
-        let new: Vec<u64> = placement.allocated().collect();
-        let count = |cluster: u64| {
-            let references = self.toy.references.get(cluster as usize);
-            let is_new = new.contains(&cluster);
-            references
-                .map_or(0, |&count| count.min(most))
-                .max(is_new.into())
-        };
+        let new: BTreeSet<u64> = placement.allocated().collect();
         let encoded = |number: u64| {
             let mut block = vec![0; size];
             let covered = u64::from(shape.refcounts());
-            for index in 0..covered {
-                let count = count(number * covered + index);
-                Refcount::new(shape.refcount_order, 0, index).add(&mut block, count);
+            let range = number * covered..(number + 1) * covered;
+            let place = |cluster| Refcount::new(shape.refcount_order, 0, cluster - range.start);
+            let counts = self.toy.references.iter().skip(range.start as usize);
+            for (cluster, &count) in range.clone().zip(counts) {
+                place(cluster).add(&mut block, count.min(most));
+            }
+            for &cluster in new.range(range.clone()) {
+                place(cluster).add(&mut block, 1);
             }
             block
         };

@@ -1,7 +1,7 @@
 //! Rule 4: where new structures go. "Only where `references` is 0, nothing is kept, no present
 //! structure lies (unless `--reuse-old`), and nothing that leads past the end reaches; clusters of
-//! which `said` is unknown come last, and not at all in an image that is not sound, since damage may
-//! have led to them. The file never grows over a place that something refers to."
+//! which `said` is unknown come last, and in an image that is not sound, where damage may have led to
+//! them, only those behind all that is in use, which a disturbed repair may have appended. The file never grows over a place that something refers to."
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -162,8 +162,12 @@ impl Spec<'_> {
         let credible = &taken | &self.doubtful();
         // Inside the present file first.
         let ends = [self.file.min(limit), limit];
-        let last = if self.keeps() { &credible } else { &taken };
-        let rooms = [&credible, last].into_iter().cartesian_product(ends);
+        // What a disturbed repair may have appended lies behind all that is in use.
+        let end = counts.keys().next_back().map_or(0, |last| last + 1);
+        let mut in_danger = self.doubtful();
+        in_danger.retain(|&at| self.keeps() && at < end);
+        let last = &taken | &in_danger;
+        let rooms = [&credible, &last].into_iter().cartesian_product(ends);
         let mut rooms = rooms.map(|(taken, limit)| Room {
             spec: self,
             counts,

@@ -11,7 +11,7 @@ use super::subject::Checker;
 use super::{Args, findings, recorder};
 use crate::error::Result;
 use crate::process;
-use crate::report::model::Report;
+use crate::report::model::{Report, Run};
 
 /// Where recorded cases lie, from the root of the repository.
 pub const RECORDED: &str = "corpus/cases";
@@ -48,7 +48,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     } else {
         args.synthetic
     };
-    let session = Session::new(args, field, maker(args), (seed, synthetic), earlier)?;
+    let run = Run {
+        seed,
+        shard: (args.shard.number, args.shard.of),
+        synthetic_share: synthetic,
+        seconds: 0.0,
+        done: Vec::new(),
+    };
+    let session = Session::new(args, field, maker(args), run, earlier)?;
     if let Some(only) = args.only.filter(|_| args.record) {
         return recorder::record_one(&session, Path::new(RECORDED), only);
     }

@@ -60,28 +60,21 @@ impl<'a> Session<'a> {
         args: &'a Args,
         field: Field,
         maker: Maker,
-        (seed, synthetic): (u64, u32),
+        run: Run,
         earlier: Option<Report>,
     ) -> io::Result<Self> {
         let interrupted = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
             signal_hook::flag::register(signal, interrupted.clone())?;
         }
-        let run = Run {
-            seed,
-            shard: (args.shard.number, args.shard.of),
-            synthetic_share: synthetic,
-            seconds: 0.0,
-            done: Vec::new(),
-        };
         Ok(Self {
             args,
+            seed: run.seed,
+            synthetic: run.synthetic_share,
             tally: Mutex::new(Tally::new(&field, run, earlier)),
             field,
             maker,
             folder: work_folder()?,
-            seed,
-            synthetic,
             deadline: args.time.map(|time| Instant::now() + time),
             interrupted,
             saved: Mutex::new(Instant::now()),

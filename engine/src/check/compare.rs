@@ -115,9 +115,8 @@ impl Comparison {
 
     /// The clusters of a refblock that are compared.
     fn range(&self, geometry: &Geometry, refblock: RefblockIndex) -> Run {
-        let first = geometry.first_covered(refblock);
-        let covered = ClusterCount(geometry.refcounts_per_refblock());
-        Run::new(first, covered.min(Cluster(self.compared.0).since(first)))
+        let Run { first, count } = Run::covered_by(geometry, refblock);
+        Run::new(first, count.min(Cluster(self.compared.0).since(first)))
     }
 
     /// The refblocks that are there or should be, up to the end of what is compared.

@@ -11,7 +11,7 @@ const BLOCK: usize = 64;
 /// it is on disk, nothing where there is none, gives it, and the references, cut to the width.
 /// `range` begins where the refblock's range does. Those of a block that differ are bits of one
 /// number, so that equal ones cost next to nothing.
-pub(super) fn differences(
+pub(crate) fn differences(
     table: &RefcountTable,
     found: &[u8],
     range: Run,

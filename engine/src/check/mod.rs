@@ -9,6 +9,7 @@ mod report;
 
 pub use compare::Comparison;
 pub(crate) use copied::{check_copied, check_l1, check_l2, with_wrong};
+pub(crate) use differences::differences;
 pub use disk_counts::DiskCounts;
 pub use report::Report;
 

@@ -6,13 +6,13 @@ use crate::rebuild::PlanError;
 use crate::references::CheckError;
 use crate::storage::StorageError;
 use crate::table::OutOfMemory;
-use crate::units::ClusterCount;
+use crate::units::{ClusterCount, Offset};
 
 /// Why a repair could not be done.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "the fields are what the texts say")]
 pub enum RepairError {
-    /// The image could not be checked.
     #[error(transparent)]
     Check(#[from] CheckError),
     /// `-r leaks` on an image whose refcount structures have to be built anew.
@@ -20,10 +20,8 @@ pub enum RepairError {
         "the refcount structures have to be built anew, which `-r leaks` does not; use `-r all`"
     )]
     NeedsRebuild,
-    /// There is no place for new refcount structures.
     #[error("{error}{}", if *in_danger { OR_OVERWRITE } else { "" })]
     Plan {
-        /// What there is no place for.
         error: PlanError,
         /// Whether there is one in clusters that damaged entries may have led to.
         in_danger: bool,
@@ -45,7 +43,6 @@ pub enum RepairError {
         /// Whether there is room in clusters that damaged entries may have led to.
         in_danger: bool,
     },
-    /// What has to be written reaches past the end of the storage.
     #[error(
         "a repair would write up to byte {length}, past the end of the storage at {capacity}; \
          nothing was written. Move the image to larger storage"
@@ -61,20 +58,11 @@ pub enum RepairError {
         "the repair was given up before anything was written: with what it would write {what}. \
          This is a bug of recount; please report it with the image's metadata"
     )]
-    NotAsPlanned {
-        /// What is found that was not planned.
-        what: String,
-    },
-    /// What was written reads back as something else.
+    NotAsPlanned { what: String },
     #[error("what was written at offset {offset} reads back as something else")]
-    ReadBack {
-        /// Where.
-        offset: crate::units::Offset,
-    },
-    /// The storage failed.
+    ReadBack { offset: Offset },
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// Memory ran out.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
 }

@@ -1,13 +1,15 @@
 //! L2 tables that nothing refers to any more, as an L1 table leaves them whose entries were lost.
 
-use std::collections::BTreeMap;
+use std::iter::successors;
 
 use super::RepairError;
 use super::make::Draft;
+use crate::check::differences;
 use crate::finding::Finding;
+use crate::format::be64;
 use crate::format::entry::L2Kind;
 use crate::references::{DeadEnds, l2_runs, looks_like_l2_table};
-use crate::table::{Run, width};
+use crate::table::{RefcountTable, Run};
 use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex, Region};
 
 /// Bytes that are read at most to look for lost tables. Beyond, what leaked is kept.
@@ -16,6 +18,8 @@ const READ_MAX: u64 = 1 << 30;
 const FOUND_MAX: u64 = 8;
 /// Bytes that show of most clusters that they are no table.
 const SAMPLE: usize = 512;
+/// As many clusters that a block counts rightly make it a refblock.
+const ENOUGH: usize = 16;
 
 /// Looks through the leaked clusters.
 pub(super) fn look_for(
@@ -57,7 +61,7 @@ pub(super) fn look_for(
             }
         }
         let clusters = leads_to(draft, cluster, &buffer)?;
-        if clusters > 0 && !is_new_reftable(draft, cluster, &buffer)? {
+        if clusters > 0 && !is_new_structure(draft, cluster, &buffer)? {
             let table = offset;
             damage.push(Finding::LostTable { table, clusters });
         }
@@ -87,41 +91,46 @@ fn leads_to(draft: &Draft<'_>, table: Cluster, bytes: &[u8]) -> Result<u64, Repa
     Ok(found)
 }
 
-/// Whether a cluster is the first of a reftable that a repair wrote and did not come to switch to:
-/// every entry leads to a refblock that counts what is referred to, the reftable and itself, and
-/// nothing twice beside. The refblocks are all there when the reftable is written.
-fn is_new_reftable(draft: &Draft<'_>, table: Cluster, bytes: &[u8]) -> Result<bool, RepairError> {
+/// Whether a cluster is part of what a repair wrote and did not come to switch to: a refblock, of
+/// the range where the header is or one that counts enough clusters; or the first of a reftable, whose
+/// refblocks are all there when it is written, by the refblock that its first entry leads to.
+fn is_new_structure(draft: &Draft<'_>, at: Cluster, bytes: &[u8]) -> Result<bool, RepairError> {
     let geometry = draft.image.geometry();
-    let mut refblocks = BTreeMap::new();
-    for (number, entry) in (0..).zip(bytes.as_chunks::<8>().0) {
-        let offset = Offset(u64::from_be_bytes(*entry));
-        let covers = geometry.first_covered(RefblockIndex(number));
-        let extent = draft.image.extent;
-        let is_in_file = offset.0 < extent.bytes && covers.0 < extent.clusters.0;
-        if offset != Offset(0) {
-            if !geometry.is_aligned(offset) || !is_in_file {
-                return Ok(false);
-            }
-            refblocks.insert(geometry.cluster_of(offset), (offset, covers));
-        }
+    let mut counts = draft.counts.clone();
+    draft.look.old.uncount(&mut counts)?;
+    let counts_enough = |number: &RefblockIndex| {
+        let range = Run::covered_by(geometry, *number);
+        let next = |from| counts.next_used(from).filter(|at| range.contains(*at));
+        let used = successors(next(range.first), |at| next(Cluster(at.0 + 1)));
+        number.0 == 0 || used.take(ENOUGH).count() == ENOUGH
+    };
+    let mut ranges = counts.used_refblocks().filter(counts_enough);
+    if ranges.any(|number| is_new_refblock(&counts, number, at, bytes)) {
+        return Ok(true);
     }
-    let is_own = |cluster| cluster == table || refblocks.contains_key(&cluster);
+    let first = Offset(be64(bytes, 0));
+    if !geometry.is_aligned(first) {
+        return Ok(false);
+    }
     let mut block = vec![0; bytes.len()];
-    for (offset, covers) in refblocks.values() {
-        draft.storage.read_at(*offset, &mut block)?;
-        let fits = |index: u64| {
-            let cluster = covers.saturating_add(ClusterCount(index));
-            let refcount = width::get(geometry.order(), &block, index as usize);
-            let counted = draft.counts.get(cluster);
-            match counted.saturating_sub(draft.going.get(cluster)) {
-                references if is_own(cluster) => refcount == 1 && references == 0,
-                0 => refcount <= 1,
-                references => refcount == references.min(geometry.max_refcount()),
-            }
-        };
-        if width::is_zero(&block) || !(0..geometry.refcounts_per_refblock()).all(fits) {
-            return Ok(false);
-        }
-    }
-    Ok(!refblocks.is_empty())
+    draft.storage.read_at(first, &mut block)?;
+    let at = geometry.cluster_of(first);
+    Ok(is_new_refblock(&counts, RefblockIndex(0), at, &block))
+}
+
+/// Whether a block gives each cluster its references, itself one, and others that have none at most
+/// one.
+fn is_new_refblock(
+    counts: &RefcountTable,
+    number: RefblockIndex,
+    at: Cluster,
+    block: &[u8],
+) -> bool {
+    let range = Run::covered_by(counts.geometry(), number);
+    let mut differing = differences(counts, block, range);
+    let mut counts_itself = !range.contains(at);
+    differing.all(|one| {
+        counts_itself |= one.cluster == at;
+        (one.refcount, one.references) == (1, 0)
+    }) && counts_itself
 }

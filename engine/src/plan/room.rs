@@ -129,8 +129,7 @@ pub(super) fn doubtful(look: &Look, counts: &RefcountTable, file: ClusterCount) 
     };
     let credible = look.old.reftable.iter().map(|entry| entry.0);
     let credible = credible.filter(is_credible);
-    let covered = ClusterCount(geometry.refcounts_per_refblock());
-    let credible = credible.map(|refblock| Run::new(geometry.first_covered(refblock), covered));
+    let credible = credible.map(|refblock| Run::covered_by(geometry, refblock));
     let all: RunSet = [Run::new(Cluster(0), file)].into_iter().collect();
     all.without(&RunSet::of_ascending(credible))
 }

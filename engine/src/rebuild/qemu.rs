@@ -104,10 +104,10 @@ impl<'a> Pass<'a> {
         let (mut cluster, mut end) = (range.first, range.end());
         while let Some(used) = self.next_used(cluster, end) {
             let refblock = geometry.refblock_of(used);
-            let start = geometry.first_covered(refblock);
+            let covered = Run::covered_by(geometry, refblock);
             // An entry past the end of the reftable is as good as an empty one.
             if !self.refblocks.contains_key(&refblock) {
-                self.first_free = self.first_free.max(start);
+                self.first_free = self.first_free.max(covered.first);
                 let place = self.allocate(ClusterCount(1));
                 // The refblock that counts this one has to be written as well.
                 end = end.max(place.end());
@@ -124,7 +124,7 @@ impl<'a> Pass<'a> {
                 end = self.end;
             }
             self.writes.push(refblock);
-            cluster = start.saturating_add(ClusterCount(geometry.refcounts_per_refblock()));
+            cluster = covered.end();
         }
         Ok(cluster.max(end))
     }

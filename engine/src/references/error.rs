@@ -11,13 +11,10 @@ use crate::units::Offset;
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the fields are what the texts say")]
 pub enum CheckError {
-    /// It is not an image that can be opened.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// The storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// Memory ran out.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
     /// The snapshot table's place or size makes no sense.
@@ -32,10 +29,8 @@ pub enum CheckError {
          itself (bytes 60 to 71): set that right before a repair"
     )]
     SnapshotsInHeader { snapshots: u32, offset: Offset },
-    /// The snapshot table cannot be read to its end.
     #[error(transparent)]
     Snapshots(#[from] SnapshotRefusal),
-    /// A table lies where nothing can be read.
     #[error("the {referrer} at offset {offset} lies past the largest offset that can be read")]
     Unaddressable { referrer: Referrer, offset: Offset },
 }

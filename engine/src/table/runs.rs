@@ -26,6 +26,12 @@ impl Run {
         }
     }
 
+    /// The clusters that a refblock covers.
+    pub(crate) const fn covered_by(geometry: &Geometry, refblock: RefblockIndex) -> Self {
+        let count = ClusterCount(geometry.refcounts_per_refblock());
+        Self::new(geometry.first_covered(refblock), count)
+    }
+
     /// The first cluster after it.
     pub const fn end(&self) -> Cluster {
         self.first.saturating_add(self.count)

@@ -6,7 +6,7 @@ use std::mem::discriminant;
 
 use itertools::{Itertools, chain};
 
-use super::{Counts, Spec};
+use super::Spec;
 use crate::audit::{
     Bytes, Corruption, Entry, Referrer, Target, Wrong, be64, entries, reads_as_l2_table,
 };
@@ -14,6 +14,8 @@ use crate::case::refcount::Refcount;
 
 /// "At least 16 allocated clusters are referred to by nothing" where a table was emptied.
 const EMPTIED: usize = 16;
+/// As many clusters that a block counts rightly make it a refblock.
+const ENOUGH: usize = 16;
 
 /// Something that may hide that clusters are in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -110,37 +112,38 @@ impl Spec<'_> {
             && self.l2_table(offset).is_some_and(|bytes| {
                 reads_as_l2_table(header, self.own.length, &bytes[..512])
                     && entries(header, &bytes).any(leads_to_another)
-                    && !self.is_new_reftable(cluster, &bytes)
+                    && !self.is_new_structure(cluster, &bytes)
             })
     }
 
-    /// A reftable that a disturbed repair did not come to switch to is no lost table: each entry leads
-    /// to a refblock in the file that counts what is referred to, but for present structures, the
-    /// reftable and its refblocks, and nothing else more than once.
-    fn is_new_reftable(&self, table: u64, bytes: &[u8]) -> bool {
-        let (header, order) = (&self.own.header, self.own.header.refcount_order as u32);
-        let words = bytes.chunks_exact(8).map(be64);
-        let refblocks: Counts = (0..).zip(words).filter(|(_, at)| *at > 0).collect();
-        let own = refblocks.values().map(|at| at / self.size);
-        let own: BTreeSet<u64> = own.chain([table]).collect();
-        let fits = |(&index, &offset): (&u64, &u64)| {
-            let first = index * self.range;
-            let in_file = offset < self.own.length && first < self.own.clusters;
-            let refcount = |index| Refcount::new(order, offset, index).read(self.image);
-            let is_right = |index| {
-                let cluster = first + index;
-                let uses = self.uses(cluster).filter(|use_| !use_.is_structure());
-                match uses.count() as u64 {
-                    0 if own.contains(&cluster) => refcount(index) == 1,
-                    0 => refcount(index) <= 1,
-                    due => refcount(index) == due.min(self.max) && !own.contains(&cluster),
-                }
-            };
-            header.is_aligned(offset)
-                && in_file
-                && (0..self.range).any(|index| refcount(index) > 0)
-                && (0..self.range).all(is_right)
+    /// What a disturbed repair wrote and did not come to switch to: a refblock of range 0, where the
+    /// header is, or one that counts enough clusters, or a reftable that leads to such a one first.
+    fn is_new_structure(&self, cluster: u64, bytes: &[u8]) -> bool {
+        let counts_enough = |index: &u64| {
+            let range = index * self.range..(index + 1) * self.range;
+            *index == 0 || range.filter(|at| self.due(*at) > 0).count() >= ENOUGH
         };
-        refblocks.iter().all(fits)
+        let mut ranges = (0..self.own.clusters.div_ceil(self.range)).filter(counts_enough);
+        ranges.any(|index| self.is_new_refblock(index, cluster * self.size))
+            || self.is_new_refblock(0, be64(bytes))
+    }
+
+    /// Whether a cluster counts in a range each that is referred to, but for present structures, and
+    /// itself, and nothing else more than once.
+    fn is_new_refblock(&self, range: u64, offset: u64) -> bool {
+        let (header, order) = (&self.own.header, self.own.header.refcount_order as u32);
+        let is_right = |cluster| {
+            let refcount = Refcount::new(order, offset, cluster % self.range).read(self.image);
+            match self.due(cluster) {
+                0 => refcount == 1 || refcount == 0 && cluster * self.size != offset,
+                due => refcount == due.min(self.max) && cluster * self.size != offset,
+            }
+        };
+        header.is_aligned(offset) && (range * self.range..(range + 1) * self.range).all(is_right)
+    }
+
+    /// How often something refers to a cluster, the present structures aside.
+    fn due(&self, cluster: u64) -> u64 {
+        (self.uses(cluster).filter(|use_| !use_.is_structure())).count() as u64
     }
 }

@@ -109,12 +109,13 @@ fn is_new_structure(draft: &Draft<'_>, at: Cluster, bytes: &[u8]) -> Result<bool
         return Ok(true);
     }
     let first = Offset(be64(bytes, 0));
-    if !geometry.is_aligned(first) {
+    let at = geometry.cluster_of(first);
+    // Another table may lead to what is the present refblock.
+    if !geometry.is_aligned(first) || draft.counts.get(at) > 0 {
         return Ok(false);
     }
     let mut block = vec![0; bytes.len()];
     draft.storage.read_at(first, &mut block)?;
-    let at = geometry.cluster_of(first);
     Ok(is_new_refblock(&counts, RefblockIndex(0), at, &block))
 }
 

@@ -125,7 +125,7 @@ impl Spec<'_> {
         };
         let mut ranges = (0..self.own.clusters.div_ceil(self.range)).filter(counts_enough);
         ranges.any(|index| self.is_new_refblock(index, cluster * self.size))
-            || self.is_new_refblock(0, be64(bytes))
+            || self.references(be64(bytes) / self.size) == 0 && self.is_new_refblock(0, be64(bytes))
     }
 
     /// Whether a cluster counts in a range each that is referred to, but for present structures, and

@@ -3,7 +3,10 @@
 
 pub mod arms;
 pub mod engine;
+pub mod error;
 mod image;
+pub mod process;
+pub mod programs;
 pub mod seeds;
 mod undo;
 

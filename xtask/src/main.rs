@@ -4,7 +4,6 @@ mod bench;
 mod corpus;
 mod differential;
 mod duration;
-mod error;
 mod explore;
 mod fuzz;
 mod model;
@@ -19,6 +18,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use error::Result;
+use recount_subjects::error;
 
 /// The exit code of a command that could not run, as against one that found something.
 const CANNOT_RUN: u8 = 2;

@@ -6,7 +6,6 @@ mod comparison;
 mod crash_log;
 mod device;
 mod differences;
-mod disk;
 mod examine;
 mod exhibit;
 mod field;
@@ -23,12 +22,12 @@ mod run;
 mod session;
 mod shrink;
 mod specified;
-mod subject;
 mod tally;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use recount_subjects::programs::{self as subject, disk};
 pub use run::run;
 
 /// Options of `cargo xtask differential`.

@@ -11,7 +11,8 @@ use recount_oracle::properties::Property;
 use super::scratch::Scratch;
 use crate::CANNOT_RUN;
 use crate::error::Result;
-use crate::process::{cargo, wait};
+use crate::process::cargo;
+use recount_subjects::process::wait;
 
 /// What may see a mistake.
 #[derive(Clone, Copy, Debug)]

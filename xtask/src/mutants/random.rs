@@ -15,7 +15,8 @@ use serde_json::Value;
 
 use super::list::{self, Equivalent};
 use crate::error::Result;
-use crate::process::{check, have, output, wait};
+use crate::process::{check, have, output};
+use recount_subjects::process::wait;
 
 /// The files that are changed.
 const FILES: &str = "engine/src/**";

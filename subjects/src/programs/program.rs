@@ -57,8 +57,11 @@ impl Limits {
 /// What a program said and how it ended.
 #[derive(Clone, Debug)]
 pub struct Output {
+    /// How it ended.
     pub ended: Ended,
+    /// What it said on standard output.
     pub stdout: String,
+    /// What it said on standard error.
     pub stderr: String,
 }
 

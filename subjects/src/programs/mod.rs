@@ -2,6 +2,7 @@
 //! process, any other program that repairs an image in place.
 
 mod command;
+pub mod disk;
 mod engine;
 pub mod program;
 mod qemu_img;
@@ -14,7 +15,6 @@ use recount_oracle::case::observed::{Ended, Said};
 use recount_oracle::disk::Trace;
 use recount_oracle::subject::Outcome;
 
-use super::disk;
 use crate::error::{At as _, Result};
 use program::Limits;
 
@@ -27,6 +27,7 @@ pub use qemu_img::{Checker, SECRET, image_arguments};
 pub enum Repair {
     /// Nothing.
     None,
+    /// Leaks only (`-r leaks`).
     Leaks,
     /// `-r all`, as the program does it by itself.
     All,
@@ -93,7 +94,9 @@ impl Bench<'_> {
 /// An image after a repair, and what the repair said.
 #[derive(Clone, Debug)]
 pub struct Repaired {
+    /// What was said.
     pub said: Said,
+    /// The image afterwards.
     pub image: SparseBytes,
     /// What was done to the disk, in order, where that is known.
     pub trace: Option<Trace>,

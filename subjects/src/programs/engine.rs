@@ -4,13 +4,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::engine::{self, Lent};
 use recount::{Access, Action, FileStorage, Finding, Observer, OpenError, Report, Storage};
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::{Counters, Ended, Said};
 use recount_oracle::case::{Algorithm, Fault, FaultKind, Operation, Times};
 use recount_oracle::disk::SimulatedDisk;
 use recount_oracle::subject::{Ask, Done, Options, Outcome, Stopped};
-use recount_subjects::engine::{self, Lent};
 
 use super::program::TIME;
 use super::{Bench, Repair, Repaired, Subject, said};

@@ -57,6 +57,7 @@ impl Checker {
         })
     }
 
+    /// The program.
     pub fn path(&self) -> &Path {
         &self.path
     }

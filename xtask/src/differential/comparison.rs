@@ -5,12 +5,12 @@ use recount_oracle::audit::{self, Audit, Unreadable, Wrong, audit_beside_the_hea
 use recount_oracle::case::damage::{Damage, SnapshotDamage, SparseBytes};
 use recount_oracle::case::observed::{Layout, Observed, Said};
 use recount_oracle::class::Class;
+use recount_oracle::guest::GuestData;
 use recount_oracle::judge::expect;
 use recount_oracle::subject::Ask;
 
 use super::differences::{Ours, find};
 use super::exhibit::Exhibit;
-use super::guest::GuestData;
 use super::question::{Answer, Question};
 use super::subject::{Checker, Repair, Repaired, Subject, algorithm_of};
 use crate::error::Result;

@@ -23,7 +23,7 @@ const LONGEST_LOG: u64 = 64 << 20;
 
 /// What crash-atomic says of a qemu-img's repair; nothing where there is no log, as of an image that
 /// it does not repair.
-pub fn crash_atomic(qemu: &Checker, judged: &Judged<'_>, exhibit: &Exhibit<'_>) -> Result<Verdict> {
+pub fn crash_atomic(qemu: &Checker, judged: &Judged, exhibit: &Exhibit<'_>) -> Result<Verdict> {
     let logged = logged(qemu, exhibit)?;
     Ok(logged.map_or(Verdict::NotApplicable, |(trace, after)| {
         judged.crash_atomic(&trace, &after)

@@ -10,9 +10,9 @@ use recount_oracle::case::observed::Said;
 use recount_oracle::class::Class;
 use recount_oracle::judge::expect;
 use recount_oracle::properties::Verdict;
+use recount_oracle::requirements::has_wrong_refcounts;
 
 use super::exhibit::Exhibit;
-use super::judge::has_wrong_refcounts;
 use super::question::Question;
 use super::specified::as_specified;
 use super::subject::program::{self, Limits};

@@ -121,7 +121,7 @@ pub fn examine(field: &Field, exhibit: &Exhibit<'_>, depth: Depth) -> Result<Fin
     for command in &field.commands {
         repairs.push((command, command.run(bench, damaged, Repair::All)?));
     }
-    if let Some(judged) = Judged::new(exhibit, &repairs[0].1) {
+    if let Some(judged) = Judged::new(exhibit) {
         for (subject, repaired) in &repairs {
             let name = subject.name();
             findings.extend(

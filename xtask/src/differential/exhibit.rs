@@ -9,8 +9,8 @@ use recount_oracle::case::damage::{self, Applied, Damage, SparseBytes};
 use recount_oracle::case::real::Kind;
 use recount_oracle::case::{Case, Image, build};
 use recount_oracle::class::{self, Class, Diagnosis};
+use recount_oracle::guest::GuestData;
 
-use super::guest::GuestData;
 use super::make::Maker;
 use super::subject::Bench;
 use crate::error::Result;

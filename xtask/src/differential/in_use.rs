@@ -12,9 +12,9 @@ use imago::{FormatAccess, FormatDriverBuilder as _, PermissiveImplicitOpenGate};
 use recount_oracle::audit::{self, LayerId, Referrer};
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::Ended;
+use recount_oracle::guest::{Content, GuestData};
 use recount_oracle::properties::Verdict;
 
-use super::guest::GuestData;
 use super::observe::{STOPPED_BY_OVERLAP, is_beyond};
 use super::subject::Bench;
 use super::subject::program::{self, Limits};
@@ -179,11 +179,11 @@ impl<'a> Used<'a> {
         if let Some(loss) = self.before.first_loss(&after) {
             return Ok(Verdict::fails(format!("after {by}, {loss}")));
         }
-        let expected = self.cluster();
+        let expected = Some(Content::stored(&self.cluster()));
         let missing = self
             .places
             .iter()
-            .find(|place| !after.holds(**place, &expected));
+            .find(|place| after.active(**place) != expected);
         Ok(match missing {
             None => Verdict::Holds,
             Some(place) => Verdict::fails(format!(

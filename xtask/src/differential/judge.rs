@@ -3,26 +3,23 @@
 
 use recount_oracle::audit::{self, Audit};
 use recount_oracle::case::damage::SparseBytes;
-use recount_oracle::case::observed::Ended;
-use recount_oracle::class::{Class, Diagnosis};
+use recount_oracle::case::observed;
 use recount_oracle::crash;
 use recount_oracle::disk::Trace;
 use recount_oracle::properties::reading::Kind;
-use recount_oracle::properties::{Failure, Property, Verdict, crash_atomic, judge, keeps};
-use recount_oracle::run::{Before, Run};
+use recount_oracle::properties::{Verdict, crash_atomic};
+use recount_oracle::requirements::{Ended, Requirements};
+use recount_oracle::run::Run;
 use recount_oracle::subject::{Done, Stopped};
 
 use super::disk::difference;
 use super::exhibit::Exhibit;
-use super::guest::GuestData;
 use super::observe::is_beyond;
 use super::question::{Answer, Question};
 use super::subject::program::{FILE_SIZE_EXCEEDED, Limits};
 use super::subject::{Bench, Repair, Repaired, Subject};
 use crate::error::Result;
 
-/// Images with more clusters in use are not judged: every judge reads the whole image once more.
-const MOST_CLUSTERS: usize = 50_000;
 /// How many states after power cuts are looked at.
 const CRASHES: crash::Limits = crash::Limits {
     exhaustive_bits: 6,
@@ -30,49 +27,20 @@ const CRASHES: crash::Limits = crash::Limits {
     seed: 1,
 };
 
-/// Bits 0 and 1 of the incompatible features (specification, "Header").
-const DIRTY_AND_CORRUPT: u64 = 3;
-
-/// What the oracle's judge is asked of every repair that changed something.
-const OF_BYTES: [(Question, Property); 3] = [
-    (Question::NoOverlap, Property::NoOverlap),
-    (Question::LeavesDataAlone, Property::LeavesDataAlone),
-    (Question::NoLeaks, Property::NoLeaks),
-];
-
 /// A damaged image, as everyone is judged by it.
-pub struct Judged<'a> {
-    before: Before,
-    diagnosis: &'a Diagnosis,
-    guest: GuestData,
-    /// Whether nothing is wrong with it.
-    healthy: bool,
-    /// Whether recount repairs it: the refcounts are right afterwards, and were not before.
-    repairable: bool,
+pub struct Judged {
+    requirements: Requirements,
     /// A file of so many bytes is longer than any repair in process needs.
     runaway: u64,
 }
 
-impl<'a> Judged<'a> {
+impl Judged {
     /// `None` where the image is none that anyone could repair, or one that takes a naive judge too
-    /// long. `reference` is what recount makes of it.
-    pub fn new(exhibit: &'a Exhibit<'_>, reference: &Repaired) -> Option<Self> {
-        let damaged = exhibit.damaged.clone();
-        let before = Before::new(damaged, None, Kind::Image).ok()?;
-        let size = before.reading.references.len() + before.reading.counts().len();
-        if size > MOST_CLUSTERS {
-            return None;
-        }
-        let after = Kind::Image.read(&reference.image).ok();
-        let wrong = before.reading.audit().is_some_and(has_wrong_refcounts);
-        let right = after.and_then(|after| after.audit().map(|audit| !has_wrong_refcounts(audit)));
+    /// long.
+    pub fn new(exhibit: &Exhibit<'_>) -> Option<Self> {
         Some(Self {
-            guest: GuestData::of(&exhibit.damaged, exhibit.audit.as_ref().ok()?),
-            diagnosis: exhibit.diagnosis.as_ref()?,
             runaway: runaway(exhibit.length(), exhibit.audit.as_ref().ok()?),
-            healthy: exhibit.audit.as_ref().is_ok_and(is_healthy),
-            repairable: wrong && right.unwrap_or(false),
-            before,
+            requirements: Requirements::of(exhibit.damaged.clone(), None)?,
         })
     }
 
@@ -84,171 +52,61 @@ impl<'a> Judged<'a> {
         may_decline: bool,
         crashes: bool,
     ) -> Vec<(Question, Answer)> {
-        let ends = self.ends(repaired);
-        if may_decline && self.declines(repaired) {
-            let healthy = self.healthy.then_some(Question::HealthyStaysHealthy);
+        let asked = &self.requirements;
+        let ended = self.ended(repaired);
+        let trace = repaired.trace.clone();
+        let trace = trace.unwrap_or_else(|| difference(&asked.before().bytes, &repaired.image));
+        let outcome = match ended {
+            Ended::Well => Ok(Done::default()),
+            _ => Err(Stopped::unknown(&repaired.said)),
+        };
+        let run = Run::observed(trace, outcome, repaired.image.clone());
+        if may_decline && asked.are_declined(&run, &ended) {
+            let healthy = asked.is_healthy().then_some(Question::HealthyStaysHealthy);
             let declined = healthy.into_iter().chain([Question::Repairs]);
             return declined.map(|one| (one, Answer::Declined)).collect();
         }
-        let trace = repaired.trace.clone();
-        let trace = trace.unwrap_or_else(|| difference(&self.before.bytes, &repaired.image));
-        let outcome = if ends == Verdict::Holds && ended_well(repaired) {
-            Ok(Done::default())
-        } else {
-            Err(Stopped::unknown(&repaired.said))
-        };
-        let run = Run::observed(trace, outcome, repaired.image.clone());
-        let mut answers = vec![
-            (Question::KeepsGuestData, self.guest_data(repaired)),
-            (Question::Repairs, self.repairs(&ends, repaired, &run)),
-            (Question::Ends, ends),
-        ];
-        // What changed nothing has been judged by `repairs`.
-        if !run.trace.is_read_only() {
-            if run.outcome.is_ok() {
-                answers.push((Question::CountsEveryCluster, self.counts(&run).into()));
+        let mut answers: Vec<(Question, Answer)> = Vec::new();
+        for (requirement, verdict) in asked.verdicts(&run, &ended) {
+            let mut answer = verdict.into();
+            if let Answer::Failed(story) = &mut answer {
+                *story = format!("{story}\n    the repair: {}", repaired.said);
             }
-            if !self.diagnosis.damage.is_empty() {
-                answers.push((Question::KeepsWhatItCannotFollow, self.keeps(&run).into()));
-            }
-            answers.extend(
-                OF_BYTES
-                    .map(|(question, property)| (question, judge(property, &self.before, &run))),
-            );
-            // What is kept of a damaged image stays a leak; what stays wrong there the specification
-            // says, and a subject that makes it clean has hidden something.
-            if self.diagnosis.class == Class::Sound {
-                let clean = judge(Property::CleanAfterwards, &self.before, &run);
-                answers.push((Question::CleanAfterwards, clean));
-            }
+            answers.push((requirement.into(), answer));
         }
         if crashes && repaired.trace.is_some() {
             let crashes = self.crash_atomic(&run.trace, &repaired.image);
-            answers.push((Question::CrashAtomic, crashes));
+            answers.push((Question::CrashAtomic, crashes.into()));
         }
-        if self.healthy {
-            answers.push((Question::HealthyStaysHealthy, self.stays_healthy(repaired)));
-        }
-        let answers = answers.into_iter();
         answers
-            .map(|(one, verdict)| (one, verdict.into()))
-            .collect()
     }
 
-    /// Whether it says that it did not repair the image, and left it as it was.
-    fn declines(&self, repaired: &Repaired) -> bool {
-        let fails = matches!(repaired.said.ended, Ended::Code(_)) && !ended_well(repaired);
-        fails && self.is_unchanged(repaired)
-    }
-
-    fn is_unchanged(&self, repaired: &Repaired) -> bool {
-        repaired.image == self.before.bytes
-    }
-
-    /// An image with nothing wrong can be opened afterwards, has nothing wrong, and reads the same.
-    fn stays_healthy(&self, repaired: &Repaired) -> Verdict {
-        let said = &repaired.said;
-        match audit::audit(&repaired.image) {
-            Err(error) => Verdict::fails(format!(
-                "an undamaged image cannot be opened any more: {error}\n    the repair: {said}"
-            )),
-            Ok(after) if !after.is_clean() => {
-                let wrong = after.corruptions.first().map(ToString::to_string);
-                let count = after.mismatches.first().map(|one| {
-                    let (cluster, refcount, references) =
-                        (one.cluster, one.on_disk, one.references);
-                    format!("cluster {cluster} has refcount {refcount} and {references} references")
-                });
-                let what = wrong
-                    .or(count)
-                    .unwrap_or("a COPIED bit is wrong".to_owned());
-                Verdict::fails(format!(
-                    "an undamaged image is broken afterwards: {what}\n    the repair: {said}"
-                ))
-            }
-            Ok(_) => self.guest_data(repaired).and(|| Verdict::Holds),
-        }
-    }
-
-    fn ends(&self, repaired: &Repaired) -> Verdict {
+    fn ended(&self, repaired: &Repaired) -> Ended {
         // A program has a limit of its own; what it starts may be what is ended by that.
         let longest = match repaired.trace {
             Some(_) => self.runaway,
-            None => Limits::for_image(SparseBytes::len(&self.before.bytes)).file,
+            None => Limits::for_image(SparseBytes::len(&self.requirements.before().bytes)).file,
         };
-        let how = match repaired.said.ended {
+        Ended::Broke(match repaired.said.ended {
             _ if repaired.image.len() >= longest => RUNAWAY.to_owned(),
-            Ended::Signal(FILE_SIZE_EXCEEDED) => RUNAWAY.to_owned(),
-            Ended::TimedOut => {
+            observed::Ended::Signal(FILE_SIZE_EXCEEDED) => RUNAWAY.to_owned(),
+            observed::Ended::TimedOut => {
                 "timeout: it was ended after the time that a repair may take".to_owned()
             }
-            Ended::Signal(signal) => format!("crash: killed by signal {signal}"),
-            Ended::Code(_) => return Verdict::Holds,
-        };
-        Verdict::fails(format!("{how}\n    it said: {}", repaired.said))
+            observed::Ended::Signal(signal) => format!("crash: killed by signal {signal}"),
+            observed::Ended::Code(_) if ended_well(repaired) => return Ended::Well,
+            // As qemu-img says that corruptions or leaks are left.
+            observed::Ended::Code(2 | 3) => return Ended::Partly,
+            observed::Ended::Code(_) => return Ended::Failed,
+        })
     }
 
     /// What a power cut may leave of a repair with these writes and flushes.
     pub fn crash_atomic(&self, trace: &Trace, after: &SparseBytes) -> Verdict {
         let whole = Kind::Image.read(after).ok();
         let whole = whole.filter(|_| !trace.is_read_only());
-        crash_atomic::judge(&self.before, trace, whole.as_ref(), &CRASHES).1
-    }
-
-    /// Every cluster counts as often as it is referred to, or as much as is kept.
-    fn counts(&self, run: &Run) -> Result<(), Failure> {
-        let after = run.reading(&self.before)?;
-        for (&cluster, &references) in &after.references {
-            let due = references.min(after.max_refcount);
-            let kept = self.diagnosis.kept.get(&cluster).copied().unwrap_or(0);
-            let count = after.count(cluster).unwrap_or(0);
-            if count != due && (count < due || count > kept) {
-                let by = after.referrers(cluster);
-                return Err(Failure::new(format!(
-                    "the refcount of cluster {cluster} is {count} after the repair; it should be \
-                     {due}: {by}"
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    /// Nothing that is kept of a damaged image is released or written over, however the repair ended.
-    fn keeps(&self, run: &Run) -> Result<(), Failure> {
-        let Diagnosis { kept, damage, .. } = self.diagnosis;
-        let after = run.reading(&self.before)?;
-        keeps(&self.before, run, after, kept, damage.first())
-    }
-
-    fn guest_data(&self, repaired: &Repaired) -> Verdict {
-        if self.guest.is_empty() {
-            return Verdict::NotApplicable;
-        }
-        let after = GuestData::read(&repaired.image);
-        match self.guest.first_loss(&after) {
-            None => Verdict::Holds,
-            Some(loss) => Verdict::fails(format!(
-                "damages data: {loss}\n    the repair: {}",
-                repaired.said
-            )),
-        }
-    }
-
-    fn repairs(&self, ends: &Verdict, repaired: &Repaired, run: &Run) -> Verdict {
-        let said = &repaired.said;
-        let fails = matches!(said.ended, Ended::Code(1 | 4..)) && !ended_well(repaired);
-        if fails && !self.is_unchanged(repaired) {
-            return Verdict::fails(format!("it changed the image and failed then: {said}"));
-        }
-        if !self.repairable || *ends != Verdict::Holds {
-            return Verdict::NotApplicable;
-        }
-        if run.trace.is_read_only() || self.is_unchanged(repaired) {
-            return Verdict::fails(format!(
-                "repairs nothing, though the refcounts are wrong and can be set right: {said}"
-            ));
-        }
-        Verdict::Holds
+        let before = self.requirements.before();
+        crash_atomic::judge(before, trace, whole.as_ref(), &CRASHES).1
     }
 }
 
@@ -265,20 +123,10 @@ fn runaway(length: u64, audit: &Audit) -> u64 {
     Limits::for_image(ranges.saturating_mul(range)).file
 }
 
-/// Whether there is nothing that anyone could repair.
-fn is_healthy(audit: &Audit) -> bool {
-    audit.is_clean() && audit.header.incompatible & DIRTY_AND_CORRUPT == 0
-}
-
-/// Whether refcounts are not the references, or cannot be read.
-pub fn has_wrong_refcounts(audit: &Audit) -> bool {
-    audit.qemu.rebuild_needed || audit.qemu.check_errors > 0 || !audit.mismatches.is_empty()
-}
-
 /// Whether it says itself that it has repaired what it could.
 fn ended_well(repaired: &Repaired) -> bool {
     match (&repaired.said.counters, repaired.said.ended) {
-        (Some(_), Ended::Code(_)) | (None, Ended::Code(0)) => true,
+        (Some(_), observed::Ended::Code(_)) | (None, observed::Ended::Code(0)) => true,
         (_, _) => false,
     }
 }
@@ -364,12 +212,12 @@ becomes = { directory-offset = { past-end = { clusters = 60000 } } }
         let tail = Engine::by(Algorithm::Tail);
         let repaired = tail.run(exhibit.bench, &exhibit.damaged, Repair::All);
         let mut repaired = repaired.unwrap();
-        let judged = Judged::new(&exhibit, &repaired).unwrap();
+        let judged = Judged::new(&exhibit).unwrap();
         let grown = repaired.image.len() - exhibit.length();
         assert!(grown > 64 << 20, "only by {grown}");
-        assert_eq!(judged.ends(&repaired), Verdict::Holds);
+        assert_eq!(judged.ended(&repaired), Ended::Well);
         repaired.image.set_len(judged.runaway);
-        assert!(judged.ends(&repaired).is_failure());
+        assert_eq!(judged.ended(&repaired), Ended::Broke(RUNAWAY.to_owned()));
         let directory = exhibit.length() + (60_000 << 12);
         let behind = judged.runaway - Limits::for_image(directory).file;
         assert!(behind <= 128 << 20, "{behind}");

@@ -10,6 +10,7 @@ mod examine;
 mod exhibit;
 mod field;
 mod findings;
+#[cfg(test)]
 mod guest;
 mod in_use;
 mod judge;

@@ -2,6 +2,7 @@
 //! with a qemu-img, and properties that each subject's repair is held to.
 
 use recount_oracle::properties::Verdict;
+use recount_oracle::requirements::Requirement;
 use strum::VariantArray as _;
 
 /// A comparison of recount with a qemu-img, or a property of one subject's repair.
@@ -124,6 +125,13 @@ impl Question {
                 | Self::LeavesDataAlone
                 | Self::GoodInUse
         )
+    }
+}
+
+impl From<Requirement> for Question {
+    fn from(requirement: Requirement) -> Self {
+        let named = requirement.to_string().parse();
+        named.expect("each requirement is asked under its own name")
     }
 }
 

@@ -7,10 +7,12 @@ use recount_needs::needs;
 use recount_oracle::case::observed::Ended;
 use recount_oracle::case::real::{Kind, Step};
 
-use super::super::cases::CaseId;
-use super::super::make::Maker;
-use super::super::subject::program::{self, Limits};
-use super::*;
+use recount_oracle::case::damage::SparseBytes;
+use recount_oracle::guest::{Content, GuestData};
+
+use super::cases::CaseId;
+use super::make::Maker;
+use super::subject::program::{self, Limits};
 
 /// An image of 512-byte clusters: header, L1 table, L2 table, data, data.
 fn image(l2: &[u64]) -> SparseBytes {
@@ -37,17 +39,13 @@ fn image(l2: &[u64]) -> SparseBytes {
     image
 }
 
-fn active(data: &GuestData, cluster: u64) -> Option<Content> {
-    data.0.get(&(LayerId::Active, cluster)).copied()
-}
-
 #[test]
 fn each_kind_of_entry_reads_as_specified() {
     // Data, nothing, zeros, unaligned is impossible here, past the end, the L2 table itself.
     let data = GuestData::read(&image(&[3 * 512, 0, 1, 7 * 512, 2 * 512]));
-    let stored = Content::Stored(fingerprint(&[0x33; 512]));
+    let stored = Content::stored(&[0x33; 512]);
     let expected = [Some(stored), None, Some(Content::Zeros), None, None];
-    let read: Vec<_> = (0..5).map(|cluster| active(&data, cluster)).collect();
+    let read: Vec<_> = (0..5).map(|cluster| data.active(cluster)).collect();
     assert_eq!(read, expected);
 }
 
@@ -107,8 +105,8 @@ fn stored_clusters_and_zeros_are_those_that_qemu_reads() {
             let mut whole = cluster.to_vec();
             whole.resize(size, 0);
             let zeros = whole.iter().all(|&byte| byte == 0);
-            match active(&data, number as u64) {
-                Some(Content::Stored(stored)) => assert_eq!(stored, fingerprint(&whole)),
+            match data.active(number as u64) {
+                Some(stored @ Content::Stored(_)) => assert_eq!(stored, Content::stored(&whole)),
                 Some(Content::Zeros) | None => assert!(zeros, "cluster {number} of {recipe:?}"),
                 other @ Some(Content::External(_)) => {
                     panic!("cluster {number} of {recipe:?} is {other:?}")

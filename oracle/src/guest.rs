@@ -2,14 +2,11 @@
 //! that the image holds, by the audit's walk over the tables. Compressed and encrypted clusters are
 //! compared as stored; they read the same when the stored bytes are the same.
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use recount_oracle::audit::{self, Audit, Layer, LayerId, Mapping, Referrer};
-use recount_oracle::case::damage::SparseBytes;
+use crate::audit::{self, Audit, Layer, LayerId, Mapping, Referrer};
+use crate::case::damage::SparseBytes;
 
 /// Subclusters of a cluster.
 const SUBCLUSTERS: usize = 32;
@@ -30,6 +27,15 @@ pub enum Content {
     /// Where in the external data file it lies.
     #[error("its data at offset {0:#x} of the data file")]
     External(u64),
+}
+
+impl Content {
+    /// These bytes: the same for the same ones, in this process and in any other.
+    pub fn stored(bytes: &[u8]) -> Self {
+        let mut hasher = DefaultHasher::new();
+        bytes.hash(&mut hasher);
+        Self::Stored(hasher.finish())
+    }
 }
 
 /// What the guest sees, by layer and cluster. Clusters that the image does not hold are left out, and
@@ -56,10 +62,9 @@ impl GuestData {
         self.0.is_empty()
     }
 
-    /// Whether these bytes are stored for a cluster of the active layer, all of it.
-    pub fn holds(&self, cluster: u64, bytes: &[u8]) -> bool {
-        let stored = Content::Stored(fingerprint(bytes));
-        self.0.get(&(LayerId::Active, cluster)) == Some(&stored)
+    /// What a cluster of the active layer has.
+    pub fn active(&self, cluster: u64) -> Option<Content> {
+        self.0.get(&(LayerId::Active, cluster)).copied()
     }
 
     /// The first cluster that can be read here and reads otherwise in `other`, in words.
@@ -120,7 +125,7 @@ impl Reader<'_> {
             Mapping::Zero | Mapping::Preallocated { .. } => Some(Content::Zeros),
             Mapping::Compressed { offset, bytes } => {
                 let stored = self.stored(offset, bytes)?;
-                Some(Content::Stored(fingerprint(&stored)))
+                Some(Content::stored(&stored))
             }
             Mapping::Subclusters {
                 allocated, zero, ..
@@ -128,7 +133,7 @@ impl Reader<'_> {
             // What reads as zeros is the same wherever the rest lies.
             Mapping::Subclusters {
                 allocated: 0, zero, ..
-            } => Some(Content::Stored(fingerprint(&zero.to_be_bytes()))),
+            } => Some(Content::stored(&zero.to_be_bytes())),
             Mapping::Data { offset } | Mapping::Subclusters { offset, .. } if is_external => {
                 Some(Content::External(offset))
             }
@@ -156,7 +161,7 @@ impl Reader<'_> {
             }
             bytes.extend([allocated, zero].map(u32::to_be_bytes).concat());
         }
-        Some(Content::Stored(fingerprint(&bytes)))
+        Some(Content::stored(&bytes))
     }
 
     /// Bytes that hold data and no structure; `None` where they do not, or are not there.
@@ -180,11 +185,4 @@ impl Reader<'_> {
 /// Whether it is guest data that something refers to.
 const fn is_data(by: &Referrer) -> bool {
     matches!(by, Referrer::Data { .. } | Referrer::Compressed { .. })
-}
-
-/// The same for the same bytes, in this process and in any other.
-fn fingerprint(bytes: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    bytes.hash(&mut hasher);
-    hasher.finish()
 }

@@ -1,12 +1,9 @@
 //! L2 tables that nothing refers to any more, as an L1 table leaves them whose entries were lost.
 
-use std::iter::successors;
-
 use super::RepairError;
 use super::make::Draft;
 use crate::check::differences;
 use crate::finding::Finding;
-use crate::format::be64;
 use crate::format::entry::L2Kind;
 use crate::references::{DeadEnds, l2_runs, looks_like_l2_table};
 use crate::table::{RefcountTable, Run};
@@ -19,7 +16,7 @@ const FOUND_MAX: u64 = 8;
 /// Bytes that show of most clusters that they are no table.
 const SAMPLE: usize = 512;
 /// As many clusters that a block counts rightly make it a refblock.
-const ENOUGH: usize = 16;
+const ENOUGH: u64 = 16;
 
 /// Looks through the leaked clusters.
 pub(super) fn look_for(
@@ -92,31 +89,36 @@ fn leads_to(draft: &Draft<'_>, table: Cluster, bytes: &[u8]) -> Result<u64, Repa
 }
 
 /// Whether a cluster is part of what a repair wrote and did not come to switch to: a refblock, of
-/// the range where the header is or one that counts enough clusters; or the first of a reftable, whose
-/// refblocks are all there when it is written, by the refblock that its first entry leads to.
+/// the range where the header is or one that counts enough clusters; or the first of a reftable, which
+/// leads to such a one first. Its refblocks are all there when it is written.
 fn is_new_structure(draft: &Draft<'_>, at: Cluster, bytes: &[u8]) -> Result<bool, RepairError> {
     let geometry = draft.image.geometry();
     let mut counts = draft.counts.clone();
     draft.look.old.uncount(&mut counts)?;
     let counts_enough = |number: &RefblockIndex| {
-        let range = Run::covered_by(geometry, *number);
-        let next = |from| counts.next_used(from).filter(|at| range.contains(*at));
-        let used = successors(next(range.first), |at| next(Cluster(at.0 + 1)));
-        number.0 == 0 || used.take(ENOUGH).count() == ENOUGH
+        number.0 == 0 || counts.count_ones(Run::covered_by(geometry, *number), 1) >= ENOUGH
     };
     let mut ranges = counts.used_refblocks().filter(counts_enough);
     if ranges.any(|number| is_new_refblock(&counts, number, at, bytes)) {
         return Ok(true);
     }
-    let first = Offset(be64(bytes, 0));
-    let at = geometry.cluster_of(first);
-    // Another table may lead to what is the present refblock.
-    if !geometry.is_aligned(first) || draft.counts.get(at) > 0 {
-        return Ok(false);
-    }
     let mut block = vec![0; bytes.len()];
-    draft.storage.read_at(first, &mut block)?;
-    Ok(is_new_refblock(&counts, RefblockIndex(0), at, &block))
+    for (number, entry) in (0..).map(RefblockIndex).zip(bytes.as_chunks::<8>().0) {
+        let offset = Offset(u64::from_be_bytes(*entry));
+        if number.0 > 0 && offset.0 == 0 {
+            continue;
+        }
+        draft.storage.read_at(offset, &mut block)?;
+        let is_needed = geometry.first_covered(number).0 < draft.image.extent.clusters.0;
+        let place = geometry
+            .is_aligned(offset)
+            .then(|| geometry.cluster_of(offset));
+        let place = place.filter(|place| is_new_refblock(&counts, number, *place, &block));
+        if !is_needed || place.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether a block gives each cluster its references, itself one, and others that have none at most

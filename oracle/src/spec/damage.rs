@@ -119,13 +119,16 @@ impl Spec<'_> {
     /// What a disturbed repair wrote and did not come to switch to: a refblock of range 0, where the
     /// header is, or one that counts enough clusters, or a reftable that leads to such a one first.
     fn is_new_structure(&self, cluster: u64, bytes: &[u8]) -> bool {
-        let counts_enough = |index: &u64| {
+        let used = |index: u64| {
             let range = index * self.range..(index + 1) * self.range;
-            *index == 0 || range.filter(|at| self.due(*at) > 0).count() >= ENOUGH
+            range.filter(|at| self.uses(*at).any(|use_| !use_.is_structure()))
         };
-        let mut ranges = (0..self.own.clusters.div_ceil(self.range)).filter(counts_enough);
+        let mut ranges = (0..self.own.clusters.div_ceil(self.range))
+            .filter(|index| *index == 0 || used(*index).count() >= ENOUGH);
+        let leads_to_one = |(index, at)| at == 0 || self.is_new_refblock(index, at);
         ranges.any(|index| self.is_new_refblock(index, cluster * self.size))
-            || self.references(be64(bytes) / self.size) == 0 && self.is_new_refblock(0, be64(bytes))
+            || self.is_new_refblock(0, be64(bytes))
+                && (0..).zip(bytes.chunks_exact(8).map(be64)).all(leads_to_one)
     }
 
     /// Whether a cluster counts in a range each that is referred to, but for present structures, and
@@ -134,16 +137,12 @@ impl Spec<'_> {
         let (header, order) = (&self.own.header, self.own.header.refcount_order as u32);
         let is_right = |cluster| {
             let refcount = Refcount::new(order, offset, cluster % self.range).read(self.image);
-            match self.due(cluster) {
-                0 => refcount == 1 || refcount == 0 && cluster * self.size != offset,
-                due => refcount == due.min(self.max) && cluster * self.size != offset,
-            }
+            let uses = self.uses(cluster).filter(|use_| !use_.is_structure());
+            let due = self.max.min(uses.count() as u64);
+            refcount == due && cluster * self.size != offset || (refcount, due) == (1, 0)
         };
-        header.is_aligned(offset) && (range * self.range..(range + 1) * self.range).all(is_right)
-    }
-
-    /// How often something refers to a cluster, the present structures aside.
-    fn due(&self, cluster: u64) -> u64 {
-        (self.uses(cluster).filter(|use_| !use_.is_structure())).count() as u64
+        header.is_aligned(offset)
+            && range * self.range < self.own.clusters
+            && (range * self.range..(range + 1) * self.range).all(is_right)
     }
 }

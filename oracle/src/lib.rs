@@ -19,4 +19,5 @@ pub mod requirements;
 pub mod run;
 pub mod spec;
 pub mod subject;
+pub mod subject_tests;
 pub mod toy;

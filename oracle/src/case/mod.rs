@@ -13,6 +13,8 @@ pub mod synthetic;
 pub mod text;
 mod validate;
 
+use std::fmt;
+
 use arbitrary::Arbitrary;
 use serde::{Deserialize, Serialize};
 
@@ -157,37 +159,59 @@ pub struct Fault {
     pub times: Times,
 }
 
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            operation,
+            nth,
+            error,
+            times,
+        } = self;
+        write!(f, "{operation} {nth} fails {error}, {times}")
+    }
+}
+
 /// A kind of operation on storage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Arbitrary, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Arbitrary, Serialize, Deserialize, strum::Display)]
 #[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Operation {
+    #[strum(to_string = "read")]
     Read,
+    #[strum(to_string = "write")]
     Write,
+    #[strum(to_string = "flush")]
     Flush,
+    #[strum(to_string = "change of length")]
     SetLen,
 }
 
 /// How an operation fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Arbitrary, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Arbitrary, Serialize, Deserialize, strum::Display)]
 #[serde(rename_all = "kebab-case")]
 pub enum FaultKind {
     /// An input/output error.
+    #[strum(to_string = "with an I/O error")]
     Io,
     /// No space left.
+    #[strum(to_string = "for lack of space")]
     NoSpace,
     /// A part is done, then an error: a torn write.
+    #[strum(to_string = "when a part of it is done")]
     Short,
 }
 
 /// How often an operation fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Arbitrary, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Arbitrary, Serialize, Deserialize, strum::Display)]
 #[serde(rename_all = "kebab-case")]
 pub enum Times {
     /// Once.
+    #[strum(to_string = "once")]
     Once,
     /// Twice.
+    #[strum(to_string = "twice")]
     Twice,
     /// From then on, always.
+    #[strum(to_string = "and each later one")]
     Forever,
 }

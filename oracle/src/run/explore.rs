@@ -61,17 +61,9 @@ pub fn explore_one(repair: &dyn Repair, before: &Before, bounds: &Bounds) -> Exp
     let quiet = run(repair, before, &[]);
     let whole = quiet.whole(before);
     let (states, crash) = crash_atomic::judge(before, &quiet.trace, whole, &bounds.crashes);
-    let mut faults = Faults {
-        repair,
-        before,
-        bounds,
-        whole,
-        states,
-        runs: 0,
-        seen: Vec::new(),
-    };
+    let mut faults = Faults::new(repair, before, &quiet, bounds);
     let (schedule, fault) = faults.all(&quiet);
-    let (states, runs) = (faults.states, faults.runs);
+    let (states, runs) = (states + faults.states, faults.runs);
     let cuts = Points::Spread(bounds.crashes.samples);
     let mut verdicts = judge_all(before, &quiet, repair, cuts);
     for (property, verdict) in &mut verdicts {
@@ -90,6 +82,17 @@ pub fn explore_one(repair: &dyn Repair, before: &Before, bounds: &Bounds) -> Exp
     }
 }
 
+/// The first schedule of faults that breaks `fault-safe`, and what that says of it. `quiet` is the run in
+/// which nothing went wrong.
+pub fn faults(
+    repair: &dyn Repair,
+    before: &Before,
+    quiet: &Run,
+    bounds: &Bounds,
+) -> (Vec<Fault>, Verdict) {
+    Faults::new(repair, before, quiet, bounds).all(quiet)
+}
+
 /// Runs with faults, under way.
 struct Faults<'a> {
     repair: &'a dyn Repair,
@@ -102,7 +105,19 @@ struct Faults<'a> {
     seen: Vec<Trace>,
 }
 
-impl Faults<'_> {
+impl<'a> Faults<'a> {
+    fn new(repair: &'a dyn Repair, before: &'a Before, quiet: &'a Run, bounds: &'a Bounds) -> Self {
+        Self {
+            repair,
+            before,
+            bounds,
+            whole: quiet.whole(before),
+            states: 0,
+            runs: 0,
+            seen: Vec::new(),
+        }
+    }
+
     /// The first schedule that breaks the property, and what it says.
     fn all(&mut self, quiet: &Run) -> (Vec<Fault>, Verdict) {
         let bounds = self.bounds;

@@ -19,7 +19,7 @@ use crate::spec::{Expected, Repaired};
 use crate::subject::{Ask, Outcome, Repair};
 
 pub use again::{Again, again};
-pub use explore::{Bounds, Explored, explore_one};
+pub use explore::{Bounds, Explored, explore_one, faults};
 pub use scene::{SceneError, scene};
 pub use toy::ToyRepair;
 

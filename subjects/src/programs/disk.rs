@@ -41,17 +41,6 @@ pub fn load(path: &Path, limit: u64) -> io::Result<SparseBytes> {
     }
 }
 
-/// Writes a file anew.
-pub fn store(path: &Path, image: &SparseBytes) -> io::Result<()> {
-    let file = File::create(path)?;
-    file.set_len(image.len())?;
-    for (position, page) in image.pages() {
-        let inside = usize::try_from(image.len() - position).unwrap_or(usize::MAX);
-        file.write_all_at(&page[..inside.min(PAGE)], position)?;
-    }
-    Ok(())
-}
-
 /// Two images' difference as writes.
 pub fn difference(before: &SparseBytes, after: &SparseBytes) -> Trace {
     let mut trace = Trace::default();

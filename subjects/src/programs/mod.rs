@@ -80,7 +80,7 @@ impl Bench<'_> {
     /// Writes a file here anew.
     pub fn store(&self, file: &str, image: &SparseBytes) -> Result<PathBuf> {
         let path = self.directory.join(file);
-        disk::store(&path, image).at(path.display())?;
+        image.store(&path).at(path.display())?;
         Ok(path)
     }
 

@@ -68,7 +68,7 @@ impl Maker {
             ..recipe.clone()
         };
         if let Some(image) = encrypted.get(&plain) {
-            return Ok(disk::store(&path, image)?);
+            return Ok(image.store(&path)?);
         }
         self.create_anew(recipe, directory)?;
         encrypted.insert(plain, disk::load(&path, u64::MAX)?);

@@ -1,7 +1,10 @@
 //! The bytes of an image: they cost what is in them, not their length.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Bytes of one page of a [`SparseBytes`].
@@ -118,6 +121,17 @@ impl SparseBytes {
     pub fn put(&mut self, offset: u64, bytes: &[u8]) {
         let written = self.write_at(offset, bytes);
         written.expect("positions are below 2^64");
+    }
+
+    /// Writes them into a file, which is made anew; holes stay holes.
+    pub fn store(&self, path: &Path) -> io::Result<()> {
+        let file = File::create(path)?;
+        file.set_len(self.length)?;
+        for (position, page) in self.pages() {
+            let inside = usize::try_from(self.length - position).unwrap_or(usize::MAX);
+            file.write_all_at(&page[..inside.min(PAGE)], position)?;
+        }
+        Ok(())
     }
 
     /// Sets the length in bytes; what is new reads as zeros.

@@ -23,7 +23,7 @@ use super::question::Question;
 use super::shrink::Shrinker;
 use super::subject::Subject;
 use super::tally::{self, Tally};
-use super::{Args, differences, disk, record};
+use super::{Args, differences, record};
 use crate::error::Result;
 use crate::report::model::{Report, Run};
 
@@ -210,7 +210,7 @@ impl<'a> Session<'a> {
                 None => Depth::of(id.index),
             };
             if self.args.keep.is_some() {
-                disk::store(&directory.join("damaged.qcow2"), &exhibit.damaged)?;
+                exhibit.damaged.store(&directory.join("damaged.qcow2"))?;
             }
             let findings = examine(&self.field, &exhibit, depth)?;
             let name = CaseName::Random(*id);

@@ -4,6 +4,8 @@
 
 mod attempt;
 mod report;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -58,6 +58,11 @@ impl Report {
         }
     }
 
+    /// What was not met, as often as for another cause.
+    pub fn failed(&self) -> impl Iterator<Item = Requirement> {
+        self.findings.keys().map(|(requirement, _)| *requirement)
+    }
+
     /// Whether a repair is still running.
     pub(super) const fn is_over(&self) -> bool {
         self.is_over

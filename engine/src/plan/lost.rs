@@ -99,7 +99,7 @@ fn is_new_structure(draft: &Draft<'_>, at: Cluster, bytes: &[u8]) -> Result<bool
         number.0 == 0 || counts.count_ones(Run::covered_by(geometry, *number), 1) >= ENOUGH
     };
     let mut ranges = counts.used_refblocks().filter(counts_enough);
-    if ranges.any(|number| is_new_refblock(&counts, number, at, bytes)) {
+    if ranges.any(|number| is_new_refblock(&counts, number, [at; 2], bytes)) {
         return Ok(true);
     }
     let mut block = vec![0; bytes.len()];
@@ -110,30 +110,28 @@ fn is_new_structure(draft: &Draft<'_>, at: Cluster, bytes: &[u8]) -> Result<bool
         }
         draft.storage.read_at(offset, &mut block)?;
         let is_needed = geometry.first_covered(number).0 < draft.image.extent.clusters.0;
-        let place = geometry
-            .is_aligned(offset)
-            .then(|| geometry.cluster_of(offset));
-        let place = place.filter(|place| is_new_refblock(&counts, number, *place, &block));
-        if !is_needed || place.is_none() {
+        let own = [at, geometry.cluster_of(offset)];
+        let is_right = is_needed && is_new_refblock(&counts, number, own, &block);
+        if !is_right || !geometry.is_aligned(offset) {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-/// Whether a block gives each cluster its references, itself one, and others that have none at most
-/// one.
+/// Whether a block gives each cluster its references, its own structures one, and others that have
+/// none at most one.
 fn is_new_refblock(
     counts: &RefcountTable,
     number: RefblockIndex,
-    at: Cluster,
+    own: [Cluster; 2],
     block: &[u8],
 ) -> bool {
     let range = Run::covered_by(counts.geometry(), number);
-    let mut differing = differences(counts, block, range);
-    let mut counts_itself = !range.contains(at);
+    let (mut differing, mut missing) = (differences(counts, block, range), own.to_vec());
+    missing.retain(|at| range.contains(*at));
     differing.all(|one| {
-        counts_itself |= one.cluster == at;
+        missing.retain(|at| *at != one.cluster);
         (one.refcount, one.references) == (1, 0)
-    }) && counts_itself
+    }) && missing.is_empty()
 }

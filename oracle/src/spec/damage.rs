@@ -125,21 +125,22 @@ impl Spec<'_> {
         };
         let mut ranges = (0..self.own.clusters.div_ceil(self.range))
             .filter(|index| *index == 0 || used(*index).count() >= ENOUGH);
-        let leads_to_one = |(index, at)| at == 0 || self.is_new_refblock(index, at);
-        ranges.any(|index| self.is_new_refblock(index, cluster * self.size))
-            || self.is_new_refblock(0, be64(bytes))
+        let leads_to_one = |(index, at)| at == 0 || self.is_new_refblock(index, at, cluster);
+        ranges.any(|index| self.is_new_refblock(index, cluster * self.size, cluster))
+            || self.is_new_refblock(0, be64(bytes), cluster)
                 && (0..).zip(bytes.chunks_exact(8).map(be64)).all(leads_to_one)
     }
 
     /// Whether a cluster counts in a range each that is referred to, but for present structures, and
-    /// itself, and nothing else more than once.
-    fn is_new_refblock(&self, range: u64, offset: u64) -> bool {
+    /// its table and itself, and nothing else more than once.
+    fn is_new_refblock(&self, range: u64, offset: u64, table: u64) -> bool {
         let (header, order) = (&self.own.header, self.own.header.refcount_order as u32);
+        let own = [table, offset / self.size];
         let is_right = |cluster| {
             let refcount = Refcount::new(order, offset, cluster % self.range).read(self.image);
             let uses = self.uses(cluster).filter(|use_| !use_.is_structure());
             let due = self.max.min(uses.count() as u64);
-            refcount == due && cluster * self.size != offset || (refcount, due) == (1, 0)
+            refcount == due && !own.contains(&cluster) || (refcount, due) == (1, 0)
         };
         header.is_aligned(offset)
             && range * self.range < self.own.clusters

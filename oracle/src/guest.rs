@@ -22,7 +22,7 @@ pub enum Content {
     #[error("zeros")]
     Zeros,
     /// The fingerprint of stored bytes.
-    #[error("bytes with the fingerprint {0:016x}")]
+    #[error("data with the checksum {0:016x}")]
     Stored(u64),
     /// Where in the external data file it lies.
     #[error("its data at offset {0:#x} of the data file")]

@@ -226,3 +226,13 @@ fn is_healthy(audit: &Audit) -> bool {
 pub fn has_wrong_refcounts(audit: &Audit) -> bool {
     audit.qemu.rebuild_needed || audit.qemu.check_errors > 0 || !audit.mismatches.is_empty()
 }
+
+/// What failures for one cause have in common: the first line of a message without its numbers.
+pub fn cause(message: &str) -> String {
+    let line = message.lines().next().unwrap_or_default();
+    let words = line.split_ascii_whitespace().map(|word| {
+        let is_number = word.contains(|one: char| one.is_ascii_digit());
+        if is_number { "#" } else { word }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}

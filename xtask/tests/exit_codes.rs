@@ -43,6 +43,12 @@ fn a_case_of_a_seed_cannot_run_without_qemu_img() {
 }
 
 #[test]
+fn what_is_no_qemu_img_is_not_taken_for_one() {
+    let arguments = ["differential", "--qemu-img", "/bin/true"];
+    assert_cannot_run(&arguments, "/bin/true is no qemu-img");
+}
+
+#[test]
 fn a_missing_recount_cannot_run() {
     let arguments = ["differential", "--recount", "/no/such/recount"];
     assert_cannot_run(&arguments, "/no/such/recount");

@@ -125,7 +125,8 @@ fn a_subject_is_judged_without_a_qemu_img_as_well() {
     let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
         .args(["differential", "--cases", "16", "--seed", "1", "--recount"])
         .arg(recount)
-        .args(["--subject", "it=true {image}", "--report"])
+        .args(["--subject", "it=true {image}"])
+        .args(["--subject", "other=sh -c 'exit 1' {image}", "--report"])
         .arg(programs.path().join("report"))
         .env("PATH", programs.path())
         .output()
@@ -133,7 +134,13 @@ fn a_subject_is_judged_without_a_qemu_img_as_well() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{said} {output:?}");
     assert!(said.contains("no qemu-img"), "{said}");
-    assert!(said.contains("it: repairs"), "{said}");
+    assert!(said.contains("it: repairs, and "), "{said}");
+    assert!(said.contains(" more alike"), "{said}");
+    // A command to run a case again names the one program concerned.
+    let mut reruns = said.lines().filter(|line| line.contains("rerun: "));
+    assert!(reruns.clone().count() > 0, "{said}");
+    let names_it_alone = |line: &str| line.contains("it=") && !line.contains("other=");
+    assert!(reruns.all(names_it_alone), "{said}");
     assert!(said.contains("16 cases (16 synthetic)"), "{said}");
 }
 

@@ -157,7 +157,7 @@ pub(super) fn evidence_stays(before: &Before, run: &Run) -> Result<(), Failure> 
     let mut left = found.damage.iter();
     let unseen = damage.find(|one| !left.any(|other| is_same(one, other)));
     unseen.map_or(Ok(()), |unseen| {
-        Err(Failure::new(format!("{unseen:?} cannot be seen any more")))
+        Err(Failure::new(format!("{unseen} cannot be seen any more")))
     })?;
     Failure::unless(found.kept == repaired.kept, || {
         format!(

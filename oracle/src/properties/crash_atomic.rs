@@ -132,10 +132,11 @@ impl<'a> StateJudge<'a> {
             let is = state.count(cluster);
             let least = was.min(end.unwrap_or(was));
             Failure::unless(is.is_some_and(|is| is >= least), || {
+                let said =
+                    |count: Option<u64>| count.map_or("none".to_owned(), |it| it.to_string());
+                let (is, end, by) = (said(is), said(end), state.referrers(cluster));
                 format!(
-                    "the refcount of cluster {cluster} went from {was} to {is:?} on the way to \
-                     {end:?}: {}",
-                    state.referrers(cluster)
+                    "the refcount of cluster {cluster} went from {was} to {is} on the way to {end}: {by}"
                 )
             })?;
         }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::attempt::Tried;
 use crate::case::damage::SparseBytes;
 use crate::properties::Verdict;
-use crate::requirements::{Requirement, Requirements};
+use crate::requirements::{Requirement, Requirements, cause};
 
 /// What was said of all repairs.
 #[derive(Debug, Default)]
@@ -133,14 +133,4 @@ impl fmt::Display for Report {
         }
         Ok(())
     }
-}
-
-/// A message without its numbers.
-fn cause(message: &str) -> String {
-    let words = message.split_ascii_whitespace();
-    let words = words.map(|word| {
-        let is_number = word.contains(|one: char| one.is_ascii_digit());
-        if is_number { "#" } else { word }
-    });
-    words.collect::<Vec<_>>().join(" ")
 }

@@ -62,6 +62,11 @@ impl Checker {
         &self.path
     }
 
+    /// Whether it says that it is a qemu-img.
+    pub const fn is_qemu(&self) -> bool {
+        self.version.is_some()
+    }
+
     /// The version of a qemu-img: major, minor.
     pub fn version(&self) -> (u32, u32) {
         self.version.unwrap_or_default()

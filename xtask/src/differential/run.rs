@@ -82,7 +82,11 @@ fn find_qemu(args: &Args) -> Result<Vec<Checker>> {
     for path in &args.qemu_img {
         let named = path != Path::new("qemu-img");
         match Checker::find(path) {
-            Ok(checker) => found.push(checker),
+            Ok(checker) if checker.is_qemu() => found.push(checker),
+            Ok(_) => {
+                let path = path.display();
+                return Err(format!("{path} is no qemu-img: its --version does not say so").into());
+            }
             Err(missing) if named || args.require_qemu || args.only.is_some() || args.record => {
                 return Err(format!("{missing}\ninstall it with: {INSTALL}").into());
             }

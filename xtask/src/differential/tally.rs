@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use recount_oracle::case::damage::SparseBytes;
+use recount_oracle::requirements::cause;
 
 use crate::report::model::{Failure, Report, Run, SubjectReport};
 use crate::report::picture::Picture;
@@ -51,7 +52,7 @@ impl Tally {
         &mut self,
         field: &Field,
         case: &CaseName,
-        rerun: &str,
+        rerun: &dyn Fn(&str) -> String,
         synthetic: bool,
         damaged: &SparseBytes,
         findings: &Findings,
@@ -67,7 +68,8 @@ impl Tally {
             };
             let what = finding.question.to_string();
             let counts = field.answers(subject, finding.question);
-            let tells = self.report.tells(subject, &what);
+            let cause = cause(story);
+            let tells = self.report.tells(subject, &what, &cause);
             if !counts && !tells {
                 continue;
             }
@@ -84,8 +86,10 @@ impl Tally {
                 subject: subject.clone(),
                 what,
                 counts,
-                rerun: rerun.to_owned(),
-                story: if tells { story } else { "" }.to_owned(),
+                rerun: rerun(subject),
+                story: story.to_owned(),
+                cause,
+                brief: !tells,
                 minimal: None,
                 before: picture(damaged),
                 after: findings.after(finding).and_then(picture),
@@ -176,15 +180,24 @@ impl Tally {
 
 /// Prints what was found, for people.
 pub fn print(report: &Report) {
-    for failure in report.failures.iter().filter(|failure| failure.counts) {
-        let Failure { case, rerun, .. } = failure;
-        let what = format!("case {case}: {}: {}", failure.subject, failure.what);
-        if failure.story.is_empty() {
-            println!("{what}: {rerun}");
-            continue;
-        }
-        println!("{what}\n    {}\n    rerun: {rerun}", failure.story);
-        if let Some(minimal) = &failure.minimal {
+    let counting = report.failures.iter().filter(|failure| failure.counts);
+    let counting: Vec<&Failure> = counting.collect();
+    for alike in counting.chunk_by(|one, next| one.is_alike(next)) {
+        let Failure {
+            case,
+            subject,
+            what,
+            story,
+            rerun,
+            minimal,
+            ..
+        } = alike[0];
+        let more = match alike.len() {
+            1 => String::new(),
+            all => format!(", and {} more alike", all - 1),
+        };
+        println!("case {case}: {subject}: {what}{more}\n    {story}\n    rerun: {rerun}");
+        if let Some(minimal) = minimal {
             println!("    smaller: {minimal}");
         }
         println!();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use maud::{Markup, PreEscaped, html};
 
-use super::model::{Count, Failure, Report, Run};
+use super::model::{Count, FIRST, Failure, Report, Run};
 use super::picture::{Picture, Stretch, Use};
 
 /// How it looks; light or dark as the reader's system is.
@@ -98,13 +98,14 @@ fn comparisons(report: &Report) -> Markup {
 
 /// What was asked, by whom it was asked of.
 fn table(columns: &[(Markup, &BTreeMap<String, Count>)]) -> Markup {
-    let names: BTreeSet<&String> = columns.iter().flat_map(|(_, by)| by.keys()).collect();
+    let names = columns.iter().flat_map(|(_, by)| by.keys());
+    let names: BTreeSet<_> = names.map(|name| (name != FIRST, name)).collect();
     html! {
         div .wide {
             table {
                 thead { tr { th {} @for (head, _) in columns { th scope="col" { (head) } } } }
                 tbody {
-                    @for name in names {
+                    @for (_, name) in names {
                         tr {
                             th scope="row" { (name) }
                             @for (_, by) in columns { (cell(by.get(name))) }
@@ -137,17 +138,25 @@ fn failure_list(failures: &[&Failure]) -> Markup {
             @for holds in Use::all() { span { i class={ "c " (holds) } {} (holds) } }
             span { i class="c data wrong" {} "refcount wrong" }
         }
-        @for failure in failures {
-            details open[failure.counts && !failure.story.is_empty()] {
+        @for alike in failures.chunk_by(|one, next| one.is_alike(next)) {
+            @let (failure, others) = (alike[0], &alike[1..]);
+            details open[failure.counts] {
                 summary {
                     b { (failure.subject) } ": " (failure.what) " "
                     span .case { "case " (failure.case) }
+                    @if !others.is_empty() { " and " (others.len()) " more alike" }
                 }
-                @if !failure.story.is_empty() { pre { (failure.story) } }
+                pre { (failure.story) }
                 p { code { (failure.rerun) } }
                 @if let Some(minimal) = &failure.minimal { p { "Smaller: " code { (minimal) } } }
                 @for (title, picture) in [("before", &failure.before), ("after", &failure.after)] {
                     @if let Some(picture) = picture { (figure(title, picture)) }
+                }
+                @if !others.is_empty() {
+                    details {
+                        summary { "The others" }
+                        ul { @for other in others { li { code { (other.rerun) } } } }
+                    }
                 }
             }
         }

@@ -36,7 +36,8 @@ fn test(report: &Report, subject: &str, what: &str, count: &Count) -> TestCase {
     };
     if counts {
         status.set_message(format!("{} of {} cases", count.failed, count.said()));
-        let stories = failures.iter().map(|failure| {
+        let told = failures.iter().filter(|failure| !failure.brief);
+        let stories = told.map(|failure| {
             let (case, rerun, story) = (&failure.case, &failure.rerun, &failure.story);
             format!("case {case}: {rerun}\n{story}")
         });

@@ -8,11 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::picture::Picture;
 
 /// The version of the form.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
-/// So many failures of each subject's property, and of each comparison, keep story and pictures;
-/// the others are named.
-pub const TOLD: usize = 5;
+/// Of so many causes of failure of each subject's property, and of each comparison, the first case is
+/// told with pictures.
+pub const TOLD: usize = 8;
+/// The property that comes first: what breaks an undamaged image breaks what everybody has.
+pub const FIRST: &str = "healthy-stays-healthy";
 
 /// Everything.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -104,9 +106,12 @@ pub struct Failure {
     /// Whether it makes the run fail.
     pub counts: bool,
     pub rerun: String,
-    /// What happened; empty where many others are told.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    /// What happened.
     pub story: String,
+    /// What failures for the same cause have in common.
+    pub cause: String,
+    /// Whether it has no pictures, as another one for the same cause, or enough others, have them.
+    pub brief: bool,
     /// A smaller case that fails in the same way: a file beside the report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minimal: Option<String>,
@@ -116,6 +121,14 @@ pub struct Failure {
     /// After the subject's repair; in a comparison, after recount's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Picture>,
+}
+
+impl Failure {
+    /// Whether another one is of the same kind, and for the same cause.
+    pub fn is_alike(&self, other: &Self) -> bool {
+        let key = |one: &Self| (one.counts, one.subject.clone(), one.what.clone());
+        key(self) == key(other) && self.cause == other.cause
+    }
 }
 
 impl Report {
@@ -134,11 +147,11 @@ impl Report {
         failures.filter(|failure| failure.counts).count()
     }
 
-    /// Whether one more failure of this kind is told in full.
-    pub fn tells(&self, subject: &str, what: &str) -> bool {
+    /// Whether one more failure of this kind is told with pictures.
+    pub fn tells(&self, subject: &str, what: &str, cause: &str) -> bool {
         let same = |failure: &&Failure| failure.subject == subject && failure.what == what;
-        let told = |failure: &&Failure| !failure.story.is_empty();
-        self.failures.iter().filter(same).filter(told).count() < TOLD
+        let told = self.failures.iter().filter(same).filter(|one| !one.brief);
+        told.clone().count() < TOLD && told.clone().all(|one| one.cause != cause)
     }
 
     /// Cases a second, of all runs side by side.
@@ -177,17 +190,14 @@ impl Report {
         self.sort();
     }
 
-    /// Puts the failures into the order of the report: those that count first.
+    /// Puts the failures into the order of the report: those that count first, those for one cause
+    /// together.
     pub fn sort(&mut self) {
         self.failures.sort_by_cached_key(|one| {
             let (subject, what) = (one.subject.clone(), one.what.clone());
-            (
-                !one.counts,
-                subject,
-                what,
-                one.story.is_empty(),
-                one.case.clone(),
-            )
+            let (cause, case) = (one.cause.clone(), one.case.clone());
+            let leads = what != FIRST;
+            (!one.counts, subject, leads, what, cause, one.brief, case)
         });
     }
 }

@@ -253,7 +253,7 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         let mut tally = self.tally();
-        let rerun = self.rerun(name);
+        let rerun = |subject: &str| self.rerun(name, subject);
         let synthetic = is_synthetic(case);
         let failed = tally.add(&self.field, name, &rerun, synthetic, damaged, findings);
         self.bar.set_position(tally.report().cases);

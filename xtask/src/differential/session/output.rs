@@ -50,13 +50,15 @@ impl Session<'_> {
         report.save_json(folder)
     }
 
-    pub(super) fn rerun(&self, case: &CaseName) -> String {
+    /// How to run a case again, of the programs only the one concerned.
+    pub(super) fn rerun(&self, case: &CaseName, concerned: &str) -> String {
         let mut command = format!("cargo xtask differential {}", case.option());
         let named = |path: &&PathBuf| *path != Path::new("qemu-img");
         for path in self.args.qemu_img.iter().filter(named) {
             command.extend([" --qemu-img ", &path.to_string_lossy()]);
         }
-        for subject in &self.args.subjects {
+        let subjects = self.args.subjects.iter();
+        for subject in subjects.filter(|subject| subject.name() == concerned) {
             let subject = subject.to_string();
             let quoted = shlex::try_quote(&subject).unwrap_or_default();
             command.extend([" --subject ", &quoted]);

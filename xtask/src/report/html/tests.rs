@@ -4,7 +4,7 @@ use super::*;
 
 /// A report with one failure whose story looks like HTML.
 const REPORT: &str = r#"{
-    "version": 2,
+    "version": 3,
     "runs": [{
         "seed": 5, "shard": [1, 2], "synthetic_share": 25, "seconds": 3.0, "done": [[0, 2]]
     }],
@@ -15,7 +15,7 @@ const REPORT: &str = r#"{
     "failures": [{
         "case": "5:7", "subject": "<it>", "what": "ends", "counts": true,
         "rerun": "cargo xtask differential --only 5:7",
-        "story": "<script>alert(\"x\")</script> & more",
+        "story": "<script>alert(\"x\")</script> & more", "cause": "", "brief": false,
         "before": {
             "cluster_size": 512, "clusters": 1005, "left_out": 7,
             "stretches": [

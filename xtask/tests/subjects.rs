@@ -80,8 +80,18 @@ fn a_subject_that_copies_the_image_repairs_nothing() {
 
 #[test]
 fn a_subject_that_fails_after_it_has_written_has_not_declined() {
-    let append = "sh -c 'echo >>\"$1\"; exit 1' sh {image}";
+    let append = "sh -c 'echo >>\"$1\"; echo no idea; exit 1' sh {image}";
     assert_found_out(append, "repairs", "changed the image and failed then");
+    // Whatever it said is part of the story.
+    assert_found_out(append, "repairs", "no idea");
+}
+
+#[test]
+fn a_subject_that_cuts_the_file_is_told_what_that_breaks() {
+    let (output, report) = judged_on(&undamaged(), &["--subject", "it=truncate -s 4096 {image}"]);
+    assert_eq!(output.status.code(), Some(1));
+    let broken = story(&report, "it", "healthy-stays-healthy");
+    assert!(broken.contains("past the end of the file"), "{broken:?}");
 }
 
 #[test]
@@ -153,6 +163,16 @@ fn a_subject_that_zeroes_a_data_cluster_damages_data() {
 #[test]
 fn a_subject_that_sleeps_is_a_timeout() {
     assert_found_out("sh -c 'sleep 987' sh {image}", "ends", "timeout");
+}
+
+#[test]
+fn a_subject_may_ask_for_as_much_memory_as_it_is_given() {
+    // The shell's own limit, in KiB: what it could not have it could not start a program with.
+    let asks = "it=sh -c 'test $(ulimit -v) = 524288 || echo no >\"$1\"' sh {image}";
+    let (_, report) = judged_with(&["--subject", asks, "--subject-memory", "512"]);
+    assert_eq!(story(&report, "it", "keeps-guest-data"), "");
+    let (_, report) = judged_with(&["--subject", asks]);
+    assert_ne!(story(&report, "it", "keeps-guest-data"), "");
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub struct Command {
     program: PathBuf,
     arguments: Vec<String>,
     time: Duration,
+    /// In bytes.
+    memory: u64,
 }
 
 impl FromStr for Command {
@@ -46,6 +48,7 @@ impl FromStr for Command {
             program: PathBuf::from(words.remove(0)),
             arguments: words,
             time: program::TIME,
+            memory: program::MEMORY,
         })
     }
 }
@@ -61,12 +64,14 @@ impl fmt::Display for Command {
 }
 
 impl Command {
-    /// The program, found now rather than in every case, which may take so long.
-    pub fn find(self, time: Duration) -> Result<Self> {
+    /// The program, found now rather than in every case, which may take so long and so much memory, in
+    /// bytes.
+    pub fn find(self, time: Duration, memory: u64) -> Result<Self> {
         let program = which(&self.program, Path::new(""))?;
         Ok(Self {
             program,
             time,
+            memory,
             ..self
         })
     }
@@ -82,14 +87,19 @@ impl Subject for Command {
     }
 
     fn run(&self, bench: Bench<'_>, image: &SparseBytes, _repair: Repair) -> Result<Repaired> {
-        let limits = Limits::for_image(SparseBytes::len(image)).within(self.time);
+        let limits = Limits {
+            time: self.time,
+            memory: self.memory,
+            ..Limits::for_image(SparseBytes::len(image))
+        };
         let path = bench.directory.join(FILE);
         let path = path.to_string_lossy();
         let words = self.arguments.iter();
         let arguments = words.map(|word| word.replace(PLACE, &path));
         bench.in_file(FILE, image, || {
             let output = program::run(&self.program, arguments, bench.directory, &limits)?;
-            Ok(said(output.ended, output.stderr))
+            // What is for people may be in either.
+            Ok(said(output.ended, output.stdout + &output.stderr))
         })
     }
 }
@@ -124,14 +134,20 @@ mod tests {
     #[test]
     fn a_program_is_found_before_it_is_run() {
         let found: Command = "a=sh -c true {image}".parse().unwrap();
-        assert!(found.find(program::TIME).unwrap().program.ends_with("sh"));
+        assert!(
+            found
+                .find(program::TIME, program::MEMORY)
+                .unwrap()
+                .program
+                .ends_with("sh")
+        );
         for missing in [
             "a=no-such-tool {image}",
             "a=./no-such {image}",
             "a=/ {image}",
         ] {
             let missing: Command = missing.parse().unwrap();
-            assert!(missing.find(program::TIME).is_err());
+            assert!(missing.find(program::TIME, program::MEMORY).is_err());
         }
     }
 }

@@ -19,7 +19,7 @@ pub const TIME: Duration = Duration::from_secs(20);
 /// The signal that ends a program which exceeds the file size limit (SIGXFSZ).
 pub const FILE_SIZE_EXCEEDED: i32 = 25;
 /// The memory that a program may ask for, in bytes.
-const MEMORY: u64 = 4 << 30;
+pub const MEMORY: u64 = 4 << 30;
 /// How much longer a file may become than the image was, in bytes: room for every refcount
 /// structure there can be. A reftable entry that leads far past the end makes qemu-img grow the
 /// file to there.
@@ -37,6 +37,8 @@ pub struct Limits {
     pub time: Duration,
     /// Length of each file that it writes, in bytes.
     pub file: u64,
+    /// Memory that it may ask for, in bytes.
+    pub memory: u64,
 }
 
 impl Limits {
@@ -45,12 +47,8 @@ impl Limits {
         Self {
             time: TIME,
             file: length.saturating_add(GROWTH).next_multiple_of(512),
+            memory: MEMORY,
         }
-    }
-
-    /// The same, but for so long.
-    pub const fn within(self, time: Duration) -> Self {
-        Self { time, ..self }
     }
 }
 
@@ -79,7 +77,7 @@ pub fn run<S: AsRef<OsStr>>(
     let mut child = Command::new("sh")
         .args(["-c", LIMITED, "sh"])
         .arg((limits.file / 512).to_string())
-        .arg((MEMORY / 1024).to_string())
+        .arg((limits.memory / 1024).to_string())
         .arg(program)
         .args(arguments)
         .current_dir(directory)
@@ -120,7 +118,10 @@ mod tests {
     fn a_program_that_overstays_is_ended_with_its_group() {
         let folder = tempfile::tempdir().unwrap();
         let working = folder.path().canonicalize().unwrap();
-        let limits = Limits::for_image(0).within(Duration::from_millis(500));
+        let limits = Limits {
+            time: Duration::from_millis(500),
+            ..Limits::for_image(0)
+        };
         // The inner `timeout` starts `sleep`; both are in the group of the outer one.
         let arguments = "--foreground 1000 timeout --foreground 1000 sleep 987".split(' ');
         let output = run(Path::new("timeout"), arguments, &working, &limits).unwrap();

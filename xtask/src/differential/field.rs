@@ -27,7 +27,8 @@ impl Field {
     /// Finds every program before the first case is run.
     pub fn gather(args: &Args, theirs: Vec<Checker>) -> Result<Self> {
         let commands = args.subjects.iter().cloned();
-        let commands = commands.map(|command| command.find(args.subject_time));
+        let commands =
+            commands.map(|command| command.find(args.subject_time, args.subject_memory << 20));
         let commands = commands
             .collect::<Result<Vec<_>>>()
             .at("a subject cannot take part")?;

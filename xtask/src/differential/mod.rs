@@ -60,6 +60,9 @@ pub struct Args {
     /// How long each of these programs may take over one image: 20, 20s, 1m.
     #[arg(long, value_name = "TIME", value_parser = crate::duration::parse, default_value = "20s")]
     subject_time: Duration,
+    /// How much memory each of them may ask for, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    subject_memory: u64,
     /// That one of these programs declines an image, that is fails and changes nothing, is a failure.
     #[arg(long, requires = "subjects")]
     must_repair: bool,

@@ -161,6 +161,12 @@ fn a_subject_that_zeroes_a_data_cluster_damages_data() {
 }
 
 #[test]
+fn a_subject_that_changes_a_setting_of_the_header_is_told_which() {
+    let lazy = r#"sh -c 'printf "\001" | dd of="$1" bs=1 seek=87 conv=notrunc' sh {image}"#;
+    assert_found_out(lazy, "leaves-data-alone", "lazy refcounts");
+}
+
+#[test]
 fn a_subject_that_sleeps_is_a_timeout() {
     assert_found_out("sh -c 'sleep 987' sh {image}", "ends", "timeout");
 }

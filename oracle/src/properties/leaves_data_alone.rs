@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use super::Failure;
 use super::reading::Reading;
+use super::{Failure, header_parts};
 use crate::audit::{COMPRESSED, Corruption, LayerId, OFFSET, Referrer, be64};
 use crate::case::damage::SparseBytes;
 use crate::disk::{Event, Trace};
@@ -71,13 +71,17 @@ impl<'a> Guard<'a> {
             let free = |at: usize| free.get(at).copied().unwrap_or(0);
             let changed = (0..old.len()).find(|&at| (old[at] ^ new[at]) & !free(at) != 0);
             if let Some(at) = changed {
-                return Err(Failure::new(format!(
-                    "byte {at} of cluster {cluster} changed from {:#04x} to {:#04x}, and the \
-                     cluster is in use: {}",
-                    old[at],
-                    new[at],
-                    reading.referrers(*cluster)
-                )));
+                let (was, is, by) = (old[at], new[at], reading.referrers(*cluster));
+                let change = format!("changed from {was:#04x} to {is:#04x}");
+                return Err(Failure::new(match reading.audit() {
+                    Some(_) if *cluster == 0 => {
+                        let part = header_parts::part(&self.before.bytes, at as u64);
+                        format!("byte {at} of the header, {part}, {change}")
+                    }
+                    _ => format!(
+                        "byte {at} of cluster {cluster} {change}, and the cluster is in use: {by}"
+                    ),
+                }));
             }
         }
         Ok(())

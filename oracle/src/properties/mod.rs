@@ -7,6 +7,7 @@ mod bytes;
 mod counts;
 pub mod crash_atomic;
 pub mod fault_safe;
+mod header_parts;
 mod idempotent;
 mod leaves_data_alone;
 pub mod plan;

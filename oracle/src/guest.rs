@@ -67,6 +67,15 @@ impl GuestData {
         self.0.get(&(LayerId::Active, cluster)).copied()
     }
 
+    /// The same but for these clusters of the active layer.
+    #[must_use]
+    pub fn without(mut self, clusters: &[u64]) -> Self {
+        for cluster in clusters {
+            self.0.remove(&(LayerId::Active, *cluster));
+        }
+        self
+    }
+
     /// The first cluster that can be read here and reads otherwise in `other`, in words.
     pub fn first_loss(&self, other: &Self) -> Option<String> {
         self.0.iter().find_map(|(at, was)| {

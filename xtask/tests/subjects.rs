@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::SystemTime;
 
+use recount_needs::needs;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -123,6 +124,20 @@ fn a_subject_that_breaks_an_undamaged_image_is_told_so() {
     let (_, report) = judged_on(&undamaged(), &["--subject", "it=/bin/true {image}"]);
     let healthy = &report["properties"]["it"]["healthy-stays-healthy"];
     assert_eq!(healthy["passed"], 1, "{report:#}");
+}
+
+#[needs(qemu)]
+#[test]
+fn a_refcount_that_is_too_low_is_shown_to_lose_data() {
+    let more = "content = \"data\" }, { skip = 8, clusters = 1, content = \"data\" }";
+    let image = undamaged().replace("content = \"data\" }", more);
+    // That of cluster 6, which is guest cluster 3, in the refblock, which is cluster 8.
+    let zero = "it=dd if=/dev/zero of={image} bs=2 seek=2054 count=1 conv=notrunc";
+    let (_, report) = judged_on(&image, &["--subject", zero]);
+    let wrong = story(&report, "it", "counts-every-cluster");
+    let lost =
+        "once qemu-io has written to the image: guest cluster 3 of the active layer had data";
+    assert!(wrong.contains(lost), "{wrong:?}");
 }
 
 #[test]

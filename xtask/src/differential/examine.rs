@@ -15,7 +15,7 @@ use super::judge::{Judged, afterwards};
 use super::observe::observe;
 use super::question::{Answer, Finding, Question};
 use super::specified::{as_specified, program_agrees, undo_restores};
-use super::subject::{Repair, Repaired, Subject};
+use super::subject::{Bench, Repair, Repaired, Subject};
 use crate::error::Result;
 
 /// One of the slower looks at a case.
@@ -141,6 +141,9 @@ pub fn examine(field: &Field, exhibit: &Exhibit<'_>, depth: Depth) -> Result<Fin
                 findings.add(&name, Question::GoodInUse, good);
             }
         }
+        for (subject, repaired) in &repairs[field.engines.len() + field.theirs.len()..] {
+            findings.show_consequence(field, &subject.name(), bench, &repaired.image)?;
+        }
         if depth.takes(Look::PowerCuts) {
             for qemu in &field.theirs {
                 let verdict = crash_atomic(qemu, &judged, exhibit)?;
@@ -205,6 +208,28 @@ impl Findings {
             self.add(&ours.name(), Question::ProgramAgrees, verdict);
             let verdict = undo_restores(&field.program, exhibit)?;
             self.add(&ours.name(), Question::UndoRestores, verdict);
+        }
+        Ok(())
+    }
+
+    /// Adds to the story of wrong refcounts what the next guest destroys through them.
+    fn show_consequence(
+        &mut self,
+        field: &Field,
+        subject: &str,
+        bench: Bench<'_>,
+        image: &SparseBytes,
+    ) -> Result<()> {
+        let mut all = self.all.iter_mut();
+        let counts = |one: &&mut Finding| {
+            one.subject == subject && one.question == Question::CountsEveryCluster
+        };
+        let Some(Answer::Failed(story)) = all.find(counts).map(|one| &mut one.answer) else {
+            return Ok(());
+        };
+        if let Some(loss) = in_use::consequence(bench, &field.qemu_io, image)? {
+            story.push_str("\n    once qemu-io has written to the image: ");
+            story.push_str(&loss);
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Use after repair: the repaired image is opened for writing by qemu-io and by the crate imago, new
 //! clusters are written through its new refcounts, and it still has to be clean, with old and new
-//! data.
+//! data. Where the refcounts are wrong, what such writing destroys is told.
 
 use std::mem::discriminant;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,7 +9,7 @@ use std::path::Path;
 use imago::file::File as ImagoFile;
 use imago::qcow2::Qcow2;
 use imago::{FormatAccess, FormatDriverBuilder as _, PermissiveImplicitOpenGate};
-use recount_oracle::audit::{self, LayerId, Referrer};
+use recount_oracle::audit::{self, Audit, LayerId, Referrer};
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::Ended;
 use recount_oracle::guest::{Content, GuestData};
@@ -17,7 +17,7 @@ use recount_oracle::properties::Verdict;
 
 use super::observe::{STOPPED_BY_OVERLAP, is_beyond};
 use super::subject::Bench;
-use super::subject::program::{self, Limits};
+use super::subject::program::{self, Limits, Output};
 use crate::error::Result;
 
 /// The image that is written to.
@@ -43,17 +43,59 @@ pub fn use_it(bench: Bench<'_>, qemu_io: &Path, image: &SparseBytes) -> Result<V
     Ok(by_qemu.and(|| by_imago))
 }
 
-/// An image with nothing wrong, and where to write.
+/// What a guest that writes to an image with wrong refcounts does to what it does not write to, in
+/// words; `None` where nothing shows, or without qemu-io.
+pub fn consequence(
+    bench: Bench<'_>,
+    qemu_io: &Path,
+    image: &SparseBytes,
+) -> Result<Option<String>> {
+    let Ok(audit) = audit::audit(image) else {
+        return Ok(None);
+    };
+    if bench.encrypted || audit.header.external_data() {
+        return Ok(None);
+    }
+    let active = audit.layers.first().into_iter();
+    let mapped = active.flat_map(|layer| layer.map.keys().copied());
+    let places: Vec<u64> = mapped.take(CLUSTERS).chain(free(&audit)).collect();
+    let used = Used {
+        bench,
+        image,
+        before: GuestData::of(image, &audit).without(&places),
+        cluster_size: audit.header.cluster_size(),
+        places,
+    };
+    if used.write_by_qemu_io(qemu_io)?.is_none() {
+        return Ok(None);
+    }
+    let after = GuestData::read(&bench.load(FILE, u64::MAX)?);
+    Ok(used.before.first_loss(&after))
+}
+
+/// A few guest clusters of the active layer without a cluster of the file.
+fn free(audit: &Audit) -> impl Iterator<Item = u64> {
+    let whole = 0..audit.header.virtual_size / audit.header.cluster_size();
+    let active = audit.layers.first();
+    let is_mapped =
+        move |cluster: &u64| active.is_some_and(|layer| layer.map.contains_key(cluster));
+    whole
+        .filter(move |cluster| !is_mapped(cluster))
+        .take(CLUSTERS)
+}
+
+/// An image, and where to write.
 struct Used<'a> {
     bench: Bench<'a>,
     image: &'a SparseBytes,
     before: GuestData,
-    /// Guest clusters of the active layer without a cluster of the file.
+    /// Guest clusters of the active layer.
     places: Vec<u64>,
     cluster_size: u64,
 }
 
 impl<'a> Used<'a> {
+    /// Of one with nothing wrong.
     fn of(bench: Bench<'a>, image: &'a SparseBytes) -> Option<Self> {
         let audit = audit::audit(image).ok()?;
         let header = &audit.header;
@@ -75,11 +117,7 @@ impl<'a> Used<'a> {
         }
         let before = GuestData::of(image, &audit);
         let cluster_size = header.cluster_size();
-        let whole = 0..header.virtual_size / cluster_size;
-        let active = audit.layers.first();
-        let is_mapped = |cluster: &u64| active.is_some_and(|layer| layer.map.contains_key(cluster));
-        let free = whole.filter(|cluster| !is_mapped(cluster));
-        let places: Vec<u64> = free.take(CLUSTERS).collect();
+        let places: Vec<u64> = free(&audit).collect();
         (!places.is_empty()).then_some(Self {
             bench,
             image,
@@ -89,7 +127,8 @@ impl<'a> Used<'a> {
         })
     }
 
-    fn by_qemu_io(&self, qemu_io: &Path) -> Result<Verdict> {
+    /// Writes to each place, and reads that; `None` without qemu-io.
+    fn write_by_qemu_io(&self, qemu_io: &Path) -> Result<Option<Output>> {
         self.bench.store(FILE, self.image)?;
         let mut arguments = vec!["-fqcow2".to_owned(), FILE.to_owned()];
         for how in ["write", "read"] {
@@ -101,8 +140,12 @@ impl<'a> Used<'a> {
         }
         // The first free cluster may be far away.
         let limits = Limits::for_image(FARTHEST);
-        let Ok(said) = program::run(qemu_io, arguments, self.bench.directory, &limits) else {
-            // It is not installed.
+        // It is not installed, where it cannot run.
+        Ok(program::run(qemu_io, arguments, self.bench.directory, &limits).ok())
+    }
+
+    fn by_qemu_io(&self, qemu_io: &Path) -> Result<Verdict> {
+        let Some(said) = self.write_by_qemu_io(qemu_io)? else {
             return Ok(Verdict::NotApplicable);
         };
         // A table that leads past the end of the file is met by new clusters.

@@ -102,7 +102,7 @@ impl Requirements {
     }
 
     /// Whether a repair said that it does not repair the image, and left it as it was.
-    pub fn are_declined(&self, run: &Run, ended: &Ended) -> bool {
+    pub fn is_declined(&self, run: &Run, ended: &Ended) -> bool {
         matches!(ended, Ended::Partly | Ended::Failed) && self.is_unchanged(run)
     }
 

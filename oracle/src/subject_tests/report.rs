@@ -36,7 +36,7 @@ impl Report {
     pub(super) fn add(&mut self, name: &str, image: &Requirements, tried: Tried) {
         self.images += 1;
         self.is_over |= tried.endless;
-        if image.are_declined(&tried.run, &tried.ended) {
+        if image.is_declined(&tried.run, &tried.ended) {
             self.declined += 1;
             return;
         }

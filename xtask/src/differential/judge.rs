@@ -61,7 +61,7 @@ impl Judged {
             _ => Err(Stopped::unknown(&repaired.said)),
         };
         let run = Run::observed(trace, outcome, repaired.image.clone());
-        if may_decline && asked.are_declined(&run, &ended) {
+        if may_decline && asked.is_declined(&run, &ended) {
             let healthy = asked.is_healthy().then_some(Question::HealthyStaysHealthy);
             let declined = healthy.into_iter().chain([Question::Repairs]);
             return declined.map(|one| (one, Answer::Declined)).collect();

@@ -50,12 +50,10 @@ pub(super) fn attempt(make: Make, image: &Arc<Requirements>, judge: Judge) -> Tr
 fn broke(image: &Requirements, ended: Ended) -> Tried {
     let bytes = image.before().bytes.clone();
     let outcome = Err(Stopped::unknown("it did not end"));
+    let run = Run::observed(Trace::default(), outcome, bytes);
     Tried {
-        verdicts: image.verdicts(
-            &Run::observed(Trace::default(), outcome.clone(), bytes.clone()),
-            &ended,
-        ),
-        run: Run::observed(Trace::default(), outcome, bytes),
+        verdicts: image.verdicts(&run, &ended),
+        run,
         ended,
         endless: true,
     }

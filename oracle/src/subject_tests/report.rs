@@ -36,14 +36,16 @@ impl Report {
     pub(super) fn add(&mut self, name: &str, image: &Requirements, tried: Tried) {
         self.images += 1;
         self.is_over |= tried.endless;
-        if image.is_declined(&tried.run, &tried.ended) {
-            self.declined += 1;
-            return;
-        }
+        let declined = image.is_declined(&tried.run, &tried.ended);
+        self.declined += usize::from(declined);
         for (requirement, verdict) in tried.verdicts {
             let Verdict::Fails(failure) = verdict else {
                 continue;
             };
+            // It need not repair what it declines; all else is asked, where operations fail as well.
+            if declined && requirement == Requirement::Repairs {
+                continue;
+            }
             let cause = cause(&failure.message);
             let finding = self.findings.entry((requirement, cause));
             let finding = finding.or_insert_with(|| Finding {
@@ -58,7 +60,7 @@ impl Report {
         }
     }
 
-    /// What was not met, as often as for another cause.
+    /// What was not met, once for each cause.
     pub fn failed(&self) -> impl Iterator<Item = Requirement> {
         self.findings.keys().map(|(requirement, _)| *requirement)
     }

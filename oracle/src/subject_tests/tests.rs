@@ -125,6 +125,18 @@ fn a_panic_and_a_loop_are_failures_of_the_repair() {
 }
 
 #[test]
+fn who_declines_an_image_is_asked_what_it_does_when_the_disk_fails() {
+    let panics: Make = || {
+        Box::new(By(|disk| {
+            disk.read_at(0, &mut [0]).expect("a disk that never fails");
+            Err(Stopped::unknown("not supported"))
+        }))
+    };
+    let report = failing_operations(panics);
+    assert_eq!(failed(&report), names(["ends"]), "{report}");
+}
+
+#[test]
 #[should_panic(expected = "were declined, so that nothing was judged")]
 fn who_declines_everything_has_shown_nothing() {
     let declines: Make = || Box::new(By(|_| Err(Stopped::unknown("not supported"))));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::RepairError;
 use super::make::Draft;
-use crate::check::Comparison;
+use crate::check::{Comparison, report_overflow};
 use crate::image::Image;
 use crate::references::UnalignedEmpty;
 use crate::table::Run;
@@ -65,7 +65,10 @@ impl Draft<'_> {
         self.look.comparison =
             Comparison::compare(clusters, self.storage, &self.counts, old, &mut ())?;
         let left = &mut self.after.corruptions;
-        *left = left.saturating_sub(before.corruptions) + self.look.comparison.corruptions;
+        let before = before.corruptions + self.look.overflow;
+        self.look.overflow = report_overflow(&self.counts, &mut ());
+        let now = self.look.comparison.corruptions + self.look.overflow;
+        *left = left.saturating_sub(before) + now;
         Ok(())
     }
 }

@@ -289,3 +289,33 @@ fn references_that_go_with_the_old_structures_are_counted_as_repaired() {
     let repaired = count(&["-r", "all", "--output=json"], "corruptions-fixed");
     assert_eq!(repaired, found);
 }
+
+#[test]
+fn references_that_go_with_replaced_entries_are_not_counted_as_repaired_twice() {
+    let mut image = Image::clean();
+    // Clusters of 1 KiB: header 0, reftable 1, L1 table 2, L2 table 3, data 4.
+    image.put32(image::CLUSTER_BITS, 10);
+    // Refcounts of one bit, and no refblock.
+    image.put32(96, 0);
+    image.bytes[1 << 10..].fill(0);
+    image.put64(image::REFTABLE_OFFSET, 1 << 10);
+    image.put64(image::L1_OFFSET, 2 << 10);
+    image.bytes.resize(5 << 10, 0);
+    image.put64(2 << 10, 1 << 63 | 3 << 10);
+    image.put64(3 << 10, 1 << 63 | 4 << 10);
+    // Two entries that read as zeros and lead into the middle of cluster 0: one reference to it each.
+    for entry in [1, 2] {
+        image.put64((3 << 10) + 8 * entry, 0x200 | 1);
+    }
+    let fixed = |stdout: &str| {
+        let json: serde_json::Value = serde_json::from_str(stdout).expect("JSON");
+        json["corruptions-fixed"].as_u64()
+    };
+    let ((_directory, path), (_other, theirs)) = (image.write(), image.write());
+    let repaired = recount(&["-r", "all", "--output=json"], &path);
+    // The two entries, and five clusters in use without a refcount.
+    assert_eq!(fixed(&repaired.stdout), Some(7), "{repaired:?}");
+    if let Some(theirs) = qemu_img(&["-r", "all", "--output=json"], &theirs) {
+        assert_eq!(fixed(&theirs.stdout), Some(7), "{theirs:?}");
+    }
+}

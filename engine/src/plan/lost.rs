@@ -26,7 +26,7 @@ pub(super) fn look_for(
 ) -> Result<(), RepairError> {
     let geometry = draft.image.geometry();
     let mut buffer = vec![0; geometry.cluster_size() as usize];
-    let (mut read, mut seen) = (0_u64, 0_u64);
+    let (mut read, mut seen, mut new) = (0_u64, 0_u64, None);
     let mut next_data = draft.storage.next_data(Offset(0));
     if draft.image.header.has_data_file() {
         return Ok(());
@@ -57,8 +57,12 @@ pub(super) fn look_for(
                 continue 'clusters;
             }
         }
-        let clusters = leads_to(draft, cluster, &buffer)?;
-        if clusters > 0 && !is_new_structure(draft, cluster, &buffer)? {
+        let new = match &mut new {
+            Some(new) => new,
+            none => none.insert(NewStructures::of(draft)?),
+        };
+        let clusters = leads_to(draft, new, cluster, &buffer)?;
+        if clusters > 0 {
             let table = offset;
             damage.push(Finding::LostTable { table, clusters });
         }
@@ -69,59 +73,95 @@ pub(super) fn look_for(
     Ok(())
 }
 
-/// To how many other leaked clusters an L2 table leads.
-fn leads_to(draft: &Draft<'_>, table: Cluster, bytes: &[u8]) -> Result<u64, RepairError> {
-    let geometry = draft.image.geometry();
+/// To how many other leaked clusters an L2 table leads, but for refblocks that a reftable would lead
+/// to. None of a refblock.
+fn leads_to(
+    draft: &Draft<'_>,
+    new: &mut NewStructures<'_>,
+    table: Cluster,
+    bytes: &[u8],
+) -> Result<u64, RepairError> {
+    let (format, geometry) = (draft.image.format(), draft.image.geometry());
+    if new.are_refcounts(table, bytes) {
+        return Ok(0);
+    }
     let mut found = 0;
-    for run in l2_runs(draft.image.format(), bytes) {
-        let offset = match run.entry.kind(draft.image.format()) {
+    for run in l2_runs(format, bytes) {
+        let offset = match run.entry.kind(format) {
             L2Kind::Normal(offset)
             | L2Kind::PreallocatedZero(offset)
             | L2Kind::Compressed(Region { offset, .. }) => offset,
             L2Kind::PlainZero | L2Kind::Unallocated => continue,
         };
+        let is_bare = run.entry.raw == offset.0 && geometry.is_aligned(offset);
         let clusters = Run::new(geometry.cluster_of(offset), ClusterCount(run.count));
-        for cluster in clusters.iter() {
-            found += u64::from(cluster != table && draft.is_leaked(cluster)?);
+        for (cluster, index) in clusters.iter().zip(run.index..) {
+            let position = RefblockIndex(index * format.entry_bytes() / 8);
+            if cluster != table && draft.is_leaked(cluster)? {
+                let is_new = is_bare && new.have_refblock(cluster, position, table)?;
+                found += u64::from(!is_new);
+            }
         }
     }
     Ok(found)
 }
 
-/// Whether a cluster is part of what a repair wrote and did not come to switch to: a refblock, of
-/// the range where the header is or one that counts enough clusters; or the first of a reftable, which
-/// leads to such a one first. Its refblocks are all there when it is written.
-fn is_new_structure(draft: &Draft<'_>, at: Cluster, bytes: &[u8]) -> Result<bool, RepairError> {
-    let geometry = draft.image.geometry();
-    let mut counts = draft.counts.clone();
-    draft.look.old.uncount(&mut counts)?;
-    let counts_enough = |number: &RefblockIndex| {
-        number.0 == 0 || counts.count_ones(Run::covered_by(geometry, *number), 1) >= ENOUGH
-    };
-    let mut ranges = counts.used_refblocks().filter(counts_enough);
-    if ranges.any(|number| is_new_refblock(&counts, number, [at; 2], bytes)) {
-        return Ok(true);
+/// What a repair wrote and did not come to switch to.
+struct NewStructures<'a> {
+    draft: &'a Draft<'a>,
+    /// All but what the present structures refer to.
+    counts: RefcountTable,
+    block: Vec<u8>,
+}
+
+impl<'a> NewStructures<'a> {
+    fn of(draft: &'a Draft<'_>) -> Result<Self, RepairError> {
+        let mut counts = draft.counts.clone();
+        draft.look.old.uncount(&mut counts)?;
+        let block = vec![0; draft.image.geometry().cluster_size() as usize];
+        Ok(Self {
+            draft,
+            counts,
+            block,
+        })
     }
-    let mut block = vec![0; bytes.len()];
-    for (number, entry) in (0..).map(RefblockIndex).zip(bytes.as_chunks::<8>().0) {
-        let offset = Offset(u64::from_be_bytes(*entry));
-        if number.0 > 0 && offset.0 == 0 {
-            continue;
-        }
-        draft.storage.read_at(offset, &mut block)?;
-        let is_needed = geometry.first_covered(number).0 < draft.image.extent.clusters.0;
-        let own = [at, geometry.cluster_of(offset)];
-        let is_right = is_needed && is_new_refblock(&counts, number, own, &block);
-        if !is_right || !geometry.is_aligned(offset) {
-            return Ok(false);
-        }
+
+    /// Whether a cluster is a refblock of the range where the header is, or one that counts enough
+    /// clusters to be no other.
+    fn are_refcounts(&self, at: Cluster, bytes: &[u8]) -> bool {
+        let counts_enough = |number: &RefblockIndex| {
+            let range = Run::covered_by(self.counts.geometry(), *number);
+            number.0 == 0 || self.counts.count_ones(range, 1) >= ENOUGH
+        };
+        let mut ranges = self.counts.used_refblocks().filter(counts_enough);
+        ranges.any(|number| is_refblock(&self.counts, number, [at; 2], bytes))
     }
-    Ok(true)
+
+    /// Whether a cluster is the refblock to which the entry at this position of a cluster of a reftable
+    /// would lead. Refblocks are all there when the reftable is written, which may be there in part.
+    fn have_refblock(
+        &mut self,
+        cluster: Cluster,
+        position: RefblockIndex,
+        table: Cluster,
+    ) -> Result<bool, RepairError> {
+        let geometry = self.counts.geometry();
+        let entries = geometry.cluster_size() / 8;
+        let offset = Offset(cluster.0 << geometry.cluster_bits());
+        let ranges = self.counts.used_refblocks();
+        let mut ranges = ranges
+            .filter(|number| number.0 % entries == position.0)
+            .peekable();
+        if ranges.peek().is_some() {
+            self.draft.storage.read_at(offset, &mut self.block)?;
+        }
+        Ok(ranges.any(|number| is_refblock(&self.counts, number, [table, cluster], &self.block)))
+    }
 }
 
 /// Whether a block gives each cluster its references, its own structures one, and others that have
 /// none at most one.
-fn is_new_refblock(
+fn is_refblock(
     counts: &RefcountTable,
     number: RefblockIndex,
     own: [Cluster; 2],

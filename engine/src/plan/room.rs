@@ -12,6 +12,8 @@ pub(super) struct Room {
     reserved: RunSet,
     /// Clusters of which the disk does not say whether they are free.
     doubtful: RunSet,
+    /// Clusters that leaked: the disk says that they are allocated.
+    leaked: RunSet,
     file: ClusterCount,
     capacity: Option<ClusterCount>,
     /// How many of the reserved clusters `reuse_old` would give.
@@ -25,13 +27,14 @@ impl Draft<'_> {
     /// The structures that there are take up room as long as they are in use: refblocks and reftable,
     /// unless they may be overwritten, and the snapshot table that another takes the place of.
     pub(super) fn room(&self, mut doubtful: RunSet) -> Room {
+        let mut leaked = self.released.clone();
         let counts = &self.counts;
         let mut reserved = self.beyond.covered.clone();
         let mut reusable = ClusterCount(0);
         if self.options.algorithm != Algorithm::Planned {
-            // QEMU's algorithms never overwrite them, and heed no doubt.
+            // QEMU's algorithms never overwrite them, and heed nothing else that the disk says.
             reserved.extend(&self.look.old.clusters);
-            doubtful = RunSet::new();
+            (doubtful, leaked) = (RunSet::new(), RunSet::new());
         } else if !self.options.reuse_old {
             let mut present = self.look.old.clusters.clone();
             present.extend(&self.look.old.claimed);
@@ -54,6 +57,7 @@ impl Draft<'_> {
         Room {
             reserved,
             doubtful,
+            leaked,
             file: self.image.extent.clusters,
             capacity: capacity.into_iter().chain(limit).min(),
             reusable,
@@ -63,16 +67,19 @@ impl Draft<'_> {
 }
 
 impl Room {
-    /// Seeks a place beside the counts of a draft, in doubtful clusters only where there is no other.
-    /// In an image that is damaged it takes of these only those behind all that is in use, which a
-    /// disturbed repair may have appended: damage may have led to the others.
+    /// Seeks a place beside the counts of a draft: where the disk says that nothing is allocated; then
+    /// also in doubtful clusters; last in those that leaked, as what a power cut leaves there of new
+    /// structures, beside what was there, could read as lost tables. In an image that is damaged it
+    /// takes of the doubtful ones only those behind all that is in use, which a disturbed repair may
+    /// have appended: damage may have led to the others.
     pub fn seek<T>(
         &self,
         draft: &Draft<'_>,
         place: impl Fn(&Input<'_>) -> Result<T, PlanError>,
     ) -> Result<T, RepairError> {
-        let place = |doubtful: &RunSet| {
-            let reserved = self.reserved.runs().iter().chain(doubtful.runs());
+        let place = |avoided: &[&RunSet]| {
+            let avoided = avoided.iter().flat_map(|clusters| clusters.runs());
+            let reserved = self.reserved.runs().iter().chain(avoided);
             let reserved = &reserved.copied().collect();
             place(&Input {
                 references: &draft.counts,
@@ -81,19 +88,19 @@ impl Room {
                 capacity: self.capacity,
             })
         };
-        let error = match place(&self.doubtful) {
-            Err(error @ PlanError::NoSpace { .. }) if !self.doubtful.is_empty() => error,
+        match place(&[&self.doubtful, &self.leaked]) {
+            Err(PlanError::NoSpace { .. }) => {}
             placed => return placed.map_err(|error| self.explain(error, false)),
-        };
-        let anywhere = place(&RunSet::new());
-        if !draft.is_damaged()? {
-            return anywhere.map_err(|error| self.explain(error, false));
         }
-        let last = draft.counts.last_used().unwrap_or_default();
-        let end = last.saturating_add(ClusterCount(1));
-        let behind = Run::new(end, Cluster(u64::MAX).since(end));
-        let in_danger = self.doubtful.without(&[behind].into_iter().collect());
-        place(&in_danger).map_err(|_| self.explain(error, anywhere.is_ok()))
+        let mut in_danger = RunSet::new();
+        if draft.is_damaged()? {
+            let last = draft.counts.last_used().unwrap_or_default();
+            let end = last.saturating_add(ClusterCount(1));
+            let behind = Run::new(end, Cluster(u64::MAX).since(end));
+            in_danger = self.doubtful.without(&[behind].into_iter().collect());
+        }
+        let placed = place(&[&in_danger, &self.leaked]).or_else(|_| place(&[&in_danger]));
+        placed.map_err(|error| self.explain(error, place(&[]).is_ok()))
     }
 
     /// Why there is no place; `in_danger`: but for that in clusters that may hold data.

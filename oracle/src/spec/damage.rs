@@ -7,9 +7,7 @@ use std::mem::discriminant;
 use itertools::{Itertools, chain};
 
 use super::Spec;
-use crate::audit::{
-    Bytes, Corruption, Entry, Referrer, Target, Wrong, be64, entries, reads_as_l2_table,
-};
+use crate::audit::{Bytes, Corruption, Entry, Referrer, Target, Wrong, entries, reads_as_l2_table};
 use crate::case::refcount::Refcount;
 
 /// "At least 16 allocated clusters are referred to by nothing" where a table was emptied.
@@ -93,7 +91,7 @@ impl Spec<'_> {
         reads_as_l2_table(&self.own.header, self.own.length, &bytes).then_some(bytes)
     }
 
-    fn is_leaked(&self, cluster: u64) -> bool {
+    pub(super) fn is_leaked(&self, cluster: u64) -> bool {
         cluster < self.own.clusters && self.said(cluster) > Some(0) && self.references(cluster) == 0
     }
 
@@ -103,7 +101,9 @@ impl Spec<'_> {
         let (header, offset) = (&self.own.header, cluster * self.size);
         let leads_to_another = |entry: Entry| match entry.target {
             Target::Cluster { offset } | Target::Compressed { offset, .. } => {
-                offset / self.size != cluster && self.is_leaked(offset / self.size)
+                offset / self.size != cluster
+                    && self.is_leaked(offset / self.size)
+                    && !(entry.word == offset && self.leads_to_refblock(cluster, entry))
             }
             Target::Nothing => false,
         };
@@ -112,23 +112,33 @@ impl Spec<'_> {
             && self.l2_table(offset).is_some_and(|bytes| {
                 reads_as_l2_table(header, self.own.length, &bytes[..512])
                     && entries(header, &bytes).any(leads_to_another)
-                    && !self.is_new_structure(cluster, &bytes)
+                    && !self.is_refblock(cluster)
             })
     }
 
+    /// How many clusters of a range are in use, but for present structures.
+    fn used(&self, range: u64) -> usize {
+        let range = range * self.range..(range + 1) * self.range;
+        let used = range.filter(|at| self.uses(*at).any(|use_| !use_.is_structure()));
+        used.count()
+    }
+
     /// What a disturbed repair wrote and did not come to switch to: a refblock of range 0, where the
-    /// header is, or one that counts enough clusters, or a reftable that leads to such a one first.
-    fn is_new_structure(&self, cluster: u64, bytes: &[u8]) -> bool {
-        let used = |index: u64| {
-            let range = index * self.range..(index + 1) * self.range;
-            range.filter(|at| self.uses(*at).any(|use_| !use_.is_structure()))
-        };
-        let mut ranges = (0..self.own.clusters.div_ceil(self.range))
-            .filter(|index| *index == 0 || used(*index).count() >= ENOUGH);
-        let leads_to_one = |(index, at)| at == 0 || self.is_new_refblock(index, at, cluster);
-        ranges.any(|index| self.is_new_refblock(index, cluster * self.size, cluster))
-            || self.is_new_refblock(0, be64(bytes), cluster)
-                && (0..).zip(bytes.chunks_exact(8).map(be64)).all(leads_to_one)
+    /// header is, or one that counts enough clusters.
+    fn is_refblock(&self, at: u64) -> bool {
+        let mut ranges = 0..self.own.clusters.div_ceil(self.range);
+        ranges.any(|range| {
+            (range == 0 || self.used(range) >= ENOUGH)
+                && self.is_new_refblock(range, at * self.size, at)
+        })
+    }
+
+    /// A reftable, perhaps a part of one, leads to a refblock of a range in use.
+    fn leads_to_refblock(&self, table: u64, entry: Entry) -> bool {
+        let position = entry.index * self.own.header.l2_entry_bytes() / 8;
+        let ranges = position..self.own.clusters.div_ceil(self.range);
+        let mut ranges = ranges.step_by(self.size as usize / 8);
+        ranges.any(|at| self.used(at) > 0 && self.is_new_refblock(at, entry.word, table))
     }
 
     /// Whether a cluster counts in a range each that is referred to, but for present structures, and

@@ -159,7 +159,8 @@ impl Spec<'_> {
         if !options.reuse_old {
             taken.extend(self.structures());
         }
-        let credible = &taken | &self.doubtful();
+        let leaked = (0..self.file).filter(|at| self.is_leaked(*at)).collect();
+        let credible = &(&taken | &leaked) | &self.doubtful();
         // Inside the present file first.
         let ends = [self.file.min(limit), limit];
         // What a disturbed repair may have appended lies behind all that is in use.
@@ -167,7 +168,8 @@ impl Spec<'_> {
         let mut in_danger = self.doubtful();
         in_danger.retain(|&at| self.keeps() && at < end);
         let last = &taken | &in_danger;
-        let rooms = [&credible, &last].into_iter().cartesian_product(ends);
+        let rooms = [&credible, &(&last | &leaked), &last];
+        let rooms = rooms.into_iter().cartesian_product(ends);
         let mut rooms = rooms.map(|(taken, limit)| Room {
             spec: self,
             counts,

@@ -18,7 +18,7 @@ use crate::storage::Storage;
 use crate::units::Offset;
 
 /// Bytes read at once.
-const BUFFER_BYTES: usize = 1 << 17;
+const BUFFER_BYTES: usize = 1 << 15;
 
 /// What a restoration has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,7 +171,8 @@ impl UndoFile {
         let mut image = vec![0; self.header.path_length as usize];
         body.read(&mut image)?;
         let mut free = 0..whole_sectors(self.header.new_length);
-        while let Some(sector) = Sector::read(&mut body, &free)? {
+        let mut sector = Sector::default();
+        while sector.read(&mut body, &free)? {
             free.start = sector.at + SECTOR_BYTES;
             visit(&sector)?;
         }

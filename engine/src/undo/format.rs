@@ -197,6 +197,13 @@ pub struct Sector {
     pub sums: Vec<Sum>,
 }
 
+impl Default for Sector {
+    fn default() -> Self {
+        let (at, old, sums) = (0, [0; SECTOR], Vec::new());
+        Self { at, old, sums }
+    }
+}
+
 impl Sector {
     /// Whether the repair changes it.
     pub const fn is_changed(&self) -> bool {
@@ -215,18 +222,20 @@ impl Sector {
         body.write(&body.sum())
     }
 
-    /// Reads the next record, whose sector has to lie in `free`; `None` at the end of the file.
-    pub fn read(body: &mut Body<impl Read>, free: &Range<u64>) -> Result<Option<Self>, UndoError> {
-        let mut head = Vec::new();
-        body.file.by_ref().take(24).read_to_end(&mut head)?;
-        if head.is_empty() {
-            return Ok(None);
-        }
-        body.sum.write(&head);
-        let (&[at, states, has_bytes], []) = head.as_chunks() else {
-            return Err(UndoError::Damaged);
+    /// Reads the next record, whose sector has to lie in `free`, into this one; `false` at the end of
+    /// the file.
+    pub fn read(
+        &mut self,
+        body: &mut Body<impl Read>,
+        free: &Range<u64>,
+    ) -> Result<bool, UndoError> {
+        let Some(first) = body.file.by_ref().bytes().next().transpose()? else {
+            return Ok(false);
         };
-        let [at, states, has_bytes] = [at, states, has_bytes].map(u64::from_be_bytes);
+        let mut head = [[first; 8]; 3];
+        body.file.read_exact(&mut head.as_flattened_mut()[1..])?;
+        body.sum.write(head.as_flattened());
+        let [at, states, has_bytes] = head.map(u64::from_be_bytes);
         // A sector with no state but the old one needs no old bytes.
         let is_sound = at.is_multiple_of(SECTOR_BYTES)
             && free.contains(&at)
@@ -235,19 +244,19 @@ impl Sector {
         if !is_sound {
             return Err(UndoError::Damaged);
         }
-        let mut old = [0; SECTOR];
+        (self.at, self.old) = (at, [0; SECTOR]);
         if has_bytes == 1 {
-            body.read(&mut old)?;
+            body.read(&mut self.old)?;
         }
         // `MAX_STATES` bounds what is allocated.
-        let mut sums = vec![[0; 8]; states as usize];
-        body.read(sums.as_flattened_mut())?;
+        self.sums.resize(states as usize, [0; 8]);
+        body.read(self.sums.as_flattened_mut())?;
         let (sum, mut found) = (body.sum(), [0; 8]);
         body.read(&mut found)?;
         if found != sum {
             return Err(UndoError::Damaged);
         }
-        Ok(Some(Self { at, old, sums }))
+        Ok(true)
     }
 }
 
@@ -282,8 +291,13 @@ mod tests {
         Sector { at, old, sums }.write(&mut body).expect("memory");
         let signalled = Signalled(&body.file, false);
         let mut body = Body::new(io::BufReader::with_capacity(8, signalled));
-        let mut next = || Sector::read(&mut body, &(0..1024)).expect("a record, or the end");
-        assert!(next().is_some_and(|sector| sector.at == at && sector.old == old));
-        assert!(next().is_none());
+        let mut sector = Sector::default();
+        let mut next = || {
+            sector
+                .read(&mut body, &(0..1024))
+                .expect("a record, or the end")
+        };
+        assert!(next() && !next());
+        assert!(sector.at == at && sector.old == old);
     }
 }

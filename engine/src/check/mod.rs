@@ -132,11 +132,5 @@ impl Survey {
 /// Checks an image without writing to it: counters and their meaning are those of
 /// `qemu-img check`.
 pub fn check(storage: &dyn Storage, observer: &mut dyn Observer) -> Result<Report, CheckError> {
-    let image = Image::open(storage)?;
-    let survey = Survey {
-        look: Look::take(&image, storage, HeaderTables::Followed, observer)?,
-        checked: None,
-        image,
-    };
-    survey.report(storage, observer)
+    Survey::take(storage, observer)?.report(storage, observer)
 }

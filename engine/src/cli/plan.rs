@@ -1,5 +1,4 @@
-//! What a repair would write, as `recount check --plan` prints it: as JSON by the fields of
-//! [`PlanOutput`], and for people.
+//! What a repair would write, as `recount check --plan` prints it, as JSON and for people.
 
 use std::fmt;
 use std::path::Path;
@@ -13,41 +12,19 @@ use serde_json::{Value, json};
 use super::output::exit_code;
 
 #[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(transparent)]
 pub struct PlanOutput {
-    filename: String,
-    format: &'static str,
-    /// The exit code of a check now, and after the repair.
+    json: Value,
+    /// That of a check now.
+    #[serde(skip)]
     pub exit_code: u8,
-    exit_code_after: u8,
-    /// What a check finds now; nothing where it gives up.
-    before: Option<Value>,
-    after: Value,
-    corruptions_fixed: u64,
-    leaks_fixed: u64,
-    kept: Value,
-    /// Bytes of the file afterwards.
-    length: u64,
-    phases: Vec<Phase>,
-    rebuild: Option<Value>,
-    released_clusters: u64,
     #[serde(skip)]
     pub plan: RepairPlan,
     #[serde(skip)]
     scope: Scope,
-}
-
-#[derive(Serialize)]
-struct Phase {
-    kind: String,
-    steps: Vec<String>,
-    writes: Vec<Write>,
-}
-
-#[derive(Serialize)]
-struct Write {
-    offset: u64,
-    bytes: u64,
+    /// Where each phase writes, and how many bytes.
+    #[serde(skip)]
+    writes: Vec<Vec<(Offset, u64)>>,
 }
 
 impl PlanOutput {
@@ -59,17 +36,20 @@ impl PlanOutput {
         scope: Scope,
         storage: &dyn Storage,
     ) -> Result<Self, RepairError> {
-        let phases = plan.phases.iter().map(|phase| Phase {
-            kind: phase.kind.to_string(),
-            steps: phase.steps.iter().map(Step::to_string).collect(),
-            writes: Vec::new(),
-        });
-        let mut phases: Vec<_> = phases.collect();
+        let mut writes: Vec<Vec<(Offset, u64)>> = plan.phases.iter().map(|_| Vec::new()).collect();
         plan.for_each_write::<RepairError>(storage, &mut |number, offset, bytes| {
-            let (offset, bytes) = (offset.0, bytes.len() as u64);
-            phases[number].writes.push(Write { offset, bytes });
+            writes[number].push((offset, bytes.len() as u64));
             Ok(())
         })?;
+        let write = |(offset, bytes): &(Offset, u64)| json!({"offset": offset.0, "bytes": bytes});
+        let phases = plan.phases.iter().zip(&writes).map(|(phase, writes)| {
+            let steps = phase.steps.iter().map(Step::to_string);
+            json!({
+                "kind": phase.kind.to_string(),
+                "steps": steps.collect::<Vec<_>>(),
+                "writes": writes.iter().map(write).collect::<Vec<_>>(),
+            })
+        });
         let counts = |report: &Report| {
             json!({
                 "check-errors": report.check_errors,
@@ -90,27 +70,55 @@ impl PlanOutput {
                 "refblocks": refblocks.collect::<Vec<_>>(),
             })
         };
-        Ok(Self {
-            filename: file.to_string_lossy().into_owned(),
-            format: "qcow2",
-            exit_code: found.map_or(1, exit_code),
-            exit_code_after: exit_code(&plan.after),
-            before: found.map(counts),
-            after: counts(&plan.after),
-            corruptions_fixed: plan.fixed.corruptions,
-            leaks_fixed: plan.fixed.leaks,
-            kept: json!({
+        let exit_code_now = found.map_or(1, exit_code);
+        let json = json!({
+            "filename": file.to_string_lossy(),
+            "format": "qcow2",
+            "exit-code": exit_code_now,
+            "exit-code-after": exit_code(&plan.after),
+            // Nothing where a check gives up.
+            "before": found.map(counts),
+            "after": counts(&plan.after),
+            "corruptions-fixed": plan.fixed.corruptions,
+            "leaks-fixed": plan.fixed.leaks,
+            "kept": {
                 "clusters": plan.kept.clusters,
                 "damage": plan.kept.damage,
                 "examples": examples.collect::<Vec<_>>(),
-            }),
-            length: plan.length,
-            phases,
-            rebuild: plan.layout.as_ref().map(rebuild),
-            released_clusters: plan.released.count().0,
+            },
+            // Bytes of the file afterwards.
+            "length": plan.length,
+            "phases": phases.collect::<Vec<_>>(),
+            "rebuild": plan.layout.as_ref().map(rebuild),
+            "released-clusters": plan.released.count().0,
+        });
+        Ok(Self {
+            json,
+            exit_code: exit_code_now,
             plan,
             scope,
+            writes,
         })
+    }
+
+    /// Where new structures go.
+    fn fmt_layout(&self, layout: &Layout, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cluster_size = self.plan.counts.geometry().cluster_size();
+        let clusters = of(layout.reftable.count.0, "cluster");
+        let at = Offset(layout.reftable.first.0 * cluster_size);
+        writeln!(f, "       reftable of {clusters} at offset {at}")?;
+        // Neighbours that lie side by side make one line.
+        let follows = |(a, at): &(RefblockIndex, Cluster), b: &(RefblockIndex, Cluster)| {
+            (a.0 + 1, at.0 + 1) == (b.0.0, b.1.0)
+        };
+        for run in layout.refblocks.chunk_by(follows) {
+            let (RefblockIndex(first), at) = (run[0].0, Offset(run[0].1.0 * cluster_size));
+            match first + run.len() as u64 - 1 {
+                last if last == first => writeln!(f, "       refblock {first} at offset {at}")?,
+                last => writeln!(f, "       refblocks {first} to {last} from offset {at} on")?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -124,23 +132,21 @@ impl fmt::Display for PlanOutput {
             writeln!(f, "A repair would, one after the other:")?;
             "Then nothing"
         };
-        for (number, (phase, planned)) in (1..).zip(self.phases.iter().zip(&plan.phases)) {
-            writeln!(f, "{number:>3}. {}: {}", phase.kind, phase.extent())?;
+        for (number, (phase, writes)) in (1..).zip(plan.phases.iter().zip(&self.writes)) {
+            writeln!(f, "{number:>3}. {}: {}", phase.kind, extent(writes))?;
             for step in &phase.steps {
                 writeln!(f, "       {step}")?;
             }
             if let Some(layout) = &plan.layout
-                && planned.kind == PhaseKind::Build
+                && phase.kind == PhaseKind::Build
             {
                 self.fmt_layout(layout, f)?;
             }
         }
-        if self.released_clusters > 0 {
-            let space = of(self.released_clusters, "cluster");
-            writeln!(
-                f,
-                "     Then the space of {space} is given back to the file system."
-            )?;
+        if !plan.released.is_empty() {
+            let space = of(plan.released.count().0, "cluster");
+            let line = format!("Then the space of {space} is given back to the file system.");
+            writeln!(f, "     {line}")?;
         }
         let errors = after.corruptions + after.check_errors;
         if errors > 0 {
@@ -163,41 +169,16 @@ impl fmt::Display for PlanOutput {
     }
 }
 
-impl PlanOutput {
-    /// Where new structures go.
-    fn fmt_layout(&self, layout: &Layout, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cluster_size = self.plan.counts.geometry().cluster_size();
-        let clusters = of(layout.reftable.count.0, "cluster");
-        let at = Offset(layout.reftable.first.0 * cluster_size);
-        writeln!(f, "       reftable of {clusters} at offset {at}")?;
-        // Neighbours that lie side by side make one line.
-        let follows = |(a, at): &(RefblockIndex, Cluster), b: &(RefblockIndex, Cluster)| {
-            (a.0 + 1, at.0 + 1) == (b.0.0, b.1.0)
-        };
-        for run in layout.refblocks.chunk_by(follows) {
-            let (RefblockIndex(first), at) = (run[0].0, Offset(run[0].1.0 * cluster_size));
-            match first + run.len() as u64 - 1 {
-                last if last == first => writeln!(f, "       refblock {first} at offset {at}")?,
-                last => writeln!(f, "       refblocks {first} to {last} from offset {at} on")?,
-            }
+/// How much is written, and where.
+fn extent(writes: &[(Offset, u64)]) -> String {
+    let bytes = of(writes.iter().map(|(_, bytes)| bytes).sum(), "byte");
+    let offsets = || writes.iter().map(|(offset, _)| *offset);
+    match (offsets().min(), offsets().max()) {
+        (Some(first), Some(last)) if first < last => {
+            let places = of(writes.len() as u64, "place");
+            format!("{bytes} in {places} between offsets {first} and {last}")
         }
-        Ok(())
-    }
-}
-
-impl Phase {
-    /// How much is written, and where.
-    fn extent(&self) -> String {
-        let bytes = self.writes.iter().map(|write| write.bytes).sum();
-        let bytes = of(bytes, "byte");
-        let offsets = || self.writes.iter().map(|write| Offset(write.offset));
-        match (offsets().min(), offsets().max()) {
-            (Some(first), Some(last)) if first < last => {
-                let places = of(self.writes.len() as u64, "place");
-                format!("{bytes} in {places} between offsets {first} and {last}")
-            }
-            (Some(only), _) => format!("{bytes} at offset {only}"),
-            _ => bytes,
-        }
+        (Some(only), _) => format!("{bytes} at offset {only}"),
+        _ => bytes,
     }
 }

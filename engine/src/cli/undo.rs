@@ -42,9 +42,7 @@ pub fn run(arguments: &UndoArguments, terminal: &mut Terminal) -> Result<u8, Fai
     let what = match (bytes, before == length) {
         (0, true) => ", which had written nothing".to_owned(),
         (_, true) => format!(": {bytes} bytes were put back"),
-        (_, false) => {
-            format!(": {bytes} bytes were put back, and its length of {length} bytes")
-        }
+        (_, false) => format!(": {bytes} bytes were put back, and its length, {length}"),
     };
     terminal.print(&format!("{shown} is as it was before the repair{what}.\n"))?;
     Ok(0)

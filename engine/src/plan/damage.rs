@@ -7,6 +7,7 @@ use super::make::Draft;
 use super::overlap;
 use crate::finding::Finding;
 use crate::references::DeadEnds;
+use crate::table::RefcountTable;
 use crate::units::Cluster;
 
 /// As many allocated clusters without a reference as a crash in the middle of an allocation does not
@@ -27,16 +28,21 @@ impl Draft<'_> {
             damage.push(Finding::EmptiedTables { clusters });
             return Ok(damage);
         }
-        if self.counts.has_shared() {
-            let mut counts = self.counts.clone();
-            self.look.old.uncount(&mut counts)?;
-            if let Some(cluster) = overlap::look_for(self, counts)? {
-                damage.push(Finding::Overlap { cluster });
-                return Ok(damage);
-            }
+        if self.counts.has_shared()
+            && let Some(cluster) = overlap::look_for(self, self.without_structures()?)?
+        {
+            damage.push(Finding::Overlap { cluster });
+            return Ok(damage);
         }
         lost::look_for(self, &mut leaked(), &mut damage)?;
         Ok(damage)
+    }
+
+    /// The counts without the references of the present refcount structures.
+    pub(super) fn without_structures(&self) -> Result<RefcountTable, RepairError> {
+        let mut counts = self.counts.clone();
+        self.look.old.uncount(&mut counts)?;
+        Ok(counts)
     }
 
     /// Whether something is damaged and not to be passed over, where nothing leaked and the present

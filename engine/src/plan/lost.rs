@@ -26,7 +26,7 @@ pub(super) fn look_for(
 ) -> Result<(), RepairError> {
     let geometry = draft.image.geometry();
     let mut buffer = vec![0; geometry.cluster_size() as usize];
-    let (mut read, mut seen, mut new) = (0_u64, 0_u64, None);
+    let (mut read, mut seen, mut counts) = (0_u64, 0_u64, None);
     let mut next_data = draft.storage.next_data(Offset(0));
     if draft.image.header.has_data_file() {
         return Ok(());
@@ -57,11 +57,11 @@ pub(super) fn look_for(
                 continue 'clusters;
             }
         }
-        let new = match &mut new {
-            Some(new) => new,
-            none => none.insert(NewStructures::of(draft)?),
+        let counts = match &mut counts {
+            Some(counts) => counts,
+            none => none.insert(draft.without_structures()?),
         };
-        let clusters = leads_to(draft, new, cluster, &buffer)?;
+        let clusters = leads_to(draft, counts, cluster, &buffer)?;
         if clusters > 0 {
             let table = offset;
             damage.push(Finding::LostTable { table, clusters });
@@ -73,16 +73,16 @@ pub(super) fn look_for(
     Ok(())
 }
 
-/// To how many other leaked clusters an L2 table leads, but for refblocks that a reftable would lead
-/// to. None of a refblock.
+/// To how many other leaked clusters an L2 table leads, but for refblocks that a disturbed repair
+/// wrote and a reftable of it would lead to. None of such a refblock.
 fn leads_to(
     draft: &Draft<'_>,
-    new: &mut NewStructures<'_>,
+    counts: &RefcountTable,
     table: Cluster,
     bytes: &[u8],
 ) -> Result<u64, RepairError> {
     let (format, geometry) = (draft.image.format(), draft.image.geometry());
-    if new.are_refcounts(table, bytes) {
+    if are_refcounts(counts, bytes, [table; 2], ENOUGH, |_| true) {
         return Ok(0);
     }
     let mut found = 0;
@@ -96,9 +96,10 @@ fn leads_to(
         let is_bare = run.entry.raw == offset.0 && geometry.is_aligned(offset);
         let clusters = Run::new(geometry.cluster_of(offset), ClusterCount(run.count));
         for (cluster, index) in clusters.iter().zip(run.index..) {
-            let position = RefblockIndex(index * format.entry_bytes() / 8);
+            let position = index * format.entry_bytes() / 8;
             if cluster != table && draft.is_leaked(cluster)? {
-                let is_new = is_bare && new.have_refblock(cluster, position, table)?;
+                let own = [table, cluster];
+                let is_new = is_bare && is_new_refblock(draft, counts, own, position)?;
                 found += u64::from(!is_new);
             }
         }
@@ -106,72 +107,45 @@ fn leads_to(
     Ok(found)
 }
 
-/// What a repair wrote and did not come to switch to.
-struct NewStructures<'a> {
-    draft: &'a Draft<'a>,
-    /// All but what the present structures refer to.
-    counts: RefcountTable,
-    block: Vec<u8>,
-}
-
-impl<'a> NewStructures<'a> {
-    fn of(draft: &'a Draft<'_>) -> Result<Self, RepairError> {
-        let mut counts = draft.counts.clone();
-        draft.look.old.uncount(&mut counts)?;
-        let block = vec![0; draft.image.geometry().cluster_size() as usize];
-        Ok(Self {
-            draft,
-            counts,
-            block,
-        })
-    }
-
-    /// Whether a cluster is a refblock of the range where the header is, or one that counts enough
-    /// clusters to be no other.
-    fn are_refcounts(&self, at: Cluster, bytes: &[u8]) -> bool {
-        let counts_enough = |number: &RefblockIndex| {
-            let range = Run::covered_by(self.counts.geometry(), *number);
-            number.0 == 0 || self.counts.count_ones(range, 1) >= ENOUGH
-        };
-        let mut ranges = self.counts.used_refblocks().filter(counts_enough);
-        ranges.any(|number| is_refblock(&self.counts, number, [at; 2], bytes))
-    }
-
-    /// Whether a cluster is the refblock to which the entry at this position of a cluster of a reftable
-    /// would lead. Refblocks are all there when the reftable is written, which may be there in part.
-    fn have_refblock(
-        &mut self,
-        cluster: Cluster,
-        position: RefblockIndex,
-        table: Cluster,
-    ) -> Result<bool, RepairError> {
-        let geometry = self.counts.geometry();
-        let entries = geometry.cluster_size() / 8;
-        let offset = Offset(cluster.0 << geometry.cluster_bits());
-        let ranges = self.counts.used_refblocks();
-        let mut ranges = ranges
-            .filter(|number| number.0 % entries == position.0)
-            .peekable();
-        if ranges.peek().is_some() {
-            self.draft.storage.read_at(offset, &mut self.block)?;
-        }
-        Ok(ranges.any(|number| is_refblock(&self.counts, number, [table, cluster], &self.block)))
-    }
-}
-
-/// Whether a block gives each cluster its references, its own structures one, and others that have
-/// none at most one.
-fn is_refblock(
+/// Whether the second of these clusters is the refblock to which the entry at this position in the
+/// first, a cluster of a reftable, would lead. Refblocks are all there when the reftable is written,
+/// which may be there in part.
+fn is_new_refblock(
+    draft: &Draft<'_>,
     counts: &RefcountTable,
-    number: RefblockIndex,
     own: [Cluster; 2],
+    position: u64,
+) -> Result<bool, RepairError> {
+    let geometry = counts.geometry();
+    let is_meant = |number: &RefblockIndex| number.0 % (geometry.cluster_size() / 8) == position;
+    if !counts.used_refblocks().any(|number| is_meant(&number)) {
+        return Ok(false);
+    }
+    let mut block = vec![0; geometry.cluster_size() as usize];
+    let offset = Offset(own[1].0 << geometry.cluster_bits());
+    draft.storage.read_at(offset, &mut block)?;
+    Ok(are_refcounts(counts, &block, own, 1, is_meant))
+}
+
+/// Whether a block gives each cluster its references, its own structures one, and others that have none
+/// at most one: those of the range where the header is, or of another that is meant and has so many
+/// clusters in use.
+fn are_refcounts(
+    counts: &RefcountTable,
     block: &[u8],
+    own: [Cluster; 2],
+    used: u64,
+    is_meant: impl Fn(&RefblockIndex) -> bool,
 ) -> bool {
-    let range = Run::covered_by(counts.geometry(), number);
-    let (mut differing, mut missing) = (differences(counts, block, range), own.to_vec());
-    missing.retain(|at| range.contains(*at));
-    differing.all(|one| {
-        missing.retain(|at| *at != one.cluster);
-        (one.refcount, one.references) == (1, 0)
-    }) && missing.is_empty()
+    counts.used_refblocks().filter(is_meant).any(|number| {
+        let range = Run::covered_by(counts.geometry(), number);
+        let (mut differing, mut missing) = (differences(counts, block, range), own.to_vec());
+        missing.retain(|at| range.contains(*at));
+        (number.0 == 0 || counts.count_ones(range, 1) >= used)
+            && differing.all(|one| {
+                missing.retain(|at| *at != one.cluster);
+                (one.refcount, one.references) == (1, 0)
+            })
+            && missing.is_empty()
+    })
 }

@@ -53,7 +53,6 @@ fn among_data(draft: &Draft<'_>, counts: &RefcountTable) -> Result<Option<Cluste
     let of_table = layers.of_tables(draft)?;
     // By which set of layers each shared cluster is used.
     let mut seen = RefcountTable::new(*geometry);
-    let mut found = None;
     let mut bytes = vec![0; geometry.cluster_size() as usize];
     for ((table, _), own) in draft.look.references.l2_tables.iter().zip(of_table) {
         draft.storage.read_at(*table, &mut bytes)?;
@@ -76,16 +75,13 @@ fn among_data(draft: &Draft<'_>, counts: &RefcountTable) -> Result<Option<Cluste
                     let (union, meets) = layers.union(seen.get(cluster) as usize, set);
                     seen.set(cluster, union as u64)?;
                     if meets {
-                        found = Some(cluster);
+                        return Ok(Some(cluster));
                     }
                 }
             }
         }
-        if found.is_some() {
-            break;
-        }
     }
-    Ok(found)
+    Ok(None)
 }
 
 /// The set of layers that stands for compressed data of any.

@@ -139,8 +139,4 @@ impl Storage for Overlay<'_> {
     fn flush(&mut self) -> Result<(), StorageError> {
         Err(failed(Operation::Flush, Offset(0), 0)(READ_ONLY))
     }
-
-    fn discard(&mut self, offset: Offset, length: u64) -> Result<(), StorageError> {
-        Err(failed(Operation::Discard, offset, length)(READ_ONLY))
-    }
 }

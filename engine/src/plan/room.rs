@@ -67,11 +67,10 @@ impl Draft<'_> {
 }
 
 impl Room {
-    /// Seeks a place beside the counts of a draft: where the disk says that nothing is allocated; then
-    /// also in doubtful clusters; last in those that leaked, as what a power cut leaves there of new
-    /// structures, beside what was there, could read as lost tables. In an image that is damaged it
-    /// takes of the doubtful ones only those behind all that is in use, which a disturbed repair may
-    /// have appended: damage may have led to the others.
+    /// Seeks a place beside the counts of a draft: first where the disk says that nothing is allocated,
+    /// last in clusters that leaked, where a power cut could leave something that reads as a lost table.
+    /// In an image that is damaged it takes of the doubtful ones only those behind all that is in use,
+    /// which a disturbed repair may have appended: damage may have led to the others.
     pub fn seek<T>(
         &self,
         draft: &Draft<'_>,

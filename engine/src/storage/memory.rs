@@ -31,11 +31,6 @@ impl MemoryStorage {
         &self.bytes
     }
 
-    /// Takes the bytes out.
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.bytes
-    }
-
     /// Makes it at least `length` bytes long.
     fn grow(&mut self, length: u64) -> Result<(), ErrorKind> {
         let more = length.saturating_sub(self.len());
@@ -88,10 +83,6 @@ impl Storage for MemoryStorage {
     }
 
     fn flush(&mut self) -> Result<(), StorageError> {
-        Ok(())
-    }
-
-    fn discard(&mut self, _offset: Offset, _length: u64) -> Result<(), StorageError> {
         Ok(())
     }
 }

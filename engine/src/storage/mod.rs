@@ -93,6 +93,8 @@ pub trait Storage: Send + Sync {
     fn flush(&mut self) -> Result<(), StorageError>;
 
     /// Gives back the space behind `length` bytes at `offset`, whose content no longer matters.
-    /// Doing nothing is allowed.
-    fn discard(&mut self, offset: Offset, length: u64) -> Result<(), StorageError>;
+    /// Doing nothing is allowed, and the default.
+    fn discard(&mut self, _offset: Offset, _length: u64) -> Result<(), StorageError> {
+        Ok(())
+    }
 }

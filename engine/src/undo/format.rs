@@ -17,7 +17,7 @@
 //! Sectors are always whole here; what lies past the end of the image counts as zeros.
 
 use std::hash::Hasher as _;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -226,7 +226,7 @@ impl Sector {
     /// the file.
     pub fn read(
         &mut self,
-        body: &mut Body<impl Read>,
+        body: &mut Body<impl BufRead>,
         free: &Range<u64>,
     ) -> Result<bool, UndoError> {
         let Some(first) = body.file.by_ref().bytes().next().transpose()? else {

@@ -88,7 +88,7 @@ fn power_cuts_that_lose_any_sectors_of_the_repair_and_of_the_restoration_are_und
         };
         if undo(&copy, &mut failing).is_err() {
             // Of each sector what was there before the restoration, or what that has written.
-            let (mut before, after) = (cut.into_bytes(), failing.inner.into_bytes());
+            let (mut before, after) = (cut.bytes().to_vec(), failing.inner.bytes().to_vec());
             before.resize(after.len(), 0);
             for (old, new) in before.chunks_mut(512).zip(after.chunks(512)) {
                 if random.below(2) == 0 {

@@ -80,7 +80,7 @@ impl Case {
         let storage = MemoryStorage::growing(image());
         save(&undo, &storage, "/some/image", &writes()).unwrap();
         Self {
-            old: storage.into_bytes(),
+            old: storage.bytes().to_vec(),
             undo,
             directory,
         }

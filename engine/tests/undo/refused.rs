@@ -158,7 +158,7 @@ fn an_image_that_differs_in_any_byte_that_matters_is_refused() {
     let case = Case::new();
     // All sectors of an image this small are looked at.
     for at in (0..case.repaired().bytes().len()).step_by(37) {
-        let mut bytes = case.repaired().into_bytes();
+        let mut bytes = case.repaired().bytes().to_vec();
         bytes[at] ^= 1;
         let error = refused(&case.undo, MemoryStorage::growing(bytes));
         let UndoError::OtherImage(offset) = error else {
@@ -181,7 +181,7 @@ fn an_image_of_another_length_is_refused() {
         assert!(matches!(error, UndoError::ImageLength(..)), "{error}");
     }
     // A device of the new length cannot be given the old one.
-    let storage = MemoryStorage::fixed(case.repaired().into_bytes());
+    let storage = MemoryStorage::fixed(case.repaired().bytes().to_vec());
     let error = refused(&case.undo, storage);
     assert!(matches!(error, UndoError::ImageLength(..)), "{error}");
 }

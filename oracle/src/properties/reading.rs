@@ -1,5 +1,7 @@
 //! What the audit says of some bytes, be they a toy or an image: all that properties look at.
 
+use std::ops::Range;
+
 use itertools::Itertools;
 use litemap::LiteMap;
 
@@ -151,6 +153,16 @@ impl Reading {
     /// The audit of an image as a repair counts: without tables in the header's cluster.
     pub fn counted(&self) -> Option<&Audit> {
         self.beside_the_header.as_deref().or_else(|| self.audit())
+    }
+
+    /// The clusters of refcount structures that end past the end of the file.
+    pub fn cut_structures(&self) -> impl Iterator<Item = Range<u64>> {
+        let past_end = self.audit().into_iter().flat_map(|audit| &audit.past_end);
+        let cut = past_end.filter(|region| region.referrer.is_structure());
+        cut.map(|region| {
+            let end = region.offset.saturating_add(region.bytes);
+            region.offset >> self.cluster_bits..end.div_ceil(self.cluster_size())
+        })
     }
 
     /// The audit of an image.

@@ -44,7 +44,8 @@ pub fn again(
 }
 
 /// The final counts of everything but refcount structures are the same (rule 9), whichever clusters
-/// these take; a repair that refuses refuses again.
+/// these take or, where the end of the file cuts them off, would take; a repair that refuses refuses
+/// again.
 fn ends_alike(before: &Before, quiet: &Run, left: &Before, again: &Run) -> Result<(), Failure> {
     let other = match (&quiet.outcome, &again.outcome) {
         (Ok(_), Ok(_)) => None,
@@ -61,8 +62,12 @@ fn ends_alike(before: &Before, quiet: &Run, left: &Before, again: &Run) -> Resul
         return Ok(());
     };
     let (structures, others) = (quiet.reading(before)?, again.reading(left)?);
-    let is_structure =
-        |cluster: &u64| structures.own.contains_key(cluster) || others.own.contains_key(cluster);
+    let cut: Vec<_> = before.reading.cut_structures().collect();
+    let is_structure = |cluster: &u64| {
+        let own = [&structures.own, &others.own];
+        own.iter().any(|own| own.contains_key(cluster))
+            || cut.iter().any(|cut| cut.contains(cluster))
+    };
     let clusters = first.counts.keys().chain(second.counts.keys());
     for cluster in clusters.filter(|cluster| !is_structure(cluster)) {
         let (first, second) = (first.counts.get(cluster), second.counts.get(cluster));

@@ -101,9 +101,11 @@ impl Spec<'_> {
         let (header, offset) = (&self.own.header, cluster * self.size);
         let leads_to_another = |entry: Entry| match entry.target {
             Target::Cluster { offset } | Target::Compressed { offset, .. } => {
+                let position = entry.index * header.l2_entry_bytes() / 8;
                 offset / self.size != cluster
                     && self.is_leaked(offset / self.size)
-                    && !(entry.word == offset && self.leads_to_refblock(cluster, entry))
+                    && !(entry.word == offset
+                        && self.is_refblock(1, position, self.size / 8, offset, cluster))
             }
             Target::Nothing => false,
         };
@@ -112,33 +114,22 @@ impl Spec<'_> {
             && self.l2_table(offset).is_some_and(|bytes| {
                 reads_as_l2_table(header, self.own.length, &bytes[..512])
                     && entries(header, &bytes).any(leads_to_another)
-                    && !self.is_refblock(cluster)
+                    && !self.is_refblock(ENOUGH, 0, 1, offset, cluster)
             })
     }
 
-    /// How many clusters of a range are in use, but for present structures.
-    fn used(&self, range: u64) -> usize {
-        let range = range * self.range..(range + 1) * self.range;
-        let used = range.filter(|at| self.uses(*at).any(|use_| !use_.is_structure()));
-        used.count()
-    }
-
     /// What a disturbed repair wrote and did not come to switch to: a refblock of range 0, where the
-    /// header is, or one that counts enough clusters.
-    fn is_refblock(&self, at: u64) -> bool {
-        let mut ranges = 0..self.own.clusters.div_ceil(self.range);
-        ranges.any(|range| {
-            (range == 0 || self.used(range) >= ENOUGH)
-                && self.is_new_refblock(range, at * self.size, at)
-        })
-    }
-
-    /// A reftable, perhaps a part of one, leads to a refblock of a range in use.
-    fn leads_to_refblock(&self, table: u64, entry: Entry) -> bool {
-        let position = entry.index * self.own.header.l2_entry_bytes() / 8;
-        let ranges = position..self.own.clusters.div_ceil(self.range);
-        let mut ranges = ranges.step_by(self.size as usize / 8);
-        ranges.any(|at| self.used(at) > 0 && self.is_new_refblock(at, entry.word, table))
+    /// header is, or of another with so many clusters in use; of those from `first` on that an entry
+    /// of a reftable at this place may stand for, of which a part may be there.
+    fn is_refblock(&self, used: usize, first: u64, step: u64, offset: u64, table: u64) -> bool {
+        let is_one = |range: u64| {
+            let clusters = range * self.range..(range + 1) * self.range;
+            let is_used = |at: &u64| self.uses(*at).any(|use_| !use_.is_structure());
+            (range == 0 || clusters.filter(is_used).count() >= used)
+                && self.is_new_refblock(range, offset, table)
+        };
+        let ranges = first..self.own.clusters.div_ceil(self.range);
+        ranges.step_by(step as usize).any(is_one)
     }
 
     /// Whether a cluster counts in a range each that is referred to, but for present structures, and
@@ -152,8 +143,6 @@ impl Spec<'_> {
             let due = self.max.min(uses.count() as u64);
             refcount == due && !own.contains(&cluster) || (refcount, due) == (1, 0)
         };
-        header.is_aligned(offset)
-            && range * self.range < self.own.clusters
-            && (range * self.range..(range + 1) * self.range).all(is_right)
+        header.is_aligned(offset) && (range * self.range..(range + 1) * self.range).all(is_right)
     }
 }

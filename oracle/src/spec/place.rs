@@ -160,16 +160,15 @@ impl Spec<'_> {
             taken.extend(self.structures());
         }
         let leaked = (0..self.file).filter(|at| self.is_leaked(*at)).collect();
-        let credible = &(&taken | &leaked) | &self.doubtful();
+        let free = &(&taken | &leaked) | &self.doubtful();
         // Inside the present file first.
         let ends = [self.file.min(limit), limit];
-        // What a disturbed repair may have appended lies behind all that is in use.
         let end = counts.keys().next_back().map_or(0, |last| last + 1);
         let mut in_danger = self.doubtful();
         in_danger.retain(|&at| self.keeps() && at < end);
         let last = &taken | &in_danger;
-        let rooms = [&credible, &(&last | &leaked), &last];
-        let rooms = rooms.into_iter().cartesian_product(ends);
+        let taken = [free, &last | &leaked, last];
+        let rooms = taken.iter().cartesian_product(ends);
         let mut rooms = rooms.map(|(taken, limit)| Room {
             spec: self,
             counts,

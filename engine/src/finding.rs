@@ -3,7 +3,7 @@
 use derive_more::Display;
 
 use crate::table::Run;
-use crate::units::{Cluster, Offset, RefblockIndex, Region};
+use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex, Region};
 
 /// Which L1 table something belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Display)]
@@ -76,6 +76,14 @@ pub struct Miscount {
     pub cluster: Cluster,
     pub refcount: u64,
     pub references: u64,
+}
+
+impl Miscount {
+    /// The same of the cluster so many after it.
+    pub const fn after(self, count: u64) -> Self {
+        let cluster = Cluster(self.cluster.0 + count);
+        Self { cluster, ..self }
+    }
 }
 
 /// An entry of the active L1 table, or of an L2 table, whose COPIED bit is wrong.
@@ -180,12 +188,13 @@ pub enum Finding {
          {1}", count = .0.count, first = .0.first
     )]
     RefcountsUnreadable(Run, Offset),
-    /// A refcount below the references, the mark of data that the next write destroys.
+    /// A refcount below the references, the mark of data that the next write destroys; of so many
+    /// clusters side by side, of which the first is named.
     #[error("{0}")]
-    TooLow(Miscount),
-    /// A refcount above the references.
+    TooLow(Miscount, ClusterCount),
+    /// A refcount above the references, likewise.
     #[error("{0}")]
-    Leak(Miscount),
+    Leak(Miscount, ClusterCount),
     /// The COPIED bit of an L1 entry is set where it must not be, or not where it must.
     #[error("OFLAG_COPIED of L1 entry {at}, {entry:#x}: L2 table with refcount={refcount}",
         at = .0.index, entry = .0.entry, refcount = .0.refcount)]

@@ -59,9 +59,12 @@ impl Comparison {
             .collect();
         places.sort_unstable();
         let mut differing = differing(storage, table, &places, observer)?;
+        // Neighbours, of one refblock or of several, are told of together.
+        let mut alike = None;
         for (refblock, offset) in refblocks {
             let range = result.range(geometry, refblock);
             if !is_readable(geometry, offset) {
+                result.tell(alike.take(), observer);
                 let finding = Finding::RefcountsUnreadable(range, offset);
                 observer.finding(&finding, Action::Reported);
                 result.unreadable_clusters += range.count.0;
@@ -75,13 +78,16 @@ impl Comparison {
             if let Some(found) = differing.remove(&refblock).or(missing) {
                 used = used.max(last_on_disk(geometry, &found, range));
                 for miscount in differences(table, &found, range) {
-                    let finding = result.tally(miscount);
-                    observer.finding(&finding, Action::Reported);
+                    match &mut alike {
+                        Some((first, count)) if first.after(*count) == miscount => *count += 1,
+                        _ => result.tell(alike.replace((miscount, 1)), observer),
+                    }
                 }
                 result.differing.insert(refblock, found);
             }
             result.last_used = used.or(result.last_used);
         }
+        result.tell(alike, observer);
         Ok(result)
     }
 
@@ -135,16 +141,19 @@ impl Comparison {
         refblocks
     }
 
-    /// Adds a cluster whose refcount differs; returns what is told of it.
-    const fn tally(&mut self, miscount: Miscount) -> Finding {
-        if miscount.refcount < miscount.references {
-            self.corruptions += 1;
-            self.needs_rebuild |= miscount.refcount == 0;
-            Finding::TooLow(miscount)
+    /// Adds so many clusters side by side, whose refcounts differ alike, and tells of them.
+    fn tell(&mut self, alike: Option<(Miscount, u64)>, observer: &mut dyn Observer) {
+        let Some((first, count)) = alike else { return };
+        let clusters = ClusterCount(count);
+        let finding = if first.refcount < first.references {
+            self.corruptions += count;
+            self.needs_rebuild |= first.refcount == 0;
+            Finding::TooLow(first, clusters)
         } else {
-            self.leaks += 1;
-            Finding::Leak(miscount)
-        }
+            self.leaks += count;
+            Finding::Leak(first, clusters)
+        };
+        observer.finding(&finding, Action::Reported);
     }
 }
 

@@ -69,7 +69,7 @@ fn plan(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Failu
 
 fn repair(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<Outcome, Failure> {
     let (file, options) = (&arguments.file, options(arguments));
-    let mut storage = FileStorage::open(file, Access::Write)?;
+    let mut storage = FileStorage::open(file, Access::Write).map_err(Failure::new)?;
     let mut plan = repair::plan(&storage, &options, terminal)
         .map_err(|error| planning_failed(arguments, error, &storage, terminal))?;
     let kept = what_is_kept(&plan.kept, &storage);
@@ -158,7 +158,7 @@ fn open_read_only(arguments: &CheckArguments) -> Result<FileStorage, Failure> {
     } else {
         Access::Read
     };
-    Ok(FileStorage::open(&arguments.file, access)?)
+    FileStorage::open(&arguments.file, access).map_err(Failure::new)
 }
 
 /// Where the file would have to grow over what it has lost, that is named.

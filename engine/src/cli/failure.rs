@@ -7,7 +7,7 @@ use std::path::Path;
 use recount::Step;
 use recount::plan::RepairError;
 use recount::repair::RepairFailure;
-use recount::storage::{OpenError, shown};
+use recount::storage::shown;
 use recount::undo::UndoError;
 
 /// Why the command ended without a result. The process exits with 1 then.
@@ -50,12 +50,6 @@ impl Failure {
             }
         }
         Self::of(file, format_args!("{failure}; {done}{help}"))
-    }
-}
-
-impl From<OpenError> for Failure {
-    fn from(error: OpenError) -> Self {
-        Self::new(error)
     }
 }
 

@@ -1,5 +1,4 @@
-//! Findings as lines. Neighbours that are alike share one, and of each kind there are only so many,
-//! unless all are wanted.
+//! Findings as lines. Of each kind there are only so many, unless all are wanted.
 
 use std::fmt;
 use std::mem::discriminant;
@@ -11,91 +10,76 @@ use recount::step::of;
 /// Lines of a kind that are printed.
 const LINES_MAX: u64 = 20;
 
-/// Turns findings into lines.
+/// Turns findings into lines: of each kind the last one, how many there were, and how many findings
+/// got none.
 #[derive(Default)]
-pub struct Findings {
-    /// What the next line tells of.
-    pending: Option<Line>,
-    /// Of each kind the last line, how many there were, and how many findings got none.
-    kinds: Vec<(Line, u64, u64)>,
-}
+pub struct Findings(Vec<(Line, u64, u64)>);
 
-/// So many findings that differ in their cluster alone, side by side from that of the first on.
+/// What is told of a finding.
 #[derive(Clone, Copy)]
-pub struct Line(Finding, Action, u64);
+pub struct Line(pub Finding, pub Action);
 
 impl Findings {
-    /// Takes one more finding; returns the line that is complete by it.
-    pub fn add(&mut self, finding: Finding, action: Action) -> Option<Line> {
-        let line = Line(finding, action, 1);
-        if let Some(pending) = &mut self.pending
-            && pending.goes_on_with(&line)
-        {
-            pending.2 += 1;
-            return None;
-        }
-        let complete = self.pending.replace(line)?;
-        self.within_limit(complete)
-    }
-
-    /// The lines that are left when nothing more is found for now; of each kind they begin anew then.
-    pub fn end(&mut self) -> Vec<String> {
-        let last = self.pending.take().and_then(|line| self.within_limit(line));
-        let mut lines: Vec<_> = last.iter().map(Line::to_string).collect();
-        for (line, _, left_out) in std::mem::take(&mut self.kinds) {
-            let more = format!("... and {left_out} more (-v shows all), the last: {line}");
-            lines.extend((left_out > 0).then_some(more));
-        }
-        lines
-    }
-
-    fn within_limit(&mut self, line: Line) -> Option<Line> {
-        let mut kinds = self.kinds.iter_mut();
-        let Some((last, lines, left_out)) = kinds.find(|(last, ..)| last.is_like(&line)) else {
-            self.kinds.push((line, 1, 0));
-            return Some(line);
+    /// Whether one more finding gets its line.
+    pub fn shows(&mut self, finding: &Finding, action: Action) -> bool {
+        let kind = (discriminant(finding), action);
+        let mut kinds = self.0.iter_mut();
+        let is_like = |last: &Line| (discriminant(&last.0), last.1) == kind;
+        let Some((last, lines, left_out)) = kinds.find(|(last, ..)| is_like(last)) else {
+            self.0.push((Line(*finding, action), 1, 0));
+            return true;
         };
-        *last = line;
-        if *lines == LINES_MAX {
-            *left_out += line.2;
-            return None;
+        last.0 = *finding;
+        let is_shown = *lines < LINES_MAX;
+        if is_shown {
+            *lines += 1;
+        } else {
+            *left_out += last.miscounts().map_or(1, |(_, count)| count);
         }
-        *lines += 1;
-        Some(line)
+        is_shown
+    }
+
+    /// What is said of those left out when nothing more is found for now; the lines begin anew then.
+    pub fn end(&mut self) -> Vec<String> {
+        let kinds = std::mem::take(&mut self.0).into_iter();
+        let cut = kinds.filter(|(_, _, left_out)| *left_out > 0);
+        let more = |(last, _, left_out)| {
+            format!("... and {left_out} more (-v shows all), the last: {last}")
+        };
+        cut.map(more).collect()
     }
 }
 
 impl Line {
-    fn is_like(&self, other: &Self) -> bool {
-        discriminant(&self.0) == discriminant(&other.0) && self.1 == other.1
-    }
-
-    fn goes_on_with(&self, other: &Self) -> bool {
-        let next = self.miscount().map(|mut miscount| {
-            miscount.cluster.0 += self.2;
-            miscount
-        });
-        next.is_some() && next == other.miscount() && self.is_like(other)
-    }
-
-    const fn miscount(&self) -> Option<Miscount> {
+    /// The first of the clusters that it is about, and how many there are side by side.
+    const fn miscounts(&self) -> Option<(Miscount, u64)> {
         match self.0 {
-            Finding::TooLow(miscount) | Finding::Leak(miscount) => Some(miscount),
+            Finding::TooLow(first, count) | Finding::Leak(first, count) => Some((first, count.0)),
             _ => None,
         }
+    }
+
+    /// A line for each cluster, in the words of qemu-img.
+    pub fn each(&self) -> impl Iterator<Item = String> {
+        let Self(finding, action) = *self;
+        let miscounts = self.miscounts();
+        (0..miscounts.map_or(1, |(_, count)| count)).map(move |number| match miscounts {
+            Some((first, _)) => format!("{}{}", start(&finding, action), first.after(number)),
+            None => format!("{}{finding}", start(&finding, action)),
+        })
     }
 }
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(finding, action, count) = self;
+        let Self(finding, action) = self;
         f.write_str(start(finding, *action))?;
-        let Some(miscount) = self.miscount() else {
+        let Some((miscount, count)) = self.miscounts() else {
             return write!(f, "{finding}");
         };
         let (cluster, refcount) = (miscount.cluster, miscount.refcount);
         let references = of(miscount.references, "reference");
-        if *count == 1 {
+        if count == 1 {
             return write!(f, "cluster {cluster}: refcount {refcount}, {references}");
         }
         let clusters = format_args!("clusters {cluster} to {}", cluster.0 + count - 1);
@@ -104,10 +88,10 @@ impl fmt::Display for Line {
 }
 
 /// How the message of a finding begins in `qemu-img check`.
-pub const fn start(finding: &Finding, action: Action) -> &'static str {
+const fn start(finding: &Finding, action: Action) -> &'static str {
     match (action, finding) {
         (Action::Repaired, _) => "Repairing ",
-        (Action::Reported, Finding::Leak(_)) => "Leaked ",
+        (Action::Reported, Finding::Leak(..)) => "Leaked ",
         (Action::Reported, _) => "ERROR ",
     }
 }

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use recount::finding::Finding;
 use recount::{Action, Observer, Stage, Step, StorageError};
 
-use super::findings::{Findings, start};
+use super::findings::{Findings, Line};
 
 /// How long work goes on without a progress bar.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -101,9 +101,11 @@ impl Terminal {
 impl Observer for Terminal {
     fn finding(&mut self, finding: &Finding, action: Action) {
         if self.shows_all {
-            self.put(format_args!("{}{finding}", start(finding, action)));
-        } else if let Some(line) = self.findings.add(*finding, action) {
-            self.put(line);
+            Line(*finding, action)
+                .each()
+                .for_each(|line| self.put(line));
+        } else if self.findings.shows(finding, action) {
+            self.put(Line(*finding, action));
         }
     }
 

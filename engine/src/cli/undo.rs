@@ -24,12 +24,10 @@ pub fn run(arguments: &UndoArguments, terminal: &mut Terminal) -> Result<u8, Fai
                  the undo file; nothing was written"
             ))
         }
-        error => error.into(),
+        error => Failure::new(error),
     })?;
-    let modified = image.modified().map_err(|source| OpenError::Open {
-        path: path.to_owned(),
-        source,
-    })?;
+    let modified = image.modified();
+    let modified = modified.map_err(|source| Failure::of(path, source))?;
     let restored = undo.restore(&mut image, modified).map_err(|error| {
         let written = match error {
             UndoError::Interrupted(_) | UndoError::Unmarked(_) => "",

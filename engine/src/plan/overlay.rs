@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io;
 use std::ops::Range;
 
-use super::phase::Target;
+use super::phase::{Target, at_once};
 use super::{RepairError, RepairPlan};
 use crate::storage::{Operation, Storage, StorageError, failed};
 use crate::table::push;
@@ -49,13 +49,20 @@ impl<'a> Overlay<'a> {
     /// An error where what is laid over the image is not what it holds, as it should once it has been
     /// written.
     pub fn read_back(&self) -> Result<(), RepairError> {
-        let mut found = Vec::new();
-        for (place, target) in &self.patches {
-            let planned = self.bytes_of(target)?;
+        let geometry = self.plan.counts.geometry();
+        let most = (at_once(geometry) / geometry.cluster_size()) as usize;
+        let follows = |(one, _): &Patch<'_>, (next, _): &Patch<'_>| one.end == next.start;
+        let (mut found, mut planned) = (Vec::new(), Vec::new());
+        let runs = self.patches.chunk_by(follows);
+        for patches in runs.flat_map(|run| run.chunks(most)) {
+            planned.clear();
+            for (_, target) in patches {
+                planned.extend_from_slice(&self.bytes_of(target)?);
+            }
             found.resize(planned.len(), 0);
-            let offset = Offset(place.start);
+            let offset = Offset(patches[0].0.start);
             self.base.read_at(offset, &mut found)?;
-            if *found != *planned {
+            if found != planned {
                 return Err(RepairError::ReadBack { offset });
             }
         }
@@ -103,9 +110,11 @@ impl Storage for Overlay<'_> {
     fn read_at(&self, offset: Offset, buffer: &mut [u8]) -> Result<(), StorageError> {
         let range = offset.0..offset.0.saturating_add(buffer.len() as u64);
         let patches = self.touching(&range);
-        let is_covered =
-            |(place, _): &Patch<'_>| place.start <= range.start && range.end <= place.end;
-        if !patches.first().is_some_and(is_covered) {
+        let places = patches.iter().map(|(place, _)| place);
+        let covered = places.fold(range.start, |end, place| {
+            if place.start <= end { place.end } else { end }
+        });
+        if covered < range.end {
             self.base.read_at(offset, buffer)?;
         }
         let lay = |(place, target): &Patch<'_>| {

@@ -171,10 +171,11 @@ impl UndoFile {
         let mut image = vec![0; self.header.path_length as usize];
         body.read(&mut image)?;
         let mut free = 0..whole_sectors(self.header.new_length);
-        let mut sector = Sector::default();
-        while sector.read(&mut body, &free)? {
+        let mut sums = Vec::new();
+        while let Some(sector) = Sector::read(&mut body, &free, sums)? {
             free.start = sector.at + SECTOR_BYTES;
             visit(&sector)?;
+            sums = sector.sums;
         }
         if body.sum() != self.header.body_sum {
             return Err(UndoError::Damaged);

@@ -197,13 +197,6 @@ pub struct Sector {
     pub sums: Vec<Sum>,
 }
 
-impl Default for Sector {
-    fn default() -> Self {
-        let (at, old, sums) = (0, [0; SECTOR], Vec::new());
-        Self { at, old, sums }
-    }
-}
-
 impl Sector {
     /// Whether the repair changes it.
     pub const fn is_changed(&self) -> bool {
@@ -222,15 +215,15 @@ impl Sector {
         body.write(&body.sum())
     }
 
-    /// Reads the next record, whose sector has to lie in `free`, into this one; `false` at the end of
-    /// the file.
+    /// Reads the next record, whose sector has to lie in `free`; `None` at the end of the file. `sums`
+    /// is memory for its checksums.
     pub fn read(
-        &mut self,
         body: &mut Body<impl BufRead>,
         free: &Range<u64>,
-    ) -> Result<bool, UndoError> {
+        mut sums: Vec<Sum>,
+    ) -> Result<Option<Self>, UndoError> {
         let Some(first) = body.file.by_ref().bytes().next().transpose()? else {
-            return Ok(false);
+            return Ok(None);
         };
         let mut head = [[first; 8]; 3];
         body.file.read_exact(&mut head.as_flattened_mut()[1..])?;
@@ -244,19 +237,19 @@ impl Sector {
         if !is_sound {
             return Err(UndoError::Damaged);
         }
-        (self.at, self.old) = (at, [0; SECTOR]);
+        let mut old = [0; SECTOR];
         if has_bytes == 1 {
-            body.read(&mut self.old)?;
+            body.read(&mut old)?;
         }
         // `MAX_STATES` bounds what is allocated.
-        self.sums.resize(states as usize, [0; 8]);
-        body.read(self.sums.as_flattened_mut())?;
+        sums.resize(states as usize, [0; 8]);
+        body.read(sums.as_flattened_mut())?;
         let (sum, mut found) = (body.sum(), [0; 8]);
         body.read(&mut found)?;
         if found != sum {
             return Err(UndoError::Damaged);
         }
-        Ok(true)
+        Ok(Some(Self { at, old, sums }))
     }
 }
 
@@ -291,13 +284,8 @@ mod tests {
         Sector { at, old, sums }.write(&mut body).expect("memory");
         let signalled = Signalled(&body.file, false);
         let mut body = Body::new(io::BufReader::with_capacity(8, signalled));
-        let mut sector = Sector::default();
-        let mut next = || {
-            sector
-                .read(&mut body, &(0..1024))
-                .expect("a record, or the end")
-        };
-        assert!(next() && !next());
-        assert!(sector.at == at && sector.old == old);
+        let mut next = || Sector::read(&mut body, &(0..1024), Vec::new()).expect("records");
+        assert!(next().is_some_and(|sector| sector.at == at && sector.old == old));
+        assert!(next().is_none());
     }
 }

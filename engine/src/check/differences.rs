@@ -18,28 +18,31 @@ pub(crate) fn differences(
 ) -> impl Iterator<Item = Miscount> {
     let order = table.geometry().order();
     let count = range.count.0 as usize;
-    let blocks = (0..count).step_by(BLOCK).map(move |decoded| {
-        let bytes = decoded * order.bits() as usize / 8;
-        let refcounts = width::decode(order, found.get(bytes..).unwrap_or_default());
-        let first = range.first.0 + decoded as u64;
-        // What the disk can say of more references than its width counts is the largest refcount.
-        let references = table.block(first);
-        let references = references.map(|count| count.min(order.max_refcount()));
-        let pairs = refcounts.iter().zip(&references);
-        let differs = pairs.map(|(refcount, references)| u64::from(refcount != references));
-        let bits = differs.zip(0..).fold(0, |bits, (bit, at)| bits | bit << at);
-        let compared = u64::MAX >> (BLOCK - (count - decoded).min(BLOCK));
-        (first, bits & compared, refcounts, references)
-    });
-    blocks.flat_map(|(first, mut differing, refcounts, references)| {
-        std::iter::from_fn(move || {
-            let at = differing.trailing_zeros() as usize;
-            differing &= differing.checked_sub(1)?;
-            Some(Miscount {
-                cluster: Cluster(first + at as u64),
-                refcount: *refcounts.get(at)?,
-                references: references[at],
-            })
+    let mut blocks = (0..count).step_by(BLOCK);
+    let (mut first, mut differing) = (0, 0_u64);
+    let (mut refcounts, mut references) = ([0; BLOCK], [0; BLOCK]);
+    std::iter::from_fn(move || {
+        while differing == 0 {
+            let decoded = blocks.next()?;
+            let bytes = decoded * order.bits() as usize / 8;
+            refcounts = width::decode(order, found.get(bytes..).unwrap_or_default());
+            first = range.first.0 + decoded as u64;
+            references = table.block(first);
+            // What the disk can say of more references than its width counts is the largest refcount.
+            for count in &mut references {
+                *count = order.max_refcount().min(*count);
+            }
+            let pairs = refcounts.iter().zip(&references);
+            let differs = pairs.map(|(refcount, references)| u64::from(refcount != references));
+            let bits = differs.zip(0..).fold(0, |bits, (bit, at)| bits | bit << at);
+            differing = bits & (u64::MAX >> (BLOCK - (count - decoded).min(BLOCK)));
+        }
+        let at = differing.trailing_zeros() as usize;
+        differing &= differing - 1;
+        Some(Miscount {
+            cluster: Cluster(first + at as u64),
+            refcount: refcounts[at],
+            references: references[at],
         })
     })
 }

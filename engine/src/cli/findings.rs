@@ -10,8 +10,7 @@ use recount::step::of;
 /// Lines of a kind that are printed.
 const LINES_MAX: u64 = 20;
 
-/// Turns findings into lines: of each kind the last one, how many there were, and how many findings
-/// got none.
+/// Which findings get a line: of each kind how many did, how many did not, and the first of these.
 #[derive(Default)]
 pub struct Findings(Vec<(Line, u64, u64)>);
 
@@ -24,45 +23,46 @@ impl Findings {
     pub fn shows(&mut self, finding: &Finding, action: Action) -> bool {
         let kind = (discriminant(finding), action);
         let mut kinds = self.0.iter_mut();
-        let is_like = |last: &Line| (discriminant(&last.0), last.1) == kind;
-        let Some((last, lines, left_out)) = kinds.find(|(last, ..)| is_like(last)) else {
+        let is_like = |line: &Line| (discriminant(&line.0), line.1) == kind;
+        let Some((line, lines, left_out)) = kinds.find(|(line, ..)| is_like(line)) else {
             self.0.push((Line(*finding, action), 1, 0));
             return true;
         };
-        last.0 = *finding;
-        let is_shown = *lines < LINES_MAX;
-        if is_shown {
+        if *lines < LINES_MAX {
             *lines += 1;
-        } else {
-            *left_out += last.miscounts().map_or(1, |(_, count)| count);
+            return true;
         }
-        is_shown
+        if *left_out == 0 {
+            line.0 = *finding;
+        }
+        *left_out += clusters(finding).map_or(1, |(_, count)| count);
+        false
     }
 
     /// What is said of those left out when nothing more is found for now; the lines begin anew then.
     pub fn end(&mut self) -> Vec<String> {
         let kinds = std::mem::take(&mut self.0).into_iter();
         let cut = kinds.filter(|(_, _, left_out)| *left_out > 0);
-        let more = |(last, _, left_out)| {
-            format!("... and {left_out} more (-v shows all), the last: {last}")
+        let more = |(line, _, left_out)| {
+            format!("... and {left_out} more (-v shows all), the first: {line}")
         };
         cut.map(more).collect()
     }
 }
 
-impl Line {
-    /// The first of the clusters that it is about, and how many there are side by side.
-    const fn miscounts(&self) -> Option<(Miscount, u64)> {
-        match self.0 {
-            Finding::TooLow(first, count) | Finding::Leak(first, count) => Some((first, count.0)),
-            _ => None,
-        }
+/// The first of the clusters that a finding is about, and how many there are side by side.
+const fn clusters(finding: &Finding) -> Option<(&Miscount, u64)> {
+    match finding {
+        Finding::TooLow(first, count) | Finding::Leak(first, count) => Some((first, count.0)),
+        _ => None,
     }
+}
 
+impl Line {
     /// A line for each cluster, in the words of qemu-img.
     pub fn each(&self) -> impl Iterator<Item = String> {
         let Self(finding, action) = *self;
-        let miscounts = self.miscounts();
+        let miscounts = clusters(&self.0).map(|(first, count)| (*first, count));
         (0..miscounts.map_or(1, |(_, count)| count)).map(move |number| match miscounts {
             Some((first, _)) => format!("{}{}", start(&finding, action), first.after(number)),
             None => format!("{}{finding}", start(&finding, action)),
@@ -74,7 +74,7 @@ impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(finding, action) = self;
         f.write_str(start(finding, *action))?;
-        let Some((miscount, count)) = self.miscounts() else {
+        let Some((miscount, count)) = clusters(finding) else {
             return write!(f, "{finding}");
         };
         let (cluster, refcount) = (miscount.cluster, miscount.refcount);

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::io;
 use std::ops::Range;
 
-use super::phase::{Target, at_once};
+use super::phase::Target;
 use super::{RepairError, RepairPlan};
+use crate::references::BATCH_BYTES;
 use crate::storage::{Operation, Storage, StorageError, failed};
 use crate::table::push;
 use crate::units::Offset;
@@ -49,8 +50,8 @@ impl<'a> Overlay<'a> {
     /// An error where what is laid over the image is not what it holds, as it should once it has been
     /// written.
     pub fn read_back(&self) -> Result<(), RepairError> {
-        let geometry = self.plan.counts.geometry();
-        let most = (at_once(geometry) / geometry.cluster_size()) as usize;
+        let size = self.plan.counts.geometry().cluster_size() as usize;
+        let most = (BATCH_BYTES / size).max(1);
         let follows = |(one, _): &Patch<'_>, (next, _): &Patch<'_>| one.end == next.start;
         let (mut found, mut planned) = (Vec::new(), Vec::new());
         let runs = self.patches.chunk_by(follows);

@@ -16,7 +16,7 @@ mod scan;
 mod snapshots;
 mod usual;
 
-pub(crate) use batches::find_in_tables;
+pub(crate) use batches::{BATCH_BYTES, find_in_tables};
 pub use dead_ends::{Beyond, DeadEnds};
 pub use error::{CheckError, SnapshotRefusal};
 pub use l1::L1Table;

@@ -112,7 +112,7 @@ fn alike_neighbours_share_a_line_unless_all_are_wanted() {
 }
 
 #[test]
-fn of_a_kind_20_lines_are_shown_and_the_last_with_how_many_are_left_out() {
+fn of_a_kind_20_lines_are_shown_and_how_many_are_left_out() {
     let mut image = Image::clean();
     // Every other cluster behind the image is a leak.
     image.bytes.resize((CLUSTERS + 60) * CLUSTER, 0);
@@ -126,8 +126,8 @@ fn of_a_kind_20_lines_are_shown_and_the_last_with_how_many_are_left_out() {
         format!("Leaked cluster {cluster}: refcount 2, 0 references")
     };
     let mut expected: Vec<String> = (0..20).map(line).collect();
-    let last = line(29);
-    expected.push(format!("... and 10 more (-v shows all), the last: {last}"));
+    let next = line(20);
+    expected.push(format!("... and 10 more (-v shows all), the first: {next}"));
     assert_eq!(lines, expected);
     assert_eq!(recount(&["-v"], &path).stderr.lines().count(), 30);
 }

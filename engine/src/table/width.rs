@@ -102,7 +102,8 @@ pub fn add_each(
 /// The block of refcounts that `bytes` begin with; 0 past their end.
 pub fn decode(order: RefcountOrder, bytes: &[u8]) -> Counts {
     let mut counts = [0; BLOCK];
-    for (number, counts) in counts.chunks_exact_mut(64 >> order.get()).enumerate() {
+    let words = counts.chunks_exact_mut(64 >> order.get());
+    for (number, counts) in words.take(bytes.len().div_ceil(8)).enumerate() {
         let word = word(order, bytes, number);
         for (count, shift) in counts.iter_mut().zip((0..).step_by(order.bits() as usize)) {
             *count = word >> shift & order.max_refcount();

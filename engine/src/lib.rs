@@ -1,4 +1,4 @@
-//! Checks and repairs the refcount structures of qcow2 images.
+#![doc = include_str!("../README.md")]
 //!
 //! An image flows through the modules in this order: [`storage`] (bytes) → `format` (bytes to
 //! typed fields) → `references` (everything that refers to a cluster) → `table` (counts) →

@@ -105,7 +105,10 @@ pub struct Args {
     /// Run this recorded case against its recorded verdicts.
     #[arg(long, value_name = "FILE", conflicts_with = "only")]
     case: Option<PathBuf>,
-    /// With --only or --case: leave the case's files in this folder.
+    /// With --only or --case: leave the case's files in this folder. base.qcow2 is the image before it
+    /// was damaged, damaged.qcow2 what every program gets, image.qcow2 what qemu-img leaves of it,
+    /// subject.qcow2 what the program of --subject leaves, used.qcow2 the same once a guest has
+    /// written to it, device a copy on storage that cannot grow, log the writes of a repair.
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
     /// Write what qemu-img says into corpus/cases/ instead of comparing: its verdict on every case

@@ -1,0 +1,129 @@
+//! The disk that a writer has open while the driver looks at it.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use recount_oracle::case::Crash;
+use recount_oracle::case::damage::SparseBytes;
+use recount_oracle::crash;
+use recount_oracle::disk::{Disk, Event, SimulatedDisk, Trace};
+
+/// A handle of a simulated disk. All clones are the same disk.
+#[derive(Clone, Debug)]
+pub struct SharedDisk(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    disk: SimulatedDisk,
+    /// What survives a power cut for certain.
+    durable: SparseBytes,
+    /// How many events of the trace have led to that.
+    settled: usize,
+}
+
+impl State {
+    fn new(bytes: SparseBytes) -> Self {
+        Self {
+            disk: SimulatedDisk::new(bytes.clone(), None),
+            durable: bytes,
+            settled: 0,
+        }
+    }
+}
+
+impl SharedDisk {
+    /// A disk with these bytes on it, all durable. It can grow.
+    pub fn new(bytes: SparseBytes) -> Self {
+        Self(Arc::new(Mutex::new(State::new(bytes))))
+    }
+
+    /// The bytes as a program reads them now.
+    pub fn bytes(&self) -> SparseBytes {
+        self.state().disk.live().clone()
+    }
+
+    /// Stores the bytes in a file, which is made anew, for a program that works on files only.
+    pub fn store(&self, path: &Path) -> io::Result<()> {
+        self.bytes().store(path)
+    }
+
+    /// Takes over the bytes of a file as all durable: nobody knows in which order they were written, so
+    /// there are no power cuts to look at.
+    pub fn load(&self, path: &Path) -> io::Result<()> {
+        let mut bytes = SparseBytes::default();
+        bytes.write_at(0, &std::fs::read(path)?)?;
+        *self.state() = State::new(bytes);
+        Ok(())
+    }
+
+    /// What is durable for certain, and what was done since.
+    pub(crate) fn since_flush(&self) -> (SparseBytes, Trace) {
+        let state = self.state();
+        let events = state.disk.trace().events[state.settled..].to_vec();
+        (state.durable.clone(), Trace { events })
+    }
+
+    /// Forgets everything before the last flush: no power cut undoes it.
+    pub(crate) fn settle(&self) {
+        let (durable, mut trace) = self.since_flush();
+        let last = trace
+            .events
+            .iter()
+            .rposition(|event| *event == Event::Flush);
+        let Some(last) = last else {
+            return;
+        };
+        trace.events.truncate(last + 1);
+        let durable = crash::state(&durable, &trace, end(&trace, u64::MAX));
+        let mut state = self.state();
+        state.durable = durable;
+        state.settled += last + 1;
+    }
+
+    /// Nothing leaves a state half changed, so that a writer that panicked has not either.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A power cut after all of a trace, which keeps none of what is not flushed (0) or all of it
+/// (`u64::MAX`).
+pub(crate) fn end(trace: &Trace, kept: u64) -> Crash {
+    let after = u32::try_from(trace.events.len()).unwrap_or(u32::MAX);
+    Crash { after, kept }
+}
+
+impl Disk for SharedDisk {
+    fn len(&self) -> u64 {
+        self.state().disk.len()
+    }
+
+    fn capacity(&self) -> Option<u64> {
+        self.state().disk.capacity()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.state().disk.read_at(offset, buffer)
+    }
+
+    fn next_data(&self, offset: u64) -> Option<u64> {
+        self.state().disk.next_data(offset)
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.state().disk.write_at(offset, bytes)
+    }
+
+    fn set_len(&mut self, length: u64) -> io::Result<()> {
+        self.state().disk.set_len(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.state().disk.flush()
+    }
+
+    fn discard(&mut self, offset: u64, length: u64) -> io::Result<()> {
+        self.state().disk.discard(offset, length)
+    }
+}

@@ -1,0 +1,195 @@
+//! What the guest must read: now, and after a power cut.
+
+use recount_oracle::disk::SECTOR;
+use smallvec::{SmallVec, smallvec};
+
+use crate::view::{Content, View, ZEROS};
+
+/// What a sector may read as: mostly one content.
+type Allowed = SmallVec<[Content; 2]>;
+
+/// The model of an image.
+#[derive(Clone, Debug)]
+pub(crate) struct Model {
+    active: Vec<Sector>,
+    snapshots: Vec<Snapshot>,
+}
+
+#[derive(Clone, Debug)]
+struct Sector {
+    now: Allowed,
+    /// After a power cut: what it was at the last flush, and everything since.
+    cut: Allowed,
+}
+
+#[derive(Clone, Debug)]
+struct Snapshot {
+    name: String,
+    sectors: Vec<Allowed>,
+    /// Whether it was there at the last flush.
+    flushed: bool,
+    /// Whether it was deleted since.
+    deleted: bool,
+}
+
+/// When an image is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// After a power cut since the last flush, and before the next has returned.
+    Cut,
+    /// After a flush has returned, with or without a power cut.
+    Flushed,
+}
+
+impl Model {
+    /// The model of an image that reads so, and is durable.
+    pub(crate) fn new(view: &View) -> Self {
+        let sector = |&content: &Content| Sector {
+            now: smallvec![content],
+            cut: smallvec![content],
+        };
+        Self {
+            active: view.active.iter().map(sector).collect(),
+            snapshots: Vec::new(),
+        }
+    }
+
+    /// Bytes of the guest's disk.
+    pub(crate) fn size(&self) -> u64 {
+        self.active.len() as u64 * SECTOR
+    }
+
+    /// The names of the snapshots that there are.
+    pub(crate) fn snapshots(&self) -> impl Iterator<Item = &str> {
+        let there = self.snapshots.iter().filter(|snapshot| !snapshot.deleted);
+        there.map(|snapshot| snapshot.name.as_str())
+    }
+
+    /// The sectors from this byte on have these contents.
+    pub(crate) fn write(&mut self, offset: u64, contents: impl Iterator<Item = Content>) {
+        let sectors = self.active.iter_mut().skip((offset / SECTOR) as usize);
+        for (sector, content) in sectors.zip(contents) {
+            sector.now = smallvec![content];
+            add(&mut sector.cut, content);
+        }
+    }
+
+    /// The sectors may read as zeros as well.
+    pub(crate) fn discard(&mut self, offset: u64, length: u64) {
+        let sectors = self.active.iter_mut().skip((offset / SECTOR) as usize);
+        for sector in sectors.take((length / SECTOR) as usize) {
+            add(&mut sector.now, *ZEROS);
+            add(&mut sector.cut, *ZEROS);
+        }
+    }
+
+    /// A snapshot is taken.
+    pub(crate) fn snapshot(&mut self, name: &str) {
+        self.snapshots.push(Snapshot {
+            name: name.to_owned(),
+            sectors: self
+                .active
+                .iter()
+                .map(|sector| sector.now.clone())
+                .collect(),
+            flushed: false,
+            deleted: false,
+        });
+    }
+
+    /// A snapshot is deleted.
+    pub(crate) fn delete_snapshot(&mut self, name: &str) {
+        let mut snapshots = self.snapshots.iter_mut();
+        if let Some(snapshot) = snapshots.find(|snapshot| snapshot.name == name) {
+            snapshot.deleted = true;
+        }
+    }
+
+    /// All is durable, and reads so: what was open till now is decided.
+    pub(crate) fn flush(&mut self, view: &View) {
+        for (sector, read) in self.active.iter_mut().zip(&view.active) {
+            sector.now = smallvec![*read];
+            sector.cut.clone_from(&sector.now);
+        }
+        self.snapshots.retain(|snapshot| !snapshot.deleted);
+        for snapshot in &mut self.snapshots {
+            snapshot.flushed = true;
+            if let Some((_, read)) = view.snapshots.iter().find(|read| read.0 == snapshot.name) {
+                snapshot.sectors = read.iter().map(|read| smallvec![*read]).collect();
+            }
+        }
+    }
+
+    /// What reads otherwise than it must, in words.
+    pub(crate) fn wrong(&self, view: &View, moment: Moment) -> Option<String> {
+        let differs = |(sector, read): &(&Sector, &Content)| !sector.allowed(moment).contains(read);
+        let mut active = self.active.iter().zip(&view.active);
+        if let Some(at) = active.position(|pair| differs(&pair)) {
+            let how = self.active[at].explain(view.active[at], moment);
+            let at = at as u64 * SECTOR;
+            return Some(format!("guest offset {at:#x} of the active layer {how}"));
+        }
+        // What is being taken or deleted may be there or not.
+        let certain = |snapshot: &&Snapshot| {
+            !snapshot.deleted && (snapshot.flushed || moment == Moment::Flushed)
+        };
+        let mut certain = self.snapshots.iter().filter(certain);
+        certain
+            .find_map(|snapshot| snapshot.wrong(view))
+            .or_else(|| {
+                let read = view.snapshots.iter().map(|(name, _)| name);
+                let mut extra = read.filter(|name| !self.snapshots().any(|known| known == *name));
+                let extra = extra.next().filter(|_| moment == Moment::Flushed)?;
+                Some(format!(
+                    "there is a snapshot \"{extra}\", which was deleted or never taken"
+                ))
+            })
+    }
+}
+
+impl Sector {
+    const fn allowed(&self, moment: Moment) -> &Allowed {
+        match moment {
+            Moment::Cut => &self.cut,
+            Moment::Flushed => &self.now,
+        }
+    }
+
+    fn explain(&self, read: Content, moment: Moment) -> String {
+        let zeros = if read == *ZEROS {
+            "zeros"
+        } else {
+            "other data"
+        };
+        let was = if self.cut.len() > 1 {
+            "what was written to it since the last flush, nor as before"
+        } else {
+            "what was flushed"
+        };
+        match moment {
+            Moment::Cut if self.cut.len() > 1 => format!("reads as {zeros}, neither as {was}"),
+            Moment::Cut => format!("reads as {zeros}, not as {was}"),
+            Moment::Flushed => format!("reads as {zeros}, not as what was written and flushed"),
+        }
+    }
+}
+
+impl Snapshot {
+    fn wrong(&self, view: &View) -> Option<String> {
+        let name = &self.name;
+        let Some((_, read)) = view.snapshots.iter().find(|(name, _)| *name == self.name) else {
+            return Some(format!("there is no snapshot \"{name}\""));
+        };
+        let mut pairs = self.sectors.iter().zip(read);
+        let at = pairs.position(|(allowed, read)| !allowed.contains(read))? as u64 * SECTOR;
+        Some(format!(
+            "guest offset {at:#x} of snapshot \"{name}\" reads otherwise than when it was taken"
+        ))
+    }
+}
+
+fn add(allowed: &mut Allowed, content: Content) {
+    if !allowed.contains(&content) {
+        allowed.push(content);
+    }
+}

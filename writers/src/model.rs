@@ -48,9 +48,15 @@ impl Model {
             now: smallvec![content],
             cut: smallvec![content],
         };
+        let snapshot = |(name, read): &(String, Vec<Content>)| Snapshot {
+            name: name.clone(),
+            sectors: read.iter().map(|&content| smallvec![content]).collect(),
+            flushed: true,
+            deleted: false,
+        };
         Self {
             active: view.active.iter().map(sector).collect(),
-            snapshots: Vec::new(),
+            snapshots: view.snapshots.iter().map(snapshot).collect(),
         }
     }
 

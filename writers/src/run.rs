@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use recount_oracle::audit;
 use recount_oracle::case::build;
 use recount_oracle::case::damage::SparseBytes;
-use recount_oracle::case::synthetic::{Content, Run as Clusters, Synthetic};
+use recount_oracle::case::synthetic::{Content, Run as Clusters, Sharing, Snapshots, Synthetic};
 use recount_oracle::case::{Image, Impossible};
 use recount_oracle::crash::{self, Limits};
 use recount_oracle::disk::{SECTOR, Trace};
@@ -26,6 +26,8 @@ use crate::{Done, Guest, SharedDisk, Writer};
 /// Clusters of the guest's disk, for small clusters and for large ones.
 const SMALL: u64 = 150;
 const LARGE: u64 = 14;
+/// Stretches of guest clusters of one kind that an image has from the start.
+const RUNS: u32 = 3;
 
 /// Has a writer work on random images, and judges it after each flush and close.
 pub fn check_writer(writer: &dyn Writer, settings: &Settings) -> Report {
@@ -58,31 +60,43 @@ pub fn check_writer(writer: &dyn Writer, settings: &Settings) -> Report {
     report
 }
 
-/// A random image with some data, and the size of its clusters in bytes.
+/// A random image with some data and perhaps a snapshot, and the size of its clusters in bytes.
 fn image(settings: &Settings, rng: &mut ChaCha8Rng) -> Result<(SparseBytes, u64), Impossible> {
-    let mut among = |values: &[u32], default| {
-        let at = (!values.is_empty()).then(|| rng.random_range(0..values.len()));
-        at.map_or(default, |at| values[at])
-    };
-    let cluster_bits = among(&settings.cluster_bits, 16);
-    let refcount_order = among(&settings.refcount_orders, 4);
+    let cluster_bits = among(&settings.cluster_bits, rng).unwrap_or(16);
+    let refcount_order = among(&settings.refcount_orders, rng).unwrap_or(4);
     let of_cluster = (1 << cluster_bits) / SECTOR;
     let slack = if cluster_bits < 12 { SMALL } else { LARGE } * of_cluster;
-    let data = Clusters {
+    let contents = [Content::Data, Content::Preallocated, Content::Zero];
+    let clusters = |_| Clusters {
         skip: rng.random_range(0..4),
         clusters: rng.random_range(1..5),
-        content: Content::Data,
+        content: among(&contents, rng).unwrap_or(Content::Data),
     };
+    let guest = (0..RUNS).map(clusters).collect();
+    // One bit counts no cluster that is shared.
+    let sharing = match refcount_order {
+        0 => &[Sharing::Nothing][..],
+        _ => &[Sharing::Tables, Sharing::Data, Sharing::Nothing],
+    };
+    let count = u32::from(settings.with_snapshot && rng.random());
+    let sharing = among(sharing, rng).unwrap_or(Sharing::Nothing);
     let image = Synthetic {
         cluster_bits,
         refcount_order,
-        guest: vec![data],
+        guest,
+        snapshots: vec![Snapshots { count, sharing }],
         // The disk need not end with a cluster.
         slack_sectors: slack + rng.random_range(0..of_cluster),
         ..Synthetic::default()
     };
     let bytes = build::image(&Image::Synthetic(image))?;
     Ok((bytes, 1 << cluster_bits))
+}
+
+/// One of these; `None` where there are none.
+fn among<T: Copy>(values: &[T], rng: &mut ChaCha8Rng) -> Option<T> {
+    let drawn = rng.random_range(0..values.len().max(1));
+    values.get(drawn).copied()
 }
 
 fn model(image: &SparseBytes) -> Result<Model, String> {

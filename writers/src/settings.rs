@@ -19,6 +19,8 @@ pub struct Settings {
     pub cluster_bits: Vec<u32>,
     /// The same of the refcount widths in bits.
     pub refcount_orders: Vec<u32>,
+    /// Whether half of the images have a snapshot from the start, which a writer has to leave as it is.
+    pub with_snapshot: bool,
     /// How many states of a power cut are looked at between two flushes of the disk; `None` for no power
     /// cuts.
     pub power_cuts: Option<Limits>,
@@ -36,6 +38,7 @@ impl Default for Settings {
             mix: Mix::default(),
             cluster_bits: vec![9, 9, 10, 12, 16],
             refcount_orders: vec![4, 4, 0, 2, 3, 5, 6],
+            with_snapshot: true,
             power_cuts: Some(Limits {
                 exhaustive_bits: 3,
                 samples: 2,

@@ -100,7 +100,8 @@ impl Operation {
             Some(3) if !snapshots.is_empty() => Self::DeleteSnapshot {
                 name: snapshots[rng.random_range(0..snapshots.len())].to_owned(),
             },
-            Some(4) => Self::Flush,
+            // There is no room for a snapshot, or none to delete.
+            Some(2..=4) => Self::Flush,
             Some(5) => Self::Reopen,
             _ => {
                 let seed = (rng.random_range(0..ZEROS_IN) > 0).then(|| rng.random());

@@ -149,7 +149,7 @@ impl fmt::Display for Report {
         for (name, (supported, not)) in &self.operations {
             match not {
                 0 => write!(f, ", {supported} {name}")?,
-                not => write!(f, ", {supported} {name} and {not} that it does not support")?,
+                not => write!(f, ", {supported} of {} {name} supported", supported + not)?,
             }
         }
         writeln!(f, ", {} states after power cuts", self.power_cuts)?;

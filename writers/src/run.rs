@@ -214,15 +214,14 @@ impl Run<'_> {
 
     /// Judges the image after a flush or close, and what a power cut may have left meanwhile.
     fn judge(&mut self, when: When) -> Result<(), Wrong> {
-        let (durable, trace) = self.disk.since_flush();
+        // What the image is now names the cause better than what a power cut makes of it.
         let bytes = self.disk.bytes();
         let seen = judge::image(&bytes, &self.model, when);
-        // What the structures say now names the cause better than what a power cut does with it.
-        let structures = matches!(&seen, Err((kind, _)) if *kind != Kind::ReadsWrong);
-        if let Some(limits) = self.settings.power_cuts.filter(|_| !structures) {
+        let (audit, view) = seen.inspect_err(|_| self.judged = Some(bytes))?;
+        if let Some(limits) = self.settings.power_cuts {
+            let (durable, trace) = self.disk.since_flush();
             self.cut(&durable, &trace, &limits)?;
         }
-        let (audit, view) = seen.inspect_err(|_| self.judged = Some(bytes))?;
         let leaks = judge::leaks(&audit);
         if when == When::Closed && leaks > 0 {
             self.report.leak(leaks);

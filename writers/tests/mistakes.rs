@@ -41,6 +41,21 @@ fn data_that_is_not_flushed_is_found() {
 }
 
 #[test]
+fn leaks_are_told_and_fail_only_where_that_is_asked_for() {
+    let report = check_writer(&Small(Mistake::Leaks), &Settings::default());
+    report.check();
+    assert!(report.leaks() > 0, "{report}");
+    assert!(report.to_string().contains("warning: "), "{report}");
+    let settings = Settings {
+        leaks_fail: true,
+        ..Settings::default()
+    };
+    let report = check_writer(&Small(Mistake::Leaks), &settings);
+    let kinds: Vec<Kind> = report.failed().map(|(kind, _)| kind).collect();
+    assert_eq!(kinds, [Kind::LeaksAfterClose], "{report}");
+}
+
+#[test]
 fn the_writer_without_a_mistake_holds_for_other_seeds() {
     for seed in 2..4 {
         let settings = Settings {

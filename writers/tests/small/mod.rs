@@ -30,6 +30,8 @@ pub enum Mistake {
     /// The entry is written and flushed first, then the data; a flush with no metadata to be written
     /// does not flush the disk.
     FlushesMetadataOnly,
+    /// It never gives a cluster back.
+    Leaks,
 }
 
 /// The writer.
@@ -43,6 +45,7 @@ impl Writer for Small {
             Mistake::ForgetsRefcounts => "small-forgets-refcounts",
             Mistake::KeepsCopied => "small-keeps-copied",
             Mistake::FlushesMetadataOnly => "small-flushes-metadata-only",
+            Mistake::Leaks => "small-leaks",
         }
     }
 
@@ -120,6 +123,9 @@ impl Image {
 
     /// Gives back what nothing leads to any more, now that this is durable.
     fn give_back(&mut self) -> Result<(), String> {
+        if self.mistake == Mistake::Leaks {
+            self.freed.clear();
+        }
         if !self.freed.is_empty() {
             self.barrier()?;
             for cluster in std::mem::take(&mut self.freed) {

@@ -1,0 +1,87 @@
+//! Writers that do nothing of what they are asked for, and what is said of them.
+
+use recount_oracle::disk::Disk as _;
+use recount_writers::{Guest, Kind, Mix, Settings, SharedDisk, Writer};
+use recount_writers::{check_writer, power_cuts, writes};
+
+/// What it does instead of writing.
+#[derive(Clone, Copy)]
+enum Lazy {
+    Nothing,
+    Panics,
+    Fails,
+    /// It writes over the header.
+    Scribbles,
+}
+
+struct Open(Lazy, SharedDisk);
+
+impl Writer for Lazy {
+    fn name(&self) -> &'static str {
+        "lazy"
+    }
+
+    fn open(&self, disk: SharedDisk) -> Result<Box<dyn Guest + '_>, String> {
+        Ok(Box::new(Open(*self, disk)))
+    }
+}
+
+impl Guest for Open {
+    fn write(&mut self, _: u64, bytes: &[u8]) -> Result<(), String> {
+        match self.0 {
+            Lazy::Nothing => Ok(()),
+            Lazy::Panics => panic!("on purpose"),
+            Lazy::Fails => Err("no".to_owned()),
+            Lazy::Scribbles => self.1.write_at(0, bytes).map_err(|error| error.to_string()),
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn close(self: Box<Self>) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+#[track_caller]
+fn said(writer: Lazy, kind: Kind) -> String {
+    let report = check_writer(&writer, &writes());
+    let kinds: Vec<Kind> = report.failed().map(|(kind, _)| kind).collect();
+    assert_eq!(kinds, [kind], "{report}");
+    report.to_string()
+}
+
+#[test]
+fn what_is_not_written_reads_wrong() {
+    let said = said(Lazy::Nothing, Kind::ReadsWrong);
+    assert!(said.contains("reads-wrong: 30 images"), "{said}");
+    assert!(said.contains("of the active layer reads as"), "{said}");
+}
+
+#[test]
+fn a_panic_and_an_error_are_failures_of_the_operation() {
+    let panics = said(Lazy::Panics, Kind::OperationFails);
+    assert!(panics.contains("it panics: on purpose"), "{panics}");
+    let fails = said(Lazy::Fails, Kind::OperationFails);
+    assert!(fails.contains("fails: no"), "{fails}");
+}
+
+#[test]
+fn an_image_without_a_header_is_unreadable() {
+    said(Lazy::Scribbles, Kind::Unreadable);
+}
+
+#[test]
+#[should_panic(expected = "0 of 122 discards supported")]
+fn what_is_never_supported_is_not_judged_and_fails() {
+    let settings = Settings {
+        mix: Mix {
+            write: 0,
+            ..power_cuts().mix
+        },
+        ..power_cuts()
+    };
+    check_writer(&Lazy::Nothing, &settings).check();
+}

@@ -57,6 +57,32 @@ impl SharedDisk {
         Ok(())
     }
 
+    /// Does what another program has done to a copy of the bytes, by a log of it
+    /// ([`log::read`](recount_oracle::disk::log::read)), so that its power cuts are looked at too. What
+    /// was durable at once is flushed, with all before it, which leaves fewer states than there were.
+    pub fn replay(&mut self, trace: &Trace) -> io::Result<()> {
+        for event in &trace.events {
+            match event {
+                Event::Write {
+                    offset,
+                    bytes,
+                    durable,
+                } => {
+                    self.write_at(*offset, bytes)?;
+                    if *durable {
+                        self.flush()?;
+                    }
+                }
+                Event::Discard { offset, length } => self.discard(*offset, *length)?,
+                Event::SetLen { length } => self.set_len(*length)?,
+                Event::Flush => self.flush()?,
+                // It changed nothing that is certain.
+                Event::WriteFailed { .. } | Event::FlushFailed => (),
+            }
+        }
+        Ok(())
+    }
+
     /// What is durable for certain, and what was done since.
     pub(crate) fn since_flush(&self) -> (SparseBytes, Trace) {
         let state = self.state();

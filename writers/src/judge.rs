@@ -27,8 +27,13 @@ pub enum Kind {
     CopiedWrong,
     /// After a flush the guest reads something else than it has written.
     ReadsWrong,
-    /// After a power cut the guest reads neither what it has flushed nor what it has written since.
+    /// After a power cut the guest reads something else than what it has flushed, where it has written
+    /// nothing since.
     LostAfterFlush,
+    /// After a power cut the guest reads neither what it has flushed nor what it has written since, but
+    /// what was in a cluster before it was taken. Not a failure where
+    /// [`Settings::stale_is_allowed`](crate::Settings::stale_is_allowed) says so.
+    StaleAfterPowerCut,
     /// Clusters that nothing uses are counted after a close. A failure only where
     /// [`Settings::leaks_fail`](crate::Settings::leaks_fail) says so.
     LeaksAfterClose,
@@ -64,9 +69,12 @@ pub(crate) fn image(
         When::Open | When::Closed => (Kind::ReadsWrong, Moment::Flushed),
         When::PowerCut(moment) => (Kind::LostAfterFlush, moment),
     };
-    match model.wrong(&view, moment) {
-        Some(message) => Err((kind, message)),
-        None => Ok((audit, view)),
+    if let Some(message) = model.wrong(&view, moment) {
+        return Err((kind, message));
+    }
+    match model.stale(&view) {
+        Some(message) if moment == Moment::Cut => Err((Kind::StaleAfterPowerCut, message)),
+        _ => Ok((audit, view)),
     }
 }
 

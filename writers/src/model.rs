@@ -126,14 +126,19 @@ impl Model {
         }
     }
 
-    /// What reads otherwise than it must, in words.
+    /// Which sector of the active layer that was written since the last flush reads as something else
+    /// than what it was or became, in words.
+    pub(crate) fn stale(&self, view: &View) -> Option<String> {
+        let open = |sector: &Sector| sector.cut.len() > 1;
+        self.wrong_sector(view, Moment::Cut, open)
+    }
+
+    /// What reads otherwise than it must, in words. Of a power cut before the end of a flush that is
+    /// only what was not written since the one before.
     pub(crate) fn wrong(&self, view: &View, moment: Moment) -> Option<String> {
-        let differs = |(sector, read): &(&Sector, &Content)| !sector.allowed(moment).contains(read);
-        let mut active = self.active.iter().zip(&view.active);
-        if let Some(at) = active.position(|pair| differs(&pair)) {
-            let how = self.active[at].explain(view.active[at], moment);
-            let at = at as u64 * SECTOR;
-            return Some(format!("guest offset {at:#x} of the active layer {how}"));
+        let certain = |sector: &Sector| moment == Moment::Flushed || sector.cut.len() == 1;
+        if let Some(wrong) = self.wrong_sector(view, moment, certain) {
+            return Some(wrong);
         }
         // What is being taken or deleted may be there or not.
         let certain = |snapshot: &&Snapshot| {
@@ -151,6 +156,20 @@ impl Model {
                 ))
             })
     }
+
+    fn wrong_sector(
+        &self,
+        view: &View,
+        moment: Moment,
+        asked: impl Fn(&Sector) -> bool,
+    ) -> Option<String> {
+        let mut pairs = self.active.iter().zip(&view.active);
+        let at = pairs
+            .position(|(sector, read)| asked(sector) && !sector.allowed(moment).contains(read))?;
+        let how = self.active[at].explain(view.active[at], moment);
+        let at = at as u64 * SECTOR;
+        Some(format!("guest offset {at:#x} of the active layer {how}"))
+    }
 }
 
 impl Sector {
@@ -162,21 +181,19 @@ impl Sector {
     }
 
     fn explain(&self, read: Content, moment: Moment) -> String {
-        let zeros = if read == *ZEROS {
+        let read = if read == *ZEROS {
             "zeros"
         } else {
             "other data"
         };
-        let was = if self.cut.len() > 1 {
-            "what was written to it since the last flush, nor as before"
-        } else {
-            "what was flushed"
+        let must = match moment {
+            Moment::Cut if self.cut.len() > 1 => {
+                "neither as it was flushed nor as it was written since"
+            }
+            Moment::Cut => "not as it was flushed",
+            Moment::Flushed => "not as it was written and flushed",
         };
-        match moment {
-            Moment::Cut if self.cut.len() > 1 => format!("reads as {zeros}, neither as {was}"),
-            Moment::Cut => format!("reads as {zeros}, not as {was}"),
-            Moment::Flushed => format!("reads as {zeros}, not as what was written and flushed"),
-        }
+        format!("reads as {read}, {must}")
     }
 }
 

@@ -236,7 +236,7 @@ impl Run<'_> {
     }
 
     fn cut(&mut self, durable: &SparseBytes, trace: &Trace, limits: &Limits) -> Result<(), Wrong> {
-        let model = &self.model;
+        let (model, stale) = (&self.model, self.settings.stale_is_allowed);
         let look = |bytes: &SparseBytes, moment| judge::image(bytes, model, When::PowerCut(moment));
         let (states, wrong) = crash::each(durable, trace, limits, |state| {
             // What comes after the last flush of the disk may happen when the writer's has returned.
@@ -248,6 +248,7 @@ impl Run<'_> {
             };
             match look(state.bytes, moment) {
                 Ok(_) => ControlFlow::Continue(()),
+                Err((Kind::StaleAfterPowerCut, _)) if stale => ControlFlow::Continue(()),
                 Err((kind, message)) => {
                     ControlFlow::Break((kind, format!("{message}, {state}"), state.bytes.clone()))
                 }

@@ -24,6 +24,9 @@ pub struct Settings {
     /// How many states of a power cut are looked at between two flushes of the disk; `None` for no power
     /// cuts.
     pub power_cuts: Option<Limits>,
+    /// Whether a sector that was written and not flushed may read as anything after a power cut: a writer
+    /// that does not flush new data before the entry that leads to it shows what was there before.
+    pub stale_is_allowed: bool,
     /// Whether clusters that a closed image leaks are a failure. They are counted anyway.
     pub leaks_fail: bool,
 }
@@ -44,6 +47,7 @@ impl Default for Settings {
                 samples: 2,
                 seed: 1,
             }),
+            stale_is_allowed: false,
             leaks_fail: false,
         }
     }
@@ -93,7 +97,7 @@ pub fn power_cuts() -> Settings {
 
 fn without_power_cuts(mix: Mix) -> Settings {
     Settings {
-        runs: 30,
+        runs: 20,
         operations: 60,
         mix,
         power_cuts: None,

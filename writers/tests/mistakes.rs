@@ -60,11 +60,12 @@ fn the_writer_without_a_mistake_holds_for_other_seeds() {
     for seed in 2..4 {
         let settings = Settings {
             seed,
+            runs: 6,
             leaks_fail: true,
             ..Settings::default()
         };
         let report = check_writer(&Small(Mistake::None), &settings);
         report.check();
-        assert!(report.power_cuts() > 1000, "{report}");
+        assert!(report.power_cuts() > 500, "{report}");
     }
 }

@@ -153,3 +153,54 @@ impl Disk for SharedDisk {
         self.state().disk.discard(offset, length)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_flushed_is_settled_and_what_was_not_is_still_to_be_decided() {
+        let mut disk = SharedDisk::new(SparseBytes::zeros(1024));
+        disk.write_at(0, &[1; 512]).unwrap();
+        disk.flush().unwrap();
+        disk.clone().write_at(512, &[2; 512]).unwrap();
+        disk.settle();
+        let (durable, trace) = disk.since_flush();
+        assert_eq!(durable.bytes(0, 1024), [[1; 512], [0; 512]].concat());
+        assert_eq!(trace.events.len(), 1);
+        assert_eq!(disk.bytes().bytes(512, 512), [2; 512]);
+    }
+
+    #[test]
+    fn a_replayed_log_leaves_what_the_program_left() {
+        let mut other = SharedDisk::new(SparseBytes::zeros(1024));
+        other.write_at(512, &[2; 512]).unwrap();
+        other.discard(512, 512).unwrap();
+        other.write_at(0, &[3; 512]).unwrap();
+        other.set_len(2048).unwrap();
+        other.flush().unwrap();
+        let (_, trace) = other.since_flush();
+        let mut disk = SharedDisk::new(SparseBytes::zeros(1024));
+        disk.replay(&trace).unwrap();
+        assert_eq!(disk.bytes(), other.bytes());
+        assert_eq!(disk.since_flush(), other.since_flush());
+    }
+
+    #[test]
+    fn what_was_durable_at_once_is_flushed_when_it_is_replayed() {
+        let write = Event::Write {
+            offset: 0,
+            bytes: [4; 512][..].into(),
+            durable: true,
+        };
+        let trace = Trace {
+            events: vec![write],
+        };
+        let mut disk = SharedDisk::new(SparseBytes::zeros(512));
+        disk.replay(&trace).unwrap();
+        disk.settle();
+        let (durable, trace) = disk.since_flush();
+        assert_eq!(durable.bytes(0, 512), [4; 512]);
+        assert!(trace.events.is_empty());
+    }
+}

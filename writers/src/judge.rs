@@ -72,10 +72,12 @@ pub(crate) fn image(
     if let Some(message) = model.wrong(&view, moment) {
         return Err((kind, message));
     }
-    match model.stale(&view) {
-        Some(message) if moment == Moment::Cut => Err((Kind::StaleAfterPowerCut, message)),
-        _ => Ok((audit, view)),
+    if moment == Moment::Cut
+        && let Some(message) = model.stale(&view)
+    {
+        return Err((Kind::StaleAfterPowerCut, message));
     }
+    Ok((audit, view))
 }
 
 /// Clusters that are counted too high.

@@ -67,6 +67,7 @@ fn ends_alike(before: &Before, quiet: &Run, left: &Before, again: &Run) -> Resul
         let own = [&structures.own, &others.own];
         own.iter().any(|own| own.contains_key(cluster))
             || cut.iter().any(|cut| cut.contains(cluster))
+                && !before.reading.references.contains_key(cluster)
     };
     let clusters = first.counts.keys().chain(second.counts.keys());
     for cluster in clusters.filter(|cluster| !is_structure(cluster)) {

@@ -1,7 +1,7 @@
 //! Rule 4: where new structures go. "Only where `references` is 0, nothing is kept, no present
-//! structure lies (unless `--reuse-old`), and nothing that leads past the end reaches; clusters of
-//! which `said` is unknown come last, and in an image that is not sound, where damage may have led to
-//! them, only those behind all that is in use, which a disturbed repair may have appended. The file never grows over a place that something refers to."
+//! structure lies (unless `--reuse-old`), and nothing that leads past the end reaches"; where `said`
+//! is unknown later (if not sound, only behind all in use, where a disturbed repair appended), in
+//! what leaked last. "The file never grows over a place that something refers to."
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

@@ -37,8 +37,8 @@ impl Image {
         if let Some(Region { offset, length }) = extensions.luks {
             let mut magic = [0; LUKS_MAGIC.len()];
             storage.read_at(offset, &mut magic)?;
-            // Of a length of 0 no cluster would be counted, and a repair might write over it.
-            if magic != LUKS_MAGIC || length == 0 {
+            // Otherwise no cluster would be counted, as by qemu, and a repair might write over it.
+            if magic != LUKS_MAGIC || !(1..1 << 63).contains(&length) {
                 return Err(ImageError::Luks { offset });
             }
         }

@@ -76,8 +76,8 @@ pub enum ImageError {
     )]
     NoDataFile,
     #[error(
-        "the LUKS header at offset {offset} has a length of 0 or does not begin with \"LUKS\", 0xba, \
-         0xbe: without it the image cannot be decrypted. Put a backup of it back first"
+        "the LUKS header at offset {offset} has an impossible length or does not begin with \"LUKS\", \
+         0xba, 0xbe: without it the image cannot be decrypted. Put a backup of it back first"
     )]
     Luks { offset: Offset },
     #[error(transparent)]

@@ -148,7 +148,7 @@ fn view(bytes: &dyn Bytes, follows_header: bool) -> Result<Audit, Unreadable> {
     if let Some(luks) = header.luks {
         let offset = luks.offset;
         let magic = walk.reader.bytes(offset, LUKS_MAGIC.len() as u64)?;
-        if magic != LUKS_MAGIC || luks.bytes == 0 {
+        if magic != LUKS_MAGIC || !(1..1 << 63).contains(&luks.bytes) {
             // No program opens the image.
             walk.found.blocked += 1;
         }

@@ -5,17 +5,12 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use recount::storage::{Access, FileStorage, OpenError};
 use recount_needs::needs;
 
-/// One test at a time: a process that another test starts has every open file of this one, locks
-/// included, for the instant between its fork and its exec.
-static ALONE: Mutex<()> = Mutex::new(());
-
-fn image() -> ((MutexGuard<'static, ()>, tempfile::TempDir), PathBuf) {
-    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+fn image() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("image.qcow2");
     let made = Command::new("qemu-img")
@@ -26,7 +21,7 @@ fn image() -> ((MutexGuard<'static, ()>, tempfile::TempDir), PathBuf) {
     if !made.is_ok_and(|status| status.success()) {
         std::fs::write(&path, [0; 4096]).unwrap();
     }
-    ((alone, directory), path)
+    (directory, path)
 }
 
 const WRITER: bool = true;
@@ -80,6 +75,27 @@ fn a_reader_keeps_writers_away_unless_it_ignores_locks() {
     drop(reader);
     let _careless = FileStorage::open(&path, Access::ReadUnlocked).unwrap();
     FileStorage::open(&path, Access::Write).unwrap();
+}
+
+/// A process that a thread starts has every open file of this one for the instant between its fork
+/// and its exec, and with the file its locks.
+#[test]
+fn locks_end_when_the_storage_is_dropped_though_other_threads_start_processes() {
+    let (_held, path) = image();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    Command::new("true").status().unwrap();
+                }
+            });
+        }
+        let opened = (0..4000).map(|_| FileStorage::open(&path, Access::Write).map(drop));
+        let refused = opened.filter(Result::is_err).count();
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(refused, 0);
+    });
 }
 
 /// A `qemu-io` that has the image open; ends when dropped.

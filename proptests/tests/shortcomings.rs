@@ -271,7 +271,7 @@ fn planned_repairs_a_loop_device_with_a_full_tail() {
     let path = scratch.image(&full_tail());
     let device = Loop::attach(&path);
     let open = || {
-        let storage = unlocked(&device.0);
+        let storage = not_busy(&device.0);
         assert_eq!(
             storage.capacity(),
             Some(storage.len()),
@@ -286,12 +286,12 @@ fn planned_repairs_a_loop_device_with_a_full_tail() {
 }
 
 /// Opens what this process has just closed. A program that another test starts at that moment holds
-/// a copy of the descriptor, with its lock, until it has been loaded.
-fn unlocked(device: &Path) -> FileStorage {
+/// the device too until it has been loaded.
+fn not_busy(device: &Path) -> FileStorage {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         match FileStorage::open(device, Access::Write) {
-            Err(OpenError::Locked { .. }) if Instant::now() < deadline => {
+            Err(OpenError::Busy(_)) if Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(10));
             }
             opened => return opened.expect("the device"),

@@ -51,16 +51,12 @@ pub enum OpenError {
 /// A path as messages name it: in quotes, with control characters escaped, so that no file name can
 /// break a line or command a terminal.
 pub fn shown(path: &Path) -> String {
-    let mut text = String::from("'");
-    for character in path.to_string_lossy().chars() {
-        if character.is_control() {
-            text.extend(character.escape_default());
-        } else {
-            text.push(character);
-        }
-    }
-    text.push('\'');
-    text
+    let text = path.to_string_lossy();
+    let characters = text.chars().map(|character| match character {
+        control if control.is_control() => control.escape_default().to_string(),
+        other => other.to_string(),
+    });
+    format!("'{}'", characters.collect::<String>())
 }
 
 /// The system's text for an error, without the number that the standard library adds.

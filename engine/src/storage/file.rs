@@ -53,15 +53,17 @@ impl FileStorage {
         if self::is_device(path, &file.metadata().map_err(failed)?)? != is_device {
             return Err(failed(io::Error::other("it changed while it was opened")));
         }
-        lock::acquire(&file, path, access)?;
-        // Taken under the lock. The metadata of a block device has no length.
-        let length = (&file).seek(SeekFrom::End(0)).map_err(failed)?;
-        let capacity = is_device.then_some(length);
-        Ok(Self {
+        let (length, capacity) = (0, None);
+        let mut storage = Self {
             file,
             length,
             capacity,
-        })
+        };
+        lock::acquire(&storage.file, path, access)?;
+        // Taken under the lock. The metadata of a block device has no length.
+        storage.length = storage.file.seek(SeekFrom::End(0)).map_err(failed)?;
+        storage.capacity = is_device.then_some(storage.length);
+        Ok(storage)
     }
 
     /// When a regular file was last written to; `None` for a device, which has no such time.
@@ -79,6 +81,12 @@ impl FileStorage {
             Some(capacity) if end > capacity => Err(ErrorKind::StorageFull.into()),
             _ => Ok(()),
         }
+    }
+}
+
+impl Drop for FileStorage {
+    fn drop(&mut self) {
+        lock::release(&self.file);
     }
 }
 

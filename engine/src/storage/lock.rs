@@ -4,7 +4,8 @@
 //! qemu locks single bytes of the image (observed on 10.0): 100 + i says "I use permission i" and
 //! 200 + i says "nobody else may". All are shared locks, so that any number of processes can
 //! *say* something, and each tests whether an exclusive lock would be refused to learn what others
-//! said. Locks belong to the open file description and end when it is closed.
+//! said. Locks belong to the open file description. A process that another thread starts has it open
+//! too until it runs its own program, so they are released by name and not only by closing.
 
 use std::fs::File;
 use std::path::Path;
@@ -70,6 +71,13 @@ pub(super) fn acquire(file: &File, path: &Path, access: Access) -> Result<(), Op
         }
     }
     Ok(())
+}
+
+/// Gives up all of them; the file is closed next, which is the other way in which they end.
+pub(super) fn release(file: &File) {
+    let mut all = lock(USED, libc::F_UNLCK);
+    all.l_len = libc::off_t::from(UNSHARED + RESIZE - USED) + 1;
+    let _ = fcntl(file, FcntlArg::F_OFD_SETLK(&all));
 }
 
 /// Whether another open file description has a lock on the byte; our own never count.

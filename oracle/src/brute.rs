@@ -104,6 +104,3 @@ impl Space {
         })
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -4,8 +4,6 @@
 
 mod attempt;
 mod report;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::*;
-use crate::disk::Disk;
-use crate::subject::{Done, Outcome, Stopped, Undo};
+use recount_oracle::case::damage::SparseBytes;
+use recount_oracle::case::{Algorithm, build};
+use recount_oracle::disk::Disk;
+use recount_oracle::explore::images;
+use recount_oracle::subject::{Done, Outcome, Repair, Stopped, Undo};
+use recount_oracle::subject_tests::*;
 
 /// A repair that is a function.
 struct By(fn(&mut dyn Disk) -> Outcome);

@@ -1,7 +1,8 @@
 //! Brute force itself: against placements found by hand, and against a search that knows nothing
 //! of ranges and tries every set of clusters.
 
-use super::*;
+use recount_oracle::brute::Space;
+use recount_oracle::toy::{Clusters, Shape, Toy};
 
 fn space(shape: (u32, u32), picture: &str) -> Space {
     let (refblock_bits, reftable_entry_bits) = shape;
@@ -119,7 +120,7 @@ fn a_growing_file_always_has_a_placement() {
                     clusters,
                     used: Clusters::run(0, clusters),
                     old: Clusters::NONE,
-                    room: crate::case::StorageLimit::Growing,
+                    room: recount_oracle::case::StorageLimit::Growing,
                 };
                 let whole = Space::whole_storage(&toy).expect("a small toy");
                 assert!(whole.least_table().is_some(), "{toy:?}");

@@ -47,9 +47,10 @@ pub enum Ended {
 }
 
 /// What is asked of every repair that changed something.
-const OF_CHANGES: [Property; 3] = [
+const OF_CHANGES: [Property; 4] = [
     Property::NoOverlap,
     Property::LeavesDataAlone,
+    Property::KeepsHeaderSettings,
     Property::NoLeaks,
 ];
 
@@ -153,15 +154,8 @@ impl Requirements {
                 "an undamaged image cannot be opened any more: {error}"
             )),
             Ok(after) if !after.is_clean() => {
-                let wrong = after.corruptions.first().map(ToString::to_string);
-                let count = after.mismatches.first().map(|one| {
-                    let (cluster, refcount, references) =
-                        (one.cluster, one.on_disk, one.references);
-                    format!("cluster {cluster} has refcount {refcount} and {references} references")
-                });
-                let copied = || "a COPIED bit is wrong".to_owned();
-                let what = wrong.or(count).unwrap_or_else(copied);
-                Verdict::fails(format!("an undamaged image is broken afterwards: {what}"))
+                let wrong = first_wrong(&after);
+                Verdict::fails(format!("an undamaged image is broken afterwards: {wrong}"))
             }
             Ok(_) => self.guest_data(run).and(|| Verdict::Holds),
         }
@@ -225,6 +219,17 @@ fn is_healthy(audit: &Audit) -> bool {
 /// Whether refcounts are not the references, or cannot be read.
 pub fn has_wrong_refcounts(audit: &Audit) -> bool {
     audit.qemu.rebuild_needed || audit.qemu.check_errors > 0 || !audit.mismatches.is_empty()
+}
+
+/// The first thing that is wrong with an image that is not clean, in words.
+pub fn first_wrong(audit: &Audit) -> String {
+    let corruption = audit.corruptions.first().map(ToString::to_string);
+    let count = audit.mismatches.first().map(|one| {
+        let (cluster, refcount, references) = (one.cluster, one.on_disk, one.references);
+        format!("cluster {cluster} has refcount {refcount} and {references} references")
+    });
+    let copied = || "a COPIED bit is wrong".to_owned();
+    corruption.or(count).unwrap_or_else(copied)
 }
 
 /// What failures for one cause have in common: the first line of a message without its numbers.

@@ -267,7 +267,7 @@ fn damage_done_by_a_repair_is_named_with_the_cluster_and_who_refers_to_it() {
     // Of the header's other fields none may change.
     let explored = and_then(24, &[1]);
     fails_with(
-        explored.verdict(Property::LeavesDataAlone),
+        explored.verdict(Property::KeepsHeaderSettings),
         "byte 24 of the header, the size of the virtual disk, changed",
     );
     assert!(explored.verdict(Property::Idempotent).is_failure() || explored.quiet.outcome.is_ok());

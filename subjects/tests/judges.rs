@@ -62,12 +62,14 @@ fn and_then(offset: u64, bytes: &[u8]) -> (Before, Run) {
 fn a_good_repair_of_a_toy_satisfies_all() {
     let (before, repair) = toy();
     let run = run(&repair, &before, &[]);
-    // Every reference of a toy is known, and there is no check that could find nothing to do.
+    // Every reference of a toy is known, its header is the pointer alone, and there is no check that
+    // could find nothing to do.
     let of_images = [
         Property::AsSpecified,
         Property::PlanExact,
         Property::EvidenceStays,
         Property::KeepsWhatItCannotFollow,
+        Property::KeepsHeaderSettings,
         Property::Idempotent,
         Property::PlanAgainEmpty,
     ];

@@ -18,7 +18,7 @@ type Applies = fn(&Before, &Run) -> bool;
 type Judge = fn(&Before, &Run) -> Result<(), Failure>;
 
 /// What the bytes show; `crash-atomic` as far as one run shows it: that what it has done lasts.
-const OF_BYTES: [(Property, Applies, Judge); 10] = [
+const OF_BYTES: [(Property, Applies, Judge); 11] = [
     (Property::AsSpecified, is_specified, as_specified),
     (Property::EvidenceStays, keeps, counts::evidence_stays),
     (
@@ -28,6 +28,11 @@ const OF_BYTES: [(Property, Applies, Judge); 10] = [
     ),
     (Property::NoOverlap, builds_anew, structures::no_overlap),
     (Property::LeavesDataAlone, always, leaves_data_alone::judge),
+    (
+        Property::KeepsHeaderSettings,
+        is_image,
+        leaves_data_alone::judge_header,
+    ),
     (Property::KeepsWhatItCannotFollow, keeps, counts::kept),
     (Property::NoLeaks, ends_well, counts::no_leaks),
     (Property::CleanAfterwards, is_mended, counts::clean),
@@ -68,6 +73,11 @@ const fn always(_: &Before, _: &Run) -> bool {
     true
 }
 
+/// A toy has no more of a header than the pointer that is written.
+const fn is_image(before: &Before, _: &Run) -> bool {
+    matches!(before.kind, Kind::Image)
+}
+
 /// A repair that refuses promises that it writes nothing (rules 1, 4, 10 and 12), which
 /// `as-specified` asks.
 pub(super) const fn ends_well(_: &Before, run: &Run) -> bool {
@@ -77,7 +87,7 @@ pub(super) const fn ends_well(_: &Before, run: &Run) -> bool {
 /// The contract is about images. A toy has no tables to survey, and whoever places its structures is
 /// told what is in use; all that it says of a toy is that one who refuses writes nothing.
 fn is_specified(before: &Before, run: &Run) -> bool {
-    matches!(before.kind, Kind::Image) || run.outcome.is_err()
+    is_image(before, run) || run.outcome.is_err()
 }
 
 /// Rules 1 and 11: before an image is written it is planned, the next time too. Where a repair

@@ -1,5 +1,5 @@
-//! `leaves-data-alone`: no byte of a referenced cluster changes but the header fields and table
-//! entries that the repair names.
+//! `leaves-data-alone` and `keeps-header-settings`: no byte of a referenced cluster changes but the
+//! header fields and table entries that the repair names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -25,9 +25,22 @@ const AUTOCLEAR: Range<u64> = 88..96;
 /// Bit 63 in the first byte of an L1 or L2 entry.
 const COPIED: u8 = 0x80;
 
-/// Of the bytes after a repair, whether it ended well or not.
+/// Of the bytes after a repair, whether it ended well or not; all but the header of an image.
 pub(super) fn judge(before: &Before, run: &Run) -> Result<(), Failure> {
-    Guard::new(before, &run.trace, false).check(&run.after)
+    judge_part(before, run, false)
+}
+
+/// Of the header, likewise.
+pub(super) fn judge_header(before: &Before, run: &Run) -> Result<(), Failure> {
+    judge_part(before, run, true)
+}
+
+fn judge_part(before: &Before, run: &Run, header: bool) -> Result<(), Failure> {
+    let mut guard = Guard::new(before, &run.trace, false);
+    guard
+        .guarded
+        .retain(|(cluster, ..)| before.reading.is_header(*cluster) == header);
+    guard.check(&run.after)
 }
 
 /// The bytes that must not change, as far as a trace could have changed them.
@@ -73,14 +86,13 @@ impl<'a> Guard<'a> {
             if let Some(at) = changed {
                 let (was, is, by) = (old[at], new[at], reading.referrers(*cluster));
                 let change = format!("changed from {was:#04x} to {is:#04x}");
-                return Err(Failure::new(match reading.audit() {
-                    Some(_) if *cluster == 0 => {
-                        let part = header_parts::part(&self.before.bytes, at as u64);
-                        format!("byte {at} of the header, {part}, {change}")
-                    }
-                    _ => format!(
+                return Err(Failure::new(if reading.is_header(*cluster) {
+                    let part = header_parts::part(&self.before.bytes, at as u64);
+                    format!("byte {at} of the header, {part}, {change}")
+                } else {
+                    format!(
                         "byte {at} of cluster {cluster} {change}, and the cluster is in use: {by}"
-                    ),
+                    )
                 }));
             }
         }

@@ -41,9 +41,10 @@ pub enum Property {
     CountsEveryCluster,
     /// New structures meet no referenced cluster, no reserved one, nor each other.
     NoOverlap,
-    /// No byte of a referenced cluster changes but the header fields and table entries that the
-    /// repair names.
+    /// No byte of a referenced cluster changes but the table entries that the repair names.
     LeavesDataAlone,
+    /// No byte of the header's cluster changes but the fields that a repair or any writer has to set.
+    KeepsHeaderSettings,
     /// While something that refers to clusters is damaged, nothing that the specification keeps is
     /// released, discarded or written over.
     KeepsWhatItCannotFollow,

@@ -173,6 +173,11 @@ impl Reading {
         }
     }
 
+    /// Whether a cluster is an image's header.
+    pub const fn is_header(&self, cluster: u64) -> bool {
+        cluster == 0 && self.audit().is_some()
+    }
+
     /// Who refers to a cluster, for a person.
     pub fn referrers(&self, cluster: u64) -> String {
         match &self.found {

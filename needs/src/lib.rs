@@ -12,7 +12,7 @@ use proc_macro::{TokenStream, TokenTree};
 
 use tool::Tool;
 
-/// Ignores the test below where the machine lacks one of these: `qemu`, `loop`, `browser`.
+/// Ignores the test below where the machine lacks one of these: `qemu`, `loop`, `browser`, `fuse`.
 #[proc_macro_attribute]
 pub fn needs(names: TokenStream, test: TokenStream) -> TokenStream {
     let tools = match tools(&names) {

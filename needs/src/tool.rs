@@ -16,13 +16,15 @@ pub enum Tool {
     Loop,
     /// Chromium.
     Browser,
+    /// qemu-storage-daemon, and files of FUSE.
+    Fuse,
 }
 
 /// The names under which distributions install Chromium.
 const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
 impl Tool {
-    const ALL: [Self; 3] = [Self::Qemu, Self::Loop, Self::Browser];
+    const ALL: [Self; 4] = [Self::Qemu, Self::Loop, Self::Browser, Self::Fuse];
 
     /// How an attribute and `RECOUNT_REQUIRE` call it.
     const fn name(self) -> &'static str {
@@ -30,6 +32,7 @@ impl Tool {
             Self::Qemu => "qemu",
             Self::Loop => "loop",
             Self::Browser => "browser",
+            Self::Fuse => "fuse",
         }
     }
 
@@ -44,6 +47,7 @@ impl Tool {
             Self::Qemu => "needs qemu-img and qemu-io: apt-get install qemu-utils",
             Self::Loop => "needs a loop device, which root attaches",
             Self::Browser => "needs a browser: apt-get install chromium",
+            Self::Fuse => "needs FUSE and qemu-storage-daemon: apt-get install qemu-utils",
         }
     }
 
@@ -54,6 +58,7 @@ impl Tool {
             // It names a free device, and attaches nothing.
             Self::Loop => succeeds("losetup", "--find") && can_write("/dev/loop-control"),
             Self::Browser => BROWSERS.into_iter().any(starts),
+            Self::Fuse => starts("qemu-storage-daemon") && can_write("/dev/fuse"),
         }
     }
 }

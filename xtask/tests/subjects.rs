@@ -178,7 +178,7 @@ fn a_subject_that_zeroes_a_data_cluster_damages_data() {
 #[test]
 fn a_subject_that_changes_a_setting_of_the_header_is_told_which() {
     let lazy = r#"sh -c 'printf "\001" | dd of="$1" bs=1 seek=87 conv=notrunc' sh {image}"#;
-    assert_found_out(lazy, "leaves-data-alone", "lazy refcounts");
+    assert_found_out(lazy, "keeps-header-settings", "lazy refcounts");
 }
 
 #[test]
@@ -243,6 +243,143 @@ fn a_subject_that_repairs_is_not_blamed() {
     assert_eq!(properties["repairs"]["passed"], 1);
     let properties = &report["properties"]["recount"];
     assert_eq!(properties["undo-restores"]["passed"], 1, "{properties}");
+}
+
+/// Data in four ranges, all refcounts of the first two of which are the largest there are.
+fn two_bad_refblocks() -> String {
+    let spread = "allocation = { one-a-range = { place = 7 } }\nguest";
+    let ones = |refblock| {
+        format!("[[case.damage]]\nrefblock = {{ refblock = {refblock}, becomes = \"ones\" }}\n")
+    };
+    undamaged().replace("guest", spread) + &ones(0) + &ones(1)
+}
+
+#[test]
+fn a_subject_that_repairs_the_first_refblock_only_is_told_what_is_left() {
+    // Refblocks begin with cluster 1.
+    let first = format!(
+        "sh -c 'cp \"$1\" whole; {} check -q -r all whole; \
+         dd if=whole of=\"$1\" bs=512 skip=1 seek=1 count=1 conv=notrunc' sh {{image}}",
+        recount().display()
+    );
+    let subject = ["--subject", &format!("it={first}")];
+    let (output, report) = judged_on(&two_bad_refblocks(), &subject);
+    assert_eq!(output.status.code(), Some(1));
+    let said = story(&report, "it", "counts-every-cluster");
+    assert!(
+        said.contains("the refcount of cluster 263 is 65535"),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_subject_that_is_slow_and_right_is_not_blamed() {
+    let slow = format!(
+        "it=sh -c 'sleep 1; {} check -q -r all \"$1\"' sh {{image}}",
+        recount().display()
+    );
+    let (output, report) = judged_on(&two_bad_refblocks(), &["--subject", &slow]);
+    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    assert_eq!(report["properties"]["it"]["ends"]["passed"], 1);
+}
+
+/// What a check is found to say of an image.
+fn checked(image: &str, command: &str) -> (Output, Value) {
+    let check = format!("it={command}");
+    judged_on(image, &["--only-subject", "--subject-check", &check])
+}
+
+#[test]
+fn a_check_that_says_what_is_not_so_is_found_out() {
+    let changes = "sh -c 'printf x >>\"$1\"' sh {image}";
+    let counts = "sh -c 'echo {\\\"corruptions\\\": 1}; exit 2' sh {image}";
+    let undamaged = undamaged();
+    for (image, command, says) in [
+        (CASE, "true {image}", "the check finds nothing wrong, but"),
+        (CASE, counts, "the check counts 1 corruptions; there are 12"),
+        (&*undamaged, changes, "the check changed the image"),
+        (
+            &undamaged,
+            "sh -c 'exit 2' {image}",
+            "an undamaged image is broken",
+        ),
+        (
+            &undamaged,
+            "sh -c 'sleep 987' sh {image}",
+            "did not end by itself",
+        ),
+    ] {
+        let (output, report) = checked(image, command);
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        let said = story(&report, "it", "checks-rightly");
+        assert!(said.contains(says), "{command}: {said:?}");
+    }
+}
+
+#[test]
+fn a_check_that_is_right_or_that_declines_is_not_blamed() {
+    let check = format!("{} check --output=json {{image}}", recount().display());
+    for image in [CASE, &undamaged()] {
+        let (output, report) = checked(image, &check);
+        assert_eq!(output.status.code(), Some(0), "{report:#}");
+        assert_eq!(report["properties"]["it"]["checks-rightly"]["passed"], 1);
+        let properties = report["properties"].as_object().unwrap();
+        assert!(!properties.contains_key("recount"), "it was left out");
+    }
+    let (_, report) = checked(&undamaged(), "sh -c 'echo no such feature; exit 1' {image}");
+    assert_eq!(report["properties"]["it"]["checks-rightly"]["declined"], 1);
+}
+
+#[test]
+fn a_program_with_every_algorithm_takes_part_three_times() {
+    let line = format!(
+        "it={} check -q -r all --algorithm {{algorithm}} {{image}}",
+        recount().display()
+    );
+    let (output, report) = judged_with(&["--only-subject", "--subject", &line]);
+    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    for name in ["it planned", "it first-fit", "it tail"] {
+        assert_eq!(report["properties"][name]["repairs"]["passed"], 1, "{name}");
+    }
+}
+
+#[test]
+fn a_subject_may_make_the_file_longer_by_as_much_as_it_is_given() {
+    let grows = ["--subject", "it=truncate -s +2M {image}"];
+    let (_, report) = judged_with(&grows);
+    assert_eq!(story(&report, "it", "ends"), "");
+    let (_, report) = judged_with(&[&grows[..], &["--subject-growth", "1"]].concat());
+    assert!(story(&report, "it", "ends").contains("runaway file"));
+}
+
+#[needs(loop)]
+#[test]
+fn a_subject_that_takes_devices_is_given_one() {
+    let works = format!("works={} check -q -r all {{image}}", recount().display());
+    let fails = "fails=sh -c 'test ! -b \"$1\"' sh {image}";
+    let subjects = ["--subject", &works, "--subject", fails, "--subject-device"];
+    let spread = "allocation = { one-a-range = { place = 7 } }\nguest";
+    let (_, report) = judged_on(&CASE.replace("guest", spread), &subjects);
+    let fits = |name: &str| &report["properties"][name]["fits-when-possible"];
+    assert_eq!(fits("works")["failed"], 0, "{report:#}");
+    assert_eq!(fits("works")["passed"], 1, "{report:#}");
+    assert_eq!(fits("fails")["failed"], 1, "{report:#}");
+}
+
+#[needs(fuse)]
+#[test]
+fn power_cuts_are_judged_of_any_program() {
+    let safe = format!("safe={} check -q -r all {{image}}", recount().display());
+    // The reftable's place is written first and flushed, then the reftable, in cluster 7.
+    let torn = r#"torn=sh -c 'w() { dd of="$1" bs=1 seek=$2 conv=notrunc,fsync status=none; }
+        printf "\0\0\0\0\0\0\016\0\0\0\0\001" | w "$1" 48
+        printf "\0\0\0\0\0\0\020\0" | w "$1" 3584
+        printf "\0\1\0\1\0\1\0\1\0\1\0\1\0\1\0\1\0\1" | w "$1" 4096
+        truncate -s 4608 "$1"' sh {image}"#;
+    let (_, report) = judged_with(&["--subject", &safe, "--subject", torn]);
+    let cuts = |name: &str| &report["properties"][name]["crash-atomic"];
+    assert_eq!(cuts("safe")["passed"], 1, "{report:#}");
+    assert_eq!(cuts("torn")["failed"], 1, "{report:#}");
 }
 
 /// The program, built like this test: by `cargo test` beside it, or now where it is older than its

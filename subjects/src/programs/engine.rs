@@ -21,8 +21,8 @@ use crate::error::Result;
 const ENDLESS: u32 = 1 << 24;
 /// The signal of a program that panics with `panic = "abort"`.
 const ABORT: i32 = 6;
-/// How long to wait for a device that is locked.
-const LOCKED: Duration = Duration::from_millis(5);
+/// How long to wait for a device that is busy.
+const BUSY: Duration = Duration::from_millis(5);
 /// So many messages are kept for a story.
 const MESSAGES: usize = 40;
 
@@ -45,11 +45,9 @@ impl Engine {
             match FileStorage::open(device, Access::Write) {
                 Ok(mut storage) => return self.work(&mut storage, Repair::All).0,
                 // A program that starts in another thread has a copy of the descriptor that was
-                // closed before, with its lock, until it has been loaded.
-                Err(OpenError::Locked { .. } | OpenError::Busy { .. })
-                    if Instant::now() < deadline =>
-                {
-                    std::thread::sleep(LOCKED);
+                // closed before until it has been loaded.
+                Err(OpenError::Busy { .. }) if Instant::now() < deadline => {
+                    std::thread::sleep(BUSY);
                 }
                 Err(error) => {
                     return said(Ended::Code(1), error.to_string());
@@ -81,6 +79,7 @@ impl Engine {
         Repaired {
             said,
             image,
+            is_too_long: false,
             trace: Some(trace),
             outcome: Some(outcome),
         }

@@ -18,7 +18,7 @@ use recount_oracle::subject::Outcome;
 use crate::error::{At as _, Result};
 use program::Limits;
 
-pub use command::Command;
+pub use command::{Command, CommandLine};
 pub use engine::Engine;
 pub use qemu_img::{Checker, SECRET, image_arguments};
 
@@ -54,23 +54,25 @@ pub struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Writes an image into a file, lets `work` at it, and reads it again.
+    /// Writes an image into a file, lets `work` at it within the limits, and reads it again.
     fn in_file(
         &self,
         file: &str,
         image: &SparseBytes,
+        limits: &Limits,
         work: impl FnOnce() -> Result<Said>,
     ) -> Result<Repaired> {
         self.store(file, image)?;
         let said = work()?;
-        self.worked_on(file, image, said)
+        self.worked_on(file, limits, said)
     }
 
-    /// What a file is after work on what was `image`.
-    fn worked_on(&self, file: &str, image: &SparseBytes, said: Said) -> Result<Repaired> {
-        let image = self.load(file, Limits::for_image(SparseBytes::len(image)).file)?;
+    /// What a file is after work within the limits.
+    fn worked_on(&self, file: &str, limits: &Limits, said: Said) -> Result<Repaired> {
+        let image = self.load(file, limits.file)?;
         Ok(Repaired {
             said,
+            is_too_long: image.len() >= limits.file,
             image,
             trace: None,
             outcome: None,
@@ -98,6 +100,8 @@ pub struct Repaired {
     pub said: Said,
     /// The image afterwards.
     pub image: SparseBytes,
+    /// Whether a program made the file as long as it was allowed to, or longer.
+    pub is_too_long: bool,
     /// What was done to the disk, in order, where that is known.
     pub trace: Option<Trace>,
     /// How it ended, where what it says is known in the words of the harness.

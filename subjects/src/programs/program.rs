@@ -19,11 +19,11 @@ pub const TIME: Duration = Duration::from_secs(20);
 /// The signal that ends a program which exceeds the file size limit (SIGXFSZ).
 pub const FILE_SIZE_EXCEEDED: i32 = 25;
 /// The memory that a program may ask for, in bytes.
-pub const MEMORY: u64 = 4 << 30;
+const MEMORY: u64 = 4 << 30;
 /// How much longer a file may become than the image was, in bytes: room for every refcount
 /// structure there can be. A reftable entry that leads far past the end makes qemu-img grow the
 /// file to there.
-pub const GROWTH: u64 = 256 << 20;
+const GROWTH: u64 = 256 << 20;
 /// So much of what a program says is read, in bytes.
 const SAID: u64 = 64 << 20;
 /// Sets the limits, which hold from a program's first instruction on, and becomes the program.
@@ -44,10 +44,37 @@ pub struct Limits {
 impl Limits {
     /// For work on an image of so many bytes.
     pub const fn for_image(length: u64) -> Self {
-        Self {
-            time: TIME,
-            file: length.saturating_add(GROWTH).next_multiple_of(512),
-            memory: MEMORY,
+        Allowance::DEFAULT.for_image(length)
+    }
+}
+
+/// What a program may use up over one image, whatever its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// From start to end.
+    pub time: Duration,
+    /// Memory that it may ask for, in bytes.
+    pub memory: u64,
+    /// How much longer each file may become than the image is, in bytes.
+    pub growth: u64,
+}
+
+impl Allowance {
+    /// What everyone may use up of whom nothing else is said.
+    pub const DEFAULT: Self = Self {
+        time: TIME,
+        memory: MEMORY,
+        growth: GROWTH,
+    };
+
+    /// For an image of so many bytes.
+    pub const fn for_image(self, length: u64) -> Limits {
+        let file = length.saturating_add(self.growth);
+        Limits {
+            time: self.time,
+            // What the shell counts in.
+            file: file.saturating_add(511) / 512 * 512,
+            memory: self.memory,
         }
     }
 }

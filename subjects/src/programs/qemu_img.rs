@@ -84,14 +84,14 @@ impl Checker {
             |arguments| program::run(&self.path, arguments, bench.directory, &limits).map(said);
         let mut repair = self.arguments(FILE, bench.encrypted, Repair::All);
         repair.extend(["--undo", UNDO].map(str::to_owned));
-        let repaired = bench.in_file(FILE, image, || run(repair))?;
+        let repaired = bench.in_file(FILE, image, &limits, || run(repair))?;
         let undo = bench.directory.join(UNDO);
         if !undo.exists() {
             return Ok((repaired, None));
         }
         let said = run(vec!["undo".to_owned(), UNDO.to_owned()])?;
         std::fs::remove_file(undo)?;
-        let undone = bench.worked_on(FILE, image, said)?;
+        let undone = bench.worked_on(FILE, &limits, said)?;
         Ok((repaired, Some(undone)))
     }
 
@@ -124,14 +124,14 @@ impl Subject for Checker {
     fn run(&self, bench: Bench<'_>, image: &SparseBytes, repair: Repair) -> Result<Repaired> {
         let limits = Limits::for_image(SparseBytes::len(image));
         let arguments = self.arguments(FILE, bench.encrypted, repair);
-        bench.in_file(FILE, image, || {
+        bench.in_file(FILE, image, &limits, || {
             program::run(&self.path, arguments, bench.directory, &limits).map(said)
         })
     }
 }
 
 /// What a program printed, the JSON's numbers by name.
-fn said(output: Output) -> Said {
+pub(super) fn said(output: Output) -> Said {
     let counters = serde_json::from_str::<BTreeMap<String, Value>>(&output.stdout).ok();
     let number = |(name, value): (String, Value)| Some((name, value.as_i64()?));
     Said {

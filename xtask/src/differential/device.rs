@@ -16,12 +16,14 @@ use super::exhibit::Exhibit;
 use super::question::Question;
 use super::specified::as_specified;
 use super::subject::program::{self, Limits};
-use super::subject::{Bench, Checker, Engine, Repair, said};
+use super::subject::{Bench, Checker, Command, Engine, Repair, said};
 use crate::error::Result;
 use block::LoopDevice;
 
 /// The bytes of the device.
 const DEVICE: &str = "device";
+const NO_DEVICE: &str =
+    "no loop device can be had: run it as root, with losetup, or without --subject-device";
 /// Clusters of the device after the end of the image.
 const SPARE: [u64; 4] = [0, 1, 2, 8];
 /// On devices of more clusters no structures are placed naively.
@@ -102,6 +104,19 @@ impl<'a> Device<'a> {
         let limits = Limits::for_image(size);
         let output = program::run(qemu.path(), arguments, self.bench.directory, &limits)?;
         Ok(self.fits(&said(output.ended, output.stderr), &self.load()?))
+    }
+
+    /// Whether a command does, on a loop device.
+    pub fn by_command(&self, command: &Command) -> Result<Verdict> {
+        let path = self.bench.store(DEVICE, &self.bytes)?;
+        let device = LoopDevice::attach(&path).ok_or(NO_DEVICE)?;
+        let limits = command.limits(SparseBytes::len(&self.bytes));
+        let said = command.repair_at(device.path(), self.bench, &limits)?;
+        drop(device);
+        let Some(said) = said else {
+            return Ok(Verdict::NotApplicable);
+        };
+        Ok(self.fits(&said, &self.load()?))
     }
 
     fn load(&self) -> Result<SparseBytes> {

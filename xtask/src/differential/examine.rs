@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::{Ended, Observed};
 
+use super::check::checks_rightly;
 use super::comparison::{Trial, compare};
-use super::crash_log::crash_atomic;
+use super::crash_log::{crash_atomic, crash_atomic_of_qemu};
 use super::device::Device;
 use super::exhibit::Exhibit;
 use super::field::Field;
@@ -108,18 +109,25 @@ pub fn examine(field: &Field, exhibit: &Exhibit<'_>, depth: Depth) -> Result<Fin
         let (observed, repaired) = observe(qemu, bench, damaged)?;
         let ended = [observed.leaks.ended, observed.all.ended];
         findings.ended.insert(qemu.name(), ended);
-        let answers = compare(&Trial {
-            ours: &field.engines[0],
-            repaired: &repairs[0].1,
-            theirs: Some((qemu, &repaired.image)),
-            observed: &observed,
-            exhibit,
-        })?;
-        findings.extend(&qemu.name(), answers);
+        if let Some(ours) = field.engines.first() {
+            let answers = compare(&Trial {
+                ours,
+                repaired: &repairs[0].1,
+                theirs: Some((qemu, &repaired.image)),
+                observed: &observed,
+                exhibit,
+            })?;
+            findings.extend(&qemu.name(), answers);
+        }
         repairs.push((qemu, repaired));
     }
-    for command in &field.commands {
+    for command in field.commands.iter().filter(|one| one.repairs()) {
         repairs.push((command, command.run(bench, damaged, Repair::All)?));
+    }
+    for command in field.commands.iter().filter(|one| one.checks()) {
+        let checked = command.run(bench, damaged, Repair::None)?;
+        let answer = checks_rightly(exhibit, &checked, field.may_decline(&command.name()));
+        findings.add(&command.name(), Question::ChecksRightly, answer);
     }
     if let Some(judged) = Judged::new(exhibit) {
         for (subject, repaired) in &repairs {
@@ -146,8 +154,13 @@ pub fn examine(field: &Field, exhibit: &Exhibit<'_>, depth: Depth) -> Result<Fin
         }
         if depth.takes(Look::PowerCuts) {
             for qemu in &field.theirs {
-                let verdict = crash_atomic(qemu, &judged, exhibit)?;
+                let verdict = crash_atomic_of_qemu(qemu, &judged, exhibit)?;
                 findings.add(&qemu.name(), Question::CrashAtomic, verdict);
+            }
+            let logged = field.commands.iter().filter(|_| field.logs);
+            for command in logged.filter(|one| one.repairs()) {
+                let verdict = crash_atomic(command, &judged, exhibit)?;
+                findings.add(&command.name(), Question::CrashAtomic, verdict);
             }
         }
         if depth.takes(Look::Device) {
@@ -166,7 +179,10 @@ pub fn examine_recorded(
     exhibit: &Exhibit<'_>,
     observed: &Observed,
 ) -> Result<Findings> {
-    let ours = &field.engines[0];
+    let mut findings = Findings::of(exhibit);
+    let Some(ours) = field.engines.first() else {
+        return Ok(findings);
+    };
     let repaired = ours.run(exhibit.bench, &exhibit.damaged, Repair::All)?;
     let answers = compare(&Trial {
         ours,
@@ -175,7 +191,6 @@ pub fn examine_recorded(
         observed,
         exhibit,
     })?;
-    let mut findings = Findings::of(exhibit);
     let (major, minor) = observed.qemu;
     findings.extend(&format!("qemu-img {major}.{minor}"), answers);
     findings.repairs.push((ours.name(), repaired));
@@ -198,15 +213,21 @@ impl Findings {
             let verdict = as_specified(damaged, &ask, &self.repairs[number].1);
             self.add(&engine.name(), Question::AsSpecified, verdict);
         }
-        let ours = &field.engines[0];
+        let Some(ours) = field.engines.first() else {
+            return Ok(());
+        };
         let leaks = ours.run(exhibit.bench, damaged, Repair::Leaks)?;
         let verdict = as_specified(damaged, &ours.ask(Repair::Leaks, None), &leaks);
         self.add(&ours.name(), Question::AsSpecified, verdict);
-        if depth.takes(Look::Program) {
+        if let Some(program) = field
+            .program
+            .as_ref()
+            .filter(|_| depth.takes(Look::Program))
+        {
             let ask = ours.ask(Repair::All, None);
-            let verdict = program_agrees(&field.program, &self.repairs[0].1, &ask, exhibit)?;
+            let verdict = program_agrees(program, &self.repairs[0].1, &ask, exhibit)?;
             self.add(&ours.name(), Question::ProgramAgrees, verdict);
-            let verdict = undo_restores(&field.program, exhibit)?;
+            let verdict = undo_restores(program, exhibit)?;
             self.add(&ours.name(), Question::UndoRestores, verdict);
         }
         Ok(())
@@ -239,8 +260,12 @@ impl Findings {
         let Some(device) = Device::of(exhibit, index) else {
             return Ok(());
         };
-        for engine in field.engines {
-            self.extend(&engine.name(), device.by_engine(engine)?);
+        for engine in &field.engines {
+            self.extend(&engine.name(), device.by_engine(*engine)?);
+        }
+        for command in field.commands.iter().filter(|_| field.devices) {
+            let fits = device.by_command(command)?;
+            self.add(&command.name(), Question::FitsWhenPossible, fits);
         }
         for qemu in &field.theirs {
             self.add(

@@ -4,42 +4,67 @@ use std::path::PathBuf;
 
 use recount_oracle::case::Algorithm;
 
+use super::crash_log::cannot_log;
 use super::question::Question;
+use super::subject::program::Allowance;
 use super::subject::{Checker, Command, Engine, Subject};
 use super::{Args, run};
 use crate::error::{At as _, Result};
 
 /// The subjects of a run.
 pub struct Field {
-    pub program: Checker,
-    /// recount in process: by itself, then by the algorithms that reproduce qemu-img's.
-    pub engines: [Engine; 3],
+    /// The program `recount`; none where only others are judged.
+    pub program: Option<Checker>,
+    /// recount in process: by itself, then by the algorithms that reproduce qemu-img's. None where only
+    /// others are judged.
+    pub engines: Vec<Engine>,
     /// Every qemu-img that is there.
     pub theirs: Vec<Checker>,
     pub commands: Vec<Command>,
+    /// Whether the commands are given a device too.
+    pub devices: bool,
+    /// Whether the writes of the commands can be logged.
+    pub logs: bool,
     /// What writes to repaired images.
     pub qemu_io: PathBuf,
     /// Whether a command may not decline an image.
     must_repair: bool,
 }
 
+/// recount, and what its other algorithms reproduce.
+const ENGINES: [Algorithm; 3] = [Algorithm::Planned, Algorithm::FirstFit, Algorithm::Tail];
+
 impl Field {
     /// Finds every program before the first case is run.
     pub fn gather(args: &Args, theirs: Vec<Checker>) -> Result<Self> {
-        let commands = args.subjects.iter().cloned();
-        let commands =
-            commands.map(|command| command.find(args.subject_time, args.subject_memory << 20));
-        let commands = commands
-            .collect::<Result<Vec<_>>>()
+        let allowance = Allowance {
+            time: args.subject_time,
+            memory: args.subject_memory << 20,
+            growth: args.subject_growth << 20,
+        };
+        let commands = Command::gather(&args.subjects, &args.checks, allowance)
             .at("a subject cannot take part")?;
         require_different_names(&theirs, &commands)?;
+        let repairs = commands.iter().any(Command::repairs);
+        let cannot_log = repairs.then(cannot_log).transpose()?.flatten();
+        if let Some(why) = &cannot_log {
+            let why = why.lines().next().unwrap_or_default();
+            println!("what power cuts leave of a subject's repair is not asked: {why}");
+        }
         let program = match &args.recount {
-            Some(path) => path.clone(),
-            None => run::build_recount()?,
+            _ if args.only_subject => None,
+            Some(path) => Some(path.clone()),
+            None => Some(run::build_recount()?),
         };
         Ok(Self {
-            program: Checker::find(&program)?,
-            engines: [Algorithm::Planned, Algorithm::FirstFit, Algorithm::Tail].map(Engine::by),
+            program: program.map(|path| Checker::find(&path)).transpose()?,
+            engines: if args.only_subject {
+                Vec::new()
+            } else {
+                ENGINES.map(Engine::by).into()
+            },
+            devices: args.subject_device,
+            logs: repairs && cannot_log.is_none(),
             theirs,
             qemu_io: PathBuf::from("qemu-io"),
             commands,
@@ -64,10 +89,10 @@ impl Field {
     /// only; recount has to have every property, by QEMU's algorithms those that placement has no
     /// part in; a user's program those without which the image is not safe. Every comparison counts.
     pub fn answers(&self, subject: &str, question: Question) -> bool {
-        let [ours, others @ ..] = &self.engines;
+        let mut engines = self.engines.iter().map(Subject::name);
         question.is_comparison()
-            || subject == ours.name()
-            || others.iter().any(|one| one.name() == subject) && !question.is_of_placement()
+            || engines.next().is_some_and(|ours| subject == ours)
+            || engines.any(|other| subject == other) && !question.is_of_placement()
             || self.commands.iter().any(|one| one.name() == subject) && question.is_required()
     }
 }

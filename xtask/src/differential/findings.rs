@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use recount_oracle::case::Algorithm;
 use recount_oracle::case::observed::Ended;
 use recount_oracle::case::text::{CaseFile, Verdict};
 
 use super::examine::{Depth, Findings};
 use super::record;
 use super::session::Session;
-use super::subject::{Checker, Subject as _};
+use super::subject::{Checker, Engine, Subject as _};
 use crate::error::Result;
 
 /// How the file names of such cases begin.
@@ -42,7 +43,7 @@ pub fn load(folder: &Path) -> Result<Vec<(PathBuf, CaseFile)>> {
 pub fn record(session: &Session<'_>, folder: &Path) -> Result<()> {
     for (path, mut file) in load(folder)? {
         let (_, findings) = session.look_again(&file.case, Depth::full(0))?;
-        let ours = session.field.engines[0].name();
+        let ours = Engine::by(Algorithm::Planned).name();
         let about = file.verdicts.get(&ours);
         let about: Vec<String> =
             about.map_or_else(Vec::new, |ours| ours.properties.keys().cloned().collect());

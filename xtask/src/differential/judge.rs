@@ -82,13 +82,11 @@ impl Judged {
     }
 
     fn ended(&self, repaired: &Repaired) -> Ended {
-        // A program has a limit of its own; what it starts may be what is ended by that.
-        let longest = match repaired.trace {
-            Some(_) => self.runaway,
-            None => Limits::for_image(SparseBytes::len(&self.requirements.before().bytes)).file,
-        };
+        // What a program starts may be what is ended by its limit.
+        let in_process = repaired.trace.is_some();
+        let is_runaway = in_process && repaired.image.len() >= self.runaway;
         Ended::Broke(match repaired.said.ended {
-            _ if repaired.image.len() >= longest => RUNAWAY.to_owned(),
+            _ if is_runaway || repaired.is_too_long => RUNAWAY.to_owned(),
             observed::Ended::Signal(FILE_SIZE_EXCEEDED) => RUNAWAY.to_owned(),
             observed::Ended::TimedOut => {
                 "timeout: it was ended after the time that a repair may take".to_owned()

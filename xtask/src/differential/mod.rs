@@ -2,6 +2,7 @@
 //! what recount and each qemu-img say and do, check by check, and judges every subject's repair.
 
 mod cases;
+mod check;
 mod comparison;
 mod crash_log;
 mod device;
@@ -54,15 +55,30 @@ pub struct Args {
     #[arg(long, value_name = "PATH", default_value = "qemu-img")]
     qemu_img: Vec<PathBuf>,
     /// Any program that repairs an image in place, to be judged like the others; may be given
-    /// several times.
+    /// several times. Where {algorithm} stands too, it takes part once for each algorithm of recount:
+    /// planned, first-fit, tail.
     #[arg(long = "subject", value_name = "NAME='COMMAND {image}'")]
-    subjects: Vec<subject::Command>,
+    subjects: Vec<subject::CommandLine>,
+    /// A program that checks an image and changes nothing: by its exit code, 0 for nothing wrong, and
+    /// by the JSON of qemu-img where it prints that. With the name of a --subject it belongs to that
+    /// one.
+    #[arg(long = "subject-check", value_name = "NAME='COMMAND {image}'")]
+    checks: Vec<subject::CommandLine>,
+    /// Judge these programs and each qemu-img only, and leave recount's own repairs out.
+    #[arg(long, conflicts_with_all = ["record", "findings", "recount"])]
+    only_subject: bool,
+    /// Give these programs a block device that cannot grow, too. As root.
+    #[arg(long)]
+    subject_device: bool,
     /// How long each of these programs may take over one image: 20, 20s, 1m.
     #[arg(long, value_name = "TIME", value_parser = crate::duration::parse, default_value = "20s")]
     subject_time: Duration,
     /// How much memory each of them may ask for, in MiB.
     #[arg(long, value_name = "MIB", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
     subject_memory: u64,
+    /// How much longer each of them may make a file, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    subject_growth: u64,
     /// That one of these programs declines an image, that is fails and changes nothing, is a failure.
     #[arg(long, requires = "subjects")]
     must_repair: bool,

@@ -57,6 +57,8 @@ pub enum Question {
 
     /// An image with nothing wrong is accepted or declined, and is as good afterwards.
     HealthyStaysHealthy,
+    /// Its check says whether anything is wrong, as the audit does, and changes nothing.
+    ChecksRightly,
     /// It ends by itself, within the limits.
     Ends,
     /// It repairs what can be repaired.
@@ -67,6 +69,7 @@ pub enum Question {
     CountsEveryCluster,
     NoOverlap,
     LeavesDataAlone,
+    KeepsHeaderSettings,
     KeepsWhatItCannotFollow,
     NoLeaks,
     CleanAfterwards,
@@ -117,13 +120,16 @@ impl Question {
         matches!(
             self,
             Self::HealthyStaysHealthy
+                | Self::ChecksRightly
                 | Self::Ends
                 | Self::Repairs
                 | Self::KeepsGuestData
                 | Self::CountsEveryCluster
                 | Self::NoOverlap
                 | Self::LeavesDataAlone
+                | Self::KeepsHeaderSettings
                 | Self::GoodInUse
+                | Self::FitsWhenPossible
         )
     }
 }

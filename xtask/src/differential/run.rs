@@ -40,7 +40,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let seed = seed.or(known.map(|run| run.seed));
     let seed = seed.unwrap_or_else(|| rand::random::<u32>().into());
     // Images that a program repairs can be had without a qemu-img too.
-    let synthetic = if !is_there && !args.subjects.is_empty() {
+    let synthetic = if !is_there && !field.commands.is_empty() {
         println!(
             "no qemu-img: only images that the harness lays out are made, and none is compared with it"
         );

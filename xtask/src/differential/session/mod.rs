@@ -115,8 +115,8 @@ impl<'a> Session<'a> {
             let ends = by.is_some_and(|by| by.contains_key(&Question::Ends.to_string()));
             repairs.is_some_and(|count| count.declined > 0) && !ends
         };
-        let names = self.field.commands.iter().map(Subject::name);
-        names.filter(declined_all).collect()
+        let repair = self.field.commands.iter().filter(|one| one.repairs());
+        repair.map(Subject::name).filter(declined_all).collect()
     }
 
     fn tally(&self) -> MutexGuard<'_, Tally> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressDrawTarget, ProgressStyle};
 
 use super::super::cases::CaseName;
-use super::super::subject::Subject;
+use super::super::subject::{Command, Subject};
 use super::{Cases, Session};
 use crate::error::Result;
 
@@ -17,16 +17,15 @@ const SAVE_EVERY: Duration = Duration::from_secs(20);
 impl Session<'_> {
     /// Who takes part and the cases, in a line.
     pub fn describe(&self, cases: &Cases) -> String {
-        let mut names = self.field.all().map(Subject::name);
-        let ours = names.next().unwrap_or_default();
-        let others = names.collect::<Vec<_>>().join(", ");
+        let names: Vec<_> = self.field.all().map(Subject::name).collect();
+        let names = names.join(", ");
         match cases {
-            Cases::Seed => format!("{ours} beside {others}, seed {}", self.seed),
-            Cases::Named(names) if names.iter().any(CaseName::is_recorded) => {
-                let count = names.len();
-                format!("{ours} against the recorded verdicts of qemu-img on {count} cases")
+            Cases::Seed => format!("{names}; seed {}", self.seed),
+            Cases::Named(cases) if cases.iter().any(CaseName::is_recorded) => {
+                let count = cases.len();
+                format!("{names}, and the recorded verdicts of qemu-img on {count} cases")
             }
-            Cases::Named(_) => format!("{ours} beside {others}"),
+            Cases::Named(_) => names,
         }
     }
 
@@ -57,11 +56,11 @@ impl Session<'_> {
         for path in self.args.qemu_img.iter().filter(named) {
             command.extend([" --qemu-img ", &path.to_string_lossy()]);
         }
-        let subjects = self.args.subjects.iter();
-        for subject in subjects.filter(|subject| subject.name() == concerned) {
-            let subject = subject.to_string();
-            let quoted = shlex::try_quote(&subject).unwrap_or_default();
-            command.extend([" --subject ", &quoted]);
+        let commands = self.field.commands.iter();
+        let concerned = commands.filter(|one| one.name() == concerned);
+        for (option, line) in concerned.flat_map(Command::options) {
+            let quoted = shlex::try_quote(&line).unwrap_or_default();
+            command.extend([" ", option, " ", &quoted]);
         }
         if let Some(recount) = &self.args.recount {
             command.extend([" --recount ", &recount.to_string_lossy()]);

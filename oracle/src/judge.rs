@@ -115,7 +115,8 @@ pub fn against(
         }
         (Err(stopped), _) => {
             let (reason, should) = (stopped.reason, described(expected));
-            Err(format!("refused for {reason:?}, it should {should}"))
+            let reason = reason.map_or("another reason".to_owned(), |reason| reason.to_string());
+            Err(format!("refused as {reason}; it should {should}"))
         }
     }
 }
@@ -154,7 +155,7 @@ fn difference(repaired: &Repaired, before: &SparseBytes, after: &SparseBytes) ->
 fn described(expected: &Expected) -> String {
     let repaired = match expected {
         Ok(repaired) => repaired,
-        Err(refused) => return format!("be refused for {refused:?}"),
+        Err(refused) => return format!("be refused, as {refused}"),
     };
     let wrote = if repaired.writes {
         "write"
@@ -162,6 +163,7 @@ fn described(expected: &Expected) -> String {
         "write nothing"
     };
     let place = if repaired.rebuilt { "anew" } else { "in place" };
-    let (kept, damage) = (repaired.kept.len(), repaired.damage.first());
-    format!("{wrote}, structures {place}, {kept} refcounts kept, damage {damage:?}")
+    let damage = repaired.damage.first().map(ToString::to_string);
+    let (kept, damage) = (repaired.kept.len(), damage.unwrap_or("none".to_owned()));
+    format!("{wrote}, structures {place}, {kept} refcounts kept, damage: {damage}")
 }

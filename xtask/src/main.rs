@@ -1,6 +1,7 @@
 //! The commands of the harness: `cargo xtask …`.
 
 mod bench;
+mod columns;
 mod corpus;
 mod differential;
 mod duration;

@@ -1,7 +1,6 @@
 //! What a repair is, as a small and naive program: from damaged bytes and options to the bytes that
 //! there have to be afterwards, or the reason why nothing is written. It shares nothing with the
-//! engine, reads the image through the audit, and may be slow. Each module is a rule
-//! of the contract or two, which are quoted.
+//! engine, reads the image through the audit, and may be slow. Each module quotes its rules.
 
 mod counts;
 mod damage;
@@ -29,19 +28,20 @@ const DIRTY_AND_CORRUPT: u64 = 3;
 const KNOWN_AUTOCLEAR: u64 = 3;
 
 /// Why nothing is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+#[expect(missing_docs, reason = "they are what their texts say")]
 pub enum Refused {
-    /// It cannot be opened.
+    #[error("it cannot be opened")]
     NotOpened,
-    /// A check gives up, and a repair does not mend the cause.
+    #[error("a check gives up, and a repair does not mend the cause")]
     CheckGivesUp,
-    /// `-r leaks` where the structures have to be built anew.
+    #[error("the structures have to be built anew, and only leaks were to be repaired")]
     NeedsRebuild,
-    /// There is no room.
+    #[error("there is no room")]
     NoSpace,
-    /// There would be room if the file grew over what is missing of it.
+    #[error("there would be room if the file grew over what is missing of it")]
     GrowthWouldHide,
-    /// The reftable would be over 8 MiB.
+    #[error("the reftable would be over 8 MiB")]
     ReftableTooLarge,
 }
 

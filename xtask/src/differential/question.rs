@@ -128,6 +128,7 @@ impl Question {
                 | Self::NoOverlap
                 | Self::LeavesDataAlone
                 | Self::KeepsHeaderSettings
+                | Self::KeepsWhatItCannotFollow
                 | Self::GoodInUse
                 | Self::FitsWhenPossible
         )

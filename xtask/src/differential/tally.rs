@@ -6,7 +6,8 @@ use std::time::Instant;
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::requirements::cause;
 
-use crate::report::model::{Failure, Report, Run, SubjectReport};
+use crate::columns;
+use crate::report::model::{Count, Failure, Report, Run, SubjectReport};
 use crate::report::picture::Picture;
 
 use super::cases::CaseName;
@@ -209,7 +210,8 @@ pub fn print(report: &Report) {
             |question: Question| by.get(&question.to_string()).map_or(0, |one| one.declined);
         if let all @ 1.. = declined(Question::Repairs) {
             let healthy = declined(Question::HealthyStaysHealthy);
-            println!("{subject} declined {all} images, {healthy} of them undamaged");
+            let images = if all == 1 { "image" } else { "images" };
+            println!("{subject} declined {all} {images}, {healthy} undamaged");
         }
     }
     for (name, times) in &report.on_purpose {
@@ -225,29 +227,36 @@ pub fn print(report: &Report) {
         );
     }
     println!(
-        "{} cases ({} synthetic) in {:.1} s, {:.1} a second, {} failures",
+        "{} cases ({} synthetic) in {:.0} s, {} a second, {} failures",
         report.cases,
         report.synthetic,
         report.seconds(),
-        report.rate(),
+        columns::two_digits(report.rate()),
         report.counting()
     );
 }
 
 fn print_comparisons(report: &Report) {
-    println!(
-        "{:<42}{:>9}{:>9}{:>12}{:>9}",
-        "recount and", "passed", "failed", "on purpose", "n/a"
-    );
-    for comparison in Question::comparisons() {
-        for (qemu, by) in &report.comparisons {
-            let count = by.get(&comparison.to_string()).copied();
-            let count = count.unwrap_or_default();
-            println!(
-                "{qemu:<14}{comparison:<28}{:>9}{:>9}{:>12}{:>9}",
-                count.passed, count.failed, count.on_purpose, count.not_applicable
-            );
-        }
+    let rows: Vec<_> = Question::comparisons().map(|one| one.to_string()).collect();
+    for (qemu, by) in &report.comparisons {
+        let counts = || {
+            rows.iter()
+                .map(|row| by.get(row).copied().unwrap_or_default())
+        };
+        let column = |name: &str, of: fn(Count) -> u64| {
+            (
+                name.to_owned(),
+                counts().map(|count| Some(of(count).to_string())).collect(),
+            )
+        };
+        let columns = [
+            column("passed", |count| count.passed),
+            column("failed", |count| count.failed),
+            column("on purpose", |count| count.on_purpose),
+            column("n/a", |count| count.not_applicable),
+        ];
+        let title = format!("recount and {qemu}");
+        println!("\n{}", columns::lines(&title, &rows, &columns).join("\n"));
     }
 }
 
@@ -256,20 +265,21 @@ fn print_properties(report: &Report) {
     if report.properties.values().all(BTreeMap::is_empty) {
         return;
     }
-    print!("\n{:<28}", "failed of asked");
-    for subject in report.properties.keys() {
-        print!("{subject:>19}");
-    }
-    println!();
-    for property in Question::properties() {
-        print!("{property:<28}");
-        for by in report.properties.values() {
-            let count = by.get(&property.to_string());
-            let cell = count.map_or("-".to_owned(), |count| {
-                format!("{} of {}", count.failed, count.passed + count.failed)
-            });
-            print!("{cell:>19}");
-        }
-        println!();
-    }
+    let rows: Vec<_> = Question::properties().map(|one| one.to_string()).collect();
+    let columns = report.properties.iter().map(|(subject, by)| {
+        let cell = |property| {
+            let count = by.get(property)?;
+            Some(format!(
+                "{} of {}",
+                count.failed,
+                count.passed + count.failed
+            ))
+        };
+        (subject.clone(), rows.iter().map(cell).collect())
+    });
+    let columns: Vec<_> = columns.collect();
+    println!(
+        "\n{}",
+        columns::lines("failed of asked", &rows, &columns).join("\n")
+    );
 }

@@ -7,6 +7,7 @@ use recount_oracle::case::text::{self, CaseFile, Verdict};
 use recount_oracle::explore::{Bounds, Cell, Counterexample, Tally, draw};
 use recount_oracle::toy::Toy;
 
+use crate::columns;
 use crate::error::{At as _, Result};
 
 /// In the order of the table's columns.
@@ -19,23 +20,15 @@ pub fn name(algorithm: Algorithm) -> &'static str {
 
 /// Prints the table, properties by algorithms, then the smallest counterexamples.
 pub fn print(bounds: &Bounds, tally: &Tally) {
-    let column = |algorithm: Algorithm| {
+    let column = |&algorithm: &Algorithm| {
         let cells = bounds.properties.iter();
-        let cells = cells.map(move |property| verdict(tally.cell(algorithm, *property)));
-        std::iter::once(name(algorithm).to_owned()).chain(cells)
+        let cells = cells.map(|property| Some(verdict(tally.cell(algorithm, *property))));
+        (name(algorithm).to_owned(), cells.collect())
     };
-    let names = bounds
-        .properties
-        .iter()
-        .map(|property| property.name().to_owned());
-    let mut lines: Vec<String> = std::iter::once(String::new()).chain(names).collect();
-    for &algorithm in &bounds.algorithms {
-        let width = lines.iter().map(String::len).max().unwrap_or(0) + 2;
-        for (line, text) in lines.iter_mut().zip(column(algorithm)) {
-            *line = format!("{line:width$}{text}");
-        }
-    }
-    println!("{}\n\n{}", lines.join("\n"), draw::LEGEND);
+    let columns: Vec<_> = bounds.algorithms.iter().map(column).collect();
+    let rows: Vec<_> = bounds.properties.iter().map(ToString::to_string).collect();
+    let lines = columns::lines("", &rows, &columns).join("\n");
+    println!("{lines}\n\n{}", draw::LEGEND);
     for (title, example) in examples(bounds, tally) {
         println!("\n{title}");
         explain(example);

@@ -6,6 +6,7 @@ use maud::{Markup, PreEscaped, html};
 
 use super::model::{Count, FIRST, Failure, Report, Run};
 use super::picture::{Picture, Stretch, Use};
+use crate::columns;
 
 /// How it looks; light or dark as the reader's system is.
 const STYLE: &str = include_str!("report.css");
@@ -32,7 +33,7 @@ pub fn of(report: &Report) -> String {
                     h1 { "recount differential" }
                     p class={ "verdict " (if failures == 0 { "good" } else { "bad" }) } {
                         (report.cases) " cases, " (report.synthetic) " of them synthetic, "
-                        (format_args!("{:.1}", report.rate())) " a second; "
+                        (columns::two_digits(report.rate())) " a second; "
                         strong { (failures) " failures" }
                     }
                     ul .runs {

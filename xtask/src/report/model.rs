@@ -160,7 +160,7 @@ impl Report {
     /// Cases a second, of all runs side by side.
     #[expect(
         clippy::cast_precision_loss,
-        reason = "a rate is shown with one decimal"
+        reason = "a rate is shown with two digits"
     )]
     pub fn rate(&self) -> f64 {
         match self.seconds() {

@@ -1,14 +1,16 @@
 //! What a run says while it goes on, and what it keeps.
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::super::cases::CaseName;
 use super::super::subject::{Command, Subject};
 use super::{Cases, Session};
+use crate::columns;
 use crate::error::Result;
 
 /// How often what was found so far is saved.
@@ -79,10 +81,13 @@ impl Session<'_> {
             None => "{spinner} {elapsed} {pos}",
             Some(_) => "{bar:40} {pos}/{len}",
         };
-        let template = format!("{begin} cases, {{per_sec}}, {{msg}}");
+        let template = format!("{begin} cases, {{rate}}, {{msg}}");
         let style = ProgressStyle::with_template(&template);
-        self.bar
-            .set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+        let rate = |state: &ProgressState, line: &mut dyn Write| {
+            let _ = write!(line, "{} a second", columns::two_digits(state.per_sec()));
+        };
+        self.bar.set_style(style.with_key("rate", rate));
         if let Some(length) = length {
             self.bar.set_length(length);
         }

@@ -4,8 +4,10 @@
 mod command;
 pub mod disk;
 mod engine;
+mod maker;
 pub mod program;
 mod qemu_img;
+pub mod recipe;
 
 use std::path::{Path, PathBuf};
 
@@ -20,6 +22,7 @@ use program::Limits;
 
 pub use command::Command;
 pub use engine::Engine;
+pub use maker::Maker;
 pub use qemu_img::{Checker, SECRET, image_arguments};
 
 /// What a check may change.

@@ -177,8 +177,8 @@ mod tests {
     use recount_oracle::case::text;
 
     use super::super::exhibit::Whole;
-    use super::super::make::Maker;
     use super::super::subject::Engine;
+    use super::super::subject::Maker;
     use super::*;
 
     /// Refblocks count 128 MiB, the structures have to be built anew, and a directory of bitmaps is

@@ -14,7 +14,6 @@ mod findings;
 mod guest;
 mod in_use;
 mod judge;
-mod make;
 mod observe;
 mod question;
 mod record;

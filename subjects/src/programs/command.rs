@@ -64,6 +64,14 @@ impl fmt::Display for Command {
 }
 
 impl Command {
+    /// What is typed to have it repair this file.
+    pub fn line(&self, image: &str) -> String {
+        let words = self.arguments.iter().map(|word| word.replace(PLACE, image));
+        let program = self.program.to_string_lossy().into_owned();
+        let words: Vec<String> = std::iter::once(program).chain(words).collect();
+        shlex::try_join(words.iter().map(String::as_str)).unwrap_or_default()
+    }
+
     /// The program, found now rather than in every case, which may take so long and so much memory, in
     /// bytes.
     pub fn find(self, time: Duration, memory: u64) -> Result<Self> {

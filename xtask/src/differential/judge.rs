@@ -177,8 +177,7 @@ mod tests {
     use recount_oracle::case::text;
 
     use super::super::exhibit::Whole;
-    use super::super::subject::Engine;
-    use super::super::subject::Maker;
+    use super::super::subject::{Engine, Maker};
     use super::*;
 
     /// Refblocks count 128 MiB, the structures have to be built anew, and a directory of bitmaps is

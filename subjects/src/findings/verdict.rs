@@ -1,0 +1,133 @@
+//! What came of a subject, in one sentence.
+
+/// How a subject did by one property.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked<'a> {
+    /// The property.
+    pub property: &'a str,
+    /// Images of which it does not hold.
+    pub failed: u64,
+    /// Images of which it says anything.
+    pub said: u64,
+    /// Images that the subject declined.
+    pub declined: u64,
+}
+
+/// What a failure means to whoever has such an image, the worst first, and of which images.
+const MEANS: [(&str, &str, &str); 9] = [
+    ("healthy-stays-healthy", "breaks", "with nothing wrong"),
+    ("keeps-guest-data", "loses guest data of", ""),
+    ("no-overlap", "puts tables over what is in use in", ""),
+    (
+        "leaves-data-alone",
+        "changes what it has to leave alone in",
+        "",
+    ),
+    ("good-in-use", "leaves to break under the next writer", ""),
+    ("counts-every-cluster", "leaves wrong refcounts in", ""),
+    ("ends", "does not end by itself with", ""),
+    ("repairs", "does not repair", "that can be repaired"),
+    ("others-agree", "leaves what others find broken in", ""),
+];
+/// The property that every image is asked for that a subject may decline.
+const DECLINED: &str = "repairs";
+/// So many properties are told.
+const TOLD: usize = 3;
+
+/// The sentence.
+pub fn sentence(subject: &str, asked: &[Asked<'_>]) -> String {
+    let declined = asked.iter().find(|one| one.property == DECLINED);
+    let declined = declined.map_or(0, |one| one.declined);
+    let judged = asked.iter().map(|one| one.said).max().unwrap_or(0);
+    let also = match declined {
+        0 => String::new(),
+        some => format!("; it declined {}", images(some)),
+    };
+    let failed = asked.iter().filter(|one| one.failed > 0).count();
+    if judged == 0 {
+        let declined = if declined == 0 {
+            "was asked nothing"
+        } else {
+            "declined every image"
+        };
+        return format!("{subject} {declined}: nothing of it was judged.");
+    }
+    if failed == 0 {
+        return format!("{subject} did nothing wrong with {}{also}.", images(judged));
+    }
+    let mut told = Vec::new();
+    for (property, does, which) in MEANS {
+        let it = asked
+            .iter()
+            .find(|one| one.property == property && one.failed > 0);
+        told.extend(it.map(|one| {
+            let text = format!("{does} {} of {} {which}", one.failed, images(one.said));
+            text.trim_end().to_owned()
+        }));
+    }
+    told.truncate(TOLD);
+    let more = if told.is_empty() { "" } else { " more" };
+    match failed - told.len() {
+        0 => {}
+        1 => told.push(format!("fails in one{more} way")),
+        ways => told.push(format!("fails in {ways}{more} ways")),
+    }
+    let last = told.pop().unwrap_or_default();
+    let list = match told.len() {
+        0 => last,
+        _ => format!("{} and {last}", told.join(", ")),
+    };
+    format!("{subject} is not safe to use: it {list}{also}.")
+}
+
+fn images(count: u64) -> String {
+    match count {
+        1 => "1 image".to_owned(),
+        _ => format!("{count} images"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn asked(property: &str, failed: u64, said: u64, declined: u64) -> Asked<'_> {
+        Asked {
+            property,
+            failed,
+            said,
+            declined,
+        }
+    }
+
+    #[test]
+    fn the_worst_comes_first() {
+        let all = [
+            asked("counts-every-cluster", 5, 40, 0),
+            asked("healthy-stays-healthy", 3, 8, 0),
+            asked("repairs", 2, 38, 4),
+        ];
+        assert_eq!(
+            sentence("mine", &all),
+            "mine is not safe to use: it breaks 3 of 8 images with nothing wrong, leaves wrong \
+             refcounts in 5 of 40 images and does not repair 2 of 38 images that can be repaired; it \
+             declined 4 images."
+        );
+    }
+
+    #[test]
+    fn one_that_fails_nowhere_and_one_that_declines_all_are_told_apart() {
+        let good = [asked("repairs", 0, 1, 0)];
+        let nothing = [asked("repairs", 0, 0, 3)];
+        assert_eq!(sentence("a", &good), "a did nothing wrong with 1 image.");
+        let declined = "b declined every image: nothing of it was judged.";
+        assert_eq!(sentence("b", &nothing), declined);
+    }
+
+    #[test]
+    fn what_has_no_words_of_its_own_is_counted() {
+        let all = [asked("crash-atomic", 1, 9, 0), asked("no-leaks", 1, 9, 0)];
+        let said = sentence("c", &all);
+        assert_eq!(said, "c is not safe to use: it fails in 2 ways.");
+    }
+}

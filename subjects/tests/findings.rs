@@ -15,6 +15,7 @@ use recount_oracle::case::real::{Kind, Recipe, Step, random_recipe};
 use recount_oracle::case::{Case, Image, build, generate, text};
 use recount_subjects::findings::{self, Finding, Origin};
 use recount_subjects::programs::{Maker, Repaired, disk, said};
+use tempfile::TempDir;
 
 /// Every file of a finding.
 const FILES: [&str; 6] = [
@@ -46,7 +47,7 @@ bitmaps = [{ granularity_bits = 9, clusters = 1, all_ones = 0 }]
 
 [case.damage.refcount]
 among = "allocated"
-cluster = 12
+cluster = 60
 to = "zero"
 "#;
 
@@ -79,7 +80,7 @@ fn written(report: &Path, origin: Origin<'_>, after: &SparseBytes) -> PathBuf {
         subject: "mine",
         property: "counts-every-cluster",
         case: "5:12",
-        command: "my-tool --repair image.qcow2".to_owned(),
+        command: &"mine=my-tool --repair {image}".parse().unwrap(),
         origin,
         story: "the refcount of cluster 9 is 0 after the repair; it should be 1: the reftable",
         repaired: &repaired,
@@ -105,7 +106,7 @@ fn build_anew(folder: &Path, tools: Option<&Path>) -> (Output, SparseBytes) {
 }
 
 /// A folder with the programs that every system has, and no other.
-fn tools() -> tempfile::TempDir {
+fn tools() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for tool in TOOLS {
         let from = ["/bin", "/usr/bin"].map(|place| Path::new(place).join(tool));
@@ -121,8 +122,8 @@ fn assert_same(folder: &Path, built: &SparseBytes, story: &str) {
 }
 
 /// Builds the image of a case that the harness lays out.
-fn assert_synthetic(case: &Case, story: &str) -> PathBuf {
-    let report = tempfile::tempdir().unwrap().keep();
+fn assert_synthetic(case: &Case, story: &str) -> (TempDir, PathBuf) {
+    let report = tempfile::tempdir().unwrap();
     let whole = build::image(&case.image).unwrap();
     let damaged = damaged(case, &whole);
     let origin = Origin {
@@ -131,17 +132,17 @@ fn assert_synthetic(case: &Case, story: &str) -> PathBuf {
         again: None,
         damaged: &damaged,
     };
-    let folder = written(&report, origin, &damaged);
+    let folder = written(report.path(), origin, &damaged);
     let tools = tools();
     let (output, built) = build_anew(&folder, Some(tools.path()));
     assert_eq!(output.stderr, b"", "{story}: {output:?}");
     assert_same(&folder, &built, story);
-    folder
+    (report, folder)
 }
 
 #[test]
 fn the_script_builds_an_image_with_snapshots_with_a_shell_alone() {
-    let folder = assert_synthetic(&case(SNAPSHOTS), "snapshots");
+    let (_kept, folder) = assert_synthetic(&case(SNAPSHOTS), "snapshots");
     let script = fs::read_to_string(folder.join("make.sh")).unwrap();
     for named in [
         "# byte 20 of the header: cluster_bits",
@@ -149,7 +150,7 @@ fn the_script_builds_an_image_with_snapshots_with_a_shell_alone() {
         "# L1 entry 0 of snapshot 1",
         "# snapshot table entry 0",
         "L2 entries 0 to 42 of the active layer, in the table of L1 entry 0",
-        "# What is wrong with the image.\n# refcount of cluster 12: 0x1 becomes 0x0\n",
+        "# What is wrong with the image.\n# refcount of cluster 60: 0x1 becomes 0x0\n",
     ] {
         assert!(script.contains(named), "{named}: {script}");
     }
@@ -159,7 +160,7 @@ fn the_script_builds_an_image_with_snapshots_with_a_shell_alone() {
 fn the_script_builds_a_healthy_image() {
     let mut healthy = case(SNAPSHOTS);
     healthy.damage.clear();
-    let folder = assert_synthetic(&healthy, "healthy");
+    let (_kept, folder) = assert_synthetic(&healthy, "healthy");
     let readme = fs::read_to_string(folder.join("README.md")).unwrap();
     assert!(readme.contains("Nothing is wrong with it"), "{readme}");
     let script = fs::read_to_string(folder.join("make.sh")).unwrap();
@@ -189,7 +190,7 @@ fn the_scripts_of_random_images_build_them() {
 
 #[test]
 fn the_folder_reads_without_anything_of_ours() {
-    let folder = assert_synthetic(&case(SNAPSHOTS), "snapshots");
+    let (_kept, folder) = assert_synthetic(&case(SNAPSHOTS), "snapshots");
     let mut files: Vec<_> = fs::read_dir(&folder).unwrap().collect();
     files.sort_by_key(|file| file.as_ref().unwrap().file_name());
     let names = files.iter().map(|file| file.as_ref().unwrap().file_name());
@@ -220,13 +221,13 @@ fn the_folder_reads_without_anything_of_ours() {
         assert!(readme.contains(said), "{said}: {readme}");
     }
     let before = read("before.txt");
-    let wrong = before.lines().find(|line| line.starts_with("12 "));
+    let wrong = before.lines().find(|line| line.starts_with("60 "));
     assert!(
         wrong.is_some_and(|line| line.contains("counts as free")),
         "{before}"
     );
     let page = read("index.html");
-    assert!(page.contains("<tr class=\"bad\"><td>12</td>"), "{page}");
+    assert!(page.contains("<tr class=\"bad\"><td>60</td>"), "{page}");
 }
 
 #[test]

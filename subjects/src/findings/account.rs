@@ -78,7 +78,7 @@ fn headline(property: &str, story: &str) -> &'static str {
 
 fn what_was_run(blocks: &mut Vec<Block>, finding: &Finding<'_>, before: &Result<Table, String>) {
     blocks.push(Block::Heading("What was run"));
-    blocks.push(Block::Code(finding.command.clone()));
+    blocks.push(Block::Code(finding.command.line(files::IMAGE)));
     let mut text = format!("`{}` is a qcow2 image", files::IMAGE);
     if let Ok(table) = before {
         let _ = write!(text, " of {}", table.about);
@@ -203,7 +203,7 @@ fn how_to_see_it(blocks: &mut Vec<Block>, finding: &Finding<'_>) {
     blocks.push(Block::Code(format!(
         "sh {}\n{check}\n{}\n{check}",
         files::SCRIPT,
-        finding.command
+        finding.command.line(files::IMAGE)
     )));
     blocks.push(Block::List(vec![
         format!(

@@ -90,6 +90,12 @@ pub fn plain(text: &str) -> String {
 
 /// The table of an image; why there is none of one that cannot be opened.
 pub fn of(image: &SparseBytes) -> Result<Table, String> {
+    if image.pages().next().is_none() {
+        let bytes = image.len();
+        return Err(format!(
+            "of {bytes} bytes, no one is known: all are 0, or they are too many"
+        ));
+    }
     let audit = audit::audit(image).map_err(|error| plain(&error.to_string()))?;
     let mut rows = Vec::new();
     let mut before: Option<(Vec<Referrer>, Row)> = None;
@@ -260,8 +266,8 @@ pub fn text(title: &str, table: &Result<Table, String>) -> String {
         Err(why) => return format!("{title}\n\nThere is nothing to list: {why}.\n"),
     };
     let mut text = format!("{title}: {}.\n\n", table.about);
-    text +=
-        "\"L2 entry 0/3\" is entry 3 of the L2 table that entry 0 of the L1 table leads to.\n\n";
+    text += "\"L2 entry 0/3\" is entry 3 of the L2 table that entry 0 of the L1 table leads to. Snapshots and \
+             bitmaps are counted from 0.\n\n";
     let _ = writeln!(
         text,
         "{:<15} {:>10} {:>8}  {:<58} refers to it",

@@ -16,7 +16,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::error::{At as _, Result};
-use crate::programs::Repaired;
+use crate::programs::{Command, Repaired};
 pub use script::Origin;
 
 /// The folder of all findings, beside the report.
@@ -32,8 +32,8 @@ pub struct Finding<'a> {
     pub property: &'a str,
     /// The case, as the report calls it.
     pub case: &'a str,
-    /// What is typed to have the program repair `image.qcow2`.
-    pub command: String,
+    /// The program.
+    pub command: &'a Command,
     /// The image that the program got, and how that came about.
     pub origin: Origin<'a>,
     /// What happened, as the report tells it.

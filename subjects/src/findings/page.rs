@@ -74,7 +74,7 @@ fn clusters(table: &Result<Table, String>) -> Markup {
     };
     html! {
         p { (table.about) ". “L2 entry 0/3” is entry 3 of the L2 table that entry 0 of the L1 table \
-             leads to." }
+             leads to. Snapshots and bitmaps are counted from 0." }
         div .wide {
             table {
                 thead {

@@ -16,8 +16,8 @@ use crate::error::Result;
 
 /// An image before any damage, with what qemu needs beside it in its folder.
 pub struct Whole<'a> {
-    bench: Bench<'a>,
-    image: SparseBytes,
+    pub bench: Bench<'a>,
+    pub image: SparseBytes,
     guest: GuestData,
 }
 

@@ -84,8 +84,8 @@ pub struct Args {
         conflicts_with = "only"
     )]
     shard: cases::Shard,
-    /// Write report.json, junit.xml and index.html into this folder, and smaller cases for what
-    /// failed.
+    /// Write report.json, junit.xml and index.html into this folder, smaller cases for what failed,
+    /// and a folder for each kind of failure of a --subject, for whoever maintains that.
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
     /// With --report: the folder may have something in it.

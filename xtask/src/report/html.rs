@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use maud::{Markup, PreEscaped, html};
+use recount_subjects::findings::{FOLDER, PAGE};
 
 use super::model::{Count, FIRST, Failure, Report, Run};
 use super::picture::{Picture, Stretch, Use};
@@ -34,6 +35,9 @@ pub fn of(report: &Report) -> String {
                         (report.cases) " cases, " (report.synthetic) " of them synthetic, "
                         (format_args!("{:.1}", report.rate())) " a second; "
                         strong { (failures) " failures" }
+                    }
+                    @for (failed, verdict) in report.verdicts() {
+                        p class={ "verdict " (if failed { "bad" } else { "good" }) } { (verdict) }
                     }
                     ul .runs {
                         @for Run { seed, shard, seconds, .. } in &report.runs {
@@ -148,6 +152,9 @@ fn failure_list(failures: &[&Failure]) -> Markup {
                 }
                 pre { (failure.story) }
                 p { code { (failure.rerun) } }
+                @if let Some(name) = &failure.finding {
+                    p { a href={ (FOLDER) "/" (name) "/" (PAGE) } { "The image, a script that builds it, and what happened, to pass on" } }
+                }
                 @if let Some(minimal) = &failure.minimal { p { "Smaller: " code { (minimal) } } }
                 @for (title, picture) in [("before", &failure.before), ("after", &failure.after)] {
                     @if let Some(picture) = picture { (figure(title, picture)) }

@@ -13,7 +13,7 @@ use recount_oracle::case::damage::{self, SparseBytes};
 use recount_oracle::case::observed::Ended;
 use recount_oracle::case::real::{Kind, Recipe, Step, random_recipe};
 use recount_oracle::case::{Case, Image, build, generate, text};
-use recount_subjects::findings::{self, Finding, Origin};
+use recount_subjects::findings::{self, Consequence, Finding, Origin};
 use recount_subjects::programs::{Maker, Repaired, disk, said};
 use tempfile::TempDir;
 
@@ -84,7 +84,10 @@ fn written(report: &Path, origin: Origin<'_>, after: &SparseBytes) -> PathBuf {
         origin,
         story: "the refcount of cluster 9 is 0 after the repair; it should be 1: the reftable",
         repaired: &repaired,
-        consequence: Some("guest cluster 3 of the active layer had data"),
+        consequence: Some(&Consequence {
+            loss: "guest cluster 3 of the active layer had data".to_owned(),
+            command: "qemu-io IMAGE -c 'write 0 512'".to_owned(),
+        }),
     };
     finding.write(report, "it").unwrap();
     report.join(findings::FOLDER).join("it")
@@ -148,7 +151,8 @@ fn the_script_builds_an_image_with_snapshots_with_a_shell_alone() {
         "# byte 20 of the header: cluster_bits",
         "# refcount table entry 0",
         "# L1 entry 0 of snapshot 1",
-        "# snapshot table entry 0",
+        "# snapshot table entry 1: offset of its L1 table",
+        "# guest cluster 39 of the active layer",
         "L2 entries 0 to 42 of the active layer, in the table of L1 entry 0",
         "# What is wrong with the image.\n# refcount of cluster 60: 0x1 becomes 0x0\n",
     ] {
@@ -216,6 +220,7 @@ fn the_folder_reads_without_anything_of_ours() {
         "Section \"Snapshots\"",
         "guest cluster 3 of the active layer had data",
         "    sh make.sh\n    qemu-img check image.qcow2\n    my-tool --repair image.qcow2",
+        "    qemu-io image.qcow2 -c 'write 0 512'",
         "    all good",
     ] {
         assert!(readme.contains(said), "{said}: {readme}");
@@ -287,6 +292,7 @@ fn the_script_repeats_what_qemu_did_and_builds_the_same_without_it() {
     let mut by_commands = 0;
     for recipe in std::iter::once(with_snapshots()).chain(random.take(8)) {
         let story = format!("{recipe:?}");
+        let is_dated = recipe == with_snapshots();
         let [first, second] = [(); 2].map(|()| tempfile::tempdir().unwrap());
         let whole = maker.make(&recipe, first.path()).unwrap();
         let again = maker.make(&recipe, second.path()).unwrap();
@@ -300,6 +306,16 @@ fn the_script_repeats_what_qemu_did_and_builds_the_same_without_it() {
             damaged: &damaged,
         };
         let folder = written(report.path(), origin, &damaged);
+        if is_dated {
+            let script = fs::read_to_string(folder.join("make.sh")).unwrap();
+            let commands = script.split("by_qemu() {").nth(1).unwrap();
+            assert!(commands.contains("snapshot -c s2"), "{script}");
+            assert!(
+                commands.contains("snapshot table entry 1: date"),
+                "{script}"
+            );
+            assert!(commands.contains("sigraise 9"), "{script}");
+        }
         let (output, built) = build_anew(&folder, None);
         assert_same(&folder, &built, &story);
         by_commands += usize::from(output.stderr.is_empty());

@@ -10,7 +10,7 @@ use recount_oracle::case::real::Kind;
 use super::clusters::{Table, plain};
 use super::script;
 use super::specification;
-use super::{Finding, files};
+use super::{Consequence, Finding, files};
 use crate::programs::image_arguments;
 
 /// Lines of a program's output that are kept.
@@ -34,6 +34,8 @@ pub enum Block {
     Code(String),
     /// One thing each.
     List(Vec<String>),
+    /// Where something is to be read.
+    Link(&'static str, &'static str),
     /// What someone else says.
     Quote(&'static str),
 }
@@ -43,7 +45,7 @@ pub fn of(finding: &Finding<'_>, tables: [&Result<Table, String>; 2]) -> Vec<Blo
     let mut blocks = vec![Block::Title(format!(
         "`{}` {}",
         finding.subject,
-        headline(finding.property, finding.story)
+        headline(finding, tables)
     ))];
     what_was_run(&mut blocks, finding, tables[0]);
     what_happened(&mut blocks, finding, tables);
@@ -58,19 +60,17 @@ pub fn of(finding: &Finding<'_>, tables: [&Result<Table, String>; 2]) -> Vec<Blo
 }
 
 /// What the program does, in a few words.
-fn headline(property: &str, story: &str) -> &'static str {
-    match property {
-        "healthy-stays-healthy" if story.contains("cannot be opened") => {
-            "leaves an image that had nothing wrong so that it cannot be opened"
-        }
+fn headline(finding: &Finding<'_>, [before, after]: [&Result<Table, String>; 2]) -> &'static str {
+    match finding.property {
+        "ends" => "does not come to an end by itself",
+        _ if before.is_ok() && after.is_err() => "leaves an image that cannot be opened any more",
         "healthy-stays-healthy" => "breaks an image that has nothing wrong",
         "keeps-guest-data" => "changes what the guest reads",
         "no-overlap" => "writes new tables over what is in use",
         "leaves-data-alone" => "changes bytes that a repair has to leave as they are",
         "good-in-use" => "leaves an image that breaks when a guest writes to it",
         "counts-every-cluster" => "says that it has repaired an image, and leaves wrong refcounts",
-        "ends" => "does not come to an end by itself",
-        "repairs" if story.contains("failed then") => "changes an image and fails then",
+        "repairs" if finding.story.contains("failed then") => "changes an image and fails then",
         "repairs" => "does not repair refcounts that can be set right",
         _ => "does not repair an image as it should",
     }
@@ -126,7 +126,8 @@ fn what_happened(
     let story = plain(story.lines().next().unwrap_or_default());
     blocks.push(Block::Text(format!("{ended}. What is wrong: {story}.")));
     let in_story = finding.story.split_once(CONSEQUENCE).map(|(_, loss)| loss);
-    if let Some(loss) = in_story.or(finding.consequence) {
+    let known = finding.consequence.map(|known| &*known.loss);
+    if let Some(loss) = in_story.or(known) {
         let loss = plain(loss.lines().next().unwrap_or_default());
         blocks.push(Block::Text(format!(
             "What comes of it: once qemu-io has written to other places of the image, {loss}."
@@ -170,7 +171,7 @@ fn state(when: &str, table: &Result<Table, String>) -> String {
 
 fn what_is_asked(blocks: &mut Vec<Block>, finding: &Finding<'_>) {
     blocks.push(Block::Heading("What the specification of qcow2 asks for"));
-    let sections = specification::about(finding.property, &finding.repaired.image);
+    let sections = specification::about(finding.property, finding.story, &finding.repaired.image);
     if sections.is_empty() {
         blocks.push(Block::Text(
             "It has no word on how long a repair may take; what is left behind by one that was ended \
@@ -182,9 +183,8 @@ fn what_is_asked(blocks: &mut Vec<Block>, finding: &Finding<'_>) {
         blocks.push(Block::Text(format!("Section \"{}\":", section.name)));
         blocks.push(Block::Quote(section.says));
     }
-    blocks.push(Block::Text(format!(
-        "It is `docs/interop/qcow2` in the sources of QEMU, and {SPECIFICATION}."
-    )));
+    let place = "It is docs/interop/qcow2 in the sources of QEMU, and on the web:";
+    blocks.push(Block::Link(place, SPECIFICATION));
 }
 
 fn how_to_see_it(blocks: &mut Vec<Block>, finding: &Finding<'_>) {
@@ -200,11 +200,17 @@ fn how_to_see_it(blocks: &mut Vec<Block>, finding: &Finding<'_>) {
         files::IMAGE.to_owned()
     };
     let check = format!("qemu-img check {arguments}");
-    blocks.push(Block::Code(format!(
-        "sh {}\n{check}\n{}\n{check}",
-        files::SCRIPT,
-        finding.command.line(files::IMAGE)
-    )));
+    let program = finding.command.line(files::IMAGE);
+    let mut lines = vec![
+        format!("sh {}", files::SCRIPT),
+        check.clone(),
+        program,
+        check,
+    ];
+    if let Some(known) = finding.consequence {
+        lines.push(known.command.replace(Consequence::PLACE, files::IMAGE));
+    }
+    blocks.push(Block::Code(lines.join("\n")));
     blocks.push(Block::List(vec![
         format!(
             "`{}` is the image, and `{}` builds it anew, byte for byte, with `printf` and `dd`, or with \
@@ -231,6 +237,7 @@ pub fn markdown(blocks: &[Block]) -> String {
         Block::List(list) => list
             .iter()
             .fold(String::new(), |text, one| text + "- " + one + "\n"),
+        Block::Link(text, place) => format!("{text} <{place}>\n"),
         Block::Quote(text) => lines(text, "> "),
     });
     parts.collect::<Vec<_>>().join("\n")

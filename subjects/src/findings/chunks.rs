@@ -7,6 +7,8 @@ use super::labels::{Labels, Part};
 
 /// A run of zeros as long as this is left out.
 const GAP: u64 = 16;
+/// Content is written in units of so many bytes, where it can be.
+const WORD: u64 = 8;
 /// So many bytes that repeat are told as such.
 const REPEATED: usize = 48;
 /// The longest thing that is looked for to repeat, in bytes.
@@ -71,7 +73,10 @@ pub fn changed(before: &SparseBytes, after: &SparseBytes, labels: &Labels<'_>) -
         let part = if whole.is_field() {
             Part { end, ..whole }
         } else {
-            let (start, end) = (next, last_difference(before, after, next, end));
+            // Whole words: what differs by chance need not differ in all its bytes.
+            let start = (next / WORD * WORD).max(whole.start).max(at);
+            let last = last_difference(before, after, next, end);
+            let end = last.next_multiple_of(WORD).min(end);
             Part {
                 start,
                 end,

@@ -42,9 +42,9 @@ impl fmt::Display for State {
         f.write_str(match self {
             Self::Free => "free",
             Self::Right => "right",
-            Self::CountsAsFree => "WRONG: it is in use and counts as free, to be written over",
+            Self::CountsAsFree => "WRONG: in use, but counts as free",
             Self::TooLow => "WRONG: too low",
-            Self::TooHigh => "WRONG: too high, its space is lost",
+            Self::TooHigh => "WRONG: too high, space is lost",
             Self::Unreadable => "WRONG: cannot be read",
         })
     }
@@ -85,7 +85,11 @@ pub struct Table {
 /// The words of the specification for those of the audit.
 pub fn plain(text: &str) -> String {
     let text = text.replace("reftable", "refcount table");
-    text.replace("refblock", "refcount block")
+    let text = text.replace("refblock", "refcount block");
+    text.replace(
+        ": says that the refcount",
+        ": bit 63 says that the refcount",
+    )
 }
 
 /// The table of an image; why there is none of one that cannot be opened.
@@ -270,7 +274,7 @@ pub fn text(title: &str, table: &Result<Table, String>) -> String {
              bitmaps are counted from 0.\n\n";
     let _ = writeln!(
         text,
-        "{:<15} {:>10} {:>8}  {:<58} refers to it",
+        "{:<15} {:>10} {:>8}  {:<34} refers to it",
         "cluster", "references", "refcount", "the refcount is"
     );
     for row in &table.rows {
@@ -280,7 +284,7 @@ pub fn text(title: &str, table: &Result<Table, String>) -> String {
         let state = if refers.is_empty() {
             state
         } else {
-            format!("{state:<58}")
+            format!("{state:<34}")
         };
         let line = format!("{clusters:<15} {references:>10} {refcount:>8}  {state} {refers}");
         let _ = writeln!(text, "{}", line.trim_end());

@@ -36,6 +36,19 @@ const EXTENSIONS: [(u64, &str); 5] = [
     (0x0537_be77, "full disk encryption header pointer"),
     (0x4441_5441, "external data file name"),
 ];
+/// Fields of a snapshot table entry: first byte, length in bytes, what it is (specification,
+/// "Snapshots"). Seconds and nanoseconds of the date are told together.
+const SNAPSHOT_FIELDS: [(u64, u64, &str); 9] = [
+    (0, 8, "offset of its L1 table"),
+    (8, 4, "size of its L1 table"),
+    (12, 2, "length of its ID"),
+    (14, 2, "length of its name"),
+    (16, 8, "date"),
+    (24, 8, "time that the guest was running"),
+    (32, 4, "size of the VM state"),
+    (36, 4, "size of the extra data"),
+    (40, u64::MAX, "extra data, ID and name"),
+];
 /// What lies in units of this size is told unit by unit.
 const ENTRY: u64 = 8;
 
@@ -210,7 +223,7 @@ impl<'a> Labels<'a> {
         Some(named(audit, by, at).unwrap_or_else(|| Part {
             start,
             end,
-            name: Name::Text(content(by, audit)),
+            name: content(by, audit),
         }))
     }
 }
@@ -264,10 +277,14 @@ fn named(audit: &Audit, by: &Referrer, at: u64) -> Option<Part> {
             let mut known = (0_u64..).zip(&audit.snapshots.entries);
             let (number, entry) =
                 known.find(|(_, entry)| (entry.at..entry.at + entry.bytes).contains(&at))?;
+            let inside = at - entry.at;
+            let mut fields = SNAPSHOT_FIELDS.into_iter().rev();
+            let (start, bytes, what) = fields.find(|(start, ..)| *start <= inside)?;
+            let end = start.saturating_add(bytes).min(entry.bytes);
             Some(Part {
-                start: entry.at,
-                end: entry.at + entry.bytes,
-                name: Name::Text(format!("snapshot table entry {number}")),
+                start: entry.at + start,
+                end: entry.at + end,
+                name: Name::Text(format!("snapshot table entry {number}: {what}")),
             })
         }
         _ => None,
@@ -294,12 +311,15 @@ fn refcounts(header: &Header, refblock: u64, start: u64, at: u64) -> Part {
 }
 
 /// What a cluster is that is no table.
-fn content(by: &Referrer, audit: &Audit) -> String {
+fn content(by: &Referrer, audit: &Audit) -> Name {
     let guest = |layer: LayerId, l1_index: u64, l2_index: u64| {
-        let cluster = l1_index
-            .saturating_mul(audit.header.l2_entries())
-            .saturating_add(l2_index);
-        format!("guest cluster {cluster} of {layer}")
+        let first = l1_index.saturating_mul(audit.header.l2_entries());
+        let cluster = first.saturating_add(l2_index);
+        Name::Numbered {
+            called: ["guest cluster", "guest clusters"],
+            numbers: [cluster, cluster],
+            of: format!(" of {layer}"),
+        }
     };
     match *by {
         Referrer::Data {
@@ -311,11 +331,11 @@ fn content(by: &Referrer, audit: &Audit) -> String {
             layer,
             l1_index,
             l2_index,
-        } => format!("{}, compressed", guest(layer, l1_index, l2_index)),
-        Referrer::Header => "the cluster of the header".to_owned(),
-        Referrer::LuksHeader => "LUKS header".to_owned(),
-        Referrer::BitmapDirectory => "bitmap directory".to_owned(),
-        Referrer::BitmapData { bitmap, .. } => format!("bits of bitmap {bitmap}"),
-        _ => "a table".to_owned(),
+        } => Name::Text(format!("{}, compressed", guest(layer, l1_index, l2_index))),
+        Referrer::Header => Name::Text("the cluster of the header".to_owned()),
+        Referrer::LuksHeader => Name::Text("LUKS header".to_owned()),
+        Referrer::BitmapDirectory => Name::Text("bitmap directory".to_owned()),
+        Referrer::BitmapData { bitmap, .. } => Name::Text(format!("bits of bitmap {bitmap}")),
+        _ => Name::Text("a table".to_owned()),
     }
 }

@@ -41,7 +41,20 @@ pub struct Finding<'a> {
     /// What the program said, and what it made of the image.
     pub repaired: &'a Repaired,
     /// What a guest that writes to the image destroys then, where it does.
-    pub consequence: Option<&'a str>,
+    pub consequence: Option<&'a Consequence>,
+}
+
+/// What a guest destroys that writes to an image with wrong refcounts.
+pub struct Consequence {
+    /// What is lost, in words.
+    pub loss: String,
+    /// The command that writes, with [`Consequence::PLACE`] for the image.
+    pub command: String,
+}
+
+impl Consequence {
+    /// Stands for the image in the command.
+    pub const PLACE: &'static str = "IMAGE";
 }
 
 impl Finding<'_> {

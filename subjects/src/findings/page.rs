@@ -53,6 +53,7 @@ fn part(block: &Block) -> Markup {
             Block::Text(text) => p { (inline(text)) },
             Block::Code(text) => pre { (text) },
             Block::List(list) => ul { @for one in list { li { (inline(one)) } } },
+            Block::Link(text, place) => p { (text) " " a href=(place) { (place) } },
             Block::Quote(text) => blockquote { (text) },
         }
     }

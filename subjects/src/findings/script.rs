@@ -79,7 +79,7 @@ pub fn of(origin: &Origin<'_>) -> String {
             script += &function("by_qemu", &commands);
             let _ = write!(
                 script,
-                "\nif ! (by_qemu) >/dev/null 2>&1 || {} ",
+                "\nif ! (by_qemu) >/dev/null 2>&1 || {}",
                 differs(sum)
             );
             script += "; then\n    echo \"make.sh: there is no qemu-img here that lays the image out \

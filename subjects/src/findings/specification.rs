@@ -15,7 +15,8 @@ pub struct Section {
 
 const HEADER: Section = Section {
     name: "Header",
-    says: "The first cluster of a qcow2 image contains the file header […] An implementation must fail \
+    says: "The first cluster of a qcow2 image contains the file header: […] QCOW magic string \
+           (\"QFI\\xfb\") […] Version number (valid values are 2 and 3) […] An implementation must fail \
            to open an image if an unknown bit is set.",
 };
 const WRITERS: Section = Section {
@@ -65,15 +66,19 @@ const BITMAPS: Section = Section {
     says: "Bit 0: Bitmaps extension bit. This bit indicates consistency for the bitmaps extension data.",
 };
 
-/// What the specification has about a failure of this kind that left this image.
-pub fn about(property: &str, after: &SparseBytes) -> Vec<Section> {
+/// What the specification has about a failure of this kind, with this story, that left this image.
+pub fn about(property: &str, story: &str, after: &SparseBytes) -> Vec<Section> {
     let mut sections = match property {
         "keeps-guest-data" => vec![MAPPING],
-        "leaves-data-alone" => vec![WRITERS, REFCOUNTS],
+        "leaves-data-alone" if story.contains("extension") || story.contains("autoclear") => {
+            vec![WRITERS]
+        }
+        "leaves-data-alone" if story.contains("header") => vec![HEADER],
         "ends" => Vec::new(),
         _ => vec![REFCOUNTS],
     };
     let Ok(audit) = audit::audit(after) else {
+        sections.retain(|section| *section != HEADER);
         sections.insert(0, HEADER);
         return sections;
     };

@@ -31,6 +31,8 @@ const MEANS: [(&str, &str, &str); 9] = [
 ];
 /// The property that every image is asked for that a subject may decline.
 const DECLINED: &str = "repairs";
+/// The one that every image is asked for that was not declined.
+const JUDGED: &str = "ends";
 /// So many properties are told.
 const TOLD: usize = 3;
 
@@ -38,7 +40,8 @@ const TOLD: usize = 3;
 pub fn sentence(subject: &str, asked: &[Asked<'_>]) -> String {
     let declined = asked.iter().find(|one| one.property == DECLINED);
     let declined = declined.map_or(0, |one| one.declined);
-    let judged = asked.iter().map(|one| one.said).max().unwrap_or(0);
+    let judged = asked.iter().find(|one| one.property == JUDGED);
+    let judged = judged.map_or(0, |one| one.said);
     let also = match declined {
         0 => String::new(),
         some => format!("; it declined {}", images(some)),
@@ -106,6 +109,7 @@ mod tests {
             asked("counts-every-cluster", 5, 40, 0),
             asked("healthy-stays-healthy", 3, 8, 0),
             asked("repairs", 2, 38, 4),
+            asked("ends", 0, 48, 0),
         ];
         assert_eq!(
             sentence("mine", &all),
@@ -117,7 +121,7 @@ mod tests {
 
     #[test]
     fn one_that_fails_nowhere_and_one_that_declines_all_are_told_apart() {
-        let good = [asked("repairs", 0, 1, 0)];
+        let good = [asked("repairs", 0, 0, 0), asked("ends", 0, 1, 0)];
         let nothing = [asked("repairs", 0, 0, 3)];
         assert_eq!(sentence("a", &good), "a did nothing wrong with 1 image.");
         let declined = "b declined every image: nothing of it was judged.";
@@ -126,8 +130,11 @@ mod tests {
 
     #[test]
     fn what_has_no_words_of_its_own_is_counted() {
-        let all = [asked("crash-atomic", 1, 9, 0), asked("no-leaks", 1, 9, 0)];
+        let all = ["crash-atomic", "no-leaks", "ends"].map(|name| asked(name, 1, 9, 0));
         let said = sentence("c", &all);
-        assert_eq!(said, "c is not safe to use: it fails in 2 ways.");
+        assert_eq!(
+            said,
+            "c is not safe to use: it does not end by itself with 1 of 9 images and fails in 2 more ways."
+        );
     }
 }

@@ -229,7 +229,7 @@ impl Findings {
         };
         if let Some(loss) = in_use::consequence(bench, &field.qemu_io, image)? {
             story.push_str("\n    once qemu-io has written to the image: ");
-            story.push_str(&loss);
+            story.push_str(&loss.loss);
         }
         Ok(())
     }

@@ -31,13 +31,13 @@ pub fn of(report: &Report) -> String {
             body {
                 main {
                     h1 { "recount differential" }
-                    p class={ "verdict " (if failures == 0 { "good" } else { "bad" }) } {
+                    @for (failed, verdict) in report.verdicts() {
+                        p class={ "verdict " (if failed { "bad" } else { "good" }) } { (verdict) }
+                    }
+                    p .runs {
                         (report.cases) " cases, " (report.synthetic) " of them synthetic, "
                         (format_args!("{:.1}", report.rate())) " a second; "
                         strong { (failures) " failures" }
-                    }
-                    @for (failed, verdict) in report.verdicts() {
-                        p class={ "verdict " (if failed { "bad" } else { "good" }) } { (verdict) }
                     }
                     ul .runs {
                         @for Run { seed, shard, seconds, .. } in &report.runs {

@@ -80,7 +80,7 @@ impl Session<'_> {
             },
             story,
             repaired,
-            consequence: consequence.as_deref(),
+            consequence: consequence.as_ref(),
         };
         let file = case_name.rsplit('/').next().unwrap_or_default();
         let folder = as_file(&format!("{subject}-{property}-{file}"));

@@ -12,6 +12,7 @@ use super::checksum::{self, Sum};
 use super::chunks::{self, Chunk, Piece};
 use super::labels::Labels;
 use crate::programs::recipe::{self, Call, Tool};
+use crate::programs::shell_line;
 
 /// A checksum of longer images takes the script too long.
 const LONGEST: u64 = 256 << 20;
@@ -116,7 +117,7 @@ fn companions(script: &mut String, image: &Image) {
         }
         Image::Synthetic(synthetic) => {
             if let Some(name) = &synthetic.backing {
-                let _ = writeln!(lines, "truncate -s 512 {}", quoted(name));
+                let _ = writeln!(lines, "truncate -s 512 {}", shell_line([name.clone()]));
             }
         }
         Image::Model(_) => {}
@@ -192,21 +193,12 @@ fn command(call: &Call) -> String {
         Tool::Img => "qemu-img",
         Tool::Io => "qemu-io",
     };
-    let mut text = program.to_owned();
-    for argument in &call.arguments {
-        text.push(' ');
-        if argument == PLACE {
-            text += "\"$image\"";
-        } else {
-            text += &quoted(argument);
-        }
-    }
-    text
-}
-
-fn quoted(word: &str) -> String {
-    let quoted = shlex::try_quote(word);
-    quoted.map_or_else(|_| "''".to_owned(), std::borrow::Cow::into_owned)
+    let words = call.arguments.iter().map(|word| match &**word {
+        PLACE => "\"$image\"".to_owned(),
+        _ => shell_line([word.clone()]),
+    });
+    let words = std::iter::once(program.to_owned()).chain(words);
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// What the shell asks to see another image.

@@ -17,6 +17,19 @@ const PLACE: &str = "{image}";
 /// The file that the program repairs.
 const FILE: &str = "subject.qcow2";
 
+/// Words as a person types them into a shell: quoted where they have to be.
+pub fn shell_line(words: impl IntoIterator<Item = String>) -> String {
+    let is_plain = |one: char| one.is_ascii_alphanumeric() || "_-./=,:+@%".contains(one);
+    let quoted = words.into_iter().map(|word| {
+        if !word.is_empty() && !word.starts_with('=') && word.chars().all(is_plain) {
+            return word;
+        }
+        // A program is given no word with a NUL in it.
+        shlex::try_quote(&word).unwrap_or_default().into_owned()
+    });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
 /// A program that repairs an image in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
@@ -68,8 +81,7 @@ impl Command {
     pub fn line(&self, image: &str) -> String {
         let words = self.arguments.iter().map(|word| word.replace(PLACE, image));
         let program = self.program.to_string_lossy().into_owned();
-        let words: Vec<String> = std::iter::once(program).chain(words).collect();
-        shlex::try_join(words.iter().map(String::as_str)).unwrap_or_default()
+        shell_line(std::iter::once(program).chain(words))
     }
 
     /// The program, found now rather than in every case, which may take so long and so much memory, in
@@ -123,6 +135,13 @@ mod tests {
         assert_eq!(command.program, Path::new("tool"));
         assert_eq!(command.arguments, ["--repair", "a b", "x{image}"]);
         assert_eq!(command.to_string().parse(), Ok(command));
+    }
+
+    #[test]
+    fn what_is_typed_is_quoted_where_it_has_to_be() {
+        let command: Command = "mine=tool of={image} 'a b' \"it's\"".parse().unwrap();
+        let line = command.line("x.qcow2");
+        assert_eq!(line, "tool of=x.qcow2 'a b' \"it's\"");
     }
 
     #[test]

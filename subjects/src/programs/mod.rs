@@ -20,7 +20,7 @@ use recount_oracle::subject::Outcome;
 use crate::error::{At as _, Result};
 use program::Limits;
 
-pub use command::Command;
+pub use command::{Command, shell_line};
 pub use engine::Engine;
 pub use maker::Maker;
 pub use qemu_img::{Checker, SECRET, image_arguments};

@@ -17,8 +17,8 @@ use recount_oracle::properties::Verdict;
 use recount_subjects::findings::Consequence;
 
 use super::observe::{STOPPED_BY_OVERLAP, is_beyond};
-use super::subject::Bench;
 use super::subject::program::{self, Limits, Output};
+use super::subject::{Bench, shell_line};
 use crate::error::Result;
 
 /// The image that is written to.
@@ -74,8 +74,7 @@ pub fn consequence(
     let loss = used.before.first_loss(&after);
     Ok(loss.map(|loss| {
         let writes = used.arguments(Consequence::PLACE, &["write"]);
-        let writes = shlex::try_join(writes.iter().map(String::as_str));
-        let command = format!("qemu-io {}", writes.unwrap_or_default());
+        let command = format!("qemu-io {}", shell_line(writes));
         Consequence { loss, command }
     }))
 }

@@ -67,10 +67,11 @@ impl Session<'_> {
         let qemu_io = &self.field.qemu_io;
         let consequence = in_use::consequence(again.bench, qemu_io, &repaired.image)?;
         let (property, case_name) = (question.to_string(), name.to_string());
+        let file = case_name.rsplit('/').next().unwrap_or_default();
         let finding = Finding {
             subject,
             property: &property,
-            case: &case_name,
+            case: file,
             command,
             origin: Origin {
                 image: &case.image,
@@ -82,7 +83,6 @@ impl Session<'_> {
             repaired,
             consequence: consequence.as_ref(),
         };
-        let file = case_name.rsplit('/').next().unwrap_or_default();
         let folder = as_file(&format!("{subject}-{property}-{file}"));
         finding.write(report, &folder)?;
         Ok(Some(folder))

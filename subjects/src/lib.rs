@@ -4,6 +4,7 @@
 pub mod arms;
 pub mod engine;
 pub mod error;
+pub mod findings;
 mod image;
 pub mod process;
 pub mod programs;

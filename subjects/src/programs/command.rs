@@ -21,11 +21,27 @@ const ALGORITHM: &str = "{algorithm}";
 /// The file that the program works on.
 const FILE: &str = "subject.qcow2";
 
+/// Words as a person types them into a shell: quoted where they have to be.
+pub fn shell_line(words: impl IntoIterator<Item = String>) -> String {
+    let is_plain = |one: char| one.is_ascii_alphanumeric() || "_-./=,:+@%".contains(one);
+    let quoted = words.into_iter().map(|word| {
+        if !word.is_empty() && !word.starts_with('=') && word.chars().all(is_plain) {
+            return word;
+        }
+        // A program is given no word with a NUL in it.
+        shlex::try_quote(&word).unwrap_or_default().into_owned()
+    });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
 /// A command with a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandLine {
     name: String,
+    /// As it is written.
     program: PathBuf,
+    /// Where it is: programs run in folders of their own.
+    found: PathBuf,
     arguments: Vec<String>,
 }
 
@@ -47,6 +63,7 @@ impl FromStr for CommandLine {
         Ok(Self {
             name: name.to_owned(),
             program: PathBuf::from(words.remove(0)),
+            found: PathBuf::new(),
             arguments: words,
         })
     }
@@ -65,8 +82,8 @@ impl fmt::Display for CommandLine {
 impl CommandLine {
     /// The program, found now rather than in every case.
     fn find(self) -> Result<Self> {
-        let program = which(&self.program, Path::new(""))?;
-        Ok(Self { program, ..self })
+        let found = which(&self.program, Path::new(""))?;
+        Ok(Self { found, ..self })
     }
 
     /// One for each algorithm, by its name, where the command asks for one.
@@ -78,22 +95,25 @@ impl CommandLine {
         let by = |algorithm: Algorithm| {
             let algorithm = algorithm.to_string();
             let words = self.arguments.iter();
+            let words = words.map(|word| word.replace(ALGORITHM, &algorithm));
             Self {
                 name: format!("{} {algorithm}", self.name),
-                program: self.program.clone(),
-                arguments: words
-                    .map(|word| word.replace(ALGORITHM, &algorithm))
-                    .collect(),
+                arguments: words.collect(),
+                ..self.clone()
             }
         };
         all.map(by).into()
     }
 
-    fn run(&self, path: &Path, directory: &Path, limits: &Limits) -> Result<Output> {
-        let path = path.to_string_lossy();
+    /// The words after the program, for an image at this path.
+    fn arguments(&self, image: &str) -> impl Iterator<Item = String> {
         let words = self.arguments.iter();
-        let arguments = words.map(|word| word.replace(PLACE, &path));
-        program::run(&self.program, arguments, directory, limits)
+        words.map(move |word| word.replace(PLACE, image))
+    }
+
+    fn run(&self, path: &Path, directory: &Path, limits: &Limits) -> Result<Output> {
+        let arguments = self.arguments(&path.to_string_lossy()).collect::<Vec<_>>();
+        program::run(&self.found, arguments, directory, limits)
     }
 }
 
@@ -152,6 +172,22 @@ impl Command {
     /// Whether it checks.
     pub const fn checks(&self) -> bool {
         self.check.is_some()
+    }
+
+    /// Its check alone.
+    pub fn checker(self) -> Self {
+        let repair = None;
+        Self { repair, ..self }
+    }
+
+    /// What is typed to have it repair the image at this path; to check it, where it only checks.
+    pub fn line(&self, image: &str) -> String {
+        let line = self.repair.iter().chain(&self.check).next();
+        let words = line.into_iter().flat_map(|line| {
+            let program = line.program.to_string_lossy().into_owned();
+            std::iter::once(program).chain(line.arguments(image))
+        });
+        shell_line(words)
     }
 
     /// The options of the command line that bring it in.
@@ -228,6 +264,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_typed_is_quoted_where_it_has_to_be() {
+        let line = "mine=/bin/sh of={image} 'a b' \"it's\"".parse().unwrap();
+        let commands = Command::gather(&[line], &[], Allowance::DEFAULT).unwrap();
+        let line = commands[0].line("x.qcow2");
+        assert_eq!(line, "/bin/sh of=x.qcow2 'a b' \"it's\"");
+    }
+
+    #[test]
     fn what_is_no_subject_is_refused_with_the_reason() {
         for (text, why) in [
             ("tool {image}", "no name"),
@@ -248,7 +292,7 @@ mod tests {
             Command::gather(&[line], &[], Allowance::DEFAULT)
         };
         let found = gathered("a=sh -c true {image}").unwrap();
-        assert!(found[0].repair.as_ref().unwrap().program.ends_with("sh"));
+        assert!(found[0].repair.as_ref().unwrap().found.ends_with("sh"));
         for missing in [
             "a=no-such-tool {image}",
             "a=./no-such {image}",
@@ -277,7 +321,7 @@ mod tests {
         assert!(seen.eq(expected));
         let (option, line) = &found[3].options()[0];
         assert_eq!(*option, "--subject");
-        assert!(line.ends_with("sh tail '{image}'"), "{line}");
+        assert_eq!(line, "b tail=sh tail '{image}'");
         assert!(Command::gather(&[], &lines(&["c=sh {image}"; 2]), Allowance::DEFAULT).is_err());
     }
 }

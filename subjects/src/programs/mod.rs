@@ -4,8 +4,10 @@
 mod command;
 pub mod disk;
 mod engine;
+mod maker;
 pub mod program;
 mod qemu_img;
+pub mod recipe;
 
 use std::path::{Path, PathBuf};
 
@@ -18,8 +20,9 @@ use recount_oracle::subject::Outcome;
 use crate::error::{At as _, Result};
 use program::Limits;
 
-pub use command::{Command, CommandLine};
+pub use command::{Command, CommandLine, shell_line};
 pub use engine::Engine;
+pub use maker::Maker;
 pub use qemu_img::{Checker, SECRET, image_arguments};
 
 /// What a check may change.

@@ -39,7 +39,7 @@ pub fn checks_rightly(exhibit: &Exhibit<'_>, checked: &Repaired, may_decline: bo
             None => return Answer::Passed,
         },
     };
-    Answer::Failed(format!("{wrong}\n    the check: {said}"))
+    Answer::Failed(format!("{wrong}\n    the program: {said}"))
 }
 
 /// A figure of the JSON, if it printed any, that is not what it should be. What damage is worth is

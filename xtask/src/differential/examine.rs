@@ -91,6 +91,8 @@ pub struct Findings {
     pub all: Vec<Finding>,
     /// What each subject made of the image with `-r all`, recount first.
     pub repairs: Vec<(String, Repaired)>,
+    /// What each command that checks made of it, and said.
+    pub checks: Vec<(String, Repaired)>,
     /// Whether the image takes the audit too long, so that next to nothing was asked.
     pub too_much: bool,
     /// How `-r leaks` and `-r all` of each qemu-img ended.
@@ -128,6 +130,7 @@ pub fn examine(field: &Field, exhibit: &Exhibit<'_>, depth: Depth) -> Result<Fin
         let checked = command.run(bench, damaged, Repair::None)?;
         let answer = checks_rightly(exhibit, &checked, field.may_decline(&command.name()));
         findings.add(&command.name(), Question::ChecksRightly, answer);
+        findings.checks.push((command.name(), checked));
     }
     if let Some(judged) = Judged::new(exhibit) {
         for (subject, repaired) in &repairs {
@@ -250,7 +253,7 @@ impl Findings {
         };
         if let Some(loss) = in_use::consequence(bench, &field.qemu_io, image)? {
             story.push_str("\n    once qemu-io has written to the image: ");
-            story.push_str(&loss);
+            story.push_str(&loss.loss);
         }
         Ok(())
     }
@@ -309,12 +312,20 @@ impl Findings {
     /// The image that a finding is about: after the subject's repair; in a comparison, after
     /// recount's.
     pub fn after(&self, finding: &Finding) -> Option<&SparseBytes> {
-        let is_its = |(name, _): &&(String, Repaired)| {
-            finding.question.is_comparison() || *name == finding.subject
+        let work = match self.repairs.first() {
+            Some((_, ours)) if finding.question.is_comparison() => Some(ours),
+            _ => self.work_of(&finding.subject, finding.question),
         };
-        self.repairs
-            .iter()
-            .find(is_its)
-            .map(|(_, repaired)| &repaired.image)
+        work.map(|work| &work.image)
+    }
+
+    /// What a subject did that a question is about.
+    pub fn work_of(&self, subject: &str, question: Question) -> Option<&Repaired> {
+        let all = match question {
+            Question::ChecksRightly => &self.checks,
+            _ => &self.repairs,
+        };
+        let work = all.iter().find(|(name, _)| name == subject);
+        work.map(|(_, work)| work)
     }
 }

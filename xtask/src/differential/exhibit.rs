@@ -11,14 +11,13 @@ use recount_oracle::case::{Case, Image, build};
 use recount_oracle::class::{self, Class, Diagnosis};
 use recount_oracle::guest::GuestData;
 
-use super::make::Maker;
-use super::subject::Bench;
+use super::subject::{Bench, Maker};
 use crate::error::Result;
 
 /// An image before any damage, with what qemu needs beside it in its folder.
 pub struct Whole<'a> {
-    bench: Bench<'a>,
-    image: SparseBytes,
+    pub bench: Bench<'a>,
+    pub image: SparseBytes,
     guest: GuestData,
 }
 

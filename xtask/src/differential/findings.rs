@@ -42,7 +42,7 @@ pub fn load(folder: &Path) -> Result<Vec<(PathBuf, CaseFile)>> {
 /// Lets every qemu-img of the session repair the cases, and writes what came of it into them.
 pub fn record(session: &Session<'_>, folder: &Path) -> Result<()> {
     for (path, mut file) in load(folder)? {
-        let (_, findings) = session.look_again(&file.case, Depth::full(0))?;
+        let findings = session.look_again(&file.case, Depth::full(0))?.findings;
         let ours = Engine::by(Algorithm::Planned).name();
         let about = file.verdicts.get(&ours);
         let about: Vec<String> =

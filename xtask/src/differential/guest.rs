@@ -11,7 +11,7 @@ use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::guest::{Content, GuestData};
 
 use super::cases::CaseId;
-use super::make::Maker;
+use super::subject::Maker;
 use super::subject::program::{self, Limits};
 
 /// An image of 512-byte clusters: header, L1 table, L2 table, data, data.

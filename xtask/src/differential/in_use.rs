@@ -14,10 +14,11 @@ use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::Ended;
 use recount_oracle::guest::{Content, GuestData};
 use recount_oracle::properties::Verdict;
+use recount_subjects::findings::Consequence;
 
 use super::observe::{STOPPED_BY_OVERLAP, is_beyond};
-use super::subject::Bench;
 use super::subject::program::{self, Limits, Output};
+use super::subject::{Bench, shell_line};
 use crate::error::Result;
 
 /// The image that is written to.
@@ -43,13 +44,13 @@ pub fn use_it(bench: Bench<'_>, qemu_io: &Path, image: &SparseBytes) -> Result<V
     Ok(by_qemu.and(|| by_imago))
 }
 
-/// What a guest that writes to an image with wrong refcounts does to what it does not write to, in
-/// words; `None` where nothing shows, or without qemu-io.
+/// What a guest that writes to an image with wrong refcounts does to what it does not write to;
+/// `None` where nothing shows, or without qemu-io.
 pub fn consequence(
     bench: Bench<'_>,
     qemu_io: &Path,
     image: &SparseBytes,
-) -> Result<Option<String>> {
+) -> Result<Option<Consequence>> {
     let Ok(audit) = audit::audit(image) else {
         return Ok(None);
     };
@@ -70,7 +71,12 @@ pub fn consequence(
         return Ok(None);
     }
     let after = GuestData::read(&bench.load(FILE, u64::MAX)?);
-    Ok(used.before.first_loss(&after))
+    let loss = used.before.first_loss(&after);
+    Ok(loss.map(|loss| {
+        let writes = used.arguments(Consequence::PLACE, &["write"]);
+        let command = format!("qemu-io {}", shell_line(writes));
+        Consequence { loss, command }
+    }))
 }
 
 /// A few guest clusters of the active layer without a cluster of the file.
@@ -130,18 +136,24 @@ impl<'a> Used<'a> {
     /// Writes to each place, and reads that; `None` without qemu-io.
     fn write_by_qemu_io(&self, qemu_io: &Path) -> Result<Option<Output>> {
         self.bench.store(FILE, self.image)?;
-        let mut arguments = vec!["-fqcow2".to_owned(), FILE.to_owned()];
-        for how in ["write", "read"] {
+        let arguments = self.arguments(FILE, &["write", "read"]);
+        // The first free cluster may be far away.
+        let limits = Limits::for_image(FARTHEST);
+        // It is not installed, where it cannot run.
+        Ok(program::run(qemu_io, arguments, self.bench.directory, &limits).ok())
+    }
+
+    /// What qemu-io is called with to do this to each place.
+    fn arguments(&self, file: &str, all: &[&str]) -> Vec<String> {
+        let mut arguments = vec!["-fqcow2".to_owned(), file.to_owned()];
+        for how in all {
             for place in &self.places {
                 let (at, size) = (place * self.cluster_size, self.cluster_size);
                 let command = format!("{how} -q -P {PATTERN} {at} {size}");
                 arguments.extend(["-c".to_owned(), command]);
             }
         }
-        // The first free cluster may be far away.
-        let limits = Limits::for_image(FARTHEST);
-        // It is not installed, where it cannot run.
-        Ok(program::run(qemu_io, arguments, self.bench.directory, &limits).ok())
+        arguments
     }
 
     fn by_qemu_io(&self, qemu_io: &Path) -> Result<Verdict> {

@@ -70,7 +70,7 @@ impl Judged {
         for (requirement, verdict) in asked.verdicts(&run, &ended) {
             let mut answer = verdict.into();
             if let Answer::Failed(story) = &mut answer {
-                *story = format!("{story}\n    the repair: {}", repaired.said);
+                *story = format!("{story}\n    the program: {}", repaired.said);
             }
             answers.push((requirement.into(), answer));
         }
@@ -175,8 +175,7 @@ mod tests {
     use recount_oracle::case::text;
 
     use super::super::exhibit::Whole;
-    use super::super::make::Maker;
-    use super::super::subject::Engine;
+    use super::super::subject::{Engine, Maker};
     use super::*;
 
     /// Refblocks count 128 MiB, the structures have to be built anew, and a directory of bitmaps is

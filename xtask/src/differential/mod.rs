@@ -15,7 +15,6 @@ mod findings;
 mod guest;
 mod in_use;
 mod judge;
-mod make;
 mod observe;
 mod question;
 mod record;
@@ -101,8 +100,8 @@ pub struct Args {
         conflicts_with = "only"
     )]
     shard: cases::Shard,
-    /// Write report.json, junit.xml and index.html into this folder, and smaller cases for what
-    /// failed.
+    /// Write report.json, junit.xml and index.html into this folder, smaller cases for what failed,
+    /// and a folder for each kind of failure of a --subject, for whoever maintains that.
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
     /// With --report: the folder may have something in it.

@@ -163,8 +163,7 @@ fn names(path: &str, value: &Value, shown: &mut BTreeSet<String>) {
 mod tests {
     use recount_needs::needs;
 
-    use super::super::make::Maker;
-    use super::super::subject::Checker;
+    use super::super::subject::{Checker, Maker};
     use super::*;
 
     /// Every so many recorded cases are recorded again.

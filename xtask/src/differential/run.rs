@@ -5,9 +5,8 @@ use std::process::ExitCode;
 
 use super::cases::CaseName;
 use super::field::Field;
-use super::make::Maker;
 use super::session::{Cases, Session};
-use super::subject::Checker;
+use super::subject::{Checker, Maker};
 use super::{Args, findings, recorder};
 use crate::error::Result;
 use crate::process;

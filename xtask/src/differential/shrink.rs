@@ -11,7 +11,7 @@ use recount_oracle::case::{Case, Image};
 
 use super::examine::{Depth, Findings};
 use super::record;
-use super::session::Session;
+use super::session::{Seen, Session};
 use super::tally::Failed;
 use crate::error::Result;
 
@@ -29,9 +29,14 @@ pub struct Shrinker<'a> {
 }
 
 impl Shrinker<'_> {
-    /// Saves the smallest case that fails as this one does; the file, or `None` where the failure
-    /// did not show again.
-    pub fn save(&self, name: &str, case: &Case, folder: &Path) -> Result<Option<String>> {
+    /// Saves the smallest case that fails as this one does; it, how it looks, and the file, or `None`
+    /// where the failure did not show again.
+    pub fn save(
+        &self,
+        name: &str,
+        case: &Case,
+        folder: &Path,
+    ) -> Result<Option<(Case, Seen, String)>> {
         let begin = Instant::now();
         if !self.fails(case) {
             return Ok(None);
@@ -44,22 +49,19 @@ impl Shrinker<'_> {
         {
             smallest = next;
         }
-        let (image, findings) = self.session.look_again(&smallest, self.depth)?;
-        let mut file = CaseFile::from(smallest);
+        let seen = self.session.look_again(&smallest, self.depth)?;
+        let mut file = CaseFile::from(smallest.clone());
         let Failed {
             subject, question, ..
         } = self.failed;
         file.story = Some(format!("Case {name}, made smaller: {subject}, {question}."));
-        file.verdicts = verdicts(&findings);
-        let tag: String = format!("{name}-{subject}-{question}")
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-            .collect();
+        file.verdicts = verdicts(&seen.findings);
+        let tag = as_file(&format!("{name}-{subject}-{question}"));
         let path = folder.join(format!("found-{tag}.toml"));
-        let packed = record::pack(&image)?;
+        let packed = record::pack(&seen.damaged)?;
         let kept = (packed.len() <= LARGEST_IMAGE).then_some(&packed[..]);
         record::store(&path, &file, kept)?;
-        Ok(Some(path.display().to_string()))
+        Ok(Some((smallest, seen, path.display().to_string())))
     }
 
     /// Whether a case fails in the same way. One that cannot be made does not.
@@ -68,8 +70,14 @@ impl Shrinker<'_> {
             subject, question, ..
         } = self.failed;
         let again = self.session.look_again(case, self.depth);
-        again.is_ok_and(|(_, findings)| findings.failure(subject, *question).is_some())
+        again.is_ok_and(|seen| seen.findings.failure(subject, *question).is_some())
     }
+}
+
+/// A name that a file can have.
+pub fn as_file(name: &str) -> String {
+    let fits = |one: char| one.is_ascii_alphanumeric();
+    name.replace(|one| !fits(one), "-")
 }
 
 /// What every subject made of it.

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::requirements::cause;
 
 use crate::columns;
@@ -15,6 +14,7 @@ use super::differences;
 use super::examine::Findings;
 use super::field::Field;
 use super::question::{Answer, Question};
+use super::session::Seen;
 
 /// The results so far.
 pub struct Tally {
@@ -55,8 +55,9 @@ impl Tally {
         case: &CaseName,
         rerun: &dyn Fn(&str) -> String,
         synthetic: bool,
-        damaged: &SparseBytes,
-        findings: &Findings,
+        Seen {
+            damaged, findings, ..
+        }: &Seen,
     ) -> Vec<Failed> {
         self.report.cases += 1;
         self.report.synthetic += u64::from(synthetic);
@@ -92,6 +93,7 @@ impl Tally {
                 cause,
                 brief: !tells,
                 minimal: None,
+                finding: None,
                 before: picture(damaged),
                 after: findings.after(finding).and_then(picture),
             });
@@ -131,10 +133,10 @@ impl Tally {
         }
     }
 
-    /// Where the smaller case of a failure is.
-    pub fn set_minimal(&mut self, failed: &Failed, file: String) {
+    /// Where the smaller case of a failure is, and the folder that tells of it.
+    pub fn set_files(&mut self, failed: &Failed, case: Option<String>, folder: Option<String>) {
         if let Some(failure) = self.report.failures.get_mut(failed.index) {
-            failure.minimal = Some(file);
+            (failure.minimal, failure.finding) = (case, folder);
         }
     }
 
@@ -205,14 +207,8 @@ pub fn print(report: &Report) {
     }
     print_comparisons(report);
     print_properties(report);
-    for (subject, by) in &report.properties {
-        let declined =
-            |question: Question| by.get(&question.to_string()).map_or(0, |one| one.declined);
-        if let all @ 1.. = declined(Question::Repairs) {
-            let healthy = declined(Question::HealthyStaysHealthy);
-            let images = if all == 1 { "image" } else { "images" };
-            println!("{subject} declined {all} {images}, {healthy} undamaged");
-        }
+    for (_, verdict) in report.verdicts() {
+        println!("{verdict}");
     }
     for (name, times) in &report.on_purpose {
         println!("differs on purpose: {name}: in {times} cases");

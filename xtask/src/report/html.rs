@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use maud::{Markup, PreEscaped, html};
+use recount_subjects::findings::{FOLDER, PAGE};
 
 use super::model::{Count, FIRST, Failure, Report, Run};
 use super::picture::{Picture, Stretch, Use};
@@ -31,7 +32,10 @@ pub fn of(report: &Report) -> String {
             body {
                 main {
                     h1 { "recount differential" }
-                    p class={ "verdict " (if failures == 0 { "good" } else { "bad" }) } {
+                    @for (failed, verdict) in report.verdicts() {
+                        p class={ "verdict " (if failed { "bad" } else { "good" }) } { (verdict) }
+                    }
+                    p .runs {
                         (report.cases) " cases, " (report.synthetic) " of them synthetic, "
                         (columns::two_digits(report.rate())) " a second; "
                         strong { (failures) " failures" }
@@ -149,6 +153,9 @@ fn failure_list(failures: &[&Failure]) -> Markup {
                 }
                 pre { (failure.story) }
                 p { code { (failure.rerun) } }
+                @if let Some(name) = &failure.finding {
+                    p { a href={ (FOLDER) "/" (name) "/" (PAGE) } { "The image, a script that builds it, and what happened, to pass on" } }
+                }
                 @if let Some(minimal) = &failure.minimal { p { "Smaller: " code { (minimal) } } }
                 @for (title, picture) in [("before", &failure.before), ("after", &failure.after)] {
                     @if let Some(picture) = picture { (figure(title, picture)) }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use recount_subjects::findings;
 use serde_json::Value;
 
 use crate::error::{At as _, Result};
@@ -63,6 +64,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     Report::prepare(output, *overwrite)?;
     joined.save(output)?;
+    for folder in folders.iter().filter(|folder| *folder != output) {
+        findings::copy(folder, output)?;
+    }
     println!(
         "{} reports, {} cases, {} failures: {}",
         folders.len(),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use recount_subjects::findings::verdict::{self, Asked};
 use serde::{Deserialize, Serialize};
 
 use super::picture::Picture;
@@ -115,6 +116,9 @@ pub struct Failure {
     /// A smaller case that fails in the same way: a file beside the report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minimal: Option<String>,
+    /// A folder that tells of it without recount, of those of all findings beside the report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finding: Option<String>,
     /// The image as it was damaged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Picture>,
@@ -148,6 +152,27 @@ impl Report {
     pub fn counting(&self) -> usize {
         let failures = self.failures.iter();
         failures.filter(|failure| failure.counts).count()
+    }
+
+    /// Of each subject that answers for what it does, whether it failed and what came of it.
+    pub fn verdicts(&self) -> impl Iterator<Item = (bool, String)> {
+        let answerable = self.subjects.iter().filter(|subject| subject.answerable);
+        answerable.filter_map(|SubjectReport { name, .. }| {
+            let failures = self.failures.iter();
+            let its = failures.filter(|one| one.counts && one.subject == *name);
+            let asked = self
+                .properties
+                .get(name)?
+                .iter()
+                .map(|(property, count)| Asked {
+                    property,
+                    failed: its.clone().filter(|one| one.what == *property).count() as u64,
+                    said: count.said(),
+                    declined: count.declined,
+                });
+            let sentence = verdict::sentence(name, &asked.collect::<Vec<_>>());
+            Some((its.clone().next().is_some(), sentence))
+        })
     }
 
     /// Whether one more failure of this kind is told with pictures.

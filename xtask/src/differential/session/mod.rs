@@ -18,11 +18,10 @@ use super::cases::{CaseId, CaseName, Selection};
 use super::examine::{Depth, Findings, examine, examine_recorded};
 use super::exhibit::{Exhibit, Whole, bench};
 use super::field::Field;
-use super::make::Maker;
 use super::question::Question;
 use super::shrink::Shrinker;
-use super::subject::Subject;
-use super::tally::{self, Tally};
+use super::subject::{Maker, Subject};
+use super::tally::{self, Failed, Tally};
 use super::{Args, differences, record};
 use crate::error::Result;
 use crate::report::model::{Report, Run};
@@ -32,6 +31,14 @@ pub enum Cases {
     /// Those of the seed, as many as the options say.
     Seed,
     Named(Vec<CaseName>),
+}
+
+/// One case as everyone has seen it.
+pub struct Seen {
+    /// The image before it was damaged.
+    pub whole: SparseBytes,
+    pub damaged: SparseBytes,
+    pub findings: Findings,
 }
 
 /// One run.
@@ -204,17 +211,12 @@ impl<'a> Session<'a> {
         let whole = Whole::make(&cases[0].case(), &self.maker, directory)?;
         for id in cases.iter().take_while(|_| !self.is_over()) {
             let case = id.case();
-            let exhibit = whole.damage(&case.damage);
             let depth = match self.args.only {
                 Some(_) => Depth::full(id.index),
                 None => Depth::of(id.index),
             };
-            if self.args.keep.is_some() {
-                exhibit.damaged.store(&directory.join("damaged.qcow2"))?;
-            }
-            let findings = examine(&self.field, &exhibit, depth)?;
-            let name = CaseName::Random(*id);
-            self.add(&name, &case, &exhibit.damaged, &findings)?;
+            let seen = self.see(&whole, &case, depth)?;
+            self.add(&CaseName::Random(*id), &case, &seen)?;
         }
         Ok(())
     }
@@ -229,25 +231,25 @@ impl<'a> Session<'a> {
         for observed in observed.filter_map(|said| said.observed.as_ref()) {
             let exhibit = Exhibit::new(bench(case, directory), record::load_image(path)?);
             let findings = examine_recorded(&self.field, &exhibit, observed)?;
-            self.add(&name, case, &exhibit.damaged, &findings)?;
+            let (whole, damaged) = (exhibit.damaged.clone(), exhibit.damaged);
+            let seen = Seen {
+                whole,
+                damaged,
+                findings,
+            };
+            self.add(&name, case, &seen)?;
         }
         // An image that qemu-img makes can be made only where it is.
         let can_be_made = is_synthetic(case) || !self.field.theirs.is_empty();
         if self.args.case.is_some() && can_be_made {
-            let (damaged, findings) = self.look(case, directory, Depth::full(0))?;
-            self.add(&name, case, &damaged, &findings)?;
+            let seen = self.look(case, directory, Depth::full(0))?;
+            self.add(&name, case, &seen)?;
         }
         Ok(())
     }
 
     /// Adds what a case gave to the report, and makes what failed smaller.
-    fn add(
-        &self,
-        name: &CaseName,
-        case: &Case,
-        damaged: &SparseBytes,
-        findings: &Findings,
-    ) -> Result<()> {
+    fn add(&self, name: &CaseName, case: &Case, seen: &Seen) -> Result<()> {
         // A Ctrl-C can reach a program between its start and the change to its own process group.
         if self.is_interrupted() {
             return Ok(());
@@ -255,7 +257,7 @@ impl<'a> Session<'a> {
         let mut tally = self.tally();
         let rerun = |subject: &str| self.rerun(name, subject);
         let synthetic = is_synthetic(case);
-        let failed = tally.add(&self.field, name, &rerun, synthetic, damaged, findings);
+        let failed = tally.add(&self.field, name, &rerun, synthetic, seen);
         self.bar.set_position(tally.report().cases);
         self.bar
             .set_message(format!("{} failures", tally.report().counting()));
@@ -267,34 +269,58 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         drop(tally);
-        // A case that is looked at by itself is looked at as it is.
-        let (CaseName::Random(id), None) = (name, self.args.only) else {
-            return Ok(());
-        };
         for failed in failed {
-            let shrinker = Shrinker {
-                session: self,
-                failed: &failed,
-                depth: Depth::to_see(failed.question, id.index),
-            };
-            if let Some(file) = shrinker.save(&name.to_string(), case, &self.found_folder())? {
-                self.tally().set_minimal(&failed, file);
-            }
+            let smaller = self.make_smaller(&failed, name, case)?;
+            let (case, seen) = smaller
+                .as_ref()
+                .map_or((case, seen), |(case, seen, _)| (case, seen));
+            let folder = self.tell(&failed, name, case, seen)?;
+            let file = smaller.map(|(.., file)| file);
+            self.tally().set_files(&failed, file, folder);
         }
         Ok(())
     }
 
+    /// The smallest case that fails as this one does. One that is looked at by itself is looked at as
+    /// it is.
+    fn make_smaller(
+        &self,
+        failed: &Failed,
+        name: &CaseName,
+        case: &Case,
+    ) -> Result<Option<(Case, Seen, String)>> {
+        let (CaseName::Random(id), None) = (name, self.args.only) else {
+            return Ok(None);
+        };
+        let shrinker = Shrinker {
+            session: self,
+            failed,
+            depth: Depth::to_see(failed.question, id.index),
+        };
+        shrinker.save(&name.to_string(), case, &self.found_folder())
+    }
+
     /// One case again, as the shrinker sees it.
-    pub fn look_again(&self, case: &Case, depth: Depth) -> Result<(SparseBytes, Findings)> {
+    pub fn look_again(&self, case: &Case, depth: Depth) -> Result<Seen> {
         let temporary = self.folder()?;
         self.look(case, temporary.path(), depth)
     }
 
-    fn look(&self, case: &Case, directory: &Path, depth: Depth) -> Result<(SparseBytes, Findings)> {
-        let whole = Whole::make(case, &self.maker, directory)?;
+    fn look(&self, case: &Case, directory: &Path, depth: Depth) -> Result<Seen> {
+        self.see(&Whole::make(case, &self.maker, directory)?, case, depth)
+    }
+
+    fn see(&self, whole: &Whole<'_>, case: &Case, depth: Depth) -> Result<Seen> {
         let exhibit = whole.damage(&case.damage);
+        if self.args.keep.is_some() {
+            exhibit.bench.store("damaged.qcow2", &exhibit.damaged)?;
+        }
         let findings = examine(&self.field, &exhibit, depth)?;
-        Ok((exhibit.damaged, findings))
+        Ok(Seen {
+            whole: whole.image.clone(),
+            damaged: exhibit.damaged,
+            findings,
+        })
     }
 
     /// A folder for one image, gone when dropped.

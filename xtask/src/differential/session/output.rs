@@ -6,10 +6,17 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressDrawTarget, ProgressState, ProgressStyle};
+use recount_oracle::case::Case;
+use recount_subjects::findings::{Finding, Origin};
 
 use super::super::cases::CaseName;
+use super::super::exhibit::Whole;
+use super::super::in_use;
+use super::super::question::Question;
+use super::super::shrink::as_file;
 use super::super::subject::{Command, Subject};
-use super::{Cases, Session};
+use super::super::tally::Failed;
+use super::{Cases, Seen, Session};
 use crate::columns;
 use crate::error::Result;
 
@@ -36,6 +43,54 @@ impl Session<'_> {
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
         let beside = self.args.report.clone().map(|report| report.join("cases"));
         beside.unwrap_or_else(|| target.join("differential"))
+    }
+
+    /// Writes a folder about a failure of a user's program; its name, or `None` without a report.
+    pub(super) fn tell(
+        &self,
+        failed: &Failed,
+        name: &CaseName,
+        case: &Case,
+        seen: &Seen,
+    ) -> Result<Option<String>> {
+        let (subject, question) = (&failed.subject, failed.question);
+        let mut commands = self.field.commands.iter();
+        let command = commands.find(|one| one.name() == *subject).cloned();
+        let command = match question {
+            Question::ChecksRightly => command.map(Command::checker),
+            _ => command,
+        };
+        let repaired = seen.findings.work_of(subject, question);
+        let story = seen.findings.failure(subject, question);
+        let known = (&self.args.report, command, repaired, story);
+        let (Some(report), Some(command), Some(repaired), Some(story)) = known else {
+            return Ok(None);
+        };
+        // qemu-img decides some bytes anew each time; and qemu-io needs what is beside the image.
+        let temporary = self.folder()?;
+        let again = Whole::make(case, &self.maker, temporary.path())?;
+        let qemu_io = &self.field.qemu_io;
+        let consequence = in_use::consequence(again.bench, qemu_io, &repaired.image)?;
+        let (property, case_name) = (question.to_string(), name.to_string());
+        let file = case_name.rsplit('/').next().unwrap_or_default();
+        let finding = Finding {
+            subject,
+            property: &property,
+            case: file,
+            command: &command,
+            origin: Origin {
+                image: &case.image,
+                whole: &seen.whole,
+                again: Some(&again.image),
+                damaged: &seen.damaged,
+            },
+            story,
+            repaired,
+            consequence: consequence.as_ref(),
+        };
+        let folder = as_file(&format!("{subject}-{property}-{file}"));
+        finding.write(report, &folder)?;
+        Ok(Some(folder))
     }
 
     pub(super) fn save_sometimes(&self) -> Result<()> {

@@ -16,7 +16,6 @@ mod guest;
 mod in_use;
 mod judge;
 mod observe;
-mod question;
 mod record;
 mod recorder;
 mod run;
@@ -28,6 +27,7 @@ mod tally;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::report::question;
 use recount_subjects::programs::{self as subject, disk};
 pub use run::run;
 

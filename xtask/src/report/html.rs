@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use maud::{Markup, PreEscaped, html};
 use recount_subjects::findings::{FOLDER, PAGE};
 
-use super::model::{Count, FIRST, Failure, Report, Run};
+use super::model::{Count, Failure, Report, Run};
 use super::picture::{Picture, Stretch, Use};
+use super::question::rank;
 use crate::columns;
 
 /// How it looks; light or dark as the reader's system is.
@@ -104,7 +105,7 @@ fn comparisons(report: &Report) -> Markup {
 /// What was asked, by whom it was asked of.
 fn table(columns: &[(Markup, &BTreeMap<String, Count>)]) -> Markup {
     let names = columns.iter().flat_map(|(_, by)| by.keys());
-    let names: BTreeSet<_> = names.map(|name| (name != FIRST, name)).collect();
+    let names: BTreeSet<_> = names.map(|name| (rank(name), name)).collect();
     html! {
         div .wide {
             table {

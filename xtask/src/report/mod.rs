@@ -5,6 +5,7 @@ mod html;
 mod junit;
 pub mod model;
 pub mod picture;
+pub mod question;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -7,6 +7,7 @@ use recount_subjects::findings::verdict::{self, Asked};
 use serde::{Deserialize, Serialize};
 
 use super::picture::Picture;
+use super::question::rank;
 
 /// The version of the form.
 pub const VERSION: u32 = 3;
@@ -14,8 +15,6 @@ pub const VERSION: u32 = 3;
 /// Of so many causes of failure of each subject's property, and of each comparison, the first case is
 /// told with pictures.
 pub const TOLD: usize = 8;
-/// The property that comes first: what breaks an undamaged image breaks what everybody has.
-pub const FIRST: &str = "healthy-stays-healthy";
 
 /// Everything.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -224,8 +223,15 @@ impl Report {
         self.failures.sort_by_cached_key(|one| {
             let (subject, what) = (one.subject.clone(), one.what.clone());
             let (cause, case) = (one.cause.clone(), one.case.clone());
-            let leads = what != FIRST;
-            (!one.counts, subject, leads, what, cause, one.brief, case)
+            (
+                !one.counts,
+                subject,
+                rank(&what),
+                what,
+                cause,
+                one.brief,
+                case,
+            )
         });
     }
 }

@@ -55,34 +55,36 @@ pub enum Question {
     #[strum(serialize = "keeps what it cannot follow")]
     Keeping,
 
+    // Properties of a repair, or of a check. What breaks images with nothing wrong comes first, then
+    // what loses data at once, with the next write, or by a power cut, then what is merely wrong.
     /// An image with nothing wrong is accepted or declined, and is as good afterwards.
     HealthyStaysHealthy,
-    /// Its check says whether anything is wrong, as the audit does, and changes nothing.
-    ChecksRightly,
+    /// What the guest could read it still can.
+    KeepsGuestData,
+    /// The judge's property of this name, as are those that nothing is said of here.
+    NoOverlap,
+    LeavesDataAlone,
+    KeepsWhatItCannotFollow,
+    /// The repaired image can be written to, and is clean afterwards, with old and new data.
+    GoodInUse,
+    CountsEveryCluster,
+    /// The judge's property, of the writes and flushes as they were seen.
+    CrashAtomic,
+    KeepsHeaderSettings,
     /// It ends by itself, within the limits.
     Ends,
     /// It repairs what can be repaired.
     Repairs,
-    /// What the guest could read it still can.
-    KeepsGuestData,
-    /// The judge's property of this name, as are those that nothing is said of here.
-    CountsEveryCluster,
-    NoOverlap,
-    LeavesDataAlone,
-    KeepsHeaderSettings,
-    KeepsWhatItCannotFollow,
+    /// Its check says whether anything is wrong, as the audit does, and changes nothing.
+    ChecksRightly,
+    /// On a device that cannot grow it repairs where there is room.
+    FitsWhenPossible,
     NoLeaks,
     CleanAfterwards,
     /// Every checker finds the image clean where the audit does.
     OthersAgree,
     /// A second repair changes nothing.
     Idempotent,
-    /// The judge's property, of the writes and flushes as they were seen.
-    CrashAtomic,
-    /// On a device that cannot grow it repairs where there is room.
-    FitsWhenPossible,
-    /// The repaired image can be written to, and is clean afterwards, with old and new data.
-    GoodInUse,
     /// The image is what the specification says, byte for byte, or refused for its reason.
     AsSpecified,
     /// The program does to a file, and says, what the library does and says.
@@ -133,6 +135,12 @@ impl Question {
                 | Self::FitsWhenPossible
         )
     }
+}
+
+/// Where a question of this name stands in every list; what is not known comes last.
+pub fn rank(name: &str) -> impl Ord + use<> {
+    let known = name.parse::<Question>().ok();
+    (known.is_none(), known)
 }
 
 impl From<Requirement> for Question {

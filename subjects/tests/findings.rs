@@ -14,7 +14,8 @@ use recount_oracle::case::observed::Ended;
 use recount_oracle::case::real::{Kind, Recipe, Step, random_recipe};
 use recount_oracle::case::{Case, Image, build, generate, text};
 use recount_subjects::findings::{self, Consequence, Finding, Origin};
-use recount_subjects::programs::{Maker, Repaired, disk, said};
+use recount_subjects::programs::program::Allowance;
+use recount_subjects::programs::{self, Maker, Repaired, disk, said};
 use tempfile::TempDir;
 
 /// Every file of a finding.
@@ -75,12 +76,15 @@ fn written(report: &Path, origin: Origin<'_>, after: &SparseBytes) -> PathBuf {
         image: after.clone(),
         trace: None,
         outcome: None,
+        is_too_long: false,
     };
+    let line = "mine=sh my-tool --repair {image}".parse().unwrap();
+    let commands = programs::Command::gather(&[line], &[], Allowance::DEFAULT).unwrap();
     let finding = Finding {
         subject: "mine",
         property: "counts-every-cluster",
         case: "5:12",
-        command: &"mine=my-tool --repair {image}".parse().unwrap(),
+        command: &commands[0],
         origin,
         story: "the refcount of cluster 9 is 0 after the repair; it should be 1: the reftable",
         repaired: &repaired,
@@ -214,12 +218,12 @@ fn the_folder_reads_without_anything_of_ours() {
     }
     let readme = read("README.md");
     for said in [
-        "    my-tool --repair image.qcow2",
+        "    sh my-tool --repair image.qcow2",
         "exit code 0",
         "Section \"Host cluster management\"",
         "Section \"Snapshots\"",
         "guest cluster 3 of the active layer had data",
-        "    sh make.sh\n    qemu-img check image.qcow2\n    my-tool --repair image.qcow2",
+        "    sh make.sh\n    qemu-img check image.qcow2\n    sh my-tool --repair image.qcow2",
         "    qemu-io image.qcow2 -c 'write 0 512'",
         "    all good",
     ] {

@@ -62,6 +62,8 @@ pub fn of(finding: &Finding<'_>, tables: [&Result<Table, String>; 2]) -> Vec<Blo
 /// What the program does, in a few words.
 fn headline(finding: &Finding<'_>, [before, after]: [&Result<Table, String>; 2]) -> &'static str {
     match finding.property {
+        "ends" if finding.story.starts_with("runaway") => "makes a file without end",
+        "ends" if finding.story.starts_with("crash") => "crashes",
         "ends" => "does not come to an end by itself",
         _ if before.is_ok() && after.is_err() => "leaves an image that cannot be opened any more",
         "healthy-stays-healthy" => "breaks an image that has nothing wrong",
@@ -179,8 +181,8 @@ fn what_is_asked(blocks: &mut Vec<Block>, finding: &Finding<'_>) {
     let sections = specification::about(finding.property, finding.story, &finding.repaired.image);
     if sections.is_empty() {
         blocks.push(Block::Text(
-            "It has no word on how long a repair may take; what is left behind by one that was ended \
-             has to be a qcow2 image all the same."
+            "It has no word on how a program ends. What is left behind by one that had to be ended has \
+             to be a qcow2 image all the same."
                 .to_owned(),
         ));
     }
@@ -212,11 +214,19 @@ fn how_to_see_it(blocks: &mut Vec<Block>, finding: &Finding<'_>) {
         program,
         check,
     ];
+    let mut list = about_files();
     if let Some(known) = finding.consequence {
         lines.push(known.command.replace(Consequence::PLACE, files::IMAGE));
+        let about = "The last command is a guest that writes: see above what else it changes.";
+        list.insert(0, about.to_owned());
     }
     blocks.push(Block::Code(lines.join("\n")));
-    blocks.push(Block::List(vec![
+    blocks.push(Block::List(list));
+}
+
+/// What the files beside the account are.
+fn about_files() -> Vec<String> {
+    vec![
         format!(
             "`{}` is the image, and `{}` builds it anew, byte for byte, with `printf` and `dd`, or with \
              qemu-img where that made it.",
@@ -229,7 +239,7 @@ fn how_to_see_it(blocks: &mut Vec<Block>, finding: &Finding<'_>) {
             files::BEFORE,
             files::AFTER
         ),
-    ]));
+    ]
 }
 
 /// The account as Markdown.

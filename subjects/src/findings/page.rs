@@ -28,7 +28,6 @@ pub fn of(blocks: &[Block], tables: [&Result<Table, String>; 2], script: &str) -
             body {
                 main {
                     nav {
-                        a href="../../index.html" { "the report" }
                         @for file in files::ALL { a href=(file) { (file) } }
                     }
                     @for block in blocks { (part(block)) }

@@ -43,8 +43,18 @@ const JUDGED: [&str; 2] = ["ends", "checks-rightly"];
 /// So many properties are told.
 const TOLD: usize = 3;
 
+/// What came of a subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sentence {
+    /// Whether it was judged and failed nowhere.
+    pub good: bool,
+    /// In words.
+    pub text: String,
+}
+
 /// The sentence.
-pub fn sentence(subject: &str, asked: &[Asked<'_>]) -> String {
+pub fn sentence(subject: &str, asked: &[Asked<'_>]) -> Sentence {
+    let said = |good, text| Sentence { good, text };
     let of = |properties: [&str; 2], count: fn(&Asked<'_>) -> u64| {
         let asked = asked.iter();
         let asked = asked.filter(|one| properties.contains(&one.property));
@@ -63,10 +73,16 @@ pub fn sentence(subject: &str, asked: &[Asked<'_>]) -> String {
         } else {
             "declined every image"
         };
-        return format!("{subject} {declined}: nothing of it was judged.");
+        return said(
+            false,
+            format!("{subject} {declined}: nothing of it was judged."),
+        );
     }
     if failed == 0 {
-        return format!("{subject} did nothing wrong with {}{also}.", images(judged));
+        return said(
+            true,
+            format!("{subject} did nothing wrong with {}{also}.", images(judged)),
+        );
     }
     let mut told = Vec::new();
     for (property, does, which) in MEANS {
@@ -90,7 +106,10 @@ pub fn sentence(subject: &str, asked: &[Asked<'_>]) -> String {
         0 => last,
         _ => format!("{} and {last}", told.join(", ")),
     };
-    format!("{subject} is not safe to use: it {list}{also}.")
+    said(
+        false,
+        format!("{subject} is not safe to use: it {list}{also}."),
+    )
 }
 
 fn images(count: u64) -> String {
@@ -122,7 +141,7 @@ mod tests {
             asked("ends", 0, 48, 0),
         ];
         assert_eq!(
-            sentence("mine", &all),
+            sentence("mine", &all).text,
             "mine is not safe to use: it breaks 3 of 8 images with nothing wrong, leaves wrong \
              refcounts in 5 of 40 images and does not repair 2 of 38 images that can be repaired; it \
              declined 4 images."
@@ -134,20 +153,24 @@ mod tests {
         let good = [asked("repairs", 0, 0, 0), asked("ends", 0, 1, 0)];
         let checks = [asked("checks-rightly", 7, 12, 1)];
         assert_eq!(
-            sentence("d", &checks),
+            sentence("d", &checks).text,
             "d is not safe to use: it says what is not so of 7 of 12 images that it checks; it declined \
              1 image."
         );
         let nothing = [asked("repairs", 0, 0, 3)];
-        assert_eq!(sentence("a", &good), "a did nothing wrong with 1 image.");
+        assert_eq!(
+            sentence("a", &good).text,
+            "a did nothing wrong with 1 image."
+        );
+        assert!(sentence("a", &good).good && !sentence("b", &nothing).good);
         let declined = "b declined every image: nothing of it was judged.";
-        assert_eq!(sentence("b", &nothing), declined);
+        assert_eq!(sentence("b", &nothing).text, declined);
     }
 
     #[test]
     fn what_has_no_words_of_its_own_is_counted() {
         let all = ["crash-atomic", "no-leaks", "ends"].map(|name| asked(name, 1, 9, 0));
-        let said = sentence("c", &all);
+        let said = sentence("c", &all).text;
         assert_eq!(
             said,
             "c is not safe to use: it does not end by itself with 1 of 9 images and fails in 2 more ways."

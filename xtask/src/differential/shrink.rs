@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use recount_oracle::case::real::{self, Preallocation, Recipe};
+use recount_oracle::case::real::{self, Preallocation, Recipe, Step};
 use recount_oracle::case::synthetic::{Allocation, Structures, Synthetic};
 use recount_oracle::case::text::{CaseFile, Verdict};
 use recount_oracle::case::{Case, Image};
@@ -139,6 +139,14 @@ fn simpler_recipes(recipe: &Recipe) -> Vec<Recipe> {
     for index in 0..recipe.steps.len() {
         all.push(changed(recipe, |recipe| remove(&mut recipe.steps, index)));
     }
+    for (index, step) in recipe.steps.iter().enumerate() {
+        let mut less = *step;
+        if let Step::Write { sectors, .. } = &mut less {
+            *sectors /= 2;
+            all.push(changed(recipe, |recipe| recipe.steps[index] = less));
+        }
+    }
+    all.retain(|simpler| simpler != recipe);
     let plain: [fn(&mut Recipe); 6] = [
         |recipe| recipe.kind = real::Kind::Plain,
         |recipe| recipe.preallocation = Preallocation::Off,

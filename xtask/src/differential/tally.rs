@@ -207,8 +207,8 @@ pub fn print(report: &Report) {
     }
     print_comparisons(report);
     print_properties(report);
-    for (_, verdict) in report.verdicts() {
-        println!("{verdict}");
+    for verdict in report.verdicts() {
+        println!("{}", verdict.text);
     }
     for (name, times) in &report.on_purpose {
         println!("differs on purpose: {name}: in {times} cases");

@@ -33,15 +33,15 @@ pub fn of(report: &Report) -> String {
             body {
                 main {
                     h1 { "recount differential" }
-                    @for (failed, verdict) in report.verdicts() {
-                        p class={ "verdict " (if failed { "bad" } else { "good" }) } { (verdict) }
-                    }
-                    p .runs {
-                        (report.cases) " cases, " (report.synthetic) " of them synthetic, "
-                        (columns::two_digits(report.rate())) " a second; "
-                        strong { (failures) " failures" }
+                    @for verdict in report.verdicts() {
+                        p class={ "verdict " (if verdict.good { "good" } else { "bad" }) } { (verdict.text) }
                     }
                     ul .runs {
+                        li {
+                            (report.cases) " cases, " (report.synthetic) " of them synthetic, "
+                            (columns::two_digits(report.rate())) " a second; "
+                            strong { (failures) " failures" }
+                        }
                         @for Run { seed, shard, seconds, .. } in &report.runs {
                             li {
                                 "seed " (seed) ", shard " (shard.0) "/" (shard.1) ", "

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use recount_subjects::findings::verdict::{self, Asked};
+use recount_subjects::findings::verdict::{self, Asked, Sentence};
 use serde::{Deserialize, Serialize};
 
 use super::picture::Picture;
@@ -153,12 +153,12 @@ impl Report {
         failures.filter(|failure| failure.counts).count()
     }
 
-    /// Of each subject that answers for what it does, whether it failed and what came of it.
-    pub fn verdicts(&self) -> impl Iterator<Item = (bool, String)> {
+    /// What came of each subject that answers for what it does.
+    pub fn verdicts(&self) -> impl Iterator<Item = Sentence> {
         let answerable = self.subjects.iter().filter(|subject| subject.answerable);
         answerable.filter_map(|SubjectReport { name, .. }| {
-            let failures = self.failures.iter();
-            let its = failures.filter(|one| one.counts && one.subject == *name);
+            let its = |one: &&Failure| one.counts && one.subject == *name;
+            let its = self.failures.iter().filter(its);
             let asked = self
                 .properties
                 .get(name)?
@@ -169,8 +169,7 @@ impl Report {
                     said: count.said(),
                     declined: count.declined,
                 });
-            let sentence = verdict::sentence(name, &asked.collect::<Vec<_>>());
-            Some((its.clone().next().is_some(), sentence))
+            Some(verdict::sentence(name, &asked.collect::<Vec<_>>()))
         })
     }
 

@@ -6,6 +6,7 @@ pub mod engine;
 pub mod error;
 pub mod findings;
 mod image;
+pub mod packed;
 pub mod process;
 pub mod programs;
 pub mod seeds;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use recount_oracle::case::text::{CaseFile, Verdict};
 use recount_oracle::case::{Case, Image};
+use recount_subjects::packed;
 use serde_json::Value;
 
 use super::cases::CaseId;
@@ -82,7 +83,7 @@ fn add(session: &Session<'_>, folder: &Path, id: CaseId, case: Case) -> Result<b
     let directory = session.folder()?;
     let whole = Whole::make(&case, &session.maker, directory.path())?;
     let exhibit = whole.damage(&case.damage);
-    let packed = record::pack(&exhibit.damaged)?;
+    let packed = packed::pack(&exhibit.damaged)?;
     let idle = exhibit.acts.iter().any(|(_, applied)| applied.is_nothing());
     if idle || packed.len() > LARGEST_IMAGE {
         return Ok(false);

@@ -8,6 +8,7 @@ use recount_oracle::case::real::{self, Preallocation, Recipe, Step};
 use recount_oracle::case::synthetic::{Allocation, Structures, Synthetic};
 use recount_oracle::case::text::{CaseFile, Verdict};
 use recount_oracle::case::{Case, Image};
+use recount_subjects::packed;
 
 use super::examine::{Depth, Findings};
 use super::record;
@@ -58,7 +59,7 @@ impl Shrinker<'_> {
         file.verdicts = verdicts(&seen.findings);
         let tag = as_file(&format!("{name}-{subject}-{question}"));
         let path = folder.join(format!("found-{tag}.toml"));
-        let packed = record::pack(&seen.damaged)?;
+        let packed = packed::pack(&seen.damaged)?;
         let kept = (packed.len() <= LARGEST_IMAGE).then_some(&packed[..]);
         record::store(&path, &file, kept)?;
         Ok(Some((smallest, seen, path.display().to_string())))

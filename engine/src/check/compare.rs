@@ -77,12 +77,10 @@ impl Comparison {
             let missing = is_missing.then(|| Arc::from([]));
             if let Some(found) = differing.remove(&refblock).or(missing) {
                 used = used.max(last_on_disk(geometry, &found, range));
-                for miscount in differences(table, &found, range) {
-                    match &mut alike {
-                        Some((first, count)) if first.after(*count) == miscount => *count += 1,
-                        _ => result.tell(alike.replace((miscount, 1)), observer),
-                    }
-                }
+                differences(table, &found, range).for_each(|miscount| match &mut alike {
+                    Some((first, count)) if first.after(*count) == miscount => *count += 1,
+                    _ => result.tell(alike.replace((miscount, 1)), observer),
+                });
                 result.differing.insert(refblock, found);
             }
             result.last_used = used.or(result.last_used);

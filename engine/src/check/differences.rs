@@ -17,32 +17,28 @@ pub(crate) fn differences(
     range: Run,
 ) -> impl Iterator<Item = Miscount> {
     let order = table.geometry().order();
+    let max = order.max_refcount();
     let count = range.count.0 as usize;
-    let mut blocks = (0..count).step_by(BLOCK);
-    let (mut first, mut differing) = (0, 0_u64);
-    let (mut refcounts, mut references) = ([0; BLOCK], [0; BLOCK]);
-    std::iter::from_fn(move || {
-        while differing == 0 {
-            let decoded = blocks.next()?;
-            let bytes = decoded * order.bits() as usize / 8;
-            refcounts = width::decode(order, found.get(bytes..).unwrap_or_default());
-            first = range.first.0 + decoded as u64;
-            references = table.block(first);
-            // What the disk can say of more references than its width counts is the largest refcount.
-            for count in &mut references {
-                *count = order.max_refcount().min(*count);
-            }
-            let pairs = refcounts.iter().zip(&references);
-            let differs = pairs.map(|(refcount, references)| u64::from(refcount != references));
-            let bits = differs.zip(0..).fold(0, |bits, (bit, at)| bits | bit << at);
-            differing = bits & (u64::MAX >> (BLOCK - (count - decoded).min(BLOCK)));
-        }
-        let at = differing.trailing_zeros() as usize;
-        differing &= differing - 1;
-        Some(Miscount {
-            cluster: Cluster(first + at as u64),
-            refcount: refcounts[at],
-            references: references[at],
+    (0..count).step_by(BLOCK).flat_map(move |start| {
+        let bytes = start * order.bits() as usize / 8;
+        let on_disk = width::decode(order, found.get(bytes..).unwrap_or_default());
+        let first = range.first.0 + start as u64;
+        // What the disk can say of more references than its width counts is the largest refcount.
+        let counted = table.block(first).map(|count| count.min(max));
+        let pairs = on_disk.iter().zip(&counted);
+        let differs = pairs.map(|(refcount, references)| u64::from(refcount != references));
+        let bits = differs.zip(0..).fold(0, |bits, (bit, at)| bits | bit << at);
+        let mut differing = bits & (u64::MAX >> (BLOCK - (count - start).min(BLOCK)));
+        std::iter::from_fn(move || {
+            let at = differing.trailing_zeros() as usize;
+            let (refcount, references) = (*on_disk.get(at)?, counted[at]);
+            differing &= differing - 1;
+            let cluster = Cluster(first + at as u64);
+            Some(Miscount {
+                cluster,
+                refcount,
+                references,
+            })
         })
     })
 }

@@ -51,9 +51,9 @@ impl Findings {
 }
 
 /// The first of the clusters that a finding is about, and how many there are side by side.
-const fn clusters(finding: &Finding) -> Option<(&Miscount, u64)> {
+const fn clusters(finding: &Finding) -> Option<(Miscount, u64)> {
     match finding {
-        Finding::TooLow(first, count) | Finding::Leak(first, count) => Some((first, count.0)),
+        Finding::TooLow(first, count) | Finding::Leak(first, count) => Some((*first, count.0)),
         _ => None,
     }
 }
@@ -62,7 +62,7 @@ impl Line {
     /// A line for each cluster, in the words of qemu-img.
     pub fn each(&self) -> impl Iterator<Item = String> {
         let Self(finding, action) = *self;
-        let miscounts = clusters(&self.0).map(|(first, count)| (*first, count));
+        let miscounts = clusters(&self.0);
         (0..miscounts.map_or(1, |(_, count)| count)).map(move |number| match miscounts {
             Some((first, _)) => format!("{}{}", start(&finding, action), first.after(number)),
             None => format!("{}{finding}", start(&finding, action)),

@@ -4,8 +4,8 @@
 //! qemu locks single bytes of the image (observed on 10.0): 100 + i says "I use permission i" and
 //! 200 + i says "nobody else may". All are shared locks, so that any number of processes can
 //! *say* something, and each tests whether an exclusive lock would be refused to learn what others
-//! said. Locks belong to the open file description. A process that another thread starts has it open
-//! too until it runs its own program, so they are released by name and not only by closing.
+//! said. They are released, and not only closed with the file, which a process that another thread
+//! starts has open too until it runs its own program.
 
 use std::fs::File;
 use std::path::Path;

@@ -20,10 +20,7 @@ impl Run {
 
     /// A run of one.
     pub const fn single(cluster: Cluster) -> Self {
-        Self {
-            first: cluster,
-            count: ClusterCount(1),
-        }
+        Self::new(cluster, ClusterCount(1))
     }
 
     /// The clusters that a refblock covers.

@@ -102,41 +102,50 @@ pub fn add_each(
 /// The block of refcounts that `bytes` begin with; 0 past their end.
 pub fn decode(order: RefcountOrder, bytes: &[u8]) -> Counts {
     let mut counts = [0; BLOCK];
-    let words = counts.chunks_exact_mut(64 >> order.get());
-    for (number, counts) in words.take(bytes.len().div_ceil(8)).enumerate() {
-        let word = word(order, bytes, number);
-        for (count, shift) in counts.iter_mut().zip((0..).step_by(order.bits() as usize)) {
-            *count = word >> shift & order.max_refcount();
+    match order.get() {
+        3 => decode_wide::<1>(bytes, &mut counts),
+        4 => decode_wide::<2>(bytes, &mut counts),
+        5 => decode_wide::<4>(bytes, &mut counts),
+        6 => decode_wide::<8>(bytes, &mut counts),
+        _ => {
+            for (count, index) in counts.iter_mut().zip(0..(bytes.len() * 8) >> order.get()) {
+                *count = get(order, bytes, index);
+            }
         }
     }
     counts
 }
 
+/// Refcounts of `N` bytes each: how many is known when this is compiled, for it to be quick.
+fn decode_wide<const N: usize>(bytes: &[u8], counts: &mut Counts) {
+    for (count, bytes) in counts.iter_mut().zip(bytes.as_chunks::<N>().0) {
+        *count = bytes
+            .iter()
+            .fold(0, |count, byte| count << 8 | u64::from(*byte));
+    }
+}
+
 /// Fills `bytes`, those of a block at most, with refcounts, each at most the maximum of the width.
 pub fn encode<T: Copy + Into<u64>>(order: RefcountOrder, counts: &[T; BLOCK], bytes: &mut [u8]) {
+    let max = order.max_refcount();
     match order.get() {
         3 => encode_wide::<1, T>(counts, bytes),
         4 => encode_wide::<2, T>(counts, bytes),
         5 => encode_wide::<4, T>(counts, bytes),
         6 => encode_wide::<8, T>(counts, bytes),
-        _ => encode_narrow(order, counts, bytes),
+        _ => {
+            let words = counts.chunks_exact(64 >> order.get());
+            for (counts, bytes) in words.zip(bytes.chunks_mut(8)) {
+                let shifted = counts.iter().zip((0..).step_by(order.bits() as usize));
+                let shifted = shifted.map(|(count, shift)| (*count).into().min(max) << shift);
+                store(order, shifted.fold(0, |word, one| word | one), bytes);
+            }
+        }
     }
 }
 
-fn encode_narrow<T: Copy + Into<u64>>(order: RefcountOrder, counts: &[T], bytes: &mut [u8]) {
-    let words = counts.chunks_exact(64 >> order.get());
-    for (counts, bytes) in words.zip(bytes.chunks_mut(8)) {
-        let refcounts = counts
-            .iter()
-            .map(|count| (*count).into().min(order.max_refcount()));
-        let shifted = refcounts.zip((0..).step_by(order.bits() as usize));
-        let word = shifted.fold(0, |word, (refcount, shift)| word | refcount << shift);
-        store(order, word, bytes);
-    }
-}
-
-/// Refcounts of `N` bytes each: how many is known when this is compiled, for it to be quick.
-fn encode_wide<const N: usize, T: Copy + Into<u64>>(counts: &[T], bytes: &mut [u8]) {
+/// As [`decode_wide`].
+fn encode_wide<const N: usize, T: Copy + Into<u64>>(counts: &[T; BLOCK], bytes: &mut [u8]) {
     for (bytes, count) in bytes.as_chunks_mut::<N>().0.iter_mut().zip(counts) {
         let refcount = (*count).into().min(u64::MAX >> (64 - 8 * N));
         bytes.copy_from_slice(&refcount.to_be_bytes()[8 - N..]);

@@ -4,7 +4,7 @@ use recount_oracle::audit::{self, Audit, Mismatch, Referrer, Unreadable};
 use recount_oracle::case::damage::SparseBytes;
 
 use crate::model::{Model, Moment};
-use crate::view::{self, View};
+use crate::sectors::{self, View};
 
 /// Incompatible feature bit 0: the refcounts may be wrong (specification, "Header").
 const DIRTY: u64 = 1;
@@ -64,7 +64,7 @@ pub(crate) fn image(
     if let Some(wrong) = structures(&audit, when) {
         return Err(wrong);
     }
-    let view = view::read(bytes, &audit).map_err(|why| (Kind::Unreadable, why))?;
+    let view = sectors::read(bytes, &audit).map_err(|why| (Kind::Unreadable, why))?;
     let (kind, moment) = match when {
         When::Open | When::Closed => (Kind::ReadsWrong, Moment::Flushed),
         When::PowerCut(moment) => (Kind::LostAfterFlush, moment),

@@ -12,8 +12,8 @@ mod model;
 mod operation;
 mod report;
 mod run;
+mod sectors;
 mod settings;
-mod view;
 
 pub use disk::SharedDisk;
 pub use judge::Kind;

@@ -3,7 +3,7 @@
 use recount_oracle::disk::SECTOR;
 use smallvec::{SmallVec, smallvec};
 
-use crate::view::{Content, View, ZEROS};
+use crate::sectors::{Content, View, ZEROS};
 
 /// What a sector may read as: mostly one content.
 type Allowed = SmallVec<[Content; 2]>;

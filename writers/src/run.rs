@@ -19,8 +19,8 @@ use crate::judge::{self, Kind, When, Wrong};
 use crate::model::{Model, Moment};
 use crate::operation::{Operation, bytes};
 use crate::report::{Failure, Report};
+use crate::sectors::{content, read};
 use crate::settings::Settings;
-use crate::view::{content, read};
 use crate::{Done, Guest, SharedDisk, Writer};
 
 /// Clusters of the guest's disk, for small clusters and for large ones.

@@ -15,6 +15,8 @@ use recount_oracle::guest::{self, SUBCLUSTERS, Stored};
 const SNAPSHOT_ENTRY: u64 = 40;
 const ID_LENGTH: u64 = 12;
 const NAME_LENGTH: u64 = 14;
+/// Where the header says where the name of the backing file is (specification, "Header").
+pub(crate) const BACKING_FIELD: u64 = 8;
 
 /// The fingerprint of the bytes of a sector.
 pub(crate) type Content = u64;
@@ -38,21 +40,38 @@ fn fingerprint(sector: &[u8]) -> Content {
 }
 
 /// All that can be read of an image.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct View {
     pub(crate) active: Vec<Content>,
     /// By name, in the order of the table.
     pub(crate) snapshots: Vec<(String, Vec<Content>)>,
 }
 
-/// Reads an image with its audit; why not, where a cluster cannot be read.
-pub(crate) fn read(image: &SparseBytes, audit: &Audit) -> Result<View, String> {
+/// The sectors of a raw backing file; behind its end are zeros.
+pub(crate) fn backing(file: Option<&SparseBytes>) -> Vec<Content> {
+    file.map_or_else(Vec::new, |file| {
+        let bytes = file.bytes(0, file.len().next_multiple_of(SECTOR) as usize);
+        bytes.chunks(SECTOR as usize).map(content).collect()
+    })
+}
+
+/// Reads an image over its backing file with its audit; why not, where a cluster cannot be read.
+pub(crate) fn read(
+    image: &SparseBytes,
+    audit: &Audit,
+    backing: &[Content],
+) -> Result<View, String> {
+    // A writer must not take the backing file out of the header.
+    let backing = match image.number(BACKING_FIELD, 8) {
+        0 => &[],
+        _ => backing,
+    };
     let mut view = View {
         active: Vec::new(),
         snapshots: Vec::new(),
     };
     for layer in &audit.layers {
-        let sectors = sectors(image, audit, layer)?;
+        let sectors = sectors(image, audit, layer, backing)?;
         match layer.id {
             LayerId::Active => view.active = sectors,
             LayerId::Snapshot(number) => {
@@ -72,11 +91,17 @@ fn name(image: &SparseBytes, entry: &SnapshotEntry) -> String {
     String::from_utf8_lossy(&image.bytes(at, length as usize)).into_owned()
 }
 
-fn sectors(image: &SparseBytes, audit: &Audit, layer: &Layer) -> Result<Vec<Content>, String> {
+fn sectors(
+    image: &SparseBytes,
+    audit: &Audit,
+    layer: &Layer,
+    backing: &[Content],
+) -> Result<Vec<Content>, String> {
     let header = &audit.header;
     let (size, bits) = (header.cluster_size(), header.cluster_bits);
     let of_cluster = (size / SECTOR) as usize;
-    let mut sectors = vec![*ZEROS; header.virtual_size.div_ceil(SECTOR) as usize];
+    let mut sectors = backing.to_vec();
+    sectors.resize(header.virtual_size.div_ceil(SECTOR) as usize, *ZEROS);
     for (cluster, stored) in guest::clusters(image, audit, layer) {
         let wrong = |why| format!("guest offset {:#x} of {} {why}", cluster << bits, layer.id);
         // The last cluster may end behind the disk.

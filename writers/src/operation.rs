@@ -14,7 +14,7 @@ pub(crate) const TIMES: [Times; 3] = [Times::Once, Times::Twice, Times::Forever]
 /// What the text of a failure of the disk begins with.
 const DISK: &str = "of the disk, ";
 
-/// One operation. Offsets and lengths are in bytes. Its text can be read back ([`parse`]).
+/// One operation. Offsets and lengths are in bytes. [`replay`](crate::replay) reads its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the text of a variant names its fields")]
 pub enum Operation {

@@ -9,7 +9,7 @@ use crate::audit::{self, Audit, Layer, LayerId, Mapping, Referrer};
 use crate::case::damage::SparseBytes;
 
 /// Subclusters of a cluster.
-const SUBCLUSTERS: usize = 32;
+pub const SUBCLUSTERS: usize = 32;
 /// Byte position of a snapshot's virtual disk size in its entry, and the extra data that has it
 /// (specification, "Snapshots").
 const SNAPSHOT_DISK: u64 = 48;
@@ -52,9 +52,11 @@ impl GuestData {
 
     /// Reads the image with this audit.
     pub fn of(image: &SparseBytes, audit: &Audit) -> Self {
-        let reader = Reader { image, audit };
-        let layers = audit.layers.iter();
-        Self(layers.flat_map(|layer| reader.layer(layer)).collect())
+        let layers = audit.layers.iter().flat_map(|layer| {
+            let clusters = clusters(image, audit, layer);
+            clusters.filter_map(|(at, stored)| Some(((layer.id, at), stored?.content()?)))
+        });
+        Self(layers.collect())
     }
 
     /// Whether no cluster can be read.
@@ -88,31 +90,65 @@ impl GuestData {
     }
 }
 
+/// What an image has of a guest cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// Bytes of which these subclusters count; these others read as zeros, and the rest as in the
+    /// backing file. There are no bytes where none counts.
+    Bytes(Vec<u8>, u32, u32),
+    /// Compressed data, to the end of its last sector.
+    Compressed(Vec<u8>),
+    /// It is in the external data file, at this offset.
+    External(u64),
+}
+
+impl Stored {
+    /// `None` where all is in the backing file.
+    fn content(self) -> Option<Content> {
+        Some(match self {
+            Self::Bytes(_, 0, 0) => return None,
+            Self::Bytes(_, 0, u32::MAX) => Content::Zeros,
+            Self::Bytes(bytes, u32::MAX, _) | Self::Compressed(bytes) => Content::stored(&bytes),
+            // What reads as zeros is the same wherever the rest lies.
+            Self::Bytes(_, 0, zero) => Content::stored(&zero.to_be_bytes()),
+            Self::Bytes(mut bytes, allocated, zero) => {
+                bytes.extend([allocated, zero].map(u32::to_be_bytes).concat());
+                Content::stored(&bytes)
+            }
+            Self::External(offset) => Content::External(offset),
+        })
+    }
+}
+
+/// The guest's clusters of a layer that L2 entries say something of; `None` where that cannot be read.
+pub fn clusters<'a>(
+    image: &'a SparseBytes,
+    audit: &'a Audit,
+    layer: &'a Layer,
+) -> impl Iterator<Item = (u64, Option<Stored>)> + 'a {
+    let (reader, header) = (Reader { image, audit }, &audit.header);
+    // Behind its end the guest sees nothing, whatever a damaged number of entries says.
+    let seen = reader.disk(layer.id).div_ceil(header.cluster_size());
+    let is_l2 = |by: &Referrer| is_data(by) || matches!(by, Referrer::L2 { .. });
+    let tables = audit.tables.iter().filter(|table| {
+        let is_read = header.is_aligned(table.offset) && reader.is_only(table.offset, 1, is_l2);
+        table.layer == layer.id && !is_read
+    });
+    let unread: BTreeSet<u64> = tables.map(|table| table.l1_index).collect();
+    let clusters = layer.map.iter();
+    let clusters = clusters.filter(move |&(&cluster, _)| cluster < seen);
+    clusters.map(move |(&cluster, &mapping)| {
+        let is_read = !unread.contains(&(cluster / header.l2_entries()));
+        (cluster, is_read.then(|| reader.entry(mapping)).flatten())
+    })
+}
+
 struct Reader<'a> {
     image: &'a SparseBytes,
     audit: &'a Audit,
 }
 
 impl Reader<'_> {
-    fn layer(&self, layer: &Layer) -> Vec<((LayerId, u64), Content)> {
-        let header = &self.audit.header;
-        // Behind its end the guest sees nothing, whatever a damaged number of entries says.
-        let seen = self.disk(layer.id).div_ceil(header.cluster_size());
-        let is_l2 = |by: &Referrer| is_data(by) || matches!(by, Referrer::L2 { .. });
-        let tables = self.audit.tables.iter();
-        let unread = tables.filter(|table| {
-            table.layer == layer.id
-                && !(header.is_aligned(table.offset) && self.is_only(table.offset, 1, is_l2))
-        });
-        let unread: BTreeSet<u64> = unread.map(|table| table.l1_index).collect();
-        let clusters = layer.map.iter().filter(|&(&cluster, _)| {
-            cluster < seen && !unread.contains(&(cluster / header.l2_entries()))
-        });
-        let read = clusters
-            .filter_map(|(&cluster, &mapping)| Some(((layer.id, cluster), self.content(mapping)?)));
-        read.collect()
-    }
-
     /// Bytes of the virtual disk: as the header says, or as a snapshot's extra data does.
     fn disk(&self, layer: LayerId) -> u64 {
         let snapshot = match layer {
@@ -127,37 +163,30 @@ impl Reader<'_> {
         }
     }
 
-    /// What an entry leads to; `None` when it holds nothing, or nothing that can be read.
-    fn content(&self, mapping: Mapping) -> Option<Content> {
-        let is_external = self.audit.header.external_data();
-        match mapping {
-            Mapping::Zero | Mapping::Preallocated { .. } => Some(Content::Zeros),
+    /// What an entry leads to, where that can be read.
+    fn entry(&self, mapping: Mapping) -> Option<Stored> {
+        let header = &self.audit.header;
+        let (offset, allocated, zero) = match mapping {
+            Mapping::Zero | Mapping::Preallocated { .. } => (0, 0, u32::MAX),
             Mapping::Compressed { offset, bytes } => {
-                let stored = self.stored(offset, bytes)?;
-                Some(Content::stored(&stored))
+                return self.stored(offset, bytes).map(Stored::Compressed);
             }
-            Mapping::Subclusters {
-                allocated, zero, ..
-            } if allocated & zero != 0 || allocated | zero == 0 => None,
-            // What reads as zeros is the same wherever the rest lies.
-            Mapping::Subclusters {
-                allocated: 0, zero, ..
-            } => Some(Content::stored(&zero.to_be_bytes())),
-            Mapping::Data { offset } | Mapping::Subclusters { offset, .. } if is_external => {
-                Some(Content::External(offset))
-            }
-            Mapping::Data { offset } => self.cluster(offset, u32::MAX, 0),
+            Mapping::Data { offset } => (offset, u32::MAX, 0),
             Mapping::Subclusters {
                 offset,
                 allocated,
                 zero,
-            } => self.cluster(offset, allocated, zero),
+            } => (offset, allocated, zero),
+        };
+        if allocated & zero != 0 {
+            return None;
         }
-    }
-
-    /// A cluster of which these subclusters are stored, and these read as zeros.
-    fn cluster(&self, offset: u64, allocated: u32, zero: u32) -> Option<Content> {
-        let header = &self.audit.header;
+        if allocated == 0 {
+            return Some(Stored::Bytes(Vec::new(), 0, zero));
+        }
+        if header.external_data() {
+            return Some(Stored::External(offset));
+        }
         if !header.is_aligned(offset) || offset >= self.audit.length {
             return None;
         }
@@ -168,9 +197,8 @@ impl Reader<'_> {
             for (_, subcluster) in subclusters.filter(|(index, _)| allocated >> index & 1 == 0) {
                 subcluster.fill(0);
             }
-            bytes.extend([allocated, zero].map(u32::to_be_bytes).concat());
         }
-        Some(Content::stored(&bytes))
+        Some(Stored::Bytes(bytes, allocated, zero))
     }
 
     /// Bytes that hold data and no structure; `None` where they do not, or are not there.

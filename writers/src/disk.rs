@@ -4,10 +4,12 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use recount_oracle::case::Crash;
 use recount_oracle::case::damage::SparseBytes;
+use recount_oracle::case::{Crash, Fault};
 use recount_oracle::crash;
 use recount_oracle::disk::{Disk, Event, SimulatedDisk, Trace};
+
+use crate::start::BACKING;
 
 /// A handle of a simulated disk. All clones are the same disk.
 #[derive(Clone, Debug)]
@@ -20,14 +22,19 @@ struct State {
     durable: SparseBytes,
     /// How many events of the trace have led to that.
     settled: usize,
+    /// What fails, counted from the first operation on the disk.
+    faults: Vec<Fault>,
+    backing: Option<Arc<SparseBytes>>,
 }
 
 impl State {
-    fn new(bytes: SparseBytes) -> Self {
+    fn new(bytes: SparseBytes, backing: Option<Arc<SparseBytes>>) -> Self {
         Self {
             disk: SimulatedDisk::new(bytes.clone(), None),
             durable: bytes,
             settled: 0,
+            faults: Vec::new(),
+            backing,
         }
     }
 }
@@ -35,7 +42,18 @@ impl State {
 impl SharedDisk {
     /// A disk with these bytes on it, all durable. It can grow.
     pub fn new(bytes: SparseBytes) -> Self {
-        Self(Arc::new(Mutex::new(State::new(bytes))))
+        Self::over(bytes, None)
+    }
+
+    /// The same of an image that may have a backing file.
+    pub(crate) fn over(bytes: SparseBytes, backing: Option<SparseBytes>) -> Self {
+        let state = State::new(bytes, backing.map(Arc::new));
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    /// The bytes of the raw backing file, where the image has one. Nobody writes to it.
+    pub fn backing(&self) -> Option<Arc<SparseBytes>> {
+        self.state().backing.clone()
     }
 
     /// The bytes as a program reads them now.
@@ -43,8 +61,12 @@ impl SharedDisk {
         self.state().disk.live().clone()
     }
 
-    /// Stores the bytes in a file, which is made anew, for a program that works on files only.
+    /// Stores the bytes in a file, which is made anew, for a program that works on files only; where
+    /// there is a backing file, it is stored in the same folder.
     pub fn store(&self, path: &Path) -> io::Result<()> {
+        if let Some(backing) = self.backing() {
+            backing.store(&path.with_file_name(BACKING))?;
+        }
         self.bytes().store(path)
     }
 
@@ -53,8 +75,33 @@ impl SharedDisk {
     pub fn load(&self, path: &Path) -> io::Result<()> {
         let mut bytes = SparseBytes::default();
         bytes.write_at(0, &std::fs::read(path)?)?;
-        *self.state() = State::new(bytes);
+        let mut state = self.state();
+        *state = State::new(bytes, state.backing.clone());
         Ok(())
+    }
+
+    /// Has an operation on the disk fail, counted from now on, beside those that do so already.
+    pub(crate) fn fail(&self, fault: Fault) {
+        let state = &mut *self.state();
+        let done = state.disk.asked().operations[fault.operation as usize];
+        state.faults.push(Fault {
+            nth: done + fault.nth,
+            ..fault
+        });
+        let disk = SimulatedDisk::new(SparseBytes::default(), None);
+        let disk = std::mem::replace(&mut state.disk, disk);
+        state.disk = disk.with_faults(&state.faults);
+    }
+
+    /// How many operations on the disk have failed since it was new or mended.
+    pub(crate) fn failed(&self) -> u32 {
+        self.state().disk.asked().faults_hit
+    }
+
+    /// No operation fails any more, and the bytes are durable as they are.
+    pub(crate) fn mend(&self) {
+        let mut state = self.state();
+        *state = State::new(state.disk.live().clone(), state.backing.clone());
     }
 
     /// Does what another program has done to a copy of the bytes, by a log of it
@@ -83,33 +130,38 @@ impl SharedDisk {
         Ok(())
     }
 
-    /// What is durable for certain, and what was done since.
+    /// What is durable for certain, and what was done since. What failed was not done: a disk that does
+    /// some of it later, or forgets what a failed flush was for, leaves hardly anybody a way to go on.
     pub(crate) fn since_flush(&self) -> (SparseBytes, Trace) {
         let state = self.state();
-        let events = state.disk.trace().events[state.settled..].to_vec();
-        (state.durable.clone(), Trace { events })
+        let trace = done(&state.disk.trace().events[state.settled..]);
+        (state.durable.clone(), trace)
     }
 
     /// Forgets everything before the last flush: no power cut undoes it.
     pub(crate) fn settle(&self) {
-        let (durable, mut trace) = self.since_flush();
-        let last = trace
-            .events
-            .iter()
-            .rposition(|event| *event == Event::Flush);
-        let Some(last) = last else {
-            return;
-        };
-        trace.events.truncate(last + 1);
-        let durable = crash::state(&durable, &trace, end(&trace, u64::MAX));
-        let mut state = self.state();
-        state.durable = durable;
-        state.settled += last + 1;
+        let state = &mut *self.state();
+        let events = &state.disk.trace().events[state.settled..];
+        let last = events.iter().rposition(|event| *event == Event::Flush);
+        if let Some(last) = last {
+            let trace = done(&events[..=last]);
+            state.durable = crash::state(&state.durable, &trace, end(&trace, u64::MAX));
+            state.settled += last + 1;
+        }
     }
 
     /// Nothing leaves a state half changed, so that a writer that panicked has not either.
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What has not failed.
+fn done(events: &[Event]) -> Trace {
+    let failed = |event: &&Event| matches!(event, Event::WriteFailed { .. } | Event::FlushFailed);
+    let done = events.iter().filter(|event| !failed(event));
+    Trace {
+        events: done.cloned().collect(),
     }
 }
 

@@ -4,7 +4,7 @@ use recount_oracle::audit::{self, Audit, Mismatch, Referrer, Unreadable};
 use recount_oracle::case::damage::SparseBytes;
 
 use crate::model::{Model, Moment};
-use crate::view::{self, View};
+use crate::sectors::{self, Content, View};
 
 /// Incompatible feature bit 0: the refcounts may be wrong (specification, "Header").
 const DIRTY: u64 = 1;
@@ -27,8 +27,8 @@ pub enum Kind {
     CopiedWrong,
     /// After a flush the guest reads something else than it has written.
     ReadsWrong,
-    /// After a power cut the guest reads something else than what it has flushed, where it has written
-    /// nothing since.
+    /// After a power cut, or after the disk has failed, the guest reads something else than what it has
+    /// flushed, where it has written nothing since.
     LostAfterFlush,
     /// After a power cut the guest reads neither what it has flushed nor what it has written since, but
     /// what was in a cluster before it was taken. Not a failure where
@@ -49,6 +49,8 @@ pub(crate) enum When {
     Open,
     /// The writer has closed it.
     Closed,
+    /// The writer has ended without having closed it, or could not close it as the disk failed.
+    Ended,
     /// A power cut happened at this moment.
     PowerCut(Moment),
 }
@@ -56,6 +58,7 @@ pub(crate) enum When {
 /// Judges an image: its audit and what the guest reads, if all is well.
 pub(crate) fn image(
     bytes: &SparseBytes,
+    backing: &[Content],
     model: &Model,
     when: When,
 ) -> Result<(Audit, View), Wrong> {
@@ -64,9 +67,10 @@ pub(crate) fn image(
     if let Some(wrong) = structures(&audit, when) {
         return Err(wrong);
     }
-    let view = view::read(bytes, &audit).map_err(|why| (Kind::Unreadable, why))?;
+    let view = sectors::read(bytes, &audit, backing).map_err(|why| (Kind::Unreadable, why))?;
     let (kind, moment) = match when {
         When::Open | When::Closed => (Kind::ReadsWrong, Moment::Flushed),
+        When::Ended => (Kind::LostAfterFlush, Moment::Cut),
         When::PowerCut(moment) => (Kind::LostAfterFlush, moment),
     };
     if let Some(message) = model.wrong(&view, moment) {
@@ -75,7 +79,11 @@ pub(crate) fn image(
     if moment == Moment::Cut
         && let Some(message) = model.stale(&view)
     {
-        return Err((Kind::StaleAfterPowerCut, message));
+        let kind = match when {
+            When::Ended => Kind::ReadsWrong,
+            _ => Kind::StaleAfterPowerCut,
+        };
+        return Err((kind, message));
     }
     Ok((audit, view))
 }

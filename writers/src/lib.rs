@@ -1,26 +1,34 @@
 //! Judges programs that write to qcow2 images, as a virtual machine monitor does every day. A random
 //! guest writes, discards, takes and deletes snapshots, flushes, and closes the image; a model knows
 //! what it must read. After each flush and close the oracle's audit of the bytes, the model and the
-//! states that a power cut may leave decide.
+//! states that a power cut may leave decide. The images that it begins with have compressed clusters,
+//! subclusters, backing files and snapshots, and the disk fails where a test says so.
 //!
 //! A program under test is a [`Writer`]. [`check_writer`] gives a [`Report`], and [`writer_tests!`]
 //! makes tests for `cargo test`.
 
 mod disk;
+mod draw;
 mod judge;
 mod model;
 mod operation;
 mod report;
 mod run;
+mod sectors;
 mod settings;
-mod view;
+mod shrink;
+mod start;
 
 pub use disk::SharedDisk;
+pub use draw::Mix;
 pub use judge::Kind;
-pub use operation::{Mix, Operation};
+pub use operation::Operation;
 pub use report::Report;
-pub use run::check_writer;
-pub use settings::{Settings, discards, power_cuts, reopening, snapshots, writes};
+pub use run::{check_writer, replay};
+pub use settings::{
+    Settings, discards, failing_operations, power_cuts, reopening, snapshots, writes,
+};
+pub use start::{BACKING, Feature, Start};
 
 /// A program that writes to images.
 pub trait Writer {
@@ -29,12 +37,23 @@ pub trait Writer {
 
     /// Opens the image on a disk for writing, or says why it cannot. A program that works on files only
     /// uses [`SharedDisk::store`] here, and [`SharedDisk::load`] in [`Guest::flush`] and
-    /// [`Guest::close`].
+    /// [`Guest::close`]. A backing file is [`SharedDisk::backing`]; stored, it is beside the image.
+    ///
+    /// An image that has any [`Feature`] may be declined when it is opened for the first time, and must
+    /// be left as it is then: that is told, and no failure.
     fn open(&self, disk: SharedDisk) -> Result<Box<dyn Guest + '_>, String>;
 }
 
 /// An open image, as a guest and its operator use it. Offsets and lengths are in bytes, multiples of
-/// 512. An error of any operation is a failure of the writer: nothing that is asked here is impossible.
+/// 512. An error of any operation is a failure of the writer, as nothing that is asked here is
+/// impossible, as long as the disk has not failed.
+///
+/// Once an operation on the disk has failed, any operation may fail until the image is opened again, and
+/// a writer may go on or do nothing any more. What failed may have happened or not, each sector for
+/// itself. What is said to be done is done as ever: after a flush without an error everything is there
+/// that was written without one. However it ends, with a close, with one that fails, or without one, the
+/// image can be opened again on a disk that is well; no cluster is used twice, no refcount is too low,
+/// and what an earlier flush was for is there. Clusters may leak.
 pub trait Guest {
     /// Writes to the guest's disk.
     fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), String>;
@@ -73,14 +92,14 @@ pub enum Done {
 
 /// Tests of a writer: an expression whose type implements [`Writer`].
 ///
-/// They are `writes`, `discards`, `snapshots`, `reopening` and `power_cuts`, in a module `qcow2`;
-/// `writer_tests!(MyWriter, writes reopening)` makes only those named, for a writer that does not
-/// support everything. One that fails says what went wrong how often, after which operations, and where
-/// the image is.
+/// They are `writes`, `discards`, `snapshots`, `reopening`, `power_cuts` and `failing_operations`, in a
+/// module `qcow2`; `writer_tests!(MyWriter, writes reopening)` makes only those named, for a writer that
+/// does not support everything. One that fails says what went wrong how often, after which operations,
+/// and where the image is.
 #[macro_export]
 macro_rules! writer_tests {
     ($writer:expr) => {
-        $crate::writer_tests!($writer, writes discards snapshots reopening power_cuts);
+        $crate::writer_tests!($writer, writes discards snapshots reopening power_cuts failing_operations);
     };
     ($writer:expr, $($test:ident)*) => {
         mod qcow2 {

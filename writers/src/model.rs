@@ -3,7 +3,7 @@
 use recount_oracle::disk::SECTOR;
 use smallvec::{SmallVec, smallvec};
 
-use crate::view::{Content, View, ZEROS};
+use crate::sectors::{Content, View, ZEROS};
 
 /// What a sector may read as: mostly one content.
 type Allowed = SmallVec<[Content; 2]>;
@@ -20,6 +20,8 @@ struct Sector {
     now: Allowed,
     /// After a power cut: what it was at the last flush, and everything since.
     cut: Allowed,
+    /// Whether it was written or discarded since, also if with what it was already.
+    is_touched: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ struct Snapshot {
     flushed: bool,
     /// Whether it was deleted since.
     deleted: bool,
+    /// Whether it failed to be taken or deleted, so that it may be there or not.
+    maybe: bool,
 }
 
 /// When an image is read.
@@ -47,22 +51,19 @@ impl Model {
         let sector = |&content: &Content| Sector {
             now: smallvec![content],
             cut: smallvec![content],
+            is_touched: false,
         };
         let snapshot = |(name, read): &(String, Vec<Content>)| Snapshot {
             name: name.clone(),
             sectors: read.iter().map(|&content| smallvec![content]).collect(),
             flushed: true,
             deleted: false,
+            maybe: false,
         };
         Self {
             active: view.active.iter().map(sector).collect(),
             snapshots: view.snapshots.iter().map(snapshot).collect(),
         }
-    }
-
-    /// Bytes of the guest's disk.
-    pub(crate) fn size(&self) -> u64 {
-        self.active.len() as u64 * SECTOR
     }
 
     /// The names of the snapshots that there are.
@@ -71,12 +72,26 @@ impl Model {
         there.map(|snapshot| snapshot.name.as_str())
     }
 
-    /// The sectors from this byte on have these contents.
-    pub(crate) fn write(&mut self, offset: u64, contents: impl Iterator<Item = Content>) {
+    /// Whether there is a snapshot of that name, or may be.
+    pub(crate) fn has_snapshot(&self, name: &str) -> bool {
+        self.snapshots().any(|snapshot| snapshot == name)
+    }
+
+    /// The sectors from this byte on have these contents, or may have them where the write has failed.
+    pub(crate) fn write(
+        &mut self,
+        offset: u64,
+        contents: impl Iterator<Item = Content>,
+        is_done: bool,
+    ) {
         let sectors = self.active.iter_mut().skip((offset / SECTOR) as usize);
         for (sector, content) in sectors.zip(contents) {
-            sector.now = smallvec![content];
+            if is_done {
+                sector.now.clear();
+            }
+            add(&mut sector.now, content);
             add(&mut sector.cut, content);
+            sector.is_touched = true;
         }
     }
 
@@ -86,11 +101,12 @@ impl Model {
         for sector in sectors.take((length / SECTOR) as usize) {
             add(&mut sector.now, *ZEROS);
             add(&mut sector.cut, *ZEROS);
+            sector.is_touched = true;
         }
     }
 
-    /// A snapshot is taken.
-    pub(crate) fn snapshot(&mut self, name: &str) {
+    /// A snapshot is taken, or may be.
+    pub(crate) fn snapshot(&mut self, name: &str, is_done: bool) {
         self.snapshots.push(Snapshot {
             name: name.to_owned(),
             sectors: self
@@ -100,14 +116,16 @@ impl Model {
                 .collect(),
             flushed: false,
             deleted: false,
+            maybe: !is_done,
         });
     }
 
-    /// A snapshot is deleted.
-    pub(crate) fn delete_snapshot(&mut self, name: &str) {
+    /// A snapshot is deleted, or may be.
+    pub(crate) fn delete_snapshot(&mut self, name: &str, is_done: bool) {
         let mut snapshots = self.snapshots.iter_mut();
         if let Some(snapshot) = snapshots.find(|snapshot| snapshot.name == name) {
-            snapshot.deleted = true;
+            snapshot.deleted |= is_done;
+            snapshot.maybe |= !is_done;
         }
     }
 
@@ -116,10 +134,14 @@ impl Model {
         for (sector, read) in self.active.iter_mut().zip(&view.active) {
             sector.now = smallvec![*read];
             sector.cut.clone_from(&sector.now);
+            sector.is_touched = false;
         }
-        self.snapshots.retain(|snapshot| !snapshot.deleted);
+        self.snapshots.retain(|snapshot| {
+            let mut read = view.snapshots.iter();
+            read.any(|(name, _)| *name == snapshot.name)
+        });
         for snapshot in &mut self.snapshots {
-            snapshot.flushed = true;
+            (snapshot.flushed, snapshot.deleted, snapshot.maybe) = (true, false, false);
             if let Some((_, read)) = view.snapshots.iter().find(|read| read.0 == snapshot.name) {
                 snapshot.sectors = read.iter().map(|read| smallvec![*read]).collect();
             }
@@ -129,20 +151,24 @@ impl Model {
     /// Which sector of the active layer that was written since the last flush reads as something else
     /// than what it was or became, in words.
     pub(crate) fn stale(&self, view: &View) -> Option<String> {
-        let open = |sector: &Sector| sector.cut.len() > 1;
-        self.wrong_sector(view, Moment::Cut, open)
+        self.wrong_sector(view, Moment::Cut, |sector| sector.is_touched)
     }
 
     /// What reads otherwise than it must, in words. Of a power cut before the end of a flush that is
     /// only what was not written since the one before.
     pub(crate) fn wrong(&self, view: &View, moment: Moment) -> Option<String> {
-        let certain = |sector: &Sector| moment == Moment::Flushed || sector.cut.len() == 1;
+        if view.active.len() != self.active.len() {
+            let (sectors, now) = (self.active.len(), view.active.len());
+            return Some(format!("the disk had {sectors} sectors and has {now} now"));
+        }
+        let certain = |sector: &Sector| moment == Moment::Flushed || !sector.is_touched;
         if let Some(wrong) = self.wrong_sector(view, moment, certain) {
             return Some(wrong);
         }
         // What is being taken or deleted may be there or not.
         let certain = |snapshot: &&Snapshot| {
-            !snapshot.deleted && (snapshot.flushed || moment == Moment::Flushed)
+            let is_decided = !snapshot.deleted && !snapshot.maybe;
+            is_decided && (snapshot.flushed || moment == Moment::Flushed)
         };
         let mut certain = self.snapshots.iter().filter(certain);
         certain
@@ -187,7 +213,7 @@ impl Sector {
             "other data"
         };
         let must = match moment {
-            Moment::Cut if self.cut.len() > 1 => {
+            Moment::Cut if self.is_touched => {
                 "neither as it was flushed nor as it was written since"
             }
             Moment::Cut => "not as it was flushed",

@@ -2,54 +2,23 @@
 
 use std::fmt;
 
+use itertools::iproduct;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use recount_oracle::disk::SECTOR;
+use recount_oracle::case::{Fault, FaultKind, Operation as OnDisk, Times};
 
-/// Most snapshots at a time.
-const SNAPSHOTS_MAX: usize = 3;
-/// Half of the writes begin in the first so many clusters, so that much is written again.
-const BUSY_CLUSTERS: u64 = 6;
-/// Longest write or discard in clusters.
-const CLUSTERS_MAX: u64 = 4;
-/// One write of so many is of zeros, which a writer may store without a cluster.
-const ZEROS_IN: u32 = 12;
+/// What may fail on a disk, how, and how often.
+pub(crate) const FAILING: [OnDisk; 3] = [OnDisk::Write, OnDisk::Flush, OnDisk::SetLen];
+pub(crate) const HOW: [FaultKind; 3] = [FaultKind::Io, FaultKind::NoSpace, FaultKind::Short];
+pub(crate) const TIMES: [Times; 3] = [Times::Once, Times::Twice, Times::Forever];
+/// What the text of a failure of the disk begins with.
+const DISK: &str = "of the disk, ";
 
-/// How often each kind of operation comes up: shares of their sum.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mix {
-    /// Writes.
-    pub write: u32,
-    /// Discards.
-    pub discard: u32,
-    /// Snapshots, of which there are three at most at a time.
-    pub snapshot: u32,
-    /// Deletions of a snapshot.
-    pub delete_snapshot: u32,
-    /// Flushes.
-    pub flush: u32,
-    /// The image is closed, and opened again.
-    pub reopen: u32,
-}
-
-impl Default for Mix {
-    fn default() -> Self {
-        Self {
-            write: 12,
-            discard: 2,
-            snapshot: 1,
-            delete_snapshot: 1,
-            flush: 3,
-            reopen: 1,
-        }
-    }
-}
-
-/// One operation. Offsets and lengths are in bytes.
+/// One operation. Offsets and lengths are in bytes. [`replay`](crate::replay) reads its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the text of a variant names its fields")]
 pub enum Operation {
-    /// Random bytes of this seed are written, or zeros without one.
+    /// Random bytes of this seed are written, the number of the operation as drawn; zeros without one.
     Write {
         offset: u64,
         length: u64,
@@ -65,77 +34,10 @@ pub enum Operation {
     Flush,
     /// The image is closed, and opened again.
     Reopen,
-}
-
-impl Operation {
-    /// Draws the operation of this number, on a disk of `size` bytes that has these snapshots.
-    pub(crate) fn draw(
-        rng: &mut ChaCha8Rng,
-        mix: &Mix,
-        number: u32,
-        cluster: u64,
-        size: u64,
-        snapshots: &[&str],
-    ) -> Self {
-        let shares = [
-            mix.write,
-            mix.discard,
-            mix.snapshot,
-            mix.delete_snapshot,
-            mix.flush,
-            mix.reopen,
-        ];
-        let mut drawn = rng.random_range(0..shares.iter().sum::<u32>().max(1));
-        let kind = shares.iter().position(|&share| {
-            let is_here = drawn < share;
-            drawn = drawn.wrapping_sub(share);
-            is_here
-        });
-        let (offset, length) = place(rng, cluster, size);
-        match kind {
-            Some(1) => Self::Discard { offset, length },
-            Some(2) if snapshots.len() < SNAPSHOTS_MAX => Self::Snapshot {
-                name: format!("snapshot-{number}"),
-            },
-            Some(3) if !snapshots.is_empty() => Self::DeleteSnapshot {
-                name: snapshots[rng.random_range(0..snapshots.len())].to_owned(),
-            },
-            // There is no room for a snapshot, or none to delete.
-            Some(2..=4) => Self::Flush,
-            Some(5) => Self::Reopen,
-            _ => {
-                let seed = (rng.random_range(0..ZEROS_IN) > 0).then(|| rng.random());
-                Self::Write {
-                    offset,
-                    length,
-                    seed,
-                }
-            }
-        }
-    }
-}
-
-/// Some sectors: within a cluster, whole clusters, or across them.
-fn place(rng: &mut ChaCha8Rng, cluster: u64, size: u64) -> (u64, u64) {
-    let clusters = size.div_ceil(cluster);
-    let begin = if rng.random() {
-        clusters
-    } else {
-        BUSY_CLUSTERS.min(clusters)
-    };
-    let first = rng.random_range(0..begin) * cluster;
-    let sectors = cluster / SECTOR;
-    let mut within = || rng.random_range(0..sectors) * SECTOR;
-    let (skipped, most) = (within(), within() + SECTOR);
-    let whole = rng.random_range(1..=CLUSTERS_MAX) * cluster;
-    let (offset, length) = match rng.random_range(0..3) {
-        0 => (first + skipped, most.min(cluster - skipped)),
-        1 => (first, whole),
-        _ => (first + skipped, whole),
-    };
-    // The last cluster may end behind the disk.
-    let offset = offset.min(size - SECTOR);
-    (offset, length.min(size - offset))
+    /// The writer ends without closing the image, which is opened again.
+    Kill,
+    /// Operations on the disk fail, counted from now on.
+    Fail(Fault),
 }
 
 /// The bytes that a write has: no two sectors of two seeds are alike.
@@ -147,6 +49,62 @@ pub(crate) fn bytes(seed: Option<u64>, length: u64) -> Vec<u8> {
     bytes
 }
 
+/// Reads operations from their text, in which they are parted by semicolons; the first that is none.
+pub(crate) fn parse(text: &str) -> Result<Vec<Operation>, String> {
+    let parts = text
+        .split(';')
+        .map(str::trim)
+        .filter(|part| !part.is_empty());
+    let read =
+        parts.map(|part| operation(part).ok_or_else(|| format!("\"{part}\" is no operation")));
+    read.collect()
+}
+
+fn operation(text: &str) -> Option<Operation> {
+    if let Some(fault) = text.strip_prefix(DISK) {
+        return fault_of(fault).map(Operation::Fail);
+    }
+    let words: Vec<&str> = text.split_whitespace().collect();
+    Some(match words[..] {
+        ["write", length, "bytes", "of", "seed", seed, "at", offset] => Operation::Write {
+            offset: hexadecimal(offset)?,
+            length: length.parse().ok()?,
+            seed: Some(seed.parse().ok()?),
+        },
+        ["write", length, "zeros", "at", offset] => Operation::Write {
+            offset: hexadecimal(offset)?,
+            length: length.parse().ok()?,
+            seed: None,
+        },
+        ["discard", length, "bytes", "at", offset] => Operation::Discard {
+            offset: hexadecimal(offset)?,
+            length: length.parse().ok()?,
+        },
+        ["take", name] => Operation::Snapshot { name: name.into() },
+        ["delete", name] => Operation::DeleteSnapshot { name: name.into() },
+        ["flush"] => Operation::Flush,
+        ["close", "and", "open"] => Operation::Reopen,
+        ["kill", "and", "open"] => Operation::Kill,
+        _ => return None,
+    })
+}
+
+fn hexadecimal(text: &str) -> Option<u64> {
+    u64::from_str_radix(text.strip_prefix("0x")?, 16).ok()
+}
+
+fn fault_of(text: &str) -> Option<Fault> {
+    let (which, _) = text.split_once(" fails ")?;
+    let nth = which.split_whitespace().last()?.parse().ok()?;
+    let mut all = iproduct!(FAILING, HOW, TIMES).map(|(operation, error, times)| Fault {
+        operation,
+        nth,
+        error,
+        times,
+    });
+    all.find(|fault| fault.to_string() == text)
+}
+
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -155,14 +113,50 @@ impl fmt::Display for Operation {
                 length,
                 seed,
             } => {
-                let what = if seed.is_some() { "bytes" } else { "zeros" };
-                write!(f, "write {length} {what} at {offset:#x}")
+                write!(f, "write {length} ")?;
+                match seed {
+                    Some(seed) => write!(f, "bytes of seed {seed}")?,
+                    None => f.write_str("zeros")?,
+                }
+                write!(f, " at {offset:#x}")
             }
             Self::Discard { offset, length } => write!(f, "discard {length} bytes at {offset:#x}"),
             Self::Snapshot { name } => write!(f, "take {name}"),
             Self::DeleteSnapshot { name } => write!(f, "delete {name}"),
             Self::Flush => f.write_str("flush"),
             Self::Reopen => f.write_str("close and open"),
+            Self::Kill => f.write_str("kill and open"),
+            Self::Fail(fault) => write!(f, "{DISK}{fault}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_are_read_from_their_text() {
+        let text = "write 512 bytes of seed 7 at 0x200; write 1024 zeros at 0x0; discard 512 bytes at \
+                    0x400; take snapshot-3; delete snapshot-3; flush; close and open; kill and open; \
+                    of the disk, change of length 4 fails when a part of it is done, and each later \
+                    one; of the disk, write 0 fails with an I/O error, once";
+        let read = parse(text).unwrap();
+        assert_eq!(read.len(), 10);
+        let again: Vec<String> = read.iter().map(ToString::to_string).collect();
+        assert_eq!(again.join("; "), text);
+    }
+
+    #[test]
+    fn what_is_no_operation_is_refused_by_name() {
+        for text in [
+            "write 512 at 0x0",
+            "of the disk, nothing",
+            "take",
+            "write x zeros at 0x0",
+        ] {
+            let why = parse(&format!("flush; {text}")).unwrap_err();
+            assert!(why.contains(text), "{why}");
         }
     }
 }

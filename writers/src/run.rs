@@ -4,125 +4,126 @@ use std::any::Any;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use recount_oracle::audit;
-use recount_oracle::case::build;
 use recount_oracle::case::damage::SparseBytes;
-use recount_oracle::case::synthetic::{Content, Run as Clusters, Sharing, Snapshots, Synthetic};
-use recount_oracle::case::{Image, Impossible};
 use recount_oracle::crash::{self, Limits};
 use recount_oracle::disk::{SECTOR, Trace};
 
 use crate::disk::end;
 use crate::judge::{self, Kind, When, Wrong};
 use crate::model::{Model, Moment};
-use crate::operation::{Operation, bytes};
+use crate::operation::{Operation, bytes, parse};
 use crate::report::{Failure, Report};
+use crate::sectors::{self, Content, content};
 use crate::settings::Settings;
-use crate::view::{content, read};
+use crate::shrink::shrink;
+use crate::start::{Start, numbers, start};
 use crate::{Done, Guest, SharedDisk, Writer};
 
-/// Clusters of the guest's disk, for small clusters and for large ones.
-const SMALL: u64 = 150;
-const LARGE: u64 = 14;
-/// Stretches of guest clusters of one kind that an image has from the start.
-const RUNS: u32 = 3;
-
-/// Has a writer work on random images, and judges it after each flush and close.
+/// Has a writer work on random images, and judges it after each flush and close. The soonest failure of
+/// each kind is told with fewer operations, where these lead to one of that kind as well.
 pub fn check_writer(writer: &dyn Writer, settings: &Settings) -> Report {
     let mut report = Report::new(writer.name());
     for number in 0..settings.runs {
-        let seed = settings.seed << 32 | u64::from(number);
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let start = image(settings, &mut rng).map_err(|why| why.to_string());
-        let start = start.and_then(|(image, cluster)| Ok((model(&image)?, image, cluster)));
-        let (model, image, cluster) = match start {
-            Ok(start) => start,
-            Err(why) => {
-                report.refuse(&why);
-                continue;
+        let mut rng = numbers(settings, number);
+        match start(settings, number, &mut rng) {
+            Err(why) => report.refuse(&why),
+            Ok(start) => {
+                let run = Run::new(writer, settings, &start, &mut report);
+                let size = start.bytes_of_disk();
+                let failure = run.run(number, |done, model| {
+                    let next = u32::try_from(done.len()).unwrap_or(u32::MAX) + 1;
+                    let snapshots: Vec<&str> = model.snapshots().collect();
+                    let (mix, cluster) = (&settings.mix, 1 << start.cluster_bits);
+                    (next <= settings.operations)
+                        .then(|| Operation::draw(&mut rng, mix, next, cluster, size, &snapshots))
+                });
+                report.end(failure);
             }
-        };
-        let run = Run {
-            writer,
-            settings,
-            model,
-            disk: SharedDisk::new(image),
-            cluster,
-            guest: None,
-            done: Vec::new(),
-            judged: None,
-            report: &mut report,
-        };
-        run.run(number, rng);
+        }
     }
+    report.shorten(|failure| {
+        shrink(failure, settings.tries, |number, operations| {
+            repeat(writer, settings, number, operations, &mut Report::new(""))
+        })
+    });
     report
 }
 
-/// A random image with some data and perhaps a snapshot, and the size of its clusters in bytes.
-fn image(settings: &Settings, rng: &mut ChaCha8Rng) -> Result<(SparseBytes, u64), Impossible> {
-    let cluster_bits = among(&settings.cluster_bits, rng).unwrap_or(16);
-    let refcount_order = among(&settings.refcount_orders, rng).unwrap_or(4);
-    let of_cluster = (1 << cluster_bits) / SECTOR;
-    let slack = if cluster_bits < 12 { SMALL } else { LARGE } * of_cluster;
-    let contents = [Content::Data, Content::Preallocated, Content::Zero];
-    let clusters = |_| Clusters {
-        skip: rng.random_range(0..4),
-        clusters: rng.random_range(1..5),
-        content: among(&contents, rng).unwrap_or(Content::Data),
-    };
-    let guest = (0..RUNS).map(clusters).collect();
-    // One bit counts no cluster that is shared.
-    let sharing = match refcount_order {
-        0 => &[Sharing::Nothing][..],
-        _ => &[Sharing::Tables, Sharing::Data, Sharing::Nothing],
-    };
-    let count = u32::from(settings.with_snapshot && rng.random());
-    let sharing = among(sharing, rng).unwrap_or(Sharing::Nothing);
-    let image = Synthetic {
-        cluster_bits,
-        refcount_order,
-        guest,
-        snapshots: vec![Snapshots { count, sharing }],
-        // The disk need not end with a cluster.
-        slack_sectors: slack + rng.random_range(0..of_cluster),
-        ..Synthetic::default()
-    };
-    let bytes = build::image(&Image::Synthetic(image))?;
-    Ok((bytes, 1 << cluster_bits))
+/// Does these operations once more, in the words of a [`Report`], on the image that the run of this
+/// number begins with; why not, where the words are no operations or there is no such image.
+pub fn replay(
+    writer: &dyn Writer,
+    settings: &Settings,
+    run: u32,
+    operations: &str,
+) -> Result<Report, String> {
+    let operations = parse(operations)?;
+    start(settings, run, &mut numbers(settings, run))?;
+    let mut report = Report::new(writer.name());
+    let failure = repeat(writer, settings, run, &operations, &mut report);
+    report.end(failure);
+    Ok(report)
 }
 
-/// One of these; `None` where there are none.
-fn among<T: Copy>(values: &[T], rng: &mut ChaCha8Rng) -> Option<T> {
-    let drawn = rng.random_range(0..values.len().max(1));
-    values.get(drawn).copied()
-}
-
-fn model(image: &SparseBytes) -> Result<Model, String> {
-    let audit = audit::audit(image).map_err(|why| why.to_string())?;
-    Ok(Model::new(&read(image, &audit)?))
+fn repeat(
+    writer: &dyn Writer,
+    settings: &Settings,
+    number: u32,
+    operations: &[Operation],
+    report: &mut Report,
+) -> Option<Failure> {
+    let start = start(settings, number, &mut numbers(settings, number)).ok()?;
+    let run = Run::new(writer, settings, &start, report);
+    run.run(number, |done, _| operations.get(done.len()).cloned())
 }
 
 /// One image.
 struct Run<'a> {
     writer: &'a dyn Writer,
     settings: &'a Settings,
+    start: &'a Start,
     disk: SharedDisk,
+    backing: Vec<Content>,
     model: Model,
-    /// Bytes of a cluster.
-    cluster: u64,
     guest: Option<Box<dyn Guest + 'a>>,
     /// Operations that were begun.
     done: Vec<Operation>,
+    /// Whether the disk has ever failed: what leaked then is not the writer's fault.
+    has_failed: bool,
     /// The bytes of a state that was judged to be wrong.
     judged: Option<SparseBytes>,
     report: &'a mut Report,
 }
 
-impl Run<'_> {
-    fn run(mut self, number: u32, mut rng: ChaCha8Rng) {
-        let lived = catch_unwind(AssertUnwindSafe(|| self.live(&mut rng)));
+impl<'a> Run<'a> {
+    fn new(
+        writer: &'a dyn Writer,
+        settings: &'a Settings,
+        start: &'a Start,
+        report: &'a mut Report,
+    ) -> Self {
+        Self {
+            writer,
+            settings,
+            start,
+            disk: SharedDisk::over(start.bytes.clone(), start.backing.clone()),
+            backing: sectors::backing(start.backing.as_ref()),
+            model: Model::new(&start.view),
+            guest: None,
+            done: Vec::new(),
+            has_failed: false,
+            judged: None,
+            report,
+        }
+    }
+
+    /// Does what comes next by what was done, until there is no more; how it failed.
+    fn run(
+        mut self,
+        number: u32,
+        next: impl FnMut(&[Operation], &Model) -> Option<Operation>,
+    ) -> Option<Failure> {
+        let lived = catch_unwind(AssertUnwindSafe(|| self.live(next)));
         let lived = lived.unwrap_or_else(|panic| {
             let message = format!("it panics: {}", said(&*panic));
             Err((Kind::OperationFails, message))
@@ -132,21 +133,24 @@ impl Run<'_> {
             message,
             run: number,
             operations: std::mem::take(&mut self.done),
+            start: self.start.clone(),
             image: self.judged.take().unwrap_or_else(|| self.disk.bytes()),
         });
         // A guest that failed may panic once more when it is dropped.
         let guest = self.guest.take();
         let _ = catch_unwind(AssertUnwindSafe(|| drop(guest)));
-        self.report.end(failure);
+        failure
     }
 
-    fn live(&mut self, rng: &mut ChaCha8Rng) -> Result<(), Wrong> {
-        let writer = self.writer;
-        self.guest = Some(writer.open(self.disk.clone()).map_err(fails("open"))?);
-        for number in 1..=self.settings.operations {
-            let snapshots: Vec<&str> = self.model.snapshots().collect();
-            let (mix, size) = (&self.settings.mix, self.model.size());
-            let next = Operation::draw(rng, mix, number, self.cluster, size, &snapshots);
+    fn live(
+        &mut self,
+        mut next: impl FnMut(&[Operation], &Model) -> Option<Operation>,
+    ) -> Result<(), Wrong> {
+        match self.writer.open(self.disk.clone()) {
+            Ok(guest) => self.guest = Some(guest),
+            Err(why) => return self.decline(&why),
+        }
+        while let Some(next) = next(&self.done, &self.model) {
             self.done.push(next.clone());
             self.perform(&next)?;
         }
@@ -154,76 +158,100 @@ impl Run<'_> {
         self.close()
     }
 
+    /// An image may be declined that is not the plainest, and left as it was.
+    fn decline(&mut self, why: &str) -> Result<(), Wrong> {
+        if self.start.features.is_empty() || self.disk.bytes() != self.start.bytes {
+            return Err(fails("open")(why.to_owned()));
+        }
+        self.report.decline(why, &self.start.features);
+        Ok(())
+    }
+
     fn perform(&mut self, operation: &Operation) -> Result<(), Wrong> {
         let Some(guest) = &mut self.guest else {
             return Err((Kind::OperationFails, "the image is not open".to_owned()));
         };
-        let done = match operation {
-            Operation::Write {
-                offset,
-                length,
-                seed,
-            } => {
-                let bytes = bytes(*seed, *length);
-                let contents = bytes.chunks(SECTOR as usize).map(content);
-                self.model.write(*offset, contents);
-                guest.write(*offset, &bytes).map(|()| Done::Done)
-            }
-            Operation::Discard { offset, length } => {
-                let done = guest.discard(*offset, *length);
-                if done == Ok(Done::Done) {
-                    self.model.discard(*offset, *length);
-                }
-                done
-            }
-            Operation::Snapshot { name } => {
-                let done = guest.snapshot(name);
-                if done == Ok(Done::Done) {
-                    self.model.snapshot(name);
-                }
-                done
-            }
-            Operation::DeleteSnapshot { name } => {
-                let done = guest.delete_snapshot(name);
-                if done == Ok(Done::Done) {
-                    self.model.delete_snapshot(name);
-                }
-                done
-            }
-            Operation::Flush => {
-                guest.flush().map_err(fails(operation))?;
-                return self.judge(When::Open);
-            }
+        match operation {
+            Operation::Flush => match guest.flush() {
+                Ok(()) => self.judge(When::Open),
+                Err(why) => self.excuse(operation, why),
+            },
             Operation::Reopen => {
                 self.close()?;
-                let opened = self.writer.open(self.disk.clone());
-                self.guest = Some(opened.map_err(fails("open"))?);
-                Ok(Done::Done)
+                self.open()
             }
-        };
-        let done = done.map_err(fails(operation))?;
-        self.report.count(operation, done);
+            Operation::Kill => {
+                self.guest = None;
+                self.judge(When::Ended)?;
+                self.open()
+            }
+            Operation::Fail(fault) => {
+                self.disk.fail(*fault);
+                self.report.disk_is_to_fail();
+                Ok(())
+            }
+            // Where operations were left out, the one that took it may be among them.
+            Operation::DeleteSnapshot { name } if !self.model.has_snapshot(name) => Ok(()),
+            _ => match change(&mut **guest, &mut self.model, operation) {
+                Ok(done) => {
+                    self.report.count(operation, done);
+                    Ok(())
+                }
+                Err(why) => self.excuse(operation, why),
+            },
+        }
+    }
+
+    fn open(&mut self) -> Result<(), Wrong> {
+        let opened = self.writer.open(self.disk.clone());
+        self.guest = Some(opened.map_err(fails("open"))?);
         Ok(())
     }
 
     fn close(&mut self) -> Result<(), Wrong> {
         let closed = self.guest.take().map_or(Ok(()), Guest::close);
-        closed.map_err(fails("close"))?;
-        self.judge(When::Closed)
+        match closed {
+            Ok(()) => self.judge(When::Closed),
+            Err(why) => {
+                self.excuse("close", why)?;
+                self.judge(When::Ended)
+            }
+        }
+    }
+
+    /// An error is right after the disk has failed.
+    fn excuse(&mut self, operation: impl ToString, why: String) -> Result<(), Wrong> {
+        if self.disk.failed() == 0 {
+            return Err(fails(operation)(why));
+        }
+        self.report.excuse();
+        Ok(())
     }
 
     /// Judges the image after a flush or close, and what a power cut may have left meanwhile.
     fn judge(&mut self, when: When) -> Result<(), Wrong> {
+        let failures = self.disk.failed();
+        self.report.disk_failures(failures);
+        self.has_failed |= failures > 0 || when == When::Ended;
+        // After an error nobody need have given back every cluster, or have set every bit 63.
+        let asked = match when {
+            When::Closed if self.has_failed => When::Open,
+            when => when,
+        };
         // What the image is now names the cause better than what a power cut makes of it.
         let bytes = self.disk.bytes();
-        let seen = judge::image(&bytes, &self.model, when);
+        let seen = judge::image(&bytes, &self.backing, &self.model, asked);
         let (audit, view) = seen.inspect_err(|_| self.judged = Some(bytes))?;
         if let Some(limits) = self.settings.power_cuts {
             let (durable, trace) = self.disk.since_flush();
-            self.cut(&durable, &trace, &limits)?;
+            let last = match when {
+                When::Ended => Moment::Cut,
+                _ => Moment::Flushed,
+            };
+            self.cut(&durable, &trace, &limits, last)?;
         }
         let leaks = judge::leaks(&audit);
-        if when == When::Closed && leaks > 0 {
+        if asked == When::Closed && leaks > 0 {
             self.report.leak(leaks);
             if self.settings.leaks_fail {
                 let message = format!("{leaks} clusters are counted and not used");
@@ -231,21 +259,30 @@ impl Run<'_> {
             }
         }
         self.model.flush(&view);
-        self.disk.settle();
+        if when == When::Ended || when == When::Closed && failures > 0 {
+            self.disk.mend();
+        } else {
+            self.disk.settle();
+        }
         Ok(())
     }
 
-    fn cut(&mut self, durable: &SparseBytes, trace: &Trace, limits: &Limits) -> Result<(), Wrong> {
+    /// Looks at power cuts; `last` is the moment of one after everything.
+    fn cut(
+        &mut self,
+        durable: &SparseBytes,
+        trace: &Trace,
+        limits: &Limits,
+        last: Moment,
+    ) -> Result<(), Wrong> {
         let (model, stale) = (&self.model, self.settings.stale_is_allowed);
-        let look = |bytes: &SparseBytes, moment| judge::image(bytes, model, When::PowerCut(moment));
+        let look = |bytes: &SparseBytes, moment| {
+            judge::image(bytes, &self.backing, model, When::PowerCut(moment))
+        };
         let (states, wrong) = crash::each(durable, trace, limits, |state| {
             // What comes after the last flush of the disk may happen when the writer's has returned.
             let is_over = state.after == trace.events.len();
-            let moment = if is_over {
-                Moment::Flushed
-            } else {
-                Moment::Cut
-            };
+            let moment = if is_over { last } else { Moment::Cut };
             match look(state.bytes, moment) {
                 Ok(_) => ControlFlow::Continue(()),
                 Err((Kind::StaleAfterPowerCut, _)) if stale => ControlFlow::Continue(()),
@@ -257,7 +294,7 @@ impl Run<'_> {
         self.report.states(states);
         let wrong = wrong.or_else(|| {
             let bytes = crash::state(durable, trace, end(trace, 0));
-            let (kind, message) = look(&bytes, Moment::Flushed).err()?;
+            let (kind, message) = look(&bytes, last).err()?;
             let when =
                 "after a power cut right after the flush, when nothing else reached the disk";
             Some((kind, format!("{message}, {when}"), bytes))
@@ -267,6 +304,48 @@ impl Run<'_> {
         };
         self.judged = Some(bytes);
         Err((kind, message))
+    }
+}
+
+/// Has a guest do what changes the image, and the model know of it: as done, or as what may have
+/// happened where it fails.
+fn change(guest: &mut dyn Guest, model: &mut Model, operation: &Operation) -> Result<Done, String> {
+    match operation {
+        Operation::Write {
+            offset,
+            length,
+            seed,
+        } => {
+            let bytes = bytes(*seed, *length);
+            let done = guest.write(*offset, &bytes);
+            let contents = bytes.chunks(SECTOR as usize).map(content);
+            model.write(*offset, contents, done.is_ok());
+            done.map(|()| Done::Done)
+        }
+        Operation::Discard { offset, length } => {
+            let done = guest.discard(*offset, *length);
+            if done != Ok(Done::Unsupported) {
+                model.discard(*offset, *length);
+            }
+            done
+        }
+        Operation::Snapshot { name } => {
+            let done = guest.snapshot(name);
+            if done != Ok(Done::Unsupported) {
+                model.snapshot(name, done.is_ok());
+            }
+            done
+        }
+        Operation::DeleteSnapshot { name } => {
+            let done = guest.delete_snapshot(name);
+            if done != Ok(Done::Unsupported) {
+                model.delete_snapshot(name, done.is_ok());
+            }
+            done
+        }
+        Operation::Flush | Operation::Reopen | Operation::Kill | Operation::Fail(_) => {
+            Ok(Done::Unsupported)
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use recount_oracle::crash::Limits;
 
-use crate::operation::Mix;
+use crate::draw::Mix;
+use crate::start::{Feature, Start};
 
 /// What is asked of a writer. The same settings ask the same of it each time.
 #[derive(Clone, Debug)]
@@ -19,8 +20,10 @@ pub struct Settings {
     pub cluster_bits: Vec<u32>,
     /// The same of the refcount widths in bits.
     pub refcount_orders: Vec<u32>,
-    /// Whether half of the images have a snapshot from the start, which a writer has to leave as it is.
-    pub with_snapshot: bool,
+    /// What some of the images have. A writer may decline to open those.
+    pub features: Vec<Feature>,
+    /// Images to begin with, one after the other, in the place of random ones.
+    pub images: Vec<Start>,
     /// How many states of a power cut are looked at between two flushes of the disk; `None` for no power
     /// cuts.
     pub power_cuts: Option<Limits>,
@@ -29,6 +32,8 @@ pub struct Settings {
     pub stale_is_allowed: bool,
     /// Whether clusters that a closed image leaks are a failure. They are counted anyway.
     pub leaks_fail: bool,
+    /// How many shorter sequences of operations are tried for each kind of failure.
+    pub tries: u32,
 }
 
 impl Default for Settings {
@@ -39,9 +44,16 @@ impl Default for Settings {
             runs: 12,
             operations: 40,
             mix: Mix::default(),
-            cluster_bits: vec![9, 9, 10, 12, 16],
-            refcount_orders: vec![4, 4, 0, 2, 3, 5, 6],
-            with_snapshot: true,
+            // The largest are for tests without power cuts: a state has millions of sectors.
+            cluster_bits: vec![9, 9, 9, 10, 12, 14, 16],
+            refcount_orders: vec![4, 4, 0, 1, 2, 3, 5, 6],
+            features: vec![
+                Feature::Compressed,
+                Feature::Subclusters,
+                Feature::Backing,
+                Feature::Snapshot,
+            ],
+            images: Vec::new(),
             power_cuts: Some(Limits {
                 exhaustive_bits: 3,
                 samples: 2,
@@ -49,6 +61,7 @@ impl Default for Settings {
             }),
             stale_is_allowed: false,
             leaks_fail: false,
+            tries: 300,
         }
     }
 }
@@ -95,11 +108,32 @@ pub fn power_cuts() -> Settings {
     Settings::default()
 }
 
+/// Settings of the test of that name: the disk fails now and then, and the writer is killed.
+pub fn failing_operations() -> Settings {
+    let mix = Mix {
+        reopen: 4,
+        kill: 2,
+        fail: 4,
+        ..Mix::default()
+    };
+    Settings {
+        runs: 40,
+        mix,
+        power_cuts: Some(Limits {
+            exhaustive_bits: 1,
+            samples: 1,
+            seed: 1,
+        }),
+        ..Settings::default()
+    }
+}
+
 fn without_power_cuts(mix: Mix) -> Settings {
     Settings {
         runs: 20,
         operations: 60,
         mix,
+        cluster_bits: vec![9, 9, 10, 12, 14, 16, 21],
         power_cuts: None,
         ..Settings::default()
     }

@@ -1,28 +1,18 @@
-//! The crate imago on a file. It has no snapshots, and nobody sees in which order it writes.
+//! The crate imago on the disk itself, so that its writes may fail and the power may be cut. It takes no
+//! snapshots. What it does wrong is in docs/findings-elsewhere.md.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 
-use imago::file::File as ImagoFile;
 use imago::qcow2::Qcow2;
-use imago::{FormatAccess, FormatDriverBuilder as _, PermissiveImplicitOpenGate};
-use recount_writers::{Done, Guest, SharedDisk, Writer};
-use tempfile::TempDir;
+use imago::raw::Raw;
+use imago::{DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder as _};
+use recount_imago_disk::ImagoDisk;
+use recount_oracle::case::damage::SparseBytes;
+use recount_writers::{Done, Feature, Guest, Kind, Mix, Report, Settings, SharedDisk, Writer};
+use recount_writers::{check_writer, discards, failing_operations, power_cuts, reopening, writes};
 
 struct Imago;
-
-struct Open {
-    access: FormatAccess<ImagoFile>,
-    disk: SharedDisk,
-    path: PathBuf,
-    /// Deleted when the image is closed.
-    _folder: TempDir,
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "it is given to `map_err`")]
-fn text(error: io::Error) -> String {
-    error.to_string()
-}
 
 impl Writer for Imago {
     fn name(&self) -> &'static str {
@@ -30,49 +20,116 @@ impl Writer for Imago {
     }
 
     fn open(&self, disk: SharedDisk) -> Result<Box<dyn Guest + '_>, String> {
-        let folder = TempDir::new().map_err(text)?;
-        let path = folder.path().join("image.qcow2");
-        disk.store(&path).map_err(text)?;
-        let opened = Qcow2::<ImagoFile>::builder_path(&path)
+        let backing = disk.backing().map(|bytes| {
+            let bytes = SharedDisk::new(SparseBytes::clone(&bytes));
+            Raw::open_image(ImagoDisk::new(bytes), false)
+        });
+        let backing = backing.transpose().map_err(text)?;
+        let opened = Qcow2::builder(ImagoDisk::new(disk))
             .write(true)
-            .open(PermissiveImplicitOpenGate::default());
-        Ok(Box::new(Open {
-            access: FormatAccess::new(opened.map_err(text)?),
-            disk,
-            path,
-            _folder: folder,
-        }))
+            .backing(backing.map(FormatAccess::new))
+            .open(DenyImplicitOpenGate::default());
+        Ok(Box::new(Open(FormatAccess::new(opened.map_err(text)?))))
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is given to `map_err`")]
+fn text(error: io::Error) -> String {
+    error.to_string()
+}
+
+struct Open(FormatAccess<ImagoDisk<SharedDisk>>);
+
 impl Guest for Open {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), String> {
-        self.access.write(bytes, offset).map_err(text)
+        self.0.write(bytes, offset).map_err(text)
     }
 
     fn discard(&mut self, offset: u64, length: u64) -> Result<Done, String> {
-        let discarded = self.access.discard_to_zero(offset, length);
+        let discarded = self.0.discard_to_zero(offset, length);
         discarded.map(|()| Done::Done).map_err(text)
     }
 
     fn flush(&mut self) -> Result<(), String> {
-        let flushed = self.access.flush().and_then(|()| self.access.sync());
-        flushed
-            .and_then(|()| self.disk.load(&self.path))
-            .map_err(text)
+        self.0.flush().and_then(|()| self.0.sync()).map_err(text)
     }
 
-    fn close(self: Box<Self>) -> Result<(), String> {
-        let Self {
-            access,
-            disk,
-            path,
-            _folder,
-        } = *self;
-        access.flush().map_err(text)?;
-        drop(access);
-        disk.load(&path).map_err(text)
+    fn close(mut self: Box<Self>) -> Result<(), String> {
+        self.flush()
     }
 }
 
-recount_writers::writer_tests!(Imago, writes discards);
+/// Everything that imago does: it takes no snapshots.
+fn without_snapshots(settings: Settings) -> Settings {
+    let mix = Mix {
+        snapshot: 0,
+        delete_snapshot: 0,
+        ..settings.mix
+    };
+    Settings { mix, ..settings }
+}
+
+#[track_caller]
+fn report(test: &str, settings: Settings) -> Report {
+    let mut report = check_writer(&Imago, &without_snapshots(settings));
+    report.store(Path::new(env!("CARGO_TARGET_TMPDIR")), test);
+    println!("{report}");
+    report
+}
+
+fn kinds(report: &Report) -> Vec<Kind> {
+    report.failed().map(|(kind, _)| kind).collect()
+}
+
+#[test]
+fn imago_keeps_what_a_guest_writes_and_declines_subclusters_only() {
+    for (test, settings) in [
+        ("writes", writes()),
+        ("discards", discards()),
+        ("reopening", reopening()),
+    ] {
+        let settings = Settings {
+            leaks_fail: true,
+            ..settings
+        };
+        let report = report(test, settings);
+        report.check();
+        let declined: Vec<_> = report.declined().collect();
+        let [(why, count, features)] = declined[..] else {
+            panic!("{report}");
+        };
+        assert!(why.contains("Unrecognized incompatible feature"), "{why}");
+        assert!(
+            count < 15 && features.contains(&Feature::Subclusters),
+            "{report}"
+        );
+    }
+}
+
+/// Finding 4 of docs/findings-elsewhere.md is still there, and there is no other.
+#[test]
+fn an_l2_table_whose_refcount_could_not_be_written_is_used() {
+    let settings = Settings {
+        power_cuts: None,
+        ..failing_operations()
+    };
+    let report = report("failing_operations", settings);
+    assert!(report.failures_of_the_disk() > 50, "{report}");
+    assert_eq!(kinds(&report), [Kind::RefcountTooLow], "{report}");
+    let said = report.to_string();
+    assert!(
+        said.contains("has refcount 0 and is used by L1 entry"),
+        "{said}"
+    );
+}
+
+/// Finding 5 of docs/findings-elsewhere.md is still there.
+#[test]
+fn a_power_cut_leaves_entries_of_clusters_without_their_refcounts() {
+    let report = report("power_cuts", power_cuts());
+    let found = kinds(&report);
+    assert!(found.contains(&Kind::RefcountTooLow), "{report}");
+    assert!(found.contains(&Kind::Unreadable), "{report}");
+    // What was flushed, and is in no cluster that is used twice, reads as it was.
+    assert!(!found.contains(&Kind::LostAfterFlush), "{report}");
+}

@@ -2,7 +2,7 @@
 
 mod small;
 
-use recount_writers::{Kind, Settings, check_writer};
+use recount_writers::{Feature, Kind, Settings, check_writer, failing_operations, power_cuts};
 use small::{Mistake, Small};
 
 recount_writers::writer_tests!(Small(Mistake::None));
@@ -11,8 +11,8 @@ recount_writers::writer_tests!(Small(Mistake::None));
 /// an image. Other kinds may follow from it, where the cause is gone before the next flush: a snapshot
 /// may be deleted by then.
 #[track_caller]
-fn finds(mistake: Mistake, kind: Kind, within: usize) {
-    let report = check_writer(&Small(mistake), &Settings::default());
+fn finds(mistake: Mistake, settings: &Settings, kind: Kind, within: usize) {
+    let report = check_writer(&Small(mistake), settings);
     println!("{report}");
     let soonest = report.failed().min_by_key(|&(_, operations)| operations);
     let (found, operations) = soonest.expect("a mistake shows");
@@ -20,24 +20,82 @@ fn finds(mistake: Mistake, kind: Kind, within: usize) {
     assert!(operations <= within, "{report}");
 }
 
+/// The test of everything, on images of which some have this and none has another feature.
+fn with(feature: Feature) -> Settings {
+    Settings {
+        features: vec![feature],
+        ..power_cuts()
+    }
+}
+
 #[test]
 fn a_cluster_that_is_allocated_twice_is_found() {
-    finds(Mistake::AllocatesTwice, Kind::AllocatedTwice, 8);
+    finds(
+        Mistake::AllocatesTwice,
+        &power_cuts(),
+        Kind::AllocatedTwice,
+        5,
+    );
 }
 
 #[test]
 fn a_refcount_that_a_snapshot_forgets_is_found() {
-    finds(Mistake::ForgetsRefcounts, Kind::RefcountTooLow, 11);
+    finds(
+        Mistake::ForgetsRefcounts,
+        &power_cuts(),
+        Kind::RefcountTooLow,
+        4,
+    );
 }
 
 #[test]
 fn a_bit_63_that_is_kept_on_a_shared_cluster_is_found() {
-    finds(Mistake::KeepsCopied, Kind::CopiedWrong, 11);
+    finds(Mistake::KeepsCopied, &power_cuts(), Kind::CopiedWrong, 4);
 }
 
 #[test]
 fn data_that_is_not_flushed_is_found() {
-    finds(Mistake::FlushesMetadataOnly, Kind::LostAfterFlush, 2);
+    finds(
+        Mistake::FlushesMetadataOnly,
+        &power_cuts(),
+        Kind::LostAfterFlush,
+        2,
+    );
+}
+
+#[test]
+fn a_compressed_cluster_that_is_given_back_while_its_neighbour_is_in_use_is_found() {
+    let settings = with(Feature::Compressed);
+    finds(Mistake::FreesNeighbours, &settings, Kind::RefcountTooLow, 2);
+}
+
+#[test]
+fn a_bitmap_that_does_not_say_which_subclusters_are_written_is_found() {
+    let settings = with(Feature::Subclusters);
+    finds(Mistake::ForgetsBitmap, &settings, Kind::ReadsWrong, 2);
+}
+
+#[test]
+fn a_copy_without_what_the_backing_file_has_is_found() {
+    let settings = with(Feature::Backing);
+    finds(Mistake::ForgetsBacking, &settings, Kind::ReadsWrong, 2);
+}
+
+#[test]
+fn a_cluster_that_is_used_although_its_refcount_could_not_be_written_is_found() {
+    let settings = failing_operations();
+    finds(Mistake::UsesUncounted, &settings, Kind::RefcountTooLow, 3);
+}
+
+#[test]
+fn a_flush_that_failed_and_is_said_to_be_done_is_found() {
+    let settings = failing_operations();
+    finds(
+        Mistake::IgnoresFailedFlush,
+        &settings,
+        Kind::LostAfterFlush,
+        3,
+    );
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! disk before anything leads to what was written, and gives clusters back when nothing leads to them
 //! any more on the disk: a power cut leaks clusters at worst.
 
+mod clusters;
 mod counts;
 mod snapshots;
 
@@ -11,6 +12,9 @@ use recount_oracle::disk::Disk as _;
 use recount_writers::{Done, Guest, SharedDisk, Writer};
 
 const COPIED: u64 = 1 << 63;
+const COMPRESSED: u64 = 1 << 62;
+/// Incompatible feature bit 4: extended L2 entries.
+const EXTENDED_L2: u64 = 1 << 4;
 /// Bits 9 to 55 of an L1 or L2 entry.
 const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 /// One allocation of so many is of the cluster before, where that is the mistake.
@@ -32,6 +36,16 @@ pub enum Mistake {
     FlushesMetadataOnly,
     /// It never gives a cluster back.
     Leaks,
+    /// It gives back the whole cluster of the file that a compressed cluster was in.
+    FreesNeighbours,
+    /// It leaves the bitmap of an entry as it is when it writes to a subcluster.
+    ForgetsBitmap,
+    /// What it copies is zeros where it should be the backing file's.
+    ForgetsBacking,
+    /// It uses a cluster although its refcount could not be written.
+    UsesUncounted,
+    /// A flush is said to be done although the disk's flush failed.
+    IgnoresFailedFlush,
 }
 
 /// The writer.
@@ -46,6 +60,11 @@ impl Writer for Small {
             Mistake::KeepsCopied => "small-keeps-copied",
             Mistake::FlushesMetadataOnly => "small-flushes-metadata-only",
             Mistake::Leaks => "small-leaks",
+            Mistake::FreesNeighbours => "small-frees-neighbours",
+            Mistake::ForgetsBitmap => "small-forgets-bitmap",
+            Mistake::ForgetsBacking => "small-forgets-backing",
+            Mistake::UsesUncounted => "small-uses-uncounted",
+            Mistake::IgnoresFailedFlush => "small-ignores-failed-flush",
         }
     }
 
@@ -55,6 +74,9 @@ impl Writer for Small {
             mistake: self.0,
             cluster_bits: 0,
             refcount_bits: 0,
+            extended: false,
+            has_backing: false,
+            failed: false,
             l1: 0,
             l1_entries: 0,
             reftable: 0,
@@ -65,6 +87,8 @@ impl Writer for Small {
         };
         image.cluster_bits = image.word(20, 4)?;
         image.refcount_bits = 1 << image.word(96, 4)?;
+        image.extended = image.word(72, 8)? & EXTENDED_L2 != 0;
+        image.has_backing = image.word(8, 8)? != 0;
         image.l1 = image.word(40, 8)?;
         image.l1_entries = image.word(36, 4)?;
         image.reftable = image.word(48, 8)?;
@@ -73,12 +97,17 @@ impl Writer for Small {
     }
 }
 
-/// An open image of version 3 without a backing file. Offsets are in bytes.
+/// An open image of version 3. Offsets are in bytes.
 pub struct Image {
     disk: SharedDisk,
     mistake: Mistake,
     cluster_bits: u64,
     refcount_bits: u64,
+    /// Whether L2 entries have bitmaps.
+    extended: bool,
+    has_backing: bool,
+    /// Whether an operation has failed: nobody knows what came of it, so nothing is done any more.
+    failed: bool,
     l1: u64,
     l1_entries: u64,
     reftable: u64,
@@ -135,109 +164,47 @@ impl Image {
         Ok(())
     }
 
-    /// Where the L2 entry of a guest cluster is, in a table that no snapshot shares.
-    fn l2_entry(&mut self, cluster: u64) -> Result<u64, String> {
-        let bits = self.cluster_bits - 3;
-        let (l1_index, l2_index) = (cluster >> bits, cluster & ((1 << bits) - 1));
-        if l1_index >= self.l1_entries {
-            return Err("it is behind the end of the disk".to_owned());
+    /// Does nothing once something has failed: clusters may leak then, and that is all.
+    fn attempt<T>(
+        &mut self,
+        operation: impl FnOnce(&mut Self) -> Result<T, String>,
+    ) -> Result<T, String> {
+        if self.failed {
+            return Err("an operation before has failed".to_owned());
         }
-        let at = self.l1 + l1_index * 8;
-        let entry = self.word(at, 8)?;
-        if entry & COPIED != 0 {
-            return Ok((entry & OFFSET) + l2_index * 8);
-        }
-        let old = entry & OFFSET;
-        let bytes = match old {
-            0 => vec![0; self.size() as usize],
-            old => self.read(old, self.size())?,
-        };
-        let table = self.allocate(1)?;
-        self.put(table, &bytes)?;
-        self.barrier()?;
-        self.put_word(at, table | COPIED)?;
-        if old != 0 {
-            self.freed.push(old);
-        }
-        Ok(table + l2_index * 8)
-    }
-
-    /// Writes within one cluster.
-    fn write_cluster(&mut self, offset: u64, bytes: &[u8]) -> Result<(), String> {
-        let (cluster, within) = (offset >> self.cluster_bits, offset % self.size());
-        let at = self.l2_entry(cluster)?;
-        let entry = self.word(at, 8)?;
-        if entry & COPIED != 0 && entry & 1 == 0 {
-            return self.put((entry & OFFSET) + within, bytes);
-        }
-        let old = entry & OFFSET;
-        let mut whole = match (old, entry & 1) {
-            (0, _) | (_, 1) => vec![0; self.size() as usize],
-            (old, _) => self.read(old, self.size())?,
-        };
-        whole[within as usize..within as usize + bytes.len()].copy_from_slice(bytes);
-        let data = self.allocate(1)?;
-        if self.mistake == Mistake::FlushesMetadataOnly {
-            let length = self.disk.len().max(data + self.size());
-            let grown = self.disk.set_len(length);
-            grown.map_err(|error| error.to_string())?;
-            self.barrier()?;
-            self.put_word(at, data | COPIED)?;
-            self.barrier()?;
-            self.put(data, &whole)?;
-        } else {
-            self.put(data, &whole)?;
-            self.barrier()?;
-            self.put_word(at, data | COPIED)?;
-        }
-        if old != 0 {
-            self.freed.push(old);
-        }
-        Ok(())
+        let done = operation(self);
+        self.failed = done.is_err();
+        done
     }
 }
 
 impl Guest for Image {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), String> {
-        let (mut at, mut rest) = (offset, bytes);
-        while !rest.is_empty() {
-            let room = self.size() - at % self.size();
-            let (part, more) = rest.split_at(rest.len().min(room as usize));
-            self.write_cluster(at, part)?;
-            at += part.len() as u64;
-            rest = more;
-        }
-        Ok(())
+        self.attempt(|image| image.write_clusters(offset, bytes))
     }
 
     fn discard(&mut self, offset: u64, length: u64) -> Result<Done, String> {
-        let first = offset.div_ceil(self.size());
-        for cluster in first..(offset + length) >> self.cluster_bits {
-            let at = self.l2_entry(cluster)?;
-            let old = self.word(at, 8)? & OFFSET;
-            // Unallocated reads as zeros, as there is no backing file.
-            self.put_word(at, 0)?;
-            if old != 0 {
-                self.freed.push(old);
-            }
-        }
-        Ok(Done::Done)
+        self.attempt(|image| image.discard_clusters(offset, length))
     }
 
     fn snapshot(&mut self, name: &str) -> Result<Done, String> {
-        self.take_snapshot(name)
+        self.attempt(|image| image.take_snapshot(name))
     }
 
     fn delete_snapshot(&mut self, name: &str) -> Result<Done, String> {
-        self.drop_snapshot(name)
+        self.attempt(|image| image.drop_snapshot(name))
     }
 
     fn flush(&mut self) -> Result<(), String> {
         if self.mistake == Mistake::FlushesMetadataOnly && self.freed.is_empty() {
             return Ok(());
         }
-        self.give_back()?;
-        self.barrier()
+        let ignored = self.mistake == Mistake::IgnoresFailedFlush;
+        self.attempt(|image| {
+            image.give_back()?;
+            let flushed = image.barrier();
+            if ignored { Ok(()) } else { flushed }
+        })
     }
 
     fn close(mut self: Box<Self>) -> Result<(), String> {

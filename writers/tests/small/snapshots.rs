@@ -1,8 +1,9 @@
 //! Internal snapshots (specification, "Snapshots").
 
+use itertools::Itertools as _;
 use recount_writers::Done;
 
-use super::{COPIED, Image, Mistake, OFFSET};
+use super::{COMPRESSED, COPIED, Image, Mistake, OFFSET};
 
 /// Bytes of an entry before its extra data, and of its extra data.
 const ENTRY: u64 = 40;
@@ -22,8 +23,9 @@ impl Image {
     pub(super) fn take_snapshot(&mut self, name: &str) -> Result<Done, String> {
         self.give_back()?;
         let shared = self.shared(self.l1, self.l1_entries)?;
-        for &cluster in &shared {
-            if self.refcount(cluster)? == self.refcount_max() {
+        // Several compressed clusters may be in one of the file.
+        for (cluster, times) in shared.iter().counts() {
+            if self.refcount_max() - self.refcount(*cluster)? < times as u64 {
                 return Ok(Done::Unsupported);
             }
         }
@@ -72,9 +74,9 @@ impl Image {
     fn shared(&self, l1: u64, entries: u64) -> Result<Vec<u64>, String> {
         let mut clusters = self.tables(l1, entries)?;
         for table in clusters.clone() {
-            for index in 0..self.size() / 8 {
-                let data = self.word(table + index * 8, 8)? & OFFSET;
-                clusters.extend((data != 0).then_some(data));
+            for index in 0..self.l2_entries() {
+                let entry = self.word(table + index * self.entry_size(), 8)?;
+                clusters.extend(self.clusters_of(entry));
             }
         }
         Ok(clusters)
@@ -88,8 +90,9 @@ impl Image {
             if table == 0 {
                 continue;
             }
-            for index in 0..self.size() / 8 {
-                self.set_bit(table + index * 8, self.mistake == Mistake::KeepsCopied)?;
+            for index in 0..self.l2_entries() {
+                let at = table + index * self.entry_size();
+                self.set_bit(at, self.mistake == Mistake::KeepsCopied)?;
             }
             self.set_bit(at, false)?;
         }
@@ -99,7 +102,7 @@ impl Image {
     fn set_bit(&mut self, at: u64, keep: bool) -> Result<(), String> {
         let entry = self.word(at, 8)?;
         let cluster = entry & OFFSET;
-        if cluster == 0 {
+        if cluster == 0 || entry & COMPRESSED != 0 {
             return Ok(());
         }
         let single = self.refcount(cluster)? == 1 || keep && entry & COPIED != 0;
@@ -141,11 +144,15 @@ impl Image {
             let extra = self.word(at + 36, 4)?;
             let (id, name) = (self.word(at + 12, 2)?, self.word(at + 14, 2)?);
             let length = (ENTRY + extra + id + name).next_multiple_of(8);
+            let l1_entries = self.word(at + 8, 4)?;
+            if extra != EXTRA || l1_entries != self.l1_entries {
+                return Err("the snapshot table makes no sense".to_owned());
+            }
             let bytes = self.read(at + ENTRY + extra + id, name)?;
             found.push(Snapshot {
                 name: String::from_utf8_lossy(&bytes).into_owned(),
                 l1: self.word(at, 8)?,
-                l1_entries: self.word(at + 8, 4)?,
+                l1_entries,
                 bytes: self.read(at, length)?,
             });
             at += length;

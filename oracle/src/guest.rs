@@ -178,17 +178,13 @@ impl Reader<'_> {
                 zero,
             } => (offset, allocated, zero),
         };
-        if allocated & zero != 0 {
-            return None;
-        }
-        if allocated == 0 {
-            return Some(Stored::Bytes(Vec::new(), 0, zero));
-        }
-        if header.external_data() {
-            return Some(Stored::External(offset));
-        }
-        if !header.is_aligned(offset) || offset >= self.audit.length {
-            return None;
+        let is_inside = header.is_aligned(offset) && offset < self.audit.length;
+        match allocated {
+            _ if allocated & zero != 0 => return None,
+            0 => return Some(Stored::Bytes(Vec::new(), 0, zero)),
+            _ if header.external_data() => return Some(Stored::External(offset)),
+            _ if !is_inside => return None,
+            _ => (),
         }
         let mut bytes = self.stored(offset, header.cluster_size())?;
         if allocated != u32::MAX {

@@ -4,12 +4,13 @@
 use crate::audit::{self, Audit};
 use crate::case::damage::SparseBytes;
 use crate::class::{Class, Diagnosis, diagnose};
+use crate::disk::Trace;
 use crate::guest::GuestData;
 use crate::judge::expect;
 use crate::properties::reading::Kind;
 use crate::properties::{Failure, Property, Verdict, judge, keeps};
 use crate::run::{Before, Run};
-use crate::subject::Ask;
+use crate::subject::{Ask, Done, Stopped};
 
 /// Images with more clusters in use are not judged: every judge reads the whole image once more.
 const MOST_CLUSTERS: usize = 50_000;
@@ -210,6 +211,43 @@ impl Requirements {
         }
     }
 }
+
+/// What is said of any program's repair that found the bytes `before`, left the bytes `after`, and
+/// ended with an exit code as that of `qemu-img check -r all`: 0 where it has repaired what it could, 2
+/// or 3 where something stays wrong, any other where it failed, or does not repair such an image and
+/// left it alone: then nothing is said. An error where nobody could repair the image, or where it takes
+/// a naive judge too long.
+pub fn judge_bytes(
+    before: &[u8],
+    after: &[u8],
+    exit: i32,
+) -> Result<Vec<(Requirement, Verdict)>, NotJudged> {
+    let [before, after] = [before, after].map(|bytes| {
+        let mut image = SparseBytes::zeros(bytes.len() as u64);
+        image.put(0, bytes);
+        image
+    });
+    let trace = Trace::between(&before, &after);
+    let requirements = Requirements::of(before, None).ok_or(NotJudged)?;
+    let (ended, outcome) = match exit {
+        0 => (Ended::Well, Ok(Done::default())),
+        2 | 3 => (
+            Ended::Partly,
+            Err(Stopped::unknown("something stays wrong")),
+        ),
+        _ => (Ended::Failed, Err(Stopped::unknown("it failed"))),
+    };
+    let run = Run::observed(trace, outcome, after);
+    if requirements.is_declined(&run, &ended) {
+        return Ok(Vec::new());
+    }
+    Ok(requirements.verdicts(&run, &ended))
+}
+
+/// Why a repair is not judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no program could repair the image, or it has too many clusters in use to be judged")]
+pub struct NotJudged;
 
 /// Whether there is nothing that anyone could repair.
 fn is_healthy(audit: &Audit) -> bool {

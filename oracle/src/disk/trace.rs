@@ -1,9 +1,13 @@
 //! What was done to a disk, in order: by a repair on the simulated disk, or by another program
 //! according to its log.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use smallvec::SmallVec;
+
+use crate::case::damage::SparseBytes;
+use crate::case::damage::bytes::PAGE;
 
 /// Bytes that were written. Those of most toys, of which there are millions, fit without an
 /// allocation.
@@ -69,6 +73,29 @@ pub struct Trace {
 }
 
 impl Trace {
+    /// The writes that make of one image the other.
+    pub fn between(before: &SparseBytes, after: &SparseBytes) -> Self {
+        let mut events = Vec::new();
+        if before.len() != after.len() {
+            let length = after.len();
+            events.push(Event::SetLen { length });
+        }
+        let pages = before.pages().chain(after.pages());
+        let places: BTreeSet<u64> = pages.map(|(at, _)| at).collect();
+        for &offset in places.range(..after.len()) {
+            let left = usize::try_from(after.len() - offset).unwrap_or(PAGE);
+            let bytes = after.bytes(offset, left.min(PAGE));
+            if bytes != before.bytes(offset, left.min(PAGE)) {
+                events.push(Event::Write {
+                    offset,
+                    bytes: bytes.into(),
+                    durable: false,
+                });
+            }
+        }
+        Self { events }
+    }
+
     /// Where each write began and how many bytes it had, failed ones left out.
     pub fn writes(&self) -> impl Iterator<Item = (u64, usize)> {
         self.events.iter().filter_map(|event| match event {

@@ -1,6 +1,5 @@
 //! Images between memory and files, holes staying holes.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -8,7 +7,6 @@ use std::path::Path;
 
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::damage::bytes::PAGE;
-use recount_oracle::disk::{Event, Trace};
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 
@@ -39,27 +37,4 @@ pub fn load(path: &Path, limit: u64) -> io::Result<SparseBytes> {
             position += part as u64;
         }
     }
-}
-
-/// Two images' difference as writes.
-pub fn difference(before: &SparseBytes, after: &SparseBytes) -> Trace {
-    let mut trace = Trace::default();
-    if before.len() != after.len() {
-        let length = after.len();
-        trace.events.push(Event::SetLen { length });
-    }
-    let pages = before.pages().chain(after.pages());
-    let places: BTreeSet<u64> = pages.map(|(at, _)| at).collect();
-    for &offset in places.range(..after.len()) {
-        let left = usize::try_from(after.len() - offset).unwrap_or(PAGE);
-        let bytes = after.bytes(offset, left.min(PAGE));
-        if bytes != before.bytes(offset, left.min(PAGE)) {
-            trace.events.push(Event::Write {
-                offset,
-                bytes: bytes.into(),
-                durable: false,
-            });
-        }
-    }
-    trace
 }

@@ -12,7 +12,6 @@ use recount_oracle::requirements::{Ended, Requirements};
 use recount_oracle::run::Run;
 use recount_oracle::subject::{Done, Stopped};
 
-use super::disk::difference;
 use super::exhibit::Exhibit;
 use super::observe::is_beyond;
 use super::question::{Answer, Question};
@@ -55,7 +54,7 @@ impl Judged {
         let asked = &self.requirements;
         let ended = self.ended(repaired);
         let trace = repaired.trace.clone();
-        let trace = trace.unwrap_or_else(|| difference(&asked.before().bytes, &repaired.image));
+        let trace = trace.unwrap_or_else(|| Trace::between(&asked.before().bytes, &repaired.image));
         let outcome = match ended {
             Ended::Well => Ok(Done::default()),
             _ => Err(Stopped::unknown(&repaired.said)),

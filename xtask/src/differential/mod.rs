@@ -28,7 +28,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::report::question;
-use recount_subjects::programs::{self as subject, disk};
+use recount_subjects::programs as subject;
 pub use run::run;
 
 /// Options of `cargo xtask differential`.

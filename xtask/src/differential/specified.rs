@@ -4,11 +4,11 @@
 use recount_oracle::audit;
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::Ended;
+use recount_oracle::disk::Trace;
 use recount_oracle::judge::{self, Specified};
 use recount_oracle::properties::Verdict;
 use recount_oracle::subject::{Ask, Stopped};
 
-use super::disk::difference;
 use super::exhibit::Exhibit;
 use super::subject::{Checker, Repair, Repaired, Subject};
 use crate::error::Result;
@@ -103,7 +103,7 @@ pub fn undo_restores(program: &Checker, exhibit: &Exhibit<'_>) -> Result<Verdict
 
 /// What makes one image of the other, in words.
 fn events(one: &SparseBytes, other: &SparseBytes) -> String {
-    let events = difference(one, other).events;
+    let events = Trace::between(one, other).events;
     let first = events.first().map(ToString::to_string);
     format!("{} events: {first:?}", events.len())
 }

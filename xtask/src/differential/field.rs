@@ -12,6 +12,7 @@ use super::{Args, run};
 use crate::error::{At as _, Result};
 
 /// The subjects of a run.
+#[derive(Clone)]
 pub struct Field {
     /// The program `recount`; none where only others are judged.
     pub program: Option<Checker>,
@@ -75,6 +76,19 @@ impl Field {
     /// Whether a subject may say of an image that it does not repair it.
     pub fn may_decline(&self, subject: &str) -> bool {
         !self.must_repair && self.commands.iter().any(|one| one.name() == subject)
+    }
+
+    /// Without those whose doings the answer of one subject does not depend on.
+    pub fn without_others(&self, subject: &str, question: Question) -> Self {
+        let mut field = self.clone();
+        if !question.is_comparison() && question != Question::OthersAgree {
+            field.theirs.retain(|one| one.name() == subject);
+            field.commands.retain(|one| one.name() == subject);
+            if !self.engines.iter().any(|one| one.name() == subject) {
+                field.engines.clear();
+            }
+        }
+        field
     }
 
     /// All of them, in the order of the report.

@@ -42,7 +42,9 @@ pub fn load(folder: &Path) -> Result<Vec<(PathBuf, CaseFile)>> {
 /// Lets every qemu-img of the session repair the cases, and writes what came of it into them.
 pub fn record(session: &Session<'_>, folder: &Path) -> Result<()> {
     for (path, mut file) in load(folder)? {
-        let findings = session.look_again(&file.case, Depth::full(0))?.findings;
+        let findings = session
+            .look_again(&session.field, &file.case, Depth::full(0))?
+            .findings;
         let ours = Engine::by(Algorithm::Planned).name();
         let about = file.verdicts.get(&ours);
         let about: Vec<String> =

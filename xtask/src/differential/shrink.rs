@@ -39,22 +39,30 @@ impl Shrinker<'_> {
         folder: &Path,
     ) -> Result<Option<(Case, Seen, String)>> {
         let begin = Instant::now();
-        if !self.fails(case) {
+        let Failed {
+            subject, question, ..
+        } = self.failed;
+        let field = self.session.field.without_others(subject, *question);
+        // One that cannot be made does not fail in the same way.
+        let fails = |case: &Case| {
+            let again = self.session.look_again(&field, case, self.depth);
+            again.is_ok_and(|seen| seen.findings.failure(subject, *question).is_some())
+        };
+        if !fails(case) {
             return Ok(None);
         }
         let mut smallest = case.clone();
         while let Some(next) = smaller(&smallest)
             .into_iter()
             .take_while(|_| begin.elapsed() < TIME)
-            .find(|next| next.validate().is_ok() && self.fails(next))
+            .find(|next| next.validate().is_ok() && fails(next))
         {
             smallest = next;
         }
-        let seen = self.session.look_again(&smallest, self.depth)?;
+        let seen = self
+            .session
+            .look_again(&self.session.field, &smallest, self.depth)?;
         let mut file = CaseFile::from(smallest.clone());
-        let Failed {
-            subject, question, ..
-        } = self.failed;
         file.story = Some(format!("Case {name}, made smaller: {subject}, {question}."));
         file.verdicts = verdicts(&seen.findings);
         let tag = as_file(&format!("{name}-{subject}-{question}"));
@@ -63,15 +71,6 @@ impl Shrinker<'_> {
         let kept = (packed.len() <= LARGEST_IMAGE).then_some(&packed[..]);
         record::store(&path, &file, kept)?;
         Ok(Some((smallest, seen, path.display().to_string())))
-    }
-
-    /// Whether a case fails in the same way. One that cannot be made does not.
-    fn fails(&self, case: &Case) -> bool {
-        let Failed {
-            subject, question, ..
-        } = self.failed;
-        let again = self.session.look_again(case, self.depth);
-        again.is_ok_and(|seen| seen.findings.failure(subject, *question).is_some())
     }
 }
 

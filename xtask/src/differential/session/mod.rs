@@ -215,7 +215,7 @@ impl<'a> Session<'a> {
                 Some(_) => Depth::full(id.index),
                 None => Depth::of(id.index),
             };
-            let seen = self.see(&whole, &case, depth)?;
+            let seen = self.see(&self.field, &whole, &case, depth)?;
             self.add(&CaseName::Random(*id), &case, &seen)?;
         }
         Ok(())
@@ -242,7 +242,7 @@ impl<'a> Session<'a> {
         // An image that qemu-img makes can be made only where it is.
         let can_be_made = is_synthetic(case) || !self.field.theirs.is_empty();
         if self.args.case.is_some() && can_be_made {
-            let seen = self.look(case, directory, Depth::full(0))?;
+            let seen = self.look(&self.field, case, directory, Depth::full(0))?;
             self.add(&name, case, &seen)?;
         }
         Ok(())
@@ -301,21 +301,22 @@ impl<'a> Session<'a> {
     }
 
     /// One case again, as the shrinker sees it.
-    pub fn look_again(&self, case: &Case, depth: Depth) -> Result<Seen> {
+    pub fn look_again(&self, field: &Field, case: &Case, depth: Depth) -> Result<Seen> {
         let temporary = self.folder()?;
-        self.look(case, temporary.path(), depth)
+        self.look(field, case, temporary.path(), depth)
     }
 
-    fn look(&self, case: &Case, directory: &Path, depth: Depth) -> Result<Seen> {
-        self.see(&Whole::make(case, &self.maker, directory)?, case, depth)
+    fn look(&self, field: &Field, case: &Case, directory: &Path, depth: Depth) -> Result<Seen> {
+        let whole = Whole::make(case, &self.maker, directory)?;
+        self.see(field, &whole, case, depth)
     }
 
-    fn see(&self, whole: &Whole<'_>, case: &Case, depth: Depth) -> Result<Seen> {
+    fn see(&self, field: &Field, whole: &Whole<'_>, case: &Case, depth: Depth) -> Result<Seen> {
         let exhibit = whole.damage(&case.damage);
         if self.args.keep.is_some() {
             exhibit.bench.store("damaged.qcow2", &exhibit.damaged)?;
         }
-        let findings = examine(&self.field, &exhibit, depth)?;
+        let findings = examine(field, &exhibit, depth)?;
         Ok(Seen {
             whole: whole.image.clone(),
             damaged: exhibit.damaged,

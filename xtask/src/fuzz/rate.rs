@@ -53,7 +53,7 @@ pub fn measure(fuzzer: &Fuzzer, targets: &[Target], time: Option<Duration>) -> R
         let often = peak(fuzzer, target, learned.path(), PASSES)?;
         failed |= steady.rate() < goal(target) || grows(once, often);
         rows.push(format!(
-            "{target:8} {:8} {:8} {:8} {:12} {:7} {once:7} {often:7}",
+            "{target:8}{:8}{:7}{:7}{:12}{:6}{once:6}{often:6}",
             first.rate(),
             steady.rate(),
             goal(target),
@@ -67,7 +67,7 @@ pub fn measure(fuzzer: &Fuzzer, targets: &[Target], time: Option<Duration>) -> R
         time.as_secs(),
         WARM_UP.as_secs()
     );
-    println!("target    seeds/s   rate/s     goal   executions  memory    once   {PASSES:2} x");
+    println!("target   seeds/s rate/s   goal  executions   MiB  once {PASSES:3} x");
     for row in rows {
         println!("{row}");
     }

@@ -22,7 +22,8 @@ pub fn wait(child: &mut Child, time: Duration) -> Result<Option<ExitStatus>> {
     Ok(in_time?.then_some(status))
 }
 
-fn ends_within(pid: Pid, limit: Duration) -> Result<bool> {
+/// Waits for a process, though it may be another one's child; whether it ended in time.
+pub fn ends_within(pid: Pid, limit: Duration) -> Result<bool> {
     let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
     let deadline = Instant::now() + limit;
     loop {

@@ -22,9 +22,9 @@ structures = "absent"
 guest = [{ clusters = 4, content = "data" }]
 "#;
 
-/// Runs the case with a subject named `it`; the output and the report.
+/// Runs the case with a subject named `it` alone; the output and the report.
 fn judged(command: &str) -> (Output, Value) {
-    judged_with(&["--subject", &format!("it={command}")])
+    judged_with(&["--only-subject", "--subject", &format!("it={command}")])
 }
 
 /// The same image, with its refcount structures.
@@ -232,7 +232,8 @@ fn a_recount_that_does_not_put_back_all_it_has_replaced_is_found_out() {
 #[test]
 fn a_subject_that_repairs_is_not_blamed() {
     let recount = recount();
-    let (output, report) = judged(&format!("{} check -q -r all {{image}}", recount.display()));
+    let subject = format!("it={} check -q -r all {{image}}", recount.display());
+    let (output, report) = judged_with(&["--subject", &subject]);
     let failures = &report["failures"];
     assert_eq!(output.status.code(), Some(0), "{failures:#}");
     let properties = &report["properties"]["it"];

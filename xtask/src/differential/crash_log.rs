@@ -5,14 +5,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::case::observed::Ended;
 use recount_oracle::disk::log;
 use recount_oracle::properties::Verdict;
+use recount_subjects::process::ends_within;
 use rustix::mount::{UnmountFlags, unmount};
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::exhibit::Exhibit;
 use super::judge::Judged;
@@ -129,13 +130,9 @@ impl Drop for Mounted {
             let mut command = std::process::Command::new("fusermount3");
             succeeds(command.args(["-u", "-z"]).arg(&self.path));
         }
-        let deadline = Instant::now() + GONE;
         let _ = kill_process(self.process, Signal::TERM);
-        while test_kill_process(self.process).is_ok() {
-            if Instant::now() > deadline {
-                let _ = kill_process(self.process, Signal::KILL);
-            }
-            std::thread::sleep(Duration::from_millis(2));
+        if matches!(ends_within(self.process, GONE), Ok(false)) {
+            let _ = kill_process(self.process, Signal::KILL);
         }
     }
 }

@@ -223,10 +223,11 @@ pub fn print(report: &Report) {
         );
     }
     println!(
-        "{} cases ({} synthetic) in {:.0} s, {} a second, {} failures",
+        "{} {} ({} synthetic) in {} s, {} a second, {} failures",
         report.cases,
+        if report.cases == 1 { "case" } else { "cases" },
         report.synthetic,
-        report.seconds(),
+        columns::two_digits(report.seconds()),
         columns::two_digits(report.rate()),
         report.counting()
     );

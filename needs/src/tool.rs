@@ -20,6 +20,18 @@ pub enum Tool {
     Fuse,
 }
 
+/// Serves a file, as nothing else says whether it can be mounted.
+const MOUNTS: &str = r#"
+file=$(mktemp) || exit 1
+qemu-storage-daemon --daemonize --pidfile "$file.pid" \
+    --blockdev driver=null-co,node-name=node,size=512 \
+    --export type=fuse,id=export,node-name=node,mountpoint="$file" && there=0 || there=1
+umount "$file" || fusermount3 -u "$file"
+kill "$(cat "$file.pid")"
+rm -f "$file" "$file.pid"
+exit $there
+"#;
+
 /// The names under which distributions install Chromium.
 const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
@@ -56,9 +68,9 @@ impl Tool {
         match self {
             Self::Qemu => ["qemu-img", "qemu-io"].into_iter().all(starts),
             // It names a free device, and attaches nothing.
-            Self::Loop => succeeds("losetup", "--find") && can_write("/dev/loop-control"),
+            Self::Loop => succeeds("losetup", &["--find"]) && can_write("/dev/loop-control"),
             Self::Browser => BROWSERS.into_iter().any(starts),
-            Self::Fuse => starts("qemu-storage-daemon") && can_write("/dev/fuse"),
+            Self::Fuse => succeeds("sh", &["-c", MOUNTS]),
         }
     }
 }
@@ -74,13 +86,13 @@ impl FromStr for Tool {
 }
 
 fn starts(program: &str) -> bool {
-    succeeds(program, "--version")
+    succeeds(program, &["--version"])
 }
 
-fn succeeds(program: &str, option: &str) -> bool {
+fn succeeds(program: &str, arguments: &[&str]) -> bool {
     let mut command = Command::new(program);
     command
-        .arg(option)
+        .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     command

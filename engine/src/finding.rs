@@ -19,6 +19,7 @@ pub enum Layer {
 /// What a region of the file is referred to as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Display)]
 #[expect(missing_docs, reason = "their texts say what they are")]
+#[non_exhaustive]
 pub enum Referrer {
     #[display("header")]
     Header,

@@ -16,6 +16,7 @@ pub enum Action {
 /// A stage of the work, in the order in which they come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, derive_more::Display)]
 #[expect(missing_docs, reason = "their texts say what they are")]
+#[non_exhaustive]
 pub enum Stage {
     #[display("counting references")]
     References,

@@ -45,7 +45,8 @@ pub fn run(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Fa
         // Locks and buffers of the system go before the result is out.
         Some(_) => repair(arguments, terminal)?,
     };
-    print(arguments, &Counters { outcome, file }, terminal)?;
+    let counters = &Counters { outcome, file };
+    print(arguments, (counters, counters), terminal)?;
     if outcome.report.check_errors > 0 {
         terminal.say("recount: the check did not complete: see the errors above");
     }
@@ -63,7 +64,7 @@ fn plan(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Failu
         .and_then(|plan| PlanOutput::new(file, found.as_ref(), plan, options.scope, &storage))
         .map_err(|error| planning_failed(arguments, error, &storage, terminal))?;
     terminal.say_all(&what_is_kept(&output.plan.kept, &storage));
-    print(arguments, &output, terminal)?;
+    print(arguments, (&output.json, &output), terminal)?;
     Ok(output.exit_code)
 }
 
@@ -177,12 +178,12 @@ fn planning_failed(
 /// Prints the result, unless it is to be quiet.
 fn print(
     arguments: &CheckArguments,
-    result: &(impl Display + Serialize),
+    (json, text): (&impl Serialize, &impl Display),
     terminal: &mut Terminal,
 ) -> Result<(), Failure> {
     let text = match arguments.output {
-        OutputFormat::Human => result.to_string(),
-        OutputFormat::Json => pretty(result)?,
+        OutputFormat::Human => text.to_string(),
+        OutputFormat::Json => pretty(json)?,
     };
     if !arguments.quiet {
         terminal.print(&text)?;

@@ -6,24 +6,17 @@ use std::path::Path;
 use recount::plan::{PhaseKind, RepairPlan};
 use recount::step::of;
 use recount::{Cluster, Layout, Offset, RefblockIndex, RepairError, Report, Scope, Step, Storage};
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::output::exit_code;
 
-#[derive(Serialize)]
-#[serde(transparent)]
 pub struct PlanOutput {
-    json: Value,
+    pub json: Value,
     /// That of a check now.
-    #[serde(skip)]
     pub exit_code: u8,
-    #[serde(skip)]
     pub plan: RepairPlan,
-    #[serde(skip)]
     scope: Scope,
     /// Where each phase writes, and how many bytes.
-    #[serde(skip)]
     writes: Vec<Vec<(Offset, u64)>>,
 }
 

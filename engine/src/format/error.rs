@@ -8,6 +8,7 @@ use crate::units::Offset;
 /// Why an image cannot be opened. It has not been changed.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "they are what their names and texts say")]
+#[non_exhaustive]
 pub enum ImageError {
     #[error("not a qcow2 image: its magic (bytes 0 to 3) is {0:#010x} instead of 0x514649fb")]
     Magic(u32),

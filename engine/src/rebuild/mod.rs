@@ -54,6 +54,7 @@ pub enum New {
 
 /// Why there is no layout. Nothing has been written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PlanError {
     /// What is built anew does not fit.
     #[error(

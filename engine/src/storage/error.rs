@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// comes back.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "they are what their texts say")]
+#[non_exhaustive]
 pub enum OpenError {
     #[error("could not open {}: {}", shown(.path), reason(.source))]
     Open { path: PathBuf, source: io::Error },

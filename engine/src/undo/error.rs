@@ -11,6 +11,7 @@ use crate::units::Offset;
 /// [`UndoError::Interrupted`] and [`UndoError::Unmarked`] nothing has been written to the image.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "they are what their texts say")]
+#[non_exhaustive]
 pub enum UndoError {
     #[error("it exists already, and no file is written over; give another name for the undo file")]
     Exists,

@@ -20,6 +20,7 @@ const DIRTY_AND_CORRUPT: u64 = 3;
 /// Something that a repair must show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::Display)]
 #[strum(serialize_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Requirement {
     /// An image with nothing wrong has nothing wrong afterwards, and reads the same.
     HealthyStaysHealthy,

@@ -34,6 +34,7 @@ pub use plan_exact::agrees;
 #[serde(rename_all = "kebab-case")]
 #[derive(strum::Display, strum::EnumString, strum::IntoStaticStr, strum::VariantArray)]
 #[strum(serialize_all = "kebab-case", parse_err_ty = UnknownProperty, parse_err_fn = unknown)]
+#[non_exhaustive]
 pub enum Property {
     /// The plan ends within the proven number of tries.
     Terminates,

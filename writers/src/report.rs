@@ -96,7 +96,7 @@ impl Report {
         self.disk_failures.0 += failures;
     }
 
-    pub(crate) const fn excuse(&mut self) {
+    pub(crate) const fn operation_failed(&mut self) {
         self.disk_failures.1 += 1;
     }
 

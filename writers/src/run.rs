@@ -174,7 +174,7 @@ impl<'a> Run<'a> {
         match operation {
             Operation::Flush => match guest.flush() {
                 Ok(()) => self.judge(When::Open),
-                Err(why) => self.excuse(operation, why),
+                Err(why) => self.allow_after_failure(operation, why),
             },
             Operation::Reopen => {
                 self.close()?;
@@ -197,7 +197,7 @@ impl<'a> Run<'a> {
                     self.report.count(operation, done);
                     Ok(())
                 }
-                Err(why) => self.excuse(operation, why),
+                Err(why) => self.allow_after_failure(operation, why),
             },
         }
     }
@@ -213,18 +213,18 @@ impl<'a> Run<'a> {
         match closed {
             Ok(()) => self.judge(When::Closed),
             Err(why) => {
-                self.excuse("close", why)?;
+                self.allow_after_failure("close", why)?;
                 self.judge(When::Ended)
             }
         }
     }
 
-    /// An error is right after the disk has failed.
-    fn excuse(&mut self, operation: impl ToString, why: String) -> Result<(), Wrong> {
+    /// An operation may fail once the disk has, and not before.
+    fn allow_after_failure(&mut self, operation: impl ToString, why: String) -> Result<(), Wrong> {
         if self.disk.failed() == 0 {
             return Err(fails(operation)(why));
         }
-        self.report.excuse();
+        self.report.operation_failed();
         Ok(())
     }
 

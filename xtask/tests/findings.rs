@@ -1,15 +1,14 @@
 //! The folders that a report has about a program's failures: each is there, leads to the image that the
 //! program got, and is led to by the report; a report leads with what came of each subject.
 
+mod browser;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use recount_needs::needs;
 use serde_json::Value;
-
-/// Names under which distributions install a browser.
-const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
 /// Nothing is wrong with it. Its refcounts are in cluster 7.
 const CASE: &str = r#"
@@ -162,37 +161,16 @@ fn the_page_of_a_finding_fits_wide_and_narrow_windows() {
     let report = folder.path().join("report");
     judged(folder.path(), &report);
     let page = findings(&report)[0].join("index.html");
-    let measure = "<script>document.title = \"measured:\" + (document.documentElement.scrollWidth \
-                   - window.innerWidth) + \":\" + document.querySelectorAll(\"tr.bad\").length + \
-                   \":end\";</script>";
+    let measure = r#"<script>document.title = "measured:" + JSON.stringify({
+  overflows: document.documentElement.scrollWidth > window.innerWidth,
+  wrong: document.querySelectorAll("tr.bad").length,
+}) + ":end";</script>"#;
     let html = fs::read_to_string(&page).unwrap();
     assert!(!html.contains("<script"), "{html}");
     fs::write(&page, html + measure).unwrap();
-    let runs = |name: &&&str| Command::new(name).arg("--version").output().is_ok();
-    let browser = BROWSERS.iter().find(runs).expect("a browser");
     for width in [1_400, 520] {
-        let profile = tempfile::tempdir().unwrap();
-        let output = Command::new(browser)
-            .args([
-                "--headless=new",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--dump-dom",
-            ])
-            .arg(format!("--user-data-dir={}", profile.path().display()))
-            .arg(format!("--window-size={width},900"))
-            .arg(format!("file://{}", page.display()))
-            .output()
-            .unwrap();
-        let dom = String::from_utf8_lossy(&output.stdout);
-        let title = dom
-            .split("measured:")
-            .nth(1)
-            .unwrap_or_else(|| panic!("{output:?}"));
-        let mut numbers = title
-            .split(':')
-            .map(|number| number.parse::<i64>().unwrap());
-        assert!(numbers.next() <= Some(0), "{width} wide: {title}");
-        assert_eq!(numbers.next(), Some(1), "one cluster is wrong afterwards");
+        let seen = browser::measured(&page, width, &[]);
+        assert_eq!(seen["overflows"], false, "{width} wide: {seen}");
+        assert_eq!(seen["wrong"], 1, "one cluster is wrong afterwards: {seen}");
     }
 }

@@ -1,14 +1,13 @@
 //! The page of a report in a real browser: wide and narrow, light and dark, it fits the window, its
 //! colours follow the system, and every kind of cluster has a colour of its own.
 
+mod browser;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use recount_needs::needs;
-use serde_json::Value;
 
-/// Names under which distributions install it.
-const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 /// Light and dark, as the browser's setting counts them.
 const SCHEMES: [(&str, u32); 2] = [("light", 1), ("dark", 0)];
 
@@ -49,11 +48,6 @@ document.title = "measured:" + JSON.stringify({
 }) + ":end";
 </script>"#;
 
-fn browser() -> &'static str {
-    let runs = |name: &&&str| Command::new(name).arg("--version").output().is_ok();
-    BROWSERS.iter().find(runs).expect("a browser")
-}
-
 /// A report in which a program that does nothing has failed.
 fn page(folder: &Path) -> PathBuf {
     let case = folder.join("case.toml");
@@ -70,31 +64,6 @@ fn page(folder: &Path) -> PathBuf {
     report.join("index.html")
 }
 
-/// What the browser says of the page in a window of this width.
-fn measured(browser: &str, page: &Path, width: u32, scheme: u32) -> Value {
-    let profile = tempfile::tempdir().unwrap();
-    let output = Command::new(browser)
-        .args([
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--dump-dom",
-        ])
-        .arg(format!("--user-data-dir={}", profile.path().display()))
-        .arg(format!("--window-size={width},900"))
-        .arg(format!("--blink-settings=preferredColorScheme={scheme}"))
-        .arg(format!("file://{}", page.display()))
-        .output()
-        .unwrap();
-    let dom = String::from_utf8_lossy(&output.stdout);
-    let begin = dom
-        .find("measured:")
-        .unwrap_or_else(|| panic!("{output:?}"));
-    let rest = &dom[begin + "measured:".len()..];
-    let json = &rest[..rest.find(":end").unwrap()];
-    serde_json::from_str(json).unwrap()
-}
-
 #[needs(browser)]
 #[test]
 fn the_page_fits_wide_and_narrow_windows_light_and_dark() {
@@ -102,13 +71,13 @@ fn the_page_fits_wide_and_narrow_windows_light_and_dark() {
     let page = page(folder.path());
     let html = std::fs::read_to_string(&page).unwrap();
     assert!(html.contains("repairs nothing"), "{html}");
-    let browser = browser();
     let copy = folder.path().join("measured.html");
     std::fs::write(&copy, html + MEASURE).unwrap();
     let mut grounds = Vec::new();
     for (name, scheme) in SCHEMES {
         for width in [1_400, 520] {
-            let seen = measured(browser, &copy, width, scheme);
+            let scheme = format!("--blink-settings=preferredColorScheme={scheme}");
+            let seen = browser::measured(&copy, width, &[scheme]);
             let story = format!("{name}, {width} wide: {seen}");
             assert_eq!(seen["overflows"], false, "{story}");
             assert!(seen["cells"].as_u64() > Some(40), "{story}");

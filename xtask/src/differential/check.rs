@@ -15,9 +15,9 @@ use super::subject::Repaired;
 pub fn checks_rightly(exhibit: &Exhibit<'_>, checked: &Repaired, may_decline: bool) -> Answer {
     let said = &checked.said;
     let wrong = match (&exhibit.audit, said.ended) {
-        (Err(Unreadable::TooMuchWork), _) => return Answer::NotApplicable,
         _ if checked.image != exhibit.damaged => "the check changed the image".to_owned(),
         (_, Ended::Signal(_) | Ended::TimedOut) => "the check did not end by itself".to_owned(),
+        (Err(Unreadable::TooMuchWork), _) => return Answer::NotApplicable,
         (Err(error), Ended::Code(0)) => {
             format!("the check finds nothing wrong with an image that cannot be opened: {error}")
         }

@@ -42,6 +42,9 @@ pub fn crash_atomic_of_qemu(
     judged: &Judged,
     exhibit: &Exhibit<'_>,
 ) -> Result<Verdict> {
+    if exhibit.bench.encrypted {
+        return Ok(Verdict::NotApplicable);
+    }
     let options = format!(
         "driver=qcow2,file.driver=blklogwrites,file.log-sector-size=512,\
          file.log-super-update-interval=1,file.file.driver=file,file.file.filename={IMAGE},\
@@ -71,9 +74,6 @@ fn crash_states(
     work: impl FnOnce(Bench<'_>, &Limits) -> Result<Ended>,
 ) -> Result<Verdict> {
     let bench = exhibit.bench;
-    if bench.encrypted {
-        return Ok(Verdict::NotApplicable);
-    }
     bench.store(IMAGE, &exhibit.damaged)?;
     let log = bench.store(LOG, &SparseBytes::default())?;
     // Two files grow: the log with every write.

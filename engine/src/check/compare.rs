@@ -117,6 +117,18 @@ impl Comparison {
         unreferenced.map(|leak| leak.cluster)
     }
 
+    /// The last cluster before `end` that a refblock says is allocated, if the references differ there.
+    pub(crate) fn last_allocated(
+        &self,
+        geometry: &Geometry,
+        refblock: RefblockIndex,
+        end: Cluster,
+    ) -> Option<Cluster> {
+        let Run { first, count } = Run::covered_by(geometry, refblock);
+        let range = Run::new(first, count.min(end.since(first)));
+        last_on_disk(geometry, self.differing.get(&refblock)?, range)
+    }
+
     /// The clusters of a refblock that are compared.
     fn range(&self, geometry: &Geometry, refblock: RefblockIndex) -> Run {
         let Run { first, count } = Run::covered_by(geometry, refblock);

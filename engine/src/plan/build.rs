@@ -29,7 +29,7 @@ impl Draft<'_> {
 
     /// Plans new structures, and a new snapshot table where that is due.
     pub(super) fn build(&mut self, doubtful: RunSet) -> Result<Vec<Phase>, RepairError> {
-        let room = self.room(doubtful);
+        let room = self.room(doubtful)?;
         self.mend_corruptions(self.look.old.corruptions + self.look.comparison.corruptions);
         if !self.keeps {
             self.released.extend(&self.look.old.clusters);

@@ -26,7 +26,7 @@ pub(super) struct Room {
 impl Draft<'_> {
     /// The structures that there are take up room as long as they are in use: refblocks and reftable,
     /// unless they may be overwritten, and the snapshot table that another takes the place of.
-    pub(super) fn room(&self, mut doubtful: RunSet) -> Room {
+    pub(super) fn room(&self, mut doubtful: RunSet) -> Result<Room, RepairError> {
         let mut leaked = self.released.clone();
         let counts = &self.counts;
         let mut reserved = self.beyond.covered.clone();
@@ -42,27 +42,49 @@ impl Draft<'_> {
             reserved.extend(&present);
         }
         reserved.insert(self.released_by_remedy());
+        let file = self.image.extent.clusters;
         // Whole clusters only: a refblock does not fit into a part of one.
         let bits = counts.geometry().cluster_bits();
         let capacity = self.storage.capacity();
         let capacity = capacity.map(|bytes| ClusterCount(bytes >> bits));
         // A region that reaches into the rest of a last cluster is counted, in a cluster that is
         // not there.
-        let counted = counts.next_used(Cluster(self.image.extent.clusters.0));
+        let counted = counts.next_used(Cluster(file.0));
         let limit = self.beyond.limit.into_iter().chain(counted).min();
         let limit = limit.map(|limit| ClusterCount(limit.0));
         let hides = limit.is_some_and(|limit| capacity.is_none_or(|capacity| limit < capacity));
         let length = self.storage.len();
         let end = self.beyond.end.max(length);
-        Room {
+        let capacity = capacity.into_iter().chain(limit).min();
+        let past = self.allocated_past_end(capacity);
+        if past.count.0 > 0 && self.options.algorithm == Algorithm::Planned && self.is_damaged()? {
+            reserved.insert(past);
+        }
+        Ok(Room {
             reserved,
             doubtful,
             leaked,
-            file: self.image.extent.clusters,
-            capacity: capacity.into_iter().chain(limit).min(),
+            file,
+            capacity,
             reusable,
             hidden: hides.then_some((end - length, end)),
-        }
+        })
+    }
+
+    /// The clusters from the end of the file to the last that the file's last refblock calls allocated.
+    /// Once the file reaches there, a repair of a damaged image keeps them: so must the repair that
+    /// makes it reach there, or the one after a power cut would find less room.
+    fn allocated_past_end(&self, limit: Option<ClusterCount>) -> Run {
+        let end = Cluster(self.image.extent.clusters.0);
+        let geometry = self.counts.geometry();
+        let refblock = geometry.refblock_of(Cluster(end.0.saturating_sub(1)));
+        let limit = limit.map_or(Cluster(u64::MAX), |limit| Cluster(limit.0));
+        let last = self
+            .look
+            .comparison
+            .last_allocated(geometry, refblock, limit);
+        let past = last.map_or(ClusterCount(0), |last| Cluster(last.0 + 1).since(end));
+        Run::new(end, past)
     }
 }
 

@@ -44,11 +44,14 @@ struct Room<'a> {
     counts: &'a Counts,
     taken: &'a BTreeSet<u64>,
     limit: u64,
+    /// What would be kept, once the file reaches there.
+    kept: &'a Range<u64>,
 }
 
 impl Room<'_> {
     fn is_free(&self, at: u64) -> bool {
-        at < self.limit && !self.counts.contains_key(&at) && !self.taken.contains(&at)
+        let is_taken = self.kept.contains(&at) || self.taken.contains(&at);
+        at < self.limit && !is_taken && !self.counts.contains_key(&at)
     }
 
     /// The lowest run of so many free clusters.
@@ -143,9 +146,12 @@ impl Spec<'_> {
     /// Places what is new where these are the final counts without it.
     pub(super) fn place(&self, counts: &Counts, new: &Snapshots, qemus: Option<Layout>) -> Placed {
         let (options, table) = (&self.ask.options, new.anew.len() as u64 / self.size);
-        let growth = self.growth_limit(counts).unwrap_or(u64::MAX);
+        let hidden = self.growth_limit(counts).unwrap_or(u64::MAX);
         let capacity = self.ask.capacity.unwrap_or(u64::MAX) / self.size;
-        let limit = capacity.min(growth);
+        let limit = capacity.min(hidden);
+        let mut past_end = self.file..limit.min(self.file.next_multiple_of(self.range));
+        let kept = past_end.rfind(|&at| self.keeps() && self.said(at) > Some(0));
+        let kept = &(self.file..kept.map_or(0, |last| last + 1));
         let mut taken = self.covered.clone();
         if options.algorithm != Algorithm::Planned {
             let mut is_free = |cluster: u64| {
@@ -174,12 +180,10 @@ impl Spec<'_> {
             counts,
             taken,
             limit,
+            kept,
         });
-        let no_room = if growth < capacity {
-            Refused::GrowthWouldHide
-        } else {
-            Refused::NoSpace
-        };
+        let hides = (hidden < capacity).then_some(Refused::GrowthWouldHide);
+        let no_room = hides.unwrap_or(Refused::NoSpace);
         let run = rooms.clone().find_map(|room| room.run_of(table));
         let run = run.ok_or(no_room)?;
         let mut counts = counts.clone();

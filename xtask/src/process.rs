@@ -57,14 +57,7 @@ pub fn build_recount(profile: &str, tree: &Path, target: Option<&Path>) -> Resul
     }
     command
         .current_dir(tree)
-        .args([
-            "build",
-            "--quiet",
-            "--package",
-            "recount",
-            "--profile",
-            profile,
-        ])
+        .args(["build", "--quiet", "--bin", "recount", "--profile", profile])
         .arg("--message-format=json-render-diagnostics")
         .stderr(Stdio::inherit());
     let output = command.output().at("cargo")?;
@@ -72,7 +65,7 @@ pub fn build_recount(profile: &str, tree: &Path, target: Option<&Path>) -> Resul
     let messages = String::from_utf8_lossy(&output.stdout);
     let mut messages = messages.lines().flat_map(serde_json::from_str::<Value>);
     let program = messages.find_map(|message| message["executable"].as_str().map(PathBuf::from));
-    Ok(program.ok_or("cargo build --package recount failed")?)
+    Ok(program.ok_or("cargo build --bin recount failed")?)
 }
 
 /// Builds the program `recount` of this tree, as it is measured.

@@ -15,7 +15,6 @@ use crate::units::{Cluster, ClusterCount};
 
 /// How new refcount structures are placed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Algorithm {
     /// Ours: inside the file first, the old structures untouched until the new ones are in use.
     #[default]

@@ -58,7 +58,7 @@ const fn detector(name: &'static str, words: &'static str) -> Detector {
 }
 
 /// Tests with which the programs `recount` and `xtask` are built.
-const PROGRAMS: &str = "--test rebuild --test exit_codes";
+const PROGRAMS: &str = "--test command --test exit_codes";
 /// How long a build may take.
 const BUILD: Duration = Duration::from_secs(3600);
 

@@ -5,9 +5,9 @@ use std::io::ErrorKind;
 use recount::storage::{Access, FileStorage, OpenError, shown};
 use recount::undo::{UndoError, UndoFile};
 
-use super::args::UndoArguments;
-use super::failure::Failure;
-use super::terminal::Terminal;
+use crate::args::UndoArguments;
+use crate::failure::Failure;
+use crate::terminal::Terminal;
 
 /// Runs the command; the exit code is 0 wherever it succeeds.
 pub fn run(arguments: &UndoArguments, terminal: &mut Terminal) -> Result<u8, Failure> {

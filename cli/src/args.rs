@@ -65,14 +65,15 @@ pub struct CheckArguments {
 
     /// Repair what is found; guest data is never changed
     #[arg(short, long, value_name = "WHAT", conflicts_with = "force_share")]
-    pub repair: Option<Scope>,
+    pub repair: Option<Repair>,
 
     /// How the result is printed
     #[arg(long, value_name = "FORM", default_value = "human")]
     pub output: OutputFormat,
 
-    /// Print no result; the exit code and messages about errors remain
-    #[arg(short, long)]
+    /// Print nothing about the image; the exit code remains, and messages about what keeps a check
+    /// or a repair from being done
+    #[arg(short, long, conflicts_with = "verbose")]
     pub quiet: bool,
 
     /// Check an image that another process has open; what that process has half written shows as
@@ -94,7 +95,7 @@ pub struct CheckArguments {
 
     /// Where a rebuild puts the new structures
     #[arg(long, value_name = "NAME", default_value = "planned", help_heading = OURS)]
-    pub algorithm: Algorithm,
+    pub algorithm: Placement,
 
     /// Let a rebuild write over the old refcount structures, for a full device; a crash meanwhile
     /// can leave neither the old ones nor the new
@@ -119,6 +120,46 @@ pub struct CheckArguments {
     /// Do not check the result of a repair by reading it back
     #[arg(long, help_heading = OURS)]
     pub no_verify: bool,
+}
+
+/// What a repair may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Repair {
+    /// Refcounts above the references, and COPIED bits if nothing else is wrong; fails, and writes
+    /// nothing, where the refcount structures have to be built anew.
+    Leaks,
+    /// All that is wrong with refcounts and their structures, and the COPIED, dirty and corrupt bits.
+    All,
+}
+
+impl From<Repair> for Scope {
+    fn from(repair: Repair) -> Self {
+        match repair {
+            Repair::Leaks => Self::Leaks,
+            Repair::All => Self::All,
+        }
+    }
+}
+
+/// How new refcount structures are placed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Placement {
+    /// Ours: inside the file first, the old structures untouched until the new ones are in use.
+    Planned,
+    /// As QEMU 7.1 and later, byte for byte; it need not end, and says so when it will not.
+    FirstFit,
+    /// As QEMU up to 7.0.
+    Tail,
+}
+
+impl From<Placement> for Algorithm {
+    fn from(placement: Placement) -> Self {
+        match placement {
+            Placement::Planned => Self::Planned,
+            Placement::FirstFit => Self::FirstFit,
+            Placement::Tail => Self::Tail,
+        }
+    }
 }
 
 /// How the result is printed.

@@ -8,7 +8,7 @@ use recount::step::of;
 use recount::{Cluster, Layout, Offset, RefblockIndex, RepairError, Report, Scope, Step, Storage};
 use serde_json::{Value, json};
 
-use super::output::exit_code;
+use crate::output::exit_code;
 
 pub struct PlanOutput {
     pub json: Value,

@@ -7,14 +7,14 @@ use recount::guest::lost_ranges;
 use recount::plan::{Kept, RepairError, RepairOptions, RepairPlan};
 use recount::repair::{self, Outcome};
 use recount::storage::{Access, FileStorage, Storage, shown};
-use recount::{RunSet, Survey, undo};
+use recount::{RunSet, Scope, Survey, undo};
 use serde::Serialize;
 
-use super::args::{CheckArguments, OutputFormat};
-use super::failure::Failure;
-use super::output::{Counters, exit_code, pretty};
-use super::plan::PlanOutput;
-use super::terminal::Terminal;
+use crate::args::{CheckArguments, OutputFormat};
+use crate::failure::Failure;
+use crate::output::{Counters, exit_code, pretty};
+use crate::plan::PlanOutput;
+use crate::terminal::Terminal;
 
 /// Runs the command; returns the exit code.
 pub fn run(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Failure> {
@@ -63,7 +63,7 @@ fn plan(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Failu
     let output = RepairPlan::of(&storage, survey, &options, &mut ())
         .and_then(|plan| PlanOutput::new(file, found.as_ref(), plan, options.scope, &storage))
         .map_err(|error| planning_failed(arguments, error, &storage, terminal))?;
-    terminal.say_all(&what_is_kept(&output.plan.kept, &storage));
+    terminal.tell_all(&what_is_kept(&output.plan.kept, &storage));
     print(arguments, (&output.json, &output), terminal)?;
     Ok(output.exit_code)
 }
@@ -95,14 +95,14 @@ fn repair(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<Outcome
     }
     let outcome =
         outcome.map_err(|failure| Failure::of_repair(file, &failure, options.reuse_old))?;
-    terminal.say_all(&kept);
+    terminal.tell_all(&kept);
     Ok(outcome)
 }
 
 fn options(arguments: &CheckArguments) -> RepairOptions {
     RepairOptions {
-        scope: arguments.repair.unwrap_or_default(),
-        algorithm: arguments.algorithm,
+        scope: arguments.repair.map(Scope::from).unwrap_or_default(),
+        algorithm: arguments.algorithm.into(),
         reuse_old: arguments.reuse_old,
         release_unreachable: arguments.release_unreachable,
         verify: !arguments.no_verify,

@@ -9,13 +9,24 @@ use indicatif::{ProgressBar, ProgressStyle};
 use recount::finding::Finding;
 use recount::{Action, Observer, Stage, Step, StorageError};
 
-use super::findings::{Findings, Line};
+use crate::findings::{Findings, Line};
 
 /// How long work goes on without a progress bar.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Bytes of messages that are written at once.
 const MESSAGE_BYTES: usize = 64 << 10;
+
+/// How much is said of an image; errors of the run always are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Nothing.
+    Quiet,
+    /// Of each kind of finding only so many lines.
+    Usual,
+    /// A line for each finding, in the words of qemu-img.
+    Full,
+}
 
 /// Failing to write messages changes nothing: there is nowhere left to say so.
 pub struct Terminal {
@@ -24,19 +35,19 @@ pub struct Terminal {
     bar: Option<ProgressBar>,
     messages: BufWriter<Stderr>,
     findings: Findings,
-    shows_all: bool,
+    detail: Detail,
 }
 
 impl Terminal {
-    /// With `shows_all` each finding has a line of its own, in the words of qemu-img.
-    pub fn new(shows_all: bool) -> Self {
-        let is_seen = io::stderr().is_terminal();
+    /// Prints so much.
+    pub fn new(detail: Detail) -> Self {
+        let is_seen = io::stderr().is_terminal() && detail != Detail::Quiet;
         Self {
             shows_progress_from: is_seen.then(|| Instant::now() + PATIENCE),
             bar: None,
             messages: BufWriter::with_capacity(MESSAGE_BYTES, io::stderr()),
             findings: Findings::default(),
-            shows_all,
+            detail,
         }
     }
 
@@ -76,6 +87,13 @@ impl Terminal {
         }
     }
 
+    /// The same of what is said of an image.
+    pub fn tell_all(&mut self, lines: &[String]) {
+        if self.detail != Detail::Quiet {
+            self.say_all(lines);
+        }
+    }
+
     /// Takes the bar away and brings out every message.
     pub fn finish(&mut self) {
         self.end_findings();
@@ -100,12 +118,11 @@ impl Terminal {
 
 impl Observer for Terminal {
     fn finding(&mut self, finding: &Finding, action: Action) {
-        if self.shows_all {
-            Line(*finding, action)
-                .each()
-                .for_each(|line| self.put(line));
-        } else if self.findings.shows(finding, action) {
-            self.put(Line(*finding, action));
+        let line = Line(*finding, action);
+        match self.detail {
+            Detail::Usual if self.findings.shows(finding, action) => self.put(line),
+            Detail::Quiet | Detail::Usual => {}
+            Detail::Full => line.each().for_each(|line| self.put(line)),
         }
     }
 
@@ -117,7 +134,7 @@ impl Observer for Terminal {
     }
 
     fn step(&mut self, step: &Step) {
-        self.say(format_args!("recount: {step}"));
+        self.tell_all(&[format!("recount: {step}")]);
     }
 
     fn progress(&mut self, stage: Stage, done: u64, total: u64) {

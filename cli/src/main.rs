@@ -14,9 +14,9 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use args::Command;
+use args::{CheckArguments, Command};
 use failure::Failure;
-use terminal::Terminal;
+use terminal::{Detail, Terminal};
 
 fn main() -> ExitCode {
     let command = match Command::try_parse() {
@@ -27,8 +27,12 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::from(error.use_stderr()));
         }
     };
-    let shows_all = matches!(&command, Command::Check(arguments) if arguments.verbose);
-    let mut terminal = Terminal::new(shows_all);
+    let detail = match &command {
+        Command::Check(CheckArguments { quiet: true, .. }) => Detail::Quiet,
+        Command::Check(CheckArguments { verbose: true, .. }) => Detail::Full,
+        _ => Detail::Usual,
+    };
+    let mut terminal = Terminal::new(detail);
     let result = match &command {
         Command::Check(arguments) => check::run(arguments, &mut terminal),
         Command::Undo(arguments) => undo::run(arguments, &mut terminal),

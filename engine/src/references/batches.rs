@@ -56,9 +56,11 @@ pub fn for_each_table<T: Sync, W: Send, E: From<StorageError> + Send>(
             }
         }
     };
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let is_worth_it = count.saturating_mul(size) >= PARALLEL_BYTES;
-    let most = if is_worth_it { cores } else { 1 };
+    let mut most = 1;
+    if count.saturating_mul(size) >= PARALLEL_BYTES {
+        // Asked only here: the answer takes some 15 system calls.
+        most = thread::available_parallelism().map_or(1, NonZero::get);
+    }
     let (mut workers, mut failed) = (Vec::new(), None);
     thread::scope(|scope| {
         let run = &run;

@@ -7,7 +7,7 @@ use super::room::Room;
 use super::snapshots::{self, Remedy};
 use crate::rebuild::{self, Layout};
 use crate::step::Step;
-use crate::table::{Run, RunSet};
+use crate::table::{Run, RunSet, push};
 use crate::units::{Cluster, ClusterCount, Offset};
 
 impl Draft<'_> {
@@ -29,7 +29,7 @@ impl Draft<'_> {
 
     /// Plans new structures, and a new snapshot table where that is due.
     pub(super) fn build(&mut self, doubtful: RunSet) -> Result<Vec<Phase>, RepairError> {
-        let room = self.room(doubtful)?;
+        let room = self.room(doubtful);
         self.mend_corruptions(self.look.old.corruptions + self.look.comparison.corruptions);
         if !self.keeps {
             self.released.extend(&self.look.old.clusters);
@@ -45,9 +45,30 @@ impl Draft<'_> {
             self.counts.add(Run::single(*cluster), 1)?;
         }
         self.counts.add(layout.reftable, 1)?;
+        self.keep_up_to(layout.end())?;
         let phases = self.switch_to(&layout, table)?;
         self.layout = Some(layout);
         Ok(phases)
+    }
+
+    /// Keeps refcounts of clusters behind the end of a damaged image's file, as far as it grows.
+    fn keep_up_to(&mut self, end: Cluster) -> Result<(), RepairError> {
+        let file = Cluster(self.image.extent.clusters.0);
+        let mut on_disk = self.look.disk_counts(&self.image, self.storage);
+        let mut allocated = Vec::new();
+        for cluster in Run::new(file, end.since(file)).iter() {
+            let refcount = on_disk.get(cluster)?.unwrap_or_default();
+            if refcount > 0 && self.counts.get(cluster) == 0 {
+                push(&mut allocated, (cluster, refcount))?;
+            }
+        }
+        if !allocated.is_empty() && self.is_damaged()? {
+            self.kept.clusters += allocated.len() as u64;
+            for (cluster, refcount) in allocated {
+                self.counts.set(cluster, refcount)?;
+            }
+        }
+        Ok(())
     }
 
     /// The writes of new structures and of a new snapshot table, and the switch to them.

@@ -103,9 +103,10 @@ impl<'a> Draft<'a> {
         // Only what leaked may be hidden by damage, and only a snapshot table that a repair would
         // change may be what shows it.
         let table = &self.look.references.snapshots;
-        let leaks = self.look.comparison.leaks_of(&self.counts).next();
+        let mut leaks = self.look.comparison.leaks_of(&self.counts);
+        let may_hide = leaks.next().is_some() || self.allocated_past_end(None).count.0 > 0;
         let may_change = all && (table.corruptions > 0 || table.refusal.is_some());
-        let damage = if may_change || leaks.is_some() {
+        let damage = if may_change || may_hide {
             self.damage()?
         } else {
             self.look.references.dead_ends.clone()

@@ -4,7 +4,6 @@ use crate::rebuild::Algorithm;
 
 /// What a repair may change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Scope {
     /// Refcounts above the references, and COPIED bits if nothing else is wrong; fails, and writes
     /// nothing, where the refcount structures have to be built anew.

@@ -26,7 +26,7 @@ pub(super) struct Room {
 impl Draft<'_> {
     /// The structures that there are take up room as long as they are in use: refblocks and reftable,
     /// unless they may be overwritten, and the snapshot table that another takes the place of.
-    pub(super) fn room(&self, mut doubtful: RunSet) -> Result<Room, RepairError> {
+    pub(super) fn room(&self, mut doubtful: RunSet) -> Room {
         let mut leaked = self.released.clone();
         let counts = &self.counts;
         let mut reserved = self.beyond.covered.clone();
@@ -56,11 +56,10 @@ impl Draft<'_> {
         let length = self.storage.len();
         let end = self.beyond.end.max(length);
         let capacity = capacity.into_iter().chain(limit).min();
-        let past = self.allocated_past_end(capacity);
-        if past.count.0 > 0 && self.options.algorithm == Algorithm::Planned && self.is_damaged()? {
-            reserved.insert(past);
+        if self.keeps && self.options.algorithm == Algorithm::Planned {
+            reserved.insert(self.allocated_past_end(capacity));
         }
-        Ok(Room {
+        Room {
             reserved,
             doubtful,
             leaked,
@@ -68,13 +67,13 @@ impl Draft<'_> {
             capacity,
             reusable,
             hidden: hides.then_some((end - length, end)),
-        })
+        }
     }
 
     /// The clusters from the end of the file to the last that the file's last refblock calls allocated.
-    /// Once the file reaches there, a repair of a damaged image keeps them: so must the repair that
-    /// makes it reach there, or the one after a power cut would find less room.
-    fn allocated_past_end(&self, limit: Option<ClusterCount>) -> Run {
+    /// Once the file reaches there, a repair of a damaged image keeps them: the one after a power cut
+    /// must not find less room than this one.
+    pub(super) fn allocated_past_end(&self, limit: Option<ClusterCount>) -> Run {
         let end = Cluster(self.image.extent.clusters.0);
         let geometry = self.counts.geometry();
         let refblock = geometry.refblock_of(Cluster(end.0.saturating_sub(1)));

@@ -1,6 +1,7 @@
 //! Rules 2 and 3: the final counts, and whether they are set in place or in new structures.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use super::place::Layout;
 use super::{Counts, Repaired, Spec};
@@ -10,12 +11,11 @@ use crate::case::refcount::Refcount;
 impl Spec<'_> {
     /// "In an image that is not sound every cluster with `said(c) > references(c)` keeps `said(c)`;
     /// `--release-unreachable` keeps nothing."
-    pub(super) fn kept(&self) -> Counts {
-        let allocated = self.own.disk.counts().iter();
-        let kept = allocated.filter(|&(&cluster, &said)| {
-            self.keeps() && cluster < self.own.clusters && said > self.references(cluster)
-        });
-        kept.map(|(&cluster, &said)| (cluster, said)).collect()
+    pub(super) fn kept(&self, clusters: Range<u64>) -> Counts {
+        let counts = self.own.disk.counts().iter();
+        let counts = counts.filter(|&(at, _)| self.keeps() && clusters.contains(at));
+        let kept = counts.filter(|&(&at, &said)| said > self.references(at));
+        kept.map(|(&at, &said)| (at, said)).collect()
     }
 
     /// Whether the image is not sound, and that is not to be passed over.
@@ -40,7 +40,7 @@ impl Spec<'_> {
 
     /// Whether a cluster that is in use is counted too low.
     pub(super) fn is_low(&self, cluster: u64) -> bool {
-        let references = self.references(cluster).min(self.max);
+        let references = self.references(cluster).min(self.own.header.max_refcount());
         self.said(cluster).is_some_and(|said| said < references)
     }
 
@@ -83,7 +83,12 @@ impl Spec<'_> {
     /// Writes new structures, a new snapshot table, and the header fields that lead to them.
     pub(super) fn write_anew(&self, repaired: &mut Repaired, layout: &Layout, table: &[u8]) {
         let new = layout.clusters(table.len() as u64 / self.size);
-        repaired.counts.extend(new.map(|cluster| (cluster, 1)));
+        repaired.counts.extend(new.clone().map(|at| (at, 1)));
+        // As far as the file grows.
+        let mut kept = self.kept(self.file..new.max().unwrap_or_default());
+        kept.retain(|cluster, _| !repaired.counts.contains_key(cluster));
+        repaired.counts.extend(&kept);
+        repaired.kept.extend(kept);
         let clusters = layout.reftable.end - layout.reftable.start;
         let reftable = layout.reftable.start * self.size;
         let after = &mut repaired.after;
@@ -106,11 +111,12 @@ impl Spec<'_> {
     /// Sets the counts of the clusters of a range before `end`, cut to the width, in the refblock at
     /// an offset; whether that changes something.
     fn write_refblock(&self, repaired: &mut Repaired, range: u64, offset: u64, end: u64) -> bool {
-        let (order, first) = (self.own.header.refcount_order as u32, range * self.range);
+        let (header, first) = (&self.own.header, range * self.range);
+        let (order, max) = (header.refcount_order as u32, header.max_refcount());
         let (counts, after) = (&repaired.counts, &mut repaired.after);
         let mut changes = false;
         for cluster in first..end.min(first + self.range) {
-            let count = counts.get(&cluster).map_or(0, |&count| count.min(self.max));
+            let count = counts.get(&cluster).map_or(0, |&count| count.min(max));
             let place = Refcount::new(order, offset, cluster - first);
             if place.read(after) != count {
                 place.write(after, count);

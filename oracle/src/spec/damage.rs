@@ -140,7 +140,7 @@ impl Spec<'_> {
         let is_right = |cluster| {
             let refcount = Refcount::new(order, offset, cluster % self.range).read(self.image);
             let uses = self.uses(cluster).filter(|use_| !use_.is_structure());
-            let due = self.max.min(uses.count() as u64);
+            let due = header.max_refcount().min(uses.count() as u64);
             refcount == due && !own.contains(&cluster) || (refcount, due) == (1, 0)
         };
         header.is_aligned(offset) && (range * self.range..(range + 1) * self.range).all(is_right)

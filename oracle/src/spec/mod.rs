@@ -92,10 +92,9 @@ pub(crate) struct Spec<'a> {
     ask: &'a Ask,
     /// As a repair sees it: without tables in the header's cluster.
     own: &'a Audit,
-    /// Bytes of a cluster, clusters that a refblock covers, the largest refcount, clusters of the file.
+    /// Bytes of a cluster, clusters that a refblock covers, clusters of the file.
     size: u64,
     range: u64,
-    max: u64,
     file: u64,
     /// Clusters of the file that something covers which ends too far past its end to be counted.
     covered: BTreeSet<u64>,
@@ -114,7 +113,6 @@ impl<'a> Spec<'a> {
             ask,
             size: own.header.cluster_size(),
             range: own.header.refblock_entries(),
-            max: own.header.max_refcount(),
             file: own.length.div_ceil(own.header.cluster_size()),
             own,
             covered: BTreeSet::new(),
@@ -135,7 +133,7 @@ impl<'a> Spec<'a> {
             spec.replace_entries();
         }
         spec.damage = spec.damage();
-        spec.kept = spec.kept();
+        spec.kept = spec.kept(0..own.clusters);
         spec.snapshots = spec.snapshots();
         spec
     }

@@ -30,7 +30,7 @@ type Placed = Result<Layout, Refused>;
 
 impl Layout {
     /// All clusters of it, with a snapshot table of so many.
-    pub(crate) fn clusters(&self, table: u64) -> impl Iterator<Item = u64> {
+    pub(crate) fn clusters(&self, table: u64) -> impl Iterator<Item = u64> + Clone {
         let table = self.snapshots..self.snapshots + table;
         let refblocks = self.refblocks.values().copied();
         chain!(self.reftable.clone(), table, refblocks)
@@ -44,14 +44,11 @@ struct Room<'a> {
     counts: &'a Counts,
     taken: &'a BTreeSet<u64>,
     limit: u64,
-    /// What would be kept, once the file reaches there.
-    kept: &'a Range<u64>,
 }
 
 impl Room<'_> {
     fn is_free(&self, at: u64) -> bool {
-        let is_taken = self.kept.contains(&at) || self.taken.contains(&at);
-        at < self.limit && !is_taken && !self.counts.contains_key(&at)
+        at < self.limit && !self.counts.contains_key(&at) && !self.taken.contains(&at)
     }
 
     /// The lowest run of so many free clusters.
@@ -149,9 +146,6 @@ impl Spec<'_> {
         let hidden = self.growth_limit(counts).unwrap_or(u64::MAX);
         let capacity = self.ask.capacity.unwrap_or(u64::MAX) / self.size;
         let limit = capacity.min(hidden);
-        let mut past_end = self.file..limit.min(self.file.next_multiple_of(self.range));
-        let kept = past_end.rfind(|&at| self.keeps() && self.said(at) > Some(0));
-        let kept = &(self.file..kept.map_or(0, |last| last + 1));
         let mut taken = self.covered.clone();
         if options.algorithm != Algorithm::Planned {
             let mut is_free = |cluster: u64| {
@@ -162,6 +156,10 @@ impl Spec<'_> {
             return qemus.filter(lies_free).ok_or(Refused::NoSpace);
         }
         taken.extend(new.given_up.clone());
+        // The file grows only behind what its last refblock says is allocated: that is kept then.
+        let past_end = self.file..limit.min(self.file.next_multiple_of(self.range));
+        let last = self.kept(past_end).into_keys().next_back();
+        taken.extend(last.into_iter().flat_map(|last| self.file..=last));
         if !options.reuse_old {
             taken.extend(self.structures());
         }
@@ -169,9 +167,8 @@ impl Spec<'_> {
         let free = &(&taken | &leaked) | &self.doubtful();
         // Inside the present file first.
         let ends = [self.file.min(limit), limit];
-        let end = counts.keys().next_back().map_or(0, |last| last + 1);
         let mut in_danger = self.doubtful();
-        in_danger.retain(|&at| self.keeps() && at < end);
+        in_danger.retain(|at| self.keeps() && counts.range(at..).next().is_some());
         let last = &taken | &in_danger;
         let taken = [free, &last | &leaked, last];
         let rooms = taken.iter().cartesian_product(ends);
@@ -180,15 +177,12 @@ impl Spec<'_> {
             counts,
             taken,
             limit,
-            kept,
         });
         let hides = (hidden < capacity).then_some(Refused::GrowthWouldHide);
         let no_room = hides.unwrap_or(Refused::NoSpace);
         let run = rooms.clone().find_map(|room| room.run_of(table));
         let run = run.ok_or(no_room)?;
-        let mut counts = counts.clone();
-        counts.extend(run.clone().map(|cluster| (cluster, 1)));
-        let counts = &counts;
+        let counts = &chain!(counts.clone(), run.clone().map(|at| (at, 1))).collect();
         let placed = rooms.find_map(|room| Room { counts, ..room }.place(run.start));
         placed.unwrap_or(Err(no_room))
     }

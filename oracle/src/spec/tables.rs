@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 
 use super::{Repaired, Spec};
-use crate::audit::{COPIED, CopiedBit, Mismatch, Referrer, Wrong, be64, reads_as_l1_table};
+use crate::audit::{
+    COPIED, CopiedBit, Mismatch, Referrer, TableUse, Wrong, be64, reads_as_l1_table,
+};
 use crate::case::damage::SparseBytes;
 
 impl Spec<'_> {
@@ -40,7 +42,7 @@ impl Spec<'_> {
         // Another table that lies over this one is not this one.
         let tables = self.own.tables.iter();
         let here = tables.filter(|table| table.offset == offset);
-        let by: BTreeSet<Referrer> = here.map(|table| table.referrer()).collect();
+        let by: BTreeSet<Referrer> = here.map(TableUse::referrer).collect();
         let is_l2 = |use_: &Referrer| by.contains(use_);
         self.own.header.is_aligned(offset)
             && offset + self.size <= self.own.length

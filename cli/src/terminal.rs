@@ -118,11 +118,16 @@ impl Terminal {
 
 impl Observer for Terminal {
     fn finding(&mut self, finding: &Finding, action: Action) {
-        let line = Line(*finding, action);
         match self.detail {
-            Detail::Usual if self.findings.shows(finding, action) => self.put(line),
-            Detail::Quiet | Detail::Usual => {}
-            Detail::Full => line.each().for_each(|line| self.put(line)),
+            Detail::Quiet => {}
+            Detail::Usual => {
+                if self.findings.shows(finding, action) {
+                    self.put(Line(*finding, action));
+                }
+            }
+            Detail::Full => Line(*finding, action)
+                .each()
+                .for_each(|line| self.put(line)),
         }
     }
 

@@ -213,7 +213,15 @@ impl Chunk {
             let length = CLUSTERS / BLOCK * width::block_bytes(order);
             wide.try_reserve_exact(length).map_err(|_| OutOfMemory)?;
             wide.resize(length, 0);
-            self.encode(order, 0, &mut wide);
+            match self {
+                // What most images come to, a bit a byte.
+                Self::Each(RefcountOrder::BIT, bits) if order == RefcountOrder::BYTE => {
+                    for (counts, bits) in wide.as_chunks_mut::<8>().0.iter_mut().zip(&**bits) {
+                        *counts = std::array::from_fn(|index| bits >> index & 1);
+                    }
+                }
+                _ => self.encode(order, 0, &mut wide),
+            }
             *self = Self::Each(order, wide.into_boxed_slice());
         }
         match self {

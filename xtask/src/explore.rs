@@ -22,7 +22,7 @@ const MUTANT: u64 = 60;
 #[derive(clap::Args)]
 pub struct Args {
     /// How long altogether, without building: 90s, 5m, 1h. Each part has its share.
-    #[arg(long, value_parser = crate::duration::parse)]
+    #[arg(long, value_parser = humantime::parse_duration)]
     time: Duration,
     /// Where random numbers begin; a fresh one each time unless given. It is printed.
     #[arg(long)]

@@ -4,7 +4,6 @@ mod bench;
 mod columns;
 mod corpus;
 mod differential;
-mod duration;
 mod explore;
 mod fuzz;
 mod model;

@@ -57,7 +57,15 @@ pub fn build_recount(profile: &str, tree: &Path, target: Option<&Path>) -> Resul
     }
     command
         .current_dir(tree)
-        .args(["build", "--quiet", "--bin", "recount", "--profile", profile])
+        .args([
+            "build",
+            "--quiet",
+            "--workspace",
+            "--bin",
+            "recount",
+            "--profile",
+            profile,
+        ])
         .arg("--message-format=json-render-diagnostics")
         .stderr(Stdio::inherit());
     let output = command.output().at("cargo")?;

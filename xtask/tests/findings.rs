@@ -4,6 +4,7 @@
 mod browser;
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -151,6 +152,24 @@ fn a_finding_of_an_image_of_qemu_repeats_its_commands() {
         assert!(script.contains("    qemu-img create "), "{script}");
         assert!(script.contains("    qemu-img snapshot -c "), "{script}");
         assert_builds(finding);
+    }
+}
+
+#[needs(qemu)]
+#[test]
+fn what_fails_with_clusters_of_64_kib_is_shown_with_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report");
+    let run = ["differential", "--cases", "3", "--seed", "5"];
+    let run = [&run[..], &["--only-subject", "--subject", LOSES_TABLE]].concat();
+    let output = xtask(&[&run[..], &["--report"]].concat(), &report);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let folders = findings(&report);
+    assert!(!folders.is_empty());
+    for finding in &folders {
+        let image = finding.join("image.qcow2");
+        assert_eq!(fs::read(&image).unwrap()[20..24], [0, 0, 0, 16]);
+        assert!(fs::metadata(&image).unwrap().blocks() * 512 <= 64 << 10);
     }
 }
 

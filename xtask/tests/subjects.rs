@@ -391,7 +391,7 @@ fn recount() -> PathBuf {
     let built = modified(&beside);
     if built.is_none() || built < newest(&source) {
         let mut build = Command::new(std::env::var_os("CARGO").expect("started by cargo"));
-        build.args(["build", "--quiet", "--bin", "recount"]);
+        build.args(["build", "--quiet", "--workspace", "--bin", "recount"]);
         assert!(build.status().is_ok_and(|status| status.success()));
     }
     beside

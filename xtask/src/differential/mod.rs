@@ -44,8 +44,8 @@ pub struct Args {
     /// Where the random cases begin; a fresh one each time unless given.
     #[arg(long)]
     seed: Option<u64>,
-    /// Stop after so many seconds, or minutes with an m: 90, 90s, 5m.
-    #[arg(long, value_parser = crate::duration::parse, conflicts_with = "only")]
+    /// Stop after this time: 90s, 5m, 1h30m.
+    #[arg(long, value_parser = humantime::parse_duration, conflicts_with = "only")]
     time: Option<Duration>,
     /// How many cases to run at a time; by default, two for each processor.
     #[arg(long)]
@@ -70,7 +70,7 @@ pub struct Args {
     #[arg(long)]
     subject_device: bool,
     /// How long each of these programs may take over one image: 20, 20s, 1m.
-    #[arg(long, value_name = "TIME", value_parser = crate::duration::parse, default_value = "20s")]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "20s")]
     subject_time: Duration,
     /// How much memory each of them may ask for, in MiB.
     #[arg(long, value_name = "MIB", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]

@@ -19,8 +19,8 @@ const MINIMIZE: u32 = 30;
 /// How a target is run.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Stretch {
-    /// How long: 90, 90s, 5m. By default until Ctrl-C, with --all a minute each.
-    #[arg(long, value_parser = crate::duration::parse)]
+    /// How long: 90s, 5m, 1h30m. By default until Ctrl-C, with --all a minute each.
+    #[arg(long, value_parser = humantime::parse_duration)]
     pub time: Option<Duration>,
     /// How many executions instead, from the committed corpus alone: with --seed, the same every time.
     #[arg(long, value_name = "N", conflicts_with_all = ["time", "rate", "jobs"])]

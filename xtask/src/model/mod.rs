@@ -39,8 +39,8 @@ pub struct Args {
     /// How many threads to use; by default, one for each processor.
     #[arg(long)]
     jobs: Option<usize>,
-    /// Stop after so many seconds, or minutes with an m: 90, 90s, 5m.
-    #[arg(long, value_parser = crate::duration::parse)]
+    /// Stop after this time: 90s, 5m, 1h30m.
+    #[arg(long, value_parser = humantime::parse_duration)]
     time: Option<Duration>,
     /// Store the smallest counterexamples in this folder, as cases.
     #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "corpus/cases")]

@@ -43,8 +43,8 @@ pub struct Args {
     /// mutants and detectors stays.
     #[arg(long, requires = "table")]
     write: bool,
-    /// Seconds, or minutes with an m, after which a detector is ended: a mutant may never end.
-    #[arg(long, default_value = "10m", value_parser = crate::duration::parse)]
+    /// How long a detector may take: a mutant may never end.
+    #[arg(long, default_value = "10m", value_parser = humantime::parse_duration)]
     limit: Duration,
     /// Try so many random mutants of cargo-mutants instead, with the tests of the engine, the oracle
     /// and the properties.

@@ -3,11 +3,11 @@
 
 use std::fmt::Display;
 
-use recount::guest::lost_ranges;
+use recount::guest::Layers;
 use recount::plan::{Kept, RepairError, RepairOptions, RepairPlan};
 use recount::repair::{self, Outcome};
 use recount::storage::{Access, FileStorage, Storage, shown};
-use recount::{RunSet, Scope, Survey, undo};
+use recount::{Report, RunSet, Scope, Survey, undo};
 use serde::Serialize;
 
 use crate::args::{CheckArguments, OutputFormat};
@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::output::{Counters, exit_code, pretty};
 use crate::plan::PlanOutput;
 use crate::terminal::Terminal;
+use crate::verdict;
 
 /// Runs the command; returns the exit code.
 pub fn run(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Failure> {
@@ -38,8 +39,7 @@ pub fn run(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Fa
     }
     let outcome = &match arguments.repair {
         None => Outcome {
-            report: recount::check(&open_read_only(arguments)?, terminal)
-                .map_err(|error| Failure::of(file, error))?,
+            report: check(arguments, terminal)?,
             ..Outcome::default()
         },
         // Locks and buffers of the system go before the result is out.
@@ -53,6 +53,16 @@ pub fn run(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Fa
     Ok(exit_code(&outcome.report))
 }
 
+/// Checks, and says what that comes to and what was found.
+fn check(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<Report, Failure> {
+    let file = &arguments.file;
+    let storage = open_read_only(arguments)?;
+    let report = recount::check(&storage, terminal).map_err(|error| Failure::of(file, error))?;
+    let verdict = verdict::of_check(file, &report, terminal.findings(), &storage);
+    terminal.conclude(&verdict, &storage);
+    Ok(report)
+}
+
 /// Plans a repair and prints the plan; writes nothing. The exit code is that of a check.
 fn plan(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Failure> {
     let (file, options) = (&arguments.file, options(arguments));
@@ -60,6 +70,7 @@ fn plan(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Failu
     let survey = Survey::take(&storage, terminal).map_err(|error| Failure::of(file, error))?;
     // Where a check gives up for what a repair mends, its exit code is 1.
     let found = survey.report(&storage, terminal).ok();
+    terminal.conclude(&[], &storage);
     let output = RepairPlan::of(&storage, survey, &options, &mut ())
         .and_then(|plan| PlanOutput::new(file, found.as_ref(), plan, options.scope, &storage))
         .map_err(|error| planning_failed(arguments, error, &storage, terminal))?;
@@ -73,6 +84,7 @@ fn repair(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<Outcome
     let mut storage = FileStorage::open(file, Access::Write).map_err(Failure::new)?;
     let mut plan = repair::plan(&storage, &options, terminal)
         .map_err(|error| planning_failed(arguments, error, &storage, terminal))?;
+    terminal.conclude(&[], &storage);
     let kept = what_is_kept(&plan.kept, &storage);
     let undo = match &arguments.undo {
         Some(path) if !plan.is_empty() => {
@@ -137,20 +149,12 @@ fn what_is_kept(kept: &Kept, storage: &dyn Storage) -> Vec<String> {
 
 /// Which parts of the virtual disk have data that is not in the file.
 fn what_is_lost(storage: &dyn Storage) -> Vec<String> {
-    let mut lines = Vec::new();
     // Whatever keeps this from being found out has been said before.
-    for lost in lost_ranges(storage).unwrap_or_default() {
-        lines.push(format!(
-            "    {} bytes of {} lead to what is not in the file, at these bytes of the virtual disk:",
-            lost.bytes, lost.layer
-        ));
-        let ranges = lost.ranges.iter();
-        lines.extend(ranges.map(|range| format!("      {} to {}", range.start, range.end - 1)));
-        let named = lost.ranges.iter().map(|range| range.end - range.start);
-        let more = lost.bytes.saturating_sub(named.sum());
-        lines.extend((more > 0).then(|| format!("      and {more} bytes more")));
-    }
-    lines
+    let layers = Layers::read(storage).ok();
+    let lost = layers.and_then(|layers| Some((layers.lost_ranges(storage).ok()?, layers)));
+    lost.map_or_else(Vec::new, |(lost, layers)| {
+        verdict::of_lost(&lost, &layers, storage)
+    })
 }
 
 fn open_read_only(arguments: &CheckArguments) -> Result<FileStorage, Failure> {

@@ -6,9 +6,11 @@ mod check;
 mod failure;
 mod findings;
 mod output;
+mod places;
 mod plan;
 mod terminal;
 mod undo;
+mod verdict;
 
 use std::process::ExitCode;
 

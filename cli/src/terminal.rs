@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use recount::finding::Finding;
-use recount::{Action, Observer, Stage, Step, StorageError};
+use recount::{Action, Observer, Stage, Step, Storage, StorageError};
 
 use crate::findings::{Findings, Line};
+use crate::places::Places;
 
 /// How long work goes on without a progress bar.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -53,8 +54,26 @@ impl Terminal {
 
     /// Prints one line of a message; beside a progress bar, when that moves on.
     pub fn say(&mut self, message: impl fmt::Display) {
-        self.end_findings();
+        self.end_findings(None);
         self.put(message);
+    }
+
+    /// What has been found and not yet been printed.
+    pub const fn findings(&self) -> &Findings {
+        &self.findings
+    }
+
+    /// Prints what is said first, then the findings, with where in the virtual disk they are.
+    pub fn conclude(&mut self, verdict: &[String], storage: &dyn Storage) {
+        if self.detail == Detail::Quiet {
+            return;
+        }
+        for line in verdict {
+            self.put(line);
+        }
+        let places = Places::read(storage, &self.findings.tables());
+        // Whatever keeps them from being read has been said before.
+        self.end_findings(places.ok().as_ref());
     }
 
     fn put(&mut self, line: impl fmt::Display) {
@@ -64,9 +83,13 @@ impl Terminal {
         }
     }
 
-    fn end_findings(&mut self) {
-        for line in self.findings.end() {
-            self.put(line);
+    fn end_findings(&mut self, places: Option<&Places<'_>>) {
+        let lines = self.findings.end(places);
+        // With all detail each has had its line.
+        if self.detail == Detail::Usual {
+            for line in lines {
+                self.put(line);
+            }
         }
     }
 
@@ -96,7 +119,7 @@ impl Terminal {
 
     /// Takes the bar away and brings out every message.
     pub fn finish(&mut self) {
-        self.end_findings();
+        self.end_findings(None);
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
@@ -118,16 +141,12 @@ impl Terminal {
 
 impl Observer for Terminal {
     fn finding(&mut self, finding: &Finding, action: Action) {
-        match self.detail {
-            Detail::Quiet => {}
-            Detail::Usual => {
-                if self.findings.shows(finding, action) {
-                    self.put(Line(*finding, action));
-                }
-            }
-            Detail::Full => Line(*finding, action)
-                .each()
-                .for_each(|line| self.put(line)),
+        if self.detail == Detail::Quiet {
+            return;
+        }
+        self.findings.note(finding, action);
+        if self.detail == Detail::Full {
+            Line::each(finding, action).for_each(|line| self.put(line));
         }
     }
 

@@ -27,10 +27,10 @@ pub enum Referrer {
     L1Table(Layer),
     #[display("L2 table")]
     L2Table,
-    #[display("data cluster")]
-    Data,
-    #[display("compressed cluster")]
-    Compressed,
+    #[display("data cluster of {_0}")]
+    Data(L2Place),
+    #[display("compressed cluster of {_0}")]
+    Compressed(L2Place),
     #[display("snapshot table")]
     SnapshotTable,
     #[display("refcount table")]
@@ -54,7 +54,7 @@ impl Referrer {
     pub(crate) const fn is_of_exact_length(self) -> bool {
         !matches!(
             self,
-            Self::Header | Self::Data | Self::BitmapData | Self::Reftable | Self::Refblock
+            Self::Header | Self::Data(_) | Self::BitmapData | Self::Reftable | Self::Refblock
         )
     }
 }
@@ -105,7 +105,7 @@ pub struct WrongCopied {
 #[expect(missing_docs, reason = "they are what their names and texts say")]
 pub enum Finding {
     /// A region that reaches a cluster or more past the end of the file.
-    #[error("{0} at offset {at}, {length} bytes long, lies past the end of the file",
+    #[error("{0} lies past the end of the file: {length} bytes at offset {at}",
         at = .1.offset, length = .1.length)]
     PastEnd(Referrer, Region),
     #[error("{0} at offset {1} would be where the header is")]

@@ -1,8 +1,5 @@
 //! Repairs as a user starts them: what is written, what is kept, and that a plan writes nothing.
 
-use recount::Cluster;
-use recount::finding::Miscount;
-
 use crate::image::{self, CLUSTER, CLUSTERS, Image, L1, L2, REFBLOCK, REFTABLE};
 use crate::run::{Untouched, qemu_img, recount};
 
@@ -90,46 +87,6 @@ fn releasing_leaks_where_a_rebuild_is_needed_fails_and_writes_nothing() {
         assert!(run.stderr.contains("-r all"), "says what to do: {run:?}");
     }
     assert_eq!(std::fs::read(&path).expect("the image"), bytes);
-}
-
-#[test]
-fn alike_neighbours_share_a_line_unless_all_are_wanted() {
-    let (_directory, path) = without_refcounts().write();
-    let run = recount(&[], &path);
-    let last = CLUSTERS - 1;
-    let line = format!("ERROR clusters 0 to {last}: refcount 0, 1 reference each");
-    assert_eq!(run.stderr.lines().next(), Some(&*line), "{run:?}");
-    let run = recount(&["-v"], &path);
-    for cluster in 0..CLUSTERS {
-        let finding = Miscount {
-            cluster: Cluster(cluster as u64),
-            refcount: 0,
-            references: 1,
-        };
-        let line = run.stderr.lines().nth(cluster);
-        assert_eq!(line, Some(&*format!("ERROR {finding}")), "{run:?}");
-    }
-}
-
-#[test]
-fn of_a_kind_20_lines_are_shown_and_how_many_are_left_out() {
-    let mut image = Image::clean();
-    // Every other cluster behind the image is a leak.
-    image.bytes.resize((CLUSTERS + 60) * CLUSTER, 0);
-    let leaks = (CLUSTERS..CLUSTERS + 60).step_by(2);
-    leaks.for_each(|cluster| image.set_refcount(cluster, 2));
-    let (_directory, path) = image.write();
-    let run = recount(&[], &path);
-    let lines: Vec<&str> = run.stderr.lines().collect();
-    let line = |number: usize| {
-        let cluster = CLUSTERS + 2 * number;
-        format!("Leaked cluster {cluster}: refcount 2, 0 references")
-    };
-    let mut expected: Vec<String> = (0..20).map(line).collect();
-    let next = line(20);
-    expected.push(format!("... and 10 more (-v shows all), the first: {next}"));
-    assert_eq!(lines, expected);
-    assert_eq!(recount(&["-v"], &path).stderr.lines().count(), 30);
 }
 
 #[test]

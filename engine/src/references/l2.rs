@@ -162,7 +162,7 @@ impl Walker<'_> {
             self.corruption(Finding::CompressedSubclusters(place, raw), uses.all);
         } else {
             self.references.tally.add_compressed(uses.active);
-            self.count_region(Referrer::Compressed, region, uses.all)?;
+            self.count_region(Referrer::Compressed(place), region, uses.all)?;
         }
         Ok(())
     }
@@ -199,7 +199,8 @@ impl Walker<'_> {
         let together = if is_inside { count } else { 1 };
         for index in (0..count).step_by(together as usize) {
             let (offset, length) = (at(index), together * length);
-            self.count_region(Referrer::Data, Region { offset, length }, self.uses.all)?;
+            let referrer = Referrer::Data(L2Place(place.0, place.1 + index));
+            self.count_region(referrer, Region { offset, length }, self.uses.all)?;
         }
         Ok(())
     }
@@ -221,7 +222,8 @@ impl Walker<'_> {
             let run = region.clusters(&self.geometry);
             return Ok(self.references.table.add(run, self.uses.all)?);
         }
-        self.harmless(Finding::PastEnd(Referrer::Data, region), self.uses.all);
+        let past_end = Finding::PastEnd(Referrer::Data(place), region);
+        self.harmless(past_end, self.uses.all);
         Ok(())
     }
 }

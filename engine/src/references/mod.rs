@@ -233,7 +233,7 @@ impl<'a> Walker<'a> {
         }
         let run = region.clusters(&self.geometry);
         match referrer {
-            Referrer::Data | Referrer::Compressed => {}
+            Referrer::Data(_) | Referrer::Compressed(_) => {}
             Referrer::L1Table(_) => self.references.as_l1.add(run, times)?,
             Referrer::L2Table => self.references.as_l2.add(run, times)?,
             _ => self.references.as_other.add(run, times)?,

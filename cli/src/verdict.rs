@@ -1,0 +1,137 @@
+//! What a check comes to, in a few sentences: what is wrong, what that means for the data, what to do.
+
+use std::path::Path;
+
+use recount::finding::Finding;
+use recount::guest::{Layers, LostRanges};
+use recount::step::of;
+use recount::storage::shown;
+use recount::{Report, Storage};
+
+use crate::findings::Findings;
+
+/// What is said of the result of a check; nothing where nothing is wrong.
+pub fn of_check(
+    file: &Path,
+    report: &Report,
+    findings: &Findings,
+    storage: &dyn Storage,
+) -> Vec<String> {
+    let Ok(layers) = Layers::read(storage) else {
+        // Why it cannot be read is said elsewhere.
+        return Vec::new();
+    };
+    let mut lines = Vec::new();
+    let name = shown(file);
+    if !report.is_clean() {
+        let lost = layers.lost_ranges(storage).unwrap_or_default();
+        lines.push(format!("recount: {name}: {}", what(report, findings)));
+        lines.push(meaning(report, findings, &lost));
+        lines.extend(findings.past_end().map(|end| {
+            let length = storage.len();
+            format!("The file ends at byte {length}, and tables and entries lead up to byte {end}.")
+        }));
+        lines.extend(of_lost(&lost, &layers, storage));
+        lines.push(next(&name, report));
+    }
+    lines.extend(of_flags(layers.is_dirty(), layers.is_corrupt(), &name));
+    lines
+}
+
+/// What was found, in one sentence.
+fn what(report: &Report, findings: &Findings) -> String {
+    let too_low = findings.count(|one| matches!(one, Finding::TooLow(..)));
+    let copied = |one: &Finding| matches!(one, Finding::L1Copied(_) | Finding::L2Copied(..));
+    let copied = findings.count(copied);
+    let others = report.corruptions.saturating_sub(too_low + copied);
+    let found = [
+        (others, "damaged entry", ""),
+        (too_low, "cluster", " in use with too low a refcount"),
+        (copied, "wrong COPIED bit", ""),
+        (
+            report.check_errors,
+            "cluster",
+            " whose refcount cannot be read",
+        ),
+        (report.leaks, "leaked cluster", ""),
+    ];
+    let found = found.iter().filter(|(count, ..)| *count > 0);
+    let found: Vec<String> = found
+        .map(|(count, noun, which)| format!("{}{which}", of(*count, noun)))
+        .collect();
+    format!("found {}.", found.join(", "))
+}
+
+/// What that means for the guest's data.
+fn meaning(report: &Report, findings: &Findings, lost: &[LostRanges]) -> String {
+    let is_lost = !lost.is_empty();
+    let is_at_risk = report.corruptions > 0 || report.check_errors > 0;
+    let overflow = findings.count(|one| matches!(one, Finding::Overflow(..)));
+    match (is_lost, is_at_risk) {
+        (true, _) => "Guest data is missing, and the next write may destroy more: keep a copy of \
+                      the file, and let nothing write to it."
+            .to_owned(),
+        (false, true) if overflow > 0 => "The refcounts are too narrow for the references: the \
+                                          next write may destroy guest data."
+            .to_owned(),
+        (false, true) => "All guest data can be read, but the next write to the image may destroy \
+                          some: let nothing write to it before it is repaired."
+            .to_owned(),
+        (false, false) => "No data is at risk: space is wasted.".to_owned(),
+    }
+}
+
+/// What to do.
+fn next(name: &str, report: &Report) -> String {
+    if report.dead_ends.count > 0 {
+        return format!(
+            "What is damaged has to be mended first, or the missing part of the file be found. \
+             `recount check --plan {name}` shows what a repair does until then, and what it keeps."
+        );
+    }
+    let what = if report.corruptions + report.check_errors > 0 {
+        "all"
+    } else {
+        "leaks"
+    };
+    format!(
+        "`recount check --plan {name}` shows what a repair would write, \
+         `recount check -r {what} --undo NEW-FILE {name}` repairs."
+    )
+}
+
+/// Which parts of the virtual disk have data that is not in the file.
+pub fn of_lost(lost: &[LostRanges], layers: &Layers, storage: &dyn Storage) -> Vec<String> {
+    let mut lines = Vec::new();
+    for lost in lost {
+        let layer = layers.name(lost.layer, storage);
+        lines.push(format!(
+            "    {} of {layer} lead to what is not in the file, at these bytes of the virtual disk:",
+            of(lost.bytes, "byte")
+        ));
+        let ranges = lost.ranges.iter();
+        lines.extend(ranges.map(|range| format!("      {} to {}", range.start, range.end - 1)));
+        let named = lost.ranges.iter().map(|range| range.end - range.start);
+        let more = lost.bytes.saturating_sub(named.sum());
+        lines.extend((more > 0).then(|| format!("      and {} more", of(more, "byte"))));
+    }
+    lines
+}
+
+/// What the bits of the header mean that qemu sets for the image as a whole.
+fn of_flags(is_dirty: bool, is_corrupt: bool, name: &str) -> Vec<String> {
+    let clears = format!("`recount check -r all {name}` clears it once nothing else is wrong");
+    let dirty = is_dirty.then(|| {
+        format!(
+            "recount: {name}: the dirty bit is set: the image was not closed, and its refcounts may \
+             be out of date; {clears}."
+        )
+    });
+    let corrupt = is_corrupt.then(|| {
+        format!(
+            "recount: {name}: the corrupt bit is set: qemu has seen damage, and lets nobody write \
+             to the image; {clears}."
+        )
+    });
+    dirty.into_iter().chain(corrupt).collect()
+}

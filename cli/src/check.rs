@@ -7,7 +7,7 @@ use recount::guest::Layers;
 use recount::plan::{Kept, RepairError, RepairOptions, RepairPlan};
 use recount::repair::{self, Outcome};
 use recount::storage::{Access, FileStorage, Storage, shown};
-use recount::{Report, RunSet, Scope, Survey, undo};
+use recount::{RunSet, Scope, Survey, undo};
 use serde::Serialize;
 
 use crate::args::{CheckArguments, OutputFormat};
@@ -37,15 +37,16 @@ pub fn run(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Fa
     if arguments.plan {
         return plan(arguments, terminal);
     }
-    let outcome = &match arguments.repair {
-        None => Outcome {
-            report: check(arguments, terminal)?,
-            ..Outcome::default()
-        },
-        // Locks and buffers of the system go before the result is out.
+    // Locks and buffers of the system go before the result is out.
+    let (outcome, is_damaged) = &match arguments.repair {
+        None => check(arguments, terminal)?,
         Some(_) => repair(arguments, terminal)?,
     };
-    let counters = &Counters { outcome, file };
+    let counters = &Counters {
+        outcome,
+        file,
+        is_damaged: *is_damaged,
+    };
     print(arguments, (counters, counters), terminal)?;
     if outcome.report.check_errors > 0 {
         terminal.say("recount: the check did not complete: see the errors above");
@@ -53,14 +54,33 @@ pub fn run(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Fa
     Ok(exit_code(&outcome.report))
 }
 
-/// Checks, and says what that comes to and what was found.
-fn check(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<Report, Failure> {
+/// Checks, and says what that comes to and what was found; and whether the image is damaged, so that what
+/// leaked may be data.
+fn check(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<(Outcome, bool), Failure> {
     let file = &arguments.file;
     let storage = open_read_only(arguments)?;
-    let report = recount::check(&storage, terminal).map_err(|error| Failure::of(file, error))?;
-    let verdict = verdict::of_check(file, &report, terminal.findings(), &storage);
+    let failed = |error| Failure::of(file, error);
+    let survey = Survey::take(&storage, terminal).map_err(failed)?;
+    let report = survey.report(&storage, terminal).map_err(failed)?;
+    let mut verdict = verdict::of_flags(file, &storage);
+    let mut is_damaged = false;
+    if !report.is_clean() && !arguments.quiet {
+        // What a repair would keep shows what a check alone does not: tables that were lost.
+        let options = RepairOptions {
+            verify: false,
+            ..RepairOptions::default()
+        };
+        let plan = RepairPlan::of(&storage, survey, &options, &mut ());
+        let of_errors = verdict::of_errors(file, &report, &plan, terminal.findings(), &storage);
+        verdict.splice(0..0, of_errors);
+        is_damaged = plan.is_ok_and(|plan| plan.kept.damage > 0);
+    }
     terminal.conclude(&verdict, &storage);
-    Ok(report)
+    let outcome = Outcome {
+        report,
+        ..Outcome::default()
+    };
+    Ok((outcome, is_damaged))
 }
 
 /// Plans a repair and prints the plan; writes nothing. The exit code is that of a check.
@@ -79,12 +99,14 @@ fn plan(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Failu
     Ok(output.exit_code)
 }
 
-fn repair(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<Outcome, Failure> {
+/// Repairs; the same.
+fn repair(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<(Outcome, bool), Failure> {
     let (file, options) = (&arguments.file, options(arguments));
     let mut storage = FileStorage::open(file, Access::Write).map_err(Failure::new)?;
     let mut plan = repair::plan(&storage, &options, terminal)
         .map_err(|error| planning_failed(arguments, error, &storage, terminal))?;
     terminal.conclude(&[], &storage);
+    let is_damaged = plan.kept.damage > 0;
     let kept = what_is_kept(&plan.kept, &storage);
     let undo = match &arguments.undo {
         Some(path) if !plan.is_empty() => {
@@ -108,7 +130,7 @@ fn repair(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<Outcome
     let outcome =
         outcome.map_err(|failure| Failure::of_repair(file, &failure, options.reuse_old))?;
     terminal.tell_all(&kept);
-    Ok(outcome)
+    Ok((outcome, is_damaged))
 }
 
 fn options(arguments: &CheckArguments) -> RepairOptions {

@@ -33,6 +33,8 @@ pub fn pretty(value: &impl Serialize) -> io::Result<String> {
 pub struct Counters<'a> {
     pub outcome: &'a Outcome,
     pub file: &'a Path,
+    /// Whether what leaked may be data that damage hides: then it is not said to be no harm.
+    pub is_damaged: bool,
 }
 
 /// The fields in qemu's order, which is that of a hash table and the same in every version looked
@@ -76,17 +78,19 @@ impl fmt::Display for Counters<'_> {
         if report.is_clean() {
             writeln!(f, "No errors were found on the image.")?;
         }
+        let leaked = if self.is_damaged {
+            "leaked clusters were found on the image."
+        } else {
+            "leaked clusters were found on the image.\n\
+             This means waste of disk space, but no harm to data."
+        };
         let found = [
             (
                 report.corruptions,
                 "errors were found on the image.\n\
                  Data may be corrupted, or further writes to the image may corrupt it.",
             ),
-            (
-                report.leaks,
-                "leaked clusters were found on the image.\n\
-                 This means waste of disk space, but no harm to data.",
-            ),
+            (report.leaks, leaked),
             (
                 report.check_errors,
                 "internal errors have occurred during the check.",

@@ -6,14 +6,15 @@ use recount::finding::Finding;
 use recount::guest::{Layers, LostRanges};
 use recount::step::of;
 use recount::storage::shown;
-use recount::{Report, Storage};
+use recount::{RepairError, RepairPlan, Report, Storage};
 
 use crate::findings::Findings;
 
-/// What is said of the result of a check; nothing where nothing is wrong.
-pub fn of_check(
+/// What is said of errors that a check has found; `plan` is what would repair them.
+pub fn of_errors(
     file: &Path,
     report: &Report,
+    plan: &Result<RepairPlan, RepairError>,
     findings: &Findings,
     storage: &dyn Storage,
 ) -> Vec<String> {
@@ -21,20 +22,25 @@ pub fn of_check(
         // Why it cannot be read is said elsewhere.
         return Vec::new();
     };
-    let mut lines = Vec::new();
     let name = shown(file);
-    if !report.is_clean() {
-        let lost = layers.lost_ranges(storage).unwrap_or_default();
-        lines.push(format!("recount: {name}: {}", what(report, findings)));
-        lines.push(meaning(report, findings, &lost));
-        lines.extend(findings.past_end().map(|end| {
-            let length = storage.len();
-            format!("The file ends at byte {length}, and tables and entries lead up to byte {end}.")
-        }));
-        lines.extend(of_lost(&lost, &layers, storage));
-        lines.push(next(&name, report));
-    }
-    lines.extend(of_flags(layers.is_dirty(), layers.is_corrupt(), &name));
+    let lost = layers.lost_ranges(storage).unwrap_or_default();
+    let kept = plan.as_ref().ok().map(|plan| &plan.kept);
+    let hidden = kept.filter(|kept| kept.damage > 0 && report.dead_ends.count == 0);
+    let mut lines = vec![
+        format!("recount: {name}: {}", what(report, findings)),
+        meaning(report, findings, !lost.is_empty(), hidden.is_some()),
+    ];
+    let damage = hidden.into_iter().flat_map(|kept| &kept.examples);
+    lines.extend(damage.map(|example| format!("    {example}")));
+    lines.extend(findings.past_end().map(|end| {
+        let length = storage.len();
+        format!("The file ends at byte {length}, and tables and entries lead up to byte {end}.")
+    }));
+    lines.extend(of_lost(&lost, &layers, storage));
+    lines.push(match plan {
+        Err(error) => format!("A repair would write nothing: {error}."),
+        Ok(plan) => next(&name, report, plan.kept.damage > 0),
+    });
     lines
 }
 
@@ -63,37 +69,36 @@ fn what(report: &Report, findings: &Findings) -> String {
 }
 
 /// What that means for the guest's data.
-fn meaning(report: &Report, findings: &Findings, lost: &[LostRanges]) -> String {
-    let is_lost = !lost.is_empty();
+fn meaning(report: &Report, findings: &Findings, is_lost: bool, may_be_hidden: bool) -> String {
     let is_at_risk = report.corruptions > 0 || report.check_errors > 0;
     let overflow = findings.count(|one| matches!(one, Finding::Overflow(..)));
-    match (is_lost, is_at_risk) {
-        (true, _) => "Guest data is missing, and the next write may destroy more: keep a copy of \
-                      the file, and let nothing write to it."
-            .to_owned(),
-        (false, true) if overflow > 0 => "The refcounts are too narrow for the references: the \
-                                          next write may destroy guest data."
-            .to_owned(),
-        (false, true) => "All guest data can be read, but the next write to the image may destroy \
-                          some: let nothing write to it before it is repaired."
-            .to_owned(),
-        (false, false) => "No data is at risk: space is wasted.".to_owned(),
-    }
+    let meaning = if is_lost {
+        "Guest data is missing, and the next write may destroy more: keep a copy of the file, and let \
+         nothing write to it."
+    } else if may_be_hidden {
+        "Guest data may be missing, and be in clusters that nothing refers to: keep a copy of the \
+         file, and let nothing write to it. What shows that:"
+    } else if overflow > 0 {
+        "The refcounts are too narrow for the references: the next write may destroy guest data."
+    } else if is_at_risk {
+        "All guest data can be read, but the next write to the image may destroy some: let nothing \
+         write to it before it is repaired."
+    } else {
+        "No data is at risk: space is wasted."
+    };
+    meaning.to_owned()
 }
 
 /// What to do.
-fn next(name: &str, report: &Report) -> String {
-    if report.dead_ends.count > 0 {
+fn next(name: &str, report: &Report, is_damaged: bool) -> String {
+    if is_damaged {
         return format!(
-            "What is damaged has to be mended first, or the missing part of the file be found. \
+            "Mend what is damaged, or find the missing part of the file, and check again. \
              `recount check --plan {name}` shows what a repair does until then, and what it keeps."
         );
     }
-    let what = if report.corruptions + report.check_errors > 0 {
-        "all"
-    } else {
-        "leaks"
-    };
+    let is_leak_only = report.corruptions == 0 && report.check_errors == 0;
+    let what = if is_leak_only { "leaks" } else { "all" };
     format!(
         "`recount check --plan {name}` shows what a repair would write, \
          `recount check -r {what} --undo NEW-FILE {name}` repairs."
@@ -119,15 +124,17 @@ pub fn of_lost(lost: &[LostRanges], layers: &Layers, storage: &dyn Storage) -> V
 }
 
 /// What the bits of the header mean that qemu sets for the image as a whole.
-fn of_flags(is_dirty: bool, is_corrupt: bool, name: &str) -> Vec<String> {
+pub fn of_flags(file: &Path, storage: &dyn Storage) -> Vec<String> {
+    let (name, layers) = (shown(file), Layers::read(storage).ok());
+    let is_set = |bit: fn(&Layers) -> bool| layers.as_ref().is_some_and(bit);
     let clears = format!("`recount check -r all {name}` clears it once nothing else is wrong");
-    let dirty = is_dirty.then(|| {
+    let dirty = is_set(Layers::is_dirty).then(|| {
         format!(
             "recount: {name}: the dirty bit is set: the image was not closed, and its refcounts may \
              be out of date; {clears}."
         )
     });
-    let corrupt = is_corrupt.then(|| {
+    let corrupt = is_set(Layers::is_corrupt).then(|| {
         format!(
             "recount: {name}: the corrupt bit is set: qemu has seen damage, and lets nobody write \
              to the image; {clears}."

@@ -119,9 +119,16 @@ fn a_check_prints_and_exits_as_qemu_img_does() {
             let Some(theirs) = qemu_img(options, &path) else {
                 break;
             };
+            // What leaked in a damaged image may be data: it is not said to be no harm.
+            let is_damaged = ours.stderr.contains("Mend what is damaged");
+            let no_harm = "This means waste of disk space, but no harm to data.\n";
+            let mut expected = theirs.stdout.clone();
+            if is_damaged {
+                expected = expected.replace(no_harm, "");
+            }
             assert_eq!(
                 (ours.code, &ours.stdout),
-                (theirs.code, &theirs.stdout),
+                (theirs.code, &expected),
                 "{name} {options:?}: {} against {}",
                 ours.stderr,
                 theirs.stderr

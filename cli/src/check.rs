@@ -3,7 +3,6 @@
 
 use std::fmt::Display;
 
-use recount::guest::Layers;
 use recount::plan::{Kept, RepairError, RepairOptions, RepairPlan};
 use recount::repair::{self, Outcome};
 use recount::storage::{Access, FileStorage, Storage, shown};
@@ -12,7 +11,8 @@ use serde::Serialize;
 
 use crate::args::{CheckArguments, OutputFormat};
 use crate::failure::Failure;
-use crate::output::{Counters, exit_code, pretty};
+use crate::lost::{LostData, lost_data};
+use crate::output::{Counters, More, exit_code, pretty};
 use crate::plan::PlanOutput;
 use crate::terminal::Terminal;
 use crate::verdict;
@@ -38,14 +38,14 @@ pub fn run(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Fa
         return plan(arguments, terminal);
     }
     // Locks and buffers of the system go before the result is out.
-    let (outcome, is_damaged) = &match arguments.repair {
+    let (outcome, more) = &match arguments.repair {
         None => check(arguments, terminal)?,
         Some(_) => repair(arguments, terminal)?,
     };
     let counters = &Counters {
         outcome,
         file,
-        is_damaged: *is_damaged,
+        more,
     };
     print(arguments, (counters, counters), terminal)?;
     if outcome.report.check_errors > 0 {
@@ -54,16 +54,15 @@ pub fn run(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Fa
     Ok(exit_code(&outcome.report))
 }
 
-/// Checks, and says what that comes to and what was found; and whether the image is damaged, so that what
-/// leaked may be data.
-fn check(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<(Outcome, bool), Failure> {
+/// Checks, and says what that comes to and what was found.
+fn check(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<(Outcome, More), Failure> {
     let file = &arguments.file;
     let storage = open_read_only(arguments)?;
     let failed = |error| Failure::of(file, error);
     let survey = Survey::take(&storage, terminal).map_err(failed)?;
     let report = survey.report(&storage, terminal).map_err(failed)?;
     let mut verdict = verdict::of_flags(file, &storage);
-    let mut is_damaged = false;
+    let mut more = More::default();
     if !report.is_clean() && !arguments.quiet {
         // What a repair would keep shows what a check alone does not: tables that were lost.
         let options = RepairOptions {
@@ -71,16 +70,18 @@ fn check(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<(Outcome
             ..RepairOptions::default()
         };
         let plan = RepairPlan::of(&storage, survey, &options, &mut ());
-        let of_errors = verdict::of_errors(file, &report, &plan, terminal.findings(), &storage);
-        verdict.splice(0..0, of_errors);
-        is_damaged = plan.is_ok_and(|plan| plan.kept.damage > 0);
+        more.lost = lost_data(&storage);
+        let (findings, length) = (terminal.findings(), storage.len());
+        let errors = verdict::of_errors(file, &report, &plan, findings, &more.lost, length);
+        verdict.splice(0..0, errors);
+        more.kept = plan.ok().map(|plan| plan.kept);
     }
-    terminal.conclude(&verdict, &storage);
+    more.findings = terminal.conclude(&verdict, &storage);
     let outcome = Outcome {
         report,
         ..Outcome::default()
     };
-    Ok((outcome, is_damaged))
+    Ok((outcome, more))
 }
 
 /// Plans a repair and prints the plan; writes nothing. The exit code is that of a check.
@@ -100,13 +101,16 @@ fn plan(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Failu
 }
 
 /// Repairs; the same.
-fn repair(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<(Outcome, bool), Failure> {
+fn repair(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<(Outcome, More), Failure> {
     let (file, options) = (&arguments.file, options(arguments));
     let mut storage = FileStorage::open(file, Access::Write).map_err(Failure::new)?;
     let mut plan = repair::plan(&storage, &options, terminal)
         .map_err(|error| planning_failed(arguments, error, &storage, terminal))?;
-    terminal.conclude(&[], &storage);
-    let is_damaged = plan.kept.damage > 0;
+    let mut more = More {
+        findings: terminal.conclude(&[], &storage),
+        kept: Some(plan.kept.clone()),
+        ..More::default()
+    };
     let kept = what_is_kept(&plan.kept, &storage);
     let undo = match &arguments.undo {
         Some(path) if !plan.is_empty() => {
@@ -115,6 +119,7 @@ fn repair(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<(Outcom
             let saved = undo::save(path, &storage, &std::path::absolute(file)?, &|write| {
                 plan.for_each_write(&storage, &mut |_, offset, bytes| write(offset, bytes))
             });
+            more.undo = Some(path.clone());
             Some(saved.map_err(|error| Failure::of_undo_file("save", path, &error))?)
         }
         _ => None,
@@ -130,7 +135,10 @@ fn repair(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<(Outcom
     let outcome =
         outcome.map_err(|failure| Failure::of_repair(file, &failure, options.reuse_old))?;
     terminal.tell_all(&kept);
-    Ok((outcome, is_damaged))
+    if !outcome.report.is_clean() && !arguments.quiet {
+        more.lost = lost_data(&storage);
+    }
+    Ok((outcome, more))
 }
 
 fn options(arguments: &CheckArguments) -> RepairOptions {
@@ -171,12 +179,10 @@ fn what_is_kept(kept: &Kept, storage: &dyn Storage) -> Vec<String> {
 
 /// Which parts of the virtual disk have data that is not in the file.
 fn what_is_lost(storage: &dyn Storage) -> Vec<String> {
-    // Whatever keeps this from being found out has been said before.
-    let layers = Layers::read(storage).ok();
-    let lost = layers.and_then(|layers| Some((layers.lost_ranges(storage).ok()?, layers)));
-    lost.map_or_else(Vec::new, |(lost, layers)| {
-        verdict::of_lost(&lost, &layers, storage)
-    })
+    lost_data(storage)
+        .iter()
+        .flat_map(LostData::lines)
+        .collect()
 }
 
 fn open_read_only(arguments: &CheckArguments) -> Result<FileStorage, Failure> {

@@ -9,7 +9,7 @@ use recount::finding::{Finding, L2Place, Miscount, Referrer};
 use recount::step::of;
 use recount::{Action, Offset};
 
-use crate::places::{Place, Places};
+use crate::places::{Guest, Place, Places};
 
 /// Lines of a kind that are printed.
 const LINES_MAX: usize = 20;
@@ -82,31 +82,59 @@ impl Findings {
     /// The L2 tables that lines name.
     pub fn tables(&self) -> BTreeSet<Offset> {
         let lines = self.kinds.iter().flat_map(|kind| &kind.lines);
-        let places = lines.filter_map(|line| Place::of(&line.finding, line.entries()));
+        let places = lines.filter_map(|line| Place::of(&line.finding, line.count));
         places.filter_map(Place::table).collect()
     }
 
-    /// The lines, the worst first; what is found later begins anew.
-    pub fn end(&mut self, places: Option<&Places<'_>>) -> Vec<String> {
+    /// What is told of all, the worst first; what is found later begins anew.
+    pub fn end(&mut self, places: Option<&Places<'_>>) -> Vec<Told> {
         let mut kinds = std::mem::take(&mut self.kinds);
         kinds.sort_by_key(|kind| severity(&kind.lines[0].finding));
-        let shown = |line: &Line| {
-            let place = Place::of(&line.finding, line.entries());
-            let place = place.zip(places).and_then(|(place, all)| all.shown(place));
-            format!("{line}{}", place.unwrap_or_default())
+        let told = |line: &Line, left_out: u64| {
+            let place = Place::of(&line.finding, line.count).zip(places);
+            Told {
+                kind: line.finding.kind(),
+                text: line.to_string(),
+                count: line.count,
+                guest: place.and_then(|(place, all)| all.guest(place)),
+                left_out,
+            }
         };
         let of_kind = |kind: Kind| {
-            let lines = kind.lines.iter().map(shown).collect::<Vec<_>>();
-            let more = kind.first_left_out.map(|first| {
-                let left_out = kind.left_out;
-                format!(
-                    "... and {left_out} more (-v shows all), the first: {}",
-                    shown(&first)
-                )
-            });
-            lines.into_iter().chain(more)
+            let lines = kind.lines.iter().map(|line| told(line, 0));
+            let more = kind.first_left_out.iter();
+            let more = more.map(|first| told(first, kind.left_out));
+            lines.chain(more).collect::<Vec<_>>()
         };
         kinds.into_iter().flat_map(of_kind).collect()
+    }
+}
+
+/// A line about findings.
+pub struct Told {
+    /// The name of the kind.
+    pub kind: &'static str,
+    /// What is said of it.
+    pub text: String,
+    /// How many findings or clusters it is about.
+    pub count: u64,
+    /// Where in the virtual disk.
+    pub guest: Option<Guest>,
+    /// Where it stands for more of the kind that have no line: how many.
+    pub left_out: u64,
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.left_out > 0 {
+            let more = self.left_out;
+            write!(f, "... and {more} more (-v shows all), the first: ")?;
+        }
+        f.write_str(&self.text)?;
+        match &self.guest {
+            Some(guest) => write!(f, " ({guest})"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -149,11 +177,6 @@ impl Line {
             action,
             count,
         }
-    }
-
-    /// The entries of an L2 table that it is about.
-    const fn entries(&self) -> u64 {
-        self.count
     }
 
     /// Whether a finding is the same of the next entry of the same table.

@@ -5,6 +5,7 @@ mod args;
 mod check;
 mod failure;
 mod findings;
+mod lost;
 mod output;
 mod places;
 mod plan;

@@ -3,12 +3,16 @@
 
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use recount::plan::Kept;
 use recount::{Outcome, Report};
 use serde::Serialize;
 use serde_json::ser::{PrettyFormatter, Serializer};
-use serde_json::value::Value;
+use serde_json::{Value, json};
+
+use crate::findings::Told;
+use crate::lost::LostData;
 
 /// What the process exits with.
 pub const fn exit_code(report: &Report) -> u8 {
@@ -33,8 +37,51 @@ pub fn pretty(value: &impl Serialize) -> io::Result<String> {
 pub struct Counters<'a> {
     pub outcome: &'a Outcome,
     pub file: &'a Path,
-    /// Whether what leaked may be data that damage hides: then it is not said to be no harm.
-    pub is_damaged: bool,
+    pub more: &'a More,
+}
+
+/// What qemu-img does not say.
+#[derive(Default)]
+pub struct More {
+    pub findings: Vec<Told>,
+    pub lost: Vec<LostData>,
+    /// What a repair keeps; `None` where there is none, or it would not be made.
+    pub kept: Option<Kept>,
+    /// The undo file that was written.
+    pub undo: Option<PathBuf>,
+}
+
+impl More {
+    /// For programs, under `recount`; the version changes where a field does.
+    fn json(&self) -> Value {
+        let finding = |told: &Told| {
+            json!({
+                "kind": told.kind,
+                "text": told.text,
+                "count": told.count.max(told.left_out),
+                "guest": told.guest.as_ref().map(|guest| json!({
+                    "start": guest.range.start,
+                    "end": guest.range.end,
+                    "snapshot": guest.snapshot,
+                })),
+            })
+        };
+        let kept = |kept: &Kept| {
+            let examples = kept.examples.iter().map(ToString::to_string);
+            json!({
+                "clusters": kept.clusters,
+                "damage": kept.damage,
+                "examples": examples.collect::<Vec<_>>(),
+            })
+        };
+        json!({
+            "version": 1,
+            "findings": self.findings.iter().map(finding).collect::<Vec<_>>(),
+            "lost": self.lost.iter().map(LostData::json).collect::<Vec<_>>(),
+            "kept": self.kept.as_ref().map(kept),
+            "undo": self.undo,
+        })
+    }
 }
 
 /// The fields in qemu's order, which is that of a hash table and the same in every version looked
@@ -57,7 +104,8 @@ impl Serialize for Counters<'_> {
             ("fragmented-clusters", report.fragmented_clusters.into()),
         ];
         let is_shown = |(name, value): &(&str, Value)| *name == "check-errors" || *value != 0;
-        serializer.collect_map(fields.into_iter().filter(is_shown))
+        let shown = fields.into_iter().filter(is_shown);
+        serializer.collect_map(shown.chain([("recount", self.more.json())]))
     }
 }
 
@@ -78,7 +126,8 @@ impl fmt::Display for Counters<'_> {
         if report.is_clean() {
             writeln!(f, "No errors were found on the image.")?;
         }
-        let leaked = if self.is_damaged {
+        // What leaked may be data that damage hides.
+        let leaked = if self.more.kept.as_ref().is_some_and(|kept| kept.damage > 0) {
             "leaked clusters were found on the image."
         } else {
             "leaked clusters were found on the image.\n\

@@ -1,6 +1,8 @@
 //! Where in the virtual disk a finding is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::ops::Range;
 
 use recount::finding::{Finding, L1Place, L2Place, Layer, Referrer};
 use recount::guest::{Layers, TableUse};
@@ -75,8 +77,8 @@ impl<'a> Places<'a> {
         })
     }
 
-    /// What follows the line of a finding: bytes of the virtual disk, and the snapshot if it is one.
-    pub fn shown(&self, place: Place) -> Option<String> {
+    /// What of the virtual disk it is; `None` where nothing of it is.
+    pub fn guest(&self, place: Place) -> Option<Guest> {
         let (layer, range) = match place {
             Place::L1(layer, index) => (layer, self.layers.range_of_l1(index)),
             Place::Table(table) => {
@@ -88,11 +90,26 @@ impl<'a> Places<'a> {
                 (layer, self.layers.range_of(l1_index, index, entries))
             }
         };
-        let of = match layer {
-            Layer::Active => String::new(),
-            Layer::Snapshot(_) => format!(" of {}", self.layers.name(layer, self.storage)),
-        };
-        let last = range.end.checked_sub(1).filter(|_| !range.is_empty())?;
-        Some(format!(" (guest {} to {last}{of})", range.start))
+        let name = || self.layers.name(layer, self.storage);
+        let snapshot = (layer != Layer::Active).then(name);
+        (!range.is_empty()).then_some(Guest { range, snapshot })
+    }
+}
+
+/// A part of the virtual disk.
+pub struct Guest {
+    /// Its bytes.
+    pub range: Range<u64>,
+    /// Of which snapshot, if it is not the active layer's.
+    pub snapshot: Option<String>,
+}
+
+impl fmt::Display for Guest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "guest {} to {}", self.range.start, self.range.end - 1)?;
+        match &self.snapshot {
+            Some(snapshot) => write!(f, " of {snapshot}"),
+            None => Ok(()),
+        }
     }
 }

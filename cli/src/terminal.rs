@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use recount::finding::Finding;
 use recount::{Action, Observer, Stage, Step, Storage, StorageError};
 
-use crate::findings::{Findings, Line};
+use crate::findings::{Findings, Line, Told};
 use crate::places::Places;
 
 /// How long work goes on without a progress bar.
@@ -63,17 +63,17 @@ impl Terminal {
         &self.findings
     }
 
-    /// Prints what is said first, then the findings, with where in the virtual disk they are.
-    pub fn conclude(&mut self, verdict: &[String], storage: &dyn Storage) {
+    /// Prints what is said first, then the findings, with where in the virtual disk they are; these.
+    pub fn conclude(&mut self, verdict: &[String], storage: &dyn Storage) -> Vec<Told> {
         if self.detail == Detail::Quiet {
-            return;
+            return Vec::new();
         }
         for line in verdict {
             self.put(line);
         }
         let places = Places::read(storage, &self.findings.tables());
         // Whatever keeps them from being read has been said before.
-        self.end_findings(places.ok().as_ref());
+        self.end_findings(places.ok().as_ref())
     }
 
     fn put(&mut self, line: impl fmt::Display) {
@@ -83,14 +83,15 @@ impl Terminal {
         }
     }
 
-    fn end_findings(&mut self, places: Option<&Places<'_>>) {
-        let lines = self.findings.end(places);
+    fn end_findings(&mut self, places: Option<&Places<'_>>) -> Vec<Told> {
+        let all = self.findings.end(places);
         // With all detail each has had its line.
         if self.detail == Detail::Usual {
-            for line in lines {
-                self.put(line);
+            for told in &all {
+                self.put(told);
             }
         }
+        all
     }
 
     /// Brings out every message, above the progress bar.

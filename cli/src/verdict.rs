@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use recount::finding::Finding;
-use recount::guest::{Layers, LostRanges};
+use recount::guest::Layers;
 use recount::step::of;
 use recount::storage::shown;
 use recount::{RepairError, RepairPlan, Report, Storage};
 
 use crate::findings::Findings;
+use crate::lost::LostData;
 
 /// What is said of errors that a check has found; `plan` is what would repair them.
 pub fn of_errors(
@@ -16,14 +17,10 @@ pub fn of_errors(
     report: &Report,
     plan: &Result<RepairPlan, RepairError>,
     findings: &Findings,
-    storage: &dyn Storage,
+    lost: &[LostData],
+    length: u64,
 ) -> Vec<String> {
-    let Ok(layers) = Layers::read(storage) else {
-        // Why it cannot be read is said elsewhere.
-        return Vec::new();
-    };
     let name = shown(file);
-    let lost = layers.lost_ranges(storage).unwrap_or_default();
     let kept = plan.as_ref().ok().map(|plan| &plan.kept);
     let hidden = kept.filter(|kept| kept.damage > 0 && report.dead_ends.count == 0);
     let mut lines = vec![
@@ -33,10 +30,9 @@ pub fn of_errors(
     let damage = hidden.into_iter().flat_map(|kept| &kept.examples);
     lines.extend(damage.map(|example| format!("    {example}")));
     lines.extend(findings.past_end().map(|end| {
-        let length = storage.len();
         format!("The file ends at byte {length}, and tables and entries lead up to byte {end}.")
     }));
-    lines.extend(of_lost(&lost, &layers, storage));
+    lines.extend(lost.iter().flat_map(LostData::lines));
     lines.push(match plan {
         Err(error) => format!("A repair would write nothing: {error}."),
         Ok(plan) => next(&name, report, plan.kept.damage > 0),
@@ -103,24 +99,6 @@ fn next(name: &str, report: &Report, is_damaged: bool) -> String {
         "`recount check --plan {name}` shows what a repair would write, \
          `recount check -r {what} --undo NEW-FILE {name}` repairs."
     )
-}
-
-/// Which parts of the virtual disk have data that is not in the file.
-pub fn of_lost(lost: &[LostRanges], layers: &Layers, storage: &dyn Storage) -> Vec<String> {
-    let mut lines = Vec::new();
-    for lost in lost {
-        let layer = layers.name(lost.layer, storage);
-        lines.push(format!(
-            "    {} of {layer} lead to what is not in the file, at these bytes of the virtual disk:",
-            of(lost.bytes, "byte")
-        ));
-        let ranges = lost.ranges.iter();
-        lines.extend(ranges.map(|range| format!("      {} to {}", range.start, range.end - 1)));
-        let named = lost.ranges.iter().map(|range| range.end - range.start);
-        let more = lost.bytes.saturating_sub(named.sum());
-        lines.extend((more > 0).then(|| format!("      and {} more", of(more, "byte"))));
-    }
-    lines
 }
 
 /// What the bits of the header mean that qemu sets for the image as a whole.

@@ -126,8 +126,14 @@ fn an_interrupted_repair_or_undo_can_be_undone_and_can_be_repeated() {
     fs::write(&image, &original).expect("the image");
     let repair = ["check", "-r", "all", "--undo", undo_path, path];
     let restore = ["undo", undo_path];
-    let (repair_time, undo_time) = (time_of(&repair), time_of(&restore));
-    assert!(fs::read(&image).expect("the image") == original);
+    // The least of some, as nothing is interrupted after its end.
+    let (mut repair_time, mut undo_time) = (Duration::MAX, Duration::MAX);
+    for _ in 0..5 {
+        let _ = fs::remove_file(&undo);
+        repair_time = repair_time.min(time_of(&repair));
+        undo_time = undo_time.min(time_of(&restore));
+        assert!(fs::read(&image).expect("the image") == original);
+    }
     let kills = kills();
     let mut interrupted = [0, 0];
     for kill in 0..kills {

@@ -100,7 +100,8 @@ pub struct WrongCopied {
 
 /// One thing that is wrong. Counters of a [`Report`](crate::Report) say how it counts. Numbers that
 /// the texts show in hexadecimal are the entry itself, or the bitmap of its subclusters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "they are what their names and texts say")]
 pub enum Finding {
@@ -209,4 +210,11 @@ pub enum Finding {
          a table, or lay past the end of the file in part"
     )]
     TableNotWritten { table: Offset },
+}
+
+impl Finding {
+    /// The name of its kind, `past-end` for example: what programs tell kinds apart by.
+    pub fn kind(&self) -> &'static str {
+        self.into()
+    }
 }

@@ -147,7 +147,7 @@ fn an_image_cut_anywhere_is_judged_as_qemu_img_judges_it_and_left_alone() {
         assert!(matches!(ours.code, Some(0..=3)), "{length} bytes: {ours:?}");
         let theirs = qemu_img(&["-f", "qcow2", "--output=json"], &path).expect("qemu-img");
         assert_eq!(
-            (ours.code, ours.stdout),
+            (ours.code, ours.as_of_qemu_img()),
             (theirs.code, theirs.stdout),
             "{length} bytes: {} against {}",
             ours.stderr,

@@ -127,7 +127,7 @@ fn a_check_prints_and_exits_as_qemu_img_does() {
                 expected = expected.replace(no_harm, "");
             }
             assert_eq!(
-                (ours.code, &ours.stdout),
+                (ours.code, &ours.as_of_qemu_img()),
                 (theirs.code, &expected),
                 "{name} {options:?}: {} against {}",
                 ours.stderr,
@@ -169,7 +169,7 @@ fn a_repair_prints_and_exits_as_qemu_img_does() {
                 continue;
             }
             assert_eq!(
-                (ours.code, drop_name(&ours.stdout)),
+                (ours.code, drop_name(&ours.as_of_qemu_img())),
                 (theirs.code, drop_name(&theirs.stdout)),
                 "{name} {options:?}: {} against {}",
                 ours.stderr,
@@ -214,7 +214,8 @@ fn an_image_that_qemu_made_is_reported_alike() {
         for output in [&[][..], &["--output=json"]] {
             let ours = recount(output, &path);
             let theirs = qemu_img(output, &path).expect("qemu-img");
-            assert_eq!(ours, theirs, "{options}");
+            assert_eq!(ours.as_of_qemu_img(), theirs.stdout, "{options:?}");
+            assert_eq!((ours.code, ours.stderr), (theirs.code, theirs.stderr));
         }
     }
 }

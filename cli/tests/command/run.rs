@@ -26,6 +26,20 @@ impl From<Output> for Run {
     }
 }
 
+impl Run {
+    /// The output as qemu-img has it: JSON without the last field, `recount`, which has to be there.
+    pub fn as_of_qemu_img(&self) -> String {
+        let is_json = self.stdout.starts_with('{');
+        let Some((fields, _)) = self.stdout.split_once(",\n    \"recount\": {") else {
+            assert!(!is_json, "{self:?}");
+            return self.stdout.clone();
+        };
+        let json: serde_json::Value = serde_json::from_str(&self.stdout).expect("JSON");
+        assert_eq!(json["recount"]["version"], 1, "{self:?}");
+        format!("{fields}\n}}\n")
+    }
+}
+
 /// Runs `recount check`.
 pub fn recount(options: &[&str], file: impl AsRef<OsStr>) -> Run {
     let options = options.iter().map(AsRef::as_ref);

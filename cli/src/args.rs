@@ -52,12 +52,21 @@ pub struct UndoArguments {
 /// The heading of the options below it.
 const OURS: &str = "Options that qemu-img does not have";
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub struct CheckArguments {
-    /// The image: a regular file or a block device
+    /// The image: a regular file or a block device; also as `file:PATH`, or as `json:{...}` with the
+    /// drivers qcow2, file and `host_device`
     #[arg(value_name = "FILE")]
+    pub name: PathBuf,
+
+    /// What the name stands for.
+    #[arg(skip)]
     pub file: PathBuf,
+
+    /// FILE is a list of options, `driver=qcow2,file.filename=PATH` for example
+    #[arg(long, conflicts_with = "format")]
+    pub image_opts: bool,
 
     /// The format of the image, as for qemu-img; only qcow2 can be checked
     #[arg(short, long, value_name = "FMT")]
@@ -86,7 +95,7 @@ pub struct CheckArguments {
     pub cache: Option<String>,
 
     /// Show what -r would write, and write nothing (`-r all` unless -r is given)
-    #[arg(long, help_heading = OURS)]
+    #[arg(short = 'n', long, visible_alias = "dry-run", help_heading = OURS)]
     pub plan: bool,
 
     /// Show each finding on a line of its own, in the words of qemu-img, and not 20 lines of a kind

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::args::{CheckArguments, OutputFormat};
 use crate::failure::Failure;
 use crate::lost::{LostData, lost_data};
+use crate::name;
 use crate::output::{Counters, More, exit_code, pretty};
 use crate::plan::PlanOutput;
 use crate::terminal::Terminal;
@@ -19,8 +20,13 @@ use crate::verdict;
 
 /// Runs the command; returns the exit code.
 pub fn run(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Failure> {
+    let named = name::resolve(&arguments.name, arguments.image_opts)?;
+    let arguments = &CheckArguments {
+        file: named.path,
+        ..arguments.clone()
+    };
     let file = &arguments.file;
-    match arguments.format.as_deref() {
+    match arguments.format.as_deref().or(named.format) {
         None | Some("qcow2") => {}
         Some("raw") => {
             let what = "this image format does not support checks (raw images have none)";
@@ -44,7 +50,7 @@ pub fn run(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Fa
     };
     let counters = &Counters {
         outcome,
-        file,
+        file: &arguments.name,
         more,
     };
     print(arguments, (counters, counters), terminal)?;
@@ -93,7 +99,15 @@ fn plan(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Failu
     let found = survey.report(&storage, terminal).ok();
     terminal.conclude(&[], &storage);
     let output = RepairPlan::of(&storage, survey, &options, &mut ())
-        .and_then(|plan| PlanOutput::new(file, found.as_ref(), plan, options.scope, &storage))
+        .and_then(|plan| {
+            PlanOutput::new(
+                &arguments.name,
+                found.as_ref(),
+                plan,
+                options.scope,
+                &storage,
+            )
+        })
         .map_err(|error| planning_failed(arguments, error, &storage, terminal))?;
     terminal.tell_all(&what_is_kept(&output.plan.kept, &storage));
     print(arguments, (&output.json, &output), terminal)?;

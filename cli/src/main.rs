@@ -6,6 +6,7 @@ mod check;
 mod failure;
 mod findings;
 mod lost;
+mod name;
 mod output;
 mod places;
 mod plan;

@@ -4,9 +4,12 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::process::Command;
+
+use recount_needs::needs;
 
 use crate::image::Image;
-use crate::run::{Untouched, qemu_img, recount};
+use crate::run::{Run, Untouched, command, qemu_img, recount};
 
 #[test]
 fn paths_of_any_bytes_are_opened_and_printed_as_text() {
@@ -118,4 +121,40 @@ fn help_goes_to_standard_output_and_explains_exit_codes_and_keeping() {
         assert!(run.stdout.contains(part), "{part}: {}", run.stdout);
     }
     assert!(run.stdout.lines().all(|line| line.chars().count() <= 100));
+}
+
+#[needs(qemu)]
+#[test]
+fn names_of_images_are_those_of_qemu_img() {
+    let (_directory, path) = Image::clean().write();
+    let path = path.to_str().expect("text");
+    let names = [
+        vec![format!("file:{path}")],
+        vec![format!(
+            r#"json:{{"driver":"qcow2","file":{{"driver":"file","filename":"{path}"}}}}"#
+        )],
+        vec![format!(r#"json:{{"file.filename":"{path}"}}"#)],
+        vec![
+            "--image-opts".to_owned(),
+            format!("driver=qcow2,file.filename={path}"),
+        ],
+    ];
+    for name in names {
+        let words = ["check".to_owned(), "--output=json".to_owned()];
+        let words: Vec<String> = words.into_iter().chain(name).collect();
+        let ours = command(words.iter().map(OsStr::new));
+        let theirs = Command::new("qemu-img").args(&words).output();
+        let theirs = Run::from(theirs.expect("qemu-img"));
+        assert_eq!(
+            (ours.code, ours.as_of_qemu_img()),
+            (theirs.code, theirs.stdout)
+        );
+    }
+    let elsewhere = recount(&[], "nbd://localhost/disk");
+    assert_eq!(elsewhere.code, Some(1));
+    assert!(
+        elsewhere
+            .stderr
+            .ends_with("(drivers qcow2, file and host_device), not nbd\n")
+    );
 }

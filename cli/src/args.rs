@@ -191,6 +191,7 @@ Exit codes:
    2  there are corruptions
    3  there are leaked clusters and no corruptions
   63  the format has no checks (-f raw)
+ 130  a repair was stopped by Ctrl-C, between two of its steps; 143: by SIGTERM
 
 Examples:
   recount check disk.qcow2

@@ -138,6 +138,7 @@ fn repair(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<(Outcom
         }
         _ => None,
     };
+    terminal.stop_on_signals()?;
     let outcome = repair::carry_out(&mut storage, plan, &options, terminal);
     if let Some(undo) = undo {
         // Also of a repair that failed: what changes the image later is somebody else.
@@ -146,8 +147,14 @@ fn repair(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<(Outcom
             terminal.say("recount: the undo file does not know when the repair ended");
         }
     }
-    let outcome =
-        outcome.map_err(|failure| Failure::of_repair(file, &failure, options.reuse_old))?;
+    let outcome = outcome.map_err(|failure| {
+        let signal = terminal.exit_code_of_signal();
+        let signal = signal.filter(|_| matches!(failure.error, RepairError::Cancelled));
+        Failure {
+            code: signal.unwrap_or(1),
+            ..Failure::of_repair(file, &failure, options.reuse_old)
+        }
+    })?;
     terminal.tell_all(&kept);
     if !outcome.report.is_clean() && !arguments.quiet {
         more.lost = lost_data(&storage);

@@ -10,12 +10,19 @@ use recount::repair::RepairFailure;
 use recount::storage::shown;
 use recount::undo::UndoError;
 
-/// Why the command ended without a result. The process exits with 1 then.
-pub struct Failure(pub String);
+/// Why the command ended without a result.
+pub struct Failure {
+    pub message: String,
+    /// What the process exits with.
+    pub code: u8,
+}
 
 impl Failure {
     pub fn new(message: impl Display) -> Self {
-        Self(message.to_string())
+        Self {
+            message: message.to_string(),
+            code: 1,
+        }
     }
 
     /// Something is wrong with a file.

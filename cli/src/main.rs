@@ -10,6 +10,7 @@ mod name;
 mod output;
 mod places;
 mod plan;
+mod stop;
 mod terminal;
 mod undo;
 mod verdict;
@@ -41,9 +42,9 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::run(arguments, &mut terminal),
         Command::Undo(arguments) => undo::run(arguments, &mut terminal),
     };
-    let code = result.unwrap_or_else(|Failure(message)| {
+    let code = result.unwrap_or_else(|Failure { message, code }| {
         terminal.say(format_args!("recount: {message}"));
-        1
+        code
     });
     terminal.finish();
     ExitCode::from(code)

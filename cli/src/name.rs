@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     fn resolved(name: &str, is_options: bool) -> Result<(String, Option<&'static str>), String> {
-        let named = resolve(Path::new(name), is_options).map_err(|Failure(message)| message)?;
+        let named = resolve(Path::new(name), is_options).map_err(|failure| failure.message)?;
         Ok((named.path.display().to_string(), named.format))
     }
 

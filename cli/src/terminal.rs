@@ -11,6 +11,7 @@ use recount::{Action, Observer, Stage, Step, Storage, StorageError};
 
 use crate::findings::{Findings, Line, Told};
 use crate::places::Places;
+use crate::stop::Stop;
 
 /// How long work goes on without a progress bar.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -37,6 +38,7 @@ pub struct Terminal {
     messages: BufWriter<Stderr>,
     findings: Findings,
     detail: Detail,
+    stop: Stop,
 }
 
 impl Terminal {
@@ -49,7 +51,18 @@ impl Terminal {
             messages: BufWriter::with_capacity(MESSAGE_BYTES, io::stderr()),
             findings: Findings::default(),
             detail,
+            stop: Stop::default(),
         }
+    }
+
+    /// Lets signals end a repair between its phases from now on.
+    pub fn stop_on_signals(&mut self) -> io::Result<()> {
+        self.stop.listen()
+    }
+
+    /// What the process exits with where a signal ended it.
+    pub fn exit_code_of_signal(&self) -> Option<u8> {
+        self.stop.exit_code()
     }
 
     /// Prints one line of a message; beside a progress bar, when that moves on.
@@ -160,6 +173,10 @@ impl Observer for Terminal {
 
     fn step(&mut self, step: &Step) {
         self.tell_all(&[format!("recount: {step}")]);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.stop.exit_code().is_some()
     }
 
     fn progress(&mut self, stage: Stage, done: u64, total: u64) {

@@ -8,6 +8,9 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
+
 const CLUSTER: usize = 512;
 const TABLES: usize = 200;
 const ENTRIES: usize = CLUSTER / 8;
@@ -168,6 +171,19 @@ fn an_interrupted_repair_or_undo_can_be_undone_and_can_be_repeated() {
             fs::read(&image).expect("the image") == original,
             "undo {kill}"
         );
+    }
+    for kill in 0..kills {
+        fs::write(&image, &original).expect("the image");
+        let _ = fs::remove_file(&undo);
+        let mut child = recount(&repair).spawn().expect("the program starts");
+        sleep(repair_time * (2 * kill + 1) / (2 * kills));
+        let id = Pid::from_raw(child.id().cast_signed());
+        signal::kill(id, Signal::SIGTERM).expect("a child that was not waited for");
+        // While it plans the signal ends it; while it writes, it ends between two phases.
+        let code = child.wait().expect("a child").code();
+        assert!(matches!(code, None | Some(0 | 143)), "{code:?}");
+        assert_eq!(runs(&["check", "-r", "all", path]), Some(0));
+        assert_whole(&image, &original);
     }
     println!("of {kills} each, {interrupted:?} were interrupted");
     assert!(

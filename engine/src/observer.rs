@@ -39,8 +39,16 @@ pub trait Observer {
     /// Why space was not given back to the file system. The repair is done all the same.
     fn not_released(&mut self, _why: &StorageError) {}
 
-    /// `done` of `total` parts of a stage.
+    /// `done` of `total` parts of a stage. A repair that has written everything is told with both equal.
     fn progress(&mut self, _stage: Stage, _done: u64, _total: u64) {}
+
+    /// Whether a repair is to stop. It does so before its next phase, with
+    /// [`RepairError::Cancelled`](crate::RepairError::Cancelled): what it has written is durable then,
+    /// and the next repair ends as this one would have. A check writes nothing: let the storage's
+    /// reads fail.
+    fn is_cancelled(&self) -> bool {
+        false
+    }
 }
 
 /// Nobody is interested.

@@ -54,12 +54,7 @@ fn failed(
     offset: Offset,
     length: u64,
 ) -> impl FnOnce(io::Error) -> StorageError {
-    move |source| StorageError {
-        operation,
-        offset,
-        length,
-        source,
-    }
+    move |source| StorageError::new(operation, offset, length, source)
 }
 
 impl Storage for Lent<'_> {

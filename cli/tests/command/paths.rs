@@ -40,7 +40,7 @@ fn paths_of_any_bytes_are_opened_and_printed_as_text() {
 fn a_path_that_begins_with_a_dash_comes_after_two() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     fs::write(directory.path().join("-r"), Image::clean().bytes).expect("written");
-    let status = std::process::Command::new(env!("CARGO_BIN_EXE_recount"))
+    let status = Command::new(env!("CARGO_BIN_EXE_recount"))
         .args(["check", "-q", "--", "-r"])
         .current_dir(directory.path())
         .status()

@@ -61,6 +61,9 @@ pub enum RepairError {
     NotAsPlanned { what: String },
     #[error("what was written at offset {offset} reads back as something else")]
     ReadBack { offset: Offset },
+    /// The observer asked for it.
+    #[error("stopped before all was written; repair again to finish")]
+    Cancelled,
     #[error(transparent)]
     Storage(#[from] StorageError),
     #[error(transparent)]

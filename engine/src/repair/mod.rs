@@ -99,9 +99,12 @@ fn write(
     done: &mut Vec<Step>,
     has_written: &mut bool,
 ) -> Result<(), RepairError> {
-    let mut bytes = Vec::new();
+    let (mut bytes, phases) = (Vec::new(), plan.phases.len() as u64);
     for (number, phase) in plan.phases.iter().enumerate() {
-        observer.progress(Stage::Writing, number as u64, plan.phases.len() as u64);
+        if observer.is_cancelled() {
+            return Err(RepairError::Cancelled);
+        }
+        observer.progress(Stage::Writing, number as u64, phases);
         for targets in phase.writes(plan.counts.geometry()) {
             if let Some(offset) = plan.write(phase.kind, targets, storage, &mut bytes)? {
                 *has_written = true;
@@ -114,6 +117,7 @@ fn write(
             done.push(*step);
         }
     }
+    observer.progress(Stage::Writing, phases, phases);
     let cluster_bits = plan.counts.geometry().cluster_bits();
     for run in plan.released.runs() {
         let (offset, length) = (run.first.0 << cluster_bits, run.count.0 << cluster_bits);

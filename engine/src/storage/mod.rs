@@ -37,6 +37,7 @@ pub enum Operation {
 /// A failed operation on the storage: what was tried, where, and what the system said.
 #[derive(Debug, thiserror::Error)]
 #[error("{operation} {length} bytes at offset {offset} failed: {source}")]
+#[non_exhaustive]
 pub struct StorageError {
     /// What was tried.
     pub operation: Operation,
@@ -48,18 +49,30 @@ pub struct StorageError {
     pub source: std::io::Error,
 }
 
+impl StorageError {
+    /// An operation for `length` bytes at `offset` failed.
+    pub fn new(
+        operation: Operation,
+        offset: Offset,
+        length: u64,
+        source: impl Into<std::io::Error>,
+    ) -> Self {
+        Self {
+            operation,
+            offset,
+            length,
+            source: source.into(),
+        }
+    }
+}
+
 /// What an error of the system means for an operation that was for `length` bytes at `offset`.
 pub(crate) fn failed<E: Into<std::io::Error>>(
     operation: Operation,
     offset: Offset,
     length: u64,
 ) -> impl Fn(E) -> StorageError + Copy {
-    move |source| StorageError {
-        operation,
-        offset,
-        length,
-        source: source.into(),
-    }
+    move |source| StorageError::new(operation, offset, length, source)
 }
 
 /// Something that holds the bytes of an image.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use recount::storage::Operation;
 use recount::undo::{OnWrite, UndoError, UndoFile};
 use recount::{MemoryStorage, Offset, Storage, StorageError};
 
@@ -117,12 +118,8 @@ pub struct Failing {
 impl Failing {
     fn spend(&mut self) -> Result<(), StorageError> {
         let left = self.left.checked_sub(1);
-        self.left = left.ok_or_else(|| StorageError {
-            operation: recount::storage::Operation::Write,
-            offset: Offset(0),
-            length: 0,
-            source: std::io::ErrorKind::StorageFull.into(),
-        })?;
+        let full = std::io::ErrorKind::StorageFull;
+        self.left = left.ok_or_else(|| StorageError::new(Operation::Write, Offset(0), 0, full))?;
         Ok(())
     }
 }

@@ -15,6 +15,7 @@ use crate::lost::{LostData, lost_data};
 use crate::name;
 use crate::output::{Counters, More, exit_code, pretty};
 use crate::plan::PlanOutput;
+use crate::recognize::Explanation;
 use crate::terminal::Terminal;
 use crate::verdict;
 
@@ -64,7 +65,7 @@ pub fn run(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Fa
 fn check(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<(Outcome, More), Failure> {
     let file = &arguments.file;
     let storage = open_read_only(arguments)?;
-    let failed = |error| Failure::of(file, error);
+    let failed = |error| Failure::of_check(file, &error, &storage);
     let survey = Survey::take(&storage, terminal).map_err(failed)?;
     let report = survey.report(&storage, terminal).map_err(failed)?;
     let mut verdict = verdict::of_flags(file, &storage);
@@ -94,7 +95,8 @@ fn check(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<(Outcome
 fn plan(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<u8, Failure> {
     let (file, options) = (&arguments.file, options(arguments));
     let storage = open_read_only(arguments)?;
-    let survey = Survey::take(&storage, terminal).map_err(|error| Failure::of(file, error))?;
+    let survey = Survey::take(&storage, terminal)
+        .map_err(|error| Failure::of_check(file, &error, &storage))?;
     // Where a check gives up for what a repair mends, its exit code is 1.
     let found = survey.report(&storage, terminal).ok();
     terminal.conclude(&[], &storage);
@@ -215,7 +217,8 @@ fn open_read_only(arguments: &CheckArguments) -> Result<FileStorage, Failure> {
     FileStorage::open(&arguments.file, access).map_err(Failure::new)
 }
 
-/// Where the file would have to grow over what it has lost, that is named.
+/// Where the file would have to grow over what it has lost, that is named; and what it is, where it
+/// is no qcow2 image.
 fn planning_failed(
     arguments: &CheckArguments,
     error: RepairError,
@@ -224,6 +227,12 @@ fn planning_failed(
 ) -> Failure {
     if let RepairError::GrowthWouldHide { .. } = error {
         terminal.say_all(&what_is_lost(storage));
+    }
+    if let RepairError::Check(check) = &error
+        && let Some(explanation) = Explanation::of(&arguments.file, check, storage)
+    {
+        let nothing_written = format_args!("{explanation}\n    Nothing was written.");
+        return Failure::of(&arguments.file, nothing_written);
     }
     Failure::of_repair(&arguments.file, &error.into(), arguments.reuse_old)
 }

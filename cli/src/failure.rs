@@ -4,11 +4,13 @@ use std::fmt::Display;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use recount::Step;
 use recount::plan::RepairError;
 use recount::repair::RepairFailure;
 use recount::storage::shown;
 use recount::undo::UndoError;
+use recount::{CheckError, Step, Storage};
+
+use crate::recognize::Explanation;
 
 /// Why the command ended without a result.
 pub struct Failure {
@@ -28,6 +30,14 @@ impl Failure {
     /// Something is wrong with a file.
     pub fn of(file: &Path, what: impl Display) -> Self {
         Self::new(format_args!("{}: {what}", shown(file)))
+    }
+
+    /// A check did not complete: where the file is no qcow2 image, what it is and what helps.
+    pub fn of_check(file: &Path, error: &CheckError, storage: &dyn Storage) -> Self {
+        match Explanation::of(file, error, storage) {
+            Some(explanation) => Self::of(file, explanation),
+            None => Self::of(file, error),
+        }
     }
 
     /// An undo file could not be saved or opened.

@@ -10,6 +10,7 @@ mod name;
 mod output;
 mod places;
 mod plan;
+mod recognize;
 mod stop;
 mod terminal;
 mod undo;

@@ -102,14 +102,16 @@ fn a_file_that_ends_inside_the_header_is_refused() {
 
 #[test]
 fn a_file_of_anything_else_is_refused() {
-    for (what, bytes) in [
-        ("zeros", vec![0; 1 << 16]),
-        ("ones", vec![0xff; 1 << 16]),
-        ("text", b"This is the text of a letter.\n".repeat(100)),
-        ("the magic of another format", b"KDMV\0\0\0\x01".repeat(64)),
+    let text = "This is the text of a letter.";
+    for (what, bytes, expected) in [
+        ("zeros", vec![0; 1 << 16], "magic (bytes 0 to 3)"),
+        ("ones", vec![0xff; 1 << 16], "magic (bytes 0 to 3)"),
+        ("text", format!("{text}\n").repeat(100).into(), text),
+        ("KDMV", b"KDMV\0\0\0\x01".repeat(64), "but a VMDK image"),
     ] {
         let said = refused(&bytes, what);
-        assert!(said.contains("magic"), "{what}: {said}");
+        assert!(said.contains("not a qcow2 image"), "{what}: {said}");
+        assert!(said.contains(expected), "{what}: {said}");
     }
 }
 
@@ -117,13 +119,16 @@ fn a_file_of_anything_else_is_refused() {
 /// reads as nothing to check; but an image whose first bytes are damaged is what this is for.
 #[test]
 fn without_f_a_file_that_is_no_qcow2_image_is_an_error_and_no_raw_image() {
-    for bytes in [vec![], vec![0; 1 << 16]] {
+    for (bytes, why) in [
+        (vec![], "the file is empty"),
+        (vec![0; 1 << 16], "magic (bytes 0 to 3)"),
+    ] {
         let (_directory, path) = image::write(&bytes);
         for options in [&[][..], &["--output=json"], &["-r", "all"], &["-q"]] {
             let run = recount(options, &path);
             assert_eq!(run.code, Some(1), "{options:?}: {}", run.stderr);
             assert_eq!(run.stdout, "");
-            assert!(run.stderr.contains("magic (bytes 0 to 3)"));
+            assert!(run.stderr.contains(why), "{options:?}: {}", run.stderr);
         }
         let run = recount(&["-f", "raw"], &path);
         assert_eq!(run.code, Some(63), "{}", run.stderr);

@@ -183,3 +183,19 @@ fn on_a_full_file_system_the_message_says_what_helps_and_room_makes_the_repair_e
     repair_full_tail(&full.image());
     assert_full_tail_stays(&image, &full.image());
 }
+
+#[needs(loop)]
+#[test]
+fn a_device_that_is_no_image_is_named_as_a_file_is() {
+    let mut bytes = vec![0; 1 << 20];
+    bytes[512..][..8].copy_from_slice(b"EFI PART");
+    let (_directory, path) = image::write(&bytes);
+    let device = Device::attach(&path);
+    for options in [&["-f", "qcow2"][..], &["-f", "qcow2", "-r", "all"]] {
+        let run = recount(options, &device.path);
+        assert_eq!(run.code, Some(1), "{run:?}");
+        let what = "not a qcow2 image but a raw disk image with a partition table (GPT)\n";
+        assert!(run.stderr.contains(what), "{run:?}");
+    }
+    assert!(std::fs::read(&device.path).expect("the device") == bytes);
+}

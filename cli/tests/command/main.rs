@@ -9,6 +9,7 @@ mod locks;
 mod messages;
 mod parity;
 mod paths;
+mod recognize;
 mod repairs;
 mod run;
 mod undo;

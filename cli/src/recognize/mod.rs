@@ -1,21 +1,24 @@
 //! What a file is that does not open as a qcow2 image, and what helps: for people who have a file and
-//! no check of it. It is only read, and little of it.
+//! no check of it. It is only read, a few MiB at most.
 //!
 //! The first line of each text says what was seen, the others what to do.
 
+mod overwritten;
 mod signatures;
 mod text;
 
 use std::fmt;
 use std::path::Path;
 
-use recount::{CheckError, ImageError, Offset, Storage};
+use recount::{CheckError, Image, ImageError, MemoryStorage, Offset, Storage};
 
+use overwritten::Remains;
 use signatures::{Kind, Signature};
 use text::Text;
 
-/// Bytes at the start that are looked at.
-const WINDOW: u64 = 64 << 10;
+/// Bytes at the start that are looked at: up to the end of the second one of the largest clusters,
+/// where the reftable of a new image is.
+const WINDOW: u64 = 4 << 20;
 
 /// "QFI\xfb" (specification, "Header").
 const MAGIC: [u8; 4] = *b"QFI\xfb";
@@ -66,10 +69,14 @@ impl Explanation {
         }
         match error {
             ImageError::Version(1) => Some(version_1()),
-            ImageError::Magic(_) => {
-                let known = something_else(file, &start, storage);
-                Some(known.unwrap_or_else(|| unknown(&start, error)))
-            }
+            ImageError::Magic(_) => Some(
+                // What is left of a qcow2 image comes first: whatever is at the start of the file
+                // now, a boot sector for instance, may be what was written over the header.
+                damaged_magic(&start, error)
+                    .or_else(|| overwritten(&start, storage))
+                    .or_else(|| something_else(file, &start, storage))
+                    .unwrap_or_else(|| unknown(&start, error)),
+            ),
             _ => None,
         }
     }
@@ -110,6 +117,54 @@ fn version_1() -> Explanation {
             "To have the disk as a qcow2 image: `qemu-img convert -f qcow -O qcow2 FILE NEW`",
         ],
     )
+}
+
+/// A file of which no more than the magic need be set right.
+fn damaged_magic(start: &[u8], error: &ImageError) -> Option<Explanation> {
+    let mut mended = start.to_vec();
+    mended.get_mut(..MAGIC.len())?.copy_from_slice(&MAGIC);
+    Image::open(&MemoryStorage::fixed(mended)).ok()?;
+    Some(Explanation::new(
+        format!("{error}; but the rest of the header is that of a qcow2 image"),
+        &[
+            "Let nothing write to the file, and make a copy of it.",
+            "Put the magic into the copy: `printf 'QFI\\373' | dd of=COPY bs=4 count=1 conv=notrunc`",
+            "Check the copy.",
+        ],
+    ))
+}
+
+fn overwritten(start: &[u8], storage: &dyn Storage) -> Option<Explanation> {
+    let Remains {
+        cluster_size,
+        reftable,
+        refblock,
+    } = overwritten::find(start, storage)?;
+    let header = start.iter().take(cluster_size as usize);
+    let zeros = header.take_while(|byte| **byte == 0).count();
+    let now = match signatures::find(start, storage) {
+        Some(Signature { name, .. }) => format!("the file begins like {name}"),
+        None if zeros >= MAGIC.len() => format!("its first {zeros} bytes are zeros"),
+        None => format!("it begins with {}", hex(start)),
+    };
+    let size = with_unit(cluster_size);
+    Some(Explanation {
+        what: format!(
+            "not a qcow2 image now, but its header seems to have been overwritten: {now}"
+        ),
+        advice: vec![
+            format!("What was seen: a reftable at offset {reftable}, for clusters of {size};"),
+            format!("it leads to a refblock at offset {refblock}, which counts the header and both."),
+            "Let nothing write to the file, neither a machine nor a repair, and make a copy of it."
+                .to_owned(),
+            "Make a new image with the same size and options (`qemu-img create`)."
+                .to_owned(),
+            "If its reftable is at that offset too, its header may fit the copy:".to_owned(),
+            format!("`dd if=NEW of=COPY bs={cluster_size} count=1 conv=notrunc`"),
+            "Check the copy, and read its data before you repair it: a new header knows of no snapshot."
+                .to_owned(),
+        ],
+    })
 }
 
 /// A file of another kind.
@@ -156,4 +211,13 @@ fn hex(start: &[u8]) -> String {
     let shown = start.iter().take(SHOWN_BYTES);
     let bytes: Vec<String> = shown.map(|byte| format!("{byte:02x}")).collect();
     format!("the bytes {}", bytes.join(" "))
+}
+
+/// A cluster size as people say it.
+fn with_unit(bytes: u64) -> String {
+    match bytes {
+        _ if bytes >= 1 << 20 => format!("{} MiB", bytes >> 20),
+        _ if bytes >= 1 << 10 => format!("{} KiB", bytes >> 10),
+        _ => format!("{bytes} bytes"),
+    }
 }

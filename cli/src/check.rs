@@ -72,10 +72,7 @@ fn check(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<(Outcome
     let mut more = More::default();
     if !report.is_clean() && !arguments.quiet {
         // What a repair would keep shows what a check alone does not: tables that were lost.
-        let options = RepairOptions {
-            verify: false,
-            ..RepairOptions::default()
-        };
+        let options = RepairOptions::default().verify(false);
         let plan = RepairPlan::of(&storage, survey, &options, &mut ());
         more.lost = lost_data(&storage);
         let (findings, length) = (terminal.findings(), storage.len());
@@ -165,13 +162,12 @@ fn repair(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<(Outcom
 }
 
 fn options(arguments: &CheckArguments) -> RepairOptions {
-    RepairOptions {
-        scope: arguments.repair.map(Scope::from).unwrap_or_default(),
-        algorithm: arguments.algorithm.into(),
-        reuse_old: arguments.reuse_old,
-        release_unreachable: arguments.release_unreachable,
-        verify: !arguments.no_verify,
-    }
+    RepairOptions::default()
+        .scope(arguments.repair.map(Scope::from).unwrap_or_default())
+        .algorithm(arguments.algorithm.into())
+        .reuse_old(arguments.reuse_old)
+        .release_unreachable(arguments.release_unreachable)
+        .verify(!arguments.no_verify)
 }
 
 /// What a repair leaves alone, why, and what to do about it; empty where nothing is damaged.

@@ -35,7 +35,7 @@ pub use observer::{Action, Observer, Stage};
 pub use plan::{RepairError, RepairOptions, RepairPlan, Scope};
 pub use rebuild::{Algorithm, Layout, PlanError};
 pub use references::{CheckError, HeaderTables, SnapshotRefusal, Walker};
-pub use repair::{Outcome, RepairFailure, repair};
+pub use repair::{Outcome, RepairFailure, carry_out, plan, repair};
 pub use step::Step;
 pub use storage::{Access, FileStorage, MemoryStorage, OpenError, Storage, StorageError};
 pub use table::{OutOfMemory, RefcountTable, Run, RunSet};

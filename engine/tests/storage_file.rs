@@ -270,3 +270,27 @@ fn a_block_device_has_a_length_and_never_grows() {
     storage.read_at(Offset((1 << 20) - 4), &mut tail).unwrap();
     assert_eq!(tail, [1, 2, 3, 4, 0, 0, 0, 0]);
 }
+
+#[test]
+fn an_open_file_is_an_image_as_one_that_is_opened_by_its_path() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("image");
+    fs::write(&path, b"image").unwrap();
+    let opened = || fs::OpenOptions::new().read(true).write(true).open(&path);
+    let name = Path::new("descriptor 3");
+    let mut storage = FileStorage::from_file(opened().unwrap(), name, Access::Write).unwrap();
+    storage.write_at(Offset(5), b"!").unwrap();
+    let refused = FileStorage::from_file(opened().unwrap(), name, Access::Read).unwrap_err();
+    assert!(
+        refused.to_string().starts_with("'descriptor 3' is in use"),
+        "{refused}"
+    );
+    drop(storage);
+    let storage = FileStorage::from_file(opened().unwrap(), name, Access::Read).unwrap();
+    let mut bytes = [0; 6];
+    storage.read_at(Offset(0), &mut bytes).unwrap();
+    assert_eq!((&bytes, storage.len()), (b"image!", 6));
+    let folder = fs::File::open(directory.path()).unwrap();
+    let refused = FileStorage::from_file(folder, name, Access::Read).unwrap_err();
+    assert!(refused.to_string().contains("is a directory"), "{refused}");
+}

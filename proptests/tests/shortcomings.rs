@@ -37,10 +37,7 @@ fn case(image: Synthetic, storage: StorageLimit) -> Case {
 }
 
 fn by(algorithm: Algorithm) -> RepairOptions {
-    RepairOptions {
-        algorithm,
-        ..RepairOptions::default()
-    }
+    RepairOptions::default().algorithm(algorithm)
 }
 
 fn data(clusters: u32) -> Vec<Run> {

@@ -134,17 +134,16 @@ pub fn placement(planned: Result<Layout, PlanError>) -> Result<Placement, NoPlac
 
 /// What it is told.
 pub fn options(options: &Options) -> RepairOptions {
-    RepairOptions {
-        scope: if options.only_leaks {
-            Scope::Leaks
-        } else {
-            Scope::All
-        },
-        algorithm: algorithm(options.algorithm),
-        reuse_old: options.reuse_old,
-        release_unreachable: options.release_unreachable,
-        ..RepairOptions::default()
-    }
+    let scope = if options.only_leaks {
+        Scope::Leaks
+    } else {
+        Scope::All
+    };
+    RepairOptions::default()
+        .scope(scope)
+        .algorithm(algorithm(options.algorithm))
+        .reuse_old(options.reuse_old)
+        .release_unreachable(options.release_unreachable)
 }
 
 /// Checks.

@@ -1,6 +1,5 @@
 //! An image is repaired by the engine from end to end, as `recount check -r all` does it.
 
-use recount::RepairOptions;
 use recount::plan::RepairError;
 use recount::repair::{plan, repair};
 use recount_oracle::case::{Algorithm, Case};
@@ -46,10 +45,7 @@ impl Repair for ImageRepair {
     }
 
     fn planned(&self, disk: &dyn Disk) -> Option<Result<Vec<Write>, String>> {
-        let options = RepairOptions {
-            verify: false,
-            ..engine::options(&self.options)
-        };
+        let options = engine::options(&self.options).verify(false);
         let disk = Lent::Shown(disk);
         let mut writes = Vec::new();
         let planned = plan(&disk, &options, &mut ()).and_then(|plan| {

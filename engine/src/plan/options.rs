@@ -13,8 +13,9 @@ pub enum Scope {
     All,
 }
 
-/// How to repair.
+/// How to repair: the default, with what the methods of the fields' names change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RepairOptions {
     /// What may be changed.
     pub scope: Scope,
@@ -29,6 +30,38 @@ pub struct RepairOptions {
     /// Surveys the image with the plan laid over it before anything is written, and reads back what
     /// was written.
     pub verify: bool,
+}
+
+impl RepairOptions {
+    /// What may be changed.
+    pub const fn scope(mut self, scope: Scope) -> Self {
+        self.scope = scope;
+        self
+    }
+
+    /// How refcount structures are placed when they have to be built anew.
+    pub const fn algorithm(mut self, algorithm: Algorithm) -> Self {
+        self.algorithm = algorithm;
+        self
+    }
+
+    /// Whether the new structures may overwrite the old ones.
+    pub const fn reuse_old(mut self, reuse_old: bool) -> Self {
+        self.reuse_old = reuse_old;
+        self
+    }
+
+    /// Whether what cannot be reached is given up.
+    pub const fn release_unreachable(mut self, release_unreachable: bool) -> Self {
+        self.release_unreachable = release_unreachable;
+        self
+    }
+
+    /// Whether the plan is looked at before anything is written, and what was written is read back.
+    pub const fn verify(mut self, verify: bool) -> Self {
+        self.verify = verify;
+        self
+    }
 }
 
 impl Default for RepairOptions {

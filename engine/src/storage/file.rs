@@ -53,6 +53,18 @@ impl FileStorage {
         if self::is_device(path, &file.metadata().map_err(failed)?)? != is_device {
             return Err(failed(io::Error::other("it changed while it was opened")));
         }
+        Self::from_file(file, path, access)
+    }
+
+    /// An image in a file that is open already, as a process without access to paths is given it; `path`
+    /// is what messages call it. Its locks are those of the open file: they end with this storage, also
+    /// for whoever has a duplicate of its descriptor.
+    pub fn from_file(file: File, path: &Path, access: Access) -> Result<Self, OpenError> {
+        let failed = |source| OpenError::Open {
+            path: path.to_owned(),
+            source,
+        };
+        let is_device = is_device(path, &file.metadata().map_err(failed)?)?;
         let (length, capacity) = (0, None);
         let mut storage = Self {
             file,

@@ -70,10 +70,13 @@ fn check(arguments: &CheckArguments, terminal: &mut Terminal) -> Result<(Outcome
     let report = survey.report(&storage, terminal).map_err(failed)?;
     let mut verdict = verdict::of_flags(file, &storage);
     let mut more = More::default();
-    if !report.is_clean() && !arguments.quiet {
-        // What a repair would keep shows what a check alone does not: tables that were lost.
+    if (!report.is_clean() || report.dead_ends.count > 0) && !arguments.quiet {
         let options = RepairOptions::default().verify(false);
         let plan = RepairPlan::of(&storage, survey, &options, &mut ());
+        terminal.note_damage(match &plan {
+            Ok(plan) => &plan.kept.examples,
+            Err(_) => &report.dead_ends.examples,
+        });
         more.lost = lost_data(&storage);
         let (findings, length) = (terminal.findings(), storage.len());
         let errors = verdict::of_errors(file, &report, &plan, findings, &more.lost, length);

@@ -71,6 +71,18 @@ impl Terminal {
         self.put(message);
     }
 
+    /// Takes note of damage of kinds that have not been found so far: what shows itself only to whoever
+    /// plans a repair, tables that were lost for example.
+    pub fn note_damage(&mut self, examples: &[Finding]) {
+        let is_new = |finding: &&Finding| {
+            let findings = &self.findings;
+            findings.count(|other| other.kind() == finding.kind()) == 0
+        };
+        for finding in examples.iter().filter(is_new).copied().collect::<Vec<_>>() {
+            self.finding(&finding, Action::Reported);
+        }
+    }
+
     /// What has been found and not yet been printed.
     pub const fn findings(&self) -> &Findings {
         &self.findings

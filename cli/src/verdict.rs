@@ -21,14 +21,10 @@ pub fn of_errors(
     length: u64,
 ) -> Vec<String> {
     let name = shown(file);
-    let kept = plan.as_ref().ok().map(|plan| &plan.kept);
-    let hidden = kept.filter(|kept| kept.damage > 0 && report.dead_ends.count == 0);
     let mut lines = vec![
         format!("recount: {name}: {}", what(report, findings)),
-        meaning(report, findings, !lost.is_empty(), hidden.is_some()),
+        meaning(report, findings, !lost.is_empty()),
     ];
-    let damage = hidden.into_iter().flat_map(|kept| &kept.examples);
-    lines.extend(damage.map(|example| format!("    {example}")));
     lines.extend(findings.past_end().map(|end| {
         format!("The file ends at byte {length}, and tables and entries lead up to byte {end}.")
     }));
@@ -48,6 +44,7 @@ fn what(report: &Report, findings: &Findings) -> String {
     let others = report.corruptions.saturating_sub(too_low + copied);
     let found = [
         (others, "damaged entry", ""),
+        (findings.count(is_hidden_damage), "sign", " of other damage"),
         (too_low, "cluster", " in use with too low a refcount"),
         (copied, "wrong COPIED bit", ""),
         (
@@ -64,16 +61,30 @@ fn what(report: &Report, findings: &Findings) -> String {
     format!("found {}.", found.join(", "))
 }
 
+/// Whether a check alone does not count it: it shows that guest data may have lost what referred to it.
+const fn is_hidden_damage(finding: &Finding) -> bool {
+    matches!(
+        finding,
+        Finding::AtHeader(..)
+            | Finding::NotATable { .. }
+            | Finding::DoubledTable { .. }
+            | Finding::Overlap { .. }
+            | Finding::LostTable { .. }
+            | Finding::LostTablesNotSought { .. }
+            | Finding::EmptiedTables { .. }
+    )
+}
+
 /// What that means for the guest's data.
-fn meaning(report: &Report, findings: &Findings, is_lost: bool, may_be_hidden: bool) -> String {
+fn meaning(report: &Report, findings: &Findings, is_lost: bool) -> String {
     let is_at_risk = report.corruptions > 0 || report.check_errors > 0;
     let overflow = findings.count(|one| matches!(one, Finding::Overflow(..)));
     let meaning = if is_lost {
         "Guest data is missing, and the next write may destroy more: keep a copy of the file, and let \
          nothing write to it."
-    } else if may_be_hidden {
+    } else if findings.count(is_hidden_damage) > 0 {
         "Guest data may be missing, and be in clusters that nothing refers to: keep a copy of the \
-         file, and let nothing write to it. What shows that:"
+         file, and let nothing write to it."
     } else if overflow > 0 {
         "The refcounts are too narrow for the references: the next write may destroy guest data."
     } else if is_at_risk {

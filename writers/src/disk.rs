@@ -9,6 +9,7 @@ use recount_oracle::case::{Crash, Fault};
 use recount_oracle::crash;
 use recount_oracle::disk::{Disk, Event, SimulatedDisk, Trace};
 
+use crate::data_file::DATA_FILE;
 use crate::start::BACKING;
 
 /// A handle of a simulated disk. All clones are the same disk.
@@ -25,30 +26,55 @@ struct State {
     /// What fails, counted from the first operation on the disk.
     faults: Vec<Fault>,
     backing: Option<Arc<SparseBytes>>,
+    data_file: Option<SharedDisk>,
 }
 
 impl State {
-    fn new(bytes: SparseBytes, backing: Option<Arc<SparseBytes>>) -> Self {
+    fn new(bytes: SparseBytes) -> Self {
         Self {
             disk: SimulatedDisk::new(bytes.clone(), None),
             durable: bytes,
             settled: 0,
             faults: Vec::new(),
-            backing,
+            backing: None,
+            data_file: None,
         }
+    }
+
+    /// These bytes from now on, all durable, and nothing that fails.
+    fn renew(&mut self, bytes: SparseBytes) {
+        *self = Self {
+            backing: self.backing.take(),
+            data_file: self.data_file.take(),
+            ..Self::new(bytes)
+        };
     }
 }
 
 impl SharedDisk {
     /// A disk with these bytes on it, all durable. It can grow.
     pub fn new(bytes: SparseBytes) -> Self {
-        Self::over(bytes, None)
+        Self(Arc::new(Mutex::new(State::new(bytes))))
     }
 
-    /// The same of an image that may have a backing file.
-    pub(crate) fn over(bytes: SparseBytes, backing: Option<SparseBytes>) -> Self {
-        let state = State::new(bytes, backing.map(Arc::new));
-        Self(Arc::new(Mutex::new(state)))
+    /// The same of an image that may have a backing file and an external data file.
+    pub(crate) fn beside(
+        bytes: SparseBytes,
+        backing: Option<SparseBytes>,
+        data_file: Option<SparseBytes>,
+    ) -> Self {
+        let disk = Self::new(bytes);
+        {
+            let mut state = disk.state();
+            state.backing = backing.map(Arc::new);
+            state.data_file = data_file.map(Self::new);
+        }
+        disk
+    }
+
+    /// The external data file, where the image has one: a disk of its own, which never fails.
+    pub fn data_file(&self) -> Option<Self> {
+        self.state().data_file.clone()
     }
 
     /// The bytes of the raw backing file, where the image has one. Nobody writes to it.
@@ -62,21 +88,26 @@ impl SharedDisk {
     }
 
     /// Stores the bytes in a file, which is made anew, for a program that works on files only; where
-    /// there is a backing file, it is stored in the same folder.
+    /// there is a backing file or an external data file, it is stored in the same folder.
     pub fn store(&self, path: &Path) -> io::Result<()> {
         if let Some(backing) = self.backing() {
             backing.store(&path.with_file_name(BACKING))?;
+        }
+        if let Some(data_file) = self.data_file() {
+            data_file.store(&path.with_file_name(DATA_FILE))?;
         }
         self.bytes().store(path)
     }
 
     /// Takes over the bytes of a file as all durable: nobody knows in which order they were written, so
-    /// there are no power cuts to look at.
+    /// there are no power cuts to look at. An external data file is taken from the same folder.
     pub fn load(&self, path: &Path) -> io::Result<()> {
+        if let Some(data_file) = self.data_file() {
+            data_file.load(&path.with_file_name(DATA_FILE))?;
+        }
         let mut bytes = SparseBytes::default();
         bytes.write_at(0, &std::fs::read(path)?)?;
-        let mut state = self.state();
-        *state = State::new(bytes, state.backing.clone());
+        self.state().renew(bytes);
         Ok(())
     }
 
@@ -101,7 +132,8 @@ impl SharedDisk {
     /// No operation fails any more, and the bytes are durable as they are.
     pub(crate) fn mend(&self) {
         let mut state = self.state();
-        *state = State::new(state.disk.live().clone(), state.backing.clone());
+        let bytes = state.disk.live().clone();
+        state.renew(bytes);
     }
 
     /// Does what another program has done to a copy of the bytes, by a log of it

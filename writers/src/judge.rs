@@ -4,7 +4,7 @@ use recount_oracle::audit::{self, Audit, Mismatch, Referrer, Unreadable};
 use recount_oracle::case::damage::SparseBytes;
 
 use crate::model::{Model, Moment};
-use crate::sectors::{self, Content, View};
+use crate::sectors::{self, Beside, View};
 
 /// Incompatible feature bit 0: the refcounts may be wrong (specification, "Header").
 const DIRTY: u64 = 1;
@@ -15,6 +15,9 @@ const DIRTY: u64 = 1;
 pub enum Kind {
     /// An operation of the writer failed or panicked.
     OperationFails,
+    /// An encrypted image was opened for writing whose key nobody has: what is written to it is not
+    /// encrypted.
+    OpensWithoutKey,
     /// The image cannot be read, or an entry of a table makes no sense.
     Unreadable,
     /// One cluster is used in two ways: by two entries of one layer, by entries of two layers for
@@ -25,7 +28,8 @@ pub enum Kind {
     /// An entry says that its cluster is used once, and it is used more often; after a close also the
     /// other way round (specification, "L1 table entry", bit 63).
     CopiedWrong,
-    /// After a flush the guest reads something else than it has written.
+    /// After a flush the guest reads something else than it has written; after a close it does not read
+    /// what is in a raw external data file (specification, "Autoclear feature bits").
     ReadsWrong,
     /// After a power cut, or after the disk has failed, the guest reads something else than what it has
     /// flushed, where it has written nothing since.
@@ -58,7 +62,7 @@ pub(crate) enum When {
 /// Judges an image: its audit and what the guest reads, if all is well.
 pub(crate) fn image(
     bytes: &SparseBytes,
-    backing: &[Content],
+    beside: &Beside,
     model: &Model,
     when: When,
 ) -> Result<(Audit, View), Wrong> {
@@ -67,7 +71,7 @@ pub(crate) fn image(
     if let Some(wrong) = structures(&audit, when) {
         return Err(wrong);
     }
-    let view = sectors::read(bytes, &audit, backing).map_err(|why| (Kind::Unreadable, why))?;
+    let view = sectors::read(bytes, &audit, beside).map_err(|why| (Kind::Unreadable, why))?;
     let (kind, moment) = match when {
         When::Open | When::Closed => (Kind::ReadsWrong, Moment::Flushed),
         When::Ended => (Kind::LostAfterFlush, Moment::Cut),
@@ -84,6 +88,11 @@ pub(crate) fn image(
             _ => Kind::StaleAfterPowerCut,
         };
         return Err((kind, message));
+    }
+    if when == When::Closed
+        && let Some(message) = sectors::differs(&audit, beside, &view)
+    {
+        return Err((Kind::ReadsWrong, message));
     }
     Ok((audit, view))
 }

@@ -7,8 +7,11 @@
 //! A program under test is a [`Writer`]. [`check_writer`] gives a [`Report`], and [`writer_tests!`]
 //! makes tests for `cargo test`.
 
+mod compressed;
+mod data_file;
 mod disk;
 mod draw;
+mod feature;
 mod judge;
 mod model;
 mod operation;
@@ -19,8 +22,10 @@ mod settings;
 mod shrink;
 mod start;
 
+pub use data_file::DATA_FILE;
 pub use disk::SharedDisk;
 pub use draw::Mix;
+pub use feature::Feature;
 pub use judge::Kind;
 pub use operation::Operation;
 pub use report::Report;
@@ -28,7 +33,7 @@ pub use run::{check_writer, replay};
 pub use settings::{
     Settings, discards, failing_operations, power_cuts, reopening, snapshots, writes,
 };
-pub use start::{BACKING, Feature, Start};
+pub use start::{BACKING, Start};
 
 /// A program that writes to images.
 pub trait Writer {

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use recount_oracle::case::damage::SparseBytes;
 
 use crate::Done;
+use crate::feature::Feature;
 use crate::judge::Kind;
 use crate::operation::Operation;
-use crate::start::{Feature, Start};
+use crate::start::Start;
 
 /// How many of the last operations are told one by one.
 const TOLD: usize = 12;

@@ -13,7 +13,7 @@ use crate::judge::{self, Kind, When, Wrong};
 use crate::model::{Model, Moment};
 use crate::operation::{Operation, bytes, parse};
 use crate::report::{Failure, Report};
-use crate::sectors::{self, Content, content};
+use crate::sectors::{Beside, content};
 use crate::settings::Settings;
 use crate::shrink::shrink;
 use crate::start::{Start, numbers, start};
@@ -83,7 +83,7 @@ struct Run<'a> {
     settings: &'a Settings,
     start: &'a Start,
     disk: SharedDisk,
-    backing: Vec<Content>,
+    beside: Beside,
     model: Model,
     guest: Option<Box<dyn Guest + 'a>>,
     /// Operations that were begun.
@@ -106,8 +106,8 @@ impl<'a> Run<'a> {
             writer,
             settings,
             start,
-            disk: SharedDisk::over(start.bytes.clone(), start.backing.clone()),
-            backing: sectors::backing(start.backing.as_ref()),
+            disk: start.disk(),
+            beside: start.read_with(),
             model: Model::new(&start.view),
             guest: None,
             done: Vec::new(),
@@ -147,6 +147,10 @@ impl<'a> Run<'a> {
         mut next: impl FnMut(&[Operation], &Model) -> Option<Operation>,
     ) -> Result<(), Wrong> {
         match self.writer.open(self.disk.clone()) {
+            Ok(_) if self.start.is_locked() => {
+                let message = "an image is opened that is encrypted, and nobody has its key";
+                return Err((Kind::OpensWithoutKey, message.to_owned()));
+            }
             Ok(guest) => self.guest = Some(guest),
             Err(why) => return self.decline(&why),
         }
@@ -240,7 +244,8 @@ impl<'a> Run<'a> {
         };
         // What the image is now names the cause better than what a power cut makes of it.
         let bytes = self.disk.bytes();
-        let seen = judge::image(&bytes, &self.backing, &self.model, asked);
+        self.beside.data_file = self.disk.data_file().map(|file| file.bytes());
+        let seen = judge::image(&bytes, &self.beside, &self.model, asked);
         let (audit, view) = seen.inspect_err(|_| self.judged = Some(bytes))?;
         if let Some(limits) = self.settings.power_cuts {
             let (durable, trace) = self.disk.since_flush();
@@ -277,7 +282,7 @@ impl<'a> Run<'a> {
     ) -> Result<(), Wrong> {
         let (model, stale) = (&self.model, self.settings.stale_is_allowed);
         let look = |bytes: &SparseBytes, moment| {
-            judge::image(bytes, &self.backing, model, When::PowerCut(moment))
+            judge::image(bytes, &self.beside, model, When::PowerCut(moment))
         };
         let (states, wrong) = crash::each(durable, trace, limits, |state| {
             // What comes after the last flush of the disk may happen when the writer's has returned.

@@ -4,11 +4,12 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::LazyLock;
 
-use flate2::{Decompress, FlushDecompress, Status};
 use recount_oracle::audit::{Audit, Layer, LayerId, SnapshotEntry};
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::disk::SECTOR;
 use recount_oracle::guest::{self, SUBCLUSTERS, Stored};
+
+use crate::compressed::decompress;
 
 /// Bytes of a snapshot table entry before its extra data, and where in them the lengths of the id and
 /// of the name are (specification, "Snapshots").
@@ -17,6 +18,8 @@ const ID_LENGTH: u64 = 12;
 const NAME_LENGTH: u64 = 14;
 /// Where the header says where the name of the backing file is (specification, "Header").
 pub(crate) const BACKING_FIELD: u64 = 8;
+/// Autoclear feature bit 1: the external data file reads as the disk does.
+pub(crate) const DATA_FILE_RAW: u64 = 2;
 
 /// The fingerprint of the bytes of a sector.
 pub(crate) type Content = u64;
@@ -47,6 +50,15 @@ pub(crate) struct View {
     pub(crate) snapshots: Vec<(String, Vec<Content>)>,
 }
 
+/// What an image needs to be read, beside its own bytes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Beside {
+    /// The sectors of the raw backing file; none without one.
+    pub(crate) backing: Vec<Content>,
+    /// The external data file as it is now.
+    pub(crate) data_file: Option<SparseBytes>,
+}
+
 /// The sectors of a raw backing file; behind its end are zeros.
 pub(crate) fn backing(file: Option<&SparseBytes>) -> Vec<Content> {
     file.map_or_else(Vec::new, |file| {
@@ -55,23 +67,29 @@ pub(crate) fn backing(file: Option<&SparseBytes>) -> Vec<Content> {
     })
 }
 
-/// Reads an image over its backing file with its audit; why not, where a cluster cannot be read.
-pub(crate) fn read(
-    image: &SparseBytes,
-    audit: &Audit,
-    backing: &[Content],
-) -> Result<View, String> {
-    // A writer must not take the backing file out of the header.
-    let backing = match image.number(BACKING_FIELD, 8) {
-        0 => &[],
-        _ => backing,
-    };
+/// Where a raw external data file reads otherwise than the guest does, in words.
+pub(crate) fn differs(audit: &Audit, beside: &Beside, view: &View) -> Option<String> {
+    let file = beside.data_file.as_ref()?;
+    if audit.header.autoclear & DATA_FILE_RAW == 0 {
+        return None;
+    }
+    let mut sectors = (0..).zip(&view.active);
+    let (at, _) =
+        sectors.find(|&(at, read)| content(&file.bytes(at * SECTOR, SECTOR as usize)) != *read)?;
+    let at = at * SECTOR;
+    Some(format!(
+        "the raw data file has other bytes than the guest reads at {at:#x}"
+    ))
+}
+
+/// Reads an image with its audit; why not, where a cluster cannot be read.
+pub(crate) fn read(image: &SparseBytes, audit: &Audit, beside: &Beside) -> Result<View, String> {
     let mut view = View {
         active: Vec::new(),
         snapshots: Vec::new(),
     };
     for layer in &audit.layers {
-        let sectors = sectors(image, audit, layer, backing)?;
+        let sectors = sectors(image, audit, layer, beside)?;
         match layer.id {
             LayerId::Active => view.active = sectors,
             LayerId::Snapshot(number) => {
@@ -95,19 +113,24 @@ fn sectors(
     image: &SparseBytes,
     audit: &Audit,
     layer: &Layer,
-    backing: &[Content],
+    beside: &Beside,
 ) -> Result<Vec<Content>, String> {
     let header = &audit.header;
     let (size, bits) = (header.cluster_size(), header.cluster_bits);
     let of_cluster = (size / SECTOR) as usize;
-    let mut sectors = backing.to_vec();
+    // A writer must not take the backing file out of the header.
+    let mut sectors = match image.number(BACKING_FIELD, 8) {
+        0 => Vec::new(),
+        _ => beside.backing.clone(),
+    };
     sectors.resize(header.virtual_size.div_ceil(SECTOR) as usize, *ZEROS);
     for (cluster, stored) in guest::clusters(image, audit, layer) {
         let wrong = |why| format!("guest offset {:#x} of {} {why}", cluster << bits, layer.id);
         // The last cluster may end behind the disk.
         let sectors = sectors.iter_mut().skip(cluster as usize * of_cluster);
         let sectors = sectors.take(of_cluster);
-        match stored.ok_or_else(|| wrong("leads to what cannot be data"))? {
+        let stored = stored.ok_or_else(|| wrong("leads to what cannot be data"))?;
+        match inside(stored, size, beside) {
             Stored::Bytes(bytes, allocated, zero) => {
                 for (number, sector) in sectors.enumerate() {
                     let subcluster = number * SUBCLUSTERS / of_cluster.max(SUBCLUSTERS);
@@ -119,25 +142,25 @@ fn sectors(
                 }
             }
             Stored::Compressed(stream) => {
-                let bytes = inflate(&stream, size as usize)
+                let bytes = decompress(&stream, size as usize, header.zstd())
                     .ok_or_else(|| wrong("leads to no compressed data of a cluster's size"))?;
                 let bytes = bytes.chunks(SECTOR as usize);
                 sectors
                     .zip(bytes)
                     .for_each(|(sector, bytes)| *sector = content(bytes));
             }
-            Stored::External(_) => return Err(wrong("lies in another file")),
+            Stored::External(_) => return Err(wrong("lies in a data file that there is not")),
         }
     }
     Ok(sectors)
 }
 
-/// A whole cluster of a raw deflate stream, whatever follows it in its last sector (specification,
-/// "Compressed Clusters Descriptor").
-fn inflate(stream: &[u8], size: usize) -> Option<Vec<u8>> {
-    let mut bytes = vec![0; size];
-    let mut inflater = Decompress::new(false);
-    let status = inflater.decompress(stream, &mut bytes, FlushDecompress::Finish);
-    let is_whole = matches!(status, Ok(Status::StreamEnd)) && inflater.total_out() == size as u64;
-    is_whole.then_some(bytes)
+/// The same with the bytes of a cluster that is in the external data file; behind its end are zeros.
+fn inside(stored: Stored, size: u64, beside: &Beside) -> Stored {
+    match (stored, &beside.data_file) {
+        (Stored::External(offset), Some(file)) => {
+            Stored::Bytes(file.bytes(offset, size as usize), u32::MAX, 0)
+        }
+        (stored, _) => stored,
+    }
 }

@@ -3,7 +3,8 @@
 use recount_oracle::crash::Limits;
 
 use crate::draw::Mix;
-use crate::start::{Feature, Start};
+use crate::feature::Feature;
+use crate::start::Start;
 
 /// What is asked of a writer. The same settings ask the same of it each time.
 #[derive(Clone, Debug)]
@@ -20,7 +21,7 @@ pub struct Settings {
     pub cluster_bits: Vec<u32>,
     /// The same of the refcount widths in bits.
     pub refcount_orders: Vec<u32>,
-    /// What some of the images have. A writer may decline to open those.
+    /// What some of the random images have. A writer may decline to open those.
     pub features: Vec<Feature>,
     /// Images to begin with, one after the other, in the place of random ones.
     pub images: Vec<Start>,
@@ -52,6 +53,8 @@ impl Default for Settings {
                 Feature::Subclusters,
                 Feature::Backing,
                 Feature::Snapshot,
+                Feature::DataFile,
+                Feature::Encrypted,
             ],
             images: Vec::new(),
             power_cuts: Some(Limits {

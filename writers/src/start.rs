@@ -6,7 +6,7 @@ use std::{fmt, io};
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use recount_oracle::audit::{self, Mapping};
+use recount_oracle::audit;
 use recount_oracle::case::Image;
 use recount_oracle::case::build;
 use recount_oracle::case::damage::SparseBytes;
@@ -14,8 +14,10 @@ use recount_oracle::case::synthetic::{Content, Run, Sharing, Snapshots, Syntheti
 use recount_oracle::disk::SECTOR;
 
 use crate::SharedDisk;
+use crate::data_file;
+use crate::feature::{self, Feature};
 use crate::operation::bytes;
-use crate::sectors::{self, BACKING_FIELD, View};
+use crate::sectors::{self, BACKING_FIELD, Beside, View};
 use crate::settings::Settings;
 
 /// The name of a backing file, which is a raw one in the folder of the image.
@@ -28,37 +30,17 @@ const RUNS: u32 = 4;
 const SUBCLUSTER_BITS_MIN: u32 = 14;
 /// An image has each feature that is asked for once in so many times.
 const FEATURE_IN: u32 = 3;
+/// And what most writers decline more rarely.
+const RARE_IN: u32 = 16;
 /// Every backing file is of other bytes than what guests write, whose seeds are their numbers.
 const BACKING_SEED: u64 = 1 << 63;
-
-/// What not every writer supports. Images also differ by the sizes of clusters and refcounts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::Display)]
-pub enum Feature {
-    /// Compressed clusters, several of them in one cluster of the file.
-    #[strum(to_string = "compressed clusters")]
-    Compressed,
-    /// Extended L2 entries.
-    #[strum(to_string = "subclusters")]
-    Subclusters,
-    /// A raw backing file, which may be shorter than the disk: [`BACKING`].
-    #[strum(to_string = "a backing file")]
-    Backing,
-    /// An internal snapshot, which a writer has to leave as it is.
-    #[strum(to_string = "a snapshot")]
-    Snapshot,
-    /// Other refcounts than those of 16 bits.
-    #[strum(to_string = "other refcounts than of 16 bits")]
-    RefcountWidth,
-    /// Other clusters than those of 64 KiB.
-    #[strum(to_string = "other clusters than of 64 KiB")]
-    ClusterSize,
-}
 
 /// An image that a writer begins with.
 #[derive(Clone, Debug)]
 pub struct Start {
     pub(crate) bytes: SparseBytes,
     pub(crate) backing: Option<SparseBytes>,
+    pub(crate) data_file: Option<SparseBytes>,
     pub(crate) cluster_bits: u64,
     pub(crate) refcount_bits: u64,
     pub(crate) features: BTreeSet<Feature>,
@@ -67,36 +49,69 @@ pub struct Start {
 
 impl Start {
     /// An image, and its raw backing file if it has one; why not, where it cannot be read or is not as it
-    /// should be.
+    /// should be. Of an encrypted one nobody has the key.
     pub fn new(bytes: SparseBytes, backing: Option<SparseBytes>) -> Result<Self, String> {
+        Self::beside(bytes, backing, None)
+    }
+
+    /// An image whose guest's data is in another file.
+    pub fn with_data_file(bytes: SparseBytes, data_file: SparseBytes) -> Result<Self, String> {
+        Self::beside(bytes, None, Some(data_file))
+    }
+
+    fn beside(
+        bytes: SparseBytes,
+        backing: Option<SparseBytes>,
+        data_file: Option<SparseBytes>,
+    ) -> Result<Self, String> {
         let audit = audit::audit(&bytes).map_err(|why| why.to_string())?;
         if !audit.is_clean() {
             return Err("the image is damaged".to_owned());
         }
         let header = &audit.header;
+        let differs = |what| Err(format!("the header and who made it disagree on {what}"));
         if (bytes.number(BACKING_FIELD, 8) != 0) != backing.is_some() {
-            return Err("the header and who made it disagree on a backing file".to_owned());
+            return differs("a backing file");
         }
-        let view = sectors::read(&bytes, &audit, &sectors::backing(backing.as_ref()))?;
-        let mut mappings = audit.layers.iter().flat_map(|layer| layer.map.values());
-        let is_compressed = |mapping: &Mapping| matches!(mapping, Mapping::Compressed { .. });
-        let features = [
-            (Feature::Compressed, mappings.any(is_compressed)),
-            (Feature::Subclusters, header.extended_l2()),
-            (Feature::Backing, backing.is_some()),
-            (Feature::Snapshot, header.snapshots > 0),
-            (Feature::RefcountWidth, header.refcount_bits() != 16),
-            (Feature::ClusterSize, header.cluster_bits != 16),
-        ];
-        let features = features.into_iter().filter(|(_, has)| *has);
+        if header.external_data() != data_file.is_some() {
+            return differs("an external data file");
+        }
+        if header.external_data() && header.extended_l2() {
+            return Err("subclusters in an external data file are not read here".to_owned());
+        }
+        let beside = Beside {
+            backing: sectors::backing(backing.as_ref()),
+            data_file: data_file.clone(),
+        };
+        let view = sectors::read(&bytes, &audit, &beside)?;
         Ok(Self {
             cluster_bits: header.cluster_bits,
             refcount_bits: header.refcount_bits(),
-            features: features.map(|(feature, _)| feature).collect(),
+            features: feature::of(&audit, backing.is_some()),
             view,
             bytes,
             backing,
+            data_file,
         })
+    }
+
+    /// Whether nobody can write to it, as it is encrypted and nobody has its key.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.features.contains(&Feature::Encrypted)
+    }
+
+    /// A new disk with the image.
+    pub(crate) fn disk(&self) -> SharedDisk {
+        let (bytes, backing) = (self.bytes.clone(), self.backing.clone());
+        SharedDisk::beside(bytes, backing, self.data_file.clone())
+    }
+
+    /// What is read with it.
+    pub(crate) fn read_with(&self) -> Beside {
+        Beside {
+            backing: sectors::backing(self.backing.as_ref()),
+            data_file: self.data_file.clone(),
+        }
     }
 
     /// Bytes of the guest's disk.
@@ -104,15 +119,18 @@ impl Start {
         self.view.active.len() as u64 * SECTOR
     }
 
-    /// Stores the image in a folder of its own, with its backing file.
+    /// Stores the image in a folder of its own, with its backing file and its data file.
     pub(crate) fn store(&self, folder: &Path) -> io::Result<()> {
         std::fs::create_dir_all(folder)?;
-        let disk = SharedDisk::over(self.bytes.clone(), self.backing.clone());
-        disk.store(&folder.join("image.qcow2"))
+        self.disk().store(&folder.join("image.qcow2"))
     }
 
     /// A random image with some data.
     pub(crate) fn random(settings: &Settings, rng: &mut ChaCha8Rng) -> Result<Self, String> {
+        let is_encrypted = rare(Feature::Encrypted, settings, rng);
+        if !is_encrypted && rare(Feature::DataFile, settings, rng) {
+            return data_file::random(settings, rng);
+        }
         let mut drawn = |feature| {
             let is_asked_for = settings.features.contains(&feature);
             rng.random_ratio(1, FEATURE_IN) && is_asked_for
@@ -129,8 +147,6 @@ impl Start {
         };
         let refcount_order = among(&settings.refcount_orders, rng).unwrap_or(4);
         let of_cluster = (1 << cluster_bits) / SECTOR;
-        let clusters = CLUSTERS.iter().find(|(bits, _)| cluster_bits < *bits);
-        let clusters = clusters.map_or(1, |(_, clusters)| *clusters);
         let runs = (0..RUNS).map(|_| run(compressed, extended_l2, cluster_bits, rng));
         let image = Synthetic {
             cluster_bits,
@@ -141,9 +157,9 @@ impl Start {
                 count: has_snapshot.into(),
                 sharing: sharing(refcount_order, rng),
             }],
-            // The disk need not end with a cluster.
-            slack_sectors: clusters * of_cluster + rng.random_range(0..of_cluster),
+            slack_sectors: slack(cluster_bits, rng),
             backing: has_backing.then(|| BACKING.to_owned()),
+            luks: is_encrypted,
             ..Synthetic::default()
         };
         let sectors = image.virtual_size() / SECTOR;
@@ -172,6 +188,14 @@ impl fmt::Display for Start {
     }
 }
 
+/// Whether an image has a feature that most have not: from random numbers of its own, so that the others
+/// stay as they are.
+fn rare(feature: Feature, settings: &Settings, rng: &ChaCha8Rng) -> bool {
+    let mut rng = rng.clone();
+    rng.set_stream(1 + feature as u64);
+    rng.random_ratio(1, RARE_IN) && settings.features.contains(&feature)
+}
+
 /// Neighbouring guest clusters of one kind.
 fn run(compressed: bool, extended_l2: bool, cluster_bits: u32, rng: &mut ChaCha8Rng) -> Run {
     let allocated = rng.random();
@@ -189,6 +213,14 @@ fn run(compressed: bool, extended_l2: bool, cluster_bits: u32, rng: &mut ChaCha8
         clusters: rng.random_range(1..5),
         content: among(&contents, rng).unwrap_or(Content::Data),
     }
+}
+
+/// Sectors of the disk that are unallocated at its end, which need not be that of a cluster.
+pub(crate) fn slack(cluster_bits: u32, rng: &mut ChaCha8Rng) -> u64 {
+    let of_cluster = (1 << cluster_bits) / SECTOR;
+    let clusters = CLUSTERS.iter().find(|(bits, _)| cluster_bits < *bits);
+    let clusters = clusters.map_or(1, |(_, clusters)| *clusters);
+    clusters * of_cluster + rng.random_range(0..of_cluster)
 }
 
 /// What a snapshot shares. One bit counts no cluster that is shared.
@@ -219,7 +251,7 @@ pub(crate) fn numbers(settings: &Settings, number: u32) -> ChaCha8Rng {
 }
 
 /// One of these; `None` where there are none.
-fn among<T: Copy>(values: &[T], rng: &mut ChaCha8Rng) -> Option<T> {
+pub(crate) fn among<T: Copy>(values: &[T], rng: &mut ChaCha8Rng) -> Option<T> {
     let drawn = rng.random_range(0..values.len().max(1));
     values.get(drawn).copied()
 }
@@ -244,7 +276,8 @@ mod tests {
             sizes.insert(start.cluster_bits);
             widths.insert(start.refcount_bits);
         }
-        assert_eq!(features.len(), 6, "{features:?}");
+        // Images of zstd come from other programs only.
+        assert_eq!(features.len(), 8, "{features:?}");
         assert!(sizes.contains(&9) && sizes.contains(&21), "{sizes:?}");
         assert!(widths.contains(&1) && widths.contains(&64), "{widths:?}");
     }

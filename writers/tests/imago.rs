@@ -1,6 +1,8 @@
 //! The crate imago on the disk itself, so that its writes may fail and the power may be cut. It takes no
 //! snapshots. What it does wrong is in docs/findings-elsewhere.md.
 
+mod made;
+
 use std::io;
 use std::path::Path;
 
@@ -8,6 +10,7 @@ use imago::qcow2::Qcow2;
 use imago::raw::Raw;
 use imago::{DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder as _};
 use recount_imago_disk::ImagoDisk;
+use recount_needs::needs;
 use recount_oracle::case::damage::SparseBytes;
 use recount_writers::{Done, Feature, Guest, Kind, Mix, Report, Settings, SharedDisk, Writer};
 use recount_writers::{check_writer, discards, failing_operations, power_cuts, reopening, writes};
@@ -25,10 +28,15 @@ impl Writer for Imago {
             Raw::open_image(ImagoDisk::new(bytes), false)
         });
         let backing = backing.transpose().map_err(text)?;
-        let opened = Qcow2::builder(ImagoDisk::new(disk))
+        let data_file = disk.data_file();
+        let mut builder = Qcow2::builder(ImagoDisk::new(disk))
             .write(true)
-            .backing(backing.map(FormatAccess::new))
-            .open(DenyImplicitOpenGate::default());
+            .backing(backing.map(FormatAccess::new));
+        // It must not be told of the data file of an image that has none.
+        if data_file.is_some() {
+            builder = builder.data_file(data_file.clone().map(ImagoDisk::new));
+        }
+        let opened = builder.open(DenyImplicitOpenGate::default());
         Ok(Box::new(Open(FormatAccess::new(opened.map_err(text)?))))
     }
 }
@@ -59,19 +67,26 @@ impl Guest for Open {
     }
 }
 
-/// Everything that imago does: it takes no snapshots.
-fn without_snapshots(settings: Settings) -> Settings {
+/// Everything that imago does: it takes no snapshots, and finding 6 hides everything else that it does to
+/// an encrypted image.
+fn what_it_does(settings: Settings) -> Settings {
     let mix = Mix {
         snapshot: 0,
         delete_snapshot: 0,
         ..settings.mix
     };
-    Settings { mix, ..settings }
+    let mut features = settings.features;
+    features.retain(|&feature| feature != Feature::Encrypted);
+    Settings {
+        mix,
+        features,
+        ..settings
+    }
 }
 
 #[track_caller]
 fn report(test: &str, settings: Settings) -> Report {
-    let mut report = check_writer(&Imago, &without_snapshots(settings));
+    let mut report = check_writer(&Imago, &what_it_does(settings));
     report.store(Path::new(env!("CARGO_TARGET_TMPDIR")), test);
     println!("{report}");
     report
@@ -132,4 +147,42 @@ fn a_power_cut_leaves_entries_of_clusters_without_their_refcounts() {
     assert!(found.contains(&Kind::Unreadable), "{report}");
     // What was flushed, and is in no cluster that is used twice, reads as it was.
     assert!(!found.contains(&Kind::LostAfterFlush), "{report}");
+}
+
+/// Finding 6 of docs/findings-elsewhere.md is still there.
+#[test]
+fn an_encrypted_image_is_opened_and_written_to_without_its_key() {
+    let settings = Settings {
+        runs: 12,
+        features: vec![Feature::Encrypted],
+        power_cuts: None,
+        ..writes()
+    };
+    let report = check_writer(&Imago, &settings);
+    println!("{report}");
+    assert_eq!(kinds(&report), [Kind::OpensWithoutKey], "{report}");
+}
+
+#[needs(qemu)]
+#[test]
+fn of_the_images_that_qemu_img_makes_imago_declines_zstd_and_subclusters() {
+    let settings = Settings {
+        runs: made::ALL.len() as u32,
+        images: made::all(),
+        leaks_fail: true,
+        ..discards()
+    };
+    let report = report("made", settings);
+    report.check();
+    let declined: Vec<_> = report.declined().collect();
+    let [(zstd, 1, of_zstd), (subclusters, 2, of_subclusters)] = declined[..] else {
+        panic!("{report}");
+    };
+    assert!(zstd.contains("incompatible feature(s) 3"), "{zstd}");
+    assert!(of_zstd.contains(&Feature::Zstd), "{report}");
+    assert!(
+        subclusters.contains("incompatible feature(s) 4"),
+        "{subclusters}"
+    );
+    assert!(of_subclusters.contains(&Feature::Subclusters), "{report}");
 }

@@ -20,6 +20,15 @@ fn finds(mistake: Mistake, settings: &Settings, kind: Kind, within: usize) {
     assert!(operations <= within, "{report}");
 }
 
+/// The same settings with images that the writer opens only.
+fn opened(mut settings: Settings) -> Settings {
+    let declined = [Feature::Encrypted, Feature::DataFile];
+    settings
+        .features
+        .retain(|feature| !declined.contains(feature));
+    settings
+}
+
 /// The test of everything, on images of which some have this and none has another feature.
 fn with(feature: Feature) -> Settings {
     Settings {
@@ -89,12 +98,33 @@ fn a_cluster_that_is_used_although_its_refcount_could_not_be_written_is_found() 
 
 #[test]
 fn a_flush_that_failed_and_is_said_to_be_done_is_found() {
-    let settings = failing_operations();
+    let settings = opened(failing_operations());
     finds(
         Mistake::IgnoresFailedFlush,
         &settings,
         Kind::LostAfterFlush,
         3,
+    );
+}
+
+#[test]
+fn an_encrypted_image_that_is_written_to_without_its_key_is_found() {
+    let settings = Settings {
+        runs: 20,
+        ..with(Feature::Encrypted)
+    };
+    let report = check_writer(&Small(Mistake::None), &settings);
+    report.check();
+    let declined: Vec<_> = report.declined().collect();
+    let [("it is encrypted", 1.., features)] = declined[..] else {
+        panic!("{report}");
+    };
+    assert!(features.contains(&Feature::Encrypted), "{report}");
+    finds(
+        Mistake::IgnoresEncryption,
+        &settings,
+        Kind::OpensWithoutKey,
+        0,
     );
 }
 

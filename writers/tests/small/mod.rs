@@ -46,6 +46,8 @@ pub enum Mistake {
     UsesUncounted,
     /// A flush is said to be done although the disk's flush failed.
     IgnoresFailedFlush,
+    /// It opens encrypted images like any other.
+    IgnoresEncryption,
 }
 
 /// The writer.
@@ -65,6 +67,7 @@ impl Writer for Small {
             Mistake::ForgetsBacking => "small-forgets-backing",
             Mistake::UsesUncounted => "small-uses-uncounted",
             Mistake::IgnoresFailedFlush => "small-ignores-failed-flush",
+            Mistake::IgnoresEncryption => "small-ignores-encryption",
         }
     }
 
@@ -85,6 +88,12 @@ impl Writer for Small {
             allocations: Cell::new(0),
             last: None,
         };
+        if image.word(32, 4)? != 0 && self.0 != Mistake::IgnoresEncryption {
+            return Err("it is encrypted".to_owned());
+        }
+        if image.word(72, 8)? & !EXTENDED_L2 != 0 {
+            return Err("it has features that are not known here".to_owned());
+        }
         image.cluster_bits = image.word(20, 4)?;
         image.refcount_bits = 1 << image.word(96, 4)?;
         image.extended = image.word(72, 8)? & EXTENDED_L2 != 0;

@@ -90,6 +90,8 @@ struct Run<'a> {
     done: Vec<Operation>,
     /// Whether the disk has ever failed: what leaked then is not the writer's fault.
     has_failed: bool,
+    /// How many failures of the disk are reported, of those since it was new or mended.
+    reported: u32,
     /// The bytes of a state that was judged to be wrong.
     judged: Option<SparseBytes>,
     report: &'a mut Report,
@@ -112,6 +114,7 @@ impl<'a> Run<'a> {
             guest: None,
             done: Vec::new(),
             has_failed: false,
+            reported: 0,
             judged: None,
             report,
         }
@@ -235,7 +238,8 @@ impl<'a> Run<'a> {
     /// Judges the image after a flush or close, and what a power cut may have left meanwhile.
     fn judge(&mut self, when: When) -> Result<(), Wrong> {
         let failures = self.disk.failed();
-        self.report.disk_failures(failures);
+        self.report.disk_failures(failures - self.reported);
+        self.reported = failures;
         self.has_failed |= failures > 0 || when == When::Ended;
         // After an error nobody need have given back every cluster, or have set every bit 63.
         let asked = match when {
@@ -266,6 +270,7 @@ impl<'a> Run<'a> {
         self.model.flush(&view);
         if when == When::Ended || when == When::Closed && failures > 0 {
             self.disk.mend();
+            self.reported = 0;
         } else {
             self.disk.settle();
         }

@@ -1,11 +1,12 @@
 //! The disk that a writer has open while the driver looks at it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use recount_oracle::case::damage::SparseBytes;
-use recount_oracle::case::{Crash, Fault};
+use recount_oracle::case::{Crash, Fault, Operation, Times};
 use recount_oracle::crash;
 use recount_oracle::disk::{Disk, Event, SimulatedDisk, Trace};
 
@@ -25,6 +26,10 @@ struct State {
     settled: usize,
     /// What fails, counted from the first operation on the disk.
     faults: Vec<Fault>,
+    /// Whether the program under test has them fail, as it does not work on this disk.
+    is_elsewhere: bool,
+    /// How many operations it told to have failed, by the number of their kind.
+    told: BTreeMap<usize, u32>,
     backing: Option<Arc<SparseBytes>>,
     data_file: Option<SharedDisk>,
 }
@@ -36,6 +41,8 @@ impl State {
             durable: bytes,
             settled: 0,
             faults: Vec::new(),
+            is_elsewhere: false,
+            told: BTreeMap::new(),
             backing: None,
             data_file: None,
         }
@@ -44,10 +51,26 @@ impl State {
     /// These bytes from now on, all durable, and nothing that fails.
     fn renew(&mut self, bytes: SparseBytes) {
         *self = Self {
+            is_elsewhere: self.is_elsewhere,
             backing: self.backing.take(),
             data_file: self.data_file.take(),
             ..Self::new(bytes)
         };
+    }
+}
+
+impl State {
+    /// How many operations of a kind there were.
+    fn asked(&self, operation: Operation) -> u32 {
+        let number = operation as usize;
+        self.disk.asked().operations[number] + self.told.get(&number).copied().unwrap_or_default()
+    }
+
+    /// Has these operations fail, and no others.
+    fn arm(&mut self, faults: &[Fault]) {
+        let disk = SimulatedDisk::new(SparseBytes::default(), None);
+        let disk = std::mem::replace(&mut self.disk, disk);
+        self.disk = disk.with_faults(faults);
     }
 }
 
@@ -111,22 +134,40 @@ impl SharedDisk {
         Ok(())
     }
 
+    /// What is to fail from now on, counted from now, for a program that works on a file and not on this
+    /// disk: the program has to see to it, and this disk fails no more.
+    pub fn faults(&self) -> Vec<Fault> {
+        let state = &mut *self.state();
+        if !std::mem::replace(&mut state.is_elsewhere, true) {
+            state.arm(&[]);
+        }
+        let faults = state.faults.iter();
+        let faults = faults.filter_map(|&fault| rest(fault, state.asked(fault.operation)));
+        faults.collect()
+    }
+
+    /// Counts an operation that has failed as [`SharedDisk::faults`] said: from now on operations of the
+    /// writer may fail.
+    pub fn tell_failure(&self, operation: Operation) {
+        *self.state().told.entry(operation as usize).or_default() += 1;
+    }
+
     /// Has an operation on the disk fail, counted from now on, beside those that do so already.
     pub(crate) fn fail(&self, fault: Fault) {
         let state = &mut *self.state();
-        let done = state.disk.asked().operations[fault.operation as usize];
         state.faults.push(Fault {
-            nth: done + fault.nth,
+            nth: state.asked(fault.operation) + fault.nth,
             ..fault
         });
-        let disk = SimulatedDisk::new(SparseBytes::default(), None);
-        let disk = std::mem::replace(&mut state.disk, disk);
-        state.disk = disk.with_faults(&state.faults);
+        if !state.is_elsewhere {
+            state.arm(&state.faults.clone());
+        }
     }
 
     /// How many operations on the disk have failed since it was new or mended.
     pub(crate) fn failed(&self) -> u32 {
-        self.state().disk.asked().faults_hit
+        let state = self.state();
+        state.disk.asked().faults_hit + state.told.values().sum::<u32>()
     }
 
     /// No operation fails any more, and the bytes are durable as they are.
@@ -188,6 +229,21 @@ impl SharedDisk {
     }
 }
 
+/// What is left of a fault after so many operations of its kind, counted from there.
+fn rest(fault: Fault, asked: u32) -> Option<Fault> {
+    let (nth, times) = match (asked.checked_sub(fault.nth), fault.times) {
+        (None | Some(0), times) => (fault.nth - asked, times),
+        (Some(1), Times::Twice) => (0, Times::Once),
+        (_, Times::Forever) => (0, Times::Forever),
+        _ => return None,
+    };
+    Some(Fault {
+        nth,
+        times,
+        ..fault
+    })
+}
+
 /// What has not failed.
 fn done(events: &[Event]) -> Trace {
     let failed = |event: &&Event| matches!(event, Event::WriteFailed { .. } | Event::FlushFailed);
@@ -240,6 +296,8 @@ impl Disk for SharedDisk {
 
 #[cfg(test)]
 mod tests {
+    use recount_oracle::case::FaultKind;
+
     use super::*;
 
     #[test]
@@ -268,6 +326,32 @@ mod tests {
         disk.replay(&trace).unwrap();
         assert_eq!(disk.bytes(), other.bytes());
         assert_eq!(disk.since_flush(), other.since_flush());
+    }
+
+    #[test]
+    fn what_a_program_has_fail_is_counted_on_from_what_it_did() {
+        let mut disk = SharedDisk::new(SparseBytes::zeros(1024));
+        let fault = |nth, times| Fault {
+            operation: Operation::Write,
+            nth,
+            error: FaultKind::Io,
+            times,
+        };
+        disk.fail(fault(1, Times::Twice));
+        assert_eq!(disk.faults(), [fault(1, Times::Twice)]);
+        disk.write_at(0, &[1; 512]).unwrap();
+        disk.fail(fault(3, Times::Once));
+        let both = [fault(0, Times::Twice), fault(3, Times::Once)];
+        assert_eq!(disk.faults(), both);
+        assert_eq!(disk.failed(), 0);
+        // The program is to have this one fail, not the disk.
+        disk.write_at(0, &[1; 512]).unwrap();
+        disk.tell_failure(Operation::Write);
+        assert_eq!(disk.failed(), 1);
+        assert_eq!(disk.faults(), [fault(1, Times::Once)]);
+        disk.mend();
+        assert!(disk.faults().is_empty());
+        assert_eq!(disk.failed(), 0);
     }
 
     #[test]

@@ -167,8 +167,12 @@ impl<'a> Run<'a> {
 
     /// An image may be declined that is not the plainest, and left as it was.
     fn decline(&mut self, why: &str) -> Result<(), Wrong> {
-        if self.start.features.is_empty() || self.disk.bytes() != self.start.bytes {
+        if self.start.features.is_empty() {
             return Err(fails("open")(why.to_owned()));
+        }
+        if self.disk.bytes() != self.start.bytes {
+            let message = format!("the image is changed, and not opened: {why}");
+            return Err((Kind::OperationFails, message));
         }
         self.report.decline(why, &self.start.features);
         Ok(())

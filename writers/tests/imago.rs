@@ -1,6 +1,7 @@
 //! The crate imago on the disk itself, so that its writes may fail and the power may be cut. It takes no
 //! snapshots. What it does wrong is in docs/findings-elsewhere.md.
 
+mod kinds;
 mod made;
 
 use std::io;
@@ -12,7 +13,11 @@ use imago::{DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder as _};
 use recount_imago_disk::ImagoDisk;
 use recount_needs::needs;
 use recount_oracle::case::damage::SparseBytes;
-use recount_writers::{Done, Feature, Guest, Kind, Mix, Report, Settings, SharedDisk, Writer};
+use recount_oracle::case::synthetic::{Bitmap, Synthetic};
+use recount_oracle::case::{Image, build};
+use recount_writers::{
+    Done, Feature, Guest, Kind, Mix, Report, Settings, SharedDisk, Start, Writer,
+};
 use recount_writers::{check_writer, discards, failing_operations, power_cuts, reopening, writes};
 
 struct Imago;
@@ -92,7 +97,7 @@ fn report(test: &str, settings: Settings) -> Report {
     report
 }
 
-fn kinds(report: &Report) -> Vec<Kind> {
+fn failed(report: &Report) -> Vec<Kind> {
     report.failed().map(|(kind, _)| kind).collect()
 }
 
@@ -130,7 +135,7 @@ fn an_l2_table_whose_refcount_could_not_be_written_is_used() {
     };
     let report = report("failing_operations", settings);
     assert!(report.failures_of_the_disk() > 50, "{report}");
-    assert_eq!(kinds(&report), [Kind::RefcountTooLow], "{report}");
+    assert_eq!(failed(&report), [Kind::RefcountTooLow], "{report}");
     let said = report.to_string();
     assert!(
         said.contains("has refcount 0 and is used by L1 entry"),
@@ -142,7 +147,7 @@ fn an_l2_table_whose_refcount_could_not_be_written_is_used() {
 #[test]
 fn a_power_cut_leaves_entries_of_clusters_without_their_refcounts() {
     let report = report("power_cuts", power_cuts());
-    let found = kinds(&report);
+    let found = failed(&report);
     assert!(found.contains(&Kind::RefcountTooLow), "{report}");
     assert!(found.contains(&Kind::Unreadable), "{report}");
     // What was flushed, and is in no cluster that is used twice, reads as it was.
@@ -160,15 +165,16 @@ fn an_encrypted_image_is_opened_and_written_to_without_its_key() {
     };
     let report = check_writer(&Imago, &settings);
     println!("{report}");
-    assert_eq!(kinds(&report), [Kind::OpensWithoutKey], "{report}");
+    assert_eq!(failed(&report), [Kind::OpensWithoutKey], "{report}");
 }
 
 #[needs(qemu)]
 #[test]
 fn of_the_images_that_qemu_img_makes_imago_declines_zstd_and_subclusters() {
+    let images = kinds::all();
     let settings = Settings {
-        runs: made::ALL.len() as u32,
-        images: made::all(),
+        runs: images.len() as u32,
+        images,
         leaks_fail: true,
         ..discards()
     };
@@ -185,4 +191,33 @@ fn of_the_images_that_qemu_img_makes_imago_declines_zstd_and_subclusters() {
         "{subclusters}"
     );
     assert!(of_subclusters.contains(&Feature::Subclusters), "{report}");
+}
+
+/// Finding 9 of docs/findings-elsewhere.md is still there.
+#[test]
+fn an_image_that_is_declined_loses_its_autoclear_bits() {
+    let image = Synthetic {
+        extended_l2: true,
+        slack_sectors: 1024,
+        bitmaps: vec![Bitmap {
+            granularity_bits: 16,
+            clusters: 1,
+            all_ones: 0,
+        }],
+        ..Synthetic::default()
+    };
+    let image = build::image(&Image::Synthetic(image)).unwrap();
+    let settings = Settings {
+        runs: 1,
+        images: vec![Start::new(image, None).unwrap()],
+        ..writes()
+    };
+    let report = check_writer(&Imago, &settings);
+    println!("{report}");
+    assert_eq!(failed(&report), [Kind::OperationFails], "{report}");
+    let said = report.to_string();
+    assert!(
+        said.contains("the image is changed, and not opened: Unrecognized incompatible feature"),
+        "{said}"
+    );
 }

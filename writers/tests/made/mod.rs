@@ -10,60 +10,6 @@ use tempfile::TempDir;
 
 const IMAGE: &str = "image.qcow2";
 
-/// Options of `create` and commands of qemu-io.
-pub const ALL: [(&str, &[&str]); 7] = [
-    (
-        "compat=1.1,cluster_size=4k",
-        &[
-            "write -q -c -P 1 0 4k",
-            "write -q -c -P 2 4k 4k",
-            "write -q -P 3 12k 8k",
-        ],
-    ),
-    (
-        "extended_l2=on,cluster_size=16k",
-        &[
-            "write -q -P 1 1k 2k",
-            "write -q -z 8k 4k",
-            "write -q -c -P 2 32k 16k",
-        ],
-    ),
-    (
-        "backing_file=backing.raw,backing_fmt=raw,cluster_size=512",
-        &["write -q -P 1 1k 512", "write -q -z 4k 2k"],
-    ),
-    (
-        "extended_l2=on,backing_file=backing.raw,backing_fmt=raw,cluster_size=64k",
-        &[
-            "write -q -P 1 2k 4k",
-            "write -q -z 66k 4k",
-            "write -q -c -P 2 128k 64k",
-        ],
-    ),
-    (
-        "compression_type=zstd,cluster_size=4k",
-        &[
-            "write -q -c -P 1 0 4k",
-            "write -q -c -P 2 4k 4k",
-            "write -q -P 3 12k 8k",
-        ],
-    ),
-    (
-        "data_file=data.raw,cluster_size=4k",
-        &["write -q -P 1 0 8k", "write -q -z 4k 2k"],
-    ),
-    (
-        "data_file=data.raw,data_file_raw=on,cluster_size=4k",
-        &["write -q -P 1 0 8k", "write -q -z 4k 2k"],
-    ),
-];
-
-/// All of them.
-pub fn all() -> Vec<Start> {
-    ALL.map(|made| image(made).expect("qemu-img makes images"))
-        .to_vec()
-}
-
 /// An image by options of `qemu-img create` and commands of qemu-io. The names of its backing file and
 /// of its data file are in the header, and the files are beside it.
 pub fn image((options, commands): (&str, &[&str])) -> Result<Start, String> {

@@ -25,7 +25,7 @@ pub enum Feature {
     /// The guest's data is in another file: [`DATA_FILE`](crate::DATA_FILE).
     #[strum(to_string = "an external data file")]
     DataFile,
-    /// LUKS. Random images have a key that nobody has: they must be declined.
+    /// LUKS. Of random images nobody has the key: they must be declined.
     #[strum(to_string = "encryption")]
     Encrypted,
     /// Other refcounts than those of 16 bits.

@@ -2,7 +2,8 @@
 //! guest writes, discards, takes and deletes snapshots, flushes, and closes the image; a model knows
 //! what it must read. After each flush and close the oracle's audit of the bytes, the model and the
 //! states that a power cut may leave decide. The images that it begins with have compressed clusters,
-//! subclusters, backing files and snapshots, and the disk fails where a test says so.
+//! subclusters, backing files, external data files, snapshots and encryption, and the disk fails where a
+//! test says so.
 //!
 //! A program under test is a [`Writer`]. [`check_writer`] gives a [`Report`], and [`writer_tests!`]
 //! makes tests for `cargo test`.
@@ -13,6 +14,7 @@ mod disk;
 mod draw;
 mod feature;
 mod judge;
+mod luks;
 mod model;
 mod operation;
 mod report;
@@ -42,10 +44,11 @@ pub trait Writer {
 
     /// Opens the image on a disk for writing, or says why it cannot. A program that works on files only
     /// uses [`SharedDisk::store`] here, and [`SharedDisk::load`] in [`Guest::flush`] and
-    /// [`Guest::close`]. A backing file is [`SharedDisk::backing`]; stored, it is beside the image.
+    /// [`Guest::close`]. A backing file is [`SharedDisk::backing`], an external data file
+    /// [`SharedDisk::data_file`]; stored, they are beside the image.
     ///
     /// An image that has any [`Feature`] may be declined when it is opened for the first time, and must
-    /// be left as it is then: that is told, and no failure.
+    /// be left as it is then: that is told, and no failure. An encrypted one whose key nobody has must be.
     fn open(&self, disk: SharedDisk) -> Result<Box<dyn Guest + '_>, String>;
 }
 

@@ -4,12 +4,13 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::LazyLock;
 
-use recount_oracle::audit::{Audit, Layer, LayerId, SnapshotEntry};
+use recount_oracle::audit::{Audit, Layer, LayerId, Mapping, SnapshotEntry};
 use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::disk::SECTOR;
 use recount_oracle::guest::{self, SUBCLUSTERS, Stored};
 
 use crate::compressed::decompress;
+use crate::luks::Key;
 
 /// Bytes of a snapshot table entry before its extra data, and where in them the lengths of the id and
 /// of the name are (specification, "Snapshots").
@@ -57,6 +58,8 @@ pub(crate) struct Beside {
     pub(crate) backing: Vec<Content>,
     /// The external data file as it is now.
     pub(crate) data_file: Option<SparseBytes>,
+    /// The key of an encrypted image, where it is known.
+    pub(crate) key: Option<Key>,
 }
 
 /// The sectors of a raw backing file; behind its end are zeros.
@@ -130,7 +133,7 @@ fn sectors(
         let sectors = sectors.iter_mut().skip(cluster as usize * of_cluster);
         let sectors = sectors.take(of_cluster);
         let stored = stored.ok_or_else(|| wrong("leads to what cannot be data"))?;
-        match inside(stored, size, beside) {
+        match plain(stored, layer.map.get(&cluster), size, beside) {
             Stored::Bytes(bytes, allocated, zero) => {
                 for (number, sector) in sectors.enumerate() {
                     let subcluster = number * SUBCLUSTERS / of_cluster.max(SUBCLUSTERS);
@@ -155,12 +158,27 @@ fn sectors(
     Ok(sectors)
 }
 
-/// The same with the bytes of a cluster that is in the external data file; behind its end are zeros.
-fn inside(stored: Stored, size: u64, beside: &Beside) -> Stored {
-    match (stored, &beside.data_file) {
-        (Stored::External(offset), Some(file)) => {
-            Stored::Bytes(file.bytes(offset, size as usize), u32::MAX, 0)
+/// What the guest reads of a cluster: the bytes of an external data file, behind whose end are zeros, and
+/// the decrypted ones of an encrypted image.
+fn plain(stored: Stored, mapping: Option<&Mapping>, size: u64, beside: &Beside) -> Stored {
+    match (stored, mapping, beside) {
+        (
+            Stored::External(offset),
+            _,
+            Beside {
+                data_file: Some(file),
+                ..
+            },
+        ) => Stored::Bytes(file.bytes(offset, size as usize), u32::MAX, 0),
+        (
+            Stored::Bytes(mut bytes, allocated, zero),
+            Some(Mapping::Data { offset } | Mapping::Subclusters { offset, .. }),
+            Beside { key: Some(key), .. },
+        ) => {
+            // The number of a sector is that of the place in the file.
+            key.decrypt(&mut bytes, offset / SECTOR);
+            Stored::Bytes(bytes, allocated, zero)
         }
-        (stored, _) => stored,
+        (stored, ..) => stored,
     }
 }

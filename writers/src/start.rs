@@ -16,6 +16,7 @@ use recount_oracle::disk::SECTOR;
 use crate::SharedDisk;
 use crate::data_file;
 use crate::feature::{self, Feature};
+use crate::luks::Key;
 use crate::operation::bytes;
 use crate::sectors::{self, BACKING_FIELD, Beside, View};
 use crate::settings::Settings;
@@ -41,6 +42,7 @@ pub struct Start {
     pub(crate) bytes: SparseBytes,
     pub(crate) backing: Option<SparseBytes>,
     pub(crate) data_file: Option<SparseBytes>,
+    key: Option<Key>,
     pub(crate) cluster_bits: u64,
     pub(crate) refcount_bits: u64,
     pub(crate) features: BTreeSet<Feature>,
@@ -51,18 +53,24 @@ impl Start {
     /// An image, and its raw backing file if it has one; why not, where it cannot be read or is not as it
     /// should be. Of an encrypted one nobody has the key.
     pub fn new(bytes: SparseBytes, backing: Option<SparseBytes>) -> Result<Self, String> {
-        Self::beside(bytes, backing, None)
+        Self::beside(bytes, backing, None, None)
     }
 
     /// An image whose guest's data is in another file.
     pub fn with_data_file(bytes: SparseBytes, data_file: SparseBytes) -> Result<Self, String> {
-        Self::beside(bytes, None, Some(data_file))
+        Self::beside(bytes, None, Some(data_file), None)
+    }
+
+    /// An encrypted image, as QEMU makes them with LUKS, whose passphrase the writer has.
+    pub fn with_passphrase(bytes: SparseBytes, words: &str) -> Result<Self, String> {
+        Self::beside(bytes, None, None, Some(words))
     }
 
     fn beside(
         bytes: SparseBytes,
         backing: Option<SparseBytes>,
         data_file: Option<SparseBytes>,
+        words: Option<&str>,
     ) -> Result<Self, String> {
         let audit = audit::audit(&bytes).map_err(|why| why.to_string())?;
         if !audit.is_clean() {
@@ -79,9 +87,14 @@ impl Start {
         if header.external_data() && header.extended_l2() {
             return Err("subclusters in an external data file are not read here".to_owned());
         }
+        let key = words.map(|words| {
+            let luks = header.luks.as_ref().ok_or("it is not encrypted")?;
+            Key::find(&bytes, luks.offset, words)
+        });
         let beside = Beside {
             backing: sectors::backing(backing.as_ref()),
             data_file: data_file.clone(),
+            key: key.transpose()?,
         };
         let view = sectors::read(&bytes, &audit, &beside)?;
         Ok(Self {
@@ -92,12 +105,13 @@ impl Start {
             bytes,
             backing,
             data_file,
+            key: beside.key,
         })
     }
 
     /// Whether nobody can write to it, as it is encrypted and nobody has its key.
     pub(crate) fn is_locked(&self) -> bool {
-        self.features.contains(&Feature::Encrypted)
+        self.features.contains(&Feature::Encrypted) && self.key.is_none()
     }
 
     /// A new disk with the image.
@@ -111,6 +125,7 @@ impl Start {
         Beside {
             backing: sectors::backing(self.backing.as_ref()),
             data_file: self.data_file.clone(),
+            key: self.key.clone(),
         }
     }
 

@@ -9,18 +9,22 @@ use std::process::Command;
 use std::{fs, io};
 
 use recount_needs::needs;
+use recount_oracle::case::damage::SparseBytes;
 use recount_oracle::disk::{Disk as _, log};
 use recount_writers::{
-    DATA_FILE, Done, Feature, Guest, Kind, Settings, SharedDisk, Writer, check_writer, replay,
+    DATA_FILE, Done, Feature, Guest, Kind, Settings, SharedDisk, Start, Writer, check_writer,
+    replay,
 };
 use tempfile::TempDir;
 
 const IMAGE: &str = "image.qcow2";
 const LOG: &str = "log";
 
-struct QemuIo;
+/// With the passphrase of encrypted images, or without one.
+struct QemuIo(Option<&'static str>);
 
 struct Open {
+    words: Option<&'static str>,
     disk: SharedDisk,
     folder: TempDir,
     /// Commands of qemu-io that are still to be run.
@@ -38,6 +42,7 @@ impl Writer for QemuIo {
         let folder = TempDir::new().map_err(text)?;
         disk.store(&folder.path().join(IMAGE)).map_err(text)?;
         let mut image = Open {
+            words: self.0,
             disk,
             folder,
             commands: Vec::new(),
@@ -55,16 +60,26 @@ fn text(error: io::Error) -> String {
     error.to_string()
 }
 
+/// The option of both programs that has the key.
+fn secret(words: &str) -> [String; 2] {
+    ["--object".to_owned(), format!("secret,id=key,data={words}")]
+}
+
 impl Open {
-    /// The image with a log of what is written to it, as an option of both programs.
-    fn logged() -> [String; 2] {
+    /// The image with a log of what is written to it, as options of both programs.
+    fn logged(&self) -> Vec<String> {
         let log = format!("file.log.driver=file,file.log.filename={LOG},file.log-sector-size=512");
         let file = format!("file.file.driver=file,file.file.filename={IMAGE}");
         // The log has every flush; the machine's own disk need not wait for them.
         let fast = "file.log.cache.no-flush=on,file.file.cache.no-flush=on";
         let image =
             format!("driver=qcow2,discard=unmap,file.driver=blklogwrites,{file},{log},{fast}");
-        ["--image-opts".to_owned(), image]
+        let mut options = vec!["--image-opts".to_owned(), image];
+        if let Some(words) = self.words {
+            options[1] += ",encrypt.key-secret=key";
+            options.splice(0..0, secret(words));
+        }
+        options
     }
 
     /// Runs a program on the image, and does to the disk what it has done to the file.
@@ -113,14 +128,14 @@ impl Open {
         for command in self.commands.drain(..) {
             arguments.extend(["-c".to_owned(), command]);
         }
-        arguments.extend(Self::logged());
+        arguments.extend(self.logged());
         self.run("qemu-io", &arguments)
     }
 
     fn qemu_img(&mut self, option: &str, name: &str) -> Result<Done, String> {
         self.run_commands()?;
         let mut arguments = ["snapshot", option, name].map(str::to_owned).to_vec();
-        arguments.extend(Self::logged());
+        arguments.extend(self.logged());
         match self.run("qemu-img", &arguments) {
             Ok(()) => Ok(Done::Done),
             // A refcount cannot count one more.
@@ -181,7 +196,7 @@ fn qemu_io_keeps_what_a_guest_writes() {
         runs: 8,
         ..settings()
     };
-    let report = check_writer(&QemuIo, &settings);
+    let report = check_writer(&QemuIo(None), &settings);
     println!("{report}");
     report.check();
     assert!(report.power_cuts() > 500, "{report}");
@@ -203,7 +218,7 @@ fn a_power_cut_after_a_discard_may_leave_compressed_clusters_that_nobody_can_rea
         ..settings()
     };
     let discard = "discard 65536 bytes at 0x0; close and open";
-    let report = replay(&QemuIo, &settings, 0, discard).unwrap();
+    let report = replay(&QemuIo(None), &settings, 0, discard).unwrap();
     println!("{report}");
     let failed: Vec<Kind> = report.failed().map(|(kind, _)| kind).collect();
     assert_eq!(failed, [Kind::Unreadable], "{report}");
@@ -222,7 +237,7 @@ fn a_snapshot_that_refcounts_cannot_count_leaks_clusters() {
         power_cuts: None,
         ..settings()
     };
-    let report = check_writer(&QemuIo, &settings);
+    let report = check_writer(&QemuIo(None), &settings);
     println!("{report}");
     let failed: Vec<Kind> = report.failed().map(|(kind, _)| kind).collect();
     assert_eq!(failed, [Kind::LeaksAfterClose], "{report}");
@@ -237,10 +252,67 @@ fn images_that_qemu_img_makes_are_kept_by_qemu_io_as_well() {
         images,
         ..settings()
     };
-    let report = check_writer(&QemuIo, &settings);
+    let report = check_writer(&QemuIo(None), &settings);
     println!("{report}");
     report.check();
     assert_eq!(report.declined().count(), 0, "{report}");
+}
+
+/// What encrypted images are made with.
+const WORDS: &str = "recount";
+
+/// An encrypted image with some data.
+fn encrypted() -> Result<Start, String> {
+    let folder = TempDir::new().map_err(text)?;
+    let options = "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10,cluster_size=4k";
+    let create = ["create", "-q", "-f", "qcow2", "-o", options, IMAGE, "200k"];
+    let write = [
+        "-c",
+        "write -q -P 1 0 8k",
+        "-c",
+        "write -q -z 4k 4k",
+        "--image-opts",
+    ];
+    let image =
+        format!("driver=qcow2,encrypt.key-secret=key,file.driver=file,file.filename={IMAGE}");
+    let write = [&write[..], &[&image]].concat();
+    for (program, arguments) in [("qemu-img", &create[..]), ("qemu-io", &write)] {
+        let mut command = Command::new(program);
+        command.current_dir(folder.path());
+        // The name of what qemu-img does comes first.
+        let (first, rest) = arguments.split_at(usize::from(program == "qemu-img"));
+        command.args(first).args(secret(WORDS)).args(rest);
+        let output = command.output().map_err(text)?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+    }
+    let mut bytes = SparseBytes::default();
+    bytes.put(0, &fs::read(folder.path().join(IMAGE)).map_err(text)?);
+    assert!(Start::with_passphrase(bytes.clone(), "another").is_err());
+    Start::with_passphrase(bytes, WORDS)
+}
+
+#[needs(qemu)]
+#[test]
+fn an_encrypted_image_is_kept_by_who_has_its_key_and_declined_by_others() {
+    let settings = Settings {
+        runs: 2,
+        images: vec![encrypted().unwrap()],
+        ..settings()
+    };
+    let report = check_writer(&QemuIo(Some(WORDS)), &settings);
+    println!("{report}");
+    report.check();
+    assert_eq!(report.declined().count(), 0, "{report}");
+    let report = check_writer(&QemuIo(None), &settings);
+    assert_eq!(report.failed().count(), 0, "{report}");
+    let declined: Vec<_> = report.declined().collect();
+    let [(why, 2, features)] = declined[..] else {
+        panic!("{report}");
+    };
+    assert!(why.contains("encrypt.key-secret"), "{why}");
+    assert!(features.contains(&Feature::Encrypted), "{report}");
 }
 
 /// Finding 3 of docs/findings-elsewhere.md is still there.
@@ -256,7 +328,7 @@ fn with_lazy_refcounts_an_entry_may_lead_past_the_end_after_a_power_cut() {
         images: vec![made::image(lazy).unwrap()],
         ..settings()
     };
-    let report = check_writer(&QemuIo, &settings);
+    let report = check_writer(&QemuIo(None), &settings);
     println!("{report}");
     let failed: Vec<Kind> = report.failed().map(|(kind, _)| kind).collect();
     assert_eq!(failed, [Kind::Unreadable], "{report}");

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::args::{CheckArguments, OutputFormat};
 use crate::failure::Failure;
-use crate::lost::{LostData, lost_data};
+use crate::lost::{self, lost_data};
 use crate::name;
 use crate::output::{Counters, More, exit_code, pretty};
 use crate::plan::PlanOutput;
@@ -201,10 +201,7 @@ fn what_is_kept(kept: &Kept, storage: &dyn Storage) -> Vec<String> {
 
 /// Which parts of the virtual disk have data that is not in the file.
 fn what_is_lost(storage: &dyn Storage) -> Vec<String> {
-    lost_data(storage)
-        .iter()
-        .flat_map(LostData::lines)
-        .collect()
+    lost::lines(&lost_data(storage))
 }
 
 fn open_read_only(arguments: &CheckArguments) -> Result<FileStorage, Failure> {

@@ -5,6 +5,9 @@ use recount::guest::{Layers, LostRanges};
 use recount::step::of;
 use serde_json::{Value, json};
 
+/// As many layers as a message names.
+const LAYERS_MAX: usize = 20;
+
 /// What of a layer is lost.
 pub struct LostData {
     layer: String,
@@ -24,9 +27,16 @@ pub fn lost_data(storage: &dyn Storage) -> Vec<LostData> {
     named.collect()
 }
 
+/// Lines of a message about all layers, of which only so many are named.
+pub fn lines(all: &[LostData]) -> Vec<String> {
+    let named = all.iter().take(LAYERS_MAX).flat_map(LostData::lines);
+    let more = all.len().saturating_sub(LAYERS_MAX) as u64;
+    let more = (more > 0).then(|| format!("    and {} more", of(more, "snapshot")));
+    named.chain(more).collect()
+}
+
 impl LostData {
-    /// Lines of a message.
-    pub fn lines(&self) -> Vec<String> {
+    fn lines(&self) -> Vec<String> {
         let bytes = of(self.lost.bytes, "byte");
         let mut lines = vec![format!(
             "    {bytes} of {} lead to what is not in the file, at these bytes of the virtual disk:",

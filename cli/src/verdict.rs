@@ -9,7 +9,7 @@ use recount::storage::shown;
 use recount::{RepairError, RepairPlan, Report, Storage};
 
 use crate::findings::Findings;
-use crate::lost::LostData;
+use crate::lost::{self, LostData};
 
 /// What is said of errors that a check has found; `plan` is what would repair them.
 pub fn of_errors(
@@ -28,7 +28,7 @@ pub fn of_errors(
     lines.extend(findings.past_end().map(|end| {
         format!("The file ends at byte {length}, and tables and entries lead up to byte {end}.")
     }));
-    lines.extend(lost.iter().flat_map(LostData::lines));
+    lines.extend(lost::lines(lost));
     lines.push(match plan {
         Err(error) => format!("A repair would write nothing: {error}."),
         Ok(plan) => next(&name, report, plan.kept.damage > 0),

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::rc::Rc;
 
 use crate::finding::Layer;
 use crate::format::entry::{L1Entry, L2Kind};
@@ -11,10 +12,13 @@ use crate::format::snapshot::{FIXED_BYTES, MAX_L1_ENTRIES, SnapshotEntry};
 use crate::image::Image;
 use crate::references::{CheckError, HeaderTables, L2Run, SnapshotTable, for_each_entry, l2_runs};
 use crate::storage::{Storage, StorageError};
+use crate::table::RefcountTable;
 use crate::units::{Cluster, Offset};
 
 /// As many ranges of a layer as a message can name.
 const RANGES_MAX: usize = 16;
+/// Tables with something lost that are read once, however many entries lead to them.
+const TABLES_MAX: usize = 4096;
 /// As much of a snapshot's name, in characters.
 const NAME_MAX: usize = 60;
 
@@ -117,21 +121,48 @@ impl Layers {
     /// The parts of each layer that have data which is not in the file. A layer of which everything can be
     /// read is left out, and so is one whose L1 table cannot be found.
     pub fn lost_ranges(&self, storage: &dyn Storage) -> Result<Vec<LostRanges>, CheckError> {
+        let mut search = Search {
+            image: &self.image,
+            storage,
+            whole: RefcountTable::new(*self.image.geometry()),
+            lost: BTreeMap::new(),
+        };
+        // Of L1 tables that several layers share as well.
+        let mut known: BTreeMap<(Offset, u64), LostRanges> = BTreeMap::new();
         let mut all = Vec::new();
         for (layer, offset, entries) in self.tables() {
-            let mut lost = LostRanges {
-                layer,
-                ranges: Vec::new(),
-                bytes: 0,
+            let lost = match known.get(&(offset, entries)) {
+                Some(lost) => LostRanges {
+                    layer,
+                    ..lost.clone()
+                },
+                None => self.lost_of(&mut search, (layer, offset, entries))?,
             };
-            for_each_entry(storage, offset, entries, |l1_index, entry| {
-                self.note_lost(storage, l1_index, L1Entry(entry).l2_table(), &mut lost)
-            })?;
+            known.insert((offset, entries), lost.clone());
             if lost.bytes > 0 {
                 all.push(lost);
             }
         }
         Ok(all)
+    }
+
+    fn lost_of(
+        &self,
+        search: &mut Search<'_>,
+        (layer, offset, entries): (Layer, Offset, u64),
+    ) -> Result<LostRanges, CheckError> {
+        let mut lost = LostRanges {
+            layer,
+            ranges: Vec::new(),
+            bytes: 0,
+        };
+        for_each_entry(search.storage, offset, entries, |l1_index, entry| {
+            for part in search.behind(L1Entry(entry).l2_table())?.iter() {
+                lost.note(self.range_of(l1_index, part.start, part.end - part.start));
+            }
+            Ok::<_, CheckError>(())
+        })?;
+        Ok(lost)
     }
 
     /// The L1 tables that can be read: of which layer, where, and how many entries.
@@ -149,31 +180,45 @@ impl Layers {
         let all = [active].into_iter().chain(of_snapshots).filter(is_there);
         all.map(|(layer, offset, entries)| (layer, offset, entries.into()))
     }
+}
 
-    /// Adds what is lost behind an L1 entry.
-    fn note_lost(
-        &self,
-        storage: &dyn Storage,
-        l1_index: u64,
-        table: Offset,
-        lost: &mut LostRanges,
-    ) -> Result<(), CheckError> {
+/// Looks for entries whose data is not in the file, in each L2 table once.
+struct Search<'a> {
+    image: &'a Image,
+    storage: &'a dyn Storage,
+    /// The tables with nothing lost.
+    whole: RefcountTable,
+    /// Of some others the entries with something lost.
+    lost: BTreeMap<Offset, Rc<[Range<u64>]>>,
+}
+
+impl Search<'_> {
+    /// The entries of an L2 table whose data is not there: all, where the table is not.
+    fn behind(&mut self, table: Offset) -> Result<Rc<[Range<u64>]>, CheckError> {
         let geometry = self.image.geometry();
         let size = geometry.cluster_size();
         let end = table.0.saturating_add(size);
         let is_there = geometry.is_aligned(table) && table != Offset(0);
         if !is_there || end > self.image.extent.bytes {
-            lost.note(self.range_of_l1(l1_index));
-            return Ok(());
+            return Ok(std::iter::once(0..self.image.header.l2_entries()).collect());
+        }
+        if let Some(known) = self.lost.get(&table) {
+            return Ok(Rc::clone(known));
+        }
+        if self.whole.get(geometry.cluster_of(table)) > 0 {
+            return Ok(Rc::from([]));
         }
         let mut bytes = vec![0; size as usize];
-        storage.read_at(table, &mut bytes)?;
-        for run in l2_runs(self.image.format(), &bytes) {
-            let present = present(&self.image, &run);
-            let count = run.count - present;
-            lost.note(self.range_of(l1_index, run.index + present, count));
+        self.storage.read_at(table, &mut bytes)?;
+        let runs = l2_runs(self.image.format(), &bytes);
+        let lost = runs.map(|run| run.index + present(self.image, &run)..run.index + run.count);
+        let lost: Rc<[Range<u64>]> = lost.filter(|entries| !entries.is_empty()).collect();
+        if lost.is_empty() {
+            self.whole.set(geometry.cluster_of(table), 1)?;
+        } else if self.lost.len() < TABLES_MAX {
+            self.lost.insert(table, Rc::clone(&lost));
         }
-        Ok(())
+        Ok(lost)
     }
 }
 

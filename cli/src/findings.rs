@@ -92,9 +92,10 @@ impl Findings {
         kinds.sort_by_key(|kind| severity(&kind.lines[0].finding));
         let told = |line: &Line, left_out: u64| {
             let place = Place::of(&line.finding, line.count).zip(places);
+            let holds = places.and_then(|all| all.holds_text(&line.finding));
             Told {
                 kind: line.finding.kind(),
-                text: line.to_string(),
+                text: format!("{line}{}", holds.unwrap_or_default()),
                 count: line.count,
                 guest: place.and_then(|(place, all)| all.guest(place)),
                 left_out,

@@ -8,6 +8,11 @@ use recount::finding::{Finding, L1Place, L2Place, Layer, Referrer};
 use recount::guest::{Layers, TableUse};
 use recount::{CheckError, Offset, Storage};
 
+use crate::recognize::Text;
+
+/// Bytes of a table that there are always.
+const SMALLEST_CLUSTER: usize = 512;
+
 /// What of the tables a finding is about.
 #[derive(Clone, Copy)]
 pub enum Place {
@@ -75,6 +80,17 @@ impl<'a> Places<'a> {
             layers,
             uses,
         })
+    }
+
+    /// What follows the text of a finding about a table in whose place there is text.
+    pub fn holds_text(&self, finding: &Finding) -> Option<String> {
+        let Finding::NotATable { table } = finding else {
+            return None;
+        };
+        let mut start = [0; SMALLEST_CLUSTER];
+        self.storage.read_at(*table, &mut start).ok()?;
+        let line = Text::of(&start)?.first_line;
+        Some(format!(": it holds text, which begins with '{line}'"))
     }
 
     /// What of the virtual disk it is; `None` where nothing of it is.

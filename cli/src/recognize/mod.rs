@@ -14,7 +14,7 @@ use recount::{CheckError, Image, ImageError, MemoryStorage, Offset, Storage};
 
 use overwritten::Remains;
 use signatures::{Kind, Signature};
-use text::Text;
+pub use text::Text;
 
 /// Bytes at the start that are looked at: up to the end of the second one of the largest clusters,
 /// where the reftable of a new image is.

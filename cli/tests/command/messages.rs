@@ -184,6 +184,20 @@ fn the_worst_comes_first() {
     assert!(places[0].is_some() && places.is_sorted(), "{said:#?}");
 }
 
+#[test]
+fn of_a_table_in_whose_place_there_is_text_that_is_said() {
+    let mut image = Image::clean();
+    let line = b"2026-11-28 server started\n";
+    for at in (L2..L2 + CLUSTER - line.len()).step_by(line.len()) {
+        image.put(at, line);
+    }
+    image.bytes[L2 + CLUSTER - 18..][..18].fill(b'\n');
+    let said = said(&image, &[]);
+    let expected = "ERROR the L2 table at 0x800 does not look like one: it holds text, which begins \
+                    with '2026-11-28 server started' (guest 0 to 16383)";
+    assert!(said.iter().any(|line| line == expected), "{said:#?}");
+}
+
 #[needs(qemu)]
 #[test]
 fn a_snapshot_is_named_by_its_id_and_name() {

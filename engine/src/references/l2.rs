@@ -120,11 +120,12 @@ impl Walker<'_> {
         for (table, uses) in self.count_usual_tables(&tables)? {
             self.storage.read_at(table, &mut buffer)?;
             (self.uses, self.next_contiguous) = (uses, None);
-            for run in l2_runs(self.format, &buffer) {
-                self.visit_run(L2Place(table, run.index), run)?;
-            }
+            // The cause before what comes of it.
             if !looks_like_l2_table(self.image, &buffer) {
                 self.references.dead_ends.push(Finding::NotATable { table });
+            }
+            for run in l2_runs(self.format, &buffer) {
+                self.visit_run(L2Place(table, run.index), run)?;
             }
         }
         self.references.l2_tables = tables;

@@ -4,7 +4,7 @@
 //! typed fields) → `references` (everything that refers to a cluster) → `table` (counts) →
 //! `check` (compare with the disk) → `plan` (a whole repair, decided before any of it is written;
 //! `rebuild` says where new structures go) → `repair` (write it). What a repair replaces goes to
-//! [`undo`] first.
+//! [`undo`] first. [`map`] says what lies where.
 
 // An index into a table of an image is below 2^32 or comes from a slice; both fit.
 const _: () = assert!(usize::BITS >= 64, "recount needs a 64-bit target");
@@ -15,6 +15,7 @@ mod format;
 mod geometry;
 pub mod guest;
 mod image;
+pub mod map;
 pub mod observer;
 pub mod plan;
 pub mod rebuild;
@@ -31,6 +32,7 @@ pub use finding::Finding;
 pub use format::ImageError;
 pub use geometry::{Geometry, GeometryError};
 pub use image::Image;
+pub use map::Map;
 pub use observer::{Action, Observer, Stage};
 pub use plan::{RepairError, RepairOptions, RepairPlan, Scope};
 pub use rebuild::{Algorithm, Layout, PlanError};

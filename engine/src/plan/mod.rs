@@ -23,6 +23,7 @@ mod uses;
 
 pub use error::RepairError;
 pub use options::{RepairOptions, Scope};
+pub(crate) use overlay::Overlay;
 pub use phase::{Phase, PhaseKind, Visit};
 
 use crate::check::{Look, Report};

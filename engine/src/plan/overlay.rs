@@ -17,7 +17,7 @@ const READ_ONLY: io::ErrorKind = io::ErrorKind::ReadOnlyFilesystem;
 type Patch<'a> = (Range<u64>, Cow<'a, Target>);
 
 /// Reads as `base` will once the plan is carried out; cannot be written to.
-pub(super) struct Overlay<'a> {
+pub(crate) struct Overlay<'a> {
     base: &'a dyn Storage,
     plan: &'a RepairPlan,
     /// By where they lie; they do not overlap.

@@ -26,6 +26,15 @@ pub enum Command {
     #[command(after_long_help = CHECK_AFTER)]
     Check(CheckArguments),
 
+    /// Show what lies where in an image, problems first: a strip, a picture (-o) or data (--json)
+    ///
+    /// Every cluster of the file has one use: a table, guest data, free. The strip goes over the width
+    /// of the terminal; where a character stands for several clusters, it shows the worst that is
+    /// wrong with one of them, or else what most of those in use are. Nothing is written but the
+    /// picture.
+    #[command(after_long_help = MAP_AFTER)]
+    Map(MapArguments),
+
     /// Put back what a repair with --undo has replaced: the bytes, and the length of the image
     ///
     /// It does so wherever the repair ended, at its end, in an error or in a power cut, and can
@@ -36,6 +45,44 @@ pub enum Command {
     /// file is put back once; of several repairs the last one is undone first.
     #[command(after_long_help = UNDO_AFTER)]
     Undo(UndoArguments),
+}
+
+#[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
+pub struct MapArguments {
+    /// The image: a regular file or a block device; also as `file:PATH`, or as `json:{...}` with the
+    /// drivers qcow2, file and `host_device`
+    #[arg(value_name = "FILE")]
+    pub name: PathBuf,
+
+    /// FILE is a list of options, `driver=qcow2,file.filename=PATH` for example
+    #[arg(long)]
+    pub image_opts: bool,
+
+    /// Look at an image that another process has open; what that process has half written shows as
+    /// wrong
+    #[arg(short = 'U', long)]
+    pub force_share: bool,
+
+    /// Show what is there now and what `recount check -r all` would make of it
+    #[arg(long)]
+    pub plan: bool,
+
+    /// Write a picture to FILE, as SVG, in place of the strip
+    #[arg(short, long, value_name = "FILE.svg")]
+    pub output: Option<PathBuf>,
+
+    /// Let -o replace a file that is there
+    #[arg(long, requires = "output")]
+    pub force: bool,
+
+    /// Print every run of clusters that are alike, as JSON, in place of the strip
+    #[arg(long)]
+    pub json: bool,
+
+    /// Columns of the strip; those of the terminal unless given, 80 where there is none
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(24..=1000))]
+    pub width: Option<u16>,
 }
 
 #[derive(Args, Debug)]
@@ -208,6 +255,23 @@ Examples:
     a device without room for the new structures
   recount check -U --output=json disk.qcow2
     while a machine runs on it";
+
+const MAP_AFTER: &str = "\
+On a terminal the characters have colours, unless NO_COLOR is set or TERM is dumb. The picture has every \
+cluster of a file of up to 16,384 clusters, with what it is under the pointer.
+
+Exit codes:
+   0  the map was made, whatever it shows; `recount check` tells what is wrong
+   1  it was not; the message says why
+
+Examples:
+  recount map disk.qcow2
+  recount map --plan disk.qcow2
+    now, and after a repair
+  recount map -o map.svg disk.qcow2
+    a picture, for a browser
+  recount map --json disk.qcow2 | jq .now.wrong
+    how many clusters have what wrong with them";
 
 const UNDO_AFTER: &str = "\
 An undo file holds parts of the image and says where that is. Use those alone that come from your \

@@ -1,4 +1,4 @@
-//! The command line, `recount check` and `recount undo`: options in, results to standard output,
+//! The command line, `recount check`, `recount map` and `recount undo`: options in, results to standard output,
 //! messages to standard error.
 
 mod args;
@@ -6,6 +6,7 @@ mod check;
 mod failure;
 mod findings;
 mod lost;
+mod map;
 mod name;
 mod output;
 mod places;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     let mut terminal = Terminal::new(detail);
     let result = match &command {
         Command::Check(arguments) => check::run(arguments, &mut terminal),
+        Command::Map(arguments) => map::run(arguments, &mut terminal),
         Command::Undo(arguments) => undo::run(arguments, &mut terminal),
     };
     let code = result.unwrap_or_else(|Failure { message, code }| {

@@ -6,6 +6,7 @@ mod bad_input;
 mod devices;
 mod image;
 mod locks;
+mod map;
 mod messages;
 mod parity;
 mod paths;

@@ -7,9 +7,9 @@ mod picture;
 mod strip;
 mod svg;
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, Permissions};
 use std::io::{self, BufWriter, ErrorKind, IsTerminal as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use console::Term;
@@ -147,7 +147,7 @@ fn remarks(file: &Path, now: &Picture, after: &After) -> String {
     text
 }
 
-/// Writes the picture, never over the image, and over another file only if it may.
+/// Writes the picture, never over the image, and over another file only if it may; all of it, or nothing.
 fn save(path: &Path, image: &Path, svg: &str, force: bool) -> Result<(), Failure> {
     let failed = |error: io::Error| match error.kind() {
         ErrorKind::AlreadyExists => {
@@ -159,12 +159,19 @@ fn save(path: &Path, image: &Path, svg: &str, force: bool) -> Result<(), Failure
     if identity(path).is_ok_and(|one| identity(image).is_ok_and(|other| one == other)) {
         return Err(Failure::of(path, "that is the image"));
     }
-    let mut options = OpenOptions::new();
-    options
-        .write(true)
-        .create_new(!force)
-        .create(force)
-        .truncate(force);
-    let mut file = options.open(path).map_err(failed)?;
-    file.write_all(svg.as_bytes()).map_err(failed)
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let mut new = tempfile::Builder::new();
+    new.permissions(Permissions::from_mode(0o666));
+    let mut new = new
+        .tempfile_in(folder.unwrap_or(Path::new(".")))
+        .map_err(failed)?;
+    new.write_all(svg.as_bytes()).map_err(failed)?;
+    let kept = if force {
+        new.persist(path)
+    } else {
+        new.persist_noclobber(path)
+    };
+    kept.map(drop).map_err(|error| failed(error.error))
 }

@@ -26,6 +26,13 @@ pub enum Command {
     #[command(after_long_help = CHECK_AFTER)]
     Check(CheckArguments),
 
+    /// Show what the header and the tables of an image say, also of a damaged one
+    ///
+    /// Sizes, features, the files that belong to it, snapshots, bitmaps, where the tables are, and
+    /// how much is allocated. What cannot be read is said in its place. Nothing is written.
+    #[command(after_long_help = INFO_AFTER)]
+    Info(InfoArguments),
+
     /// Put back what a repair with --undo has replaced: the bytes, and the length of the image
     ///
     /// It does so wherever the repair ended, at its end, in an error or in a power cut, and can
@@ -36,6 +43,21 @@ pub enum Command {
     /// file is put back once; of several repairs the last one is undone first.
     #[command(after_long_help = UNDO_AFTER)]
     Undo(UndoArguments),
+}
+
+#[derive(Args, Debug)]
+pub struct InfoArguments {
+    /// The image; all names that `recount check` takes but --image-opts
+    #[arg(value_name = "FILE")]
+    pub name: PathBuf,
+
+    /// Read an image that another process has open; what that process has half written shows
+    #[arg(short = 'U', long)]
+    pub force_share: bool,
+
+    /// How the result is printed
+    #[arg(long, value_name = "FORM", default_value = "human")]
+    pub output: OutputFormat,
 }
 
 #[derive(Args, Debug)]
@@ -207,6 +229,16 @@ Examples:
   recount check -r all --reuse-old /dev/vg/disk
     a device without room for the new structures
   recount check -U --output=json disk.qcow2
+    while a machine runs on it";
+
+const INFO_AFTER: &str = "\
+Exit codes:
+   0  the header could be read, whatever is wrong with the rest
+   1  it could not; the message says what the file is instead, where that can be told
+
+Examples:
+  recount info disk.qcow2
+  recount info -U --output=json disk.qcow2
     while a machine runs on it";
 
 const UNDO_AFTER: &str = "\

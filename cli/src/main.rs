@@ -1,15 +1,17 @@
-//! The command line, `recount check` and `recount undo`: options in, results to standard output,
+//! The command line, `recount check` and its companions: options in, results to standard output,
 //! messages to standard error.
 
 mod args;
 mod check;
 mod failure;
 mod findings;
+mod info;
 mod lost;
 mod name;
 mod output;
 mod places;
 mod plan;
+mod progress;
 mod recognize;
 mod stop;
 mod terminal;
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
     let mut terminal = Terminal::new(detail);
     let result = match &command {
         Command::Check(arguments) => check::run(arguments, &mut terminal),
+        Command::Info(arguments) => info::run(arguments, &mut terminal),
         Command::Undo(arguments) => undo::run(arguments, &mut terminal),
     };
     let code = result.unwrap_or_else(|Failure { message, code }| {

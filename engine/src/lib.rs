@@ -15,6 +15,7 @@ mod format;
 mod geometry;
 pub mod guest;
 mod image;
+pub mod info;
 pub mod observer;
 pub mod plan;
 pub mod rebuild;

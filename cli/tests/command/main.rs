@@ -5,6 +5,7 @@
 mod bad_input;
 mod devices;
 mod image;
+mod info;
 mod locks;
 mod messages;
 mod parity;

@@ -17,6 +17,7 @@ mod snapshots;
 mod usual;
 
 pub(crate) use batches::{BATCH_BYTES, find_in_tables};
+pub(crate) use bitmaps::read_directory;
 pub use dead_ends::{Beyond, DeadEnds};
 pub use error::{CheckError, SnapshotRefusal};
 pub use l1::L1Table;

@@ -33,6 +33,14 @@ pub enum Command {
     #[command(after_long_help = INFO_AFTER)]
     Info(InfoArguments),
 
+    /// Show what the clusters look like that are in use and that nothing refers to
+    ///
+    /// Where the entry of a table was lost, nothing refers any more to the table that it led to, nor
+    /// to the data behind that. This finds such tables, and says how much of their data is there and
+    /// which L1 entries may have led to them. Nothing is written.
+    #[command(after_long_help = FIND_AFTER)]
+    Find(FindArguments),
+
     /// Put back what a repair with --undo has replaced: the bytes, and the length of the image
     ///
     /// It does so wherever the repair ended, at its end, in an error or in a power cut, and can
@@ -58,6 +66,25 @@ pub struct InfoArguments {
     /// How the result is printed
     #[arg(long, value_name = "FORM", default_value = "human")]
     pub output: OutputFormat,
+}
+
+#[derive(Args, Debug)]
+pub struct FindArguments {
+    /// The image; all names that `recount check` takes but --image-opts
+    #[arg(value_name = "FILE")]
+    pub name: PathBuf,
+
+    /// Read an image that another process has open; what that process has half written shows
+    #[arg(short = 'U', long)]
+    pub force_share: bool,
+
+    /// How the result is printed
+    #[arg(long, value_name = "FORM", default_value = "human")]
+    pub output: OutputFormat,
+
+    /// Show all, and not 20 lines of a kind
+    #[arg(short, long)]
+    pub verbose: bool,
 }
 
 #[derive(Args, Debug)]
@@ -240,6 +267,23 @@ Examples:
   recount info disk.qcow2
   recount info -U --output=json disk.qcow2
     while a machine runs on it";
+
+const FIND_AFTER: &str = "\
+What is shown:
+  L2 tables, of which some data is used by nothing else; of each how many of its clusters are whole, \
+  that is within the file. L1 tables, snapshot tables, refcount tables and refcount blocks. Zeros. \
+  Compressed data, if an L2 table that was found leads to it; all else is data.
+
+  Only what is allocated is looked at, or holds something where no refcount can be relied on. A \
+  gigabyte is read at most beside what a check reads.
+
+Exit codes:
+   0  the image was looked through, whatever was found
+   1  it was not
+
+Examples:
+  recount find disk.qcow2
+  recount find -v --output=json disk.qcow2";
 
 const UNDO_AFTER: &str = "\
 An undo file holds parts of the image and says where that is. Use those alone that come from your \

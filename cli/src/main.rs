@@ -4,6 +4,7 @@
 mod args;
 mod check;
 mod failure;
+mod find;
 mod findings;
 mod info;
 mod lost;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
     let mut terminal = Terminal::new(detail);
     let result = match &command {
         Command::Check(arguments) => check::run(arguments, &mut terminal),
+        Command::Find(arguments) => find::run(arguments, &mut terminal),
         Command::Info(arguments) => info::run(arguments, &mut terminal),
         Command::Undo(arguments) => undo::run(arguments, &mut terminal),
     };

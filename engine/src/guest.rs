@@ -194,7 +194,7 @@ fn snapshot_name(storage: &dyn Storage, entry: &SnapshotEntry) -> Result<String,
 }
 
 /// Of entries side by side how many at the beginning have no data that is not where they say.
-fn present(image: &Image, run: &L2Run) -> u64 {
+pub fn present(image: &Image, run: &L2Run) -> u64 {
     let L2Run { entry, count, .. } = *run;
     let (geometry, format) = (image.geometry(), image.format());
     let is_present = match entry.kind(format) {

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod devices;
+mod find;
 mod image;
 mod info;
 mod locks;

@@ -41,6 +41,14 @@ pub enum Command {
     #[command(after_long_help = FIND_AFTER)]
     Find(FindArguments),
 
+    /// Put one lost entry of a table back, as `recount find` shows it
+    ///
+    /// Shows what would be read then: for which part of the virtual disk, whether a table is there,
+    /// and how much of its data. With --yes the entry is written, and nothing else; `recount check
+    /// -r all` comes next.
+    #[command(after_long_help = MEND_AFTER)]
+    Mend(MendArguments),
+
     /// Put back what a repair with --undo has replaced: the bytes, and the length of the image
     ///
     /// It does so wherever the repair ended, at its end, in an error or in a power cut, and can
@@ -85,6 +93,54 @@ pub struct FindArguments {
     /// Show all, and not 20 lines of a kind
     #[arg(short, long)]
     pub verbose: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct MendArguments {
+    /// The image; all names that `recount check` takes but --image-opts
+    #[arg(value_name = "FILE")]
+    pub name: PathBuf,
+
+    /// Let this entry of the active L1 table lead to the L2 table at OFFSET
+    #[arg(
+        long,
+        value_name = "INDEX=OFFSET",
+        value_parser = pair,
+        required_unless_present = "entry",
+        conflicts_with = "entry"
+    )]
+    pub l1: Option<(u64, u64)>,
+
+    /// Write VALUE to the entry of an L1 or L2 table at OFFSET in the file
+    #[arg(long, value_name = "OFFSET=VALUE", value_parser = pair)]
+    pub entry: Option<(u64, u64)>,
+
+    /// Write the entry
+    #[arg(short = 'r', long, requires = "undo")]
+    pub yes: bool,
+
+    /// Before the entry is written, save what it replaces to FILE, a new file; `recount undo FILE`
+    /// puts it back
+    #[arg(long, value_name = "FILE", requires = "yes")]
+    pub undo: Option<PathBuf>,
+
+    /// Write it although something speaks against it; nothing leads outside of the file or into
+    /// the middle of a cluster then, and nothing but entries of tables in use is written
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Two numbers, decimal or hexadecimal with `0x`.
+fn pair(text: &str) -> Result<(u64, u64), String> {
+    let number = |text: &str| {
+        let parsed = match text.strip_prefix("0x") {
+            Some(digits) => u64::from_str_radix(digits, 16),
+            None => text.parse(),
+        };
+        parsed.map_err(|error| format!("'{}': {error}", text.escape_debug()))
+    };
+    let (one, other) = text.split_once('=').ok_or("there is no '=' in it")?;
+    Ok((number(one)?, number(other)?))
 }
 
 #[derive(Args, Debug)]
@@ -284,6 +340,25 @@ Exit codes:
 Examples:
   recount find disk.qcow2
   recount find -v --output=json disk.qcow2";
+
+const MEND_AFTER: &str = "\
+Numbers are decimal, or hexadecimal with 0x.
+
+What speaks against an entry, and needs --force:
+  what it would lead to does not read as an L2 table, or has no data; its cluster is in use already; \
+  the entry leads to something now, or would have reserved bits set.
+
+Exit codes:
+   0  the entry was written, or would be
+   1  it was not; the message says why
+
+Examples:
+  recount find disk.qcow2
+    which tables are lost, and which entries are empty?
+  recount mend disk.qcow2 --l1 0=0x40000
+    what would be read with entry 0 leading there?
+  recount mend disk.qcow2 --l1 0=0x40000 --yes --undo mend.undo
+  recount check -r all --undo repair.undo disk.qcow2";
 
 const UNDO_AFTER: &str = "\
 An undo file holds parts of the image and says where that is. Use those alone that come from your \

@@ -8,6 +8,7 @@ mod find;
 mod findings;
 mod info;
 mod lost;
+mod mend;
 mod name;
 mod output;
 mod places;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::run(arguments, &mut terminal),
         Command::Find(arguments) => find::run(arguments, &mut terminal),
         Command::Info(arguments) => info::run(arguments, &mut terminal),
+        Command::Mend(arguments) => mend::run(arguments, &mut terminal),
         Command::Undo(arguments) => undo::run(arguments, &mut terminal),
     };
     let code = result.unwrap_or_else(|Failure { message, code }| {

@@ -8,7 +8,7 @@
 
 /// What tables and their entries say, for those who read some themselves.
 pub mod entry {
-    pub use crate::format::entry::{L1Entry, L2Entry, L2Kind};
+    pub use crate::format::entry::{COPIED, L1Entry, L2Entry, L2Kind};
     pub use crate::guest::present;
     pub use crate::references::{L1Table, L2Run, for_each_entry, l2_runs};
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use recount::storage::shown;
 use recount::{Image, Run};
 use serde_json::{Map, Value, json};
 
@@ -72,7 +73,12 @@ impl fmt::Display for Output<'_> {
             .list
             .iter()
             .try_for_each(|entries| write!(f, "{entries}"))?;
-        more(f, self.idle.left_out)
+        more(f, self.idle.left_out)?;
+        let name = shown(&self.arguments.name);
+        writeln!(
+            f,
+            "`recount mend {name} --l1 INDEX=OFFSET` shows what one of them would lead to."
+        )
     }
 }
 

@@ -143,6 +143,12 @@ impl<'a> Search<'a> {
         Ok(others)
     }
 
+    /// What a cluster is as an L2 table, whatever refers to it.
+    pub fn examine(&mut self, cluster: Cluster) -> Result<FoundTable, RepairError> {
+        let bytes = self.read(cluster, usize::MAX)?;
+        self.table(cluster, &bytes)
+    }
+
     fn content(
         &mut self,
         cluster: Cluster,

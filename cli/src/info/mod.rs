@@ -2,7 +2,7 @@
 //! what cannot be read.
 
 mod json;
-mod parts;
+pub mod parts;
 mod text;
 
 use std::path::Path;

@@ -8,6 +8,7 @@ mod find;
 mod image;
 mod info;
 mod locks;
+mod mend;
 mod messages;
 mod parity;
 mod paths;

@@ -63,11 +63,6 @@ impl<'a> Lost<'a> {
         Ok(is_doubtful || self.draft.is_leaked(cluster)?)
     }
 
-    /// How often a cluster is referred to.
-    pub fn references(&self, cluster: Cluster) -> u64 {
-        self.draft.counts.get(cluster)
-    }
-
     /// Whether bytes, perhaps only the first ones of a cluster, are as those of an L2 table are.
     pub fn looks_like_l2_table(&self, bytes: &[u8]) -> bool {
         looks_like_l2_table(&self.draft.image, bytes)

@@ -111,13 +111,21 @@ impl<'a> Search<'a> {
             contents.set(cluster, Content::NotRead.number())?;
         }
         let mut tables = Vec::new();
-        let mut next = Cluster(0);
+        let (mut next, mut data) = (Cluster(0), self.storage.next_data(Offset(0)));
         while let Some(cluster) = contents.next_used(next) {
             next = Cluster(cluster.0 + 1);
             if self.bytes_read > self.read_max {
                 break;
             }
-            let content = self.content(cluster, &mut tables)?;
+            let (offset, end) = (self.offset_of(cluster), self.offset_of(next));
+            if data.is_some_and(|data| data < offset) {
+                data = self.storage.next_data(offset);
+            }
+            // There can be many more holes than could be looked at one by one.
+            let content = match data {
+                Some(data) if data < end => self.content(cluster, &mut tables)?,
+                _ => Content::Zeros,
+            };
             contents.set(cluster, content.number())?;
         }
         for (cluster, _) in self.compressed.above(0) {
@@ -155,7 +163,7 @@ impl<'a> Search<'a> {
         tables: &mut Vec<FoundTable>,
     ) -> Result<Content, RepairError> {
         let sample = self.read(cluster, SAMPLE)?;
-        let is_zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+        let is_zero = |bytes: &[u8]| bytes.iter().fold(0, |all, byte| all | byte) == 0;
         if !is_zero(&sample) && self.lost.is_snapshot(self.offset_of(cluster))? {
             return Ok(Content::SnapshotTable);
         }

@@ -35,6 +35,29 @@ pub enum Command {
     #[command(after_long_help = MAP_AFTER)]
     Map(MapArguments),
 
+    /// Show what the header and the tables of an image say, also of a damaged one
+    ///
+    /// Sizes, features, the files that belong to it, snapshots, bitmaps, where the tables are, and
+    /// how much is allocated. What cannot be read is said in its place. Nothing is written.
+    #[command(after_long_help = INFO_AFTER)]
+    Info(InfoArguments),
+
+    /// Show what the clusters look like that are in use and that nothing refers to
+    ///
+    /// Where the entry of a table was lost, nothing refers any more to the table that it led to, nor
+    /// to the data behind that. This finds such tables, and says how much of their data is there and
+    /// which L1 entries may have led to them. Nothing is written.
+    #[command(after_long_help = FIND_AFTER)]
+    Find(FindArguments),
+
+    /// Put one lost entry of a table back, as `recount find` shows it
+    ///
+    /// Shows what would be read then: for which part of the virtual disk, whether a table is there,
+    /// and how much of its data. With --yes the entry is written, and nothing else; `recount check
+    /// -r all` comes next.
+    #[command(after_long_help = MEND_AFTER)]
+    Mend(MendArguments),
+
     /// Put back what a repair with --undo has replaced: the bytes, and the length of the image
     ///
     /// It does so wherever the repair ended, at its end, in an error or in a power cut, and can
@@ -83,6 +106,88 @@ pub struct MapArguments {
     /// Columns of the strip; those of the terminal unless given, 80 where there is none
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(24..=1000))]
     pub width: Option<u16>,
+}
+
+#[derive(Args, Debug)]
+pub struct InfoArguments {
+    /// The image; all names that `recount check` takes but --image-opts
+    #[arg(value_name = "FILE")]
+    pub name: PathBuf,
+
+    /// Read an image that another process has open; what that process has half written shows
+    #[arg(short = 'U', long)]
+    pub force_share: bool,
+
+    /// How the result is printed
+    #[arg(long, value_name = "FORM", default_value = "human")]
+    pub output: OutputFormat,
+}
+
+#[derive(Args, Debug)]
+pub struct FindArguments {
+    /// The image; all names that `recount check` takes but --image-opts
+    #[arg(value_name = "FILE")]
+    pub name: PathBuf,
+
+    /// Read an image that another process has open; what that process has half written shows
+    #[arg(short = 'U', long)]
+    pub force_share: bool,
+
+    /// How the result is printed
+    #[arg(long, value_name = "FORM", default_value = "human")]
+    pub output: OutputFormat,
+
+    /// Show all, and not 20 lines of a kind
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct MendArguments {
+    /// The image; all names that `recount check` takes but --image-opts
+    #[arg(value_name = "FILE")]
+    pub name: PathBuf,
+
+    /// Let this entry of the active L1 table lead to the L2 table at OFFSET
+    #[arg(
+        long,
+        value_name = "INDEX=OFFSET",
+        value_parser = pair,
+        required_unless_present = "entry",
+        conflicts_with = "entry"
+    )]
+    pub l1: Option<(u64, u64)>,
+
+    /// Write VALUE to the entry of an L1 or L2 table at OFFSET in the file
+    #[arg(long, value_name = "OFFSET=VALUE", value_parser = pair)]
+    pub entry: Option<(u64, u64)>,
+
+    /// Write the entry
+    #[arg(short = 'r', long, requires = "undo")]
+    pub yes: bool,
+
+    /// Before the entry is written, save what it replaces to FILE, a new file; `recount undo FILE`
+    /// puts it back
+    #[arg(long, value_name = "FILE", requires = "yes")]
+    pub undo: Option<PathBuf>,
+
+    /// Write it although something speaks against it; nothing leads outside of the file or into
+    /// the middle of a cluster then, and nothing but entries of tables in use is written
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Two numbers, decimal or hexadecimal with `0x`.
+fn pair(text: &str) -> Result<(u64, u64), String> {
+    let number = |text: &str| {
+        let parsed = match text.strip_prefix("0x") {
+            Some(digits) => u64::from_str_radix(digits, 16),
+            None => text.parse(),
+        };
+        parsed.map_err(|error| format!("'{}': {error}", text.escape_debug()))
+    };
+    let (one, other) = text.split_once('=').ok_or("there is no '=' in it")?;
+    Ok((number(one)?, number(other)?))
 }
 
 #[derive(Args, Debug)]
@@ -272,6 +377,52 @@ Examples:
     a picture, for a browser
   recount map --json disk.qcow2 | jq .now.wrong
     how many clusters have what wrong with them";
+
+const INFO_AFTER: &str = "\
+Exit codes:
+   0  the header could be read, whatever is wrong with the rest
+   1  it could not; the message says what the file is instead, where that can be told
+
+Examples:
+  recount info disk.qcow2
+  recount info -U --output=json disk.qcow2
+    while a machine runs on it";
+
+const FIND_AFTER: &str = "\
+What is shown:
+  L2 tables, of which some data is used by nothing else; of each how many of its clusters are whole, \
+  that is within the file. L1 tables, snapshot tables, refcount tables and refcount blocks. Zeros. \
+  Compressed data, if an L2 table that was found leads to it; all else is data.
+
+  Only what is allocated is looked at, or holds something where no refcount can be relied on. A \
+  gigabyte is read at most beside what a check reads.
+
+Exit codes:
+   0  the image was looked through, whatever was found
+   1  it was not
+
+Examples:
+  recount find disk.qcow2
+  recount find -v --output=json disk.qcow2";
+
+const MEND_AFTER: &str = "\
+Numbers are decimal, or hexadecimal with 0x.
+
+What speaks against an entry, and needs --force:
+  what it would lead to does not read as an L2 table, or has no data; its cluster is in use already; \
+  the entry leads to something now, or would have reserved bits set.
+
+Exit codes:
+   0  the entry was written, or would be
+   1  it was not; the message says why
+
+Examples:
+  recount find disk.qcow2
+    which tables are lost, and which entries are empty?
+  recount mend disk.qcow2 --l1 0=0x40000
+    what would be read with entry 0 leading there?
+  recount mend disk.qcow2 --l1 0=0x40000 --yes --undo mend.undo
+  recount check -r all --undo repair.undo disk.qcow2";
 
 const UNDO_AFTER: &str = "\
 An undo file holds parts of the image and says where that is. Use those alone that come from your \

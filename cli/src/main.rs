@@ -1,16 +1,20 @@
-//! The command line, `recount check`, `recount map` and `recount undo`: options in, results to standard output,
+//! The command line, `recount check` and its companions: options in, results to standard output,
 //! messages to standard error.
 
 mod args;
 mod check;
 mod failure;
+mod find;
 mod findings;
+mod info;
 mod lost;
 mod map;
+mod mend;
 mod name;
 mod output;
 mod places;
 mod plan;
+mod progress;
 mod recognize;
 mod stop;
 mod terminal;
@@ -43,6 +47,9 @@ fn main() -> ExitCode {
     let result = match &command {
         Command::Check(arguments) => check::run(arguments, &mut terminal),
         Command::Map(arguments) => map::run(arguments, &mut terminal),
+        Command::Find(arguments) => find::run(arguments, &mut terminal),
+        Command::Info(arguments) => info::run(arguments, &mut terminal),
+        Command::Mend(arguments) => mend::run(arguments, &mut terminal),
         Command::Undo(arguments) => undo::run(arguments, &mut terminal),
     };
     let code = result.unwrap_or_else(|Failure { message, code }| {

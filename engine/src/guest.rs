@@ -8,7 +8,7 @@ use std::rc::Rc;
 use crate::finding::Layer;
 use crate::format::entry::{L1Entry, L2Kind};
 use crate::format::header::{CORRUPT, DIRTY};
-use crate::format::snapshot::{FIXED_BYTES, MAX_L1_ENTRIES, SnapshotEntry};
+use crate::format::snapshot::{MAX_L1_ENTRIES, SnapshotEntry};
 use crate::image::Image;
 use crate::references::{CheckError, HeaderTables, L2Run, SnapshotTable, for_each_entry, l2_runs};
 use crate::storage::{Storage, StorageError};
@@ -225,9 +225,8 @@ impl Search<'_> {
 /// A snapshot's ID and name, in one line and cut where they are long.
 fn snapshot_name(storage: &dyn Storage, entry: &SnapshotEntry) -> Result<String, StorageError> {
     let mut bytes = vec![0; usize::from(entry.id_size) + usize::from(entry.name_size)];
-    let skipped = FIXED_BYTES + u64::from(entry.extra_data_size);
-    let at = Offset(entry.position.0.saturating_add(skipped));
-    storage.read_at(at, &mut bytes)?;
+    let [_, id, _] = entry.parts();
+    storage.read_at(id.offset, &mut bytes)?;
     let (id, name) = bytes.split_at(entry.id_size.into());
     let [id, name] = [id, name].map(|bytes| {
         let text: String = String::from_utf8_lossy(bytes)
@@ -240,7 +239,7 @@ fn snapshot_name(storage: &dyn Storage, entry: &SnapshotEntry) -> Result<String,
 }
 
 /// Of entries side by side how many at the beginning have no data that is not where they say.
-fn present(image: &Image, run: &L2Run) -> u64 {
+pub fn present(image: &Image, run: &L2Run) -> u64 {
     let L2Run { entry, count, .. } = *run;
     let (geometry, format) = (image.geometry(), image.format());
     let is_present = match entry.kind(format) {

@@ -42,12 +42,11 @@ impl Image {
                 return Err(ImageError::Luks { offset });
             }
         }
-        let bytes = storage.len().div_ceil(SECTOR).saturating_mul(SECTOR);
-        let clusters = header.geometry.clusters_for(bytes);
+        let extent = Extent::of(storage, &header.geometry);
         Ok(Self {
             header,
             extensions,
-            extent: Extent { bytes, clusters },
+            extent,
         })
     }
 
@@ -103,4 +102,13 @@ pub struct Extent {
     pub bytes: u64,
     /// Clusters, the last one perhaps in part.
     pub clusters: ClusterCount,
+}
+
+impl Extent {
+    /// That of a file as it is now.
+    pub(crate) fn of(storage: &dyn Storage, geometry: &Geometry) -> Self {
+        let bytes = storage.len().div_ceil(SECTOR).saturating_mul(SECTOR);
+        let clusters = geometry.clusters_for(bytes);
+        Self { bytes, clusters }
+    }
 }

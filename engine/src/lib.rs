@@ -6,6 +6,13 @@
 //! `rebuild` says where new structures go) → `repair` (write it). What a repair replaces goes to
 //! [`undo`] first. [`map`] says what lies where.
 
+/// What tables and their entries say, for those who read some themselves.
+pub mod entry {
+    pub use crate::format::entry::{COPIED, L1Entry, L2Entry, L2Kind};
+    pub use crate::guest::present;
+    pub use crate::references::{L1Table, L2Run, for_each_entry, l2_runs};
+}
+
 // An index into a table of an image is below 2^32 or comes from a slice; both fit.
 const _: () = assert!(usize::BITS >= 64, "recount needs a 64-bit target");
 
@@ -15,6 +22,7 @@ mod format;
 mod geometry;
 pub mod guest;
 mod image;
+pub mod info;
 pub mod map;
 pub mod observer;
 pub mod plan;

@@ -4,9 +4,12 @@
 
 mod bad_input;
 mod devices;
+mod find;
 mod image;
+mod info;
 mod locks;
 mod map;
+mod mend;
 mod messages;
 mod parity;
 mod paths;

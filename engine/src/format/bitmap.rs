@@ -8,7 +8,7 @@
 
 use super::{be16, be32, be64};
 use crate::geometry::Geometry;
-use crate::units::Offset;
+use crate::units::{Offset, Region};
 
 /// Bytes of an entry before its extra data and name.
 pub const FIXED_BYTES: u64 = 24;
@@ -19,6 +19,7 @@ const GRANULARITY_BITS: std::ops::RangeInclusive<u8> = 9..=31;
 const MAX_NAME: u16 = 1023;
 const TYPE_DIRTY_TRACKING: u8 = 1;
 const FLAG_IN_USE: u32 = 1;
+const FLAG_AUTO: u32 = 1 << 1;
 /// All flags but "in use" and "auto".
 const RESERVED_FLAGS: u32 = 0xffff_fffc;
 
@@ -29,6 +30,14 @@ pub struct BitmapEntry {
     pub table_offset: Offset,
     /// Entries of its table.
     pub table_size: u32,
+    /// Whether a program has it open, or was killed meanwhile.
+    pub in_use: bool,
+    /// Whether writes are noted in it.
+    pub enabled: bool,
+    /// Binary logarithm of the bytes that a bit stands for.
+    pub granularity_bits: u8,
+    /// Where its name is.
+    pub name: Region,
     /// Bytes of the entry, with the padding after it.
     pub length: u64,
     /// Whether it breaks a rule of the specification or a limit of qemu.
@@ -36,8 +45,13 @@ pub struct BitmapEntry {
 }
 
 impl BitmapEntry {
-    /// Parses the first [`FIXED_BYTES`] bytes of an entry, in an image of `size` virtual bytes.
-    pub fn parse(bytes: &[u8; FIXED_BYTES as usize], geometry: &Geometry, size: u64) -> Self {
+    /// Parses the first [`FIXED_BYTES`] bytes of the entry at `at`, in an image of `size` virtual bytes.
+    pub fn parse(
+        at: Offset,
+        bytes: &[u8; FIXED_BYTES as usize],
+        geometry: &Geometry,
+        size: u64,
+    ) -> Self {
         let (table_offset, table_size) = (Offset(be64(bytes, 0)), be32(bytes, 8));
         let (flags, bitmap_type, granularity_bits) = (be32(bytes, 12), bytes[16], bytes[17]);
         let (name_size, extra_data_size) = (be16(bytes, 18), be32(bytes, 20));
@@ -51,6 +65,13 @@ impl BitmapEntry {
         Self {
             table_offset,
             table_size,
+            in_use: flags & FLAG_IN_USE != 0,
+            enabled: flags & FLAG_AUTO != 0,
+            granularity_bits,
+            name: Region {
+                offset: Offset(at.0.saturating_add(FIXED_BYTES + u64::from(extra_data_size))),
+                length: name_size.into(),
+            },
             length: entry_bytes.next_multiple_of(8),
             is_malformed: extra_data_size != 0
                 || table_size == 0

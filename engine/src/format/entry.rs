@@ -6,7 +6,7 @@ use crate::units::{Offset, Region};
 /// Bits 9 to 55: a host offset.
 pub(crate) const OFFSET_MASK: u64 = 0x00ff_ffff_ffff_fe00;
 /// Bit 63: the refcount of what is referred to is exactly 1.
-pub(crate) const COPIED: u64 = 1 << 63;
+pub const COPIED: u64 = 1 << 63;
 /// Bit 62: compressed.
 pub(crate) const COMPRESSED: u64 = 1 << 62;
 /// Bit 0: reads as zeros.

@@ -39,23 +39,34 @@ pub struct Extensions {
     pub luks: Option<Region>,
     /// The bitmaps, if the autoclear bit says that they are to be believed.
     pub bitmaps: Option<Bitmaps>,
+    /// The same whatever it says; held to no rule.
+    pub claimed_bitmaps: Option<Bitmaps>,
+    /// Where the names of the backing file's format and of the external data file are; 0 without one.
+    pub backing_format: Region,
+    pub data_file: Region,
 }
 
 impl Extensions {
     /// Where the space for extensions ends: at the backing file's name, else at the first
     /// cluster's end.
-    pub const fn end(header: &Header) -> u64 {
+    pub fn end(header: &Header) -> u64 {
+        let cluster_size = header.geometry.cluster_size();
         match header.backing_file_offset {
-            Offset(0) => header.geometry.cluster_size(),
-            Offset(name) => name,
+            Offset(0) => cluster_size,
+            Offset(name) => name.min(cluster_size),
         }
     }
 
     /// Parses the extensions that follow the header in `first_cluster`.
     pub fn parse(header: &Header, first_cluster: &[u8]) -> Result<Self, ImageError> {
-        let end = Self::end(header);
         let mut extensions = Self::default();
-        let mut data_file = false;
+        extensions.read(header, first_cluster)?;
+        Ok(extensions)
+    }
+
+    /// The same; what comes before the first that breaks a rule is there all the same.
+    pub fn read(&mut self, header: &Header, first_cluster: &[u8]) -> Result<(), ImageError> {
+        let end = Self::end(header);
         let mut position = u64::from(header.length);
         while position < end {
             let (at, data_start) = (Offset(position), position + PREFIX_BYTES);
@@ -65,6 +76,8 @@ impl Extensions {
                 return Err(ImageError::ExtensionTooLong(magic, at, length, Offset(end)));
             }
             let data = first_cluster.get(data_start as usize..).unwrap_or_default();
+            let offset = Offset(data_start);
+            let region = Region { offset, length };
             // A field is held to a rule.
             let hold = |field, value, holds| {
                 let broken = ImageError::ExtensionField(magic, at, field, value);
@@ -74,8 +87,11 @@ impl Extensions {
             let aligned = |offset| header.geometry.is_aligned(offset);
             match magic {
                 END => break,
-                BACKING_FORMAT => length_is(length < BACKING_FORMAT_BUFFER)?,
-                DATA_FILE => data_file = true,
+                BACKING_FORMAT => {
+                    self.backing_format = region;
+                    length_is(length < BACKING_FORMAT_BUFFER)?;
+                }
+                DATA_FILE => self.data_file = region,
                 CRYPTO_HEADER => {
                     let (crypt, offset) = (header.crypt_method, Offset(be64(data, 0)));
                     let is_luks = crypt == CRYPT_LUKS;
@@ -83,33 +99,34 @@ impl Extensions {
                     length_is(length == CRYPTO_BYTES)?;
                     hold("offset of the LUKS header", offset.0, aligned(offset))?;
                     let length = be64(data, 8);
-                    extensions.luks = Some(Region { offset, length });
+                    self.luks = Some(Region { offset, length });
                 }
                 BITMAPS => {
                     length_is(length == BITMAPS_BYTES)?;
+                    let (count, reserved) = (be32(data, 0), be32(data, 4));
+                    let (length, offset) = (be64(data, 8), Offset(be64(data, 16)));
+                    let directory = Region { offset, length };
+                    self.claimed_bitmaps = Some(Bitmaps { count, directory });
                     if header.has_consistent_bitmaps() {
-                        let (count, reserved) = (be32(data, 0), be32(data, 4));
-                        let (length, offset) = (be64(data, 8), Offset(be64(data, 16)));
                         let has_count = (1..=MAX_BITMAPS).contains(&count);
                         hold("reserved field", reserved.into(), reserved == 0)?;
                         hold("number of bitmaps", count.into(), has_count)?;
                         hold("offset of the directory", offset.0, aligned(offset))?;
                         let fits = length <= MAX_DIRECTORY_BYTES;
                         hold("size of the directory", length, fits)?;
-                        let directory = Region { offset, length };
-                        extensions.bitmaps = Some(Bitmaps { count, directory });
+                        self.bitmaps = self.claimed_bitmaps;
                     }
                 }
                 _ => {}
             }
             position = data_start + length.next_multiple_of(8);
         }
-        if header.crypt_method == CRYPT_LUKS && extensions.luks.is_none() {
+        if header.crypt_method == CRYPT_LUKS && self.luks.is_none() {
             return Err(ImageError::NoLuksHeader);
         }
-        if header.has_data_file() && !data_file {
+        if header.has_data_file() && self.data_file.offset == Offset(0) {
             return Err(ImageError::NoDataFile);
         }
-        Ok(extensions)
+        Ok(())
     }
 }

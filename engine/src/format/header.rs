@@ -30,6 +30,18 @@ const V2_LENGTH: u32 = 72;
 const V3_MIN_LENGTH: u32 = 104;
 const V2_REFCOUNT_ORDER: u32 = 4;
 
+/// The features that are known: the kind as the feature name table has it, the bit, the name as qemu has it.
+pub const FEATURES: [(u8, u32, &str); 8] = [
+    (0, 0, "dirty bit"),
+    (0, 1, "corrupt bit"),
+    (0, 2, "external data file"),
+    (0, 3, "compression type"),
+    (0, 4, "extended L2 entries"),
+    (1, 0, "lazy refcounts"),
+    (2, 0, "bitmaps"),
+    (2, 1, "raw external data"),
+];
+
 /// Incompatible feature bit 0: refcounts may be out of date (lazy refcounts).
 pub const DIRTY: u64 = 1;
 /// Incompatible feature bit 1: metadata is known to be corrupt.
@@ -82,9 +94,12 @@ pub struct Header {
     pub nb_snapshots: u32,
     /// Not yet validated.
     pub snapshots_offset: Offset,
-    /// All of them known.
+    /// All of them known, unless the header was only [read](Self::read).
     pub incompatible_features: u64,
+    pub compatible_features: u64,
     pub autoclear_features: u64,
+    /// 0 zlib, 1 zstd.
+    pub compression_type: u8,
     /// Bytes of the header itself.
     pub length: u32,
     /// Whether there can be a reftable where the header says that it is: what a rebuild replaces
@@ -96,6 +111,12 @@ impl Header {
     /// Parses the first [`KNOWN_BYTES`] bytes of a file; what is missing of them counts as zeros,
     /// as it reads.
     pub fn parse(bytes: &[u8]) -> Result<Self, ImageError> {
+        let header = Self::read(bytes)?;
+        header.violation().map_or(Ok(header), Err)
+    }
+
+    /// The same of one that may break rules, as long as its fields can be told.
+    pub fn read(bytes: &[u8]) -> Result<Self, ImageError> {
         let (magic, version) = (be32(bytes, 0), be32(bytes, 4));
         if bytes.starts_with(&super::UNDO_MAGIC) {
             return Err(ImageError::UndoFile);
@@ -126,27 +147,30 @@ impl Header {
             nb_snapshots: be32(bytes, SNAPSHOTS_POSITION as usize),
             snapshots_offset: Offset(be64(bytes, SNAPSHOTS_POSITION as usize + 4)),
             incompatible_features: if v3 { be64(bytes, 72) } else { 0 },
+            compatible_features: if v3 { be64(bytes, 80) } else { 0 },
             autoclear_features: if v3 { be64(bytes, 88) } else { 0 },
+            compression_type: 0,
             length: if v3 { be32(bytes, 100) } else { V2_LENGTH },
             has_usable_reftable: false,
         };
         let reftable_bytes = u64::from(header.reftable_clusters) << header.geometry.cluster_bits();
         header.has_usable_reftable = reftable_bytes <= MAX_REFTABLE_BYTES
             && header.can_be_at(header.reftable_offset, reftable_bytes);
-        let compression_type = bytes.get(104).copied().unwrap_or(0);
-        header.violation(compression_type).map_or(Ok(header), Err)
+        if header.length > V3_MIN_LENGTH {
+            header.compression_type = bytes.get(104).copied().unwrap_or(0);
+        }
+        Ok(header)
     }
 
     /// The first rule that is broken.
-    fn violation(&self, compression_type: u8) -> Option<ImageError> {
+    pub fn violation(&self) -> Option<ImageError> {
         use ImageError as E;
         let (cluster_size, length) = (self.geometry.cluster_size(), u64::from(self.length));
         let (name_at, name_bytes) = (self.backing_file_offset, u64::from(self.backing_file_size));
         let name_limit = MAX_BACKING_NAME.min(cluster_size.saturating_sub(name_at.0));
         let fits = name_at.0 == 0 || name_bytes <= name_limit;
         let unknown = self.incompatible_features & !KNOWN_INCOMPATIBLE;
-        let has_compression_type = length > u64::from(V3_MIN_LENGTH);
-        let compression = u8::from(has_compression_type) * compression_type;
+        let compression = self.compression_type;
         // 0 is zlib and 1 is zstd; the bit stands for "not zlib".
         let bit = self.incompatible_features & COMPRESSION != 0;
         let is_known = compression <= 1 && bit == (compression == 1);

@@ -8,7 +8,7 @@
 //! ```
 
 use super::{be16, be32, be64};
-use crate::units::Offset;
+use crate::units::{Offset, Region};
 
 /// Bytes of an entry before its extra data.
 pub const FIXED_BYTES: u64 = 40;
@@ -37,6 +37,10 @@ pub struct SnapshotEntry {
     pub name_size: u16,
     /// Whether it is zeros only: no snapshot, but what follows the table.
     pub is_blank: bool,
+    /// When it was made, in seconds since 1970.
+    pub date: u32,
+    /// The machine's state in it, unless its extra data says otherwise.
+    vm_state_size: u32,
 }
 
 impl SnapshotEntry {
@@ -49,8 +53,32 @@ impl SnapshotEntry {
             id_size: be16(bytes, 12),
             name_size: be16(bytes, 14),
             extra_data_size: be32(bytes, 36),
+            date: be32(bytes, 16),
+            vm_state_size: be32(bytes, 32),
             is_blank: bytes.iter().all(|byte| *byte == 0),
         }
+    }
+
+    /// The bytes of the machine's state and of the virtual disk, by as much extra data as there is.
+    pub fn sizes(&self, extra_data: &[u8]) -> (u64, Option<u64>) {
+        let at = |position: usize| {
+            extra_data
+                .get(position..position + 8)
+                .map(|size| be64(size, 0))
+        };
+        (at(0).unwrap_or(self.vm_state_size.into()), at(8))
+    }
+
+    /// Where its extra data, its ID and its name are.
+    pub fn parts(&self) -> [Region; 3] {
+        let (extra, id) = (self.extra_data_size.into(), self.id_size.into());
+        let lengths = [extra, id, self.name_size.into()];
+        let mut end = self.position.0.saturating_add(FIXED_BYTES);
+        lengths.map(|length: u64| {
+            let offset = Offset(end);
+            end = end.saturating_add(length);
+            Region { offset, length }
+        })
     }
 
     /// Bytes of its extra data that anyone reads.

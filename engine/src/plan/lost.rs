@@ -10,13 +10,13 @@ use crate::table::{RefcountTable, Run};
 use crate::units::{Cluster, ClusterCount, Offset, RefblockIndex, Region};
 
 /// Bytes that are read at most to look for lost tables. Beyond, what leaked is kept.
-const READ_MAX: u64 = 1 << 30;
+pub const READ_MAX: u64 = 1 << 30;
 /// Once so many were found, no more are looked for.
 const FOUND_MAX: u64 = 8;
 /// Bytes that show of most clusters that they are no table.
-const SAMPLE: usize = 512;
+pub const SAMPLE: usize = 512;
 /// As many clusters that a block counts rightly make it a refblock.
-const ENOUGH: u64 = 16;
+pub(super) const ENOUGH: u64 = 16;
 
 /// Looks through the leaked clusters.
 pub(super) fn look_for(
@@ -61,7 +61,8 @@ pub(super) fn look_for(
             Some(counts) => counts,
             none => none.insert(draft.without_structures()?),
         };
-        let clusters = leads_to(draft, counts, cluster, &buffer)?;
+        let is_lost = |cluster| draft.is_leaked(cluster);
+        let clusters = leads_to(draft, counts, cluster, &buffer, &is_lost)?;
         if clusters > 0 {
             let table = offset;
             damage.push(Finding::LostTable { table, clusters });
@@ -73,13 +74,14 @@ pub(super) fn look_for(
     Ok(())
 }
 
-/// To how many other leaked clusters an L2 table leads, but for refblocks that a disturbed repair
-/// wrote and a reftable of it would lead to. None of such a refblock.
-fn leads_to(
+/// To how many other clusters that are lost, as leaked ones are, an L2 table leads, but for refblocks
+/// that a disturbed repair wrote and a reftable of it would lead to. None of such a refblock.
+pub(super) fn leads_to(
     draft: &Draft<'_>,
     counts: &RefcountTable,
     table: Cluster,
     bytes: &[u8],
+    is_lost: &dyn Fn(Cluster) -> Result<bool, RepairError>,
 ) -> Result<u64, RepairError> {
     let (format, geometry) = (draft.image.format(), draft.image.geometry());
     if are_refcounts(counts, bytes, [table; 2], ENOUGH, |_| true) {
@@ -97,7 +99,7 @@ fn leads_to(
         let clusters = Run::new(geometry.cluster_of(offset), ClusterCount(run.count));
         for (cluster, index) in clusters.iter().zip(run.index..) {
             let position = index * format.entry_bytes() / 8;
-            if cluster != table && draft.is_leaked(cluster)? {
+            if cluster != table && is_lost(cluster)? {
                 let own = [table, cluster];
                 let is_new = is_bare && is_new_refblock(draft, counts, own, position)?;
                 found += u64::from(!is_new);
@@ -123,6 +125,11 @@ fn is_new_refblock(
     }
     let mut block = vec![0; geometry.cluster_size() as usize];
     let offset = Offset(own[1].0 << geometry.cluster_bits());
+    let sample = SAMPLE.min(block.len());
+    draft.storage.read_at(offset, &mut block[..sample])?;
+    if !may_be_refcounts(counts, &block[..sample], is_meant) {
+        return Ok(false);
+    }
     draft.storage.read_at(offset, &mut block)?;
     Ok(are_refcounts(counts, &block, own, 1, is_meant))
 }
@@ -130,7 +137,7 @@ fn is_new_refblock(
 /// Whether a block gives each cluster its references, its own structures one, and others that have none
 /// at most one: those of the range where the header is, or of another that is meant and has so many
 /// clusters in use.
-fn are_refcounts(
+pub(super) fn are_refcounts(
     counts: &RefcountTable,
     block: &[u8],
     own: [Cluster; 2],
@@ -147,5 +154,20 @@ fn are_refcounts(
                 (one.refcount, one.references) == (1, 0)
             })
             && missing.is_empty()
+    })
+}
+
+/// Whether nothing that a block begins with keeps it from being such a one.
+pub(super) fn may_be_refcounts(
+    counts: &RefcountTable,
+    sample: &[u8],
+    is_meant: impl Fn(&RefblockIndex) -> bool,
+) -> bool {
+    let geometry = counts.geometry();
+    let sampled = ClusterCount(sample.len() as u64 * 8 / u64::from(geometry.order().bits()));
+    counts.used_refblocks().filter(is_meant).any(|number| {
+        let Run { first, count } = Run::covered_by(geometry, number);
+        let range = Run::new(first, count.min(sampled));
+        differences(counts, sample, range).all(|one| (one.refcount, one.references) == (1, 0))
     })
 }

@@ -7,6 +7,7 @@
 mod build;
 mod damage;
 mod error;
+pub mod find;
 mod lost;
 mod make;
 mod options;

@@ -5,9 +5,33 @@ use crate::finding::{Finding, Referrer};
 use crate::format::bitmap::{BitmapEntry, FIXED_BYTES};
 use crate::format::entry::BitmapTableEntry;
 use crate::format::extension::Bitmaps;
-use crate::image::is_addressable;
+use crate::image::{Image, is_addressable};
+use crate::storage::Storage;
 use crate::table::push;
 use crate::units::{Offset, Region};
+
+/// The entries of a bitmap directory up to the first that makes no sense, and the byte where that is.
+pub(crate) fn read_directory(
+    image: &Image,
+    storage: &dyn Storage,
+    count: u32,
+    directory: Region,
+) -> Result<(Vec<BitmapEntry>, u64)> {
+    let (mut entries, mut position) = (Vec::new(), 0);
+    while position < directory.length && is_addressable(directory) {
+        let mut bytes = [0; FIXED_BYTES as usize];
+        let start = Offset(directory.offset.0.saturating_add(position));
+        storage.read_at(start, &mut bytes)?;
+        let entry = BitmapEntry::parse(start, &bytes, image.geometry(), image.header.size);
+        let too_many = entries.len() >= count as usize;
+        if entry.is_malformed || too_many || position + entry.length > directory.length {
+            break;
+        }
+        push(&mut entries, entry)?;
+        position += entry.length;
+    }
+    Ok((entries, position))
+}
 
 impl Walker<'_> {
     /// Counts what the bitmaps take up, up to the first directory entry that makes no sense. What
@@ -18,20 +42,7 @@ impl Walker<'_> {
         };
         let (offset, size) = (directory.offset, directory.length);
         self.count_region(Referrer::BitmapDirectory, directory, 1)?;
-        let mut entries = Vec::new();
-        let mut position = 0;
-        while position < size && is_addressable(directory) {
-            let mut bytes = [0; FIXED_BYTES as usize];
-            let start = Offset(offset.0.saturating_add(position));
-            self.storage.read_at(start, &mut bytes)?;
-            let entry = BitmapEntry::parse(&bytes, &self.geometry, self.image.header.size);
-            let too_many = entries.len() >= count as usize;
-            if entry.is_malformed || too_many || position + entry.length > size {
-                break;
-            }
-            push(&mut entries, entry)?;
-            position += entry.length;
-        }
+        let (entries, position) = read_directory(self.image, self.storage, count, directory)?;
         if position < size || entries.len() != count as usize {
             self.corruption(Finding::BitmapDirectory { offset, position }, 1);
         }

@@ -17,13 +17,16 @@ mod snapshots;
 mod usual;
 
 pub(crate) use batches::{BATCH_BYTES, find_in_tables};
+pub(crate) use bitmaps::read_directory;
 pub use dead_ends::{Beyond, DeadEnds};
 pub use error::{CheckError, SnapshotRefusal};
 pub use l1::L1Table;
-pub(crate) use l2::{L2Run, l2_runs, looks_like_l2_table};
+pub(crate) use l2::looks_like_l2_table;
+pub use l2::{L2Run, l2_runs};
 pub use refcounts::OldStructures;
 pub use scan::Tally;
 pub use snapshots::SnapshotTable;
+pub(crate) use snapshots::has_id;
 
 use crate::finding::{Finding, Referrer};
 use crate::format::entry::L2Format;

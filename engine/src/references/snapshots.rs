@@ -160,7 +160,7 @@ impl SnapshotTable {
 /// Whether an entry has an ID as somebody may have written it: of printable characters. qemu writes
 /// decimal numbers. Behind a damaged size anything at all would be taken for a snapshot, and qemu
 /// writes a new table with that.
-fn has_id(storage: &dyn Storage, entry: &SnapshotEntry) -> Result<bool, StorageError> {
+pub(crate) fn has_id(storage: &dyn Storage, entry: &SnapshotEntry) -> Result<bool, StorageError> {
     let mut id = vec![0; usize::from(entry.id_size)];
     let at = entry.position.0 + FIXED_BYTES + u64::from(entry.extra_data_size);
     storage.read_at(Offset(at), &mut id)?;

@@ -100,8 +100,9 @@ fn meaning(report: &Report, findings: &Findings, is_lost: bool) -> String {
 fn next(name: &str, report: &Report, is_damaged: bool) -> String {
     if is_damaged {
         return format!(
-            "Mend what is damaged, or find the missing part of the file, and check again. \
-             `recount check --plan {name}` shows what a repair does until then, and what it keeps."
+            "Mend what is damaged, or get the missing part of the file, and check again. \
+             `recount find {name}` shows what was lost, `recount check --plan {name}` what a repair \
+             does until then, and what it keeps."
         );
     }
     let is_leak_only = report.corruptions == 0 && report.check_errors == 0;

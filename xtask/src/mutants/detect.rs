@@ -33,8 +33,11 @@ pub const DETECTORS: [Detector; 12] = [
     // Exact counts of reads, writes, flushes, tries and memory: what gives the right result at a
     // higher price is seen by nothing else.
     detector("counts", "--test counts"),
-    // The specification over the corpus, and the corpus as the fuzz targets judge it.
-    detector("corpus", "--test spec --test fuzz_corpus"),
+    // The specification over the corpus and its cases, and the corpus as the fuzz targets judge it.
+    detector(
+        "corpus",
+        "--test spec --test fixed_cases --test fuzz_corpus",
+    ),
     // Of proptests/.
     detector(
         "properties",

@@ -14,6 +14,8 @@ pub(super) struct Room {
     doubtful: RunSet,
     /// Clusters that leaked: the disk says that they are allocated.
     leaked: RunSet,
+    /// Clusters up to the last that is allocated behind the end of a damaged image's file.
+    past_end: Run,
     file: ClusterCount,
     capacity: Option<ClusterCount>,
     /// How many of the reserved clusters `reuse_old` would give.
@@ -56,13 +58,16 @@ impl Draft<'_> {
         let length = self.storage.len();
         let end = self.beyond.end.max(length);
         let capacity = capacity.into_iter().chain(limit).min();
+        let mut past_end = Run::new(Cluster(file.0), ClusterCount(0));
         if self.keeps && self.options.algorithm == Algorithm::Planned {
-            reserved.insert(self.allocated_past_end(capacity));
+            past_end = self.allocated_past_end(capacity);
+            reserved.insert(past_end);
         }
         Room {
             reserved,
             doubtful,
             leaked,
+            past_end,
             file,
             capacity,
             reusable,
@@ -115,7 +120,10 @@ impl Room {
         let mut in_danger = RunSet::new();
         if draft.is_damaged()? {
             let last = draft.counts.last_used().unwrap_or_default();
-            let end = last.saturating_add(ClusterCount(1));
+            let mut end = last.saturating_add(ClusterCount(1));
+            if self.past_end.count.0 > 0 {
+                end = end.max(self.past_end.end());
+            }
             let behind = Run::new(end, Cluster(u64::MAX).since(end));
             in_danger = self.doubtful.without(&[behind].into_iter().collect());
         }

@@ -168,7 +168,8 @@ impl Spec<'_> {
         // Inside the present file first.
         let ends = [self.file.min(limit), limit];
         let mut in_danger = self.doubtful();
-        in_danger.retain(|at| self.keeps() && counts.range(at..).next().is_some());
+        let in_use = |at: &u64| last.is_some() || counts.range(at..).next().is_some();
+        in_danger.retain(|at| self.keeps() && in_use(at));
         let last = &taken | &in_danger;
         let taken = [free, &last | &leaked, last];
         let rooms = taken.iter().cartesian_product(ends);

@@ -72,9 +72,9 @@ pub enum Command {
     Undo(UndoArguments),
 }
 
+/// An image that is only read.
 #[derive(Args, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
-pub struct MapArguments {
+pub struct ImageArguments {
     /// The image: a regular file or a block device; also as `file:PATH`, or as `json:{...}` with the
     /// drivers qcow2, file and `host_device`
     #[arg(value_name = "FILE")]
@@ -88,6 +88,12 @@ pub struct MapArguments {
     /// wrong
     #[arg(short = 'U', long)]
     pub force_share: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct MapArguments {
+    #[command(flatten)]
+    pub image: ImageArguments,
 
     /// Show what is there now and what `recount check -r all` would make of it
     #[arg(long)]
@@ -112,13 +118,8 @@ pub struct MapArguments {
 
 #[derive(Args, Debug)]
 pub struct InfoArguments {
-    /// The image; all names that `recount check` takes but --image-opts
-    #[arg(value_name = "FILE")]
-    pub name: PathBuf,
-
-    /// Read an image that another process has open; what that process has half written shows
-    #[arg(short = 'U', long)]
-    pub force_share: bool,
+    #[command(flatten)]
+    pub image: ImageArguments,
 
     /// How the result is printed
     #[arg(long, value_name = "FORM", default_value = "human")]
@@ -127,13 +128,8 @@ pub struct InfoArguments {
 
 #[derive(Args, Debug)]
 pub struct FindArguments {
-    /// The image; all names that `recount check` takes but --image-opts
-    #[arg(value_name = "FILE")]
-    pub name: PathBuf,
-
-    /// Read an image that another process has open; what that process has half written shows
-    #[arg(short = 'U', long)]
-    pub force_share: bool,
+    #[command(flatten)]
+    pub image: ImageArguments,
 
     /// How the result is printed
     #[arg(long, value_name = "FORM", default_value = "human")]

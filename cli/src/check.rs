@@ -205,12 +205,7 @@ fn what_is_lost(storage: &dyn Storage) -> Vec<String> {
 }
 
 fn open_read_only(arguments: &CheckArguments) -> Result<FileStorage, Failure> {
-    let access = if arguments.force_share {
-        Access::ReadUnlocked
-    } else {
-        Access::Read
-    };
-    FileStorage::open(&arguments.file, access).map_err(Failure::new)
+    name::open_to_read(&arguments.file, arguments.force_share)
 }
 
 /// Where the file would have to grow over what it has lost, that is named; and what it is, where it

@@ -5,8 +5,10 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use recount::storage::{Access, FileStorage};
 use serde_json::{Map, Value};
 
+use crate::args::ImageArguments;
 use crate::failure::Failure;
 
 /// Protocols of qemu that lead to no file of this machine.
@@ -77,6 +79,23 @@ pub fn resolve(name: &Path, is_options: bool) -> Result<Named, Failure> {
         Some(protocol) if !name.exists() => Err(failed(no_driver(protocol))),
         _ => Ok(Named::plain(name.to_owned())),
     }
+}
+
+/// Opens an image that is only read; also its path.
+pub fn open(image: &ImageArguments) -> Result<(PathBuf, FileStorage), Failure> {
+    let path = resolve(&image.name, image.image_opts)?.path;
+    let storage = open_to_read(&path, image.force_share)?;
+    Ok((path, storage))
+}
+
+/// Opens a file that is only read; with `force_share` also one that another process writes to.
+pub fn open_to_read(path: &Path, force_share: bool) -> Result<FileStorage, Failure> {
+    let access = if force_share {
+        Access::ReadUnlocked
+    } else {
+        Access::Read
+    };
+    FileStorage::open(path, access).map_err(Failure::new)
 }
 
 impl Named {

@@ -8,7 +8,6 @@ pub mod search;
 
 use recount::guest::Layers;
 use recount::plan::RepairOptions;
-use recount::storage::{Access, FileStorage};
 use recount::{Storage, Survey};
 
 use crate::args::{FindArguments, OutputFormat};
@@ -23,21 +22,15 @@ use search::{Content, Search};
 
 /// Runs the command; the exit code is 0 wherever the image could be looked through.
 pub fn run(arguments: &FindArguments, terminal: &mut Terminal) -> Result<u8, Failure> {
-    let file = &name::resolve(&arguments.name, false)?.path;
-    let access = if arguments.force_share {
-        Access::ReadUnlocked
-    } else {
-        Access::Read
-    };
-    let storage = FileStorage::open(file, access).map_err(Failure::new)?;
-    let survey = Survey::take(&storage, &mut Progress(terminal));
-    let survey = survey.map_err(|error| Failure::of_check(file, &error, &storage))?;
+    let (file, storage) = &name::open(&arguments.image)?;
+    let survey = Survey::take(storage, &mut Progress(terminal));
+    let survey = survey.map_err(|error| Failure::of_check(file, &error, storage))?;
     let most = if arguments.verbose {
         usize::MAX
     } else {
         LINES_MAX
     };
-    let output = look(&storage, survey, arguments, most);
+    let output = look(storage, survey, arguments, most);
     let output = output.map_err(|error| Failure::of(file, error))?;
     let text = match arguments.output {
         OutputFormat::Human => output.to_string(),

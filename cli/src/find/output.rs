@@ -74,7 +74,7 @@ impl fmt::Display for Output<'_> {
             .iter()
             .try_for_each(|entries| write!(f, "{entries}"))?;
         more(f, self.idle.left_out)?;
-        let name = shown(&self.arguments.name);
+        let name = shown(&self.arguments.image.name);
         writeln!(
             f,
             "`recount mend {name} --l1 INDEX=OFFSET` shows what one of them would lead to."
@@ -116,7 +116,7 @@ impl Output<'_> {
         let tables = self.tables.iter().take(self.most);
         json!({
             "version": 1,
-            "filename": self.arguments.name.to_string_lossy(),
+            "filename": self.arguments.image.name.to_string_lossy(),
             "cluster-size": self.image.geometry().cluster_size(),
             "total": self.lines.total,
             "l2-tables": tables.map(table).collect::<Vec<_>>(),

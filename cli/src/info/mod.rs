@@ -8,7 +8,7 @@ mod text;
 use std::path::Path;
 
 use recount::info::Info;
-use recount::storage::{Access, FileStorage, Storage};
+use recount::storage::Storage;
 use recount::{CheckError, Report};
 
 use crate::args::{InfoArguments, OutputFormat};
@@ -38,26 +38,20 @@ struct Shown<'a> {
 
 /// Runs the command; the exit code is 0 wherever the header can be read.
 pub fn run(arguments: &InfoArguments, terminal: &mut Terminal) -> Result<u8, Failure> {
-    let file = &name::resolve(&arguments.name, false)?.path;
-    let access = if arguments.force_share {
-        Access::ReadUnlocked
-    } else {
-        Access::Read
-    };
-    let storage = FileStorage::open(file, access).map_err(Failure::new)?;
-    let info = Info::read(&storage);
-    let info = info.map_err(|error| Failure::of_check(file, &error.into(), &storage))?;
+    let (file, storage) = &name::open(&arguments.image)?;
+    let info = Info::read(storage);
+    let info = info.map_err(|error| Failure::of_check(file, &error.into(), storage))?;
     let folder = file.parent().unwrap_or(Path::new(""));
     let shown = Shown {
-        name: &arguments.name,
+        name: &arguments.image.name,
         file_length: storage.len(),
         features: Feature::all(&info.image),
-        backing: OtherFile::backing(&info.image, folder, &storage),
-        backing_format: parts::backing_format(&info.image, &storage),
-        data_file: OtherFile::data(&info.image, folder, &storage),
-        snapshots: Part::snapshots(&info, &storage),
-        bitmaps: Part::bitmaps(&info, &storage),
-        check: recount::check(&storage, &mut Progress(terminal)),
+        backing: OtherFile::backing(&info.image, folder, storage),
+        backing_format: parts::backing_format(&info.image, storage),
+        data_file: OtherFile::data(&info.image, folder, storage),
+        snapshots: Part::snapshots(&info, storage),
+        bitmaps: Part::bitmaps(&info, storage),
+        check: recount::check(storage, &mut Progress(terminal)),
         info,
     };
     let text = match arguments.output {

@@ -15,7 +15,7 @@ use std::path::Path;
 use console::Term;
 use recount::map::Map;
 use recount::step::of;
-use recount::storage::{Access, FileStorage, shown};
+use recount::storage::{FileStorage, shown};
 use recount::{RepairOptions, RepairPlan};
 
 use crate::args::MapArguments;
@@ -39,20 +39,13 @@ enum After {
 
 /// Runs the command; the exit code is 0 wherever the map can be made.
 pub fn run(arguments: &MapArguments, terminal: &mut Terminal) -> Result<u8, Failure> {
-    let named = name::resolve(&arguments.name, arguments.image_opts)?;
-    let file = &named.path;
-    let access = if arguments.force_share {
-        Access::ReadUnlocked
-    } else {
-        Access::Read
-    };
-    let storage = FileStorage::open(file, access).map_err(Failure::new)?;
+    let (file, storage) = &name::open(&arguments.image)?;
     let mut past_end = PastEnd::new(terminal);
-    let map = Map::take(&storage, &mut past_end)
-        .map_err(|error| Failure::of_check(file, &error, &storage))?;
+    let map = Map::take(storage, &mut past_end)
+        .map_err(|error| Failure::of_check(file, &error, storage))?;
     let now = Picture::new(map, past_end);
     let after = if arguments.plan {
-        after(&now, &storage, terminal)
+        after(&now, storage, terminal)
     } else {
         After::NotAsked
     };
@@ -70,7 +63,7 @@ pub fn run(arguments: &MapArguments, terminal: &mut Terminal) -> Result<u8, Fail
             terminal.say(format_args!("recount: {why}"));
         }
         terminal.finish();
-        return print_json(&arguments.name, &now, then);
+        return print_json(&arguments.image.name, &now, then);
     }
     let text = match &arguments.output {
         Some(path) => format!(
